@@ -1,0 +1,155 @@
+"""The result of a comparison: immutable data that every report renders and nothing computes on.
+
+Its JSON form is the ``compatcheck.report/1`` contract.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pandas as pd
+
+SCHEMA = "compatcheck.report/1"
+
+QUADRANTS = ("both_correct", "positive_flip", "negative_flip", "both_wrong")
+"""Quadrants of a discrete metric, in the order they are shown."""
+SMOOTH_GROUPS = ("positive_flip", "negative_flip", "unchanged")
+"""Groups of a smooth metric: the gain is above, below or within the dead-band."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure with its interval and its denominator. Proportions and means, never percent.
+
+    ``value`` is None where the figure is undefined, and ``why`` then says the reason.
+    ``low`` and ``high`` bound the two-sided 95 % interval; ``lower`` and ``upper`` are the one-sided 95 % bounds
+    that gates judge by. ``count`` / ``of`` are numerator and denominator (for means ``count`` is None or the
+    number of instances averaged).
+    """
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    count: int | None = None
+    of: int | None = None
+    why: str | None = None
+    lower: float | None = None
+    upper: float | None = None
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """How many rows found their partner, and what happened to the rest. Nothing is skipped silently."""
+
+    paired: int
+    """Pairs that were scored."""
+    only_old: int = 0
+    only_new: int = 0
+    duplicates: int = 0
+    target_changed: int = 0
+    """Same id, other content: not scored."""
+    errors_old: int = 0
+    errors_new: int = 0
+    """Pairs not scored because that side has an error (a pair with both counts in both)."""
+    no_answer_old: int = 0
+    no_answer_new: int = 0
+    """Scored pairs in which that side gave no answer."""
+    key: str = "id"
+    """What rows were paired by: ``id`` or ``content hash``."""
+
+
+@dataclass(frozen=True)
+class Slice:
+    """One value of a slice field: its size, its flips, and whether it differs from the rest."""
+
+    field: str
+    value: str
+    n: int
+    positive_flips: int
+    negative_flips: int
+    nfr: Estimate
+    p: float | None = None
+    """p-value of "this slice flips negatively more often than the rest" (Fisher's exact test, one-sided)."""
+    p_adjusted: float | None = None
+    """The same after Benjamini–Hochberg over all slices of the comparison."""
+
+
+@dataclass(frozen=True)
+class Gate:
+    """The judgement of one budget. ``verdict`` is ``pass``, ``fail`` or ``inconclusive``."""
+
+    rule: str
+    verdict: str
+    reason: str
+    needed_n: int | None = None
+    """About how many instances would settle an inconclusive rule; None where it is settled or unknowable."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two runs paired on one (task, filter, metric).
+
+    ``instances`` has one row per pair (errors included, with null quadrant) and the columns of ``instances.parquet``:
+    task, doc_id, filter, metric, input, target, prediction_old, prediction_new, response_old, response_new, score_old,
+    score_new, gain, quadrant, changed, error_old, error_new, doc_hash, then slice fields.
+    """
+
+    task: str
+    filter: str
+    metric: str
+    kind: str
+    signature: str
+    n: int
+    pairing: Pairing
+    quadrants: Mapping[str, int]
+    metrics: Mapping[str, Estimate]
+    tests: Mapping[str, float | None]
+    instances: pd.DataFrame = field(repr=False, compare=False)
+    slices: tuple[Slice, ...] = ()
+    gates: tuple[Gate, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """``task/filter/metric``, leaving out a filter that is none."""
+        middle = "" if self.filter in ("none", "") else f"{self.filter}/"
+        return f"{self.task}/{middle}{self.metric}"
+
+    @property
+    def negative_flips(self) -> pd.DataFrame:
+        """The instances that got worse, worst first."""
+        worse = self.instances[self.instances["quadrant"] == "negative_flip"]
+        return worse.sort_values("gain", kind="stable")
+
+    def with_gates(self, gates: tuple[Gate, ...]) -> Comparison:
+        return replace(self, gates=gates)
+
+
+@dataclass(frozen=True)
+class Side:
+    """OLD or NEW as the report names it."""
+
+    reference: str
+    fingerprint: str
+    kind: str = ""
+    engine: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Result:
+    """Everything a report shows.
+
+    ``verdict`` is ``pass``, ``fail``, ``inconclusive``, or ``none`` where no budget was set.
+    """
+
+    old: Side
+    new: Side
+    comparisons: tuple[Comparison, ...]
+    verdict: str = "none"
+    version: str = ""
+    notes: tuple[str, ...] = ()
+    """Sentences the user should read: fallbacks taken, rows set aside, an outdated setting."""
+    command: str = ""
+    """The command line that made it, for repeating it; may be empty."""

@@ -1,0 +1,96 @@
+"""The ground floor: the record of one instance, and what one reference gave on one task.
+
+Imported by ``runs`` and ``compare``; imports nothing of the project.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+ID_COLUMNS = ("task", "doc_id", "filter")
+"""A record is one (task, document id, filter)."""
+
+TEXT_COLUMNS = ("input", "target", "prediction", "response", "error", "doc_hash", "target_hash")
+"""Text of a record; each may be null.
+
+``prediction`` is what is scored, after the filter (``"18"``, ``"sol2"``); null means "no answer".
+``response`` is the whole text the model gave, where it differs from the prediction; for display only.
+``error`` is set when the instance could not be evaluated: such a record is never scored.
+``doc_hash`` and ``target_hash`` fingerprint the content, so that a row is never paired with another one's.
+"""
+
+NO_FILTER = "none"
+"""Filter name of records that went through no filter, as in lm-eval."""
+
+
+def score_column(metric: str) -> str:
+    """Name of the column that holds a metric's per-instance score."""
+    return f"score:{metric}"
+
+
+def prediction_column(metric: str) -> str:
+    """Name of the column that holds a metric's own prediction, where metrics disagree on it (acc, acc_norm)."""
+    return f"prediction:{metric}"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A per-instance score: what it is called and how it is read.
+
+    ``kind`` is ``"discrete"`` when every score is 0 or 1, else ``"smooth"``.
+    ``signature`` names the implementation and its settings, e.g. ``"rouge1|fmeasure|rouge-score 0.1.2"``.
+    """
+
+    name: str
+    kind: str
+    higher_is_better: bool = True
+    signature: str = ""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What made the records: enough to repeat them, or to refuse to compare them with something else."""
+
+    reference: str
+    """The reference as the user wrote it."""
+    fingerprint: str
+    """Content fingerprint of the reference, e.g. ``sha256:…``."""
+    kind: str
+    """``model``, ``adapter`` or ``recorded``."""
+    engine: Mapping[str, Any] = field(default_factory=dict)
+    """Name, versions, dtype and device of the engine; empty for recorded outputs."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Decoding and sampling settings: seed, limit, few-shot examples …"""
+
+
+@dataclass(frozen=True)
+class TaskRun:
+    """The records of one reference on one task under one filter.
+
+    ``records`` has one row per document with ``doc_id`` (str), the :data:`TEXT_COLUMNS` that are known, one
+    ``score:<metric>`` column (float64, NaN where not scored) per metric, optionally ``prediction:<metric>`` columns,
+    optionally ``loglikelihoods`` (one list of floats per row, for choice tasks), and any further column as a slice field.
+    """
+
+    task: str
+    filter: str
+    metrics: tuple[Metric, ...]
+    records: pd.DataFrame
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """What a figure's signature says of the task: few-shot, split, limit, version …"""
+    duplicates: int = 0
+    """Rows of the source that were dropped because they repeat an earlier row exactly."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One reference on one or more tasks."""
+
+    manifest: Manifest
+    tasks: tuple[TaskRun, ...]
+    notes: tuple[str, ...] = ()
+    """Plain sentences for the user about how the run was made."""
