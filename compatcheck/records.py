@@ -73,7 +73,7 @@ class TaskRun:
 
     ``records`` has one row per document with ``doc_id`` (str), the :data:`TEXT_COLUMNS` that are known, one
     ``score:<metric>`` column (float64, NaN where not scored) per metric, optionally ``prediction:<metric>`` columns,
-    optionally ``loglikelihoods`` (one list of floats per row, for choice tasks), and any further column as a slice field.
+    optionally ``loglikelihoods`` (one list of floats per row, for choice tasks); further columns are slice fields.
     """
 
     task: str

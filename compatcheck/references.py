@@ -1,0 +1,202 @@
+"""What OLD and NEW name: parse it, find the files, check that they fit together.
+
+A reference is one of: a hub id or folder of a full model; the hub id or folder of an adapter (its base comes from
+``adapter_config.json``); ``BASE+ADAPTER``; recorded outputs. Nothing here loads a model: weights are looked at through
+their safetensors headers only.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from compatcheck import adapters
+from compatcheck.errors import InputError
+
+RECORDED_SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".csv", ".csv.gz", ".parquet")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.\-]*(/[\w.\-]+)?(@[\w.\-/]+)?\Z")
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
+_WHAT = (
+    "a reference is a model folder or hub id, an adapter folder or hub id, BASE+ADAPTER, or recorded outputs "
+    "(*.jsonl[.gz], *.csv, *.parquet, an lm-eval output folder)"
+)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """One side of the comparison, resolved to local files.
+
+    ``base`` is the folder of the full model (for ``model`` and ``adapter``), ``adapter`` the adapter's folder,
+    ``recorded`` the file or folder of recorded outputs. Where a base is a hub id, ``base`` is its local snapshot
+    and ``base_name`` what it was called.
+    """
+
+    text: str
+    kind: str
+    base: Path | None = None
+    base_name: str | None = None
+    adapter: Path | None = None
+    recorded: Path | None = None
+
+    def fingerprint(self) -> str:
+        """Content fingerprint, equal on every machine that holds the same files. Reads the weights once."""
+        from compatcheck import fingerprints
+
+        if self.recorded is not None:
+            return fingerprints.of_recorded(self.recorded)
+        assert self.base is not None
+        return fingerprints.of_model(self.base, self.adapter)
+
+
+def resolve(text: str) -> Reference:
+    """Resolve OLD or NEW.
+
+    Raises:
+        InputError: it names nothing usable; the message says what was found and what is accepted.
+    """
+    if not text.strip():
+        raise InputError(f"empty reference; {_WHAT}")
+    if re.match(r"https?://", text):
+        raise InputError(f"{text}: endpoints cannot be compared yet; record their outputs and give the file")
+    if text.startswith("@"):
+        raise InputError(f"{text}: named baselines cannot be compared yet; give the model or its recorded outputs")
+    path = Path(text).expanduser()
+    if path.is_dir():
+        return _resolve_folder(text, path)
+    if path.is_file():
+        if not path.name.lower().endswith(RECORDED_SUFFIXES):
+            raise InputError(f"{text}: not a file of recorded outputs; known are {', '.join(RECORDED_SUFFIXES)}")
+        return Reference(text, "recorded", recorded=path)
+    if "+" in text:
+        return _resolve_base_plus_adapter(text)
+    if _looks_like_a_path(text):
+        raise InputError(f"{text}: no such file or folder; {_WHAT}")
+    if not _HUB_ID.match(text):
+        raise InputError(f"{text!r}: not a path that exists and not a hub id; {_WHAT}")
+    return _resolve_folder(text, _snapshot(text))
+
+
+def _looks_like_a_path(text: str) -> bool:
+    return (
+        text.startswith((".", "/", "~"))
+        or text.endswith("/")
+        or text.count("/") > 1
+        or text.endswith(RECORDED_SUFFIXES)
+    )
+
+
+def _resolve_base_plus_adapter(text: str) -> Reference:
+    base_text, _, adapter_text = text.partition("+")
+    if not base_text or not adapter_text:
+        raise InputError(f"{text}: BASE+ADAPTER needs a name on both sides of the '+'")
+    base, adapter = _locate(base_text), _locate(adapter_text)
+    if not (adapter / "adapter_config.json").is_file():
+        raise InputError(f"{text}: {adapter_text} has no adapter_config.json, so it is no adapter")
+    if not (base / "config.json").is_file() or (base / "adapter_config.json").is_file():
+        raise InputError(f"{text}: {base_text} is not a full model (no config.json); the base stands before the '+'")
+    _check_model(base_text, base)
+    adapters.check(adapter_text, adapter, base)
+    return Reference(text, "adapter", base=base, base_name=base_text, adapter=adapter)
+
+
+def _resolve_folder(text: str, folder: Path) -> Reference:
+    if (folder / "adapter_config.json").is_file():
+        base_name, base = _base_of_adapter(text, folder)
+        _check_model(base_name, base)
+        adapters.check(text, folder, base)
+        return Reference(text, "adapter", base=base, base_name=base_name, adapter=folder)
+    if (folder / "config.json").is_file():
+        _check_model(text, folder)
+        return Reference(text, "model", base=folder, base_name=text)
+    if next(folder.glob("**/samples_*.jsonl*"), None) is not None:
+        return Reference(text, "recorded", recorded=folder)
+    raise InputError(
+        f"{text}: neither a model (config.json), nor an adapter (adapter_config.json), nor an lm-eval output folder "
+        "(samples_*.jsonl)"
+    )
+
+
+def _base_of_adapter(text: str, folder: Path) -> tuple[str, Path]:
+    config = read_json(folder / "adapter_config.json")
+    name = config.get("base_model_name_or_path")
+    if not name or not isinstance(name, str):
+        raise InputError(
+            f"{folder / 'adapter_config.json'}: base_model_name_or_path is missing; name the base as BASE+{text}"
+        )
+    for candidate in (folder / name, Path(name).expanduser()):
+        if candidate.is_dir():
+            return name, candidate.resolve()
+    if _looks_like_a_path(name) or not _HUB_ID.match(name):
+        raise InputError(
+            f"{folder / 'adapter_config.json'}: base model '{name}' does not exist (looked beside the adapter and in "
+            f"the working directory); name it as BASE+{text}"
+        )
+    return name, _snapshot(name)
+
+
+def _locate(text: str) -> Path:
+    path = Path(text).expanduser()
+    if path.is_dir():
+        return path
+    if _looks_like_a_path(text) or not _HUB_ID.match(text):
+        raise InputError(f"{text}: no such folder")
+    return _snapshot(text)
+
+
+def _snapshot(hub_id: str) -> Path:
+    """Local snapshot of a hub id; downloads what is missing, safetensors only."""
+    from huggingface_hub import snapshot_download
+
+    repo, _, revision = hub_id.partition("@")
+    try:
+        return Path(
+            snapshot_download(
+                repo,
+                revision=revision or None,
+                allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"],
+                ignore_patterns=["*.bin", "original/*"],
+            )
+        )
+    except Exception as error:  # the hub client raises many kinds: network, permission, missing repository
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(
+            f"{hub_id}: not a folder here, and the model hub did not give it ({type(error).__name__}: {first[:160]})"
+        ) from None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object, or say which file is broken."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read ({error})") from None
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}:{error.lineno}: not JSON ({error.msg})") from None
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: expected a JSON object, found {type(value).__name__}")
+    return value
+
+
+def _check_model(text: str, folder: Path) -> None:
+    config = read_json(folder / "config.json")
+    if "model_type" not in config:
+        raise InputError(f"{folder / 'config.json'}: model_type is missing; not a transformers model")
+    weights = sorted(folder.glob("*.safetensors"))
+    if not weights:
+        pickled = next((p.name for pattern in _PICKLES for p in folder.glob(pattern)), None)
+        if pickled:
+            raise InputError(
+                f"{text}: {pickled} is a pickle, which can run code when loaded; only safetensors are read "
+                "(save the model again with save_pretrained)"
+            )
+        raise InputError(f"{text}: no *.safetensors weights in the folder")
+    for path in weights:
+        adapters.tensor_shapes(path)
+    if not any(
+        (folder / name).is_file()
+        for name in ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt")
+    ):
+        raise InputError(f"{text}: no tokenizer files (tokenizer.json …) beside the weights")
