@@ -1,0 +1,54 @@
+"""Which model answers which task, grouped so that every base is loaded once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from compatcheck.references import Reference
+from compatcheck.tasks import LoadedTask
+
+
+@dataclass(frozen=True)
+class Job:
+    """One side's reference on one task. ``side`` is ``old`` or ``new``."""
+
+    side: str
+    reference: Reference
+    task: LoadedTask
+
+
+@dataclass(frozen=True)
+class BaseGroup:
+    """Jobs that share a base: loaded once, with every adapter they need beside it."""
+
+    base: Path
+    adapters: Mapping[str, Path]
+    """Name -> folder. Names are the folders' own, told apart by a number where they collide."""
+    jobs: tuple[tuple[Job, str | None], ...]
+    """Each job with the name of its adapter; None is the base itself."""
+
+
+def group_by_base(jobs: Iterable[Job]) -> list[BaseGroup]:
+    """Group jobs by base, in the order in which the bases first appear."""
+    groups: dict[Path, list[Job]] = {}
+    for job in jobs:
+        assert job.reference.base is not None, "recorded outputs need no engine"
+        groups.setdefault(job.reference.base.resolve(), []).append(job)
+    return [_group(base, members) for base, members in groups.items()]
+
+
+def _group(base: Path, jobs: list[Job]) -> BaseGroup:
+    names: dict[Path, str] = {}
+    for job in jobs:
+        folder = job.reference.adapter
+        if folder is not None and folder.resolve() not in names:
+            stem = "".join(c if c.isalnum() or c in "-_" else "_" for c in folder.resolve().name)
+            taken = set(names.values())
+            name, number = stem, 2
+            while name in taken:
+                name, number = f"{stem}_{number}", number + 1
+            names[folder.resolve()] = name
+    paired = tuple((job, names[job.reference.adapter.resolve()] if job.reference.adapter else None) for job in jobs)
+    return BaseGroup(base, {name: folder for folder, name in names.items()}, paired)

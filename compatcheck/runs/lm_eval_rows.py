@@ -1,0 +1,132 @@
+"""lm-eval's logged samples of a task that just ran, as records.
+
+The same samples read from a file lack the task object and are read by :mod:`compatcheck.runs.importers`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from compatcheck.errors import InputError
+from compatcheck.records import Metric, TaskRun, prediction_column, score_column
+from compatcheck.tasks import LoadedTask
+
+NO_MATCH = "[invalid]"
+"""What lm-eval's regex filters give where nothing matched; here that is "no answer"."""
+SLICE_TEXT_LIMIT = 80
+"""A text field of a document is a slice field when no value of it is longer than this."""
+
+
+def task_runs_of_samples(
+    samples: Sequence[Mapping[str, Any]], loaded: LoadedTask, settings: Mapping[str, Any]
+) -> tuple[TaskRun, ...]:
+    """Split logged samples by filter and turn each into a :class:`TaskRun`."""
+    filters = list(dict.fromkeys(sample["filter"] for sample in samples))
+    return tuple(_task_run([s for s in samples if s["filter"] == name], name, loaded, settings) for name in filters)
+
+
+def _task_run(
+    samples: Sequence[Mapping[str, Any]], filter_name: str, loaded: LoadedTask, settings: Mapping[str, Any]
+) -> TaskRun:
+    task: Any = loaded.task
+    names = [name for name in samples[0]["metrics"] if all(_is_number(sample.get(name)) for sample in samples)]
+    if not names:
+        raise InputError(
+            f"task {loaded.name}: none of its metrics ({', '.join(samples[0]['metrics'])}) gives a score per instance, "
+            "so there is nothing to compare"
+        )
+    rows = [_choice_row(task, s) if task.OUTPUT_TYPE == "multiple_choice" else _text_row(task, s) for s in samples]
+    records = pd.DataFrame(rows)
+    for name in names:
+        records[score_column(name)] = np.array([float(sample[name]) for sample in samples])
+    for name, values in _slice_fields(samples).items():
+        if name not in records:
+            records[name] = values
+    higher = task.higher_is_better()
+    version = settings.get("version")
+    metrics = tuple(
+        Metric(
+            name,
+            "discrete" if records[score_column(name)].isin((0.0, 1.0)).all() and name not in _SMOOTH else "smooth",
+            bool(higher.get(name, True)),
+            f"lm-eval|task-version:{version}",
+        )
+        for name in names
+    )
+    return TaskRun(loaded.name, filter_name, metrics, records, settings)
+
+
+_SMOOTH = {"rouge1", "rouge2", "rougeL", "rougeLsum", "bleu", "chrf", "bertscore", "f1"}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.number) and bool(np.isfinite(value))
+
+
+def _common(task: Any, sample: Mapping[str, Any]) -> dict[str, Any]:
+    question = task.doc_to_text(sample["doc"])
+    return {
+        "doc_id": str(sample["doc_id"]),
+        "input": question if isinstance(question, str) else str(sample["arguments"][0][0]),
+        "doc_hash": sample["doc_hash"][:16],
+        "target_hash": sample["target_hash"][:16],
+    }
+
+
+def _text_row(task: Any, sample: Mapping[str, Any]) -> dict[str, Any]:
+    filtered = sample["filtered_resps"][0]
+    response = sample["resps"][0][0]
+    prediction = str(filtered[0] if isinstance(filtered, list) and filtered else filtered)
+    target = task.doc_to_target(sample["doc"])
+    return _common(task, sample) | {
+        "target": str(target),
+        "prediction": None if prediction == NO_MATCH else prediction,
+        "response": str(response) if str(response) != prediction else None,
+    }
+
+
+def _choice_row(task: Any, sample: Mapping[str, Any]) -> dict[str, Any]:
+    """The predicted choice is recomputed as lm-eval does: argmax of the log-likelihoods, per character for acc_norm."""
+    choices = [str(choice) for choice in task.doc_to_choice(sample["doc"])]
+    scores = np.array([float(pair[0]) for pair in sample["filtered_resps"]])[: len(choices)]
+    gold = task.doc_to_text(sample["doc"]) if task.multiple_input else task.doc_to_target(sample["doc"])
+    row = _common(task, sample) | {
+        "target": _gold_text(gold, choices),
+        "prediction": choices[int(np.argmax(scores))],
+        "loglikelihoods": scores.tolist(),
+    }
+    by_length = {
+        "acc_norm": np.array([float(len(choice)) for choice in choices]),
+        "acc_bytes": np.array([float(len(choice.encode())) for choice in choices]),
+    }
+    for metric, lengths in by_length.items():
+        if metric in sample["metrics"]:
+            row[prediction_column(metric)] = choices[int(np.argmax(scores / lengths))]
+    if task.multiple_input:
+        row["input"] = "\n".join(dict.fromkeys(str(argument[0]) for argument in sample["arguments"]))
+    return row
+
+
+def _gold_text(gold: Any, choices: list[str]) -> str:
+    if isinstance(gold, list):
+        return " | ".join(_gold_text(one, choices) for one in gold)
+    if isinstance(gold, int | np.integer) and 0 <= int(gold) < len(choices):
+        return choices[int(gold)]
+    return str(gold)
+
+
+def _slice_fields(samples: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """Short scalar fields of the documents, by which a report can be sliced."""
+    fields: dict[str, list[Any]] = {}
+    first = samples[0]["doc"]
+    for name in first:
+        values = [sample["doc"].get(name) for sample in samples]
+        if all(isinstance(v, bool | int | float) or v is None for v in values) or all(
+            isinstance(v, str) and len(v) <= SLICE_TEXT_LIMIT for v in values
+        ):
+            fields[str(name)] = values
+    return fields

@@ -1,0 +1,204 @@
+"""Build lm-eval task objects: its prompts, filters and metrics, with local data and the user's settings laid over."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from compatcheck.errors import InputError, did_you_mean
+from compatcheck.tasks import local_data
+from compatcheck.tasks.resolve import TaskConfigSource, resolve_task
+
+if TYPE_CHECKING:
+    from lm_eval.api.task import Task
+
+DEFAULT_SEED = 1234
+"""lm-eval's default seed for few-shot examples, so that prompts are equal by default."""
+
+
+@dataclass(frozen=True)
+class TaskOptions:
+    """What the user sets about tasks, for all of them alike."""
+
+    data: Path | None = None
+    split: str | None = None
+    limit: int | None = None
+    sample: int | None = None
+    num_fewshot: int | None = None
+    seed: int = DEFAULT_SEED
+
+
+@dataclass(frozen=True)
+class LoadedTask:
+    """A task ready to run. ``indices`` are the documents to evaluate (sorted), or None for all."""
+
+    name: str
+    task: Task
+    indices: list[int] | None
+    settings: dict[str, Any]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Number of documents that will be evaluated."""
+        return len(self.task.eval_docs) if self.indices is None else len(self.indices)
+
+
+def load_tasks(names: Sequence[str], options: TaskOptions) -> list[LoadedTask]:
+    """Load every leaf task that ``names`` mean, in order.
+
+    Raises:
+        InputError: unknown task, missing split or field, bad limit, bad local data.
+    """
+    sources = {source.name: source for name in names for source in resolve_task(name)}
+    if options.data is not None:
+        if not options.data.exists():
+            raise InputError(f"--data {options.data}: no such file or folder")
+        if options.data.is_file() and len(sources) > 1:
+            raise InputError(
+                f"--data {options.data}: one file serves one task; give a folder with <task>/<split>.jsonl"
+            )
+    return [_load(source, options) for source in sources.values()]
+
+
+def _load(source: TaskConfigSource, options: TaskOptions) -> LoadedTask:
+    import datasets
+    from lm_eval.tasks._yaml_loader import load_yaml
+
+    datasets.disable_progress_bars()
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    try:
+        config: dict[str, Any] = {**load_yaml(source.path), **source.overrides, "task": source.name}
+    except (ImportError, AttributeError) as error:
+        raise InputError(f"{source.path}: {error}") from None
+    for key in ("tag", "group", "task_list"):
+        config.pop(key, None)
+    split = _choose_split(config, source.name, options.split)
+    notes = _set_fewshot(config, options.num_fewshot, source.name)
+    where = _use_local_data(config, source, options.data, split) if options.data else config.get("dataset_path")
+    task = _build(config, source, where)
+    task.set_fewshot_seed(seed=options.seed)
+    size = len(task.eval_docs)
+    indices = _choose_documents(size, options)
+    metadata = config.get("metadata") or {}
+    settings: dict[str, Any] = {
+        "output_type": task.OUTPUT_TYPE,
+        "version": metadata.get("version") if isinstance(metadata, dict) else None,
+        "split": split,
+        "num_fewshot": config.get("num_fewshot") or 0,
+        "documents": size,
+        "seed": options.seed,
+    }
+    if indices is not None:
+        settings["limit"] = f"first:{len(indices)}" if options.sample is None else f"random:{len(indices)}"
+    if options.data is not None:
+        settings["data"] = "local"
+    return LoadedTask(source.name, task, indices, settings, tuple(notes))
+
+
+def _choose_split(config: dict[str, Any], name: str, wanted: str | None) -> str:
+    """The split that is evaluated: lm-eval takes the test split, else the validation split."""
+    default = config.get("test_split") or config.get("validation_split")
+    if wanted is None:
+        if default is None and "class" not in config and "custom_dataset" not in config:
+            raise InputError(f"task {name}: defines neither test_split nor validation_split; name one with --split")
+        return str(default)
+    config["test_split"] = wanted
+    return wanted
+
+
+def _set_fewshot(config: dict[str, Any], wanted: int | None, name: str) -> list[str]:
+    """lm-eval's rule: a task that sets num_fewshot to 0 keeps it; otherwise the user's number counts."""
+    if wanted is not None and wanted < 0:
+        raise InputError(f"--num-fewshot {wanted}: must be 0 or more")
+    default = config.get("num_fewshot")
+    if wanted is None or wanted == default:
+        config["num_fewshot"] = default or 0
+        return []
+    if default == 0:
+        return [f"{name} fixes num_fewshot at 0, so --num-fewshot {wanted} does not apply to it (as in lm-eval)"]
+    config["num_fewshot"] = wanted
+    return []
+
+
+def _use_local_data(config: dict[str, Any], source: TaskConfigSource, data: Path, split: str) -> str:
+    """Replace the hub data set by local files; returns the evaluated file for messages."""
+    evaluated = data if data.is_file() else local_data.find_split(data, source.name, split)
+    if evaluated is None:
+        there = ", ".join(p.name for p in local_data.files_for(data, source.name)) or "no .jsonl files"
+        raise InputError(
+            f"--data {data}: no {source.name}/{split}.jsonl[.gz] (found: {there}); --split chooses another split"
+        )
+    files = {split: evaluated}
+    shots = config.get("num_fewshot") or 0
+    for key in ("training_split", "fewshot_split", "validation_split", "test_split"):
+        name = config.get(key)
+        if not isinstance(name, str) or name in files:
+            continue
+        path = local_data.find_split(data, source.name, name) if data.is_dir() else None
+        needed = shots > 0 and key in ("training_split", "fewshot_split")
+        if path is not None and needed:
+            files[name] = path
+        else:
+            config[key] = None
+            if needed and not any(config.get(k) in files for k in ("fewshot_split", "training_split")):
+                raise InputError(
+                    f"--data {data}: the {shots} few-shot examples of {source.name} come from split '{name}', and "
+                    f"there is no {source.name}/{name}.jsonl[.gz]; add it or say --num-fewshot 0"
+                )
+    fewshot = config.get("fewshot_config")
+    if isinstance(fewshot, dict) and fewshot.get("split") not in (None, *files):
+        fewshot["split"] = None
+    loaded = {name: local_data.load_split(path) for name, path in files.items()}
+    config.update(dataset_path=None, dataset_name=None, dataset_kwargs=None)
+
+    def custom_dataset(**_: Any) -> Any:
+        return loaded
+
+    config["custom_dataset"] = custom_dataset
+    return str(evaluated)
+
+
+def _build(config: dict[str, Any], source: TaskConfigSource, where: str | None) -> Task:
+    import jinja2
+    from lm_eval.api.task import ConfigurableTask
+
+    if "class" in config:
+        return config["class"]()
+    try:
+        return ConfigurableTask(config=config)
+    except jinja2.UndefinedError as error:
+        raise InputError(f"{where}: task {source.name} needs a field that the rows lack ({error})") from None
+    except KeyError as error:
+        raise InputError(f"{where}: task {source.name} needs the field or split {error}, which is not there") from None
+    except (ConnectionError, FileNotFoundError, OSError) as error:
+        first = str(error).strip().splitlines()[0][:160]
+        raise InputError(
+            f"task {source.name}: its data set '{where}' cannot be loaded ({first}); give local files with --data"
+        ) from None
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{source.path}: {error}") from None
+
+
+def _choose_documents(size: int, options: TaskOptions) -> list[int] | None:
+    if options.limit is not None and options.sample is not None:
+        raise InputError("--limit and --sample exclude each other: the first N documents, or N drawn at random")
+    for flag, value in (("--limit", options.limit), ("--sample", options.sample)):
+        if value is not None and value < 1:
+            raise InputError(f"{flag} {value}: must be at least 1")
+    if options.sample is not None and options.sample < size:
+        return sorted(random.Random(options.seed).sample(range(size), options.sample))
+    if options.limit is not None and options.limit < size:
+        return list(range(options.limit))
+    return None
+
+
+def check_metric_names(wanted: Sequence[str], known: Sequence[str]) -> None:
+    """Raise InputError for a metric that neither a task nor the similarity scores know."""
+    for name in wanted:
+        if name not in known:
+            raise InputError(f"--metric {name}: unknown metric{did_you_mean(name, known)}; known: {', '.join(known)}")

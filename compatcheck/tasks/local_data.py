@@ -1,0 +1,93 @@
+"""Local JSONL files in place of a data set on the hub."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from compatcheck.errors import InputError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+SUFFIXES = (".jsonl", ".jsonl.gz")
+
+
+def find_split(data: Path, task: str, split: str) -> Path | None:
+    """The file of a split, ``DATA/<task>/<split>.jsonl[.gz]`` or ``DATA/<split>.jsonl[.gz]``, or None."""
+    for folder in (data / task, data):
+        for suffix in SUFFIXES:
+            if (path := folder / f"{split}{suffix}").is_file():
+                return path
+    return None
+
+
+def files_for(data: Path, task: str) -> list[Path]:
+    """Every split file a task could use in a folder, for error messages."""
+    folder = data / task if (data / task).is_dir() else data
+    return sorted(p for p in folder.iterdir() if p.name.endswith(SUFFIXES)) if folder.is_dir() else []
+
+
+def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield (line number, row) of a JSONL file.
+
+    Raises:
+        InputError: unreadable, cut off, not UTF-8, or a line that is no JSON object.
+    """
+    opener = gzip.open if path.name.endswith(".gz") else open
+    number = 0
+    try:
+        with opener(path, "rb") as file:
+            for number, line in enumerate(file, 1):
+                if not line.strip():
+                    continue
+                row = json.loads(line.decode("utf-8"))
+                if not isinstance(row, dict):
+                    raise InputError(f"{path}:{number}: expected a JSON object, found {type(row).__name__}")
+                yield number, row
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise InputError(f"{path}: the gzip file is damaged or cut off after line {number} ({error})") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}:{number}: not UTF-8 ({error.reason} at byte {error.start})") from None
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}:{number}: not JSON ({error.msg} at column {error.colno})") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
+
+
+def load_split(path: Path) -> Dataset:
+    """Read a split into memory.
+
+    Raises:
+        InputError: empty, or a field holds values of different types (with the first line of each).
+    """
+    import pyarrow
+    from datasets import Dataset
+
+    lines, rows = [], []
+    for number, row in read_rows(path):
+        lines.append(number)
+        rows.append(row)
+    if not rows:
+        raise InputError(f"{path}: no rows")
+    try:
+        return Dataset.from_list(rows)
+    except (pyarrow.ArrowException, TypeError, OverflowError) as error:
+        raise InputError(_mixed_types(path, lines, rows) or f"{path}: {error}") from None
+
+
+def _mixed_types(path: Path, lines: list[int], rows: list[dict[str, Any]]) -> str | None:
+    first: dict[str, tuple[str, int]] = {}
+    for number, row in zip(lines, rows, strict=True):
+        for key, value in row.items():
+            kind = "number" if isinstance(value, int | float) and not isinstance(value, bool) else type(value).__name__
+            if value is None:
+                continue
+            seen, line = first.setdefault(key, (kind, number))
+            if seen != kind:
+                return f"{path}:{number}: field '{key}' is {kind} here and {seen} in line {line}; make it one type"
+    return None
