@@ -1,0 +1,266 @@
+"""What the command line and Python share: compare two references, load a kept comparison."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from compatcheck.compare.result import Comparison, Estimate, Result, Side
+from compatcheck.errors import InputError, did_you_mean
+from compatcheck.records import Manifest, Metric, Run, TaskRun
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+DEFAULT_SEED = 1234
+
+
+@dataclass(frozen=True)
+class Diff(Result):
+    """A finished comparison, as :func:`diff` and :func:`load` return it. Displays itself in a notebook."""
+
+    @property
+    def only(self) -> Comparison:
+        """The one comparison.
+
+        Raises:
+            InputError: there are several; take one from ``comparisons`` or by ``diff["task/filter/metric"]``.
+        """
+        if len(self.comparisons) != 1:
+            names = ", ".join(comparison.name for comparison in self.comparisons)
+            raise InputError(f"{len(self.comparisons)} comparisons ({names}); take one as diff['{self._first_name()}']")
+        return self.comparisons[0]
+
+    def __getitem__(self, name: str) -> Comparison:
+        """Comparison by name: ``task/filter/metric``, or any part of it that is unambiguous."""
+        exact = [c for c in self.comparisons if c.name == name]
+        found = exact or [c for c in self.comparisons if set(name.split("/")) <= {c.task, c.filter, c.metric}]
+        if len(found) == 1:
+            return found[0]
+        names = [comparison.name for comparison in self.comparisons]
+        problem = "is ambiguous" if found else "is no comparison here"
+        raise KeyError(f"{name!r} {problem}{did_you_mean(name, names)}; there are: {', '.join(names)}")
+
+    @property
+    def metrics(self) -> Mapping[str, Estimate]:
+        """Metrics of the one comparison, by their contract names: ``diff.metrics["nfr"].value``."""
+        return self.only.metrics
+
+    @property
+    def instances(self) -> pd.DataFrame:
+        """Every instance of every comparison; one row per (task, document, filter, metric)."""
+        import pandas as pd
+
+        return pd.concat([comparison.instances for comparison in self.comparisons], ignore_index=True)
+
+    @property
+    def negative_flips(self) -> pd.DataFrame:
+        """The instances that got worse, of every comparison, worst first."""
+        import pandas as pd
+
+        return pd.concat([comparison.negative_flips for comparison in self.comparisons], ignore_index=True)
+
+    def save(self, folder: str | Path, formats: Sequence[str] = ("markdown", "html")) -> Path:
+        """Write report.json, instances.parquet and further formats to a folder; returns the folder.
+
+        Raises:
+            InputError: the folder cannot be written. Nothing is left half-written.
+        """
+        from compatcheck.report import save
+
+        save(self, Path(folder), formats)
+        return Path(folder)
+
+    def _first_name(self) -> str:
+        return self.comparisons[0].name if self.comparisons else ""
+
+    def _repr_html_(self) -> str:
+        from compatcheck.report import notebook_fragment
+
+        return notebook_fragment(self)
+
+    def __str__(self) -> str:
+        from compatcheck.report import render
+
+        return render(self, "terminal")
+
+
+def diff(
+    old: str | os.PathLike[str],
+    new: str | os.PathLike[str],
+    *,
+    task: str | Sequence[str] | None = None,
+    data: str | os.PathLike[str] | None = None,
+    split: str | None = None,
+    limit: int | None = None,
+    sample: int | None = None,
+    num_fewshot: int | None = None,
+    engine: str = "auto",
+    engine_args: Mapping[str, Any] | None = None,
+    batch_size: int | str = "auto",
+    dtype: str = "auto",
+    device: str | None = None,
+    apply_chat_template: bool = False,
+    trust_remote_code: bool = False,
+    seed: int = DEFAULT_SEED,
+    metric: str | Sequence[str] | None = None,
+    epsilon: float = 0.0,
+    correct_at: float | None = None,
+    slice_by: str | Sequence[str] = (),
+    fail_on: str | Sequence[str] = (),
+    id_field: str | None = None,
+    target_field: str | None = None,
+    prediction_field: str | None = None,
+    old_prediction_field: str | None = None,
+    new_prediction_field: str | None = None,
+    extract: str | None = None,
+    targets: str | os.PathLike[str] | None = None,
+    say: Callable[[str], None] = lambda _: None,
+    progress: Any = None,
+) -> Diff:
+    """Compare an old and a new model on one or more tasks, instance by instance.
+
+    The names are those of the command line (``compatcheck diff --help``); ``say`` receives one line per step and
+    ``progress`` a :class:`compatcheck.engines.progress.Progress`.
+
+    Raises:
+        InputError: something given cannot be used; the message says what, where and how to mend it.
+    """
+    from compatcheck import gate
+    from compatcheck.runs.collect import Request, collect
+    from compatcheck.runs.evaluate import EngineOptions
+    from compatcheck.runs.importers import Layout
+    from compatcheck.tasks.load import TaskOptions
+
+    if epsilon < 0:
+        raise InputError(f"--epsilon {epsilon}: must be 0 or more")
+    rules = gate.parse_rules(_several(fail_on))
+    layout = Layout(
+        id_field=id_field,
+        target_field=target_field,
+        prediction_field=prediction_field,
+        extract=extract,
+        targets=Path(targets) if targets is not None else None,
+    )
+    request = Request(
+        old=os.fspath(old),
+        new=os.fspath(new),
+        tasks=tuple(_several(task)),
+        metrics=tuple(_several(metric)),
+        task_options=TaskOptions(Path(data) if data is not None else None, split, limit, sample, num_fewshot, seed),
+        engine=EngineOptions(
+            engine,
+            engine_args or {},
+            batch_size,
+            dtype,
+            device,
+            seed,
+            trust_remote_code,
+            apply_chat_template,
+        ),
+        old_layout=replace(layout, prediction_field=old_prediction_field or prediction_field),
+        new_layout=replace(layout, prediction_field=new_prediction_field or prediction_field),
+    )
+    old_run, new_run = collect(request, say, progress)
+    comparisons, notes = compare_runs(
+        old_run, new_run, epsilon=epsilon, correct_at=correct_at, slice_by=_several(slice_by), seed=seed
+    )
+    judged, verdict = gate.judge(comparisons, rules)
+    return Diff(
+        old=_as_side(old_run.manifest),
+        new=_as_side(new_run.manifest),
+        comparisons=tuple(judged),
+        verdict=verdict,
+        version=_version(),
+        notes=tuple(dict.fromkeys((*old_run.notes, *new_run.notes, *notes))),
+    )
+
+
+def compare_runs(
+    old: Run,
+    new: Run,
+    *,
+    epsilon: float = 0.0,
+    correct_at: float | None = None,
+    slice_by: Sequence[str] = (),
+    seed: int = DEFAULT_SEED,
+) -> tuple[list[Comparison], list[str]]:
+    """Compare two runs on every (task, filter, metric) they share; returns comparisons and notes on what they do not.
+
+    Raises:
+        InputError: they share nothing.
+    """
+    from compatcheck.compare import compare
+
+    theirs = {(run.task, run.filter): run for run in new.tasks}
+    comparisons: list[Comparison] = []
+    for run in old.tasks:
+        other = theirs.pop((run.task, run.filter), None)
+        if other is None:
+            continue
+        comparisons += [
+            compare(run, other, metric=metric, epsilon=epsilon, correct_at=correct_at, slice_by=slice_by, seed=seed)
+            for metric in _shared_metrics(run, other)
+        ]
+    compared = {(c.task, c.filter) for c in comparisons}
+    notes = [
+        f"{side}: {run.task} ({run.filter}) has no counterpart on the other side and is not compared"
+        for side, runs in (("old", old.tasks), ("new", new.tasks))
+        for run in runs
+        if (run.task, run.filter) not in compared
+    ]
+    if not comparisons:
+        raise InputError(
+            f"old and new share no task, filter and metric: old has {_names(old)}; new has {_names(new)}; "
+            "record both for the same task, or name a --metric"
+        )
+    return comparisons, notes
+
+
+def load(folder: str | os.PathLike[str]) -> Diff:
+    """Load a comparison that ``save`` or ``--out`` kept.
+
+    Raises:
+        InputError: the folder holds no report, or a damaged one.
+    """
+    from compatcheck.report import load as load_result
+
+    return as_diff(load_result(Path(folder)))
+
+
+def as_diff(result: Result) -> Diff:
+    """The same result with the methods of :class:`Diff`."""
+    return Diff(**{f.name: getattr(result, f.name) for f in fields(Result)})
+
+
+def _shared_metrics(old: TaskRun, new: TaskRun) -> list[Metric]:
+    """Metrics both sides have; discrete only where it is on both sides."""
+    theirs = {metric.name: metric for metric in new.metrics}
+    return [
+        metric if theirs[metric.name].kind == "discrete" else theirs[metric.name]
+        for metric in old.metrics
+        if metric.name in theirs
+    ]
+
+
+def _names(run: Run) -> str:
+    return ", ".join(f"{t.task}/{t.filter} ({', '.join(m.name for m in t.metrics)})" for t in run.tasks) or "nothing"
+
+
+def _as_side(manifest: Manifest) -> Side:
+    return Side(manifest.reference, manifest.fingerprint, manifest.kind, manifest.engine, manifest.settings)
+
+
+def _several(value: str | Sequence[str] | None) -> list[str]:
+    if value is None:
+        return []
+    return [value] if isinstance(value, str) else list(value)
+
+
+def _version() -> str:
+    from compatcheck import __version__
+
+    return __version__

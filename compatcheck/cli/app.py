@@ -1,0 +1,77 @@
+"""Commands and the one place where errors become exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+import typer
+
+from compatcheck import __version__
+from compatcheck.cli import demo, diff, report, tasks
+from compatcheck.errors import ExitCode, InputError
+
+app = typer.Typer(
+    name="compatcheck",
+    help="Is this model upgrade safe? Compare an old and a new model instance by instance, and gate on negative flips.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit codes: 0 passed or no gate · 1 regression shown · 2 usage or data error · 3 inconclusive.",
+)
+app.command("diff")(diff.command)
+app.command("report")(report.command)
+app.command("tasks")(tasks.command)
+app.command("demo")(demo.command)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"compatcheck {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(
+        False, "--version", help="Print the version and exit.", callback=_print_version, is_eager=True
+    ),
+) -> None:
+    pass
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with an :class:`~compatcheck.errors.ExitCode`."""
+    sys.exit(int(run(arguments)))
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit code; every error the user can mend is one line on stderr."""
+    try:
+        code = app(args=list(arguments) if arguments is not None else None, standalone_mode=False)
+        return int(code or ExitCode.OK)
+    except InputError as error:
+        return _fail(str(error))
+    except click.UsageError as error:
+        context = error.ctx.command_path if error.ctx else "compatcheck"
+        return _fail(f"{error.format_message()} (see `{context} --help`)")
+    except click.ClickException as error:
+        return _fail(error.format_message())
+    except (click.Abort, KeyboardInterrupt):
+        print("interrupted", file=sys.stderr)
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        # the reader closed the pipe (`compatcheck diff … | head`); nothing is wrong on our side
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.OK
+
+
+def _fail(message: str) -> int:
+    from compatcheck.report.text import safe_text
+
+    print(f"error: {safe_text(' '.join(message.split()))}", file=sys.stderr)
+    return ExitCode.USAGE

@@ -1,0 +1,62 @@
+"""What a finished comparison prints and writes, the same for every command that ends in one."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from compatcheck.errors import ExitCode, InputError
+
+if TYPE_CHECKING:
+    from compatcheck.api import Diff
+
+DEFAULT_FOLDER = Path("compat-report")
+"""Where files go when a file format is asked for without --out."""
+_FILES_ONLY = {"html"}
+
+
+def check_writable(out: Path | None) -> None:
+    """Say that a folder cannot be written before any work is paid for."""
+    if out is None:
+        return
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out {out}: is a file; name a folder")
+    parent = out
+    while not parent.exists():
+        parent = parent.parent
+    import os
+
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise InputError(f"--out {out}: {parent} is not writable; name another folder")
+
+
+def emit(result: Diff, *, formats: Sequence[str], out: Path | None, quiet: bool, exit_zero: bool = False) -> int:
+    """Print the report on stdout, write the files, and return the exit code of the verdict."""
+    from compatcheck import gate
+    from compatcheck.report import render
+
+    files = [name for name in formats if name != "terminal"]
+    folder = out or (DEFAULT_FOLDER if set(files) & _FILES_ONLY else None)
+    if folder is not None:
+        result.save(folder, files)
+    if quiet:
+        print(render(result, "terminal", quiet=True))
+    elif "terminal" in formats:
+        print(render(result, "terminal", folder=folder))
+    elif folder is None:
+        for name in files:
+            print(render(result, name))
+    if folder is not None and not quiet:
+        print(
+            f"kept in {folder} (report.json, instances.parquet{''.join(', ' + _file_of(n) for n in files)})",
+            file=sys.stderr,
+        )
+    return int(ExitCode.OK if exit_zero else gate.exit_code(result.verdict))
+
+
+def _file_of(name: str) -> str:
+    from compatcheck.report import FORMATS
+
+    return str(FORMATS[name].file_name)

@@ -1,0 +1,35 @@
+"""The demonstration: the fixture models in a checkout, their recorded outputs in an installed package."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from compatcheck.api import Diff, diff
+
+TASKS = ("samsum", "gsm8k", "hellaswag", "piqa")
+BUDGET = "nfr:10%"
+RECORDED = Path(__file__).parent / "demo_data"
+FIXTURES = Path(__file__).parent.parent / "fixtures"
+
+
+def has_models() -> bool:
+    """Whether the fixture models are here (a checkout), or only their recorded outputs (an installed package)."""
+    return (FIXTURES / "models").is_dir() and (FIXTURES / "adapters").is_dir()
+
+
+def run(say: Callable[[str], None] = lambda _: None, progress: Any = None, recorded: bool = False) -> Diff:
+    """Compare the fixture adapters on base v1 with those on base v2, on all four tasks."""
+    if recorded or not has_models():
+        return diff(RECORDED / "old", RECORDED / "new", fail_on=BUDGET)
+    return diff(
+        f"{FIXTURES}/adapters/{{task}}-v1",
+        f"{FIXTURES}/adapters/{{task}}-v2",
+        task=TASKS,
+        data=FIXTURES / "data",
+        num_fewshot=0,
+        fail_on=BUDGET,
+        say=say,
+        progress=progress,
+    )

@@ -1,0 +1,159 @@
+"""Make the two runs of a comparison: evaluate what is a model, read what was recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from compatcheck.errors import InputError
+from compatcheck.records import Manifest, Metric, Run, TaskRun, score_column
+from compatcheck.references import Reference, resolve
+from compatcheck.runs.evaluate import EngineOptions, Evaluated, evaluate_jobs
+from compatcheck.runs.importers import Layout, load_recorded
+from compatcheck.runs.jobs import Job
+from compatcheck.tasks.load import LoadedTask, TaskOptions, load_tasks
+from compatcheck.tasks.resolve import resolve_task
+
+PLACEHOLDER = "{task}"
+"""Stands in a reference for the task's name, where every task has an adapter or a file of its own."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to compare and how to get it."""
+
+    old: str
+    new: str
+    tasks: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = ()
+    task_options: TaskOptions = field(default_factory=TaskOptions)
+    engine: EngineOptions = field(default_factory=EngineOptions)
+    old_layout: Layout = field(default_factory=Layout)
+    new_layout: Layout = field(default_factory=Layout)
+
+
+@dataclass(frozen=True)
+class _Side:
+    name: str
+    text: str
+    layout: Layout
+    references: dict[str | None, Reference]
+    """Reference per task; the key None stands for one that serves every task."""
+
+    @property
+    def recorded(self) -> bool:
+        return all(reference.kind == "recorded" for reference in self.references.values())
+
+    def of(self, task: str) -> Reference:
+        return self.references.get(task) or self.references[None]
+
+
+def collect(request: Request, say: Callable[[str], None] = lambda _: None, progress: Any = None) -> tuple[Run, Run]:
+    """Both runs, in the order old, new. Cheap checks come first, models are loaded last.
+
+    Raises:
+        InputError: anything of the request cannot be used.
+    """
+    leaves = _leaf_names(request)
+    old = _side("old", request.old, request.old_layout, leaves)
+    new = _side("new", request.new, request.new_layout, leaves)
+    models = [side for side in (old, new) if not side.recorded]
+    recorded = {side.name: _read(side, request) for side in (old, new) if side.recorded}
+    evaluated: list[Evaluated] = []
+    if models:
+        if not request.tasks:
+            raise InputError(
+                "--task is missing: say on which task(s) the models are compared (see `compatcheck tasks`)"
+            )
+        tasks = load_tasks(request.tasks, request.task_options)
+        jobs = [Job(side.name, side.of(task.name), task) for side in models for task in tasks]
+        evaluated = evaluate_jobs(jobs, request.engine, say, progress)
+    runs = {side.name: _evaluated_run(side, evaluated) for side in models} | recorded
+    return _with_requested_metrics(runs["old"], request), _with_requested_metrics(runs["new"], request)
+
+
+def _leaf_names(request: Request) -> list[str]:
+    if PLACEHOLDER not in request.old and PLACEHOLDER not in request.new:
+        return []
+    if not request.tasks:
+        raise InputError(f"a reference with {PLACEHOLDER} needs --task")
+    return [source.name for task in request.tasks for source in resolve_task(task)]
+
+
+def _side(name: str, text: str, layout: Layout, leaves: Sequence[str]) -> _Side:
+    if PLACEHOLDER not in text:
+        return _Side(name, text, layout, {None: resolve(text)})
+    references: dict[str | None, Reference] = {task: resolve(text.replace(PLACEHOLDER, task)) for task in leaves}
+    if len({reference.kind == "recorded" for reference in references.values()}) > 1:
+        raise InputError(f"{text}: recorded outputs for some tasks and a model for others; make it one kind")
+    return _Side(name, text, layout, references)
+
+
+def _read(side: _Side, request: Request) -> Run:
+    runs: list[TaskRun] = []
+    for task, reference in side.references.items():
+        assert reference.recorded is not None
+        runs += load_recorded(
+            reference.recorded,
+            layout=side.layout,
+            side=side.name,
+            metrics=request.metrics,
+            task=task or (request.tasks[0] if len(request.tasks) == 1 else None),
+            tasks=request.tasks if task is None else (task,),
+        )
+    return Run(Manifest(side.text, _fingerprint(side), "recorded"), tuple(runs))
+
+
+def _evaluated_run(side: _Side, evaluated: Iterable[Evaluated]) -> Run:
+    mine = [one for one in evaluated if one.job.side == side.name]
+    kind = "adapter" if any(one.job.reference.adapter for one in mine) else "model"
+    manifest = Manifest(
+        side.text,
+        _fingerprint(side),
+        kind,
+        engine=mine[0].engine,
+        settings={"seconds": round(sum(one.seconds for one in mine), 2)},
+    )
+    notes = list(dict.fromkeys(note for one in mine for note in (*one.job.task.notes, *one.notes)))
+    return Run(manifest, tuple(run for one in mine for run in one.runs), tuple(notes))
+
+
+def _fingerprint(side: _Side) -> str:
+    from compatcheck import fingerprints
+
+    each = {task: reference.fingerprint() for task, reference in side.references.items()}
+    return each[None] if None in each else fingerprints.combine(f"{task}={value}" for task, value in each.items())
+
+
+def _with_requested_metrics(run: Run, request: Request) -> Run:
+    """Keep the metrics asked for, computing those a task does not give from prediction and target."""
+    if not request.metrics:
+        return run
+    return replace(run, tasks=tuple(_with_metrics(task, request.metrics) for task in run.tasks))
+
+
+def _with_metrics(run: TaskRun, names: Sequence[str]) -> TaskRun:
+    from compatcheck import similarity
+    from compatcheck.tasks.load import check_metric_names
+
+    have = {metric.name: metric for metric in run.metrics}
+    check_metric_names(names, list(dict.fromkeys([*have, *similarity.names()])))
+    records, metrics = run.records, []
+    for name in names:
+        if name not in have:
+            scorer = similarity.get(name)
+            predictions = [None if pd.isna(p) else str(p) for p in records["prediction"]]
+            values = np.asarray(scorer.score(predictions, records["target"].tolist()), dtype=float)
+            if "error" in records:
+                values[records["error"].notna().to_numpy()] = np.nan
+            records = records.assign(**{score_column(name): values})
+            have[name] = Metric(name, scorer.kind, scorer.higher_is_better, scorer.signature)
+        metrics.append(have[name])
+    return replace(run, metrics=tuple(metrics), records=records)
+
+
+__all__ = ["Layout", "LoadedTask", "Request", "TaskOptions", "collect"]
