@@ -1,0 +1,106 @@
+"""BERTScore: how well the words of two texts match in an encoder's embedding space, as bert-score computes it."""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compatcheck.errors import InputError
+from compatcheck.similarity.base import References, Scorer, scorer, several
+
+DEFAULT_MODEL = "roberta-large"
+"""bert-score's own default encoder for English."""
+
+
+def _layers_of(folder: Path) -> int:
+    config = folder / "config.json"
+    try:
+        return int(json.loads(config.read_text(encoding="utf-8"))["num_hidden_layers"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise InputError(
+            f"{config}: BERTScore needs an encoder folder with a config.json that has num_hidden_layers"
+        ) from None
+
+
+def _check_reachable(model_type: str) -> None:
+    """Raise InputError at once where the encoder is neither cached nor on the hub: loading would retry for a minute."""
+    from huggingface_hub import HfApi, try_to_load_from_cache
+
+    try:
+        if not isinstance(try_to_load_from_cache(model_type, "config.json"), str):
+            HfApi().model_info(model_type, timeout=10)
+    except Exception as error:  # the hub client raises many kinds: no network, no such model, offline mode
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise _unusable(model_type, reason) from None
+
+
+def _unusable(model_type: str, reason: str) -> InputError:
+    return InputError(
+        f"BERTScore's encoder '{model_type}' cannot be loaded ({reason}); download it first or name the folder of a "
+        "local encoder"
+    )
+
+
+@lru_cache(maxsize=1)
+def _encoder(model_type: str, num_layers: int | None, batch_size: int) -> Any:
+    from bert_score import BERTScorer
+    from transformers.utils import logging
+
+    if not Path(model_type).is_dir():
+        _check_reachable(model_type)
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()  # the pooler, which is not used, would be reported as newly initialised
+    logging.disable_progress_bar()
+    try:
+        return BERTScorer(model_type=model_type, num_layers=num_layers, batch_size=batch_size)
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise _unusable(model_type, reason) from None
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+@scorer("bertscore")
+def bertscore(
+    name: str, model_type: str = DEFAULT_MODEL, num_layers: int | None = None, batch_size: int = 64
+) -> Scorer:
+    """BERTScore F1, not rescaled, without idf weights.
+
+    ``model_type`` is a hub name or the folder of an encoder; ``num_layers`` the layer whose embeddings are used
+    (default: bert-score's choice for encoders it knows, else the last). An empty text scores 0.
+    """
+    folder = Path(model_type).expanduser()
+    local = folder.is_dir()
+    if local:
+        model_type = str(folder)
+        num_layers = num_layers or _layers_of(folder)
+
+    def score(predictions: list[str], targets: list[References]) -> NDArray[np.float64]:
+        # An empty text has no words to match: 0, as bert-score says; its own code for that case needs an older
+        # transformers.
+        pairs = [
+            (row, text, one)
+            for row, (text, right) in enumerate(zip(predictions, targets, strict=True))
+            for one in several(right)
+            if text.strip() and one.strip()
+        ]
+        scores = np.zeros(len(predictions), dtype=np.float64)
+        if pairs:
+            rows, texts, references = zip(*pairs, strict=True)
+            _, _, f1 = _encoder(model_type, num_layers, batch_size).score(list(texts), list(references))
+            best = np.full(len(predictions), -np.inf)
+            np.maximum.at(best, list(rows), f1.double().numpy())
+            scores = np.where(np.isfinite(best), best, 0.0)
+        return scores
+
+    shown = folder.name if local else model_type
+    layer = f"layer:{num_layers}" if num_layers else "layer:default"
+    return Scorer(name, "smooth", f"bertscore|f1|{shown}|{layer}|idf:no|bert-score {version('bert-score')}", score)

@@ -1,0 +1,37 @@
+"""Small helpers for text that several rooms share."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+_SEPARATED = re.compile(r"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d+)?", re.ASCII)
+_NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?", re.ASCII)
+
+
+def plain_number(text: str) -> str | None:
+    """Return a number's text without thousands separators, or None where the text is not a number.
+
+    Only well-formed groups count: ``"1,234"`` is a number, ``"12,34"`` is not.
+    """
+    if _NUMBER.fullmatch(text):
+        return text
+    return text.replace(",", "") if _SEPARATED.fullmatch(text) else None
+
+
+def content_hash(*parts: str | None) -> str:
+    """Fingerprint of some texts: the first 16 hexadecimal digits of their SHA-256.
+
+    Parts are told apart, so ``("ab", "c")`` and ``("a", "bc")`` differ, as do a null and an empty part.
+    """
+    digest = hashlib.sha256()
+    for part in parts:
+        data = b"" if part is None else part.encode("utf-8", "surrogatepass")
+        digest.update(b"-" if part is None else b"%d:" % len(data))
+        digest.update(data)
+    return digest.hexdigest()[:16]
+
+
+def clean_surrogates(text: str) -> str:
+    """Replace lone surrogates, which JSON can spell (``"\\ud83d"``) and UTF-8 cannot hold, by U+FFFD."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
