@@ -6,12 +6,15 @@ import os
 import sys
 from collections.abc import Sequence
 
-import click
 import typer
 
 from compatcheck import __version__
 from compatcheck.cli import demo, diff, report, tasks
 from compatcheck.errors import ExitCode, InputError
+
+# typer carries its own copy of click since 0.27 and uses the installed one before: its public error leads to both
+_UsageError = typer.BadParameter.__mro__[1]
+_ClickError = _UsageError.__mro__[1]
 
 app = typer.Typer(
     name="compatcheck",
@@ -56,12 +59,15 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return int(code or ExitCode.OK)
     except InputError as error:
         return _fail(str(error))
-    except click.UsageError as error:
-        context = error.ctx.command_path if error.ctx else "compatcheck"
-        return _fail(f"{error.format_message()} (see `{context} --help`)")
-    except click.ClickException as error:
+    except _UsageError as error:
+        context = getattr(error, "ctx", None)
+        if not sys.argv[1:] and arguments is None:
+            return ExitCode.USAGE  # the help has been printed
+        where = context.command_path if context else "compatcheck"
+        return _fail(f"{error.format_message()} (see `{where} --help`)")  # type: ignore[attr-defined]
+    except _ClickError as error:
         return _fail(error.format_message())
-    except (click.Abort, KeyboardInterrupt):
+    except (typer.Abort, KeyboardInterrupt):
         print("interrupted", file=sys.stderr)
         return ExitCode.INTERRUPTED
     except BrokenPipeError:

@@ -1,0 +1,36 @@
+"""What the whole suite shares: no network, a cache of its own, and where the fixtures and the real data lie."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FIXTURES = ROOT / "fixtures"
+SHARED = ROOT.parent / "shared" / "data"
+
+for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"):
+    os.environ[name] = "1"
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The user's cache is neither read nor written."""
+    os.environ["COMPATCHECK_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session")
+def fixtures() -> Path:
+    """The folder of the bundled models, adapters and data."""
+    return FIXTURES
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Real data for measuring; not part of the project."""
+    if not SHARED.is_dir():
+        pytest.skip("the real data sets (../shared/data) are not here")
+    return SHARED

@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+
+from compatcheck.errors import InputError
+from compatcheck.tasks import TaskOptions, load_tasks
+
+PIQA = [{"goal": f"goal {i}", "sol1": "do this", "sol2": "do that", "label": i % 2} for i in range(10)]
+
+
+def write(path: Path, rows: list[dict]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    if path.suffix == ".gz":
+        path.write_bytes(gzip.compress(text.encode()))
+    else:
+        path.write_text(text)
+    return path
+
+
+def load(name: str, **options) -> object:
+    return load_tasks([name], TaskOptions(**options))[0]
+
+
+def test_local_folder_in_place_of_hub_data(tmp_path: Path) -> None:
+    write(tmp_path / "piqa" / "validation.jsonl.gz", PIQA)
+    task = load("piqa", data=tmp_path)
+    assert task.size == 10
+    assert task.task.doc_to_text(task.task.eval_docs[3]) == "Question: goal 3\nAnswer:"
+    assert task.settings["split"] == "validation"
+    assert task.settings["num_fewshot"] == 0
+    assert "limit" not in task.settings
+
+
+def test_local_file_and_flat_folder(tmp_path: Path) -> None:
+    file = write(tmp_path / "mine.jsonl", PIQA[:4])
+    assert load("piqa", data=file).size == 4
+    write(tmp_path / "flat" / "validation.jsonl", PIQA[:3])
+    assert load("piqa", data=tmp_path / "flat").size == 3
+
+
+def test_split_limit_and_sample(tmp_path: Path) -> None:
+    write(tmp_path / "piqa" / "train.jsonl", PIQA)
+    write(tmp_path / "piqa" / "validation.jsonl", PIQA[:2])
+    first = load("piqa", data=tmp_path, split="train", limit=4)
+    assert first.indices == [0, 1, 2, 3]
+    assert first.settings["limit"] == "first:4"
+    assert first.settings["split"] == "train"
+    drawn = load("piqa", data=tmp_path, split="train", sample=4, seed=7)
+    again = load("piqa", data=tmp_path, split="train", sample=4, seed=7)
+    other = load("piqa", data=tmp_path, split="train", sample=4, seed=8)
+    assert drawn.indices == again.indices == sorted(drawn.indices)
+    assert drawn.indices != other.indices
+    assert drawn.settings["limit"] == "random:4"
+    assert load("piqa", data=tmp_path, split="train", limit=100).indices is None
+
+
+def test_few_shot_examples_come_from_the_local_train_split(tmp_path: Path) -> None:
+    shots = [{"question": f"q{i}", "answer": f"#### {i}"} for i in range(8)]
+    write(tmp_path / "gsm8k" / "test.jsonl", [{"question": "x", "answer": "#### 1"}] * 2)
+    with pytest.raises(InputError, match="the 5 few-shot examples of gsm8k come from split 'train'"):
+        load("gsm8k", data=tmp_path)
+    assert load("gsm8k", data=tmp_path, num_fewshot=0).settings["num_fewshot"] == 0
+    write(tmp_path / "gsm8k" / "train.jsonl", shots)
+    task = load("gsm8k", data=tmp_path)
+    task.task.build_all_requests()
+    assert task.task.instances[0].args[0].count("Question:") == 6
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"limit": 0}, "--limit 0: must be at least 1"),
+        ({"sample": 0}, "--sample 0: must be at least 1"),
+        ({"limit": 1, "sample": 1}, "exclude each other"),
+        ({"split": "nope"}, r"no piqa/nope\.jsonl\[\.gz\] \(found: validation\.jsonl\)"),
+        ({"num_fewshot": -1}, "--num-fewshot -1: must be 0 or more"),
+    ],
+)
+def test_bad_options(tmp_path: Path, options: dict, message: str) -> None:
+    write(tmp_path / "piqa" / "validation.jsonl", PIQA)
+    with pytest.raises(InputError, match=message):
+        load("piqa", data=tmp_path, **options)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", r"validation\.jsonl: no rows"),
+        (b'{"goal": "a"}\n{"goal": \n', r"validation\.jsonl:2: not JSON"),
+        (b'{"goal": "a"}\n[1]\n', r"validation\.jsonl:2: expected a JSON object, found list"),
+        (b'{"goal": "a"}\n{"goal": "\xff"}\n', r"validation\.jsonl:2: not UTF-8"),
+        (b'{"goal": "a"}\n{"goal": 3}\n', r"validation\.jsonl:2: field 'goal' is number here and str in line 1"),
+        (b'{"text": "a"}\n', "needs a field that the rows lack"),
+    ],
+)
+def test_bad_local_data_names_file_and_line(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "piqa" / "validation.jsonl"
+    path.parent.mkdir()
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        load("piqa", data=tmp_path)
+
+
+def test_truncated_gzip(tmp_path: Path) -> None:
+    path = write(tmp_path / "piqa" / "validation.jsonl.gz", PIQA * 100)
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(InputError, match="damaged or cut off"):
+        load("piqa", data=tmp_path)
+
+
+def test_missing_data_is_said_before_anything_is_loaded(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such file or folder"):
+        load("piqa", data=tmp_path / "gone")
+    file = write(tmp_path / "one.jsonl", PIQA)
+    with pytest.raises(InputError, match="one file serves one task"):
+        load_tasks(["piqa", "gsm8k"], TaskOptions(data=file))
+
+
+def test_hub_data_that_cannot_be_had_points_to_local_data() -> None:
+    with pytest.raises(InputError, match=r"cannot be loaded .* give local files with --data"):
+        load("piqa")
