@@ -1,0 +1,91 @@
+"""The floors of docs/architecture.md: no arrow runs back up, and light paths stay light."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import compatcheck
+
+PACKAGE = Path(compatcheck.__file__).parent
+GROUND = {"errors", "records", "paths", "text", "compatcheck"}
+BELOW = {
+    "errors": set(),
+    "paths": set(),
+    "records": set(),
+    "text": set(),
+    "compare": set(),
+    "gate": {"compare"},
+    "report": {"compare", "gate"},
+    "similarity": set(),
+    "adapters": set(),
+    "fingerprints": set(),
+    "references": {"adapters", "fingerprints"},
+    "tasks": {"similarity"},
+    "engines": {"references", "adapters"},
+    "runs": {"engines", "references", "fingerprints", "tasks", "similarity"},
+    "api": {"compare", "gate", "report", "runs", "engines", "references", "tasks", "similarity"},
+    "demo": {"api"},
+    "cli": {"api", "demo", "report", "gate", "tasks", "engines"},
+}
+
+
+def rooms() -> list[str]:
+    return sorted({path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in PACKAGE.rglob("*.py")})
+
+
+def imports_of(room: str) -> dict[str, str]:
+    """Rooms that a room imports, anywhere in its files, with one file that does."""
+    root = PACKAGE / room
+    found: dict[str, str] = {}
+    for path in root.rglob("*.py") if root.is_dir() else [PACKAGE / f"{room}.py"]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [node.module] if isinstance(node, ast.ImportFrom) else []
+            if isinstance(node, ast.ImportFrom) and node.module == "compatcheck":
+                names = [f"compatcheck.{alias.name}" for alias in node.names]
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            for name in names:
+                if name and name.startswith("compatcheck."):
+                    found[name.split(".")[1]] = str(path.relative_to(PACKAGE))
+    return found
+
+
+@pytest.mark.parametrize("room", [room for room in rooms() if room != "__init__"])
+def test_a_room_imports_only_what_lies_below_it(room: str) -> None:
+    assert room in BELOW, f"{room} is a new room: say in docs/architecture.md and here on which floor it stands"
+    for other, where in imports_of(room).items():
+        allowed = BELOW[room] | GROUND | {room, "__version__"}
+        assert other in allowed, f"{where} imports {other}, which is not below {room}"
+
+
+def test_no_file_is_long() -> None:
+    long = {str(p): n for p in PACKAGE.rglob("*.py") if (n := len(p.read_text().splitlines())) > 500}
+    assert not long
+
+
+def loaded_by(code: str) -> set[str]:
+    script = f"{code}\nimport sys\nprint('\\n'.join(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return {name.split(".")[0] for name in done.stdout.split()}
+
+
+def test_help_loads_nothing_heavy() -> None:
+    loaded = loaded_by("from compatcheck.cli.app import run\nrun(['--help'])\nrun(['diff', '--help'])")
+    assert loaded.isdisjoint({"torch", "transformers", "lm_eval", "pandas", "numpy", "scipy", "datasets"})
+
+
+def test_comparing_recorded_outputs_loads_no_model_library(tmp_path: Path) -> None:
+    for name in ("old", "new"):
+        (tmp_path / f"{name}.jsonl").write_text('{"id": 1, "target": "a", "prediction": "a"}\n' * 1)
+    loaded = loaded_by(
+        "from compatcheck.cli.app import run\n"
+        f"code = run(['diff', {str(tmp_path / 'old.jsonl')!r}, {str(tmp_path / 'new.jsonl')!r}, '-q'])\n"
+        "assert code == 0, code"
+    )
+    assert loaded.isdisjoint({"torch", "transformers", "lm_eval", "datasets", "peft"})
+    assert "compatcheck" in loaded
