@@ -18,6 +18,12 @@ QUADRANTS = ("both_correct", "positive_flip", "negative_flip", "both_wrong")
 SMOOTH_GROUPS = ("positive_flip", "negative_flip", "unchanged")
 """Groups of a smooth metric: the gain is above, below or within the dead-band."""
 
+INSTANCE_COLUMNS = (
+    "task", "doc_id", "filter", "metric", "input", "target", "prediction_old", "prediction_new", "response_old",
+    "response_new", "score_old", "score_new", "gain", "quadrant", "changed", "error_old", "error_new", "doc_hash",
+)  # fmt: skip
+"""Columns of ``Comparison.instances`` in their order; any further column is a slice field."""
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -58,6 +64,8 @@ class Pairing:
     """Scored pairs in which that side gave no answer."""
     key: str = "id"
     """What rows were paired by: ``id`` or ``content hash``."""
+    examples: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """The first few ids behind ``only_old``, ``only_new`` and ``target_changed``, where there are any."""
 
 
 @dataclass(frozen=True)
@@ -91,9 +99,10 @@ class Gate:
 class Comparison:
     """Two runs paired on one (task, filter, metric).
 
-    ``instances`` has one row per pair (errors included, with null quadrant) and the columns of ``instances.parquet``:
-    task, doc_id, filter, metric, input, target, prediction_old, prediction_new, response_old, response_new, score_old,
-    score_new, gain, quadrant, changed, error_old, error_new, doc_hash, then slice fields.
+    ``instances`` has one row per pair (errors included, with null quadrant; rows whose target changed left out) and
+    the columns of ``instances.parquet``: :data:`INSTANCE_COLUMNS`, then slice fields. ``gain`` is how much better NEW
+    scored, so it is positive for an improvement whichever way the metric points; ``changed`` says whether the
+    predictions differ, and is null where it cannot be known.
     """
 
     task: str
@@ -109,6 +118,8 @@ class Comparison:
     instances: pd.DataFrame = field(repr=False, compare=False)
     slices: tuple[Slice, ...] = ()
     gates: tuple[Gate, ...] = ()
+    confidence: float = 0.95
+    """Level of all intervals and one-sided bounds."""
 
     @property
     def name(self) -> str:

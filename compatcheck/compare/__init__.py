@@ -1,0 +1,32 @@
+"""Pairing, quadrants, compatibility metrics with intervals, slices. Pure: numpy, scipy and pandas, no engine."""
+
+from compatcheck.compare.comparison import RESAMPLES, compare
+from compatcheck.compare.result import (
+    INSTANCE_COLUMNS,
+    QUADRANTS,
+    SCHEMA,
+    SMOOTH_GROUPS,
+    Comparison,
+    Estimate,
+    Gate,
+    Pairing,
+    Result,
+    Side,
+    Slice,
+)
+
+__all__ = [
+    "INSTANCE_COLUMNS",
+    "QUADRANTS",
+    "RESAMPLES",
+    "SCHEMA",
+    "SMOOTH_GROUPS",
+    "Comparison",
+    "Estimate",
+    "Gate",
+    "Pairing",
+    "Result",
+    "Side",
+    "Slice",
+    "compare",
+]

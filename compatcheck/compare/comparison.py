@@ -1,0 +1,146 @@
+"""Compare two runs on one task, filter and metric."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from compatcheck.compare.instances import build_instances
+from compatcheck.compare.intervals import Flags
+from compatcheck.compare.metrics import discrete_metrics
+from compatcheck.compare.pairing import Pairs, failed, pair
+from compatcheck.compare.quadrants import Sorted, resolve_metric, sort_pairs
+from compatcheck.compare.result import Comparison, Estimate, Pairing
+from compatcheck.compare.signature import signature
+from compatcheck.compare.significance import mcnemar, sign_flip
+from compatcheck.compare.slices import build_slices
+from compatcheck.compare.smooth import smooth_metrics
+from compatcheck.errors import InputError
+from compatcheck.records import Metric, TaskRun
+
+RESAMPLES = 2000
+"""Bootstrap resamples and sign permutations: the least p-value is 0.0005."""
+
+
+def compare(
+    old: TaskRun,
+    new: TaskRun,
+    *,
+    metric: Metric | str,
+    epsilon: float = 0.0,
+    correct_at: float | None = None,
+    slice_by: Sequence[str] = (),
+    seed: int = 0,
+    confidence: float = 0.95,
+    resamples: int = RESAMPLES,
+) -> Comparison:
+    """Pair two runs and compute everything a report shows of them.
+
+    Args:
+        metric: a name that both runs score, or how to read that score.
+        epsilon: dead-band of a smooth metric: a gain of at most this size, either way, is "unchanged".
+        correct_at: makes a smooth metric discrete: a score that reaches this is correct.
+        slice_by: fields of the records by whose values flips are counted.
+        seed: of the bootstrap and the permutation test; the same input and seed give the same figures.
+
+    Raises:
+        InputError: the runs cannot be compared, or an option makes no sense.
+    """
+    _check_options(epsilon, correct_at, confidence, resamples, seed)
+    if old.task != new.task:
+        raise InputError(f"OLD was recorded for task '{old.task}' and NEW for task '{new.task}': nothing to compare")
+    if old.filter != new.filter:
+        raise InputError(
+            f"on task '{old.task}' OLD went through filter '{old.filter}' and NEW through '{new.filter}': "
+            "only outputs of the same filter can be compared"
+        )
+    metric = resolve_metric(metric, old, new)
+    pairs = pair(old, new)
+    found = sort_pairs(old, new, pairs, metric, epsilon=epsilon, correct_at=correct_at)
+    n = int(found.scored.sum())
+    metrics, tests = _figures(found, confidence, resamples, seed)
+    return Comparison(
+        task=old.task,
+        filter=old.filter,
+        metric=metric.name,
+        kind=found.metric.kind,
+        signature=signature(
+            old,
+            new,
+            found.metric,
+            n=n,
+            epsilon=epsilon,
+            correct_at=correct_at,
+            confidence=confidence,
+            resamples=resamples,
+            seed=seed,
+        ),
+        n=n,
+        pairing=_pairing(old, new, pairs, found),
+        quadrants=found.counts,
+        metrics=metrics,
+        tests=tests,
+        instances=build_instances(old, new, pairs, found),
+        slices=build_slices(old, new, pairs, found, slice_by, confidence) if slice_by else (),
+        confidence=confidence,
+    )
+
+
+def _figures(
+    found: Sorted, confidence: float, resamples: int, seed: int
+) -> tuple[dict[str, Estimate], dict[str, float | None]]:
+    counts = found.counts
+    if found.metric.kind == "discrete":
+        metrics = discrete_metrics(counts, found.changes, confidence=confidence, resamples=resamples, seed=seed)
+        return metrics, {"mcnemar_p": mcnemar(counts["negative_flip"], counts["positive_flip"])}
+    scored, codes = found.scored, found.codes[found.scored]
+    gain = found.gain[scored]
+    metrics = smooth_metrics(
+        found.old[scored],
+        found.new[scored],
+        gain,
+        codes == found.names.index("positive_flip"),
+        codes == found.names.index("negative_flip"),
+        found.changes,
+        confidence=confidence,
+        resamples=resamples,
+        seed=seed,
+    )
+    # Its own stream of random numbers: the p-value does not hang on how many draws the bootstrap made.
+    return metrics, {"permutation_p": sign_flip(gain, resamples, np.random.default_rng([seed, 1]))}
+
+
+def _pairing(old: TaskRun, new: TaskRun, pairs: Pairs, found: Sorted) -> Pairing:
+    return Pairing(
+        paired=int(found.scored.sum()),
+        only_old=pairs.only_old,
+        only_new=pairs.only_new,
+        duplicates=old.duplicates + new.duplicates,
+        target_changed=pairs.target_changed,
+        errors_old=int(failed(old.records, pairs.old).sum()),
+        errors_new=int(failed(new.records, pairs.new).sum()),
+        no_answer_old=_no_answer(found.prediction_old, found.scored),
+        no_answer_new=_no_answer(found.prediction_new, found.scored),
+        key=pairs.key,
+        examples=pairs.examples,
+    )
+
+
+def _no_answer(predictions: pd.Series | None, scored: Flags) -> int:
+    return 0 if predictions is None else int((predictions.isna().to_numpy() & scored).sum())
+
+
+def _check_options(epsilon: float, correct_at: float | None, confidence: float, resamples: int, seed: int) -> None:
+    if not (math.isfinite(epsilon) and epsilon >= 0):
+        raise InputError(f"--epsilon {epsilon:g}: the dead-band is a finite number of at least 0")
+    if correct_at is not None and not math.isfinite(correct_at):
+        raise InputError(f"--correct-at {correct_at:g}: the threshold is a finite number")
+    if not 0.5 <= confidence < 1:
+        raise InputError(f"confidence {confidence:g}: it is a number from 0.5 to below 1, such as 0.95")
+    if resamples < 100:
+        raise InputError(f"resamples {resamples}: an interval needs at least 100")
+    if seed < 0:
+        raise InputError(f"--seed {seed}: a seed is at least 0")

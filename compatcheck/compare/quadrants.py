@@ -1,0 +1,147 @@
+"""Sort every pair into its quadrant, and say whether the behaviour changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from compatcheck.compare.intervals import Flags, Floats
+from compatcheck.compare.metrics import Changes
+from compatcheck.compare.pairing import Pairs, differ, failed, take
+from compatcheck.compare.result import QUADRANTS, SMOOTH_GROUPS
+from compatcheck.errors import InputError, did_you_mean
+from compatcheck.records import Metric, TaskRun, prediction_column, score_column
+
+
+@dataclass(frozen=True)
+class Sorted:
+    """The pairs, each array of shape (pairs,). What is not ``scored`` has an error: its gain is NaN, its code -1."""
+
+    metric: Metric
+    """The metric as it is read: discrete where ``correct_at`` made it so."""
+    names: tuple[str, ...]
+    """Names of the codes: :data:`QUADRANTS` or :data:`SMOOTH_GROUPS`."""
+    old: Floats
+    new: Floats
+    gain: Floats
+    codes: NDArray[np.int8]
+    scored: Flags
+    changed: Flags | None
+    """None where no predictions were recorded."""
+    prediction_old: pd.Series | None
+    prediction_new: pd.Series | None
+
+    @property
+    def counts(self) -> dict[str, int]:
+        found = np.bincount(self.codes[self.scored], minlength=len(self.names))
+        return {name: int(count) for name, count in zip(self.names, found, strict=True)}
+
+    @property
+    def changes(self) -> Changes | None:
+        if self.changed is None:
+            return None
+        changed = self.changed & self.scored
+        if self.metric.kind != "discrete":
+            return Changes(int(changed.sum()))
+        both_correct, both_wrong = QUADRANTS.index("both_correct"), QUADRANTS.index("both_wrong")
+        return Changes(
+            int(changed.sum()),
+            both_wrong=int((changed & (self.codes == both_wrong)).sum()),
+            both_correct=int((changed & (self.codes == both_correct)).sum()),
+        )
+
+
+def resolve_metric(metric: Metric | str, old: TaskRun, new: TaskRun) -> Metric:
+    """The metric by this name on both sides, smooth where either side has it so.
+
+    Raises:
+        InputError: a side does not score it, or the sides read it differently.
+    """
+    name = metric if isinstance(metric, str) else metric.name
+    found = []
+    for side, run in (("OLD", old), ("NEW", new)):
+        known = [each.name for each in run.metrics if score_column(each.name) in run.records]
+        if name not in known:
+            raise InputError(
+                f"{side} has no score '{name}' on task '{run.task}'{did_you_mean(name, known)}; it has "
+                f"{', '.join(known) or 'no score at all'}"
+            )
+        found.append(next(each for each in run.metrics if each.name == name))
+    if isinstance(metric, Metric):
+        return metric
+    first, second = found
+    if first.higher_is_better != second.higher_is_better:
+        raise InputError(f"OLD and NEW disagree on whether a higher '{name}' is better on task '{old.task}'")
+    kind = "smooth" if "smooth" in (first.kind, second.kind) else first.kind
+    signatures = dict.fromkeys(each.signature for each in found if each.signature)
+    return replace(first, kind=kind, signature=" / ".join(signatures))
+
+
+def sort_pairs(
+    old: TaskRun, new: TaskRun, pairs: Pairs, metric: Metric, *, epsilon: float, correct_at: float | None
+) -> Sorted:
+    """Sort the pairs by ``metric``.
+
+    Smooth: the gain beyond ``epsilon`` decides. Discrete: a score of 1 is correct (0 where lower is better);
+    with ``correct_at`` a score that reaches it is (stays at or below it, where lower is better).
+
+    Raises:
+        InputError: a score that is missing without an error, infinite, or neither 0 nor 1 on a discrete metric.
+    """
+    scored = ~(failed(old.records, pairs.old) | failed(new.records, pairs.new))
+    discrete = metric.kind == "discrete" and correct_at is None
+    before = _scores("OLD", old, pairs.old, metric.name, scored, discrete)
+    after = _scores("NEW", new, pairs.new, metric.name, scored, discrete)
+    gain = after - before if metric.higher_is_better else before - after
+    gain[~scored] = np.nan
+    names: tuple[str, ...] = SMOOTH_GROUPS
+    if metric.kind == "discrete" or correct_at is not None:
+        metric, names = replace(metric, kind="discrete"), QUADRANTS
+        threshold = correct_at if correct_at is not None else float(metric.higher_is_better)
+        right_old, right_new = (_correct(scores, threshold, metric.higher_is_better) for scores in (before, after))
+        # Two bits, "old is wrong" and "new is wrong", number the quadrants in their order.
+        codes = (~right_old).astype(np.int8) + 2 * (~right_new).astype(np.int8)
+    else:
+        # A gain that equals epsilon but for rounding (0.8 − 0.6 against 0.2) is within it.
+        edge = epsilon * (1 + 1e-9)
+        codes = np.full(len(gain), SMOOTH_GROUPS.index("unchanged"), dtype=np.int8)
+        codes[gain > edge] = SMOOTH_GROUPS.index("positive_flip")
+        codes[gain < -edge] = SMOOTH_GROUPS.index("negative_flip")
+    codes[~scored] = -1
+    prediction_old = _predictions(old.records, pairs.old, metric.name)
+    prediction_new = _predictions(new.records, pairs.new, metric.name)
+    changed = None
+    if prediction_old is not None and prediction_new is not None:
+        changed = differ(prediction_old, prediction_new)
+    return Sorted(metric, names, before, after, gain, codes, scored, changed, prediction_old, prediction_new)
+
+
+def _correct(scores: Floats, threshold: float, higher_is_better: bool) -> Flags:
+    return scores >= threshold if higher_is_better else scores <= threshold
+
+
+def _scores(side: str, run: TaskRun, rows: np.ndarray, metric: str, scored: Flags, discrete: bool) -> Floats:
+    values = run.records[score_column(metric)].to_numpy(dtype=np.float64, na_value=np.nan)[rows]
+    bad = scored & ~np.isfinite(values)
+    rule = "a score is a finite number, and only a record with an error has none"
+    if discrete and not bad.any():
+        bad = scored & (values != 0) & (values != 1)
+        rule = "a discrete metric scores 0 or 1 (--correct-at makes a threshold of another one)"
+    if bad.any():
+        row = int(np.flatnonzero(bad)[0])
+        raise InputError(
+            f"{side} has the score {values[row]:g} of '{metric}' for id {run.records['doc_id'].iloc[rows[row]]!r} on "
+            f"task '{run.task}': {rule}"
+        )
+    return values
+
+
+def _predictions(records: pd.DataFrame, rows: np.ndarray, metric: str) -> pd.Series | None:
+    """What ``metric`` scored: its own predictions where it has any; None where none were recorded."""
+    for column in (prediction_column(metric), "prediction"):
+        if column in records:
+            return take(records[column], rows)
+    return None

@@ -1,0 +1,187 @@
+"""The result as plain JSON (contract ``compatcheck.report/1``) and back. Instances travel beside it as a table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from compatcheck.compare.instances import STRING
+from compatcheck.compare.result import (
+    INSTANCE_COLUMNS,
+    SCHEMA,
+    Comparison,
+    Estimate,
+    Gate,
+    Pairing,
+    Result,
+    Side,
+    Slice,
+)
+from compatcheck.compare.slices import text_of
+from compatcheck.errors import InputError
+
+_SHARED = ("task", "filter", "metric")
+
+
+def result_to_dict(result: Result) -> dict[str, Any]:
+    """Plain dicts, lists, strings and finite numbers; undefined is None with its ``why``, never NaN."""
+    return {
+        "schema": SCHEMA,
+        "version": result.version,
+        "verdict": result.verdict,
+        "command": result.command,
+        "old": _side(result.old),
+        "new": _side(result.new),
+        "notes": list(result.notes),
+        "comparisons": [_comparison(each) for each in result.comparisons],
+    }
+
+
+def join_instances(result: Result) -> pd.DataFrame:
+    """The instances of all comparisons in one table, as ``instances.parquet`` holds it.
+
+    A slice field that only some tasks have is null in the rest. One that holds values of several kinds, within a task
+    or between tasks, becomes text, since a column of a table has one kind.
+    """
+    frames = [each.instances for each in result.comparisons]
+    if not frames:
+        return pd.DataFrame(columns=list(INSTANCE_COLUMNS))
+    fields = dict.fromkeys(name for frame in frames for name in frame.columns if name not in INSTANCE_COLUMNS)
+    mixed = [name for name in fields if _mixed([frame[name] for frame in frames if name in frame])]
+    if len(frames) == 1 and not mixed:
+        return frames[0]
+    plain = []
+    for frame in frames:
+        frame = frame.astype(dict.fromkeys(_SHARED, STRING))
+        for name in mixed:
+            if name in frame:
+                frame[name] = frame[name].map(text_of, na_action="ignore").astype(STRING)
+        plain.append(frame)
+    return pd.concat(plain, ignore_index=True)
+
+
+def _mixed(columns: list[pd.Series]) -> bool:
+    kinds = {pd.api.types.infer_dtype(column, skipna=True) for column in columns}
+    return len(kinds - {"empty", "integer", "floating"}) + bool(kinds & {"integer", "floating"}) > 1 or any(
+        kind.startswith("mixed") for kind in kinds
+    )
+
+
+def result_from_dict(data: Mapping[str, Any], instances: pd.DataFrame) -> Result:
+    """The result that :func:`result_to_dict` and :func:`join_instances` wrote.
+
+    Raises:
+        InputError: another schema, a field that is missing or of the wrong kind, or a table without its columns.
+    """
+    schema = data.get("schema") if isinstance(data, Mapping) else None
+    if schema != SCHEMA:
+        raise InputError(f"this is no report of schema '{SCHEMA}': its schema is {schema!r}")
+    missing = [name for name in INSTANCE_COLUMNS if name not in instances]
+    if missing:
+        raise InputError(f"the instance table has no column '{missing[0]}': it does not belong to this report")
+    try:
+        return Result(
+            old=_read_side(data["old"]),
+            new=_read_side(data["new"]),
+            comparisons=tuple(_read_comparison(each, instances) for each in data["comparisons"]),
+            verdict=data["verdict"],
+            version=data["version"],
+            notes=tuple(data.get("notes", ())),
+            command=data.get("command", ""),
+        )
+    except KeyError as error:
+        raise InputError(f"the report lacks the field {error}: it was cut or edited") from error
+    except (TypeError, AttributeError) as error:
+        raise InputError(f"the report has a field of the wrong kind: {error}") from error
+
+
+def _side(side: Side) -> dict[str, Any]:
+    return {
+        "reference": side.reference,
+        "fingerprint": side.fingerprint,
+        "kind": side.kind,
+        "engine": _plain(side.engine),
+        "settings": _plain(side.settings),
+    }
+
+
+def _comparison(each: Comparison) -> dict[str, Any]:
+    pairing = vars(each.pairing) | {"examples": {name: list(ids) for name, ids in each.pairing.examples.items()}}
+    return {
+        "task": each.task,
+        "filter": each.filter,
+        "metric": each.metric,
+        "kind": each.kind,
+        "signature": each.signature,
+        "n": each.n,
+        "confidence": each.confidence,
+        "pairing": pairing,
+        "quadrants": dict(each.quadrants),
+        "metrics": {name: _estimate(figure) for name, figure in each.metrics.items()},
+        "tests": _plain(each.tests),
+        "slices": [vars(one) | {"nfr": _estimate(one.nfr)} for one in each.slices],
+        "gates": [dict(vars(gate)) for gate in each.gates],
+        "fields": [name for name in each.instances.columns if name not in INSTANCE_COLUMNS],
+    }
+
+
+def _estimate(figure: Estimate) -> dict[str, Any]:
+    names = ("value", "low", "high", "count", "of", "lower", "upper")
+    plain = {name: _plain(getattr(figure, name)) for name in names}
+    return plain if figure.why is None else plain | {"why": figure.why}
+
+
+def _plain(value: Any) -> Any:
+    """JSON's own kinds; what has none (a path, a dtype) by its text, what is not finite as None."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(each) for name, each in value.items()}
+    if isinstance(value, list | tuple | set | frozenset | np.ndarray):
+        return [_plain(each) for each in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, str | int | bool) else str(value)
+
+
+def _read_side(data: Mapping[str, Any]) -> Side:
+    return Side(
+        reference=data["reference"],
+        fingerprint=data["fingerprint"],
+        kind=data.get("kind", ""),
+        engine=dict(data.get("engine", {})),
+        settings=dict(data.get("settings", {})),
+    )
+
+
+def _read_comparison(data: Mapping[str, Any], instances: pd.DataFrame) -> Comparison:
+    examples = {name: tuple(ids) for name, ids in data["pairing"].get("examples", {}).items()}
+    return Comparison(
+        task=data["task"],
+        filter=data["filter"],
+        metric=data["metric"],
+        kind=data["kind"],
+        signature=data["signature"],
+        n=data["n"],
+        pairing=Pairing(**{**data["pairing"], "examples": examples}),
+        quadrants=dict(data["quadrants"]),
+        metrics={name: Estimate(**figure) for name, figure in data["metrics"].items()},
+        tests=dict(data["tests"]),
+        instances=_read_instances(data, instances),
+        slices=tuple(Slice(**{**one, "nfr": Estimate(**one["nfr"])}) for one in data["slices"]),
+        gates=tuple(Gate(**gate) for gate in data["gates"]),
+        confidence=data.get("confidence", 0.95),
+    )
+
+
+def _read_instances(data: Mapping[str, Any], instances: pd.DataFrame) -> pd.DataFrame:
+    own = np.ones(len(instances), dtype=bool)
+    for name in _SHARED:
+        own &= (instances[name] == data[name]).to_numpy(dtype=bool)
+    fields = data.get("fields", [name for name in instances.columns if name not in INSTANCE_COLUMNS])
+    rows = instances if own.all() else instances[own].reset_index(drop=True)
+    return rows[[*INSTANCE_COLUMNS, *fields]]

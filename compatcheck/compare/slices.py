@@ -1,0 +1,154 @@
+"""Where the flips are: every value of a field against the rest."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from compatcheck.compare.instances import from_either, slice_fields
+from compatcheck.compare.intervals import rate
+from compatcheck.compare.pairing import Pairs
+from compatcheck.compare.quadrants import Sorted
+from compatcheck.compare.result import Slice
+from compatcheck.errors import InputError, did_you_mean
+from compatcheck.records import TaskRun
+
+BINS = 4
+"""Numbers with more than :data:`FEW` distinct values are cut at their quartiles."""
+FEW = 10
+MOST = 50
+"""So many values of a text field are shown, the most frequent ones; the rest are one slice."""
+MISSING = "(missing)"
+
+
+def build_slices(
+    old: TaskRun, new: TaskRun, pairs: Pairs, found: Sorted, fields: Sequence[str], confidence: float
+) -> tuple[Slice, ...]:
+    """Flips by the values of ``fields`` (any further column of the records, or ``target``).
+
+    Each slice is compared with the rest of the pairs by Fisher's exact test, one-sided: does it flip negatively more
+    often? The p-values are adjusted over all slices of the comparison (Benjamini–Hochberg).
+
+    Raises:
+        InputError: a field that the records do not have.
+    """
+    known = slice_fields(old.records, new.records)
+    slices: list[Slice] = []
+    for field in dict.fromkeys(fields):
+        if field not in known and not (field == "target" and ("target" in old.records or "target" in new.records)):
+            has = f"they have {', '.join(known)}" if known else "they have no further field"
+            hint = did_you_mean(field, known)
+            raise InputError(f"--slice-by: the records of task '{old.task}' have no field '{field}'{hint}; {has}")
+        values = from_either(field, old, new, pairs)[found.scored].reset_index(drop=True)
+        slices += _slices(field, values, found, confidence)
+    return _adjust(slices)
+
+
+def _slices(field: str, values: pd.Series, found: Sorted, confidence: float) -> list[Slice]:
+    codes, labels = label(values)
+    flips = found.codes[found.scored]
+    size = len(labels)
+    sizes = np.bincount(codes, minlength=size)
+    positive, negative = (
+        np.bincount(codes[flips == found.names.index(name)], minlength=size)
+        for name in ("positive_flip", "negative_flip")
+    )
+    p_values = _worse_than_rest(sizes, negative)
+    return [
+        Slice(
+            field=field,
+            value=name,
+            n=int(sizes[place]),
+            positive_flips=int(positive[place]),
+            negative_flips=int(negative[place]),
+            nfr=rate(int(negative[place]), int(sizes[place]), confidence),
+            p=p_values[place],
+        )
+        for place, name in enumerate(labels)
+    ]
+
+
+def _worse_than_rest(sizes: NDArray[np.int_], negative: NDArray[np.int_]) -> list[float | None]:
+    """Fisher's exact p per slice; None where there is no rest to compare with."""
+    from scipy.stats import hypergeom  # half a second of import, needed for slices alone
+
+    n, flips = int(sizes.sum()), int(negative.sum())
+    p_values = hypergeom.sf(negative - 1, n, flips, sizes)
+    return [None if size == n else min(1.0, float(p)) for size, p in zip(sizes, p_values, strict=True)]
+
+
+def _adjust(slices: Sequence[Slice]) -> tuple[Slice, ...]:
+    from scipy.stats import false_discovery_control
+
+    tested = [each.p for each in slices if each.p is not None]
+    adjusted = iter(false_discovery_control(tested)) if tested else iter(())
+    return tuple(each if each.p is None else replace(each, p_adjusted=float(next(adjusted))) for each in slices)
+
+
+def label(values: pd.Series) -> tuple[NDArray[np.intp], list[str]]:
+    """Give every value the number of its slice, and every slice its name.
+
+    Few distinct numbers are slices of their own, in their order; more are cut at the quartiles. Text and anything else
+    is taken by frequency, at most :data:`MOST` values; nulls are a slice of their own.
+    """
+    missing = values.isna().to_numpy()
+    codes = np.zeros(len(values), dtype=np.intp)
+    known = values[~missing]
+    numeric = pd.api.types.is_numeric_dtype(values.dtype) and not pd.api.types.is_bool_dtype(values.dtype)
+    codes[~missing], labels = _numbers(known.to_numpy(dtype=np.float64)) if numeric else _texts(known)
+    if missing.any():
+        codes[missing] = len(labels)
+        labels.append(MISSING)
+    return codes, labels
+
+
+def _numbers(values: NDArray[np.float64]) -> tuple[NDArray[np.intp], list[str]]:
+    distinct, codes = np.unique(values, return_inverse=True)
+    if len(distinct) <= FEW:
+        return codes, [_number(value) for value in distinct]
+    least, most = distinct[0], distinct[-1]
+    edges = np.unique(np.quantile(values, np.arange(1, BINS) / BINS, method="inverted_cdf"))
+    edges = edges[edges < most]
+    if len(edges) == 0:  # more than three quarters of the values are the greatest one
+        edges = distinct[-2:-1]
+    tops = [*edges, most]
+    labels = [f"{_number(least)} to {_number(tops[0])}"]
+    labels += [f"over {_number(low)} to {_number(high)}" for low, high in itertools.pairwise(tops)]
+    return np.searchsorted(edges, values, side="left"), labels
+
+
+def _number(value: float) -> str:
+    return f"{value:.10g}"
+
+
+def _texts(values: pd.Series) -> tuple[NDArray[np.intp], list[str]]:
+    if values.dtype == object or isinstance(values.dtype, pd.CategoricalDtype):
+        values = pd.Series([text_of(value) for value in values], dtype=object)
+    elif not pd.api.types.is_string_dtype(values.dtype):
+        values = values.map(text_of)
+    codes, distinct = pd.factorize(values)
+    names = [str(name) for name in distinct]
+    counts = np.bincount(codes, minlength=len(names))
+    order = sorted(range(len(names)), key=lambda place: (-counts[place], names[place]))
+    shown = order[:MOST]
+    place_of = np.full(len(names), len(shown), dtype=np.intp)
+    place_of[shown] = np.arange(len(shown))
+    labels = [names[place] for place in shown]
+    if len(order) > MOST:
+        labels.append(f"(other: {len(order) - MOST} values)")
+    return place_of[codes], labels
+
+
+def text_of(value: object) -> str:
+    """A value as a name: text as it is, anything else (lists and objects too) as JSON."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, np.bool_):
+        value = bool(value)
+    return json.dumps(value, ensure_ascii=False, sort_keys=True, default=str)
