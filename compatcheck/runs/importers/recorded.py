@@ -1,0 +1,247 @@
+"""Recorded outputs as task runs: one per task and filter of the file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from compatcheck.errors import InputError, did_you_mean
+from compatcheck.records import NO_FILTER, TEXT_COLUMNS, Metric, TaskRun
+from compatcheck.runs.importers.layout import Layout
+from compatcheck.runs.importers.reading import Source, file_kind
+from compatcheck.runs.importers.scoring import check_metrics, recorded_metric, score_records, scored_rows
+from compatcheck.runs.importers.table import NUMBER, REFERENCES, RowTable, build_table, extract_targets
+from compatcheck.runs.importers.targets import read_targets
+from compatcheck.similarity import RECORDED
+
+DEFAULT_TASK = "recorded"
+"""Task name of rows that name none."""
+
+
+def load_recorded(
+    path: Path,
+    *,
+    layout: Layout | None = None,
+    side: str = "",
+    metrics: Sequence[str] = (),
+    task: str | None = None,
+    tasks: Sequence[str] = (),
+    limit: int | None = None,
+    metric_options: Mapping[str, Mapping[str, Any]] | None = None,
+) -> list[TaskRun]:
+    """Read recorded outputs: a JSONL, JSON, CSV or Parquet file, or what lm-eval wrote with ``--log_samples``.
+
+    Args:
+        path: file, or lm-eval output folder (of each task the newest samples file).
+        layout: which fields are what, and what to extract.
+        side: ``old`` or ``new``, for the option names in messages.
+        metrics: scores by name; empty means the recorded scores, or else exact match.
+        task: name of the task where the rows name none.
+        tasks: keep only these of the tasks that the rows name; empty keeps all.
+        limit: keep the first documents of every task and filter.
+        metric_options: settings of metrics by name, as :func:`compatcheck.similarity.get` takes them.
+
+    Raises:
+        InputError: anything wrong with file, rows or options; the message names file, line and field.
+    """
+    from compatcheck.runs.importers import lm_eval_samples
+
+    layout = layout or Layout()
+    if limit is not None and limit < 1:
+        raise InputError(f"--limit {limit}: must be 1 or more")
+    if lm_eval_samples.is_samples(path):
+        parts = lm_eval_samples.read_samples(path, layout, side, task, tasks)
+    else:
+        parts = [_read_file(path, layout, side, task)]
+    runs = [run for part in parts for run in _runs(part, layout, metrics, limit, metric_options)]
+    return [run for run in runs if not tasks or run.task in tasks] or _no_such_task(path, runs, tasks)
+
+
+def is_recorded(path: str | Path) -> bool:
+    """Whether a path names recorded outputs: by a file's name, or samples files of lm-eval in a folder."""
+    path = Path(path)
+    if path.is_dir():
+        return next(path.rglob("samples_*.jsonl*"), None) is not None
+    return file_kind(path) is not None
+
+
+class Part:
+    """One file's rows on their way to task runs."""
+
+    def __init__(
+        self,
+        rows: RowTable,
+        task: str,
+        default_metrics: Sequence[str],
+        settings: Mapping[str, Any] | None = None,
+        higher_is_better: Mapping[str, bool] | None = None,
+    ) -> None:
+        self.rows = rows
+        self.task = task
+        self.default_metrics = tuple(default_metrics)
+        self.settings = dict(settings or {})
+        self.higher_is_better = dict(higher_is_better or {})
+
+
+def _read_file(path: Path, layout: Layout, side: str, task: str | None) -> Part:
+    from compatcheck.runs.importers.reading import read_rows
+
+    targets = read_targets(layout.targets, layout) if layout.targets is not None else None
+    source = read_rows(path)
+    rows = extract_targets(build_table(source, source.chunks, layout, side, targets), layout)
+    # Scores that the file carries were given to the whole output, not to what is extracted now.
+    recorded = () if layout.extract is not None else rows.metrics
+    default = (RECORDED,) if RECORDED in recorded else recorded or ("exact_match",)
+    return Part(rows, task or DEFAULT_TASK, default)
+
+
+def _runs(
+    part: Part,
+    layout: Layout,
+    metrics: Sequence[str],
+    limit: int | None,
+    options: Mapping[str, Mapping[str, Any]] | None,
+) -> list[TaskRun]:
+    rows = part.rows
+    if RECORDED in metrics and RECORDED not in rows.metrics:
+        raise rows.missing(RECORDED, "another --metric")
+    check_metrics(metrics, rows.metrics)
+    wanted = tuple(dict.fromkeys(metrics or part.default_metrics))
+    computed = [name for name in wanted if name not in rows.metrics]
+    if computed and not rows.has_targets:
+        raise rows.missing(rows.target_field, "--target-field, give --targets, or score by a recorded `score`")
+    if computed and not rows.has_predictions:
+        raise rows.missing("prediction", "--prediction-field")
+    settings = part.settings | ({"extract": layout.extract} if layout.extract is not None else {})
+    settings |= {"limit": limit} if limit is not None else {}
+    runs = []
+    for task, name, table in _split(rows.table, part.task, layout):
+        table, duplicates = drop_repeats(table, rows.source)
+        if limit is not None:
+            table = table.slice(0, limit)
+        kept = [m for m in rows.metrics if f"score:{m}" in table.column_names and m in wanted]
+        records, found = _scored(table, rows.source, wanted, kept, options, part.higher_is_better)
+        runs.append(TaskRun(task, name, found, records, settings, duplicates))
+    return runs
+
+
+def _scored(
+    table: pa.Table,
+    source: Source,
+    wanted: Sequence[str],
+    kept: Sequence[str],
+    options: Mapping[str, Mapping[str, Any]] | None,
+    higher_is_better: Mapping[str, bool],
+) -> tuple[pd.DataFrame, tuple[Metric, ...]]:
+    numbers = table[NUMBER].to_numpy()
+
+    def where(row: int) -> str:
+        return source.at(int(numbers[row]))
+
+    references = table[REFERENCES].to_pylist() if REFERENCES in table.column_names else None
+    records = _frame(table, kept)
+    for name in kept:
+        scores = records[f"score:{name}"]
+        ok = scored_rows(records)
+        if "prediction" in records.columns:
+            scores = scores.mask(scores.isna() & records["prediction"].isna(), 0.0)  # no answer is wrong
+        gaps = np.flatnonzero(scores.isna().to_numpy() & ok)
+        if len(gaps):
+            field = name if name == RECORDED else f"score:{name}"
+            raise InputError(f"{where(int(gaps[0]))}: no `{field}`; every row without an error needs one")
+        records[f"score:{name}"] = scores.where(ok)
+    records, metrics = score_records(records, wanted, references=references, options=options, where=where)
+    recorded = {name: recorded_metric(name, records[f"score:{name}"], higher_is_better.get(name)) for name in kept}
+    return records, tuple(recorded.get(metric.name, metric) for metric in metrics)
+
+
+def _frame(table: pa.Table, kept: Sequence[str]) -> pd.DataFrame:
+    """The records: known columns first; places, reference lists and scores that were not asked for left out."""
+    scores = [f"score:{name}" for name in kept]
+    own = ["doc_id", *(name for name in TEXT_COLUMNS if name in table.column_names), *scores]
+    left_out = {NUMBER, REFERENCES, "task", "filter"}
+    rest = [
+        name for name in table.column_names
+        if name not in own and name not in left_out and not name.startswith("score:")
+    ]  # fmt: skip
+    table = table.select(own + rest)
+    # Whole numbers with gaps would become floats, and "3" would be shown as "3.0".
+    nullable = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
+    columns: dict[str, Any] = {}
+    for name in table.column_names:
+        column = table[name]
+        if pa.types.is_list(column.type):
+            columns[name] = pd.Series(column.to_pylist(), dtype=object)
+        else:
+            mapper = nullable.get if column.null_count else None
+            columns[name] = pa.table({name: column}).to_pandas(types_mapper=mapper)[name]
+    return pd.DataFrame(columns, copy=False)
+
+
+def _split(table: pa.Table, default_task: str, layout: Layout) -> list[tuple[str, str, pa.Table]]:
+    """Rows by task and filter, in the order in which these first appear."""
+    parts = [(default_task, NO_FILTER, table)]
+    for column, default in (("task", default_task), ("filter", NO_FILTER)):
+        if column not in table.column_names:
+            continue
+        split = []
+        for task, name, part in parts:
+            values = pc.fill_null(part[column], default)
+            for value in pc.unique(values).to_pylist():
+                rows = part.filter(pc.equal(values, value))
+                split.append((value, name, rows) if column == "task" else (task, value, rows))
+        parts = split
+    if layout.filter is not None:
+        there = list(dict.fromkeys(name for _, name, _ in parts))
+        parts = [part for part in parts if part[1] == layout.filter]
+        if not parts:
+            hint = did_you_mean(layout.filter, there)
+            raise InputError(f"no rows with filter '{layout.filter}'{hint}; filters there: {', '.join(there)}")
+    return parts
+
+
+def drop_repeats(table: pa.Table, source: Source) -> tuple[pa.Table, int]:
+    """Drop rows that repeat an earlier row exactly; return how many.
+
+    Raises InputError where rows have the same id but differ.
+    """
+    encoded = table["doc_id"].combine_chunks().dictionary_encode()
+    codes = encoded.indices.to_numpy()
+    if len(encoded.dictionary) == len(codes):
+        return table, 0
+    counts = np.bincount(codes)
+    suspects = np.flatnonzero(counts[codes] > 1)
+    names = [name for name in table.column_names if name != NUMBER]
+    first: dict[str, tuple[int, dict[str, Any]]] = {}
+    drop = np.zeros(len(codes), dtype=bool)
+    for position, row in zip(suspects, table.take(pa.array(suspects)).to_pylist(), strict=True):
+        number = row[NUMBER]
+        since, earlier = first.setdefault(row["doc_id"], (number, row))
+        if earlier is row:
+            continue
+        different = next((name for name in names if not _same(row[name], earlier[name])), None)
+        if different is not None:
+            shown = "target" if different == REFERENCES else different
+            raise InputError(
+                f"{source.at(number)}: the id {row['doc_id']!r:.80} again, with another `{shown}` than in "
+                f"{source.place(since)}; an id stands for one row: mend the data or name another --id-field"
+            )
+        drop[position] = True
+    return table.filter(pa.array(~drop)), int(drop.sum())
+
+
+def _same(one: Any, other: Any) -> bool:
+    return bool(one == other or (one != one and other != other))
+
+
+def _no_such_task(path: Path, runs: Sequence[TaskRun], tasks: Sequence[str]) -> NoReturn:
+    there = list(dict.fromkeys(run.task for run in runs))
+    wanted = ", ".join(tasks)
+    hint = did_you_mean(tasks[0], there) if tasks else ""
+    raise InputError(f"{path}: recorded for task {', '.join(there)}, not for {wanted}{hint}")

@@ -1,0 +1,99 @@
+"""Scores of recorded predictions: those the file carries, and those computed from the texts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from compatcheck import similarity
+from compatcheck.errors import InputError, did_you_mean
+from compatcheck.records import Metric, score_column
+
+AS_RECORDED = "as recorded"
+"""How the signature of a score ends that was read and not computed."""
+
+LOWER_IS_BETTER = frozenset({"word_perplexity", "byte_perplexity", "bits_per_byte", "brier_score", "ter", "wer", "cer"})
+"""Metrics by whose usual name a smaller score is the better one."""
+
+
+def recorded_metric(name: str, scores: pd.Series, higher_is_better: bool | None = None) -> Metric:
+    """The metric of scores that were read, not computed: discrete when every one is 0 or 1."""
+    discrete = bool(scores.dropna().isin((0.0, 1.0)).all())
+    better = name not in LOWER_IS_BETTER if higher_is_better is None else higher_is_better
+    return Metric(name, "discrete" if discrete else "smooth", better, f"{name}|{AS_RECORDED}")
+
+
+def check_metrics(metrics: Sequence[str], recorded: Sequence[str] = ()) -> None:
+    """Raise InputError for a metric that can neither be computed nor is recorded."""
+    for name in metrics:
+        if name not in recorded and name not in similarity.names():
+            known = [*recorded, *similarity.names()]
+            raise InputError(f"unknown metric '{name}'{did_you_mean(name, known)}; metrics are {', '.join(known)}")
+
+
+def score_records(
+    records: pd.DataFrame,
+    metrics: Sequence[str],
+    *,
+    references: Sequence[Any] | None = None,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+    where: Callable[[int], str] | None = None,
+) -> tuple[pd.DataFrame, tuple[Metric, ...]]:
+    """Add a ``score:<metric>`` column for each metric that the records do not have yet.
+
+    ``references`` gives each row's target or list of targets where that is not the column ``target``.
+    ``options`` holds settings of metrics by name, as :func:`compatcheck.similarity.get` takes them.
+    ``where`` names the place of a row (by position) for error messages.
+    Rows with an ``error`` are not scored (NaN); a row without a prediction scores 0.
+    Raises InputError for an unknown metric and for a row without a target.
+    """
+    check_metrics(metrics, [name.removeprefix("score:") for name in records.columns if name.startswith("score:")])
+    found: list[Metric] = []
+    added: dict[str, Any] = {}
+    for name in dict.fromkeys(metrics):
+        column = score_column(name)
+        if column in records.columns:
+            found.append(recorded_metric(name, records[column]))
+            continue
+        scorer = similarity.get(name, **(options or {}).get(name, {}))
+        targets = records["target"] if references is None else references
+        added[column] = _computed(scorer, records, targets, where)
+        found.append(Metric(name, scorer.kind, scorer.higher_is_better, scorer.signature))
+    return (records.assign(**added) if added else records), tuple(found)
+
+
+def _computed(
+    scorer: similarity.Scorer, records: pd.DataFrame, targets: Any, where: Callable[[int], str] | None
+) -> np.ndarray[Any, Any]:
+    wanted = scored_rows(records)
+    rows = np.flatnonzero(wanted)
+    # Lists of Python texts, in parts: a million rows as objects at once would be most of the memory.
+    scores = np.full(len(records), np.nan)
+    for start in range(0, len(rows), 100_000):
+        part = rows[start : start + 100_000]
+        predictions = _texts(records["prediction"], part)
+        right = _texts(targets, part)
+        for i, target in enumerate(right):
+            if target is None:
+                place = f"{where(int(part[i]))}: " if where else f"row {records['doc_id'].iloc[part[i]]!r}: "
+                raise InputError(
+                    f"{place}no target, which metric '{scorer.name}' needs; name the field with --target-field, give "
+                    "the targets in a file of their own with --targets, or score by a recorded `score`"
+                )
+        scores[part] = scorer.score(predictions, right)
+    return scores
+
+
+def scored_rows(records: pd.DataFrame) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Which rows take part in scoring: all but those with an error. Shape (n,)."""
+    if "error" not in records.columns:
+        return np.ones(len(records), dtype=bool)
+    return records["error"].isna().to_numpy(dtype=bool)
+
+
+def _texts(values: Any, rows: np.ndarray[Any, Any]) -> list[Any]:
+    part = values.iloc[rows] if isinstance(values, pd.Series) else [values[i] for i in rows]
+    return [None if not isinstance(v, str | list) else v for v in part]
