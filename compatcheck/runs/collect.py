@@ -14,7 +14,9 @@ from compatcheck.records import Manifest, Metric, Run, TaskRun, score_column
 from compatcheck.references import Reference, resolve
 from compatcheck.runs.evaluate import EngineOptions, Evaluated, evaluate_jobs
 from compatcheck.runs.importers import Layout, load_recorded
+from compatcheck.runs.importers.scoring import AS_RECORDED
 from compatcheck.runs.jobs import Job
+from compatcheck.runs.task_scoring import score_with_task
 from compatcheck.tasks.load import LoadedTask, TaskOptions, load_tasks
 from compatcheck.tasks.resolve import resolve_task
 
@@ -94,18 +96,30 @@ def _side(name: str, text: str, layout: Layout, leaves: Sequence[str]) -> _Side:
 
 
 def _read(side: _Side, request: Request) -> Run:
+    if request.task_options.sample is not None:
+        raise InputError(f"--sample does not apply to recorded outputs ({side.text}); --limit takes the first N")
     runs: list[TaskRun] = []
     for task, reference in side.references.items():
         assert reference.recorded is not None
-        runs += load_recorded(
+        wanted = request.tasks if task is None else (task,)
+        found = load_recorded(
             reference.recorded,
             layout=side.layout,
             side=side.name,
             metrics=request.metrics,
-            task=task or (request.tasks[0] if len(request.tasks) == 1 else None),
-            tasks=request.tasks if task is None else (task,),
+            task=wanted[0] if len(wanted) == 1 else None,
+            tasks=wanted,
+            limit=request.task_options.limit,
         )
+        for run in found:
+            runs += score_with_task(run, run.task) if _wants_task_scores(run, side, request) else [run]
     return Run(Manifest(side.text, _fingerprint(side), "recorded"), tuple(runs))
+
+
+def _wants_task_scores(run: TaskRun, side: _Side, request: Request) -> bool:
+    """Plain recorded texts of a named task are scored as the task says, unless the user or the file says how."""
+    recorded = any(metric.signature.endswith(AS_RECORDED) for metric in run.metrics)
+    return bool(request.tasks) and not (request.metrics or recorded or side.layout.extract)
 
 
 def _evaluated_run(side: _Side, evaluated: Iterable[Evaluated]) -> Run:
