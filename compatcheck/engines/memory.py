@@ -1,0 +1,46 @@
+"""How many tokens at once, and what running out of memory looks like."""
+
+from __future__ import annotations
+
+import gc
+import os
+
+CPU_TOKENS = 1024
+ACCELERATOR_TOKENS = 16_384
+_WORDS = ("out of memory", "can't allocate memory", "cannot allocate memory", "defaultcpuallocator", "not enough memory")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory ran out, on whichever device."""
+    import torch
+
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in _WORDS)
+
+
+def tokens_at_once(device: str) -> int:
+    """Tokens of one forward: enough to keep the matrix products busy, few enough to stay in the caches of a CPU."""
+    return CPU_TOKENS if device == "cpu" else ACCELERATOR_TOKENS
+
+
+def available_bytes(device: str) -> int:
+    """Free memory of the device, or a cautious guess where it does not tell."""
+    import torch
+
+    if device.startswith("cuda") and torch.cuda.is_available():
+        free, _ = torch.cuda.mem_get_info(torch.device(device))
+        return int(free)
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError, AttributeError):
+        return 2**31
+
+
+def give_back() -> None:
+    """Return memory that nothing refers to any more."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

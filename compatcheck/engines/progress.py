@@ -1,0 +1,91 @@
+"""Progress of an engine: instances per second and time left, on stderr."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+from typing import Protocol, TextIO
+
+
+class Progress(Protocol):
+    """What an engine tells while it works. One stage at a time."""
+
+    def start(self, label: str, total: float) -> None:
+        """A stage begins: ``total`` instances lie ahead."""
+
+    def advance(self, instances: float) -> None:
+        """So many instances more are done; fractions when an instance has several requests."""
+
+    def finish(self) -> None:
+        """The stage is over."""
+
+
+class SilentProgress:
+    """Tells nobody."""
+
+    def start(self, label: str, total: float) -> None:
+        pass
+
+    def advance(self, instances: float) -> None:
+        pass
+
+    def finish(self) -> None:
+        pass
+
+
+class BarProgress:
+    """A rich progress bar. Labels are shown as they are: no markup is read from them."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bar
+
+        console = Console(file=stream or sys.stderr)
+        self._bar = Bar(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}", markup=False),
+            TimeElapsedColumn(),
+            TextColumn("left", markup=False),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+        )
+        self._task: int | None = None
+
+    def start(self, label: str, total: float) -> None:
+        self.finish()
+        self._bar.start()
+        self._task = self._bar.add_task(label, total=round(total), rate="")
+
+    def advance(self, instances: float) -> None:
+        if self._task is None:
+            return
+        task_id = self._bar.task_ids[-1]
+        self._bar.advance(task_id, instances)
+        speed = self._bar.tasks[-1].speed
+        self._bar.update(task_id, rate=f"{speed:.1f}/s" if speed else "")
+
+    def finish(self) -> None:
+        if self._task is not None:
+            self._bar.remove_task(self._bar.task_ids[-1])
+            self._bar.stop()
+            self._task = None
+
+    def __enter__(self) -> BarProgress:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.finish()
+
+
+def open_progress(quiet: bool = False, stream: TextIO | None = None) -> Progress:
+    """A bar on stderr, or silence when ``quiet`` or where stderr is not a terminal."""
+    stream = stream or sys.stderr
+    if quiet or not stream.isatty():
+        return SilentProgress()
+    return BarProgress(stream)
