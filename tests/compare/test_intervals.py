@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from statsmodels.stats.proportion import proportion_confint
+
+from compatcheck.compare import intervals
+from compatcheck.compare.intervals import (
+    bootstrap_sums,
+    difference,
+    mean_bounds,
+    newcombe,
+    percentiles,
+    rate,
+    relative,
+    wilson,
+    z_values,
+)
+
+
+@given(st.integers(1, 100_000).flatmap(lambda of: st.tuples(st.integers(0, of), st.just(of))))
+def test_wilson_equals_statsmodels(pair):
+    count, of = pair
+    estimate = rate(count, of, 0.95)
+    assert (estimate.low, estimate.high) == pytest.approx(
+        proportion_confint(count, of, alpha=0.05, method="wilson"), abs=1e-12
+    )
+    assert (estimate.lower, estimate.upper) == pytest.approx(
+        proportion_confint(count, of, alpha=0.10, method="wilson"), abs=1e-12
+    )
+    assert 0 <= estimate.low <= estimate.lower <= estimate.value <= estimate.upper <= estimate.high <= 1
+
+
+def test_nothing_seen_still_has_an_upper_limit():
+    nothing, everything = rate(0, 100, 0.95), rate(100, 100, 0.95)
+    assert (nothing.value, nothing.low, nothing.lower) == (0, 0, 0)
+    assert nothing.upper == pytest.approx(0.026343, abs=5e-7)
+    assert (everything.value, everything.high, everything.upper) == (1, 1, 1)
+    assert everything.lower == pytest.approx(1 - nothing.upper)
+
+
+def test_a_rate_of_nothing_is_undefined():
+    estimate = rate(0, 0, 0.95, "the old model has no correct answer")
+    assert (estimate.value, estimate.low, estimate.of) == (None, None, 0)
+    assert estimate.why == "the old model has no correct answer"
+
+
+# Newcombe 1998, Statistics in Medicine 17:2635, Table III, method 10: counts of both, first only, second only, neither.
+@pytest.mark.parametrize(
+    ("counts", "limits"),
+    [
+        ((36, 12, 2, 0), (0.0569, 0.3404)),
+        ((20, 12, 2, 16), (0.0562, 0.3292)),
+        ((18, 12, 2, 18), (0.0562, 0.3290)),
+        ((36, 14, 0, 0), (0.1528, 0.4167)),
+        ((35, 14, 0, 1), (0.1461, 0.4175)),
+        ((18, 14, 0, 18), (0.1441, 0.3963)),
+        ((2, 97, 1, 0), (0.8721, 0.9854)),
+        ((1, 97, 1, 1), (0.8736, 0.9850)),
+        ((0, 30, 0, 0), (0.8395, 1.0)),
+        ((54, 0, 0, 0), (-0.0664, 0.0664)),
+        ((30, 0, 0, 24), (-0.0358, 0.0358)),
+    ],
+)
+def test_newcombe_gives_the_published_limits(counts, limits):
+    # 1e-4 and not 5e-5: the paper prints 0.8736 where the formula gives 0.87367.
+    assert newcombe(*counts, z_values(0.95)[0]) == pytest.approx(limits, abs=1e-4)
+
+
+@given(st.tuples(*[st.integers(0, 400)] * 4).filter(any))
+def test_the_net_interval_is_ordered_and_turns_with_the_sides(counts):
+    both, positive, negative, wrong = counts
+    bounds = difference(counts, 0.95)
+    net = (positive - negative) / sum(counts)
+    assert -1 <= bounds.low <= bounds.lower <= net + 1e-12
+    assert net - 1e-12 <= bounds.upper <= bounds.high <= 1
+    turned = difference((both, negative, positive, wrong), 0.95)
+    assert (turned.low, turned.high) == pytest.approx((-bounds.high, -bounds.low))
+
+
+def test_relative_nfr_has_an_upper_limit_when_no_flip_is_seen():
+    bounds = relative((60, 10, 0, 30), 0.95, 2000, np.random.default_rng(0))
+    assert 0 < bounds.upper < bounds.high < 0.3
+
+
+def test_relative_nfr_agrees_with_the_plain_bootstrap_where_counts_are_large():
+    counts = (3000, 900, 600, 2500)
+    rng = np.random.default_rng(3)
+    draws = rng.multinomial(7000, np.array(counts) / 7000, size=4000)
+    old_correct, new_wrong = draws[:, 0] + draws[:, 2], draws[:, 2] + draws[:, 3]
+    low, high = np.quantile(draws[:, 2] * 7000 / (old_correct * new_wrong), [0.025, 0.975])
+    bounds = relative(counts, 0.95, 4000, np.random.default_rng(4))
+    assert (bounds.low, bounds.high) == pytest.approx((low, high), abs=0.1 * (high - low))
+
+
+def test_bootstrap_sums_are_those_of_a_plain_loop():
+    quantities = np.random.default_rng(1).random((3, 40))
+    found = bootstrap_sums(quantities, 25, np.random.default_rng(7))
+    rng = np.random.default_rng(7)
+    for row in found:
+        chosen = rng.integers(0, 40, 40)
+        assert row == pytest.approx([sum(line[place] for place in chosen) for line in quantities])
+
+
+def test_percentiles_leave_the_tails_out():
+    bounds = percentiles(np.arange(10_001) / 10_000, 0.95)
+    assert tuple(bounds) == pytest.approx((0.025, 0.975, 0.05, 0.95))
+
+
+def test_above_the_limit_the_normal_approximation_meets_the_bootstrap(monkeypatch):
+    values = np.random.default_rng(5).gamma(2.0, 0.1, 4000)
+    by_bootstrap = mean_bounds(values, 0.95, 4000, np.random.default_rng(6))
+    monkeypatch.setattr(intervals, "LARGE", 1000)
+    by_formula = mean_bounds(values, 0.95, 4000, np.random.default_rng(6))
+    width = by_formula.high - by_formula.low
+    assert width == pytest.approx(2 * 1.959964 * values.std(ddof=1) / math.sqrt(4000), rel=1e-6)
+    assert tuple(by_bootstrap) == pytest.approx(tuple(by_formula), abs=0.05 * width)
+
+
+def test_a_single_value_has_no_bounds():
+    assert mean_bounds(np.array([0.3]), 0.95, 100, np.random.default_rng(0)) is None
+
+
+@pytest.mark.parametrize(
+    ("n", "most_that_pass", "least_that_fail"),
+    [(100, None, 5), (200, 0, None), (500, 4, 16), (1000, 12, 28), (2000, 29, 51)],
+)
+def test_what_a_budget_of_two_percent_takes(n, most_that_pass, least_that_fail):
+    """One-sided 95 % Wilson bounds each way."""
+    z = z_values(0.95)[1]
+    passing = [flips for flips in range(n + 1) if wilson(flips, n, z)[1] <= 0.02]
+    failing = [flips for flips in range(n + 1) if wilson(flips, n, z)[0] > 0.02]
+    assert (max(passing) if passing else None) == most_that_pass
+    if least_that_fail is not None:
+        assert min(failing) == least_that_fail
