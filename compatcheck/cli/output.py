@@ -26,10 +26,13 @@ def check_writable(out: Path | None) -> None:
     parent = out
     while not parent.exists():
         parent = parent.parent
-    import os
+    import tempfile
 
-    if not os.access(parent, os.W_OK | os.X_OK):
-        raise InputError(f"--out {out}: {parent} is not writable; name another folder")
+    try:
+        with tempfile.TemporaryFile(dir=parent):
+            pass
+    except OSError as error:
+        raise InputError(f"--out {out}: {parent} is not writable ({error.strerror}); name another folder") from None
 
 
 def emit(result: Diff, *, formats: Sequence[str], out: Path | None, quiet: bool, exit_zero: bool = False) -> int:

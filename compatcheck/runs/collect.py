@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from compatcheck import similarity
+from compatcheck.engines import choose
 from compatcheck.errors import InputError
 from compatcheck.records import Manifest, Metric, Run, TaskRun, score_column
 from compatcheck.references import Reference, resolve
@@ -17,7 +19,7 @@ from compatcheck.runs.importers import Layout, load_recorded
 from compatcheck.runs.importers.scoring import AS_RECORDED
 from compatcheck.runs.jobs import Job
 from compatcheck.runs.task_scoring import score_with_task
-from compatcheck.tasks.load import LoadedTask, TaskOptions, load_tasks
+from compatcheck.tasks.load import LoadedTask, TaskOptions, check_metric_names, load_tasks
 from compatcheck.tasks.resolve import resolve_task
 
 PLACEHOLDER = "{task}"
@@ -71,7 +73,10 @@ def collect(request: Request, say: Callable[[str], None] = lambda _: None, progr
             raise InputError(
                 "--task is missing: say on which task(s) the models are compared (see `compatcheck tasks`)"
             )
+        choose(request.engine.engine)
         tasks = load_tasks(request.tasks, request.task_options)
+        for task in tasks:
+            check_metric_names(request.metrics, [*task.task.aggregation(), *similarity.names()])
         jobs = [Job(side.name, side.of(task.name), task) for side in models for task in tasks]
         evaluated = evaluate_jobs(jobs, request.engine, say, progress)
     runs = {side.name: _evaluated_run(side, evaluated) for side in models} | recorded
@@ -151,9 +156,6 @@ def _with_requested_metrics(run: Run, request: Request) -> Run:
 
 
 def _with_metrics(run: TaskRun, names: Sequence[str]) -> TaskRun:
-    from compatcheck import similarity
-    from compatcheck.tasks.load import check_metric_names
-
     have = {metric.name: metric for metric in run.metrics}
     check_metric_names(names, list(dict.fromkeys([*have, *similarity.names()])))
     records, metrics = run.records, []
