@@ -1,0 +1,300 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from compatcheck.compare import compare
+from compatcheck.errors import ExitCode, InputError
+from compatcheck.gate import exit_code, judge, parse_rules
+from compatcheck.records import Metric, TaskRun
+
+
+def discrete(both=0, positive=0, negative=0, wrong=0, *, task="gsm8k", filter="none", metric="exact_match"):
+    """A comparison with these quadrant counts."""
+    old = np.repeat([1.0, 0.0, 1.0, 0.0], [both, positive, negative, wrong])
+    new = np.repeat([1.0, 1.0, 0.0, 0.0], [both, positive, negative, wrong])
+    return _compare(old, new, Metric(metric, "discrete"), task, filter, predictions=True)
+
+
+def smooth(old, new, *, task="samsum", metric="rouge1", higher_is_better=True):
+    return _compare(np.asarray(old), np.asarray(new), Metric(metric, "smooth", higher_is_better), task, "none")
+
+
+def _compare(old, new, metric, task, filter, *, predictions=False):
+    def run(scores):
+        records = pd.DataFrame({"doc_id": [str(place) for place in range(len(scores))], f"score:{metric.name}": scores})
+        if predictions:
+            records["prediction"] = [str(score) for score in scores]
+        return TaskRun(task, filter, (metric,), records)
+
+    return compare(run(old), run(new), metric=metric.name)
+
+
+def gates(rule, *comparisons):
+    judged, _ = judge(comparisons, parse_rules([rule]))
+    return [gate for each in judged for gate in each.gates]
+
+
+def gate(rule, comparison):
+    (found,) = gates(rule, comparison)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("n", "most_that_pass", "least_that_fail"),
+    [(100, None, 5), (200, 0, None), (500, 4, 16), (1000, 12, 28), (2000, 29, 51)],
+)
+def test_a_budget_of_two_percent_on_nfr(n, most_that_pass, least_that_fail):
+    def verdict(flips):
+        return gate("nfr:2%", discrete(both=n - flips, negative=flips)).verdict
+
+    if most_that_pass is None:
+        assert verdict(0) == "inconclusive"
+    else:
+        assert (verdict(most_that_pass), verdict(most_that_pass + 1)) == ("pass", "inconclusive")
+    if least_that_fail is not None:
+        assert (verdict(least_that_fail - 1), verdict(least_that_fail)) == ("inconclusive", "fail")
+
+
+def test_half_of_the_scores_falling_is_not_identical():
+    comparison = smooth([0.6] * 500, [0.4, 0.6] * 250)
+    assert gate("nfr:2%", comparison).verdict == "fail"
+    assert gate("rouge1.regression:0.03", comparison).verdict == "fail"
+    assert gate("mean_regression:0.1", comparison).verdict == "fail"
+
+
+def test_a_small_drop_of_the_mean_keeps_a_wide_limit():
+    old = np.random.default_rng(0).beta(2, 3, 2000)
+    found = gate("rouge1.regression:0.05", smooth(old, old - 0.002))
+    assert found.verdict == "pass"
+    assert found.reason == "mean difference −0.002 (one-sided 95 % bound −0.002) keeps the budget of at least −0.05"
+
+
+def test_few_flips_among_many_pass():
+    assert gate("nfr:2%", discrete(both=700, positive=3, negative=2, wrong=295)).verdict == "pass"
+
+
+def test_reasons_read_as_sentences():
+    assert gate("nfr:2%", discrete(both=899, negative=41, wrong=60)).reason == (
+        "NFR 4.1 % (one-sided 95 % bound 3.19 %) breaks the budget of at most 2 %"
+    )
+    assert gate("nfr:5%", discrete(both=899, negative=31, wrong=70)).reason == (
+        "NFR 3.1 % (one-sided 95 % bound 4.14 %) keeps the budget of at most 5 %"
+    )
+    assert gate("nfr:2%", discrete(both=99, negative=1)).reason == (
+        "NFR 1 % (0.216 % to 4.49 % by one-sided 95 % bounds) leaves the budget of at most 2 % open; "
+        "about 501 instances would settle it if it stays so (there are 100)"
+    )
+
+
+def test_figures_that_would_read_like_the_budget_get_more_digits():
+    found = gate("nfr:1.2%", discrete(both=98_800 - 4, negative=1_204))
+    assert found.verdict == "inconclusive"
+    assert "NFR 1.204 %" in found.reason
+
+
+@pytest.mark.parametrize(("flips", "n", "budget"), [(0, 100, 0.02), (1, 100, 0.02), (3, 100, 0.02), (4, 300, 0.02)])
+def test_the_needed_number_settles_the_rule_and_is_the_least(flips, n, budget):
+    from compatcheck.compare.intervals import wilson, z_values
+
+    needed = gate(f"nfr:{100 * budget}%", discrete(both=n - flips, negative=flips)).needed_n
+    z = z_values(0.95)[1]
+
+    def settled(size):
+        low, high = wilson(flips * size / n, size, z)
+        return high <= budget or low > budget
+
+    assert settled(needed)
+    assert not settled(needed - 2)
+
+
+def test_a_budget_of_two_percent_takes_133_instances_without_a_flip():
+    assert gate("nfr:2%", discrete(both=100)).needed_n == 133
+
+
+def test_a_value_on_the_budget_has_no_needed_number():
+    found = gate("nfr:2%", discrete(both=98, negative=2))
+    assert (found.verdict, found.needed_n) == ("inconclusive", None)
+    assert "the observed value is the budget itself" in found.reason
+
+
+def test_a_budget_that_leaves_no_room_cannot_be_proven():
+    found = gate("nfr:0%", discrete(both=1000))
+    assert (found.verdict, found.needed_n) == ("inconclusive", None)
+    assert "no sample, however large, proves a budget that leaves no room" in found.reason
+    assert gate("nfr:0", discrete(both=999, negative=1)).verdict == "fail"
+
+
+def test_lower_budgets_are_judged_the_other_way_round():
+    better, worse = discrete(600, 100, 20, 280), discrete(600, 20, 100, 280)
+    assert gate("net:-1%", better).verdict == "pass"
+    assert gate("net:-1%", worse).verdict == "fail"
+    assert gate("net:-1%", discrete(60, 2, 2, 36)).verdict == "inconclusive"
+    assert gate("accuracy_new:60%", better).verdict == "pass"
+    assert gate("accuracy_new:75%", better).verdict == "fail"
+    assert gate("btc:90%", better).verdict == "pass"
+    assert gate("agreement:95%", better).verdict == "fail"
+
+
+def test_the_needed_number_of_a_difference_grows_with_the_square():
+    found = gate("net:-1%", discrete(60, 2, 2, 36))
+    figure = discrete(60, 2, 2, 36).metrics["net"]
+    assert found.needed_n == int(np.ceil(100 * (abs(figure.lower) / 0.01) ** 2))
+
+
+def test_accuracy_and_regression_are_net_changes():
+    comparison = discrete(600, 20, 100, 280)
+    for rule in ("accuracy:-0.5%", "regression:0.5%", "exact_match.regression:0.005"):
+        found = gate(rule, comparison)
+        assert (found.verdict, found.rule) == ("fail", rule)
+        assert found.reason.startswith("accuracy change −8 % (one-sided 95 % bound −6.")
+        assert found.reason.endswith("breaks the budget of at least −0.5 %")
+    assert gate("net:-0.5%", comparison).reason.startswith("net change (PFR − NFR) −8 %")
+
+
+def test_a_metric_where_lower_is_better_regresses_when_it_rises():
+    old = np.random.default_rng(0).random(200)
+    assert gate("regression:0.05", smooth(old, old + 0.2, metric="loss", higher_is_better=False)).verdict == "fail"
+    assert gate("regression:0.05", smooth(old, old - 0.2, metric="loss", higher_is_better=False)).verdict == "pass"
+
+
+def test_short_names_of_the_paper():
+    comparison = smooth([0.5] * 100, [0.7, 0.4] * 50)
+    assert gate("m_r:0.2", comparison).verdict == "pass"
+    assert gate("m_g:0.3", comparison).verdict == "fail"
+    assert gate("rouge1.mean_difference:0", comparison).verdict == "pass"
+
+
+def test_a_mean_of_few_values_settles_nothing():
+    found = gate("regression:0.03", smooth([0.5] * 3, [0.5] * 3))
+    assert (found.verdict, found.needed_n) == ("inconclusive", 30)
+    found = gate("mean_regression:0.3", smooth([0.5] * 100, [0.4] * 6 + [0.5] * 94))
+    assert (found.verdict, found.needed_n) == ("inconclusive", 500)
+
+
+def test_undefined_is_inconclusive_with_its_reason():
+    found = gate("relative_nfr:1", discrete(positive=50, wrong=50))
+    assert found.verdict == "inconclusive"
+    assert found.reason == "relative NFR is undefined: the old model has no correct answer"
+    assert gate("mean_gain:0.1", smooth([0.5] * 100, [0.4] * 100)).verdict == "inconclusive"
+
+
+def test_nothing_regressed_keeps_a_budget_on_the_regression():
+    assert gate("mean_regression:0.1", smooth([0.5] * 100, [0.6] * 100)).verdict == "pass"
+    assert gate("mean_regression:0.1", smooth([0.5] * 5, [0.6] * 5)).verdict == "inconclusive"
+
+
+def test_a_rule_without_prefix_covers_every_comparison_that_has_it():
+    task, other = discrete(both=1000), smooth([0.5] * 1000, [0.5] * 1000)
+    assert [each.verdict for each in gates("nfr:2%", task, other)] == ["pass", "pass"]
+    judged, _ = judge([task, other], parse_rules(["net:-5%", "rouge1.nfr:2%"]))
+    assert [[each.rule for each in one.gates] for one in judged] == [["net:-5%"], ["rouge1.nfr:2%"]]
+
+
+def test_prefixes_confine_a_rule():
+    comparisons = [
+        discrete(both=10, filter="strict-match"),
+        discrete(both=10, filter="flexible-extract"),
+        discrete(both=10, task="piqa", metric="acc"),
+        discrete(both=10, task="piqa", metric="acc_norm"),
+        discrete(both=10, task="my/own.task", metric="acc"),
+    ]
+
+    def covered(rule):
+        judged, _ = judge(comparisons, parse_rules([rule]))
+        return [place for place, each in enumerate(judged) if each.gates]
+
+    assert covered("nfr:2%") == [0, 1, 2, 3, 4]
+    assert covered("gsm8k/nfr:2%") == [0, 1]
+    assert covered("gsm8k/strict-match/nfr:2%") == [0]
+    assert covered("strict-match/nfr:2%") == [0]
+    assert covered("gsm8k/flexible-extract/exact_match.nfr:2%") == [1]
+    assert covered("acc.nfr:2%") == [2, 4]
+    assert covered("piqa/acc_norm.net:-1%") == [3]
+    assert covered("my/own.task/nfr:2%") == [4]
+    assert covered(" piqa / acc.NFR : 2 % ") == [2]
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        ("gsm8/nfr:2%", r"no task or filter is called 'gsm8' \(did you mean 'gsm8k'\?\); there are gsm8k"),
+        (
+            "exact_mach.nfr:2%",
+            r"no metric is called 'exact_mach' \(did you mean 'exact_match'\?\); there are exact_match",
+        ),
+        (
+            "mean_gain:0.1",
+            r"'mean_gain' is not known of the discrete metrics compared here; known are accuracy_new, nfr",
+        ),
+    ],
+)
+def test_a_rule_that_covers_nothing_is_an_error(rule, message):
+    with pytest.raises(InputError, match=message):
+        judge([discrete(both=10)], parse_rules([rule]))
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        ("nfr", r"a rule reads \[task/\]\[filter/\]\[metric.\]name:budget\[%\]"),
+        ("nfr<2%", "a rule reads"),
+        ("nfr:", "a rule reads"),
+        (":2%", "a rule reads"),
+        ("", "a rule reads"),
+        ("nfr:two", "a rule reads"),
+        ("nfr:nan", "a rule reads"),
+        ("nfr:2%%", "a rule reads"),
+        ("nfr:1e999", "the budget is a finite number"),
+        ("nrf:2%", r"no budget can be set on 'nrf' \(did you mean 'nfr'\?\); known are nfr"),
+        ("accuracy_old:50%", r"no budget can be set on 'accuracy_old'"),
+        ("nfr:2", r"2 means 200 %; write nfr:2%"),
+        ("gsm8k/nfr:1", r"1 means 100 %; write gsm8k/nfr:1%"),
+        ("nfr:150%", r"a proportion of at most 100%"),
+        ("nfr:-2%", r"a proportion, so it is not negative"),
+        ("net:-1", r"-1 means -100 %; write net:-1%"),
+        ("net:-150%", r"from -100% to 100%"),
+        ("accuracy:80%", r"80 points above the old one; .* write accuracy_new:80%"),
+        ("rouge1.regression:-0.03", r"it is not negative; write rouge1.regression:0.03"),
+    ],
+)
+def test_a_rule_that_cannot_be_meant_is_an_error(rule, message):
+    with pytest.raises(InputError, match=message):
+        parse_rules([rule])
+
+
+def test_control_characters_of_a_rule_stay_out_of_the_message():
+    with pytest.raises(InputError) as caught:
+        parse_rules(["\x1b[31mnfr\n"])
+    assert "\x1b" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_verdict_is_that_of_the_worst_gate():
+    good, open_, bad = discrete(both=1000), discrete(both=100), discrete(both=900, negative=100)
+
+    def verdict(*comparisons, rules=("nfr:2%",)):
+        return judge(comparisons, parse_rules(rules))[1]
+
+    assert verdict(good) == "pass"
+    assert verdict(good, open_) == "inconclusive"
+    assert verdict(good, open_, bad) == "fail"
+    assert verdict(bad, rules=()) == "none"
+
+
+def test_exit_codes():
+    assert [exit_code(name) for name in ("pass", "none", "fail", "inconclusive")] == [
+        ExitCode.OK,
+        ExitCode.OK,
+        ExitCode.REGRESSION,
+        ExitCode.INCONCLUSIVE,
+    ]
+    assert [int(code) for code in (ExitCode.OK, ExitCode.REGRESSION, ExitCode.INCONCLUSIVE)] == [0, 1, 3]
+
+
+def test_judging_leaves_the_comparisons_as_they_are():
+    comparison = discrete(both=1000)
+    judged, _ = judge([comparison], parse_rules(["nfr:2%"]))
+    assert comparison.gates == ()
+    assert judged[0].metrics == comparison.metrics
