@@ -1,0 +1,8 @@
+"""Reports: renderings of one immutable result. Nothing is computed here but layout."""
+
+from __future__ import annotations
+
+from compatcheck.report.formats import FORMATS, Format, notebook_fragment, render
+from compatcheck.report.store import load, save
+
+__all__ = ["FORMATS", "Format", "load", "notebook_fragment", "render", "save"]

@@ -1,0 +1,62 @@
+"""The formats of the report by name, and the one function that renders any of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from compatcheck.compare.result import Result
+from compatcheck.errors import InputError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Format:
+    """Where a format is rendered (imported when it is first used) and the file it is kept in."""
+
+    module: str
+    file_name: str | None
+    """None for the one that is only printed."""
+
+    def render(self, result: Result, **options: Any) -> str:
+        text: str = import_module(self.module).render(result, **options)
+        return text
+
+
+FORMATS: Mapping[str, Format] = {
+    "terminal": Format("compatcheck.report.terminal", None),
+    "json": Format("compatcheck.report.json", "report.json"),
+    "markdown": Format("compatcheck.report.markdown", "report.md"),
+    "html": Format("compatcheck.report.html", "report.html"),
+}
+
+
+def find_format(name: str) -> Format:
+    """The format of that name.
+
+    Raises:
+        InputError: there is none.
+    """
+    if name not in FORMATS:
+        raise InputError(f"format {name}: unknown{did_you_mean(name, FORMATS)}; known: {', '.join(FORMATS)}")
+    return FORMATS[name]
+
+
+def render(result: Result, format: str = "terminal", **options: Any) -> str:
+    """Render ``result`` as text that does not end with a line feed.
+
+    Options are those of the format's own ``render``, e.g. ``width``, ``color``, ``quiet`` for the terminal, ``top`` for
+    the terminal and Markdown, ``folder`` (where the result is kept) for all that give the next command.
+
+    Raises:
+        InputError: a format that is not in :data:`FORMATS`.
+    """
+    return find_format(format).render(result, **options).removesuffix("\n")
+
+
+def notebook_fragment(result: Result) -> str:
+    """A compact HTML summary for a notebook cell."""
+    from compatcheck.report.html import notebook_fragment as fragment
+
+    return fragment(result)

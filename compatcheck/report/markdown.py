@@ -1,0 +1,229 @@
+"""The report as GitHub-flavoured Markdown, fit for a pull-request comment."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from compatcheck.compare.result import Comparison, Result, Slice
+from compatcheck.report import figures
+from compatcheck.report.hints import next_steps
+from compatcheck.report.rows import Instance, top_flips, worst_slices
+from compatcheck.report.text import safe_text, trim_middle
+from compatcheck.report.worddiff import Segment, trim_segments, word_diff
+
+MAX_CHARACTERS = 60_000
+"""GitHub refuses comments above 65,536 characters; flips are left out, and counted, to stay below this."""
+TEXT_LIMIT = 1200
+EMOJI = {"pass": "✅", "fail": "❌", "inconclusive": "❔", "none": "▫️"}
+
+
+def escape(text: object) -> str:
+    """Untrusted text for running Markdown and tables: marks as character references, inside ``<code>``.
+
+    Character references are literal in Markdown, so no pipe, link, emphasis or tag is left; GitHub turns no ``@name``
+    and no ``#12`` inside ``<code>`` into a link.
+    """
+    marks = re.compile(r"www\.|[!-$&'*:<>?@\[-`{-~]")
+    return f"<code>{marks.sub(_reference, safe_text(text))}</code>"
+
+
+def _reference(match: re.Match[str]) -> str:
+    return "www&#46;" if match[0] == "www." else f"&#{ord(match[0])};"
+
+
+def preformatted(text: str) -> str:
+    """Untrusted text for the inside of a ``<pre>`` block, where only HTML is read."""
+    return html.escape(safe_text(text, multiline=True), quote=False)
+
+
+def render(result: Result, *, top: int = 10, folder: Path | None = None) -> str:
+    """Return the report as Markdown of at most about :data:`MAX_CHARACTERS`.
+
+    ``top`` is how many negative flips are shown per comparison; where they do not fit, fewer are, and it is said.
+    """
+    text = _document(result, top, folder)
+    while len(text) > MAX_CHARACTERS and top > 0:
+        top = top // 2
+        text = _document(result, top, folder)
+    if len(text) <= MAX_CHARACTERS:
+        return text
+    cut = text.rfind("\n\n", 0, MAX_CHARACTERS)
+    return text[:cut] + "\n\n*The rest is left out: see report.json and the HTML report.*\n"
+
+
+def _document(result: Result, top: int, folder: Path | None) -> str:
+    word, reason = figures.verdict_line(result)
+    blocks = [
+        f"## {EMOJI.get(result.verdict, '')} compatcheck: {word}",
+        prose(reason),
+        _table(
+            ("", "reference", "kind", "fingerprint"),
+            "llll",
+            [
+                (name, escape(side.reference), escape(side.kind) if side.kind else "", escape(side.fingerprint))
+                for name, side in (("old", result.old), ("new", result.new))
+            ],
+        ),
+    ]
+    blocks.extend(f"> [!NOTE]\n> {prose(note)}" for note in result.notes)
+    if len(result.comparisons) > 1:
+        blocks.extend(["### Overview", _overview(result)])
+    for comparison in result.comparisons:
+        blocks.extend(_comparison(comparison, len(result.comparisons) > 1, top))
+    blocks.extend(
+        f"{prose(hint.why)} {escape(hint.command)}" if hint.command else prose(hint.why)
+        for hint in next_steps(result, folder)
+    )
+    return "\n\n".join(blocks) + "\n"
+
+
+def prose(text: str) -> str:
+    """A sentence that may hold untrusted text: as :func:`escape`, but in the running font where it is plain words."""
+    clean = safe_text(text)
+    return clean if all(c.isalnum() or c in " ,.:;%()–−+-→Δ" for c in clean) and "www." not in clean else escape(text)
+
+
+def _table(header: tuple[str, ...], align: str, rows: Sequence[tuple[str, ...]]) -> str:
+    marks = [{"l": ":--", "r": "--:"}[a] for a in align]
+    lines = [header, tuple(marks), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _overview(result: Result) -> str:
+    rows = []
+    for comparison in result.comparisons:
+        change = figures.headline_change(comparison)
+        verdict = figures.comparison_verdict(comparison)
+        word = "" if verdict == "none" else f"{EMOJI[verdict]} {figures.VERDICT_WORDS[verdict]}"
+        cells = (escape(comparison.name), f"{comparison.n:,}", change.short if change else "")
+        rows.append((*cells, _rate(comparison, "nfr"), _rate(comparison, "pfr"), word))
+    return _table(("comparison", "n", "old → new", "NFR", "PFR", "verdict"), "lrrrrl", rows)
+
+
+def _rate(comparison: Comparison, name: str) -> str:
+    figure = comparison.metrics.get(name)
+    return figures.estimate(name, figure) if figure else ""
+
+
+def _comparison(comparison: Comparison, named: bool, top: int) -> list[str]:
+    blocks = [f"### {escape(comparison.name)}"] if named else []
+    if comparison.gates:
+        blocks.append(
+            _table(
+                ("budget", "verdict", "reason"),
+                "lll",
+                [
+                    (escape(g.rule), f"{EMOJI.get(g.verdict, '')} {g.verdict}", prose(g.reason))
+                    for g in comparison.gates
+                ],
+            )
+        )
+    blocks.append(_quadrants(comparison))
+    blocks.append(_metrics(comparison))
+    remarks = figures.pairing_remarks(comparison)
+    if remarks:
+        listed = "; ".join(prose(remark) for remark in remarks)
+        blocks.append(f"**Pairing:** {comparison.pairing.paired:,} pairs; {listed}")
+    worst = worst_slices(comparison, 8)
+    if worst:
+        hidden = len(comparison.slices) - len(worst)
+        more = f" ({hidden} more in report.json)" if hidden else ""
+        blocks.append(_details(f"Worst slices{more}", _slices(worst)))
+    of = comparison.quadrants.get("negative_flip", 0)
+    flips = top_flips(comparison, top)
+    if flips:
+        body = "\n\n".join(_flip(flip, comparison.kind) for flip in flips)
+        blocks.append(_details(f"Negative flips, worst {len(flips)} of {of:,}", body))
+    elif of:
+        blocks.append(f"{of:,} negative flips, left out for length: see the HTML report.")
+    blocks.append(f"<sub>{escape(comparison.signature)}</sub>")
+    return blocks
+
+
+def _details(title: str, body: str) -> str:
+    return f"<details>\n<summary>{title}</summary>\n\n{body}\n\n</details>"
+
+
+def _quadrants(comparison: Comparison) -> str:
+    def cell(quadrant: str) -> str:
+        count = comparison.quadrants.get(quadrant, 0)
+        bounds = figures.interval("nfr", figures.quadrant_estimate(comparison, quadrant))
+        text = f"{count:,} · {figures.share(count, comparison.n)}"
+        return f"{figures.QUADRANT_LABELS[quadrant]}: {text}{f' ({bounds})' if bounds else ''}"
+
+    if comparison.kind == "smooth":
+        rows = [tuple(cell(quadrant).split(": ", 1)) for quadrant in figures.groups(comparison)]
+        return _table((f"n = {comparison.n:,}", f"share ({figures.level(comparison)} interval)"), "ll", rows)
+    return _table(
+        (f"n = {comparison.n:,}", "new right", "new wrong"),
+        "lll",
+        [
+            ("old right", cell("both_correct"), f"**{cell('negative_flip')}**"),
+            ("old wrong", cell("positive_flip"), cell("both_wrong")),
+        ],
+    )
+
+
+def _metrics(comparison: Comparison) -> str:
+    rows = []
+    for name, figure in comparison.metrics.items():
+        label = prose(figures.metric_info(name).label)
+        if figure.value is None:
+            rows.append((label, "undefined", prose(figure.why or ""), ""))
+        else:
+            value, of = figures.estimate(name, figure), figures.denominator(figure)
+            rows.append((label, value, figures.interval(name, figure), of))
+    table = _table(("metric", "value", f"{figures.level(comparison)} interval", "of"), "lrll", rows)
+    tests = [f"{figures.TEST_LABELS.get(k, prose(k))}: {figures.p_value(p)}" for k, p in comparison.tests.items()]
+    change = figures.headline_change(comparison)
+    head = f"**{prose(change.label)} {change.short}**  {change.delta}" if change else ""
+    return "\n\n".join(part for part in (head, _details("All metrics", "\n\n".join([table, *tests]))) if part)
+
+
+def _slices(slices: list[Slice]) -> str:
+    rows = [
+        (
+            escape(trim_middle(f"{part.field}={part.value}", 60)),
+            f"{part.n:,}",
+            f"{part.negative_flips:,}",
+            f"{part.positive_flips:,}",
+            figures.estimate("nfr", part.nfr),
+            figures.interval("nfr", part.nfr),
+            "" if part.p_adjusted is None else figures.p_value(part.p_adjusted).removeprefix("p ").removeprefix("= "),
+        )
+        for part in slices
+    ]
+    header = ("slice", "n", "worse", "better", "NFR", "interval", "adjusted p")
+    return _table(header, "lrrrrll", rows)
+
+
+def _flip(flip: Instance, kind: str) -> str:
+    difference = word_diff(flip.shown_old, flip.shown_new)
+    lines = []
+    if flip.input is not None:
+        lines.append(f"input     {preformatted(trim_middle(flip.input, TEXT_LIMIT))}")
+    if flip.target is not None:
+        lines.append(f"target    {preformatted(trim_middle(flip.target, TEXT_LIMIT))}")
+    lines.append(f"old       {_marked(trim_segments(difference.old, TEXT_LIMIT))}")
+    lines.append(f"new       {_marked(trim_segments(difference.new, TEXT_LIMIT))}")
+    if flip.response_old is not None and flip.response_new is not None:
+        response = word_diff(flip.response_old, flip.response_new)
+        lines.append(f"old text  {_marked(trim_segments(response.old, TEXT_LIMIT))}")
+        lines.append(f"new text  {_marked(trim_segments(response.new, TEXT_LIMIT))}")
+    score = ""
+    if kind == "smooth" and flip.score_old is not None and flip.score_new is not None:
+        score = f" · {figures.number(flip.score_old, 'score')} → {figures.number(flip.score_new, 'score')}"
+    body = "\n".join(lines)
+    return f"{escape(trim_middle(flip.doc_id, 80))}{score}\n\n<pre>\n{body}\n</pre>"
+
+
+def _marked(segments: tuple[Segment, ...]) -> str:
+    tags = {"delete": "del", "insert": "ins", "cut": "i"}
+    parts = []
+    for segment in segments:
+        tag, text = tags.get(segment.kind), preformatted(segment.text)
+        parts.append(f"<{tag}>{text}</{tag}>" if tag else text)
+    return "".join(parts)
