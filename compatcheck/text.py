@@ -19,17 +19,17 @@ def plain_number(text: str) -> str | None:
     return text.replace(",", "") if _SEPARATED.fullmatch(text) else None
 
 
+def text_hash(text: str) -> str:
+    """Fingerprint of a text: the first 16 hexadecimal digits of the SHA-256 of its UTF-8."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
 def content_hash(*parts: str | None) -> str:
-    """Fingerprint of some texts: the first 16 hexadecimal digits of their SHA-256.
+    """Fingerprint of several texts, 16 hexadecimal digits.
 
     Parts are told apart, so ``("ab", "c")`` and ``("a", "bc")`` differ, as do a null and an empty part.
     """
-    digest = hashlib.sha256()
-    for part in parts:
-        data = b"" if part is None else part.encode("utf-8", "surrogatepass")
-        digest.update(b"-" if part is None else b"%d:" % len(data))
-        digest.update(data)
-    return digest.hexdigest()[:16]
+    return text_hash("".join("-" if part is None else f"{len(part)}:{part}" for part in parts))
 
 
 def clean_surrogates(text: str) -> str:

@@ -41,11 +41,11 @@ class Scorer:
         """
         if len(predictions) != len(targets):
             raise ValueError(f"{len(predictions)} predictions but {len(targets)} targets")
-        answered = [i for i, text in enumerate(predictions) if isinstance(text, str)]
+        answered = [(i, text) for i, text in enumerate(predictions) if isinstance(text, str)]
         scores = np.zeros(len(predictions), dtype=np.float64)
         if answered:
-            texts = [str(predictions[i]) for i in answered]
-            scores[answered] = self.function(texts, [targets[i] for i in answered])
+            rows = [i for i, _ in answered]
+            scores[rows] = self.function([text for _, text in answered], [targets[i] for i in rows])
         return scores
 
 

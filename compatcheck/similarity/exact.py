@@ -24,7 +24,9 @@ def _exact_match(predictions: list[str], targets: list[References]) -> NDArray[n
     pairs = zip(predictions, targets, strict=True)
     return np.fromiter(
         (
-            same_text(text, right) if isinstance(right, str) else any(same_text(text, one) for one in right)
+            (text == right or same_text(text, right))
+            if isinstance(right, str)
+            else any(same_text(text, one) for one in right)
             for text, right in pairs
         ),
         dtype=np.float64,

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from compatcheck import similarity
 from compatcheck.errors import InputError, did_you_mean
@@ -95,5 +96,8 @@ def scored_rows(records: pd.DataFrame) -> np.ndarray[Any, np.dtype[np.bool_]]:
 
 
 def _texts(values: Any, rows: np.ndarray[Any, Any]) -> list[Any]:
-    part = values.iloc[rows] if isinstance(values, pd.Series) else [values[i] for i in rows]
-    return [None if not isinstance(v, str | list) else v for v in part]
+    """Python texts (or lists of them) of some rows; null is None."""
+    if isinstance(values, pd.Series):
+        texts: list[Any] = pa.array(values.iloc[rows], from_pandas=True).to_pylist()
+        return texts
+    return [values[i] for i in rows]

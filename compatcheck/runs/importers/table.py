@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +13,7 @@ from compatcheck.runs.importers.columns import TEXT, TEXTS, Checked, Table, firs
 from compatcheck.runs.importers.layout import MISSING, Layout, field_names, picker
 from compatcheck.runs.importers.reading import Chunk, Row, Source
 from compatcheck.runs.importers.targets import Targets
-from compatcheck.text import content_hash
+from compatcheck.text import text_hash
 
 NUMBER = "__number"
 REFERENCES = "__references"
@@ -124,7 +123,7 @@ def build_table(
         if "loglikelihoods" in keys:
             columns["loglikelihoods"] = _number_lists(_column(rows, "loglikelihoods"), numbers, checked)
         if "input" in columns and "doc_hash" not in columns:
-            columns["doc_hash"] = _hashed(columns["input"])
+            columns["doc_hash"] = _hashed(columns["input"], "input:")
         for name, array in slice_columns(rows, used, unfit).items():
             columns["field:doc_id" if name == "doc_id" else name] = array
         columns[NUMBER] = pa.array(numbers, pa.int64())
@@ -173,15 +172,12 @@ def _add_targets(
         columns[REFERENCES] = references
     if layout.extract is not None and "target_hash" not in columns:
         # What is taken out of two different targets may be the same: only the whole tells them apart.
-        columns["target_hash"] = _each(columns["target"], lambda text: hashlib.sha256(text.encode()).hexdigest()[:16])
+        columns["target_hash"] = _hashed(columns["target"])
 
 
-def _hashed(texts: pa.Array) -> pa.Array:
-    return _each(texts, lambda text: f"input:{content_hash(text)}")
-
-
-def _each(texts: pa.Array, function: Callable[[str], str]) -> pa.Array:
-    return pa.array([None if text is None else function(text) for text in texts.to_pylist()], TEXT)
+def _hashed(texts: pa.Array, prefix: str = "") -> pa.Array:
+    """Fingerprints of texts; of a target the one that lm-eval writes, too."""
+    return pa.array([None if text is None else prefix + text_hash(text) for text in texts.to_pylist()], TEXT)
 
 
 def _number_lists(values: list[Any], numbers: Sequence[int], checked: Checked) -> pa.Array:
