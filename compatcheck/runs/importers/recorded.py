@@ -217,7 +217,8 @@ def drop_repeats(table: pa.Table, source: Source) -> tuple[pa.Table, int]:
         return table, 0
     counts = np.bincount(codes)
     suspects = np.flatnonzero(counts[codes] > 1)
-    names = [name for name in table.column_names if name != NUMBER]
+    telling = ("prediction", "target")
+    names = sorted((name for name in table.column_names if name != NUMBER), key=lambda name: name not in telling)
     first: dict[str, tuple[int, dict[str, Any]]] = {}
     drop = np.zeros(len(codes), dtype=bool)
     for position, row in zip(suspects, table.take(pa.array(suspects)).to_pylist(), strict=True):
