@@ -24,14 +24,6 @@ def text_hash(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
-def content_hash(*parts: str | None) -> str:
-    """Fingerprint of several texts, 16 hexadecimal digits.
-
-    Parts are told apart, so ``("ab", "c")`` and ``("a", "bc")`` differ, as do a null and an empty part.
-    """
-    return text_hash("".join("-" if part is None else f"{len(part)}:{part}" for part in parts))
-
-
 def clean_surrogates(text: str) -> str:
     """Replace lone surrogates, which JSON can spell (``"\\ud83d"``) and UTF-8 cannot hold, by U+FFFD."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
