@@ -20,7 +20,8 @@ TEXT_COLUMNS = ("input", "target", "prediction", "response", "error", "doc_hash"
 ``prediction`` is what is scored, after the filter (``"18"``, ``"sol2"``); null means "no answer".
 ``response`` is the whole text the model gave, where it differs from the prediction; for display only.
 ``error`` is set when the instance could not be evaluated: such a record is never scored.
-``doc_hash`` and ``target_hash`` fingerprint the content, so that a row is never paired with another one's.
+``doc_hash`` and ``target_hash`` fingerprint the content, so that a row is never paired with another one's. A
+``doc_hash`` may say what it was made of (``input:0f3a…``); hashes of different things are not held against each other.
 """
 
 NO_FILTER = "none"

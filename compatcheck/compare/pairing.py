@@ -139,12 +139,20 @@ def _conflict(old: pd.DataFrame, new: pd.DataFrame, old_rows: Rows, new_rows: Ro
         if column not in old or column not in new:
             continue
         before, after = take(old[column], old_rows), take(new[column], new_rows)
+        if column == "doc_hash" and _hash_kind(before) != _hash_kind(after):
+            continue  # of the recorded input on one side, of the whole document on the other
         null_before, null_after = before.isna().to_numpy(), after.isna().to_numpy()
         conflict |= differ(before, after) & ~null_before & ~null_after
         if column == "target" and not (null_before.all() or null_after.all()):
             # One side knows a target where the other has none. A record in error may lack anything.
             conflict |= (null_before ^ null_after) & ~failed(old, old_rows) & ~failed(new, new_rows)
     return conflict
+
+
+def _hash_kind(hashes: pd.Series) -> str:
+    """What hashes were made of, where they say so: ``input`` of ``input:0f3a…``."""
+    known = hashes.dropna()
+    return str(known.iloc[0]).rpartition(":")[0] if len(known) else ""
 
 
 def failed(records: pd.DataFrame, rows: Rows) -> NDArray[np.bool_]:

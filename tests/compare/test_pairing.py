@@ -91,6 +91,13 @@ def test_a_hash_on_one_side_contradicts_nothing(make_run):
     assert compare(old, make_run([1, 1], doc_hash=["p", None]), metric="exact_match").pairing.target_changed == 0
 
 
+def test_hashes_of_different_things_contradict_nothing(make_run):
+    old = make_run([1], doc_hash=["input:1"])
+    assert pair(old, make_run([1], doc_hash=["2"])).target_changed == 0
+    with pytest.raises(InputError, match="differ in content or target"):
+        pair(old, make_run([1], doc_hash=["input:2"]))
+
+
 def test_a_target_that_one_side_lacks_is_a_changed_one(make_run):
     old = make_run([1, 1, 1], target=["1", "2", None])
     new = make_run([1, 1, 1], target=["1", None, None])
