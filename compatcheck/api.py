@@ -107,6 +107,7 @@ def diff(
     trust_remote_code: bool = False,
     seed: int = DEFAULT_SEED,
     metric: str | Sequence[str] | None = None,
+    metric_args: Mapping[str, Mapping[str, Any]] | None = None,
     epsilon: float = 0.0,
     correct_at: float | None = None,
     slice_by: str | Sequence[str] = (),
@@ -123,8 +124,9 @@ def diff(
 ) -> Diff:
     """Compare an old and a new model on one or more tasks, instance by instance.
 
-    The names are those of the command line (``compatcheck diff --help``); ``say`` receives one line per step and
-    ``progress`` a :class:`compatcheck.engines.progress.Progress`.
+    The names are those of the command line (``compatcheck diff --help``), except that ``engine_args`` is a mapping and
+    ``metric_args`` one by metric name, e.g. ``{"bertscore": {"model_type": "…"}}``; ``say`` receives one line
+    per step and ``progress`` a :class:`compatcheck.engines.progress.Progress`.
 
     Raises:
         InputError: something given cannot be used; the message says what, where and how to mend it.
@@ -150,6 +152,7 @@ def diff(
         new=os.fspath(new),
         tasks=tuple(_several(task)),
         metrics=tuple(_several(metric)),
+        metric_options=metric_args or {},
         task_options=TaskOptions(Path(data) if data is not None else None, split, limit, sample, num_fewshot, seed),
         engine=EngineOptions(
             engine,

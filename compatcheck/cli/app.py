@@ -13,8 +13,8 @@ from compatcheck.cli import demo, diff, report, tasks
 from compatcheck.errors import ExitCode, InputError
 
 # typer carries its own copy of click since 0.27 and uses the installed one before: its public error leads to both
-_UsageError = typer.BadParameter.__mro__[1]
-_ClickError = _UsageError.__mro__[1]
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+_ClickError: type[Exception] = _UsageError.__mro__[1]
 
 app = typer.Typer(
     name="compatcheck",
@@ -55,18 +55,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code; every error the user can mend is one line on stderr."""
     try:
-        code = app(args=list(arguments) if arguments is not None else None, standalone_mode=False)
+        given = list(sys.argv[1:] if arguments is None else arguments)
+        code = app(args=given, standalone_mode=False, obj=given)
         return int(code or ExitCode.OK)
     except InputError as error:
         return _fail(str(error))
     except _UsageError as error:
         context = getattr(error, "ctx", None)
-        if not sys.argv[1:] and arguments is None:
+        if not given:
             return ExitCode.USAGE  # the help has been printed
         where = context.command_path if context else "compatcheck"
-        return _fail(f"{error.format_message()} (see `{where} --help`)")  # type: ignore[attr-defined]
+        return _fail(f"{_message(error)} (see `{where} --help`)")
     except _ClickError as error:
-        return _fail(error.format_message())
+        return _fail(_message(error))
     except (typer.Abort, KeyboardInterrupt):
         print("interrupted", file=sys.stderr)
         return ExitCode.INTERRUPTED
@@ -74,6 +75,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
         # the reader closed the pipe (`compatcheck diff … | head`); nothing is wrong on our side
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.OK
+
+
+def _message(error: Exception) -> str:
+    return str(getattr(error, "format_message", error.__str__)())
 
 
 def _fail(message: str) -> int:

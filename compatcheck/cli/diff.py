@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +16,7 @@ _WHAT, _ENGINE, _COMPARE, _ROWS, _OUT = "What", "Engine", "Comparison and gate",
 
 
 def command(
+    context: typer.Context,
     old: Annotated[str, typer.Argument(metavar="OLD", help="Model, adapter, BASE+ADAPTER or recorded outputs.")],
     new: Annotated[str, typer.Argument(metavar="NEW", help="The same kinds. {task} stands for the task's name.")],
     task: Annotated[
@@ -60,6 +63,10 @@ def command(
             "[default: the task's own]",
             rich_help_panel=_COMPARE,
         ),
+    ] = None,
+    metric_arg: Annotated[
+        list[str] | None,
+        typer.Option(metavar="M.K=V", help="Setting of a metric: rouge1.use_stemmer=true.", rich_help_panel=_COMPARE),
     ] = None,
     epsilon: Annotated[
         float, typer.Option(help="A gain within ±X counts as unchanged.", rich_help_panel=_COMPARE)
@@ -118,7 +125,7 @@ def command(
         sample=sample,
         num_fewshot=num_fewshot,
         engine=engine,
-        engine_args=options.parse_engine_args(engine_arg or []),
+        engine_args=options.parse_pairs("--engine-arg", engine_arg or []),
         batch_size=options.parse_batch_size(batch_size),
         dtype=options.check_dtype(dtype),
         device=device,
@@ -126,6 +133,7 @@ def command(
         trust_remote_code=trust_remote_code,
         seed=seed,
         metric=metric,
+        metric_args=options.parse_metric_args(metric_arg or []),
         epsilon=epsilon,
         correct_at=correct_at,
         slice_by=slice_by or [],
@@ -140,4 +148,5 @@ def command(
         say=options.speaker(quiet),
         progress=options.progress(quiet),
     )
+    result = replace(result, command=shlex.join(["compatcheck", *(context.obj or [])]))
     return emit(result, formats=formats, out=out, quiet=quiet, exit_zero=exit_zero)

@@ -19,7 +19,24 @@ Formats = Annotated[
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the verdict line alone; no progress.")]
 
 
-def parse_engine_args(pairs: Sequence[str]) -> dict[str, Any]:
+def parse_metric_args(pairs: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Read ``metric.k=v`` pairs, by metric name.
+
+    Raises:
+        InputError: a pair without ``=`` or without the metric's name.
+    """
+    values: dict[str, dict[str, Any]] = {}
+    for key, value in parse_pairs("--metric-arg", pairs).items():
+        metric, separator, name = key.partition(".")
+        if not separator or not name:
+            raise InputError(
+                f"--metric-arg {key}: write it as metric.key=value, e.g. bertscore.model_type=roberta-large"
+            )
+        values.setdefault(metric, {})[name] = value
+    return values
+
+
+def parse_pairs(option: str, pairs: Sequence[str]) -> dict[str, Any]:
     """Read ``k=v`` pairs; values are numbers, true/false, null or text, as in YAML.
 
     Raises:
@@ -31,7 +48,7 @@ def parse_engine_args(pairs: Sequence[str]) -> dict[str, Any]:
     for pair in pairs:
         key, separator, text = pair.partition("=")
         if not separator or not key:
-            raise InputError(f"--engine-arg {pair}: write it as key=value")
+            raise InputError(f"{option} {pair}: write it as key=value")
         try:
             values[key.strip()] = yaml.safe_load(text)
         except yaml.YAMLError:

@@ -35,27 +35,38 @@ def check_writable(out: Path | None) -> None:
         raise InputError(f"--out {out}: {parent} is not writable ({error.strerror}); name another folder") from None
 
 
-def emit(result: Diff, *, formats: Sequence[str], out: Path | None, quiet: bool, exit_zero: bool = False) -> int:
-    """Print the report on stdout, write the files, and return the exit code of the verdict."""
+def emit(
+    result: Diff,
+    *,
+    formats: Sequence[str],
+    out: Path | None,
+    quiet: bool,
+    kept: Path | None = None,
+    exit_zero: bool = False,
+) -> int:
+    """Print the report on stdout, write the files, and return the exit code of the verdict.
+
+    ``kept`` is the folder in which the result lies already; with file formats these are written beside it.
+    """
     from compatcheck import gate
     from compatcheck.report import render
 
     files = [name for name in formats if name != "terminal"]
-    folder = out or (DEFAULT_FOLDER if set(files) & _FILES_ONLY else None)
+    folder = out or (DEFAULT_FOLDER if set(files) & _FILES_ONLY and kept is None else None)
+    if folder is None and kept is not None and files:
+        folder = kept
     if folder is not None:
         result.save(folder, files)
     if quiet:
         print(render(result, "terminal", quiet=True))
     elif "terminal" in formats:
-        print(render(result, "terminal", folder=folder))
+        print(render(result, "terminal", folder=folder or kept, color=None))
     elif folder is None:
         for name in files:
             print(render(result, name))
     if folder is not None and not quiet:
-        print(
-            f"kept in {folder} (report.json, instances.parquet{''.join(', ' + _file_of(n) for n in files)})",
-            file=sys.stderr,
-        )
+        names = ["report.json", "instances.parquet", *(_file_of(name) for name in files)]
+        print(f"kept in {folder}: {', '.join(dict.fromkeys(names))}", file=sys.stderr)
     return int(ExitCode.OK if exit_zero else gate.exit_code(result.verdict))
 
 

@@ -25,5 +25,4 @@ def command(
     from compatcheck import api
 
     result = api.load(folder)
-    writes = any(name != "terminal" for name in formats)
-    return emit(result, formats=formats, out=out or (folder if writes else None), quiet=quiet)
+    return emit(result, formats=formats, out=out, quiet=quiet, kept=folder)

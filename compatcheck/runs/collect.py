@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -34,6 +34,8 @@ class Request:
     new: str
     tasks: tuple[str, ...] = ()
     metrics: tuple[str, ...] = ()
+    metric_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Settings of metrics by name, e.g. ``{"bertscore": {"model_type": …}}``."""
     task_options: TaskOptions = field(default_factory=TaskOptions)
     engine: EngineOptions = field(default_factory=EngineOptions)
     old_layout: Layout = field(default_factory=Layout)
@@ -115,6 +117,7 @@ def _read(side: _Side, request: Request) -> Run:
             task=wanted[0] if len(wanted) == 1 else None,
             tasks=wanted,
             limit=request.task_options.limit,
+            metric_options=request.metric_options,
         )
         for run in found:
             runs += score_with_task(run, run.task) if _wants_task_scores(run, side, request) else [run]
@@ -152,16 +155,16 @@ def _with_requested_metrics(run: Run, request: Request) -> Run:
     """Keep the metrics asked for, computing those a task does not give from prediction and target."""
     if not request.metrics:
         return run
-    return replace(run, tasks=tuple(_with_metrics(task, request.metrics) for task in run.tasks))
+    return replace(run, tasks=tuple(_with_metrics(task, request) for task in run.tasks))
 
 
-def _with_metrics(run: TaskRun, names: Sequence[str]) -> TaskRun:
+def _with_metrics(run: TaskRun, request: Request) -> TaskRun:
     have = {metric.name: metric for metric in run.metrics}
-    check_metric_names(names, list(dict.fromkeys([*have, *similarity.names()])))
+    check_metric_names(request.metrics, list(dict.fromkeys([*have, *similarity.names()])))
     records, metrics = run.records, []
-    for name in names:
+    for name in request.metrics:
         if name not in have:
-            scorer = similarity.get(name)
+            scorer = similarity.get(name, **request.metric_options.get(name, {}))
             predictions = [None if pd.isna(p) else str(p) for p in records["prediction"]]
             values = np.asarray(scorer.score(predictions, records["target"].tolist()), dtype=float)
             if "error" in records:

@@ -102,7 +102,7 @@ def _filtered(run: TaskRun, name: str, steps: Sequence[Mapping[str, Any]]) -> Ta
             predictions[row] = None if value == NO_MATCH else value
     records = run.records.copy()
     records["response"] = texts
-    records["prediction"] = pd.array(predictions, dtype=object)
+    records["prediction"] = pd.Series(predictions, dtype=object, index=records.index)
     return replace(run, filter=name or NO_FILTER, records=records)
 
 

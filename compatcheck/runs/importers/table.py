@@ -19,6 +19,8 @@ NUMBER = "__number"
 REFERENCES = "__references"
 """Columns of the table that do not become columns of the records: the row's place, and lists of references."""
 
+INPUT_HASH = "input:"
+"""How a ``doc_hash`` begins that was made of the input alone, for rows that carry none of their own."""
 _PLAIN = ("input", "response", "doc_hash", "target_hash", "task", "filter")
 _OWN_NAMES = frozenset({"id", "target", "prediction", "score", "error", "loglikelihoods", "doc_id", *_PLAIN})
 
@@ -123,7 +125,7 @@ def build_table(
         if "loglikelihoods" in keys:
             columns["loglikelihoods"] = _number_lists(_column(rows, "loglikelihoods"), numbers, checked)
         if "input" in columns and "doc_hash" not in columns:
-            columns["doc_hash"] = _hashed(columns["input"], "input:")
+            columns["doc_hash"] = _hashed(columns["input"], INPUT_HASH)
         for name, array in slice_columns(rows, used, unfit).items():
             columns["field:doc_id" if name == "doc_id" else name] = array
         columns[NUMBER] = pa.array(numbers, pa.int64())
