@@ -185,9 +185,7 @@ class Forest:
             if part.encode_prefix:
                 tokens.extend(part.group.prefix_tokens)
                 positions.extend(range(prefix))
-            spans = []
-            for document in part.documents:
-                spans.append(self._place(document, prefix, tokens, positions))
+            spans = [self._place(document, prefix, tokens, positions) for document in part.documents]
             self._parts.append((part, start, spans))
         self.tokens = torch.tensor([tokens], device=device)
         self.positions = torch.tensor([positions], device=device)

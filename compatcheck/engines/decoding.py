@@ -157,9 +157,7 @@ class Decoder:
             self._runner.device,
             sink=lambda layer, row, key, value: buffers.write_context(layer, first + row, key, value),
         )
-        logits = torch.cat(
-            list(self._runner.logits(forest, forest.tokens, forest.positions, forest.context_ends))
-        )
+        logits = torch.cat(list(self._runner.logits(forest, forest.tokens, forest.positions, forest.context_ends)))
         self._choose(admitted, logits)
         active.extend(admitted)
 

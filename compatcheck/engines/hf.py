@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from lm_eval.models.huggingface import HFLM
-from lm_eval.models.utils import has_bos_prefix, postprocess_generated_text
+from lm_eval.models.utils import postprocess_generated_text
 
 from compatcheck.engines import memory
 from compatcheck.engines.decoding import Decoder
-from compatcheck.engines.loading import Adapters, one_line
-from compatcheck.engines.progress import Progress, SilentProgress
+from compatcheck.engines.encoding import encode_all, encode_pairs
+from compatcheck.engines.loading import Adapters, one_line, without_bars
+from compatcheck.engines.progress import Progress, SilentProgress, Stage
 from compatcheck.engines.runner import Runner, check_tokens, longest_text
 from compatcheck.engines.sampling import Wish, read_wish
 from compatcheck.engines.scoring import Answer, documents_of, score
@@ -61,6 +62,8 @@ class HFEngine(HFLM):
         Raises:
             InputError: the model or an adapter cannot be loaded, or an argument is wrong.
         """
+        self._model: Any = None
+        self.batch_size_per_gpu: int | str
         self.notes: list[str] = []
         self.progress: Progress = progress or SilentProgress()
         self._folders = dict(adapters or {})
@@ -69,7 +72,7 @@ class HFEngine(HFLM):
         self._refusal: str | None = None
         self._checked = False
         self._tokens_at_once: int | None = None
-        self._stage = _Stage(self.progress, "", ())
+        self._stage = Stage(self.progress, "", ())
         self._said: set[str] = set()
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         if dtype == "auto" and device == "cpu":
@@ -77,10 +80,11 @@ class HFEngine(HFLM):
             self._note("On the CPU the weights are computed in float32 (--dtype auto).")
         torch.manual_seed(seed)
         try:
-            super().__init__(
-                pretrained=str(model), device=device, dtype=dtype, batch_size=_batch_size(batch_size),
-                trust_remote_code=trust_remote_code, **dict(engine_args or {}),
-            )  # fmt: skip
+            with without_bars():
+                super().__init__(
+                    pretrained=str(model), device=device, dtype=dtype, batch_size=_batch_size(batch_size),
+                    trust_remote_code=trust_remote_code, **dict(engine_args or {}),
+                )  # fmt: skip
         except (OSError, ValueError, TypeError, AttributeError, ImportError, KeyError) as error:
             raise InputError(f"{model}: cannot be loaded: {one_line(error)}") from error
 
@@ -163,8 +167,8 @@ class HFEngine(HFLM):
         self._runner.vocabulary = self._vocabulary if self._adapters.active is not None else None
         return self._runner
 
-    def _staged(self, label: str, requests: Sequence[Any]) -> _Stage:
-        self._stage = _Stage(self.progress, label, requests)
+    def _staged(self, label: str, requests: Sequence[Any]) -> Stage:
+        self._stage = Stage(self.progress, label, requests)
         return self._stage
 
     @property
@@ -185,45 +189,10 @@ class HFEngine(HFLM):
         if self.enable_thinking or self.backend != "causal":
             return super().loglikelihood(requests, disable_tqdm=True)
         strings = [request.args for request in requests]
-        pairs = self._encode_pairs(strings)
+        pairs = encode_pairs(self, strings)
         encoded = [(args, *pair) for args, pair in zip(strings, pairs, strict=True)]
         with self._staged("scoring choices", requests):
             return self._loglikelihood_tokens(encoded)
-
-    def _encode_pairs(self, strings: Sequence[tuple[str, str]]) -> list[tuple[list[int], list[int]]]:
-        """What lm-eval's ``_encode_pair`` gives for each, with every context encoded once and all in one call."""
-        moved = []
-        for context, continuation in strings:
-            bare = context.rstrip()
-            moved.append((bare, context[len(bare) :] + continuation) if context else (context, continuation))
-        contexts = list(dict.fromkeys(context for context, _ in moved))
-        context_tokens = dict(zip(contexts, self._encode_all(contexts), strict=True))
-        wholes = self._encode_all([context + continuation for context, continuation in moved])
-        pairs = []
-        for (original, _), (context, continuation), whole in zip(strings, moved, wholes, strict=True):
-            if original:
-                before = context_tokens[context]
-                pairs.append((before, whole[len(before) :]))
-            else:
-                alone = self.tok_encode(continuation, add_special_tokens=False)
-                starts = bool(alone) and alone[0] == self.prefix_token_id
-                pairs.append((alone[:1], alone[1:]) if starts else ([self.prefix_token_id], alone))
-        return pairs
-
-    def _encode_all(self, strings: Sequence[str]) -> list[list[int]]:
-        """``tok_encode`` of each string."""
-        start = self.tokenizer.decode(self.prefix_token_id)
-        found: list[list[int]] = [[]] * len(strings)
-        for has_start in (False, True):
-            numbers = [n for n, string in enumerate(strings) if has_bos_prefix(string, start) is has_start]
-            if not numbers:
-                continue
-            given = self.add_bos_token
-            options = {} if given is None and not has_start else {"add_special_tokens": bool(given) and not has_start}
-            encoded = self.tokenizer([strings[n] for n in numbers], **options)["input_ids"]
-            for number, tokens in zip(numbers, encoded, strict=True):
-                found[number] = list(tokens)
-        return found
 
     def _loglikelihood_tokens(
         self, requests: list[_Request], disable_tqdm: bool = False, override_bs: int | None = None
@@ -239,7 +208,9 @@ class HFEngine(HFLM):
         if runner is None:
             plain = list(range(len(requests)))
         else:
-            documents = documents_of([(context, continuation) for _, context, continuation in requests], self.max_length)
+            documents = documents_of(
+                [(context, continuation) for _, context, continuation in requests], self.max_length
+            )
             if limit is not None:
                 long = [d for d in documents if d.size(0) > limit]
                 plain = sorted(branch.request for document in long for branch in document.branches)
@@ -279,7 +250,7 @@ class HFEngine(HFLM):
 
     def _generate(self, requests: list[Instance]) -> list[str]:
         texts: list[str | None] = [None] * len(requests)
-        prompts = self._encode_all([request.args[0] for request in requests]) if self.backend == "causal" else None
+        prompts = encode_all(self, [request.args[0] for request in requests]) if self.backend == "causal" else None
         runner = self._fast(next((p for p in prompts or [] if p), []), "Generation")
         plain: list[int] = []
         jobs: list[tuple[int, tuple[int, ...], Wish]] = []
@@ -304,9 +275,7 @@ class HFEngine(HFLM):
         if plain:
             own = super().generate_until
             longest = max((len(prompts[n]) for n in plain), default=1) + 256 if prompts else self.max_length
-            found = self._in_slices(
-                plain, longest, lambda part: own([requests[n] for n in part], disable_tqdm=True)
-            )
+            found = self._in_slices(plain, longest, lambda part: own([requests[n] for n in part], disable_tqdm=True))
             for number, text in zip(plain, found, strict=True):
                 texts[number] = text
         return [text if text is not None else "" for text in texts]
@@ -380,26 +349,6 @@ class HFEngine(HFLM):
         finally:
             self.batch_size_per_gpu = given
         return found
-
-
-class _Stage:
-    """Counts instances (documents) although work is done by requests: a document has as many as it has choices."""
-
-    def __init__(self, progress: Progress, label: str, requests: Sequence[Any]) -> None:
-        self._progress = progress
-        self._label = label
-        self._documents = len({(request.task_name, request.doc_id) for request in requests})
-        self._requests = len(requests)
-
-    def advance(self, requests: int) -> None:
-        self._progress.advance(requests * self._documents / max(1, self._requests))
-
-    def __enter__(self) -> _Stage:
-        self._progress.start(self._label, self._documents)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.finish()
 
 
 def _batch_size(given: int | str) -> int | str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,20 @@ def one_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = " ".join(lines[:3]) if lines else type(error).__name__
     return text if len(text) <= 300 else text[:297] + "..."
+
+
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """transformers draws no bars of its own while weights are loaded."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 class Adapters:
@@ -73,7 +88,7 @@ class Adapters:
         if name is not None and name not in self.names:
             known = ", ".join(map(repr, self.names)) or "none"
             raise InputError(f"no adapter named {name!r} is loaded; loaded: {known}")
-        tuner = getattr(self._peft, "base_model", None)
+        tuner: Any = getattr(self._peft, "base_model", None)
         if name is None:
             if hasattr(tuner, "disable_adapter_layers"):
                 tuner.disable_adapter_layers()

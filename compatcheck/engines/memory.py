@@ -7,7 +7,13 @@ import os
 
 CPU_TOKENS = 1024
 ACCELERATOR_TOKENS = 16_384
-_WORDS = ("out of memory", "can't allocate memory", "cannot allocate memory", "defaultcpuallocator", "not enough memory")
+_WORDS = (
+    "out of memory",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "defaultcpuallocator",
+    "not enough memory",
+)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

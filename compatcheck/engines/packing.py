@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 
 @dataclass(frozen=True)
@@ -96,10 +97,7 @@ def group_documents(documents: Sequence[Document], least_saving: int, least_memb
     order = sorted(range(len(documents)), key=lambda index: documents[index].context)
     contexts = [documents[index].context for index in order]
     # A document keeps at least one token of its own: the row its first continuation token is predicted from.
-    shared = [
-        min(common_prefix(one, two), len(one) - 1, len(two) - 1)
-        for one, two in zip(contexts, contexts[1:], strict=False)
-    ]
+    shared = [min(common_prefix(one, two), len(one) - 1, len(two) - 1) for one, two in pairwise(contexts)]
 
     def close(node: _Interval, high: int) -> None:
         node.high = high
@@ -134,8 +132,8 @@ def group_documents(documents: Sequence[Document], least_saving: int, least_memb
         if node.taken:
             members = range(node.low, node.high)
             alone.difference_update(members)
-            groups.append(Group(node.shared, tuple(documents[order[member]] for member in sorted(
-                members, key=lambda member: order[member]))))
+            inside = sorted(order[member] for member in members)
+            groups.append(Group(node.shared, tuple(documents[index] for index in inside)))
         else:
             pending.extend(reversed(node.children))
     if alone:

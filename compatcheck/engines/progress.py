@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from types import TracebackType
-from typing import Protocol, TextIO
+from typing import Any, Protocol, TextIO
 
 
 class Progress(Protocol):
@@ -81,6 +82,26 @@ class BarProgress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.finish()
+
+
+class Stage:
+    """Counts instances (documents) although work is done by requests: a document has as many as it has choices."""
+
+    def __init__(self, progress: Progress, label: str, requests: Sequence[Any]) -> None:
+        self._progress = progress
+        self._label = label
+        self._documents = len({(request.task_name, request.doc_id) for request in requests})
+        self._requests = len(requests)
+
+    def advance(self, requests: int) -> None:
+        self._progress.advance(requests * self._documents / max(1, self._requests))
+
+    def __enter__(self) -> Stage:
+        self._progress.start(self._label, self._documents)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.finish()
 
 
 def open_progress(quiet: bool = False, stream: TextIO | None = None) -> Progress:

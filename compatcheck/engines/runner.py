@@ -181,7 +181,7 @@ def longest_text(config: Any) -> int | None:
         original = rope.get("original_max_position_embeddings") or getattr(
             config, "original_max_position_embeddings", None
         )
-        limits.append(int(original or getattr(config, "max_position_embeddings", 0)))
+        limits.append(int(original or getattr(config, "max_position_embeddings", None) or 0))
     return min(limits) if limits else None
 
 

@@ -17,6 +17,7 @@ _WITHOUT_EFFECT = frozenset(
      "early_stopping", "return_dict_in_generate", "output_scores", "output_logits", "output_attentions",
      "output_hidden_states", "decoder_start_token_id"}
 )  # fmt: skip
+_ONE = frozenset({"num_beams", "num_return_sequences", "num_beam_groups"})
 _HANDLED = frozenset({"no_repeat_ngram_size", "repetition_penalty"})
 
 
@@ -74,7 +75,7 @@ def read_wish(
 
 
 def _is_neutral(name: str, value: Any) -> bool:
-    return value in (False, 0, [], {}) or (name in ("num_beams", "num_return_sequences", "num_beam_groups") and value == 1)
+    return value in (False, 0, [], {}) or (name in _ONE and value == 1)
 
 
 @dataclass

@@ -35,8 +35,7 @@ def documents_of(pairs: Sequence[Encoded], max_length: int) -> list[Document]:
             raise InputError(f"request {request}: context or continuation has no tokens and cannot be scored")
         if len(continuation) > max_length:
             raise InputError(
-                f"request {request}: a continuation of {len(continuation)} tokens does not fit the model's "
-                f"{max_length}"
+                f"request {request}: a continuation of {len(continuation)} tokens does not fit the model's {max_length}"
             )
         whole = (context + continuation)[-(max_length + 1) :]
         branches.setdefault(tuple(whole[: -len(continuation)]), []).append(Branch(request, tuple(continuation)))
@@ -69,7 +68,7 @@ def score(
             if not parts:
                 break
             try:
-                answers = _forward(runner, parts, stores)
+                answers: list[tuple[int, Answer]] | None = _forward(runner, parts, stores)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
@@ -78,9 +77,7 @@ def score(
                         "out of memory on a single document; use a smaller model, a narrower --dtype, or a device "
                         "with more memory"
                     ) from None
-                seen = sum(
-                    document.size(part.group.prefix) for part in parts for document in part.documents
-                )
+                seen = sum(document.size(part.group.prefix) for part in parts for document in part.documents)
                 tokens_at_once = max(1, min(tokens_at_once, seen) // 2)
                 packer.rewind(at)
                 stores.clear()
@@ -116,17 +113,17 @@ def _forward(runner: Runner, parts: Sequence[Part], stores: dict[int, PrefixStor
                 targets.append((len(rows) - 1, token, len(requests)))
             requests.append(branch.request)
     targets.sort()
-    which, token, owner = torch.tensor(targets, device=runner.device).unbind(1)
+    which, tokens, owner = torch.tensor(targets, device=runner.device).unbind(1)
     counts = torch.bincount(which, minlength=len(rows)).cumsum(0).tolist()
     found: list[Tensor] = []
     greedy: list[Tensor] = []
     row = taken = 0
     for logits in runner.logits(forest, forest.tokens, forest.positions, rows):
-        end = counts[row + len(logits) - 1]
-        log_probability, best = _read(logits, which[taken:end] - row, token[taken:end])
+        upto = counts[row + len(logits) - 1]
+        log_probability, best = _read(logits, which[taken:upto] - row, tokens[taken:upto])
         found.append(log_probability)
         greedy.append(best)
-        row, taken = row + len(logits), end
+        row, taken = row + len(logits), upto
     sums = torch.zeros(len(requests), dtype=torch.float64).index_add_(0, owner.cpu(), torch.cat(found).double().cpu())
     misses = torch.zeros(len(requests), dtype=torch.long).index_add_(0, owner.cpu(), (~torch.cat(greedy)).long().cpu())
     return [
@@ -150,4 +147,3 @@ def _read(logits: Tensor, rows: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]
         best[ties] = logits[rows[ties]].argmax(-1) == tokens[ties]
     total = logits.sub_(highest).exp_().sum(-1).log_() if exact else (logits - highest).exp().sum(-1).log()
     return given - highest[rows, 0] - total[rows], best
-
