@@ -108,15 +108,18 @@ def evaluate_task(engine: LM, loaded: LoadedTask, apply_chat_template: bool = Fa
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """lm-eval's own progress bars and log lines off: the user sees the engine's bar and our notes."""
+    """Progress bars and log lines of lm-eval and transformers off: the user sees the engine's bar and our notes."""
     import lm_eval.api.task as module
 
-    bar, logger = module.tqdm, logging.getLogger("lm_eval")
-    level = logger.level
+    bar = module.tqdm
+    loggers = [logging.getLogger(name) for name in ("lm_eval", "transformers")]
+    levels = [logger.level for logger in loggers]
     module.tqdm = functools.partial(bar, disable=True)
-    logger.setLevel(logging.ERROR)
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         yield
     finally:
         module.tqdm = bar
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
