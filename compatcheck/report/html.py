@@ -63,9 +63,14 @@ def _hash(script: str) -> str:
 
 def _asset(name: str) -> str:
     text = resources.files("compatcheck.report").joinpath("assets", name).read_text(encoding="utf-8")
-    if "</script" in text.lower():
-        raise ValueError(f"{name} cannot be embedded: it holds a closing script tag")
+    if not _embeddable(text):
+        raise ValueError(f"{name} cannot be embedded: it holds what ends a script element")
     return text
+
+
+def _embeddable(text: str) -> bool:
+    """Whether an HTML parser reads ``text`` as the whole content of a script element."""
+    return "</script" not in text.lower() and "<!--" not in text
 
 
 @cache
@@ -80,9 +85,11 @@ def datatables() -> str:
         raise ModuleNotFoundError("the HTML report needs the itables package: pip install itables")
     bundle = Path(spec.origin).with_name("html") / "dt_bundle.js"
     text = bundle.read_text(encoding="utf-8").replace("\r\n", "\n")
+    # In string and pattern literals alone: an HTML parser must not see a comment or another script begin.
+    text = re.sub(r"""(?<=["'`/(|])<(?=!--|/?script)""", r"\\x3C", text)
     export = re.search(r"export\s*\{([^{}]*)\}", text)
     name = re.search(r"([\w$]+) as default\b", export[1]) if export else None
-    if export is None or name is None or "</script" in text.lower():
+    if export is None or name is None or not _embeddable(text):
         raise ValueError(f"{bundle}: not the DataTables bundle this report knows; use itables 2.9 or later, below 3")
     return f"{text[: export.start()]}globalThis.DataTable={name[1]};{text[export.end() :]}"
 

@@ -1,7 +1,8 @@
 """The instances inside the HTML report: one compressed block that the browser unpacks.
 
-Form: JSON ``{"strings": […], "comparisons": [{"id": […], "quadrant": […], …}]}``, gzip, base64. Columns are lists; texts are
-indices into ``strings`` (-1 for null), so that inputs shared by filters and metrics are stored once.
+Form: JSON ``{"strings": […], "comparisons": [{"id": […], "quadrant": […], …}]}``, gzip, base64.
+Columns are lists; texts are indices into ``strings`` (-1 for null), so that inputs shared by filters and metrics are
+stored once.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 import pandas as pd
 
 from compatcheck.compare.result import Comparison, Result
+from compatcheck.compare.slices import text_of
 from compatcheck.report.figures import groups
 from compatcheck.report.rows import is_null, slice_fields
 from compatcheck.report.text import safe_text, trim_middle
@@ -94,7 +96,9 @@ class _Strings:
     def add(self, value: Any) -> int:
         if is_null(value):
             return -1
-        raw = value if isinstance(value, str) else str(value)
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)  # whole numbers beside nulls come back from a table as 3.0
+        raw = value if isinstance(value, str) else text_of(value)
         known = self.index.get(raw)
         if known is None:
             known = self.index[raw] = len(self.texts)

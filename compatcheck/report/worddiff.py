@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,6 +14,7 @@ MAX_TOKENS = 3000
 """Words, spaces and marks compared on each side once the common beginning and end are set aside."""
 
 _TOKEN = re.compile(r"\s+|[^\W_]+|_+|[^\w\s]")
+_BETWEEN = re.compile(r"[^\w\n]{1,3}")
 
 
 @dataclass(frozen=True)
@@ -34,22 +36,33 @@ class WordDiff:
 
     @property
     def old(self) -> tuple[Segment, ...]:
-        """The first text: what is equal and what was deleted."""
-        return tuple(s for s in self.segments if s.kind != "insert")
+        """The first text, its deleted words marked."""
+        return _phrases(s for s in self.segments if s.kind != "insert")
 
     @property
     def new(self) -> tuple[Segment, ...]:
-        """The second text: what is equal and what was inserted."""
-        return tuple(s for s in self.segments if s.kind != "delete")
+        """The second text, its inserted words marked."""
+        return _phrases(s for s in self.segments if s.kind != "delete")
+
+
+def _phrases(segments: Iterable[Segment]) -> tuple[Segment, ...]:
+    """Draw the spaces and marks between two changed words into the change: phrases read better than stripes."""
+    joined: list[Segment] = []
+    for segment in segments:
+        joined.append(segment)
+        if len(joined) >= 3 and segment.kind != "equal":
+            before, between = joined[-3], joined[-2]
+            if before.kind == segment.kind and _BETWEEN.fullmatch(between.text):
+                joined[-3:] = [Segment(segment.kind, before.text + between.text + segment.text)]
+    return tuple(joined)
 
 
 def word_diff(old: str, new: str, max_tokens: int = MAX_TOKENS) -> WordDiff:
     """Compare two texts word by word; whitespace and punctuation are words of their own, so that nothing is lost.
 
-    The equal and deleted segments joined give ``old``; the equal and inserted ones give ``new``. Blank text between two
-    changes is drawn into them: phrases read better than stripes. Where more than ``max_tokens`` words remain on either
-    side after the common beginning and end, these are shown as one deletion and one insertion (``coarse``), because the
-    comparison takes quadratic time.
+    The equal and deleted segments joined give ``old``; the equal and inserted ones give ``new``. Where more than
+    ``max_tokens`` words remain on either side after the common beginning and end, these are shown as one deletion and
+    one insertion (``coarse``), because the comparison takes quadratic time.
     """
     a, b = _TOKEN.findall(old), _TOKEN.findall(new)
     start = 0
@@ -83,18 +96,13 @@ def _join(pieces: list[tuple[str, str, str]]) -> tuple[Segment, ...]:
             segments.append(Segment("insert", inserted))
         deleted = inserted = ""
 
-    for index, (tag, left, right) in enumerate(pieces):
+    for tag, left, right in pieces:
         if tag != "equal":
             deleted += left if tag != "insert" else ""
             inserted += right if tag != "delete" else ""
         elif left:
-            between_changes = deleted and inserted and any(t != "equal" for t, _, _ in pieces[index + 1 :])
-            if between_changes and left.isspace() and "\n" not in left:
-                deleted += left
-                inserted += left
-            else:
-                flush()
-                segments.append(Segment("equal", left))
+            flush()
+            segments.append(Segment("equal", left))
     flush()
     return tuple(segments)
 

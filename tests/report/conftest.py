@@ -230,7 +230,9 @@ def hostile() -> Result:
 @pytest.fixture(scope="session")
 def errors() -> Result:
     rows = error_rows()
-    return result(discrete(rows, errors_new=4, no_answer_new=3, only_old=2, duplicates=1))
+    return result(
+        discrete(rows, errors_new=4, no_answer_new=3, only_old=2, duplicates=1, examples={"only_old": ("b7", "b9")})
+    )
 
 
 @pytest.fixture(scope="session")

@@ -191,7 +191,7 @@ function marked(parts, side) {
     if (last?.tag === tag) last.words += part.value.join("");
     else pieces.push({ tag, words: part.value.join("") });
     const [before, between, after] = pieces.slice(-3);
-    if (after?.tag && before.tag === after.tag && /^[^\S\n]+$/.test(between.words)) { // phrases read better than stripes
+    if (after?.tag && before.tag === after.tag && /^[^\p{L}\p{N}_\n]{1,3}$/u.test(between.words)) { // phrases read better than stripes
       pieces.splice(-3, 3, { tag: after.tag, words: before.words + between.words + after.words });
     }
   }

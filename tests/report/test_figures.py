@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from compatcheck.compare.result import Estimate, Gate, Result
+from compatcheck.report import figures
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [
+        (0.0667, "share", "6.7 %"),
+        (0.0, "share", "0.0 %"),
+        (0.0001, "share", "0.01 %"),
+        (-0.0123, "points", "−1.2 pts"),
+        (0.13, "points", "+13.0 pts"),
+        (0.42, "score", "0.4200"),
+        (31.4159, "score", "31.42"),
+        (0.474, "ratio", "0.47×"),
+    ],
+)
+def test_numbers_are_worded_by_their_unit(value: float, unit: str, text: str) -> None:
+    assert figures.number(value, unit) == text
+
+
+def test_intervals_and_denominators() -> None:
+    nfr = Estimate(88 / 1319, 0.0545, 0.0814, 88, 1319)
+    assert figures.interval("nfr", nfr) == "5.5 – 8.1 %"
+    assert figures.interval("net", Estimate(0.01, -0.02, 0.04)) == "−2.0 – +4.0 pts"
+    assert figures.interval("mean_difference", Estimate(0.01, -0.02, 0.04)) == "−0.0200 – +0.0400"
+    assert figures.denominator(nfr) == "88 of 1,319"
+    assert figures.denominator(Estimate(0.4, of=200)) == "over 200"
+    undefined = Estimate(None, why="nothing")
+    assert figures.estimate("nfr", undefined) == "undefined"
+    assert figures.interval("nfr", undefined) == ""
+
+
+@pytest.mark.parametrize(
+    ("p", "text"), [(None, "p undefined"), (1e-9, "p < 0.0001"), (0.0123, "p = 0.012"), (0.5, "p = 0.50")]
+)
+def test_p_values(p: float | None, text: str) -> None:
+    assert figures.p_value(p) == text
+
+
+def test_the_verdict_line_names_the_gate_that_decided(failing: Result) -> None:
+    assert figures.verdict_line(failing) == (
+        "FAIL",
+        "nfr:2%: negative flip rate 10.4 % (lower bound 9.1 %) is above 2 %",
+    )
+    second = replace(failing.comparisons[0], gates=(Gate("net:-1%", "fail", "too low"),) * 2)
+    both = replace(failing, comparisons=(failing.comparisons[0], second))
+    reason = figures.verdict_reason(both)
+    assert reason.startswith("gsm8k/flexible-extract/exact_match: nfr:2%: ")
+    assert reason.endswith(" (and 2 more)")
+
+
+def test_the_verdict_line_of_a_pass_and_of_none(failing: Result) -> None:
+    comparison = failing.comparisons[0]
+    kept = replace(comparison, gates=(Gate("nfr:30%", "pass", "13.0 % at most"),))
+    assert figures.verdict_line(replace(failing, comparisons=(kept,), verdict="pass")) == (
+        "PASS",
+        "1 budget kept: nfr:30%: 13.0 % at most",
+    )
+    assert figures.verdict_line(replace(failing, verdict="none")) == (
+        "NO BUDGET",
+        "41 of 400 got worse (10.2 %), 71 got better (17.8 %)",
+    )
+    assert figures.verdict_reason(Result(failing.old, failing.new, ())) == "nothing was compared"
+
+
+def test_pairing_remarks_say_only_what_is_off(failing: Result, errors: Result) -> None:
+    assert figures.pairing_remarks(failing.comparisons[0]) == ()
+    assert figures.pairing_remarks(errors.comparisons[0]) == (
+        "2 only in old (b7, b9)",
+        "1 repeated row dropped",
+        "errors, not scored: 0 old, 4 new",
+        "no answer: 0 old, 3 new",
+    )

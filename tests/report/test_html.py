@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from compatcheck.compare.result import Estimate, Result
+from compatcheck.report import html_data, notebook_fragment, render
+from compatcheck.report.html_charts import cells, histogram, whisker
+
+
+def unpacked(page: str) -> dict[str, Any]:
+    data = re.search(r'id="payload">([^<]*)</script>', page)
+    assert data
+    found: dict[str, Any] = json.loads(gzip.decompress(base64.b64decode(data[1])))
+    return found
+
+
+def without_scripts(page: str) -> str:
+    return re.sub(r"<script.*?</script>", "", page, flags=re.S)
+
+
+def test_one_file_without_any_reference_to_another(failing: Result) -> None:
+    page = render(failing, "html")
+    outside = without_scripts(page)
+    assert not re.search(r"""(src|href|action|srcset|data)\s*=\s*["']?\s*(https?:)?//""", outside)
+    assert set(re.findall(r'href="([^"]*)"', outside)) == {"#browser", "data:,"}
+    assert "src=" not in outside
+    assert "@import" not in page
+    assert not re.search(r"url\(\s*['\"]?(https?:)?//", page)
+    assert "http" not in re.sub(r"http-equiv", "", outside)
+
+
+def test_the_content_security_policy_names_exactly_the_scripts(failing: Result) -> None:
+    page = render(failing, "html")
+    policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', page)
+    assert policy
+    assert policy[1].startswith("default-src 'none'; ")
+    scripts = re.findall(r'<script type="module">(.*?)</script>', page, flags=re.S)
+    hashes = [base64.b64encode(hashlib.sha256(s.encode()).digest()).decode() for s in scripts]
+    assert re.findall(r"'sha256-([^']*)'", policy[1]) == hashes
+    assert len(hashes) == 3
+    assert "unsafe-eval" not in policy[1]
+    assert "script-src 'unsafe-inline'" not in policy[1]
+
+
+def test_licences_of_what_is_embedded_travel_along(failing: Result) -> None:
+    page = render(failing, "html")
+    assert "jsdiff 9.0.0, BSD-3-Clause" in page
+    assert "DataTables" in page
+    assert "datatables.net/license/mit" in page
+
+
+def test_sizes(large: Callable[[int], Result]) -> None:
+    assert len(render(large(1_000), "html").encode()) < 2_000_000
+    page = render(large(12_000), "html")
+    assert len(page.encode()) < 8_000_000
+    data = unpacked(page)
+    assert [len(columns["id"]) for columns in data["comparisons"]] == [12_000, 12_000]
+
+
+def test_a_thousand_very_long_instances_stay_below_six_megabytes(large: Callable[[int], Result]) -> None:
+    result = large(1_000)
+    comparison = result.comparisons[0]
+    noise = np.random.default_rng(0).integers(33, 126, (1_000, 12_000), dtype=np.uint8)
+    rows = comparison.instances.assign(input=[bytes(row).decode("ascii") for row in noise])
+    page = render(replace(result, comparisons=(replace(comparison, instances=rows),)), "html")
+    assert len(page.encode()) < 6_000_000
+    assert "1,000 texts longer than 2,000 characters are shortened" in page
+    data = unpacked(page)
+    assert "… 10,000 characters left out …" in data["strings"][data["comparisons"][0]["input"][0]]
+
+
+def test_more_rows_than_fit_keep_flips_and_errors(errors: Result, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(html_data, "MAX_ROWS", 25)
+    page = render(errors, "html")
+    quadrants = unpacked(page)["comparisons"][0]["quadrant"]
+    assert len(quadrants) == 25
+    assert (quadrants.count(2), quadrants.count(1), quadrants.count(-1)) == (3, 13, 4)  # all of these
+    assert "25 of 60 instances are embedded, flips and errors first" in page
+
+
+def test_the_payload_shares_texts_and_keeps_nulls_apart(several: Result, errors: Result) -> None:
+    data = unpacked(render(several, "html"))
+    assert len(set(data["strings"])) == len(data["strings"])
+    first = data["comparisons"][0]
+    row = several.comparisons[0].instances.iloc[0]
+    assert data["strings"][first["id"][0]] == row["doc_id"]
+    assert data["strings"][first["input"][0]] == row["input"]
+    assert first["fields"] == ["steps", "topic"]
+    assert data["strings"][first["values"][0][0]] == str(row["steps"])
+    failed = unpacked(render(errors, "html"))
+    columns = failed["comparisons"][0]
+    assert columns["new"][0] == -1
+    assert columns["score_new"][0] is None
+    assert failed["strings"][columns["error_new"][0]] == "HTTP 500: upstream timed out"
+
+
+def test_hostile_text_is_text(hostile: Result) -> None:
+    page = render(hostile, "html")
+    outside = without_scripts(page)
+    assert page.lower().count("</script") == 4
+    assert "<script" not in outside.lower()
+    assert "<img" not in outside
+    assert "&lt;/script&gt;&lt;script&gt;window.hacked=1" in outside
+    assert "{{ 7*7 }}" in outside
+    assert "\\x1b[31mred" in outside
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e\ud800]", outside)
+    strings = unpacked(page)["strings"]
+    assert any("\\u202egnp.exe\\u202c\\ud800" in string for string in strings)
+
+
+def test_figures_of_the_page_are_those_of_the_result(failing: Result) -> None:
+    outside = without_scripts(render(failing, "html"))
+    for part in ("✗ FAIL", "42.2 % → 49.8 %", "41 of 400", "7.6 – 13.6 %", "About 4,200 instances would settle it."):
+        assert part in outside
+
+
+def test_histogram_counts_every_scored_instance(several: Result, errors: Result) -> None:
+    smooth = histogram(several.comparisons[2])
+    assert smooth
+    counts = [int(re.search(r": ([\d,]+) instance", bar.label)[1]) for bar in smooth.bars]  # type: ignore[index]
+    assert sum(counts) == 200
+    assert len(counts) == 41
+    discrete = histogram(errors.comparisons[0])
+    assert discrete
+    assert [bar.label for bar in discrete.bars] == [
+        "gain −1: 3 instances", "gain 0: 40 instances", "gain +1: 13 instances"
+    ]  # fmt: skip
+    assert discrete.bars[1].height > discrete.bars[2].height > discrete.bars[0].height
+
+
+def test_nothing_scored_has_no_histogram(failing: Result) -> None:
+    comparison = failing.comparisons[0]
+    rows = comparison.instances.head(3).assign(gain=None, quadrant=None)
+    empty = replace(comparison, instances=rows, n=0, quadrants=dict.fromkeys(comparison.quadrants, 0))
+    assert histogram(empty) is None
+    assert "Nothing was scored." in render(replace(failing, comparisons=(empty,)), "html")
+
+
+def test_squares_have_the_area_of_their_share(failing: Result) -> None:
+    found = {cell.quadrant: cell for cell in cells(failing.comparisons[0])}
+    assert list(found) == ["both_correct", "negative_flip", "positive_flip", "both_wrong"]
+    assert found["both_wrong"].side ** 2 / 10_000 == pytest.approx(160 / 400)
+    assert (found["negative_flip"].count, found["negative_flip"].share) == ("41", "10.2 %")
+
+
+def test_whiskers_lie_where_the_figures_are() -> None:
+    share = whisker("nfr", Estimate(0.1, 0.08, 0.13, 41, 400))
+    assert share
+    assert (share.low, share.value, share.high, share.zero) == (8.0, 10.0, 13.0, None)
+    net = whisker("net", Estimate(0.05, 0.0, 0.1))
+    assert net
+    assert (net.low, net.value, net.high, net.zero) == (50.0, 75.0, 100.0, 50.0)
+    assert whisker("nfr", Estimate(None, why="x")) is None
+
+
+def test_notebook_fragment_is_a_small_table(several: Result, hostile: Result) -> None:
+    fragment = notebook_fragment(several)
+    assert fragment.count("<tr>") == 4
+    assert "45.5 %" in fragment
+    assert "<script" not in fragment
+    assert len(fragment) < 6_000
+    assert "<img" not in notebook_fragment(hostile)

@@ -1,0 +1,257 @@
+"""The HTML report in headless Chromium, with the network off."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from compatcheck.compare.result import Result
+from compatcheck.report import save
+
+pytestmark = pytest.mark.browser
+
+ARGUMENTS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+
+Open = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    path = next(
+        (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), ""
+    )
+    if not path:
+        pytest.skip("no Chromium on this machine")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=path, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_report(chromium: Any, tmp_path: Path) -> Iterator[Open]:
+    """Opens a result's report; at the end no console message, error or request beyond the file may have occurred."""
+    troubles: list[str] = []
+    contexts = []
+
+    def opened(result: Result, width: int = 1280, scheme: str = "light") -> Any:
+        save(result, tmp_path, ["html"])
+        context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        context.set_offline(True)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: troubles.append(f"console: {message.text}"))
+        page.on("pageerror", lambda error: troubles.append(f"error: {error}"))
+        page.on("request", lambda r: None if r.url.startswith(("file:", "data:")) else troubles.append(r.url))
+        page.goto((tmp_path / "report.html").as_uri())
+        page.wait_for_selector("#instances tbody tr")
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert troubles == []
+
+
+def ids(page: Any) -> list[str]:
+    return page.locator("#instances tbody .row-id").all_inner_texts()  # type: ignore[no-any-return]
+
+
+def info(page: Any) -> str:
+    return page.inner_text(".dt-info")  # type: ignore[no-any-return]
+
+
+def until(page: Any, condition: Callable[[], bool], seconds: float = 5) -> None:
+    """Wait without evaluating a string in the page, which its content security policy forbids."""
+    for _ in range(round(seconds * 50)):
+        if condition():
+            return
+        page.wait_for_timeout(20)
+    raise AssertionError("the page did not come to the expected state")
+
+
+def choose_quadrant(page: Any, name: str) -> None:
+    page.click(f'#quadrants [data-filter="{name}"]')
+
+
+def test_filter_by_quadrant(open_report: Open, failing: Result) -> None:
+    page = open_report(failing)
+    assert info(page) == "1–12 of 41 (of 400)"  # negative flips come first
+    for name, count in (("all", 400), ("positive_flip", 71), ("both_correct", 128), ("both_wrong", 160)):
+        choose_quadrant(page, name)
+        assert info(page).startswith(f"1–12 of {count}")
+        assert page.get_attribute(f'[data-filter="{name}"]', "aria-pressed") == "true"
+    page.click('.quadrant[data-quadrant="negative_flip"]')
+    assert info(page) == "1–12 of 41 (of 400)"
+    rows = failing.comparisons[0].negative_flips["doc_id"]
+    assert ids(page) == [*rows.head(12)]
+
+
+def test_search_finds_words_in_every_text(open_report: Open, failing: Result) -> None:
+    page = open_report(failing)
+    choose_quadrant(page, "all")
+    rows = failing.comparisons[0].instances
+    texts = rows[["doc_id", "input", "target", "prediction_old", "prediction_new", "response_old", "response_new",
+                  "steps", "topic"]].astype(str).agg(" ".join, axis=1).str.lower()  # fmt: skip
+    expected = int((texts.str.contains("biscuits") & texts.str.contains("money")).sum())
+    assert 0 < expected < 400
+    page.fill("#search", "Biscuits MONEY")
+    until(page, lambda: info(page).endswith(f"of {expected} (of 400)"))
+    page.fill("#search", "nothing-holds-this")
+    until(page, lambda: info(page).startswith("none of 400"))
+    assert "No instance passes the filters." in page.inner_text("#instances")
+    page.click("#clear")
+    assert info(page) == "1–12 of 400"
+
+
+def test_sort_by_gain(open_report: Open, several: Result) -> None:
+    page = open_report(several)
+    page.click('[data-show="2"]')
+    choose_quadrant(page, "all")
+    gains = several.comparisons[2].instances["gain"]
+    header = page.locator("#instances thead th", has_text="Gain")
+    cells = page.locator("#instances tbody td:nth-child(3)")
+
+    def shown() -> list[float]:
+        return [float(text.replace("−", "-")) for text in cells.all_inner_texts()]
+
+    header.click()
+    until(page, lambda: shown() == sorted(gains)[:12])
+    assert header.get_attribute("aria-sort") == "ascending"
+    header.click()
+    until(page, lambda: shown() == sorted(gains, reverse=True)[:12])
+
+
+def test_an_instance_side_by_side_with_word_differences(open_report: Open, failing: Result) -> None:
+    page = open_report(failing)
+    row = failing.comparisons[0].negative_flips.iloc[2]
+    page.locator("#instances tbody tr").nth(2).click()
+    detail = page.locator("#detail")
+    assert detail.locator("h3").inner_text() == row["doc_id"]
+    boxes = detail.locator(".columns").first.locator(".text")
+    assert boxes.locator("h4").all_text_contents() == ["Target", "Old", "New"]
+    assert boxes.locator("pre").all_inner_texts() == [row["target"], row["prediction_old"], row["prediction_new"]]
+    left, right, third = (boxes.nth(i).bounding_box() for i in range(3))
+    assert left["y"] == right["y"] == third["y"]
+    assert left["x"] < right["x"] < third["x"]
+    responses = detail.locator(".columns.pair .text")
+    assert responses.nth(0).locator("pre").inner_text() == row["response_old"]
+    assert f"there are {row['prediction_old']} left" in responses.nth(0).locator("del").all_inner_texts()
+    assert f"{row['prediction_new']} remain" in responses.nth(1).locator("ins").all_inner_texts()
+    detail.get_by_role("button", name="each ↔ target").click()
+    assert boxes.nth(1).locator("ins").count() == 0  # old is the target
+    assert boxes.nth(2).locator("ins").all_inner_texts() == [row["prediction_new"]]
+
+
+def test_the_keyboard_walks_through_the_list(open_report: Open, failing: Result) -> None:
+    page = open_report(failing)
+    expected = list(failing.comparisons[0].negative_flips["doc_id"])
+    page.locator("#instances tbody tr").first.focus()
+    page.keyboard.press("Enter")
+    for _ in range(13):
+        page.keyboard.press("ArrowDown")
+    assert page.locator("#detail h3").inner_text() == expected[13]
+    assert info(page).startswith("13–24")
+    page.keyboard.press("ArrowUp")
+    assert page.locator("#detail h3").inner_text() == expected[12]
+    page.get_by_role("button", name="Next instance").click()
+    assert page.locator("#detail h3").inner_text() == expected[13]
+
+
+def test_filter_by_slice_and_by_change(open_report: Open, failing: Result) -> None:
+    page = open_report(failing)
+    choose_quadrant(page, "all")
+    rows = failing.comparisons[0].instances
+    page.select_option("#field", label="topic")
+    page.select_option("#value", label=f"money ({int((rows['topic'] == 'money').sum())})")
+    assert info(page).startswith(f"1–12 of {int((rows['topic'] == 'money').sum())} ")
+    page.check("#changed")
+    both = int(((rows["topic"] == "money") & rows["changed"]).sum())
+    assert info(page).startswith(f"1–12 of {both} ")
+
+
+def test_errors_are_a_bucket_of_their_own(open_report: Open, errors: Result) -> None:
+    page = open_report(errors)
+    choose_quadrant(page, "error")
+    assert len(ids(page)) == 4
+    assert "New failed: HTTP 500: upstream timed out" in page.inner_text("#detail")
+    choose_quadrant(page, "both_wrong")
+    page.fill("#search", "")
+    assert "∅" in page.inner_text("#instances")
+
+
+def test_the_theme_follows_the_system_and_the_button(open_report: Open, failing: Result) -> None:
+    def background(page: Any) -> str:
+        return page.evaluate("getComputedStyle(document.body).backgroundColor")  # type: ignore[no-any-return]
+
+    page = open_report(failing)
+    assert background(page) == "rgb(246, 247, 249)"
+    page.click("#theme")
+    assert background(page) == "rgb(15, 18, 22)"
+    assert page.inner_text("#theme .label") == "Light"
+    page.reload()
+    page.wait_for_selector("#instances tbody tr")
+    assert background(page) == "rgb(15, 18, 22)"  # the choice is remembered
+    dark = open_report(failing, scheme="dark")
+    assert background(dark) == "rgb(15, 18, 22)"
+    dark.click("#theme")
+    assert background(dark) == "rgb(246, 247, 249)"
+
+
+@pytest.mark.parametrize("name", ["failing", "several", "hostile", "errors"])
+def test_a_telephone_needs_no_sideways_scrolling(open_report: Open, name: str, request: pytest.FixtureRequest) -> None:
+    page = open_report(request.getfixturevalue(name), width=390)
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    page.locator("#instances tbody tr").nth(1).click()
+    until(page, lambda: abs(page.locator("#detail").bounding_box()["y"]) < 40)
+    tops = [box.bounding_box() for box in page.locator("#detail .columns").first.locator(".text").all()]
+    assert tops[0]["x"] == tops[1]["x"] == tops[2]["x"]
+    assert tops[0]["y"] < tops[1]["y"] < tops[2]["y"]
+
+
+def test_hostile_text_is_shown_and_never_run(open_report: Open, hostile: Result) -> None:
+    page = open_report(hostile)
+    page.fill("#search", "<img onerror")
+    page.wait_for_timeout(300)
+    assert info(page) == "1–12 of 12"
+    for _ in range(3):
+        page.get_by_role("button", name="Next instance").click()
+    assert page.evaluate("window.hacked") is None
+    assert page.locator("img").count() == 0
+    shown = page.inner_text("#detail")
+    for part in (
+        "</script><script>window.hacked=1</script><img src=x",
+        "[/red][bold]{{ 7*7 }}",
+        "\\x1b[31mred",
+        "\\u202e",
+    ):
+        assert part in shown
+
+
+def test_twelve_thousand_instances_stay_usable(open_report: Open, large: Callable[[int], Result]) -> None:
+    page = open_report(large(12_000))
+    choose_quadrant(page, "all")
+    assert info(page) == "1–12 of 12,000"
+    assert page.locator("#instances tbody tr").count() == 12  # rows are made when they are shown
+    took = page.evaluate(
+        """async () => {
+            const start = performance.now();
+            document.querySelector("#search").value = "cookies";
+            document.querySelector("#search").dispatchEvent(new Event("input"));
+            while (!document.querySelector(".dt-info").textContent.includes("(of 12,000)")) {
+                await new Promise((resolve) => setTimeout(resolve, 10));
+            }
+            return performance.now() - start;
+        }"""
+    )
+    assert took < 3000
+    page.click('[data-show="1"]')
+    assert page.locator(".comparison.current h2").inner_text() == "samsum/rouge1"
