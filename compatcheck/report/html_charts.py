@@ -74,7 +74,9 @@ def histogram(comparison: Comparison, width: int = 560, height: int = 240) -> Hi
         x_ticks = tuple(Tick(left + (i + 0.5) * step, t) for i, t in enumerate(("−1 worse", "0 same", "+1 better")))
     else:
         x_ticks = tuple(Tick(left + (width - left - 8) * (i / 4), _short(limit * (i / 2 - 1))) for i in range(5))
-    y_ticks = tuple(Tick(baseline - room * part, f"{round(peak * part):,}") for part in (0, 0.5, 1))
+    y_ticks = tuple(
+        Tick(baseline - room * part, f"{round(peak * part):,}") for part in (0, 0.5, 1) if peak * part % 1 == 0
+    )
     worse, better = int((gains < 0).sum()), int((gains > 0).sum())
     summary = f"Histogram of the gain: {worse:,} instances below zero, {better:,} above, {len(gains):,} in all."
     return Histogram(tuple(bars), x_ticks, y_ticks, width, height, left, baseline, summary)

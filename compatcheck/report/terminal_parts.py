@@ -31,6 +31,7 @@ STYLES: Mapping[str, str] = {
     "cut": "dim italic",
 }
 BAR = 24
+SLICE_BAR = 18
 TEXT_LIMIT = 300
 """Characters of one text of a flip that are shown before equal stretches are cut."""
 
@@ -125,15 +126,15 @@ def slice_table(slices: Iterable[Slice]) -> Table:
     """One line a slice with a bar of its flips, as ``git diff --stat`` draws changes."""
     slices = list(slices)
     table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False, header_style="dim")
-    table.add_column("slice", overflow="fold", max_width=28)
+    table.add_column("slice", overflow="fold", max_width=24)
     table.add_column("n", justify="right")
     table.add_column("NFR", justify="right")
     table.add_column("adj. p", justify="right")
-    table.add_column("+ better  - worse")
+    table.add_column("+ better  - worse", no_wrap=True)
     most = max((part.positive_flips + part.negative_flips for part in slices), default=0)
     for part in slices:
         total = part.positive_flips + part.negative_flips
-        scale = min(1.0, BAR / most) if most else 0.0
+        scale = min(1.0, SLICE_BAR / most) if most else 0.0
         plus = round(part.positive_flips * scale) or int(part.positive_flips > 0)
         minus = round(part.negative_flips * scale) or int(part.negative_flips > 0)
         table.add_row(

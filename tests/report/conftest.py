@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Callable
 
@@ -239,6 +240,7 @@ def errors() -> Result:
 def large() -> Callable[[int], Result]:
     """A result of ``n`` instances with long texts, and its smooth sister."""
 
+    @functools.cache
     def build(n: int) -> Result:
         return result(discrete(number_rows(n, 11), (FAILED,)), smooth(summary_rows(n, 12)), verdict="fail")
 

@@ -66,7 +66,7 @@ def test_the_order_is_verdict_quadrants_metrics_slices_flips_signature_next(fail
 def test_slices_have_bars_and_the_worst_comes_first(failing: Result) -> None:
     lines = render(failing, "terminal", width=80).split("\n")
     first = lines[lines.index("Worst slices") + 2]
-    assert re.fullmatch(r"topic=distance +98 +14\.3 % +0\.16 +31 \+{13}-{11}", first)
+    assert re.fullmatch(r"topic=distance +98 +14\.3 % +0\.16 +31 \+{10}-{8}", first)
 
 
 def test_quiet_is_the_verdict_line_alone(failing: Result, hostile: Result) -> None:
