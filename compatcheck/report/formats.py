@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from compatcheck.compare.result import Result
 from compatcheck.errors import InputError, did_you_mean
+
+if TYPE_CHECKING:  # importing compare loads pandas and scipy, which an error message does not need
+    from compatcheck.compare.result import Result
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compatcheck.compare.result import Result
-from compatcheck.compare.serialise import join_instances, result_from_dict
 from compatcheck.errors import InputError
 from compatcheck.report.formats import find_format, render
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from compatcheck.compare.result import Result
 
 REPORT = "report.json"
 INSTANCES = "instances.parquet"
@@ -48,6 +48,8 @@ def _write_text(text: str, path: Path) -> None:
 
 
 def _write_instances(result: Result, path: Path) -> None:
+    from compatcheck.compare.serialise import join_instances
+
     frame = join_instances(result)
     try:
         frame.to_parquet(path, index=False)
@@ -91,6 +93,8 @@ def load(folder: Path) -> Result:
     Raises:
         InputError: a missing file, another schema, or contents that are damaged or do not belong together.
     """
+    from compatcheck.compare.serialise import result_from_dict
+
     folder = Path(folder)
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"
