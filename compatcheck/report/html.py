@@ -1,7 +1,7 @@
 """The report as one HTML file that needs nothing else: no network, no server, no other file.
 
-Pictures are SVG drawn by the template. The instance browser is DataTables (from the itables package) with word
-differences by jsdiff, both embedded; a content security policy forbids every request and every other script.
+Pictures are SVG drawn by the template. The instance browser is DataTables (from the itables package), embedded; a
+content security policy forbids every request and every other script.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import base64
 import hashlib
 import importlib.util
 import re
+from dataclasses import replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -25,15 +26,10 @@ from compatcheck.report.text import safe_text
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-JSDIFF_NOTICE = (
-    "/*! jsdiff 9.0.0, BSD-3-Clause, copyright (c) 2009-2015 Kevin Decker; "
-    "licence text: compatcheck/report/assets/diff.LICENSE.md */\n"
-)
-
 
 def render(result: Result, *, folder: Path | None = None) -> str:
     """Return the whole file as text. Every text of the user's data in it is escaped or data, never markup or code."""
-    scripts = (datatables(), JSDIFF_NOTICE + _asset("diff.min.js"), _asset("report.js"))
+    scripts = (datatables(), _asset("worddiff.js") + _asset("report.js"))
     packed = payload(result)
     word, reason = figures.verdict_line(result)
     template = _environment().get_template("report.html.j2")
@@ -46,7 +42,7 @@ def render(result: Result, *, folder: Path | None = None) -> str:
         css=_asset("report.css"),
         scripts=scripts,
         script_hashes=[_hash(script) for script in scripts],
-        hints=next_steps(result, folder),
+        hints=next_steps(replace(result, command="")),  # browsing is what the page is for
     )
 
 

@@ -47,14 +47,13 @@ def test_the_content_security_policy_names_exactly_the_scripts(failing: Result) 
     scripts = re.findall(r'<script type="module">(.*?)</script>', page, flags=re.S)
     hashes = [base64.b64encode(hashlib.sha256(s.encode()).digest()).decode() for s in scripts]
     assert re.findall(r"'sha256-([^']*)'", policy[1]) == hashes
-    assert len(hashes) == 3
+    assert len(hashes) == 2
     assert "unsafe-eval" not in policy[1]
     assert "script-src 'unsafe-inline'" not in policy[1]
 
 
 def test_licences_of_what_is_embedded_travel_along(failing: Result) -> None:
     page = render(failing, "html")
-    assert "jsdiff 9.0.0, BSD-3-Clause" in page
     assert "DataTables" in page
     assert "datatables.net/license/mit" in page
 
@@ -107,7 +106,7 @@ def test_the_payload_shares_texts_and_keeps_nulls_apart(several: Result, errors:
 def test_hostile_text_is_text(hostile: Result) -> None:
     page = render(hostile, "html")
     outside = without_scripts(page)
-    assert page.lower().count("</script") == 4
+    assert page.lower().count("</script") == 3
     assert "<script" not in outside.lower()
     assert "<img" not in outside
     assert "&lt;/script&gt;&lt;script&gt;window.hacked=1" in outside

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from importlib.resources import files
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -255,3 +257,31 @@ def test_twelve_thousand_instances_stay_usable(open_report: Open, large: Callabl
     assert took < 3000
     page.click('[data-show="1"]')
     assert page.locator(".comparison.current h2").inner_text() == "samsum/rouge1"
+
+
+def longest_common_subsequence(one: list[str], other: list[str]) -> int:
+    table = [0] * (len(other) + 1)
+    for word in one:
+        diagonal = 0
+        for place, against in enumerate(other, 1):
+            diagonal, table[place] = (
+                table[place],
+                diagonal + 1 if word == against else max(table[place], table[place - 1]),
+            )
+    return table[-1]
+
+
+def test_word_differences_are_the_shortest(chromium: Any) -> None:
+    """The page's own difference keeps as many words as a longest common subsequence has, and loses none."""
+    source = (files("compatcheck.report") / "assets" / "worddiff.js").read_text(encoding="utf-8")
+    random = Random(5)
+    pairs = [[random.choices("abcd", k=random.randrange(12)) for _ in range(2)] for _ in range(500)]
+    pairs += [[[], []], [list("abc"), []], [[], list("abc")], [list("abc"), list("abc")]]
+    page = chromium.new_page()
+    found = page.evaluate(f"(pairs) => {{ {source}; return pairs.map(([a, b]) => diffWords(a, b)); }}", pairs)
+    page.close()
+    for (before, after), parts in zip(pairs, found, strict=True):
+        kept = [word for part in parts if not part["removed"] and not part["added"] for word in part["value"]]
+        assert [word for part in parts if not part["added"] for word in part["value"]] == before
+        assert [word for part in parts if not part["removed"] for word in part["value"]] == after
+        assert len(kept) == longest_common_subsequence(before, after)

@@ -1,4 +1,4 @@
-// The instance browser of the HTML report. Table, sorting and paging are DataTables, word differences jsdiff; this file
+// The instance browser of the HTML report. Table, sorting and paging are DataTables; this file
 // joins them. Texts of the data are only ever set as text nodes, never parsed as markup.
 const $ = (id) => document.getElementById(id);
 const root = document.documentElement;
@@ -179,7 +179,7 @@ function step(by, options) {
 function differences(before, after) {
   const [left, right] = [before.match(TOKEN) ?? [], after.match(TOKEN) ?? []];
   if (left.length > MAX_TOKENS || right.length > MAX_TOKENS) return null;
-  return Diff.diffArrays(left, right, { timeout: 400 }) ?? null;
+  return diffWords(left, right);
 }
 function marked(parts, side) {
   const drop = side === "old" ? "added" : "removed";
