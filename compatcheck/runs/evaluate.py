@@ -90,6 +90,12 @@ def evaluate_jobs(
 
 def evaluate_task(engine: LM, loaded: LoadedTask, apply_chat_template: bool = False) -> tuple[TaskRun, ...]:
     """Evaluate one task with an engine (any ``lm_eval.api.model.LM``); one :class:`TaskRun` per filter."""
+    settings = loaded.settings | ({"chat_template": True} if apply_chat_template else {})
+    return task_runs_of_samples(log_samples(engine, loaded, apply_chat_template), loaded, settings)
+
+
+def log_samples(engine: LM, loaded: LoadedTask, apply_chat_template: bool = False) -> list[dict[str, Any]]:
+    """Evaluate one task; returns lm-eval's own logged samples, one per document and filter."""
     from lm_eval.evaluator import evaluate
 
     loaded.task.set_fewshot_seed(seed=loaded.settings["seed"])  # the same examples for OLD and NEW
@@ -102,8 +108,8 @@ def evaluate_task(engine: LM, loaded: LoadedTask, apply_chat_template: bool = Fa
             log_samples=True,
             apply_chat_template=apply_chat_template,
         )
-    settings = loaded.settings | ({"chat_template": True} if apply_chat_template else {})
-    return task_runs_of_samples(results["samples"][loaded.name], loaded, settings)
+    samples: list[dict[str, Any]] = results["samples"][loaded.name]
+    return samples
 
 
 @contextlib.contextmanager
