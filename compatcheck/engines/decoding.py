@@ -122,10 +122,11 @@ class Decoder:
 
     def _rows_that_fit(self, room: int) -> int:
         config = getattr(self._runner.core.config, "text_config", None) or self._runner.core.config
-        heads = getattr(config, "num_key_value_heads", None) or getattr(config, "num_attention_heads", 1)
-        size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        layers, heads = getattr(config, "num_hidden_layers", 1), getattr(config, "num_attention_heads", 1)
+        size = getattr(config, "head_dim", None) or getattr(config, "hidden_size", 0) // heads
+        kept = getattr(config, "num_key_value_heads", None) or heads
         parameter = next(self._runner.core.parameters())
-        per_row = 2 * config.num_hidden_layers * heads * size * room * parameter.element_size()
+        per_row = 2 * layers * kept * size * room * parameter.element_size()
         return max(1, int(_SHARE_OF_MEMORY * available_bytes(str(self._runner.device)) // max(1, per_row)))
 
     def _admit(

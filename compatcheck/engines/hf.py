@@ -78,6 +78,8 @@ class HFEngine(HFLM):
         if dtype == "auto" and device == "cpu":
             dtype = "float32"
             self._note("On the CPU the weights are computed in float32 (--dtype auto).")
+        if device == "cpu":
+            memory.keep_freed_memory()
         torch.manual_seed(seed)
         try:
             with without_bars():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 
@@ -28,6 +29,21 @@ def is_out_of_memory(error: BaseException) -> bool:
 def tokens_at_once(device: str) -> int:
     """Tokens of one forward: enough to keep the matrix products busy, few enough to stay in the caches of a CPU."""
     return CPU_TOKENS if device == "cpu" else ACCELERATOR_TOKENS
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep up to a gigabyte of freed memory for the next layer instead of handing it back and faulting it in.
+
+    Activations of a few megabytes come and go hundreds of times a second: 5 to 10 % of a forward on a CPU. Does nothing
+    with another C library.
+    """
+    trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError, TypeError):
+        return
+    mallopt(mmap_threshold, 2**25)  # the largest glibc takes
+    mallopt(trim_threshold, 2**30)
 
 
 def available_bytes(device: str) -> int:
