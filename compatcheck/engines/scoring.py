@@ -86,8 +86,8 @@ def score(
                 give_back()
                 continue
             done(answers)
-            if not parts[-1].keep:
-                stores.clear()
+            # The first group of this forward may have needed a store that no later one does.
+            stores = {key: store for key, store in stores.items() if parts[-1].keep and key == id(parts[-1].group)}
     return tokens_at_once
 
 
@@ -96,7 +96,6 @@ def _forward(runner: Runner, parts: Sequence[Part], stores: dict[int, PrefixStor
     if last.keep and last.group.prefix and last.encode_prefix:
         prefix = last.group.prefix
         room = max(document.size(prefix) for document in last.group.documents)
-        stores.clear()
         stores[id(last.group)] = PrefixStore(prefix, room)
     forest = Forest(parts, stores, runner.device)
     rows: list[int] = []

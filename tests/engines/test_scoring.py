@@ -104,6 +104,17 @@ def test_small_forwards_give_the_same_scores(
     _assert_equal(engine.loglikelihood(requests), lm_eval_hf("llama").loglikelihood(requests, disable_tqdm=True))
 
 
+@pytest.mark.parametrize("tokens", range(40, 400, 30))
+def test_a_forward_may_end_one_shared_prefix_and_begin_the_next(
+    tokens: int, open_hf: Callable[..., Any], lm_eval_hf: Callable[..., Any]
+) -> None:
+    """Wherever the cut falls between groups, the keys of the one that goes on are there and no other's."""
+    requests = choices(_pairs(5, SHOTS) + _pairs(5, "Another set. " + SHOTS, seed=1) + _pairs(3, seed=4))
+    engine = open_hf("llama")
+    engine._tokens_at_once = tokens
+    _assert_equal(engine.loglikelihood(requests), lm_eval_hf("llama").loglikelihood(requests, disable_tqdm=True))
+
+
 class _Memory:
     """Makes forwards of more than ``limit`` tokens fail as a full device does, and counts them all."""
 
