@@ -128,7 +128,9 @@ def _base_of_adapter(text: str, folder: Path) -> tuple[str, Path]:
         )
     for candidate in (folder / name, Path(name).expanduser()):
         if candidate.is_dir():
-            return name, candidate.resolve()
+            found = candidate.resolve()
+            inside = found.is_relative_to(Path.cwd())
+            return str(found.relative_to(Path.cwd()) if inside else found), found
     if _looks_like_a_path(name) or not _HUB_ID.match(name):
         raise InputError(
             f"{folder / 'adapter_config.json'}: base model '{name}' does not exist (looked beside the adapter and in "
