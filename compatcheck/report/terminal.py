@@ -27,6 +27,8 @@ from compatcheck.report.terminal_parts import (
 )
 from compatcheck.report.text import safe_text, trim_middle
 
+NAME_WIDTH = 28
+"""Longer names of comparisons would wrap in the overview at 80 columns."""
 MAX_DETAILS = 4
 """Comparisons shown in full; with more, those that matter most are, and the overview names the rest."""
 
@@ -176,7 +178,7 @@ def _overview(result: Result) -> Table:
         change = figures.headline_change(comparison)
         nfr, pfr = comparison.metrics.get("nfr"), comparison.metrics.get("pfr")
         cells = (
-            Text(safe_text(comparison.name)),
+            Text(safe_text(_short_name(comparison, result))),
             f"{comparison.n:,}",
             change.short if change else "",
             Text(figures.estimate("nfr", nfr) if nfr else "", style=STYLES["negative_flip"]),
@@ -185,6 +187,14 @@ def _overview(result: Result) -> Table:
         )
         table.add_row(*cells[: len(table.columns)])
     return table
+
+
+def _short_name(comparison: Comparison, result: Result) -> str:
+    """The name, without the metric where it is long and the task and filter have no other."""
+    alike = [c for c in result.comparisons if (c.task, c.filter) == (comparison.task, comparison.filter)]
+    if len(comparison.name) <= NAME_WIDTH or len(alike) > 1:
+        return comparison.name
+    return comparison.name.removesuffix(f"/{comparison.metric}")
 
 
 def _comparison(comparison: Comparison, named: bool, color: bool, top: int) -> list[RenderableType]:
