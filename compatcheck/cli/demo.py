@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -25,6 +26,8 @@ def command(
     from compatcheck import demo
 
     models = demo.has_models() and not recorded
+    # Matrices of a million parameters gain nothing from a second thread, and wait for it on a busy machine.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     if not quiet and not models:
         print(
             "comparing recorded outputs of the fixture models (the models themselves travel with the source: "
