@@ -23,11 +23,13 @@ def run(say: Callable[[str], None] = lambda _: None, progress: Any = None, recor
     """Compare the fixture adapters on base v1 with those on base v2, on all four tasks."""
     if recorded or not has_models():
         return diff(RECORDED / "old", RECORDED / "new", fail_on=BUDGETS)
+    inside = FIXTURES.is_relative_to(Path.cwd())
+    fixtures = FIXTURES.relative_to(Path.cwd()) if inside else FIXTURES  # as a user would name it
     return diff(
-        f"{FIXTURES}/adapters/{{task}}-v1",
-        f"{FIXTURES}/adapters/{{task}}-v2",
+        f"{fixtures}/adapters/{{task}}-v1",
+        f"{fixtures}/adapters/{{task}}-v2",
         task=TASKS,
-        data=FIXTURES / "data",
+        data=fixtures / "data",
         num_fewshot=0,
         fail_on=BUDGETS,
         say=say,

@@ -6,7 +6,7 @@ import ctypes
 import gc
 import os
 
-CPU_TOKENS = 1024
+CPU_TOKENS = 1536
 ACCELERATOR_TOKENS = 16_384
 _WORDS = (
     "out of memory",

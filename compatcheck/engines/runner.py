@@ -48,23 +48,41 @@ class Runner:
             tokens, positions: (1, T).
             rows: places in the row, ascending.
         """
-        index = torch.tensor(rows, device=self.device)
-        inputs = {"input_ids": tokens, "position_ids": positions, "use_cache": False}
-        with attention.laid_out(layout):
-            if self._decoder is None:
-                out = self.core(**inputs, logits_to_keep=index).logits[0]
-                if layout.calls == 0:
-                    raise UnsupportedAttention("its layers do not use the attention interface")
-                yield out[:, : self.vocabulary]
-                return
-            hidden = self._decoder(**inputs).last_hidden_state[0]
-        if layout.calls == 0:
-            raise UnsupportedAttention("its layers do not use the attention interface")
-        hidden = hidden[index]
+        if self._decoder is None:
+            index = torch.tensor(rows, device=self.device)
+            with attention.laid_out(layout):
+                out = self.core(input_ids=tokens, position_ids=positions, use_cache=False, logits_to_keep=index).logits[
+                    0
+                ]
+            _check_called(layout)
+            yield out[:, : self.vocabulary]
+            return
+        hidden = self.hidden(layout, tokens, positions, rows)
         width = self._head.weight.shape[0] if hasattr(self._head, "weight") else self.core.config.vocab_size
         step = max(32, _LOGITS_AT_ONCE // width)
         for start in range(0, len(rows), step):
             yield self._head(hidden[start : start + step])[:, : self.vocabulary]
+
+    def hidden(self, layout: Layout, tokens: Tensor, positions: Tensor, rows: Sequence[int]) -> Tensor:
+        """Hidden states (r, hidden size) that the output layer reads, at some places of the row of tokens."""
+        with attention.laid_out(layout):
+            states: Tensor = self._decoder(input_ids=tokens, position_ids=positions, use_cache=False).last_hidden_state[
+                0
+            ]
+        _check_called(layout)
+        return states[torch.tensor(rows, device=self.device)]
+
+    def output_weight(self) -> Tensor | None:
+        """Weight (vocabulary, hidden size) of an output layer that is one float32 matrix product on a CPU, else None.
+
+        There it pays to apply it to a part of the vocabulary at a time: the logits stay in the caches.
+        """
+        head = self._head
+        if self._decoder is None or type(head) is not torch.nn.Linear or head.bias is not None:
+            return None
+        if self.device.type != "cpu" or head.weight.dtype != torch.float32:
+            return None
+        return head.weight[: self.vocabulary]
 
     def check(self, tokens: Sequence[int]) -> str | None:
         """Compare packed forwards with plain ones on a few tokens; say what is wrong, or None if all agrees.
@@ -147,6 +165,11 @@ def _difference(one: Tensor, two: Tensor) -> float:
     """Largest difference among the log-probabilities that are not vanishingly small."""
     two = two[..., : one.shape[-1]]
     return float((one - two).abs().masked_fill(two < -30, 0).max())
+
+
+def _check_called(layout: Layout) -> None:
+    if layout.calls == 0:
+        raise UnsupportedAttention("its layers do not use the attention interface")
 
 
 def _check_sequences(tokens: Sequence[int]) -> list[list[int]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -15,6 +15,9 @@ from compatcheck.errors import InputError
 
 LEAST_SAVING = 24
 """Tokens a shared prefix must save: below that the extra attention calls cost more."""
+
+VOCABULARY_BLOCK = 4096
+"""Tokens of the vocabulary whose logits are made at a time on a CPU."""
 
 Encoded = tuple[list[int], list[int]]
 Answer = tuple[float, bool]
@@ -113,22 +116,50 @@ def _forward(runner: Runner, parts: Sequence[Part], stores: dict[int, PrefixStor
             requests.append(branch.request)
     targets.sort()
     which, tokens, owner = torch.tensor(targets, device=runner.device).unbind(1)
-    counts = torch.bincount(which, minlength=len(rows)).cumsum(0).tolist()
-    found: list[Tensor] = []
-    greedy: list[Tensor] = []
-    row = taken = 0
-    for logits in runner.logits(forest, forest.tokens, forest.positions, rows):
-        upto = counts[row + len(logits) - 1]
-        log_probability, best = _read(logits, which[taken:upto] - row, tokens[taken:upto])
-        found.append(log_probability)
-        greedy.append(best)
-        row, taken = row + len(logits), upto
-    sums = torch.zeros(len(requests), dtype=torch.float64).index_add_(0, owner.cpu(), torch.cat(found).double().cpu())
-    misses = torch.zeros(len(requests), dtype=torch.long).index_add_(0, owner.cpu(), (~torch.cat(greedy)).long().cpu())
+    weight = runner.output_weight()
+    if weight is not None:
+        hidden = runner.hidden(forest, forest.tokens, forest.positions, rows)
+        found, best = _read_in_blocks(hidden, weight, which, tokens)
+    else:
+        found, best = _read_in_rows(runner.logits(forest, forest.tokens, forest.positions, rows), which, tokens)
+    sums = torch.zeros(len(requests), dtype=torch.float64).index_add_(0, owner.cpu(), found.double().cpu())
+    misses = torch.zeros(len(requests), dtype=torch.long).index_add_(0, owner.cpu(), (~best).long().cpu())
     return [
         (request, (total, missed == 0))
         for request, total, missed in zip(requests, sums.tolist(), misses.tolist(), strict=True)
     ]
+
+
+def _read_in_rows(pieces: Iterable[Tensor], which: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+    """As :func:`_read` for logits that come in pieces of rows; ``which`` is ascending and counts over all pieces."""
+    found: list[Tensor] = []
+    greedy: list[Tensor] = []
+    row = taken = 0
+    for logits in pieces:
+        upto = taken + int((which[taken:] < row + len(logits)).sum())
+        log_probability, best = _read(logits, which[taken:upto] - row, tokens[taken:upto])
+        found.append(log_probability)
+        greedy.append(best)
+        row, taken = row + len(logits), upto
+    return torch.cat(found), torch.cat(greedy)
+
+
+def _read_in_blocks(hidden: Tensor, weight: Tensor, rows: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+    """As :func:`_read`, from hidden states (r, h) and the output layer's weight (vocabulary, h), block by block.
+
+    The sum of exponentials is kept relative to the highest logit so far (online softmax, Milakov and Gimelshein 2018).
+    """
+    highest = hidden.new_full((len(hidden),), -torch.inf)
+    total = hidden.new_zeros(len(hidden))
+    given = hidden.new_empty(len(tokens))
+    for start in range(0, len(weight), VOCABULARY_BLOCK):
+        logits = torch.nn.functional.linear(hidden, weight[start : start + VOCABULARY_BLOCK])
+        here = ((tokens >= start) & (tokens < start + logits.shape[1])).nonzero()[:, 0]
+        given[here] = logits[rows[here], tokens[here] - start]
+        higher = torch.maximum(highest, logits.amax(-1))
+        total.mul_((highest - higher).exp_()).add_(logits.sub_(higher[:, None]).exp_().sum(-1))
+        highest = higher
+    return given - highest[rows] - total.log()[rows], given >= highest[rows]
 
 
 def _read(logits: Tensor, rows: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
