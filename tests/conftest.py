@@ -14,7 +14,7 @@ SHARED = ROOT.parent / "shared" / "data"
 for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"):
     os.environ[name] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-# Tests run in several processes, and threads that wait for each other on busy cores cost tenfold on matrices this small.
+# Tests run in several processes, and threads that wait for each other on busy cores cost tenfold on small matrices.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
