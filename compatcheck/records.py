@@ -5,7 +5,7 @@ Imported by ``runs`` and ``compare``; imports nothing of the project.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -85,6 +85,8 @@ class TaskRun:
     """What a figure's signature says of the task: few-shot, split, limit, version …"""
     duplicates: int = 0
     """Rows of the source that were dropped because they repeat an earlier row exactly."""
+    notes: tuple[str, ...] = ()
+    """What was left out, for the user to read."""
 
 
 @dataclass(frozen=True)
@@ -95,3 +97,9 @@ class Run:
     tasks: tuple[TaskRun, ...]
     notes: tuple[str, ...] = ()
     """Plain sentences for the user about how the run was made."""
+
+
+def not_compared(task: str, metrics: Iterable[str]) -> tuple[str, ...]:
+    """The note on metrics that give no number per document."""
+    names = ", ".join(metrics)
+    return (f"{task}: {names} gives no score per document and is not compared",) if names else ()

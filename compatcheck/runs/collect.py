@@ -121,7 +121,8 @@ def _read(side: _Side, request: Request) -> Run:
         )
         for run in found:
             runs += score_with_task(run, run.task) if _wants_task_scores(run, side, request) else [run]
-    return Run(Manifest(side.text, _fingerprint(side), "recorded"), tuple(runs))
+    notes = dict.fromkeys(note for run in runs for note in run.notes)
+    return Run(Manifest(side.text, _fingerprint(side), "recorded"), tuple(runs), tuple(notes))
 
 
 def _wants_task_scores(run: TaskRun, side: _Side, request: Request) -> bool:
@@ -140,8 +141,10 @@ def _evaluated_run(side: _Side, evaluated: Iterable[Evaluated]) -> Run:
         engine=mine[0].engine,
         settings={"seconds": round(sum(one.seconds for one in mine), 2)},
     )
-    notes = list(dict.fromkeys(note for one in mine for note in (*one.job.task.notes, *one.notes)))
-    return Run(manifest, tuple(run for one in mine for run in one.runs), tuple(notes))
+    runs = tuple(run for one in mine for run in one.runs)
+    said = [note for one in mine for note in (*one.job.task.notes, *one.notes)]
+    notes = dict.fromkeys([*said, *(note for run in runs for note in run.notes)])
+    return Run(manifest, runs, tuple(notes))
 
 
 def _fingerprint(side: _Side) -> str:

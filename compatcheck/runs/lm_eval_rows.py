@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from compatcheck.errors import InputError
-from compatcheck.records import Metric, TaskRun, prediction_column, score_column
+from compatcheck.records import Metric, TaskRun, not_compared, prediction_column, score_column
 from compatcheck.tasks import LoadedTask
 
 NO_MATCH = "[invalid]"
@@ -57,7 +57,8 @@ def _task_run(
         )
         for name in names
     )
-    return TaskRun(loaded.name, filter_name, metrics, records, settings)
+    notes = not_compared(loaded.name, [name for name in samples[0]["metrics"] if name not in names])
+    return TaskRun(loaded.name, filter_name, metrics, records, settings, notes=notes)
 
 
 _SMOOTH = {"rouge1", "rouge2", "rougeL", "rougeLsum", "bleu", "chrf", "bertscore", "f1"}

@@ -78,7 +78,9 @@ def _read(samples: _Samples, layout: Layout, side: str) -> Part:
             "document, so there is nothing to compare"
         )
     settings = dict(samples.settings)
-    return Part(rows, samples.task, rows.metrics or ("exact_match",), settings, samples.higher_is_better)
+    return Part(
+        rows, samples.task, rows.metrics or ("exact_match",), settings, samples.higher_is_better, reader.left_out
+    )
 
 
 def _converted(source: Source, reader: RowReader) -> Iterator[Chunk]:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from compatcheck.errors import InputError, did_you_mean
-from compatcheck.records import NO_FILTER, TEXT_COLUMNS, Metric, TaskRun
+from compatcheck.records import NO_FILTER, TEXT_COLUMNS, Metric, TaskRun, not_compared
 from compatcheck.runs.importers.layout import Layout
 from compatcheck.runs.importers.reading import Source, file_kind
 from compatcheck.runs.importers.scoring import check_metrics, recorded_metric, score_records, scored_rows
@@ -81,12 +81,14 @@ class Part:
         default_metrics: Sequence[str],
         settings: Mapping[str, Any] | None = None,
         higher_is_better: Mapping[str, bool] | None = None,
+        left_out: Sequence[str] = (),
     ) -> None:
         self.rows = rows
         self.task = task
         self.default_metrics = tuple(default_metrics)
         self.settings = dict(settings or {})
         self.higher_is_better = dict(higher_is_better or {})
+        self.left_out = tuple(left_out)
 
 
 def _read_file(path: Path, layout: Layout, side: str, task: str | None) -> Part:
@@ -127,7 +129,8 @@ def _runs(
             table = table.slice(0, limit)
         kept = [m for m in rows.metrics if f"score:{m}" in table.column_names and m in wanted]
         records, found = _scored(table, rows.source, wanted, kept, options, part.higher_is_better)
-        runs.append(TaskRun(task, name, found, records, settings, duplicates))
+        notes = not_compared(task, [] if metrics else part.left_out)
+        runs.append(TaskRun(task, name, found, records, settings, duplicates, notes))
     return runs
 
 
