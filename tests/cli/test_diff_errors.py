@@ -59,7 +59,8 @@ def test_bad_rows(
 
 
 @pytest.mark.slow
-def test_unknown_task(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_task(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COMPATCHECK_CACHE", str(tmp_path / "cache"))
     old = write(tmp_path / "old.jsonl", GOOD)
     arguments = ["diff", old, old, "--task", "samsun"]
     run(arguments)  # makes lm-eval's index, and says so

@@ -67,8 +67,9 @@ def test_missing_yaml() -> None:
 
 @pytest.mark.slow
 def test_lm_eval_names_groups_and_tags_through_the_kept_index(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    monkeypatch.setenv("COMPATCHECK_CACHE", str(tmp_path))
     assert resolve_task("arc_easy")[0].path.name == "arc_easy.yaml"
     assert "indexing lm-eval's tasks" in capsys.readouterr().err
     monkeypatch.delattr("compatcheck.tasks.index._scan")  # from here on only the kept index can answer
