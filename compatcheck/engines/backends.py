@@ -147,7 +147,8 @@ def _load_class(name: str) -> Any:
     try:
         return get_model(name)
     except Exception as error:  # a backend whose package is missing fails while it is imported
-        raise InputError(f"--engine {name}: not usable here: {one_line(error)}") from error
+        mend = "; install it with pip install 'compatcheck[vllm]'" if name.startswith("vllm") else ""
+        raise InputError(f"--engine {name}: not usable here: {one_line(error)}{mend}") from error
 
 
 def _names(callable_: Any) -> set[str]:
