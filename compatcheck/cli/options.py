@@ -10,8 +10,6 @@ import typer
 
 from compatcheck.errors import InputError, did_you_mean
 
-STANDARD_FORMATS = ("terminal", "json", "markdown", "html")
-
 Formats = Annotated[
     list[str] | None,
     typer.Option("--format", metavar="NAME", help="terminal, json, markdown, html; repeatable.  [default: terminal]"),

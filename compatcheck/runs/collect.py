@@ -19,7 +19,7 @@ from compatcheck.runs.importers import Layout, load_recorded
 from compatcheck.runs.importers.scoring import AS_RECORDED
 from compatcheck.runs.jobs import Job
 from compatcheck.runs.task_scoring import score_with_task
-from compatcheck.tasks.load import LoadedTask, TaskOptions, check_metric_names, load_tasks
+from compatcheck.tasks.load import TaskOptions, check_metric_names, load_tasks
 from compatcheck.tasks.resolve import resolve_task
 
 PLACEHOLDER = "{task}"
@@ -176,6 +176,3 @@ def _with_metrics(run: TaskRun, request: Request) -> TaskRun:
             have[name] = Metric(name, scorer.kind, scorer.higher_is_better, scorer.signature)
         metrics.append(have[name])
     return replace(run, metrics=tuple(metrics), records=records)
-
-
-__all__ = ["Layout", "LoadedTask", "Request", "TaskOptions", "collect"]
