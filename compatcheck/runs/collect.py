@@ -6,17 +6,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
-import pandas as pd
-
 from compatcheck import similarity
 from compatcheck.engines import choose
 from compatcheck.errors import InputError
-from compatcheck.records import Manifest, Metric, Run, TaskRun, score_column
+from compatcheck.records import Manifest, Run, TaskRun
 from compatcheck.references import Reference, resolve
 from compatcheck.runs.evaluate import EngineOptions, Evaluated, evaluate_jobs
 from compatcheck.runs.importers import Layout, load_recorded
-from compatcheck.runs.importers.scoring import AS_RECORDED
+from compatcheck.runs.importers.scoring import AS_RECORDED, score_records
 from compatcheck.runs.jobs import Job
 from compatcheck.runs.task_scoring import score_with_task
 from compatcheck.tasks.load import TaskOptions, check_metric_names, load_tasks
@@ -164,15 +161,7 @@ def _with_requested_metrics(run: Run, request: Request) -> Run:
 def _with_metrics(run: TaskRun, request: Request) -> TaskRun:
     have = {metric.name: metric for metric in run.metrics}
     check_metric_names(request.metrics, list(dict.fromkeys([*have, *similarity.names()])))
-    records, metrics = run.records, []
-    for name in request.metrics:
-        if name not in have:
-            scorer = similarity.get(name, **request.metric_options.get(name, {}))
-            predictions = [None if pd.isna(p) else str(p) for p in records["prediction"]]
-            values = np.asarray(scorer.score(predictions, records["target"].tolist()), dtype=float)
-            if "error" in records:
-                values[records["error"].notna().to_numpy()] = np.nan
-            records = records.assign(**{score_column(name): values})
-            have[name] = Metric(name, scorer.kind, scorer.higher_is_better, scorer.signature)
-        metrics.append(have[name])
-    return replace(run, metrics=tuple(metrics), records=records)
+    missing = [name for name in request.metrics if name not in have]
+    records, added = score_records(run.records, missing, options=request.metric_options)
+    have |= {metric.name: metric for metric in added}
+    return replace(run, metrics=tuple(have[name] for name in dict.fromkeys(request.metrics)), records=records)

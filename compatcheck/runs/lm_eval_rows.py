@@ -13,10 +13,9 @@ import pandas as pd
 
 from compatcheck.errors import InputError
 from compatcheck.records import Metric, TaskRun, not_compared, prediction_column, score_column
+from compatcheck.runs.choices import HASH_LENGTH, NO_MATCH, predicted_choices
 from compatcheck.tasks import LoadedTask
 
-NO_MATCH = "[invalid]"
-"""What lm-eval's regex filters give where nothing matched; here that is "no answer"."""
 SLICE_TEXT_LIMIT = 80
 """A text field of a document is a slice field when no value of it is longer than this."""
 
@@ -73,8 +72,8 @@ def _common(task: Any, sample: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "doc_id": str(sample["doc_id"]),
         "input": question if isinstance(question, str) else str(sample["arguments"][0][0]),
-        "doc_hash": sample["doc_hash"][:16],
-        "target_hash": sample["target_hash"][:16],
+        "doc_hash": sample["doc_hash"][:HASH_LENGTH],
+        "target_hash": sample["target_hash"][:HASH_LENGTH],
     }
 
 
@@ -93,20 +92,16 @@ def _text_row(task: Any, sample: Mapping[str, Any]) -> dict[str, Any]:
 def _choice_row(task: Any, sample: Mapping[str, Any]) -> dict[str, Any]:
     """The predicted choice is recomputed as lm-eval does: argmax of the log-likelihoods, per character for acc_norm."""
     choices = [str(choice) for choice in task.doc_to_choice(sample["doc"])]
-    scores = np.array([float(pair[0]) for pair in sample["filtered_resps"]])[: len(choices)]
+    scores = np.array([float(pair[0]) for pair in sample["filtered_resps"]])
+    conditional, unconditional = scores[: len(choices)], scores[len(choices) :]
+    predicted = predicted_choices(conditional, choices, unconditional if len(unconditional) else None)
     gold = task.doc_to_text(sample["doc"]) if task.multiple_input else task.doc_to_target(sample["doc"])
     row = _common(task, sample) | {
         "target": _gold_text(gold, choices),
-        "prediction": choices[int(np.argmax(scores))],
-        "loglikelihoods": scores.tolist(),
+        "prediction": predicted.pop("acc"),
+        "loglikelihoods": conditional.tolist(),
     }
-    by_length = {
-        "acc_norm": np.array([float(len(choice)) for choice in choices]),
-        "acc_bytes": np.array([float(len(choice.encode())) for choice in choices]),
-    }
-    for metric, lengths in by_length.items():
-        if metric in sample["metrics"]:
-            row[prediction_column(metric)] = choices[int(np.argmax(scores / lengths))]
+    row |= {prediction_column(name): choice for name, choice in predicted.items() if name in sample["metrics"]}
     if task.multiple_input:
         row["input"] = "\n".join(dict.fromkeys(str(argument[0]) for argument in sample["arguments"]))
     return row

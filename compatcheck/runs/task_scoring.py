@@ -11,7 +11,7 @@ import pandas as pd
 
 from compatcheck.errors import InputError
 from compatcheck.records import NO_FILTER, Metric, TaskRun, score_column
-from compatcheck.runs.lm_eval_rows import NO_MATCH
+from compatcheck.runs.choices import NO_MATCH
 from compatcheck.tasks import resolve_task
 
 _NOT_ARGUMENTS = {"metric", "aggregation", "higher_is_better", "hf_evaluate"}

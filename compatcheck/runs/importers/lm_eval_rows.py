@@ -10,15 +10,11 @@ from typing import Any
 import numpy as np
 
 from compatcheck.errors import InputError
+from compatcheck.runs.choices import HASH_LENGTH, NO_MATCH, predicted_choices
 from compatcheck.runs.importers.columns import LABEL_LENGTH, text_of
 from compatcheck.runs.importers.layout import MISSING, Layout, dig
 from compatcheck.runs.importers.reading import Row, Source
 from compatcheck.runs.importers.table import missing_field
-
-NO_MATCH = "[invalid]"
-"""What lm-eval's regex filters give where nothing matched."""
-HASH_LENGTH = 16
-"""Digits of lm-eval's SHA-256 hashes that are kept, as everywhere in this project."""
 
 _NOT_METRICS = {
     "doc_id", "doc", "target", "arguments", "resps", "filtered_resps", "filter", "metrics", "doc_hash", "prompt_hash",
@@ -151,23 +147,15 @@ class RowReader:
                 f"{self.source.at(number)}: {len(values)} log-likelihoods in `filtered_resps`, but {len(choices)} "
                 "choices in `arguments`"
             )
+        predicted = predicted_choices(values, choices, unconditional)
         plain: Row = {
             "input": _last_question(row),
             "target": _gold(target, choices),
-            "prediction": choices[int(np.argmax(values))],
+            "prediction": predicted.pop("acc"),
             "loglikelihoods": values.tolist(),
         }
-        if self.restated:
-            return plain
-        with np.errstate(divide="ignore", invalid="ignore"):
-            normalised = {
-                "acc_norm": values / np.array([float(len(choice)) for choice in choices]),
-                "acc_bytes": values / np.array([float(len(choice.encode())) for choice in choices]),
-                "acc_mutual_info": None if unconditional is None else values - unconditional,
-            }
-        for metric, scores in normalised.items():
-            if metric in row and scores is not None:
-                plain[f"prediction:{metric}"] = choices[int(np.argmax(scores))]
+        if not self.restated:
+            plain |= {f"prediction:{metric}": choice for metric, choice in predicted.items() if metric in row}
         return plain
 
 
