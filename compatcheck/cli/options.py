@@ -4,17 +4,73 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from compatcheck.errors import InputError, did_you_mean
 
+WHAT, ENGINE, COMPARE, ROWS = "What", "Engine", "Comparison and gate", "Recorded outputs"
+"""Panels of the help."""
+
 Formats = Annotated[
     list[str] | None,
     typer.Option("--format", metavar="NAME", help="terminal, json, markdown, html; repeatable.  [default: terminal]"),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the verdict line alone; no progress.")]
+
+Task = Annotated[
+    list[str] | None,
+    typer.Option(help="Bundled, lm-eval's (task or group), or a YAML file; repeatable.", rich_help_panel=WHAT),
+]
+Data = Annotated[
+    Path | None,
+    typer.Option(
+        help="Local JSONL(.gz) in place of hub data: a file, or a folder with <task>/<split>.jsonl[.gz].",
+        rich_help_panel=WHAT,
+    ),
+]
+Split = Annotated[str | None, typer.Option(help="Split to evaluate.", rich_help_panel=WHAT)]
+Limit = Annotated[int | None, typer.Option(help="The first N documents.", rich_help_panel=WHAT)]
+Sample = Annotated[int | None, typer.Option(help="N documents drawn at random with --seed.", rich_help_panel=WHAT)]
+NumFewshot = Annotated[int | None, typer.Option(help="Examples in the prompt.", rich_help_panel=WHAT)]
+Engine = Annotated[str, typer.Option(help="auto, hf, or any lm-eval backend.", rich_help_panel=ENGINE)]
+EngineArg = Annotated[
+    list[str] | None, typer.Option(metavar="K=V", help="Passed to the engine; repeatable.", rich_help_panel=ENGINE)
+]
+BatchSize = Annotated[str, typer.Option(metavar="N|auto", help="Sequences at a time.", rich_help_panel=ENGINE)]
+Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16, float16.", rich_help_panel=ENGINE)]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; found by itself.", rich_help_panel=ENGINE)]
+ApplyChatTemplate = Annotated[
+    bool, typer.Option("--apply-chat-template", help="Use the model's chat template.", rich_help_panel=ENGINE)
+]
+TrustRemoteCode = Annotated[
+    bool, typer.Option("--trust-remote-code", help="Run code that comes with a model.", rich_help_panel=ENGINE)
+]
+Seed = Annotated[int, typer.Option(help="For few-shot examples, --sample and bootstrap.", rich_help_panel=ENGINE)]
+Metric = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Of the task, or exact_match, rouge1, rouge2, rougeL, bertscore, bleu, chrf, score; repeatable. "
+        "[default: the task's own]",
+        rich_help_panel=WHAT,
+    ),
+]
+MetricArg = Annotated[
+    list[str] | None,
+    typer.Option(metavar="M.K=V", help="Setting of a metric: rouge1.use_stemmer=true.", rich_help_panel=WHAT),
+]
+IdField = Annotated[str | None, typer.Option(help="Dotted: meta.id.", rich_help_panel=ROWS)]
+TargetField = Annotated[str | None, typer.Option(help="Dotted.", rich_help_panel=ROWS)]
+PredictionField = Annotated[str | None, typer.Option(help="Dotted, on both sides.", rich_help_panel=ROWS)]
+Extract = Annotated[
+    str | None,
+    typer.Option(metavar="REGEX", help="Answer = group 1 of the last match, on both sides.", rich_help_panel=ROWS),
+]
+Targets = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Take the targets from this file, by id.", rich_help_panel=ROWS)
+]
 
 
 def parse_metric_args(pairs: Sequence[str]) -> dict[str, dict[str, Any]]:
