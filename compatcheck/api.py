@@ -132,6 +132,7 @@ def diff(
         InputError: something given cannot be used; the message says what, where and how to mend it.
     """
     from compatcheck import gate
+    from compatcheck.advice import advise
     from compatcheck.runs.collect import Request, collect
     from compatcheck.runs.evaluate import EngineOptions
     from compatcheck.runs.importers import Layout
@@ -179,6 +180,7 @@ def diff(
         verdict=verdict,
         version=_version(),
         notes=tuple(dict.fromkeys((*old_run.notes, *new_run.notes, *notes))),
+        advice=advise(judged, verdict),
     )
 
 

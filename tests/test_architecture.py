@@ -20,6 +20,7 @@ BELOW = {
     "text": set(),
     "compare": set(),
     "gate": {"compare"},
+    "advice": {"compare"},
     "report": {"compare", "gate"},
     "similarity": set(),
     "adapters": set(),
@@ -28,7 +29,7 @@ BELOW = {
     "tasks": {"similarity"},
     "engines": {"references", "adapters"},
     "runs": {"engines", "references", "fingerprints", "tasks", "similarity"},
-    "api": {"compare", "gate", "report", "runs", "engines", "references", "tasks", "similarity"},
+    "api": {"advice", "compare", "gate", "report", "runs", "engines", "references", "tasks", "similarity"},
     "demo": {"api"},
     "cli": {"api", "demo", "report", "gate", "tasks", "engines"},
 }

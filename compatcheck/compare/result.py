@@ -149,6 +149,17 @@ class Side:
 
 
 @dataclass(frozen=True)
+class Advice:
+    """Which part of the model's version number to raise, from the same figures as the verdict.
+
+    ``bump`` is ``patch``, ``minor``, ``major`` or ``undecided``.
+    """
+
+    bump: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Result:
     """Everything a report shows.
 
@@ -164,3 +175,5 @@ class Result:
     """Sentences the user should read: fallbacks taken, rows set aside, an outdated setting."""
     command: str = ""
     """The command line that made it, for repeating it; may be empty."""
+    advice: Advice | None = None
+    """Release advice; None in a report that was kept before there was any."""

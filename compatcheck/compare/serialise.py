@@ -13,6 +13,7 @@ from compatcheck.compare.instances import STRING
 from compatcheck.compare.result import (
     INSTANCE_COLUMNS,
     SCHEMA,
+    Advice,
     Comparison,
     Estimate,
     Gate,
@@ -33,6 +34,7 @@ def result_to_dict(result: Result) -> dict[str, Any]:
         "schema": SCHEMA,
         "version": result.version,
         "verdict": result.verdict,
+        "advice": None if result.advice is None else dict(vars(result.advice)),
         "command": result.command,
         "old": _side(result.old),
         "new": _side(result.new),
@@ -92,6 +94,7 @@ def result_from_dict(data: Mapping[str, Any], instances: pd.DataFrame) -> Result
             version=data["version"],
             notes=tuple(data.get("notes", ())),
             command=data.get("command", ""),
+            advice=None if data.get("advice") is None else Advice(**data["advice"]),
         )
     except KeyError as error:
         raise InputError(f"the report lacks the field {error}: it was cut or edited") from error

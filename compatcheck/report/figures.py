@@ -216,6 +216,14 @@ def verdict_line(result: Result) -> tuple[str, str]:
     return VERDICT_WORDS.get(result.verdict, result.verdict.upper()), verdict_reason(result)
 
 
+def advice_line(result: Result) -> tuple[str, str] | None:
+    """Release advice as a heading and its reason; None where there is none. Pass the reason through ``safe_text``."""
+    if result.advice is None:
+        return None
+    bump = result.advice.bump
+    return (bump if bump == "undecided" else f"{bump} version bump"), result.advice.reason
+
+
 def _count(count: int, word: str) -> str:
     return f"{count:,} {word}{'' if count == 1 else 's'}"
 

@@ -37,6 +37,7 @@ def render(result: Result, *, folder: Path | None = None) -> str:
         result=result,
         word=word,
         reason=reason,
+        advice=figures.advice_line(result),
         remarks=packed.remarks,
         payload=packed.data,
         css=_asset("report.css"),

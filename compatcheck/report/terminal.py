@@ -143,6 +143,9 @@ def _sides(result: Result) -> Table:
     table.add_column(overflow="fold")
     for name, side in (("old", result.old), ("new", result.new)):
         table.add_row(name, Text.assemble(safe_text(side.reference), (f"  {_about(side)}", "dim")))
+    advice = figures.advice_line(result)
+    if advice is not None:
+        table.add_row("advice", Text.assemble((safe_text(advice[0]), "bold"), f"  {safe_text(advice[1])}"))
     return table
 
 

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
 
-from compatcheck.compare.result import Estimate, Gate, Result
-from compatcheck.report import figures
+from compatcheck.compare.result import Advice, Estimate, Gate, Result
+from compatcheck.report import figures, render
 
 
 @pytest.mark.parametrize(
@@ -78,3 +79,19 @@ def test_pairing_remarks_say_only_what_is_off(failing: Result, errors: Result) -
         "errors, not scored: 0 old, 4 new",
         "no answer: 0 old, 3 new",
     )
+
+
+def test_release_advice_is_in_every_report(failing: Result, several: Result) -> None:
+    advised = replace(failing, advice=Advice("major", "a regression is shown: <nfr:2%> is broken"))
+    assert "advice major version bump  a regression is shown: <nfr:2%> is broken" in render(advised, "terminal")
+    assert "**Release advice: major version bump.** <code>a regression is shown&#58; &#60;nfr&#58;2%&#62;" in render(
+        advised, "markdown"
+    )
+    assert "Release advice: major version bump.</strong>" in render(advised, "html")
+    assert "&lt;nfr:2%&gt; is broken" in render(advised, "html")
+    assert json.loads(render(advised, "json"))["advice"] == {
+        "bump": "major", "reason": "a regression is shown: <nfr:2%> is broken"
+    }  # fmt: skip
+    assert json.loads(render(several, "json"))["advice"] is None
+    for format in ("terminal", "markdown"):
+        assert "dvice" not in render(several, format)
