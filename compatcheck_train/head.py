@@ -1,0 +1,128 @@
+"""The output layer: from the hidden state after the final norm to logits, and a gradient back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from compatcheck.errors import InputError
+
+
+@dataclass(frozen=True)
+class Head:
+    """Logits of hidden states: ``cap · tanh(scale · (h Wᵀ + b) / cap)``; most models have neither bias, scale nor cap.
+
+    ``weight`` is (vocabulary, d). Logits come out in float32, or in float64 for float64 weights.
+    """
+
+    weight: Tensor
+    bias: Tensor | None = None
+    scale: float = 1.0
+    cap: float | None = None
+
+    @property
+    def vocabulary(self) -> int:
+        return int(self.weight.shape[0])
+
+    @property
+    def trained(self) -> bool:
+        """Whether the layer itself wants a gradient: then nothing is made in the forward pass."""
+        return bool(self.weight.requires_grad or (self.bias is not None and self.bias.requires_grad))
+
+    def raw(self, hidden: Tensor) -> Tensor:
+        """Logits before the cap: (n, vocabulary)."""
+        with torch.autocast(hidden.device.type, enabled=False):
+            product = torch.nn.functional.linear(hidden.to(self.weight.dtype), self.weight, self.bias)
+        wide = product if product.dtype == torch.float64 else product.float()
+        return wide if self.scale == 1.0 else wide * self.scale
+
+    def shift(self, change: Tensor) -> Tensor:
+        """What a change of the hidden states adds to the raw logits: exactly zero where the change is zero."""
+        with torch.autocast(change.device.type, enabled=False):
+            product = torch.nn.functional.linear(change.to(self.weight.dtype), self.weight)
+        wide = product if product.dtype == torch.float64 else product.float()
+        return wide if self.scale == 1.0 else wide * self.scale
+
+    def capped(self, raw: Tensor) -> Tensor:
+        return raw if self.cap is None else self.cap * torch.tanh(raw / self.cap)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        return self.capped(self.raw(hidden))
+
+    def back(self, gradient: Tensor, logits: Tensor) -> Tensor:
+        """Gradient with respect to the hidden states, from that with respect to the logits. Overwrites ``gradient``."""
+        if self.cap is not None:
+            gradient.mul_(1 - (logits / self.cap) ** 2)
+        if self.scale != 1.0:
+            gradient.mul_(self.scale)
+        with torch.autocast(gradient.device.type, enabled=False):
+            return gradient.to(self.weight.dtype) @ self.weight
+
+
+def decoder_of(model: Any) -> Any:
+    """The part of a causal language model that gives the hidden states after its final norm."""
+    decoder = model.get_decoder() if hasattr(model, "get_decoder") else getattr(model, model.base_model_prefix, None)
+    if decoder is None or decoder is model:
+        raise InputError(f"{type(model).__name__}: its decoder cannot be told from its output layer; not supported")
+    return decoder
+
+
+def head_of(model: Any, adapter: str | None = None) -> Head:
+    """The output layer of a causal language model, with what an adapter does to it.
+
+    The weights of a trainable adapter on the layer stay in the graph; those of others do not.
+
+    Raises:
+        InputError: the output layer is no linear layer.
+    """
+    layer = model.get_output_embeddings()
+    bias = getattr(layer, "bias", None)
+    weight = getattr(layer, "weight", None)
+    copies = getattr(layer, "modules_to_save", None)
+    if copies is not None:
+        own = copies[adapter] if adapter is not None and adapter in copies else layer.original_module
+        weight, bias = own.weight, own.bias
+    elif hasattr(layer, "get_base_layer"):
+        base = layer.get_base_layer()
+        weight, bias = base.weight, base.bias
+        if adapter is not None and adapter in getattr(layer, "lora_A", {}):
+            weight = weight + _update(layer, adapter).to(weight.dtype)
+    if not isinstance(weight, Tensor) or weight.dim() != 2:
+        raise InputError(f"{type(model).__name__}: its output layer is no linear layer; it cannot be trained here")
+    config = getattr(model.config, "text_config", None) or model.config
+    scale = 1.0
+    if getattr(config, "logit_scale", None):  # Cohere
+        scale *= float(config.logit_scale)
+    if getattr(config, "logits_scaling", None):  # Granite
+        scale /= float(config.logits_scaling)
+    cap = getattr(config, "final_logit_softcapping", None)  # Gemma 2
+    return Head(weight, bias, scale, float(cap) if cap else None)
+
+
+def _update(layer: Any, adapter: str) -> Tensor:
+    """B·A·scaling of a LoRA layer, with gradients where its weights have them."""
+    first, second = layer.lora_A[adapter].weight, layer.lora_B[adapter].weight
+    update: Tensor = (second @ first) * layer.scaling[adapter]
+    return update
+
+
+def check_head(model: Any, head: Head, vocabulary: int) -> None:
+    """Compare with the model's own logits on a few tokens.
+
+    Raises:
+        InputError: the model makes its logits in a way that :class:`Head` does not know.
+    """
+    device = head.weight.device
+    ids = torch.arange(2, 10, device=device).remainder(vocabulary)[None]
+    with torch.no_grad():
+        hidden = decoder_of(model)(input_ids=ids, use_cache=False).last_hidden_state
+        own = model(input_ids=ids, use_cache=False).logits.float()
+        ours = head.logits(hidden).float()
+    if own.shape != ours.shape or not torch.allclose(own, ours, rtol=2e-2, atol=2e-2):
+        raise InputError(
+            f"{type(model).__name__}: its logits are not its output layer applied to its last hidden states; "
+            "this architecture cannot be trained here"
+        )
