@@ -5,7 +5,7 @@ Imported by ``runs`` and ``compare``; imports nothing of the project.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -87,6 +87,30 @@ class TaskRun:
     """Rows of the source that were dropped because they repeat an earlier row exactly."""
     notes: tuple[str, ...] = ()
     """What was left out, for the user to read."""
+
+
+@dataclass(frozen=True)
+class StreamedRun:
+    """The records of a :class:`TaskRun` that are too many to hold: read in batches, as often as needed.
+
+    The batches that ``read`` gives, one after the other, have the rows of ``TaskRun.records`` in their order, with
+    ``doc_id`` unique. It takes the names of the columns that are wanted; scores are computed when they are.
+    """
+
+    task: str
+    filter: str
+    metrics: tuple[Metric, ...]
+    rows: int
+    kinds: Mapping[str, str]
+    """Of every column but scores: ``text``, ``integer``, ``number`` or ``boolean``."""
+    complete: frozenset[str]
+    """Columns without any null."""
+    read: Callable[[Sequence[str]], Iterator[pd.DataFrame]]
+    row_bytes: float
+    """About how large a row is as an uncompressed table."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    duplicates: int = 0
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from compatcheck.compare.instances import build_instances
-from compatcheck.compare.intervals import Flags
-from compatcheck.compare.metrics import discrete_metrics
+from compatcheck.compare.intervals import Flags, Floats
+from compatcheck.compare.metrics import Changes, discrete_metrics
 from compatcheck.compare.pairing import Pairs, failed, pair
 from compatcheck.compare.quadrants import Sorted, resolve_metric, sort_pairs
-from compatcheck.compare.result import Comparison, Estimate, Pairing
+from compatcheck.compare.result import QUADRANTS, Comparison, Estimate, Pairing
 from compatcheck.compare.signature import signature
 from compatcheck.compare.significance import mcnemar, sign_flip
 from compatcheck.compare.slices import build_slices
@@ -49,7 +50,7 @@ def compare(
     Raises:
         InputError: the runs cannot be compared, or an option makes no sense.
     """
-    _check_options(epsilon, correct_at, confidence, resamples, seed)
+    check_options(epsilon, correct_at, confidence, resamples, seed)
     if old.task != new.task:
         raise InputError(f"OLD was recorded for task '{old.task}' and NEW for task '{new.task}': nothing to compare")
     if old.filter != new.filter:
@@ -61,7 +62,19 @@ def compare(
     pairs = pair(old, new)
     found = sort_pairs(old, new, pairs, metric, epsilon=epsilon, correct_at=correct_at)
     n = int(found.scored.sum())
-    metrics, tests = _figures(found, confidence, resamples, seed)
+    scored = found.scored
+    metrics, tests = figures(
+        found.names,
+        found.counts,
+        found.changes,
+        found.old[scored],
+        found.new[scored],
+        found.gain[scored],
+        found.codes[scored],
+        confidence=confidence,
+        resamples=resamples,
+        seed=seed,
+    )
     return Comparison(
         task=old.task,
         filter=old.filter,
@@ -89,22 +102,30 @@ def compare(
     )
 
 
-def _figures(
-    found: Sorted, confidence: float, resamples: int, seed: int
+def figures(
+    names: tuple[str, ...],
+    counts: Mapping[str, int],
+    changes: Changes | None,
+    old: Floats,
+    new: Floats,
+    gain: Floats,
+    codes: NDArray[np.int8],
+    *,
+    confidence: float,
+    resamples: int,
+    seed: int,
 ) -> tuple[dict[str, Estimate], dict[str, float | None]]:
-    counts = found.counts
-    if found.metric.kind == "discrete":
-        metrics = discrete_metrics(counts, found.changes, confidence=confidence, resamples=resamples, seed=seed)
+    """Metrics and tests of the scored pairs, whose group is ``names[code]``; quadrants need their counts alone."""
+    if names == QUADRANTS:
+        metrics = discrete_metrics(counts, changes, confidence=confidence, resamples=resamples, seed=seed)
         return metrics, {"mcnemar_p": mcnemar(counts["negative_flip"], counts["positive_flip"])}
-    scored, codes = found.scored, found.codes[found.scored]
-    gain = found.gain[scored]
     metrics = smooth_metrics(
-        found.old[scored],
-        found.new[scored],
+        old,
+        new,
         gain,
-        codes == found.names.index("positive_flip"),
-        codes == found.names.index("negative_flip"),
-        found.changes,
+        codes == names.index("positive_flip"),
+        codes == names.index("negative_flip"),
+        changes,
         confidence=confidence,
         resamples=resamples,
         seed=seed,
@@ -133,7 +154,7 @@ def _no_answer(predictions: pd.Series | None, scored: Flags) -> int:
     return 0 if predictions is None else int((predictions.isna().to_numpy() & scored).sum())
 
 
-def _check_options(epsilon: float, correct_at: float | None, confidence: float, resamples: int, seed: int) -> None:
+def check_options(epsilon: float, correct_at: float | None, confidence: float, resamples: int, seed: int) -> None:
     if not (math.isfinite(epsilon) and epsilon >= 0):
         raise InputError(f"--epsilon {epsilon:g}: the dead-band is a finite number of at least 0")
     if correct_at is not None and not math.isfinite(correct_at):

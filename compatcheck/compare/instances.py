@@ -34,10 +34,33 @@ def from_either(column: str, old: TaskRun, new: TaskRun, pairs: Pairs) -> pd.Ser
     first = sides[0]
     if len(sides) == 1 or not first.hasnans:
         return first
-    second = sides[1]
-    if first.dtype != second.dtype:
-        first, second = first.astype(object), second.astype(object)
+    first, second = _alike(first, sides[1])
     return first.where(first.notna(), second)
+
+
+def _alike(first: pd.Series, second: pd.Series) -> tuple[pd.Series, pd.Series]:
+    """Both columns in one type: numbers with and without gaps stay numbers; numbers and texts are objects."""
+    if first.dtype == second.dtype:
+        return first, second
+    common = pd.api.types.pandas_dtype(_DTYPES[common_kind(kind_of(first), kind_of(second))])
+    return first.astype(common), second.astype(common)
+
+
+_DTYPES = {"boolean": "boolean", "integer": "Int64", "number": "Float64", "text": "object"}
+
+
+def kind_of(column: pd.Series) -> str:
+    """``boolean``, ``integer``, ``number`` or ``text`` (which is anything else, too)."""
+    is_a = pd.api.types
+    kinds = (("boolean", is_a.is_bool_dtype), ("integer", is_a.is_integer_dtype), ("number", is_a.is_float_dtype))
+    return next((name for name, test in kinds if test(column.dtype)), "text")
+
+
+def common_kind(one: str, other: str) -> str:
+    """The kind that holds the values of both: of a whole and another number a number, of anything else text."""
+    if one == other:
+        return one
+    return "number" if {one, other} == {"integer", "number"} else "text"
 
 
 def build_instances(old: TaskRun, new: TaskRun, pairs: Pairs, found: Sorted) -> pd.DataFrame:

@@ -13,6 +13,9 @@ from compatcheck.errors import InputError
 from compatcheck.records import TaskRun
 
 Rows = NDArray[np.intp]
+Flags = NDArray[np.bool_]
+CONTENT = ("doc_hash", "target_hash", "target")
+"""Columns whose difference says that the rows of a pair are of different content."""
 EXAMPLES = 5
 """Ids that are named for each kind of row that is left out."""
 
@@ -69,12 +72,10 @@ def pair(old: TaskRun, new: TaskRun) -> Pairs:
         if by_content is not None and by_content.agreeing > match.agreeing:
             match, key = by_content, "content hash"
     if len(match.old) == 0:
-        raise InputError(
-            f"OLD and NEW have no id in common on task '{old.task}': OLD has {_some(old.records, slice(3))}, "
-            f"NEW has {_some(new.records, slice(3))}; name the right field with --id-field"
-        )
+        raise nothing_in_common(old.task, old.records, new.records)
     if match.agreeing == 0:
-        raise InputError(_all_changed(old, new, match))
+        first_old, first_new = old.records.iloc[match.old[:1]], new.records.iloc[match.new[:1]]
+        raise all_changed(old.task, len(match.old), first_old, first_new)
     keep = ~match.conflict
     examples = {
         "only_old": _ids(old.records, match.only_old),
@@ -135,24 +136,39 @@ def _match_by_content(old: TaskRun, new: TaskRun) -> _Match | None:
 def _conflict(old: pd.DataFrame, new: pd.DataFrame, old_rows: Rows, new_rows: Rows) -> NDArray[np.bool_]:
     """Whether the content of a pair differs. A side that does not record a column cannot contradict the other."""
     conflict = np.zeros(len(old_rows), dtype=bool)
-    for column in ("doc_hash", "target_hash", "target"):
+    for column in CONTENT:
         if column not in old or column not in new:
             continue
         before, after = take(old[column], old_rows), take(new[column], new_rows)
-        if column == "doc_hash" and _hash_kind(before) != _hash_kind(after):
-            continue  # of the recorded input on one side, of the whole document on the other
+        if column == "doc_hash" and _first_kind(before) != _first_kind(after):
+            continue
         null_before, null_after = before.isna().to_numpy(), after.isna().to_numpy()
-        conflict |= differ(before, after) & ~null_before & ~null_after
-        if column == "target" and not (null_before.all() or null_after.all()):
-            # One side knows a target where the other has none. A record in error may lack anything.
-            conflict |= (null_before ^ null_after) & ~failed(old, old_rows) & ~failed(new, new_rows)
+        unequal = differ(before, after)
+        failures = failed(old, old_rows) | failed(new, new_rows)
+        conflict |= contradicts(column, unequal, null_before, null_after, failures)
     return conflict
 
 
-def _hash_kind(hashes: pd.Series) -> str:
-    """What hashes were made of, where they say so: ``input`` of ``input:0f3a…``."""
+def contradicts(column: str, unequal: Flags, null_before: Flags, null_after: Flags, failures: Flags) -> Flags:
+    """In which pairs one of the :data:`CONTENT` columns says that the content differs; all of shape (pairs,)."""
+    conflict = unequal & ~null_before & ~null_after
+    if column == "target" and not (null_before.all() or null_after.all()):
+        # One side knows a target where the other has none. A record in error may lack anything.
+        conflict |= (null_before ^ null_after) & ~failures
+    return conflict
+
+
+def _first_kind(hashes: pd.Series) -> str:
     known = hashes.dropna()
-    return str(known.iloc[0]).rpartition(":")[0] if len(known) else ""
+    return hash_kind(known.iloc[0]) if len(known) else ""
+
+
+def hash_kind(value: object) -> str:
+    """What a hash was made of, where it says so: ``input`` of ``input:0f3a…``.
+
+    Hashes of the recorded input and of the whole document are not held against each other.
+    """
+    return str(value).rpartition(":")[0]
 
 
 def failed(records: pd.DataFrame, rows: Rows) -> NDArray[np.bool_]:
@@ -192,14 +208,22 @@ def _quoted(value: object) -> str:
     return text if len(text) <= 40 else text[:39] + "…"
 
 
-def _all_changed(old: TaskRun, new: TaskRun, match: _Match) -> str:
-    first_old, first_new = match.old[0], match.new[0]
+def nothing_in_common(task: str, old: pd.DataFrame, new: pd.DataFrame) -> InputError:
+    """The error of two runs without a common id; the first rows of each are enough."""
+    return InputError(
+        f"OLD and NEW have no id in common on task '{task}': OLD has {_some(old, slice(3))}, "
+        f"NEW has {_some(new, slice(3))}; name the right field with --id-field"
+    )
+
+
+def all_changed(task: str, count: int, old: pd.DataFrame, new: pd.DataFrame) -> InputError:
+    """The error of ``count`` pairs that all differ in content; each table holds the first of them as its first row."""
     shown = ""
-    if "target" in old.records and "target" in new.records:
-        before, after = old.records["target"].iloc[first_old], new.records["target"].iloc[first_new]
+    if "target" in old and "target" in new:
+        before, after = old["target"].iloc[0], new["target"].iloc[0]
         if before != after:
             shown = f", with target {_quoted(before)} in OLD and {_quoted(after)} in NEW"
-    return (
-        f"OLD and NEW were recorded for different data on task '{old.task}': all {len(match.old)} rows with a common "
-        f"id differ in content or target (first: id {_some(old.records, [int(first_old)])}{shown})"
+    return InputError(
+        f"OLD and NEW were recorded for different data on task '{task}': all {count} rows with a common "
+        f"id differ in content or target (first: id {_some(old, [0])}{shown})"
     )

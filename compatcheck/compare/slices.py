@@ -6,13 +6,14 @@ import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from compatcheck.compare.instances import from_either, slice_fields
-from compatcheck.compare.intervals import rate
+from compatcheck.compare.intervals import Flags, rate
 from compatcheck.compare.pairing import Pairs
 from compatcheck.compare.quadrants import Sorted
 from compatcheck.compare.result import Slice
@@ -46,19 +47,20 @@ def build_slices(
             hint = did_you_mean(field, known)
             raise InputError(f"--slice-by: the records of task '{old.task}' have no field '{field}'{hint}; {has}")
         values = from_either(field, old, new, pairs)[found.scored].reset_index(drop=True)
-        slices += _slices(field, values, found, confidence)
-    return _adjust(slices)
+        codes, labels = label(values)
+        flips = found.codes[found.scored]
+        positive, negative = (flips == found.names.index(name) for name in ("positive_flip", "negative_flip"))
+        slices += count_slices(field, codes, labels, positive, negative, confidence)
+    return adjust(slices)
 
 
-def _slices(field: str, values: pd.Series, found: Sorted, confidence: float) -> list[Slice]:
-    codes, labels = label(values)
-    flips = found.codes[found.scored]
+def count_slices(
+    field: str, codes: NDArray[Any], labels: Sequence[str], up: Flags, down: Flags, confidence: float
+) -> list[Slice]:
+    """The slices of one field; ``codes`` number the label of each scored pair, ``up`` and ``down`` flag its flip."""
     size = len(labels)
     sizes = np.bincount(codes, minlength=size)
-    positive, negative = (
-        np.bincount(codes[flips == found.names.index(name)], minlength=size)
-        for name in ("positive_flip", "negative_flip")
-    )
+    positive, negative = (np.bincount(codes[flips], minlength=size) for flips in (up, down))
     p_values = _worse_than_rest(sizes, negative)
     return [
         Slice(
@@ -83,7 +85,8 @@ def _worse_than_rest(sizes: NDArray[np.int_], negative: NDArray[np.int_]) -> lis
     return [None if size == n else min(1.0, float(p)) for size, p in zip(sizes, p_values, strict=True)]
 
 
-def _adjust(slices: Sequence[Slice]) -> tuple[Slice, ...]:
+def adjust(slices: Sequence[Slice]) -> tuple[Slice, ...]:
+    """The slices of a whole comparison with their adjusted p-values."""
     from scipy.stats import false_discovery_control
 
     tested = [each.p for each in slices if each.p is not None]
@@ -133,7 +136,11 @@ def _texts(values: pd.Series) -> tuple[NDArray[np.intp], list[str]]:
     elif not pd.api.types.is_string_dtype(values.dtype):
         values = values.map(text_of)
     codes, distinct = pd.factorize(values)
-    names = [str(name) for name in distinct]
+    return by_frequency(codes, [str(name) for name in distinct])
+
+
+def by_frequency(codes: NDArray[Any], names: Sequence[str]) -> tuple[NDArray[np.intp], list[str]]:
+    """Number values anew by how often they are met, at most :data:`MOST` of them; ``codes`` are places in ``names``."""
     counts = np.bincount(codes, minlength=len(names))
     order = sorted(range(len(names)), key=lambda place: (-counts[place], names[place]))
     shown = order[:MOST]

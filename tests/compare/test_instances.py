@@ -73,3 +73,11 @@ def test_take_in_order_shares_memory():
 def test_worst_regressions_come_first(make_run, smooth):
     old, new = make_run([0.9, 0.9, 0.9], metric=smooth), make_run([0.8, 0.1, 0.95], metric=smooth)
     assert compare(old, new, metric="rouge1").negative_flips["doc_id"].tolist() == ["d1", "d0"]
+
+
+def test_numbers_with_gaps_on_one_side_alone_stay_numbers(make_run):
+    old = make_run([1, 1, 1], difficulty=pd.array([3, None, 12], dtype="Int64"))
+    new = make_run([1, 1, 1], difficulty=[3, 5, 12])
+    found = compare(old, new, metric="exact_match", slice_by=["difficulty"])
+    assert found.instances["difficulty"].tolist() == [3, 5, 12]
+    assert [part.value for part in found.slices] == ["3", "5", "12"]

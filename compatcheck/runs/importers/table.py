@@ -71,70 +71,110 @@ def missing_field(source: Source, number: int, row: Row, name: str, option: str)
     return InputError(f"{source.at(number)}: no field `{name}` (fields: {there}); name it with {option}")
 
 
-def build_table(
-    source: Source, chunks: Iterable[Chunk], layout: Layout, side: str, targets: Targets | None
-) -> RowTable:
-    """Read all rows. Raises InputError for the first row that is not as it should be."""
-    checked, table = Checked(source), Table()
-    option = f"--prediction-field or --{side}-prediction-field" if side in ("old", "new") else "--prediction-field"
-    id_field = layout.id_field or "id"
-    target, prediction = _Field(layout.target_field or "target"), _Field(layout.prediction_field or "prediction")
-    used = {id_field, target.name, prediction.name, *(_OWN_NAMES - {"doc_id"})}
-    pick_id, pick_target, pick_prediction = picker(id_field), picker(target.name), picker(prediction.name)
-    metrics: dict[str, None] = {}
-    unfit: set[str] = set()
-    first: tuple[int, Row] | None = None
-    for numbers, rows in chunks:
-        first = first or (numbers[0], rows[0])
+class Columns:
+    """Turns the rows of one file into checked columns, chunk after chunk, and keeps what must hold across chunks."""
+
+    def __init__(self, source: Source, layout: Layout, side: str, targets: Targets | None) -> None:
+        self.source, self.layout, self.targets = source, layout, targets
+        self.checked = Checked(source)
+        self.option = (
+            f"--prediction-field or --{side}-prediction-field" if side in ("old", "new") else "--prediction-field"
+        )
+        self.id_field = layout.id_field or "id"
+        self.target, self.prediction = (
+            _Field(layout.target_field or "target"),
+            _Field(layout.prediction_field or "prediction"),
+        )
+        self.used = {self.id_field, self.target.name, self.prediction.name, *(_OWN_NAMES - {"doc_id"})}
+        self.metrics: dict[str, None] = {}
+        """Names of the scores met so far."""
+        self.unfit: set[str] = set()
+        """Fields that turned out to be no labels; what they gave is to be dropped."""
+        self.first: tuple[int, Row] | None = None
+        self._picks = tuple(picker(name) for name in (self.id_field, self.target.name, self.prediction.name))
+
+    def of(self, numbers: Sequence[int], rows: list[Row]) -> dict[str, pa.Array]:
+        """The columns of a chunk. Raises InputError for the first row that is not as it should be."""
+        layout, checked, target, prediction = self.layout, self.checked, self.target, self.prediction
+        pick_id, pick_target, pick_prediction = self._picks
+        self.first = self.first or (numbers[0], rows[0])
         ids = pick_id(rows)
         if MISSING in ids:
             gap = ids.index(MISSING)
-            raise missing_field(source, numbers[gap], rows[gap], id_field, "--id-field")
+            raise missing_field(self.source, numbers[gap], rows[gap], self.id_field, "--id-field")
         keys = set(rows[0]) if _same_shape(rows) else set().union(*rows)
-        columns: dict[str, pa.Array] = {"doc_id": checked.ids(ids, numbers, id_field)}
+        columns: dict[str, pa.Array] = {"doc_id": checked.ids(ids, numbers, self.id_field)}
         failed = _errors(columns, rows) if "error" in keys else [False] * len(rows)
         for name in _PLAIN:
-            if name in keys and name not in (id_field, target.name, prediction.name):
+            if name in keys and name not in (self.id_field, target.name, prediction.name):
                 columns[name] = checked.texts(_column(rows, name), numbers, name)
         predictions = pick_prediction(rows)
         prediction.note(predictions, numbers, rows, failed)
         if prediction.seen:
             _add_predictions(columns, checked.texts(predictions, numbers, prediction.name), layout)
-        values = pick_target(rows) if targets is None else targets.of(columns["doc_id"].to_pylist())
-        if targets is None:
+        if self.targets is None:
+            values = pick_target(rows)
             target.note(values, numbers, rows, [False] * len(rows))
         else:
-            target.seen = True
-            lacking = first_index(
-                list(zip(values, failed, strict=True)), lambda pair: pair[0] is MISSING and not pair[1]
-            )
-            if lacking >= 0:
-                raise checked.fail(numbers[lacking], f"no target in {targets.path} for the id {ids[lacking]!r:.80}")
+            values = self._given_targets(columns["doc_id"].to_pylist(), ids, numbers, failed)
         if target.seen:
             _add_targets(columns, values, checked, numbers, target.name, layout)
         for key in sorted(keys):
             if key == "score" or key.startswith("score:"):
                 name = key.removeprefix("score:")
-                metrics[name] = None
+                self.metrics[name] = None
                 columns[f"score:{name}"] = checked.scores(_column(rows, key), numbers, key)
             elif key.startswith("prediction:"):
                 columns[key] = checked.texts(_column(rows, key), numbers, key)
             else:
                 continue
-            used.add(key)
+            self.used.add(key)
         if "loglikelihoods" in keys:
             columns["loglikelihoods"] = _number_lists(_column(rows, "loglikelihoods"), numbers, checked)
         if "input" in columns and "doc_hash" not in columns:
-            columns["doc_hash"] = _hashed(columns["input"], INPUT_HASH)
-        for name, array in slice_columns(rows, used, unfit).items():
+            columns["doc_hash"] = hashed(columns["input"], INPUT_HASH)
+        for name, array in slice_columns(rows, self.used, self.unfit).items():
             columns["field:doc_id" if name == "doc_id" else name] = array
         columns[NUMBER] = pa.array(numbers, pa.int64())
-        table.add(len(rows), columns)
-        _check_gap(source, prediction, option)
-    assert first is not None, "a source without rows raises"
-    if not prediction.seen and (layout.prediction_field is not None or not metrics):
-        raise missing_field(source, *first, prediction.name, option)
-    return RowTable(table.finish(unfit), source, tuple(metrics), prediction.seen, target.seen, first, target.name)
+        _check_gap(self.source, prediction, self.option)
+        return columns
+
+    def _given_targets(
+        self, names: list[str], ids: list[Any], numbers: Sequence[int], failed: Sequence[bool]
+    ) -> list[Any]:
+        assert self.targets is not None
+        self.target.seen = True
+        values = self.targets.of(names)
+        lacking = first_index(list(zip(values, failed, strict=True)), lambda pair: pair[0] is MISSING and not pair[1])
+        if lacking >= 0:
+            raise self.checked.fail(
+                numbers[lacking], f"no target in {self.targets.path} for the id {ids[lacking]!r:.80}"
+            )
+        return values
+
+    def finish(self) -> tuple[int, Row]:
+        """Check what only the end can tell; returns the first row and its number."""
+        assert self.first is not None, "a source without rows raises"
+        if not self.prediction.seen and (self.layout.prediction_field is not None or not self.metrics):
+            raise missing_field(self.source, *self.first, self.prediction.name, self.option)
+        return self.first
+
+
+def build_table(
+    source: Source, chunks: Iterable[Chunk], layout: Layout, side: str, targets: Targets | None
+) -> RowTable:
+    """Read all rows. Raises InputError for the first row that is not as it should be."""
+    reader, table = Columns(source, layout, side, targets), Table()
+    for numbers, rows in chunks:
+        table.add(len(rows), reader.of(numbers, rows))
+    return row_table(reader, table.finish(reader.unfit))
+
+
+def row_table(reader: Columns, table: pa.Table) -> RowTable:
+    """The table with what the reader found out on the way."""
+    first = reader.finish()
+    metrics, target = tuple(reader.metrics), reader.target
+    return RowTable(table, reader.source, metrics, reader.prediction.seen, target.seen, first, target.name)
 
 
 def _same_shape(rows: Sequence[Row]) -> bool:
@@ -174,10 +214,10 @@ def _add_targets(
         columns[REFERENCES] = references
     if layout.extract is not None and "target_hash" not in columns:
         # What is taken out of two different targets may be the same: only the whole tells them apart.
-        columns["target_hash"] = _hashed(columns["target"])
+        columns["target_hash"] = hashed(columns["target"])
 
 
-def _hashed(texts: pa.Array, prefix: str = "") -> pa.Array:
+def hashed(texts: pa.Array, prefix: str = "") -> pa.Array:
     """Fingerprints of texts; of a target the one that lm-eval writes, too."""
     return pa.array([None if text is None else prefix + text_hash(text) for text in texts.to_pylist()], TEXT)
 
