@@ -76,8 +76,8 @@ def test_worst_regressions_come_first(make_run, smooth):
 
 
 def test_numbers_with_gaps_on_one_side_alone_stay_numbers(make_run):
-    old = make_run([1, 1, 1], difficulty=pd.array([3, None, 12], dtype="Int64"))
-    new = make_run([1, 1, 1], difficulty=[3, 5, 12])
+    old, new = make_run([1, 1, 1]), make_run([1, 1, 1], difficulty=[3, 5, 12])
+    old.records["difficulty"] = pd.array([3, None, 12], dtype="Int64")
     found = compare(old, new, metric="exact_match", slice_by=["difficulty"])
     assert found.instances["difficulty"].tolist() == [3, 5, 12]
     assert [part.value for part in found.slices] == ["3", "5", "12"]
