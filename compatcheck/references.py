@@ -17,11 +17,14 @@ from compatcheck import adapters
 from compatcheck.errors import InputError
 
 RECORDED_SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".csv", ".csv.gz", ".parquet")
+RUN_MANIFEST = "manifest.json"
+RUN_SCHEMA = "compatcheck.run/1"
+"""The file by which a kept run is known, and the schema that it names."""
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.\-]*(/[\w.\-]+)?(@[\w.\-/]+)?\Z")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 _WHAT = (
     "a reference is a model folder or hub id, an adapter folder or hub id, BASE+ADAPTER, or recorded outputs "
-    "(*.jsonl[.gz], *.csv, *.parquet, an lm-eval output folder)"
+    "(*.jsonl[.gz], *.csv, *.parquet, an lm-eval output folder, a run that `compatcheck run` kept)"
 )
 
 
@@ -30,8 +33,8 @@ class Reference:
     """One side of the comparison, resolved to local files.
 
     ``base`` is the folder of the full model (for ``model`` and ``adapter``), ``adapter`` the adapter's folder,
-    ``recorded`` the file or folder of recorded outputs. Where a base is a hub id, ``base`` is its local snapshot
-    and ``base_name`` what it was called.
+    ``recorded`` the file or folder of recorded outputs or of a kept run (``kind`` is ``run`` then). Where a base is
+    a hub id, ``base`` is its local snapshot and ``base_name`` what it was called.
     """
 
     text: str
@@ -42,9 +45,15 @@ class Reference:
     recorded: Path | None = None
 
     def fingerprint(self) -> str:
-        """Content fingerprint, equal on every machine that holds the same files. Reads the weights once."""
+        """Content fingerprint, equal on every machine that holds the same files. Reads the weights once.
+
+        A kept run has that of the reference it was made of.
+        """
         from compatcheck import fingerprints
 
+        if self.kind == "run":
+            assert self.recorded is not None
+            return str(read_json(self.recorded / RUN_MANIFEST).get("fingerprint", ""))
         if self.recorded is not None:
             return fingerprints.of_recorded(self.recorded)
         assert self.base is not None
@@ -102,7 +111,20 @@ def _resolve_base_plus_adapter(text: str) -> Reference:
     return Reference(text, "adapter", base=base, base_name=base_text, adapter=adapter)
 
 
+def is_kept_run(folder: Path) -> bool:
+    """Whether a folder holds a kept run, of whatever version; a damaged manifest counts when records lie beside it."""
+    try:
+        value = json.loads((folder / RUN_MANIFEST).read_text(encoding="utf-8"))
+    except OSError:
+        return False
+    except ValueError:
+        return (folder / "records.parquet").is_file()
+    return isinstance(value, dict) and str(value.get("schema")).startswith(RUN_SCHEMA.partition("/")[0] + "/")
+
+
 def _resolve_folder(text: str, folder: Path) -> Reference:
+    if is_kept_run(folder):
+        return Reference(text, "run", recorded=folder)
     if (folder / "adapter_config.json").is_file():
         base_name, base = _base_of_adapter(text, folder)
         _check_model(base_name, base)
@@ -115,7 +137,7 @@ def _resolve_folder(text: str, folder: Path) -> Reference:
         return Reference(text, "recorded", recorded=folder)
     raise InputError(
         f"{text}: neither a model (config.json), nor an adapter (adapter_config.json), nor an lm-eval output folder "
-        "(samples_*.jsonl)"
+        "(samples_*.jsonl), nor a kept run (manifest.json of `compatcheck run`)"
     )
 
 

@@ -1,4 +1,4 @@
-"""Make the two runs of a comparison: evaluate what is a model, read what was recorded."""
+"""Make the two runs of a comparison, or one alone: evaluate what is a model, read what was recorded."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from compatcheck.engines import choose
 from compatcheck.errors import InputError
 from compatcheck.records import Manifest, Run, TaskRun
 from compatcheck.references import Reference, resolve
-from compatcheck.runs.evaluate import EngineOptions, Evaluated, evaluate_jobs
+from compatcheck.runs.evaluate import EngineOptions, Evaluated, Log, evaluate_jobs
 from compatcheck.runs.importers import Layout, load_recorded
 from compatcheck.runs.importers.scoring import AS_RECORDED, score_records
 from compatcheck.runs.jobs import Job
+from compatcheck.runs.kept import KeptRun
+from compatcheck.runs.kept_side import select
 from compatcheck.runs.task_scoring import score_with_task
 from compatcheck.tasks.load import TaskOptions, check_metric_names, load_tasks
 from compatcheck.tasks.resolve import resolve_task
@@ -49,7 +51,8 @@ class _Side:
 
     @property
     def recorded(self) -> bool:
-        return all(reference.kind == "recorded" for reference in self.references.values())
+        """Nothing is evaluated: recorded outputs or a kept run."""
+        return all(reference.recorded is not None for reference in self.references.values())
 
     def of(self, task: str) -> Reference:
         return self.references.get(task) or self.references[None]
@@ -64,22 +67,43 @@ def collect(request: Request, say: Callable[[str], None] = lambda _: None, progr
     leaves = _leaf_names(request)
     old = _side("old", request.old, request.old_layout, leaves)
     new = _side("new", request.new, request.new_layout, leaves)
-    models = [side for side in (old, new) if not side.recorded]
-    recorded = {side.name: _read(side, request) for side in (old, new) if side.recorded}
+    first, second = _runs([old, new], request, say, progress)
+    return first, second
+
+
+def collect_one(
+    request: Request, say: Callable[[str], None] = lambda _: None, progress: Any = None, log: Log | None = None
+) -> Run:
+    """The run of ``request.old`` alone. ``log`` gets lm-eval's results of every task that is evaluated.
+
+    Raises:
+        InputError: anything of the request cannot be used.
+    """
+    side = _side("run", request.old, request.old_layout, _leaf_names(request))
+    if log is not None and side.recorded:
+        raise InputError(f"--lm-eval-log needs a model to evaluate; {side.text} is recorded")
+    return _runs([side], request, say, progress, log)[0]
+
+
+def _runs(
+    sides: Sequence[_Side], request: Request, say: Callable[[str], None], progress: Any, log: Log | None = None
+) -> list[Run]:
+    models = [side for side in sides if not side.recorded]
+    recorded = {side.name: _read(side, request) for side in sides if side.recorded}
     evaluated: list[Evaluated] = []
     if models:
         if not request.tasks:
             raise InputError(
-                "--task is missing: say on which task(s) the models are compared (see `compatcheck tasks`)"
+                "--task is missing: say on which task(s) the models are evaluated (see `compatcheck tasks`)"
             )
         choose(request.engine.engine)
         tasks = load_tasks(request.tasks, request.task_options)
         for task in tasks:
             check_metric_names(request.metrics, [*task.task.aggregation(), *similarity.names()])
         jobs = [Job(side.name, side.of(task.name), task) for side in models for task in tasks]
-        evaluated = evaluate_jobs(jobs, request.engine, say, progress)
+        evaluated = evaluate_jobs(jobs, request.engine, say, progress, log)
     runs = {side.name: _evaluated_run(side, evaluated) for side in models} | recorded
-    return _with_requested_metrics(runs["old"], request), _with_requested_metrics(runs["new"], request)
+    return [_with_requested_metrics(runs[side.name], request) for side in sides]
 
 
 def _leaf_names(request: Request) -> list[str]:
@@ -94,18 +118,23 @@ def _side(name: str, text: str, layout: Layout, leaves: Sequence[str]) -> _Side:
     if PLACEHOLDER not in text:
         return _Side(name, text, layout, {None: resolve(text)})
     references: dict[str | None, Reference] = {task: resolve(text.replace(PLACEHOLDER, task)) for task in leaves}
-    if len({reference.kind == "recorded" for reference in references.values()}) > 1:
+    if len({reference.recorded is None for reference in references.values()}) > 1:
         raise InputError(f"{text}: recorded outputs for some tasks and a model for others; make it one kind")
     return _Side(name, text, layout, references)
 
 
 def _read(side: _Side, request: Request) -> Run:
-    if request.task_options.sample is not None:
-        raise InputError(f"--sample does not apply to recorded outputs ({side.text}); --limit takes the first N")
     runs: list[TaskRun] = []
+    kept: list[KeptRun] = []
     for task, reference in side.references.items():
         assert reference.recorded is not None
         wanted = request.tasks if task is None else (task,)
+        if reference.kind == "run":
+            kept.append(select(reference.recorded, wanted, request.task_options))
+            runs += kept[-1].tasks
+            continue
+        if request.task_options.sample is not None:
+            raise InputError(f"--sample does not apply to recorded outputs ({side.text}); --limit takes the first N")
         found = load_recorded(
             reference.recorded,
             layout=side.layout,
@@ -118,8 +147,13 @@ def _read(side: _Side, request: Request) -> Run:
         )
         for run in found:
             runs += score_with_task(run, run.task) if _wants_task_scores(run, side, request) else [run]
-    notes = dict.fromkeys(note for run in runs for note in run.notes)
-    return Run(Manifest(side.text, _fingerprint(side), "recorded"), tuple(runs), tuple(notes))
+    notes = dict.fromkeys(
+        [*(note for run in kept for note in run.notes), *(note for run in runs for note in run.notes)]
+    )
+    manifest = Manifest(side.text, _fingerprint(side), "recorded")
+    if kept:  # what was evaluated stays known as that: model or adapter, and its engine
+        manifest = replace(kept[0].manifest, reference=side.text, fingerprint=manifest.fingerprint)
+    return Run(manifest, tuple(runs), tuple(notes))
 
 
 def _wants_task_scores(run: TaskRun, side: _Side, request: Request) -> bool:

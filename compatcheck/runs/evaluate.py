@@ -18,6 +18,9 @@ from compatcheck.tasks import LoadedTask
 if TYPE_CHECKING:
     from lm_eval.api.model import LM
 
+Log = Callable[[Job, Mapping[str, Any], Any], None]
+"""Gets a job, what lm-eval's ``evaluate`` returned for it (samples included) and the engine."""
+
 
 @dataclass(frozen=True)
 class EngineOptions:
@@ -45,7 +48,11 @@ class Evaluated:
 
 
 def evaluate_jobs(
-    jobs: Iterable[Job], options: EngineOptions, say: Callable[[str], None] = lambda _: None, progress: Any = None
+    jobs: Iterable[Job],
+    options: EngineOptions,
+    say: Callable[[str], None] = lambda _: None,
+    progress: Any = None,
+    log: Log | None = None,
 ) -> list[Evaluated]:
     """Evaluate every job, one base after the other, memory freed between.
 
@@ -79,7 +86,8 @@ def evaluate_jobs(
                 say(f"{job.side}: {job.task.name}, {job.task.size} instances")
                 before = len(engine.notes)
                 started = time.perf_counter()
-                runs = evaluate_task(engine, job.task, options.apply_chat_template)
+                told = functools.partial(log, job) if log else None
+                runs = evaluate_task(engine, job.task, options.apply_chat_template, told)
                 seconds = time.perf_counter() - started
                 notes = tuple(engine.notes if not done else engine.notes[before:])
                 done.append(Evaluated(job, runs, dict(engine.identity), seconds, notes))
@@ -88,14 +96,23 @@ def evaluate_jobs(
     return done
 
 
-def evaluate_task(engine: LM, loaded: LoadedTask, apply_chat_template: bool = False) -> tuple[TaskRun, ...]:
+def evaluate_task(
+    engine: LM,
+    loaded: LoadedTask,
+    apply_chat_template: bool = False,
+    log: Callable[[Mapping[str, Any], Any], None] | None = None,
+) -> tuple[TaskRun, ...]:
     """Evaluate one task with an engine (any ``lm_eval.api.model.LM``); one :class:`TaskRun` per filter."""
     settings = loaded.settings | ({"chat_template": True} if apply_chat_template else {})
-    return task_runs_of_samples(log_samples(engine, loaded, apply_chat_template), loaded, settings)
+    results = _results(engine, loaded, apply_chat_template, errors=log is not None)
+    runs = task_runs_of_samples(results["samples"][loaded.name], loaded, settings)
+    if log is not None:
+        log(results, engine)
+    return runs
 
 
-def log_samples(engine: LM, loaded: LoadedTask, apply_chat_template: bool = False) -> list[dict[str, Any]]:
-    """Evaluate one task; returns lm-eval's own logged samples, one per document and filter."""
+def _results(engine: LM, loaded: LoadedTask, apply_chat_template: bool, errors: bool) -> dict[str, Any]:
+    """What lm-eval's ``evaluate`` returns; ``errors`` adds its standard errors, of which some are resampled."""
     from lm_eval.evaluator import evaluate
 
     loaded.task.set_fewshot_seed(seed=loaded.settings["seed"])  # the same examples for OLD and NEW
@@ -104,12 +121,11 @@ def log_samples(engine: LM, loaded: LoadedTask, apply_chat_template: bool = Fals
             lm=engine,
             task_dict={"tasks": {loaded.name: loaded.task}},
             samples={loaded.name: loaded.indices} if loaded.indices is not None else None,
-            bootstrap_iters=0,
+            bootstrap_iters=100_000 if errors else 0,  # lm-eval's default
             log_samples=True,
             apply_chat_template=apply_chat_template,
         )
-    samples: list[dict[str, Any]] = results["samples"][loaded.name]
-    return samples
+    return dict(results)
 
 
 @contextlib.contextmanager

@@ -83,7 +83,7 @@ def _load(source: TaskConfigSource, options: TaskOptions) -> LoadedTask:
     task = _build(config, source, where)
     task.set_fewshot_seed(seed=options.seed)
     size = len(task.eval_docs)
-    indices = _choose_documents(size, options)
+    indices = choose_documents(size, options)
     metadata = config.get("metadata") or {}
     settings: dict[str, Any] = {
         "output_type": task.OUTPUT_TYPE,
@@ -184,7 +184,8 @@ def _build(config: dict[str, Any], source: TaskConfigSource, where: str | None) 
         raise InputError(f"{source.path}: {error}") from None
 
 
-def _choose_documents(size: int, options: TaskOptions) -> list[int] | None:
+def choose_documents(size: int, options: TaskOptions) -> list[int] | None:
+    """Which of ``size`` documents ``--limit`` or ``--sample`` mean, sorted; None for all of them."""
     if options.limit is not None and options.sample is not None:
         raise InputError("--limit and --sample exclude each other: the first N documents, or N drawn at random")
     for flag, value in (("--limit", options.limit), ("--sample", options.sample)):
