@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import typer
 
 from compatcheck import __version__
-from compatcheck.cli import demo, diff, report, tasks
+from compatcheck.cli import demo, diff, plan, report, tasks
 from compatcheck.errors import ExitCode, InputError
 
 # typer carries its own copy of click since 0.27 and uses the installed one before: its public error leads to both
@@ -27,7 +27,9 @@ app = typer.Typer(
     epilog="Exit codes: 0 passed or no gate · 1 regression shown · 2 usage or data error · 3 inconclusive.",
 )
 app.command("diff")(diff.command)
+app.command("run")(run_.command)
 app.command("report")(report.command)
+app.command("plan")(plan.command)
 app.command("tasks")(tasks.command)
 app.command("demo")(demo.command)
 
