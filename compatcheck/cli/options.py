@@ -110,6 +110,24 @@ def parse_pairs(option: str, pairs: Sequence[str]) -> dict[str, Any]:
     return values
 
 
+def parse_rate(option: str, text: str) -> float:
+    """A proportion: ``2%`` or ``0.02``.
+
+    Raises:
+        InputError: no number, or a bare one of 1 or more, which would mean 100 % or more.
+    """
+    stripped = text.strip()
+    try:
+        value = float(stripped.removesuffix("%"))
+    except ValueError:
+        raise InputError(f"{option} {text}: give a percentage such as 2%, or a proportion such as 0.02") from None
+    if stripped.endswith("%"):
+        return value / 100
+    if value > 1:
+        raise InputError(f"{option} {text}: means {100 * value:g} %; write {stripped}%")
+    return value
+
+
 def parse_batch_size(text: str) -> int | str:
     """``auto`` or a whole number of at least 1."""
     if text == "auto":

@@ -1,0 +1,52 @@
+"""A plan as text and as JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+from compatcheck.compare.plan import Plan
+
+
+def plan_json(plan: Plan) -> str:
+    """The plan as a JSON object (``schema: "compatcheck.plan/1"``); rates are proportions."""
+    return json.dumps({"schema": "compatcheck.plan/1", **asdict(plan)}, indent=2)
+
+
+def plan_text(plan: Plan) -> str:
+    """The plan for a terminal of 80 columns."""
+    chance = f"{_percent(plan.power)} of the time"
+    if plan.needed is None:
+        needed = "no number of instances settles it: the expected rate is too close to the budget"
+    else:
+        word = "passes" if plan.expected < plan.budget else "fails"
+        needed = f"{plan.needed:,} instances: then the gate {word} {chance}"
+    lines = [
+        f"Budget nfr:{_percent(plan.budget, '')}%, judged by one-sided {_percent(plan.confidence)} bounds",
+        "",
+        f"  It can pass from      {plan.least:,} instances on, if not one of them is a negative flip",
+        f"  If NFR is {_percent(plan.expected):<11} {needed}",
+        f"  Accuracy −{_percent(plan.fall):<11} {plan.for_fall:,} instances show it {chance} "
+        f"(flip rate {_percent(plan.flip_rate)})",
+        "",
+        f"  {'instances':>10}  {'passes to':>9}  {'fails from':>10}  {'settled':>7}  accuracy fall seen",
+    ]
+    for size in plan.table:
+        found = size.decision
+        lines.append(
+            f"  {found.n:>10,}  {'never' if found.passes_to is None else found.passes_to:>9}  "
+            f"{'never' if found.fails_from is None else found.fails_from:>10}  "
+            f"{'–' if size.chance is None else f'{size.chance:.0%}':>7}  "
+            f"{'none' if size.fall is None else _percent(size.fall)}"
+        )
+    lines += [
+        "",
+        "passes to, fails from: so many negative flips; in between it is inconclusive",
+        f"settled: how often the gate is, if the NFR is {_percent(plan.expected)}",
+        f"accuracy fall seen: the smallest that is shown {chance}",
+    ]
+    return "\n".join(lines)
+
+
+def _percent(share: float, unit: str = " %") -> str:
+    return f"{100 * share:.3g}{unit}"

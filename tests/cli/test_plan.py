@@ -1,0 +1,44 @@
+"""``compatcheck plan``: the published figures, in 80 columns and as JSON."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from compatcheck.cli.app import run
+
+
+def test_text_holds_the_published_figures(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["plan", "--nfr", "2%", "--flip-rate", "10%"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    rows = {
+        line.split()[0]: line.split()[1:3] for line in lines if line.strip() and line.split()[0].strip(",")[0].isdigit()
+    }
+    assert rows["100"] == ["never", "5"]
+    assert rows["500"] == ["4", "16"]
+    assert rows["1,000"] == ["12", "28"]
+    assert any("1,544 instances" in line for line in lines)
+
+
+def test_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["plan", "--nfr", "3%", "--expected", "5%", "--n", "400", "--format", "json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["budget"] == 0.03
+    assert plan["table"][0]["decision"] == {"n": 400, "passes_to": 6, "fails_from": 18}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--nfr", "3"], "write 3%"),
+        (["--nfr", "much"], "give a percentage"),
+        (["--expected", "20%"], "exceeds --flip-rate"),
+        (["--power", "10%"], "--power 0.1"),
+        (["--format", "html"], "terminal or json"),
+    ],
+)
+def test_what_cannot_be_meant(arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["plan", *arguments]) == 2
+    assert says in capsys.readouterr().err

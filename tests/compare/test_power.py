@@ -1,0 +1,84 @@
+"""Plans: the published figures, and that the gate agrees with what was planned."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from scipy.stats import binom
+
+from compatcheck.compare import power
+from compatcheck.compare.intervals import wilson, z_values
+from compatcheck.errors import InputError
+
+
+@pytest.mark.parametrize(
+    ("n", "passes_to", "fails_from"),
+    [(100, None, 5), (200, 0, 8), (500, 4, 16), (1000, 12, 28), (2000, 29, 51)],
+)
+def test_budget_of_two_percent(n: int, passes_to: int | None, fails_from: int) -> None:
+    assert power.decision(n, 0.02) == power.Decision(n, passes_to, fails_from)
+
+
+def test_a_budget_so_loose_that_nothing_breaks_it() -> None:
+    assert power.decision(2, 0.9) == power.Decision(2, 1 if wilson(1, 2, z_values(0.95)[1])[1] <= 0.9 else 0, None)
+
+
+@pytest.mark.parametrize("budget", [0.01, 0.02, 0.05, 0.3])
+def test_fewest_instances_that_can_pass(budget: float) -> None:
+    n = power.least_to_pass(budget)
+    assert power.decision(n, budget).passes_to == 0
+    assert power.decision(n - 1, budget).passes_to is None
+
+
+@pytest.mark.parametrize(("budget", "rate"), [(0.02, 0.01), (0.02, 0.0), (0.02, 0.04), (0.1, 0.05), (0.05, 0.08)])
+def test_planned_size_has_the_power_by_exact_summation(budget: float, rate: float) -> None:
+    n = power.needed_to_settle(budget, rate, 0.8)
+    assert n is not None
+
+    def settled(size: int) -> float:
+        z = z_values(0.95)[1]
+        kept = [k for k in range(size + 1) if (wilson(k, size, z)[1] <= budget)]
+        broken = [k for k in range(size + 1) if (wilson(k, size, z)[0] > budget)]
+        return float(sum(binom.pmf(k, size, rate) for k in (kept if rate < budget else broken)))
+
+    assert settled(n) >= 0.8
+    assert settled(n - 1) < 0.8
+
+
+def test_a_rate_at_the_budget_is_never_settled() -> None:
+    assert power.needed_to_settle(0.02, 0.02) is None
+
+
+def test_net_regression_published_figure() -> None:
+    assert power.needed_for_net(0.02, 0.10) == 1544
+
+
+def test_detectable_fall_is_the_inverse() -> None:
+    fall = power.detectable_fall(1544, 0.10)
+    assert fall is not None
+    assert power.needed_for_net(fall, 0.10) <= 1544 < power.needed_for_net(fall * 0.999, 0.10)
+    assert fall == pytest.approx(0.02, rel=1e-3)
+    assert power.detectable_fall(10, 0.10) is None
+
+
+def test_mean_follows_the_normal_formula() -> None:
+    assert power.needed_for_mean(0.01, 0.1) == math.ceil(((1.6448536269514722 + 0.8416212335729143) * 10) ** 2) == 619
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: power.decision(0, 0.02),
+        lambda: power.decision(10, 0.0),
+        lambda: power.needed_to_settle(0.02, -0.1),
+        lambda: power.needed_to_settle(0.02, 0.01, 1.0),
+        lambda: power.needed_for_net(0.2, 0.1),
+        lambda: power.needed_for_mean(0.0, 0.1),
+        lambda: power.detectable_fall(0, 0.1),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(call: object) -> None:
+    assert callable(call)
+    with pytest.raises(InputError):
+        call()
