@@ -14,10 +14,15 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from compatcheck.api import Diff, diff, load
     from compatcheck.errors import ExitCode, InputError
+    from compatcheck.evaluation import Evaluation, evaluate, load_run
 
-__all__ = ["Diff", "ExitCode", "InputError", "__version__", "diff", "load"]
+__all__ = ["Diff", "Evaluation", "ExitCode", "InputError", "__version__", "diff", "evaluate", "load", "load_run"]
 
-_HOMES = {"diff": "api", "load": "api", "Diff": "api", "ExitCode": "errors", "InputError": "errors"}
+_HOMES = {
+    "diff": "api", "load": "api", "Diff": "api",
+    "evaluate": "evaluation", "load_run": "evaluation", "Evaluation": "evaluation",
+    "ExitCode": "errors", "InputError": "errors",
+}  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

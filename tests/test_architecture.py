@@ -30,8 +30,9 @@ BELOW = {
     "engines": {"references", "adapters"},
     "runs": {"engines", "references", "fingerprints", "tasks", "similarity"},
     "api": {"advice", "compare", "gate", "report", "runs", "engines", "references", "tasks", "similarity"},
+    "evaluation": {"compare", "report", "runs", "tasks"},
     "demo": {"api"},
-    "cli": {"api", "demo", "report", "gate", "tasks", "engines"},
+    "cli": {"api", "evaluation", "runs", "demo", "report", "gate", "tasks", "engines"},
 }
 
 

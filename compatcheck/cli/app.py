@@ -10,6 +10,7 @@ import typer
 
 from compatcheck import __version__
 from compatcheck.cli import demo, diff, plan, report, tasks
+from compatcheck.cli import run as run_
 from compatcheck.errors import ExitCode, InputError
 
 # typer carries its own copy of click since 0.27 and uses the installed one before: its public error leads to both

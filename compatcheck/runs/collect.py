@@ -101,7 +101,7 @@ def _runs(
         for task in tasks:
             check_metric_names(request.metrics, [*task.task.aggregation(), *similarity.names()])
         jobs = [Job(side.name, side.of(task.name), task) for side in models for task in tasks]
-        evaluated = evaluate_jobs(jobs, request.engine, say, progress, log)
+        evaluated = evaluate_jobs(jobs, request.engine, say, progress, log=log)
     runs = {side.name: _evaluated_run(side, evaluated) for side in models} | recorded
     return [_with_requested_metrics(runs[side.name], request) for side in sides]
 
