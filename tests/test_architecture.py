@@ -22,6 +22,7 @@ BELOW = {
     "gate": {"compare"},
     "advice": {"compare"},
     "report": {"compare", "gate"},
+    "config": set(),
     "similarity": set(),
     "adapters": set(),
     "fingerprints": set(),

@@ -1,0 +1,138 @@
+"""Settings files: found, read, checked; paths are relative to the file."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+
+import pytest
+
+from compatcheck import api, config
+from compatcheck.errors import InputError
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / ".git").mkdir()
+    (tmp_path / "sub").mkdir()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write(project: Path, text: str, name: str = config.FILE) -> Path:
+    path = project / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_every_option_of_diff_can_be_set() -> None:
+    parameters = set(inspect.signature(api.diff).parameters) - {"old", "new", "say", "progress", "log_folder"}
+    assert parameters <= set(config._KEYS)
+    assert set(config._KEYS) - parameters <= {"format", "out", "exit_zero", "quiet", "store"}
+
+
+def test_no_file_is_no_settings(project: Path) -> None:
+    assert config.load() == config.Config()
+
+
+def test_checks_take_the_shared_options_and_their_own(project: Path) -> None:
+    write(
+        project,
+        """
+        num-fewshot = 0
+        fail_on = ["nfr:2%"]
+        format = ["html", "junit"]
+        [checks.summaries]
+        old = "hub/old"
+        new = "hub/new@main"
+        task = "samsum"
+        fail-on = ["nfr:30%"]
+        [checks.sums]
+        old = "a"
+        new = "b"
+        """,
+    )
+    loaded = config.load()
+    assert loaded.options == {"num_fewshot": 0, "fail_on": ["nfr:2%"], "format": ["html", "junit"]}
+    first, second = loaded.checks
+    assert (first.name, first.old, first.new) == ("summaries", "hub/old", "hub/new@main")
+    assert first.options == {
+        "num_fewshot": 0, "fail_on": ["nfr:30%"], "format": ["html", "junit"], "task": ["samsum"],
+    }  # fmt: skip
+    assert second.options == loaded.options
+
+
+def test_pyproject_and_the_nearest_file_upwards(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(project, '[tool.compatcheck]\nengine = "hf"\n[tool.other]\nx = 1\n', config.PROJECT_FILE)
+    monkeypatch.chdir(project / "sub")
+    assert config.load().options == {"engine": "hf"}
+    write(project / "sub", 'engine = "vllm"\n')
+    assert config.load().options == {"engine": "vllm"}
+
+
+def test_a_file_above_the_repository_is_not_read(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (project / "sub" / ".git").mkdir()
+    write(project, 'engine = "hf"\n')
+    monkeypatch.chdir(project / "sub")
+    assert config.load().options == {}
+
+
+def test_paths_are_relative_to_the_file(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("base", "adapters/piqa-v1"):
+        (project / name).mkdir(parents=True)
+    write(
+        project,
+        """
+        data = "data"
+        task = ["samsum", "tasks/mine.yaml"]
+        [checks.one]
+        old = "base+adapters/piqa-v1"
+        new = "adapters/{task}-v2"
+        [checks.two]
+        old = "org/model"
+        new = "http://localhost:8000/v1#m"
+        """,
+    )
+    monkeypatch.chdir(project / "sub")
+    loaded = config.load()
+    one, two = loaded.checks
+    assert loaded.options == {"data": str(project / "data"), "task": ["samsum", str(project / "tasks/mine.yaml")]}
+    assert one.old == f"{project / 'base'}+{project / 'adapters/piqa-v1'}"
+    assert one.new == str(project / "adapters/{task}-v2")
+    assert (two.old, two.new) == ("org/model", "http://localhost:8000/v1#m")
+    monkeypatch.chdir(project)
+    assert config.load().checks[0].new == "adapters/{task}-v2"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("fail_onn = ['nfr:2%']", "fail_onn: no such setting (did you mean 'fail_on'?)"),
+        ("limit = 'ten'", "limit: 'ten' must be a whole number"),
+        ("limit = true", "limit: True must be a whole number"),
+        ("fail_on = [1]", "must be text, or a list of texts"),
+        ("[checks.a]\nold = 'x'", "checks.a.new: is missing"),
+        ("[checks.a]\nold = 'x'\nnew = 'y'\ntaks = 'z'", "checks.a.taks: no such setting"),
+        ("checks = 3", "checks: must be a table"),
+        ("fail_on = []\nfail-on = []", "given twice"),
+        ("limit = ", "not TOML"),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_place(project: Path, text: str, says: str) -> None:
+    path = write(project, text)
+    with pytest.raises(InputError) as caught:
+        config.load()
+    assert str(path) in str(caught.value)
+    assert says in str(caught.value)
+
+
+def test_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = config.from_environment({"COMPATCHECK_ENGINE": "vllm", "COMPATCHECK_LIMIT": "5", "COMPATCHECK_SEED": "1"})
+    assert found == {"engine": "vllm", "limit": 5}
+    with pytest.raises(InputError, match="COMPATCHECK_LIMIT=few: must be a whole number"):
+        config.from_environment({"COMPATCHECK_LIMIT": "few"})
+
+
+def test_a_named_file_must_be_there(project: Path) -> None:
+    with pytest.raises(InputError, match="no such file"):
+        config.load(project / "other.toml")
