@@ -23,6 +23,7 @@ BELOW = {
     "advice": {"compare"},
     "report": {"compare", "gate"},
     "config": set(),
+    "doctor": {"config", "engines"},
     "similarity": set(),
     "adapters": set(),
     "fingerprints": set(),
@@ -33,7 +34,7 @@ BELOW = {
     "api": {"advice", "compare", "gate", "report", "runs", "engines", "references", "tasks", "similarity"},
     "evaluation": {"compare", "report", "runs", "tasks"},
     "demo": {"api"},
-    "cli": {"api", "evaluation", "runs", "demo", "report", "gate", "tasks", "engines"},
+    "cli": {"doctor", "api", "evaluation", "runs", "demo", "report", "gate", "tasks", "engines"},
 }
 
 

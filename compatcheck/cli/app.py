@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import typer
 
 from compatcheck import __version__
-from compatcheck.cli import demo, diff, plan, report, tasks
+from compatcheck.cli import demo, diff, doctor, plan, report, tasks
 from compatcheck.cli import run as run_
 from compatcheck.errors import ExitCode, InputError
 
@@ -32,6 +32,7 @@ app.command("run")(run_.command)
 app.command("report")(report.command)
 app.command("plan")(plan.command)
 app.command("tasks")(tasks.command)
+app.command("doctor")(doctor.command)
 app.command("demo")(demo.command)
 
 

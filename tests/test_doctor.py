@@ -1,0 +1,60 @@
+"""Doctor: everything is found here, and each kind of problem is said with its mend."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from compatcheck import doctor
+from compatcheck.cli.app import run
+
+
+def by_topic() -> dict[str, doctor.Finding]:
+    return {finding.topic: finding for finding in doctor.examine()}
+
+
+def test_a_sound_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COMPATCHECK_CACHE", str(tmp_path / "cache"))
+    assert run(["doctor", "--format", "json"]) == 0
+    findings = {each["topic"]: each for each in json.loads(capsys.readouterr().out)["findings"]}
+    assert {each["state"] for each in findings.values()} <= {"ok", "note"}
+    assert findings["engine"]["text"].startswith("--engine auto takes")
+    assert findings["settings"]["state"] == "note"
+
+
+def test_broken_settings_are_a_problem(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "compatcheck.toml").write_text("engin = 'hf'\n")
+    assert run(["doctor"]) == 2
+    out = capsys.readouterr().out
+    assert "engin: no such setting (did you mean 'engine'?)" in out
+    assert out.rstrip().endswith("1 problem")
+
+
+def test_settings_and_environment_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COMPATCHECK_ENGINE", "hf")
+    (tmp_path / "compatcheck.toml").write_text("[checks.a]\nold = 'x'\nnew = 'y'\n")
+    found = by_topic()
+    assert found["settings"].text.endswith("checks: a")
+    assert found["environment"].text == "COMPATCHECK_ENGINE=hf"
+
+
+def test_a_cache_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("COMPATCHECK_CACHE", str(tmp_path / "file" / "cache"))
+    found = by_topic()["cache"]
+    assert found.state == "problem"
+    assert "COMPATCHECK_CACHE" in found.mend
+
+
+def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COMPATCHECK_CACHE", str(tmp_path))
+    monkeypatch.setattr(doctor, "ROOM", shutil.disk_usage(tmp_path).free + 2**40)
+    assert by_topic()["cache"].state == "problem"
