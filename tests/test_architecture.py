@@ -24,6 +24,7 @@ BELOW = {
     "report": {"compare", "gate"},
     "config": set(),
     "doctor": {"config", "engines"},
+    "scaffold": {"config"},
     "similarity": set(),
     "adapters": set(),
     "fingerprints": set(),
@@ -34,7 +35,7 @@ BELOW = {
     "api": {"advice", "compare", "gate", "report", "runs", "engines", "references", "tasks", "similarity"},
     "evaluation": {"compare", "report", "runs", "tasks"},
     "demo": {"api"},
-    "cli": {"doctor", "api", "evaluation", "runs", "demo", "report", "gate", "tasks", "engines"},
+    "cli": {"doctor", "scaffold", "api", "evaluation", "runs", "demo", "report", "gate", "tasks", "engines"},
 }
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import typer
 
 from compatcheck import __version__
-from compatcheck.cli import demo, diff, doctor, plan, report, tasks
+from compatcheck.cli import demo, diff, doctor, init, plan, report, tasks
 from compatcheck.cli import run as run_
 from compatcheck.errors import ExitCode, InputError
 
@@ -33,6 +33,7 @@ app.command("report")(report.command)
 app.command("plan")(plan.command)
 app.command("tasks")(tasks.command)
 app.command("doctor")(doctor.command)
+app.command("init")(init.command)
 app.command("demo")(demo.command)
 
 

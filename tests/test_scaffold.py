@@ -1,0 +1,56 @@
+"""``compatcheck init``: what it writes is valid as it is and with every comment taken away."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from compatcheck import config, scaffold
+from compatcheck.cli.app import run
+from compatcheck.errors import InputError
+
+
+def test_the_file_is_valid_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(["init", "--old", "a.jsonl", "--new", "b.jsonl", "--name", "sums"]) == 0
+    loaded = config.load()
+    assert loaded.options == {}
+    assert [(check.name, check.old, check.new) for check in loaded.checks] == [("sums", "a.jsonl", "b.jsonl")]
+
+
+def test_every_commented_setting_is_one(tmp_path: Path) -> None:
+    (path,) = scaffold.write(tmp_path)
+    text = path.read_text(encoding="utf-8")
+    settings = re.findall(r"^# ([a-z_]+ = .*)$", text, flags=re.M)
+    assert len(settings) >= 14
+    path.write_text(re.sub(r"^# ([a-z_]+ = .*)$", r"\1", text, flags=re.M), encoding="utf-8")
+    loaded = config.load(path)
+    assert loaded.options["fail_on"] == ["nfr:2%", "net:-1%"]
+    assert loaded.checks[0].options["extract"] == r"Answer: (\w+)"
+
+
+def test_workflow(tmp_path: Path) -> None:
+    written = scaffold.write(tmp_path, github=True)
+    assert written == [tmp_path / "compatcheck.toml", tmp_path / ".github/workflows/compatcheck.yml"]
+    steps = yaml.safe_load(written[1].read_text(encoding="utf-8"))["jobs"]["compatcheck"]["steps"]
+    assert any(step.get("run", "").startswith("compatcheck diff --format github") for step in steps)
+
+
+def test_nothing_is_replaced_unasked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "compatcheck.toml").write_text("seed = 1\n")
+    assert run(["init", str(tmp_path), "--github"]) == 2
+    assert "is there already; --force replaces it" in capsys.readouterr().err
+    assert (tmp_path / "compatcheck.toml").read_text() == "seed = 1\n"
+    assert not (tmp_path / ".github").exists()
+    assert run(["init", str(tmp_path), "--force"]) == 0
+    assert "[checks.upgrade]" in (tmp_path / "compatcheck.toml").read_text()
+
+
+@pytest.mark.parametrize("given", [{"old": 'a"b'}, {"new": "a\nb"}, {"name": "a.b"}, {"name": ""}])
+def test_what_cannot_stand_in_the_file(tmp_path: Path, given: dict[str, str]) -> None:
+    with pytest.raises(InputError):
+        scaffold.write(tmp_path, **given)  # type: ignore[arg-type]
+    assert list(tmp_path.iterdir()) == []
