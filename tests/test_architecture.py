@@ -24,6 +24,7 @@ BELOW = {
     "report": {"compare", "gate"},
     "config": set(),
     "doctor": {"config", "engines"},
+    "checks": {"config", "api"},
     "scaffold": {"config"},
     "similarity": set(),
     "adapters": set(),
@@ -35,7 +36,7 @@ BELOW = {
     "api": {"advice", "compare", "gate", "report", "runs", "engines", "references", "tasks", "similarity"},
     "evaluation": {"compare", "report", "runs", "tasks"},
     "demo": {"api"},
-    "cli": {"doctor", "scaffold", "api", "evaluation", "runs", "demo", "report", "gate", "tasks", "engines"},
+    "cli": {"checks", "config", "doctor", "scaffold", "api", "evaluation", "runs", "demo", "report", "gate", "tasks", "engines"},
 }
 
 

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from compatcheck.cli import options
-from compatcheck.cli.output import check_writable, emit
+from compatcheck.cli.checks import run_checks
 
 
 def command(
     context: typer.Context,
-    old: Annotated[str, typer.Argument(metavar="OLD", help="Model, adapter, BASE+ADAPTER or recorded outputs.")],
-    new: Annotated[str, typer.Argument(metavar="NEW", help="The same kinds. {task} stands for the task's name.")],
+    old: Annotated[
+        str | None, typer.Argument(metavar="[OLD]", help="Model, adapter, BASE+ADAPTER or recorded outputs.")
+    ] = None,
+    new: Annotated[
+        str | None, typer.Argument(metavar="[NEW]", help="The same kinds. {task} stands for the task's name.")
+    ] = None,
+    check: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Without OLD and NEW: this check of the settings file alone; repeatable."),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Settings file.  [default: compatcheck.toml, pyproject.toml]")
+    ] = None,
     task: options.Task = None,
     data: options.Data = None,
     split: options.Split = None,
@@ -31,6 +41,8 @@ def command(
     apply_chat_template: options.ApplyChatTemplate = False,
     trust_remote_code: options.TrustRemoteCode = False,
     seed: options.Seed = 1234,
+    store: options.Store = None,
+    no_store: options.NoStore = False,
     metric: options.Metric = None,
     metric_arg: options.MetricArg = None,
     epsilon: Annotated[
@@ -69,44 +81,49 @@ def command(
 ) -> int:
     """Compare OLD and NEW instance by instance: quadrants, flips, gains, verdict.
 
+    Without OLD and NEW every check of compatcheck.toml is run, with one verdict.
+
     Example: compatcheck diff old-adapter new-adapter --task samsum --fail-on nfr:30% --format html --out report
     """
-    formats = options.check_formats(format)
-    check_writable(out)
-    from compatcheck import api
+    given = {
+        "task": task,
+        "data": data,
+        "split": split,
+        "limit": limit,
+        "sample": sample,
+        "num_fewshot": num_fewshot,
+        "engine": engine,
+        "engine_args": options.parse_pairs("--engine-arg", engine_arg or []),
+        "batch_size": options.parse_batch_size(batch_size),
+        "dtype": options.check_dtype(dtype),
+        "device": device,
+        "apply_chat_template": apply_chat_template,
+        "trust_remote_code": trust_remote_code,
+        "seed": seed,
+        "store": options.choose_store(store, no_store),
+        "metric": metric,
+        "metric_args": options.parse_metric_args(metric_arg or []),
+        "epsilon": epsilon,
+        "correct_at": correct_at,
+        "slice_by": slice_by,
+        "fail_on": fail_on,
+        "id_field": id_field,
+        "target_field": target_field,
+        "prediction_field": prediction_field,
+        "old_prediction_field": old_prediction_field,
+        "new_prediction_field": new_prediction_field,
+        "extract": extract,
+        "targets": targets,
+        "format": format,
+        "out": out,
+        "exit_zero": exit_zero,
+        "quiet": quiet,
+    }
+    written = {
+        key: value for key, value in given.items() if options.on_command_line(context, *_WRITTEN_AS.get(key, (key,)))
+    }
+    return run_checks(old, new, check or [], config, written, shlex.join(["compatcheck", *(context.obj or [])]))
 
-    result = api.diff(
-        old,
-        new,
-        task=task,
-        data=data,
-        split=split,
-        limit=limit,
-        sample=sample,
-        num_fewshot=num_fewshot,
-        engine=engine,
-        engine_args=options.parse_pairs("--engine-arg", engine_arg or []),
-        batch_size=options.parse_batch_size(batch_size),
-        dtype=options.check_dtype(dtype),
-        device=device,
-        apply_chat_template=apply_chat_template,
-        trust_remote_code=trust_remote_code,
-        seed=seed,
-        metric=metric,
-        metric_args=options.parse_metric_args(metric_arg or []),
-        epsilon=epsilon,
-        correct_at=correct_at,
-        slice_by=slice_by or [],
-        fail_on=fail_on or [],
-        id_field=id_field,
-        target_field=target_field,
-        prediction_field=prediction_field,
-        old_prediction_field=old_prediction_field,
-        new_prediction_field=new_prediction_field,
-        extract=extract,
-        targets=targets,
-        say=options.speaker(quiet),
-        progress=options.progress(quiet),
-    )
-    result = replace(result, command=shlex.join(["compatcheck", *(context.obj or [])]))
-    return emit(result, formats=formats, out=out, quiet=quiet, exit_zero=exit_zero)
+
+_WRITTEN_AS = {"engine_args": ("engine_arg",), "metric_args": ("metric_arg",), "store": ("store", "no_store")}
+"""Options whose parameters on the command line have other names."""

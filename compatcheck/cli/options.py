@@ -16,7 +16,11 @@ WHAT, ENGINE, COMPARE, ROWS = "What", "Engine", "Comparison and gate", "Recorded
 
 Formats = Annotated[
     list[str] | None,
-    typer.Option("--format", metavar="NAME", help="terminal, json, markdown, html; repeatable.  [default: terminal]"),
+    typer.Option(
+        "--format",
+        metavar="NAME",
+        help="terminal, json, markdown, html, junit, github, sarif, png, svg; repeatable.  [default: terminal]",
+    ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the verdict line alone; no progress.")]
 
@@ -49,6 +53,17 @@ TrustRemoteCode = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run code that comes with a model.", rich_help_panel=ENGINE)
 ]
 Seed = Annotated[int, typer.Option(help="For few-shot examples, --sample and bootstrap.", rich_help_panel=ENGINE)]
+Store = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Keep answers here, not in the user's cache (see `compatcheck cache`).",
+        rich_help_panel=ENGINE,
+    ),
+]
+NoStore = Annotated[
+    bool, typer.Option("--no-store", help="Neither use stored answers nor keep any.", rich_help_panel=ENGINE)
+]
 Metric = Annotated[
     list[str] | None,
     typer.Option(
@@ -126,6 +141,19 @@ def parse_rate(option: str, text: str) -> float:
     if value > 1:
         raise InputError(f"{option} {text}: means {100 * value:g} %; write {stripped}%")
     return value
+
+
+def on_command_line(context: typer.Context, *names: str) -> bool:
+    """Whether the user wrote one of these options, so that it comes before settings of the file."""
+    sources = (context.get_parameter_source(name) for name in names)
+    return any(source is not None and source.name == "COMMANDLINE" for source in sources)
+
+
+def choose_store(store: Path | None, no_store: bool) -> Path | bool | None:
+    """What ``--store`` and ``--no-store`` mean together: a folder, False for none, None for the usual one."""
+    if store is not None and no_store:
+        raise InputError("--store and --no-store exclude each other")
+    return False if no_store else store
 
 
 def parse_batch_size(text: str) -> int | str:
