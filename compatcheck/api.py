@@ -106,6 +106,7 @@ def diff(
     apply_chat_template: bool = False,
     trust_remote_code: bool = False,
     seed: int = DEFAULT_SEED,
+    store: str | os.PathLike[str] | bool | None = None,
     metric: str | Sequence[str] | None = None,
     metric_args: Mapping[str, Mapping[str, Any]] | None = None,
     epsilon: float = 0.0,
@@ -126,7 +127,8 @@ def diff(
 
     The names are those of the command line (``compatcheck diff --help``), except that ``engine_args`` is a mapping and
     ``metric_args`` one by metric name, e.g. ``{"bertscore": {"model_type": "…"}}``; ``say`` receives one line
-    per step and ``progress`` a :class:`compatcheck.engines.progress.Progress`.
+    per step and ``progress`` a :class:`compatcheck.engines.progress.Progress`. Answers of models are kept in ``store``:
+    a folder, None for the one in the user's cache, False for none.
 
     Raises:
         InputError: something given cannot be used; the message says what, where and how to mend it.
@@ -167,6 +169,7 @@ def diff(
         ),
         old_layout=replace(layout, prediction_field=old_prediction_field or prediction_field),
         new_layout=replace(layout, prediction_field=new_prediction_field or prediction_field),
+        store=store,
     )
     old_run, new_run = collect(request, say, progress)
     comparisons, notes = compare_runs(

