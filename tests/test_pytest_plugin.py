@@ -1,0 +1,70 @@
+"""The pytest plugin, in pytest runs of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TESTS = """
+import compatcheck
+
+def test_kept(compat_diff):
+    diff = compat_diff("good.jsonl", "good.jsonl")
+    assert diff.metrics["nfr"].value == 0
+    assert isinstance(diff, compatcheck.Diff)
+
+def test_broken(compat_diff):
+    assert compat_diff(check="worse").metrics["nfr"].high < 0.03
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    (tmp_path / ".git").mkdir()
+    for name, answers in {"good": "aaaa", "bad": "abbb"}.items():
+        rows = [{"id": i, "target": "a", "prediction": answer} for i, answer in enumerate(answers)]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "compatcheck.toml").write_text(
+        '[checks.worse]\nold = "good.jsonl"\nnew = "bad.jsonl"\nfail_on = ["nfr:2%"]\n'
+    )
+    (tmp_path / "test_upgrade.py").write_text(TESTS)
+    return tmp_path
+
+
+def pytest_run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_a_diff_is_a_test(project: Path) -> None:
+    done = pytest_run(project, "--compatcheck-out", "reports")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "1 failed, 1 passed" in done.stdout
+    assert "diff-1: · NO BUDGET  0 of 4 got worse" in done.stdout
+    assert "worse: ✗ FAIL" in done.stdout
+    kept = json.loads((project / "reports/worse/report.json").read_text())
+    assert kept["comparisons"][0]["quadrants"]["negative_flip"] == 3
+
+
+def test_options_of_the_command_line(project: Path) -> None:
+    done = pytest_run(project, "--compatcheck-limit", "1")
+    assert done.returncode == 0 or "2 passed" not in done.stdout  # one row can show no rate below 3 %
+    assert "worse: ? INCONCLUSIVE" in done.stdout
+    done = pytest_run(project, "--compatcheck-limit", "few")
+    assert "--compatcheck-limit few: must be a whole number" in done.stdout + done.stderr
+
+
+def test_the_plugin_loads_nothing_heavy(project: Path) -> None:
+    (project / "test_light.py").write_text(
+        "import sys\n\ndef test_light():\n    assert not {'numpy', 'pandas', 'torch'} & set(sys.modules)\n"
+    )
+    assert pytest_run(project, "test_light.py", "-p", "no:hypothesispytest").returncode == 0
