@@ -1,7 +1,7 @@
 """Engines turn requests into outputs. Every engine is an ``lm_eval.api.model.LM``.
 
-``hf`` is our own fast version of lm-eval's; every other name is a backend of lm-eval. Importing this loads neither
-torch nor lm-eval.
+``hf`` is our own fast version of lm-eval's, ``vllm`` its vLLM backend in processes of its own; every other name is a
+backend of lm-eval. Importing this loads neither torch nor lm-eval.
 """
 
 from __future__ import annotations
@@ -10,34 +10,57 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from compatcheck.engines.choosing import Work, worth
 from compatcheck.engines.progress import Progress
 from compatcheck.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
     from lm_eval.api.model import LM
 
-__all__ = ["Progress", "choose", "engine_names", "open_engine"]
+__all__ = ["Progress", "Work", "choose", "engine_names", "open_engine"]
 
 
 def engine_names() -> list[str]:
-    """``auto``, ``hf``, then the names of lm-eval's backends."""
+    """``auto``, ``hf``, ``vllm``, then the names of lm-eval's other backends."""
     from lm_eval.models import MODEL_MAPPING
 
-    return ["auto", "hf", *sorted(name for name in MODEL_MAPPING if name != "hf")]
+    return ["auto", "hf", "vllm", *sorted(name for name in MODEL_MAPPING if name not in ("hf", "vllm"))]
 
 
-def choose(name: str = "auto") -> tuple[str, str]:
+def choose(name: str = "auto", work: Work | None = None, device: str | None = None) -> tuple[str, str]:
     """The engine that a name stands for, and why.
 
+    Args:
+        work: what is to be done; without it ``auto`` stands for ``hf``.
+        device: as given by the user; None is what the installed build of vLLM runs on.
+
     Raises:
-        InputError: no such engine.
+        InputError: no such engine, or one that is not installed.
     """
     known = engine_names()
     if name not in known:
         raise InputError(f"--engine {name}: no such engine{did_you_mean(name, known)}; known: {', '.join(known)}")
     if name == "auto":
-        return "hf", "runs every transformers model and its adapters on any device"
+        return _choose_for(work, device)
+    if name == "vllm":
+        from compatcheck.engines.vllm_plan import require_build
+
+        require_build()
     return name, "asked for"
+
+
+def _choose_for(work: Work | None, device: str | None) -> tuple[str, str]:
+    from compatcheck.engines.vllm_plan import build
+
+    installed = build()
+    if installed is None:
+        return "hf", "runs every transformers model and its adapters on any device; vLLM is not installed"
+    if work is None:
+        return "hf", "runs every transformers model and its adapters on any device"
+    if device and device.partition(":")[0] != installed:
+        return "hf", f"the installed vLLM does not run on {device}"
+    taken, why = worth(work, installed)
+    return ("vllm" if taken else "hf"), why
 
 
 def open_engine(
@@ -52,6 +75,9 @@ def open_engine(
     engine_args: Mapping[str, Any] | None = None,
     trust_remote_code: bool = False,
     progress: Progress | None = None,
+    log_file: Path | None = None,
+    base_alone: bool = False,
+    memory_share: float = 1.0,
 ) -> LM:
     """Load a model, and the adapters on it by name, once.
 
@@ -63,6 +89,9 @@ def open_engine(
         batch_size: documents at once, or "auto".
         dtype: name of a torch dtype, or "auto".
         engine_args: handed to the engine as they are.
+        log_file: takes what an engine in processes of its own writes; by default a file in the user's cache.
+        base_alone: whether the base will be activated beside its adapters.
+        memory_share: part of the device's memory it may take, where another engine runs beside it.
 
     Raises:
         InputError: no such engine, or something it cannot load.
@@ -76,6 +105,11 @@ def open_engine(
         from compatcheck.engines.hf import HFEngine
 
         return HFEngine(model, adapters, **options)
+    if name == "vllm":
+        from compatcheck.engines.vllm import VLLMEngine
+
+        own: dict[str, Any] = {"log_file": log_file, "base_alone": base_alone, "memory_share": memory_share}
+        return VLLMEngine(model, adapters, **options, **own)
     from compatcheck.engines.backends import BackendEngine
 
     return BackendEngine(name, model, adapters, **options)
