@@ -26,6 +26,7 @@ class LmEvalLog:
         self._seed = seed
         self._limit = limit
         self._started = time.time()
+        self._environment: dict[str, Any] = {}
         self._trackers: dict[str, Any] = {}
         self._results: dict[str, dict[str, Any]] = {}
 
@@ -75,8 +76,9 @@ class LmEvalLog:
             "torch_seed": self._options.seed,
             "fewshot_seed": self._seed,
         }
-        about = {"config": config, "git_hash": get_git_commit_hash(), "date": self._started}
-        add_env_info(about)
+        if not self._environment:  # takes seconds
+            add_env_info(self._environment)
+        about = {"config": config, "git_hash": get_git_commit_hash(), "date": self._started} | self._environment
         add_tokenizer_info(about, engine)
         return about
 
