@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
@@ -30,7 +31,7 @@ class Scratch:
     def __init__(self, parent: Path | None = None) -> None:
         self.parent = nearest_folder(parent) if parent is not None else Path(tempfile.gettempdir())
         self._folder: Path | None = None
-        self._close = weakref.finalize(self, _nothing)
+        self._remove: Callable[[], object] = _nothing
         self._used = 0
 
     @property
@@ -45,7 +46,7 @@ class Scratch:
                     f"{self.parent}: no temporary files can be written here ({error.strerror}); "
                     "name another folder with TMPDIR or --out"
                 ) from error
-            self._close = weakref.finalize(self, _remove, self._folder, lock)
+            self._remove = weakref.finalize(self, _remove, self._folder, lock)
         return self._folder
 
     def path(self, name: str) -> Path:
@@ -64,8 +65,8 @@ class Scratch:
 
     def close(self) -> None:
         """Remove the folder and what is in it."""
-        self._close()
-        self._folder = None
+        self._remove()
+        self._folder, self._remove = None, _nothing
 
 
 def nearest_folder(path: Path) -> Path:

@@ -12,11 +12,12 @@ import pytest
 import compatcheck
 
 PACKAGE = Path(compatcheck.__file__).parent
-GROUND = {"errors", "records", "paths", "text", "compatcheck"}
+GROUND = {"errors", "records", "paths", "scratch", "text", "compatcheck"}
 BELOW = {
     "errors": set(),
     "paths": set(),
     "records": set(),
+    "scratch": set(),
     "text": set(),
     "compare": set(),
     "gate": {"compare"},

@@ -58,7 +58,7 @@ def pair(old: TaskRun, new: TaskRun) -> Pairs:
     """
     for side, run in (("OLD", old), ("NEW", new)):
         if len(run.records) == 0:
-            raise InputError(f"{side} has no records for task '{run.task}': nothing to compare")
+            raise no_records(side, run.task)
         if "doc_id" not in run.records:
             raise InputError(
                 f"{side} has records without a 'doc_id' for task '{run.task}'; name the field with --id-field"
@@ -206,6 +206,10 @@ def _quoted(value: object) -> str:
     """One short line, whatever the text holds."""
     text = ascii(value) if not isinstance(value, str) else repr(value)
     return text if len(text) <= 40 else text[:39] + "…"
+
+
+def no_records(side: str, task: str) -> InputError:
+    return InputError(f"{side} has no records for task '{task}': nothing to compare")
 
 
 def nothing_in_common(task: str, old: pd.DataFrame, new: pd.DataFrame) -> InputError:

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
+
+from compatcheck.compare.overview import Overview
 
 SCHEMA = "compatcheck.report/1"
 
@@ -120,12 +123,22 @@ class Comparison:
     gates: tuple[Gate, ...] = ()
     confidence: float = 0.95
     """Level of all intervals and one-sided bounds."""
+    overview: Overview | None = None
+    """Where the comparison was too large to hold all of its instances: what a report shows of them all.
+
+    ``instances`` then are the most telling ones alone: see :mod:`compatcheck.compare.telling`.
+    """
 
     @property
     def name(self) -> str:
         """``task/filter/metric``, leaving out a filter that is none."""
         middle = "" if self.filter in ("none", "") else f"{self.filter}/"
         return f"{self.task}/{middle}{self.metric}"
+
+    @property
+    def rows(self) -> int:
+        """How many instances there are, at hand or not."""
+        return len(self.instances) if self.overview is None else self.overview.rows
 
     @property
     def negative_flips(self) -> pd.DataFrame:
@@ -160,6 +173,15 @@ class Advice:
 
 
 @dataclass(frozen=True)
+class Stored:
+    """All instances of a result as a Parquet file, with the columns of ``instances.parquet``."""
+
+    path: Path
+    owner: object = None
+    """Keeps the file for as long as somebody holds this, where it is a temporary one."""
+
+
+@dataclass(frozen=True)
 class Result:
     """Everything a report shows.
 
@@ -177,3 +199,5 @@ class Result:
     """The command line that made it, for repeating it; may be empty."""
     advice: Advice | None = None
     """Release advice; None in a report that was kept before there was any."""
+    stored: Stored | None = field(default=None, repr=False, compare=False)
+    """Where all instances lie on disk; None where they are all at hand."""

@@ -39,19 +39,25 @@ def build_slices(
     Raises:
         InputError: a field that the records do not have.
     """
-    known = slice_fields(old.records, new.records)
     slices: list[Slice] = []
     for field in dict.fromkeys(fields):
-        if field not in known and not (field == "target" and ("target" in old.records or "target" in new.records)):
-            has = f"they have {', '.join(known)}" if known else "they have no further field"
-            hint = did_you_mean(field, known)
-            raise InputError(f"--slice-by: the records of task '{old.task}' have no field '{field}'{hint}; {has}")
+        check_field(field, old, new)
         values = from_either(field, old, new, pairs)[found.scored].reset_index(drop=True)
         codes, labels = label(values)
         flips = found.codes[found.scored]
         positive, negative = (flips == found.names.index(name) for name in ("positive_flip", "negative_flip"))
         slices += count_slices(field, codes, labels, positive, negative, confidence)
     return adjust(slices)
+
+
+def check_field(field: str, old: TaskRun, new: TaskRun) -> None:
+    """Raise InputError for a field that the records do not have."""
+    known = slice_fields(old.records, new.records)
+    if field in known or (field == "target" and ("target" in old.records or "target" in new.records)):
+        return
+    has = f"they have {', '.join(known)}" if known else "they have no further field"
+    hint = did_you_mean(field, known)
+    raise InputError(f"--slice-by: the records of task '{old.task}' have no field '{field}'{hint}; {has}")
 
 
 def count_slices(

@@ -11,9 +11,12 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from compatcheck.errors import InputError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 CHUNK_BYTES = 8 << 20
 """Text that is parsed at a time: keeps memory flat however long the file."""
@@ -234,14 +237,22 @@ def _csv(path: Path) -> Iterator[Chunk]:
 
 
 def _parquet(path: Path) -> Iterator[Chunk]:
+    start = 1
+    for batch in parquet_batches(path):
+        yield range(start, start + batch.num_rows), batch.to_pylist()
+        start += batch.num_rows
+
+
+def parquet_batches(path: Path) -> Iterator[pa.RecordBatch]:
+    """Batches of at most :data:`CHUNK_ROWS` rows. Raises InputError for what is no Parquet file."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(path) as file:
-            start = 1
-            for batch in file.iter_batches(batch_size=CHUNK_ROWS):
-                yield range(start, start + batch.num_rows), batch.to_pylist()
-                start += batch.num_rows
+        # Without read-ahead: that would hold the row groups that were read until the end.
+        with pq.ParquetFile(path, pre_buffer=False) as file:
+            yield from file.iter_batches(batch_size=CHUNK_ROWS, use_threads=False)
     except pa.ArrowInvalid as error:
         raise InputError(f"{path}: not a readable Parquet file ({str(error).splitlines()[0]})") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None

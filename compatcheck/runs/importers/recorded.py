@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from compatcheck.errors import InputError, did_you_mean
-from compatcheck.records import NO_FILTER, TEXT_COLUMNS, Metric, TaskRun, not_compared
+from compatcheck.records import NO_FILTER, TEXT_COLUMNS, Metric, StreamedRun, TaskRun, not_compared
 from compatcheck.runs.importers.layout import Layout
 from compatcheck.runs.importers.reading import Source, file_kind
 from compatcheck.runs.importers.scoring import check_metrics, recorded_metric, score_records, scored_rows
@@ -60,7 +60,7 @@ def load_recorded(
     else:
         parts = [_read_file(path, layout, side, task)]
     runs = [run for part in parts for run in _runs(part, layout, metrics, limit, metric_options)]
-    return [run for run in runs if not tasks or run.task in tasks] or _no_such_task(path, runs, tasks)
+    return [run for run in runs if not tasks or run.task in tasks] or no_such_task(path, runs, tasks)
 
 
 def is_recorded(path: str | Path) -> bool:
@@ -111,15 +111,7 @@ def _runs(
     options: Mapping[str, Mapping[str, Any]] | None,
 ) -> list[TaskRun]:
     rows = part.rows
-    if RECORDED in metrics and RECORDED not in rows.metrics:
-        raise rows.missing(RECORDED, "another --metric")
-    check_metrics(metrics, rows.metrics)
-    wanted = tuple(dict.fromkeys(metrics or part.default_metrics))
-    computed = [name for name in wanted if name not in rows.metrics]
-    if computed and not rows.has_targets:
-        raise rows.missing(rows.target_field, "--target-field, give --targets, or score by a recorded `score`")
-    if computed and not rows.has_predictions:
-        raise rows.missing("prediction", "--prediction-field")
+    wanted = wanted_metrics(rows, metrics, part.default_metrics)
     settings = part.settings | ({"extract": layout.extract} if layout.extract is not None else {})
     settings |= {"limit": limit} if limit is not None else {}
     runs = []
@@ -132,6 +124,23 @@ def _runs(
         notes = not_compared(task, [] if metrics else part.left_out)
         runs.append(TaskRun(task, name, found, records, settings, duplicates, notes))
     return runs
+
+
+def wanted_metrics(rows: RowTable, metrics: Sequence[str], default: Sequence[str]) -> tuple[str, ...]:
+    """The metrics to score by, where none are asked for the default ones.
+
+    Raises InputError for one that is unknown, or that needs what no row has.
+    """
+    if RECORDED in metrics and RECORDED not in rows.metrics:
+        raise rows.missing(RECORDED, "another --metric")
+    check_metrics(metrics, rows.metrics)
+    wanted = tuple(dict.fromkeys(metrics or default))
+    computed = [name for name in wanted if name not in rows.metrics]
+    if computed and not rows.has_targets:
+        raise rows.missing(rows.target_field, "--target-field, give --targets, or score by a recorded `score`")
+    if computed and not rows.has_predictions:
+        raise rows.missing("prediction", "--prediction-field")
+    return wanted
 
 
 def _scored(
@@ -148,8 +157,18 @@ def _scored(
         return source.at(int(numbers[row]))
 
     references = table[REFERENCES].to_pylist() if REFERENCES in table.column_names else None
-    records = _frame(table, kept)
-    for name in kept:
+    records = settle_scores(_frame(table, kept), kept, where)
+    records, metrics = score_records(records, wanted, references=references, options=options, where=where)
+    recorded = {name: recorded_metric(name, records[f"score:{name}"], higher_is_better.get(name)) for name in kept}
+    return records, tuple(recorded.get(metric.name, metric) for metric in metrics)
+
+
+def settle_scores(records: pd.DataFrame, names: Sequence[str], where: Callable[[int], str]) -> pd.DataFrame:
+    """Scores that were read: no answer is wrong, and what failed has none.
+
+    Raises InputError for a row that lacks one; ``where`` names the place of a row.
+    """
+    for name in names:
         scores = records[f"score:{name}"]
         ok = scored_rows(records)
         if "prediction" in records.columns:
@@ -159,21 +178,11 @@ def _scored(
             field = name if name == RECORDED else f"score:{name}"
             raise InputError(f"{where(int(gaps[0]))}: no `{field}`; every row without an error needs one")
         records[f"score:{name}"] = scores.where(ok)
-    records, metrics = score_records(records, wanted, references=references, options=options, where=where)
-    recorded = {name: recorded_metric(name, records[f"score:{name}"], higher_is_better.get(name)) for name in kept}
-    return records, tuple(recorded.get(metric.name, metric) for metric in metrics)
+    return records
 
 
 def _frame(table: pa.Table, kept: Sequence[str]) -> pd.DataFrame:
-    """The records: known columns first; places, reference lists and scores that were not asked for left out."""
-    scores = [f"score:{name}" for name in kept]
-    own = ["doc_id", *(name for name in TEXT_COLUMNS if name in table.column_names), *scores]
-    left_out = {NUMBER, REFERENCES, "task", "filter"}
-    rest = [
-        name for name in table.column_names
-        if name not in own and name not in left_out and not name.startswith("score:")
-    ]  # fmt: skip
-    table = table.select(own + rest)
+    table = table.select(record_columns(table.column_names, kept))
     # Whole numbers with gaps would become floats, and "3" would be shown as "3.0".
     nullable = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
     columns: dict[str, Any] = {}
@@ -185,6 +194,13 @@ def _frame(table: pa.Table, kept: Sequence[str]) -> pd.DataFrame:
             mapper = nullable.get if column.null_count else None
             columns[name] = pa.table({name: column}).to_pandas(types_mapper=mapper)[name]
     return pd.DataFrame(columns, copy=False)
+
+
+def record_columns(names: Sequence[str], kept: Sequence[str]) -> list[str]:
+    """Known columns first; places, reference lists and scores that were not asked for left out."""
+    own = ["doc_id", *(name for name in TEXT_COLUMNS if name in names), *(f"score:{name}" for name in kept)]
+    left_out = {NUMBER, REFERENCES, "task", "filter", *own}
+    return own + [name for name in names if name not in left_out and not name.startswith("score:")]
 
 
 def _split(table: pa.Table, default_task: str, layout: Layout) -> list[tuple[str, str, pa.Table]]:
@@ -244,7 +260,8 @@ def _same(one: Any, other: Any) -> bool:
     return bool(one == other or (one != one and other != other))
 
 
-def _no_such_task(path: Path, runs: Sequence[TaskRun], tasks: Sequence[str]) -> NoReturn:
+def no_such_task(path: Path, runs: Sequence[TaskRun | StreamedRun], tasks: Sequence[str]) -> NoReturn:
+    """Raise the error of a file that holds none of the tasks that are wanted."""
     there = list(dict.fromkeys(run.task for run in runs))
     wanted = ", ".join(tasks)
     hint = did_you_mean(tasks[0], there) if tasks else ""

@@ -21,8 +21,8 @@ REFERENCES = "__references"
 
 INPUT_HASH = "input:"
 """How a ``doc_hash`` begins that was made of the input alone, for rows that carry none of their own."""
-_PLAIN = ("input", "response", "doc_hash", "target_hash", "task", "filter")
-_OWN_NAMES = frozenset({"id", "target", "prediction", "score", "error", "loglikelihoods", "doc_id", *_PLAIN})
+PLAIN = ("input", "response", "doc_hash", "target_hash", "task", "filter")
+_OWN_NAMES = frozenset({"id", "target", "prediction", "score", "error", "loglikelihoods", "doc_id", *PLAIN})
 
 
 @dataclass
@@ -105,7 +105,7 @@ class Columns:
         keys = set(rows[0]) if _same_shape(rows) else set().union(*rows)
         columns: dict[str, pa.Array] = {"doc_id": checked.ids(ids, numbers, self.id_field)}
         failed = _errors(columns, rows) if "error" in keys else [False] * len(rows)
-        for name in _PLAIN:
+        for name in PLAIN:
             if name in keys and name not in (self.id_field, target.name, prediction.name):
                 columns[name] = checked.texts(_column(rows, name), numbers, name)
         predictions = pick_prediction(rows)
@@ -138,6 +138,17 @@ class Columns:
         columns[NUMBER] = pa.array(numbers, pa.int64())
         _check_gap(self.source, prediction, self.option)
         return columns
+
+    def met(self, batch: pa.RecordBatch, numbers: Sequence[int]) -> None:
+        """Take note of a table in which every row has all the fields."""
+        if self.first is None:
+            self.first = (numbers[0], batch.slice(0, 1).to_pylist()[0])
+        names = batch.schema.names
+        self.prediction.seen = self.prediction.seen or self.prediction.name in names
+        self.target.seen = self.target.seen or self.target.name in names
+        scores = [name for name in names if name == "score" or name.startswith("score:")]
+        self.metrics |= {name.removeprefix("score:"): None for name in sorted(scores)}
+        self.used |= {*scores, *(name for name in names if name.startswith("prediction:"))}
 
     def _given_targets(
         self, names: list[str], ids: list[Any], numbers: Sequence[int], failed: Sequence[bool]

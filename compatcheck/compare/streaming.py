@@ -1,0 +1,218 @@
+"""Compare runs that are too large to hold: the figures of :func:`compatcheck.compare.compare`, a part at a time.
+
+Texts of 100,000 pairs at most are in memory at once. What stays of every row is its place in the pairing, and for a
+smooth metric its scores (see :class:`~compatcheck.compare.accumulate.Tally`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from compatcheck.compare.accumulate import Flips, Tally, is_numeric
+from compatcheck.compare.comparison import RESAMPLES, check_options, figures
+from compatcheck.compare.instance_file import InstanceFile
+from compatcheck.compare.instances import build_instances, common_kind, from_either, slice_fields
+from compatcheck.compare.overview import Overview
+from compatcheck.compare.pairing import Pairs, failed
+from compatcheck.compare.quadrants import resolve_metric, sort_pairs
+from compatcheck.compare.result import INSTANCE_COLUMNS, Comparison, Pairing
+from compatcheck.compare.signature import signature
+from compatcheck.compare.slices import adjust, check_field
+from compatcheck.compare.stream_join import join
+from compatcheck.compare.stream_pairing import ATTEMPTS, Collision, StreamPairs, pair_streams
+from compatcheck.compare.telling import Telling
+from compatcheck.errors import InputError
+from compatcheck.records import Metric, StreamedRun, TaskRun, prediction_column, score_column
+from compatcheck.scratch import Scratch
+
+Job = tuple[StreamedRun, StreamedRun, Sequence[Metric]]
+"""OLD and NEW on one task and filter, and the metrics to compare them by."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """As the arguments of :func:`compatcheck.compare.compare`."""
+
+    epsilon: float = 0.0
+    correct_at: float | None = None
+    slice_by: Sequence[str] = ()
+    seed: int = 0
+    confidence: float = 0.95
+    resamples: int = RESAMPLES
+
+
+def compare_streams(
+    jobs: Sequence[Job], settings: Settings, scratch: Scratch, say: Callable[[str], None] = lambda _: None
+) -> tuple[list[Comparison], InstanceFile]:
+    """Compare; returns the comparisons and the file of all their instances, which lies in ``scratch``.
+
+    Raises:
+        InputError: as :func:`compatcheck.compare.compare`; or the disk has no room.
+    """
+    check_options(settings.epsilon, settings.correct_at, settings.confidence, settings.resamples, settings.seed)
+    scratch.require(sum(_instance_bytes(*job) for job in jobs), "writing all instances")
+    for attempt in range(ATTEMPTS):
+        fields = _fields(jobs)
+        try:
+            with InstanceFile(scratch.path("instances.parquet"), fields) as file:
+                found = [
+                    one for job in jobs for one in _StreamedPair(*job, settings).compare(file, scratch, attempt, say)
+                ]
+            return found, file
+        except Collision:
+            file.path.unlink()
+    raise InputError("OLD or NEW changed while it was read: ids that were there are gone; run the comparison again")
+
+
+class _StreamedPair:
+    """OLD and NEW on one task and filter."""
+
+    def __init__(self, old: StreamedRun, new: StreamedRun, metrics: Sequence[Metric], settings: Settings) -> None:
+        self.old, self.new, self.settings = old, new, settings
+        self.empty = _without_rows(old), _without_rows(new)
+        self.metrics = [resolve_metric(metric, *self.empty) for metric in metrics]
+        fields = dict.fromkeys(settings.slice_by)
+        for field in fields:
+            check_field(field, *self.empty)
+        self.fields = list(fields)
+
+    def compare(
+        self, file: InstanceFile, scratch: Scratch, attempt: int, say: Callable[[str], None]
+    ) -> list[Comparison]:
+        """One comparison for each metric; all of their instances go to ``file``."""
+        pairs = pair_streams(self.old, self.new, attempt)
+        count, settings = pairs.count, self.settings
+        tallies = [Tally(m.kind == "discrete" or settings.correct_at is not None, count) for m in self.metrics]
+        flips = [[Flips(field, count, self._numeric(field)) for field in self.fields] for _ in self.metrics]
+        telling = [Telling() for _ in self.metrics]
+        errors = np.zeros(2, np.int64)
+        done, said = 0, time.monotonic()
+        for before, after in join(self.old, self.new, pairs, self._columns(pairs), scratch):
+            old, new = (replace(run, records=part) for run, part in zip(self.empty, (before, after), strict=True))
+            rows = np.arange(len(before))
+            part = Pairs(rows, rows, pairs.key, 0, 0, 0)
+            errors += [int(failed(each.records, rows).sum()) for each in (old, new)]
+            for place, metric in enumerate(self.metrics):
+                found = sort_pairs(old, new, part, metric, epsilon=settings.epsilon, correct_at=settings.correct_at)
+                tallies[place].add(found)
+                for one in flips[place]:
+                    values = from_either(one.field, old, new, part)[found.scored]
+                    one.add(values, found)
+                instances = build_instances(old, new, part, found)
+                telling[place].add(instances)
+                file.write(instances)
+            done += len(before)
+            if time.monotonic() - said > 10:
+                say(f"{self.old.task}: {done:,} of {count:,} pairs compared")
+                said = time.monotonic()
+        del before, after, old, new
+        results = []
+        for place, metric in enumerate(self.metrics):
+            results.append(self._result(metric, pairs, errors, tallies[place], flips[place], telling[place]))
+            tallies[place] = Tally(True, 0)  # its numbers are not needed any more
+        return results
+
+    def _result(
+        self,
+        metric: Metric,
+        pairs: StreamPairs,
+        errors: np.ndarray,
+        tally: Tally,
+        flips: Sequence[Flips],
+        telling: Telling,
+    ) -> Comparison:
+        settings = self.settings
+        old, new, gain, codes = tally.numbers()
+        metrics, tests = figures(
+            tally.names,
+            tally.counts,
+            tally.changes,
+            old,
+            new,
+            gain,
+            codes,
+            confidence=settings.confidence,
+            resamples=settings.resamples,
+            seed=settings.seed,
+        )
+        if tally.discrete:
+            metric = replace(metric, kind="discrete")
+        return Comparison(
+            task=self.old.task,
+            filter=self.old.filter,
+            metric=metric.name,
+            kind=metric.kind,
+            signature=signature(
+                *self.empty,
+                metric,
+                n=tally.n,
+                epsilon=settings.epsilon,
+                correct_at=settings.correct_at,
+                confidence=settings.confidence,
+                resamples=settings.resamples,
+                seed=settings.seed,
+            ),
+            n=tally.n,
+            pairing=Pairing(
+                paired=tally.n,
+                only_old=pairs.only_old,
+                only_new=pairs.only_new,
+                duplicates=self.old.duplicates + self.new.duplicates,
+                target_changed=pairs.target_changed,
+                errors_old=int(errors[0]),
+                errors_new=int(errors[1]),
+                no_answer_old=tally.no_answer[0],
+                no_answer_new=tally.no_answer[1],
+                key=pairs.key,
+                examples=pairs.examples,
+            ),
+            quadrants=tally.counts,
+            metrics=metrics,
+            tests=tests,
+            instances=telling.chosen(),
+            slices=adjust([part for one in flips for part in one.slices(settings.confidence)]),
+            confidence=settings.confidence,
+            overview=Overview(telling.rows, tally.gains(gain)),
+        )
+
+    def _columns(self, pairs: StreamPairs) -> tuple[list[str], list[str]]:
+        """The columns to read of each side: of NEW only what OLD does not know already."""
+        scores = [score_column(metric.name) for metric in self.metrics]
+        from_old = {name for name in self.old.complete if name in self.new.kinds} - {"doc_id", "prediction", "response"}
+        from_old -= {"error", *(prediction_column(metric.name) for metric in self.metrics)}
+        if pairs.key != "id":
+            from_old.discard("doc_hash")
+        return [*self.old.kinds, *scores], [*(name for name in self.new.kinds if name not in from_old), *scores]
+
+    def _numeric(self, field: str) -> bool:
+        if field in self.old.complete:
+            return is_numeric([self.old.kinds[field]])
+        return is_numeric([run.kinds[field] for run in (self.old, self.new) if field in run.kinds])
+
+
+def _without_rows(run: StreamedRun) -> TaskRun:
+    names = [*run.kinds, *(score_column(metric.name) for metric in run.metrics)]
+    empty = pd.DataFrame({name: [] for name in names})
+    return TaskRun(run.task, run.filter, run.metrics, empty, run.settings, run.duplicates, run.notes)
+
+
+def _fields(jobs: Sequence[Job]) -> dict[str, str]:
+    """The slice fields of all instances, with the kind that holds their values."""
+    found: dict[str, str] = {}
+    for old, new, _ in jobs:
+        for name in slice_fields(_without_rows(old).records, _without_rows(new).records):
+            kinds = [run.kinds[name] for run in (old, new) if name in run.kinds]
+            kind = kinds[0] if name in old.complete or len(kinds) == 1 else common_kind(*kinds)
+            shown = f"field:{name}" if name in INSTANCE_COLUMNS else name
+            found[shown] = common_kind(found[shown], kind) if shown in found else kind
+    return found
+
+
+def _instance_bytes(old: StreamedRun, new: StreamedRun, metrics: Sequence[Metric]) -> int:
+    """About the size of the instances on disk. They are compressed there: half is what texts do not fall below."""
+    return int(min(old.rows, new.rows) * (old.row_bytes + new.row_bytes + 64) * len(metrics) / 2)

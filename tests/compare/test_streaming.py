@@ -1,0 +1,201 @@
+"""A streamed comparison says what one in memory says, to the last digit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, event, given, settings
+from hypothesis import strategies as st
+
+from compatcheck.compare import compare, stream_join
+from compatcheck.compare.result import Comparison
+from compatcheck.compare.slices import text_of
+from compatcheck.compare.streaming import Settings, compare_streams
+from compatcheck.errors import InputError
+from compatcheck.records import Metric
+from compatcheck.runs.importers import load_recorded, reading, spool
+from compatcheck.runs.importers.streaming import stream_recorded
+from compatcheck.scratch import Scratch
+
+TEXTS = st.sampled_from(["4", "5", " 4", "1,234", "1234", "the cat sat", "a cat sat down", ""])
+SCHEMA = pa.schema(
+    {
+        "id": pa.string(), "input": pa.string(), "target": pa.string(), "prediction": pa.string(),
+        "error": pa.string(), "doc_hash": pa.string(), "target_hash": pa.string(), "task": pa.string(),
+        "filter": pa.string(), "score": pa.float64(), "score:own": pa.float64(), "topic": pa.string(),
+        "length": pa.int64(), "weight": pa.float64(), "hard": pa.bool_(), "doc_id": pa.int64(),
+    }
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything that is cut is cut often."""
+    monkeypatch.setattr(reading, "CHUNK_ROWS", 3)
+    monkeypatch.setattr(spool, "BUFFER_ROWS", 4)
+    monkeypatch.setattr(stream_join, "PART_ROWS", 2)
+
+
+def rows(kind: str) -> st.SearchStrategy[list[dict[str, Any]]]:
+    """Rows of one side: ids in any order, gaps, errors, changed targets, numbers with and without gaps."""
+    own = st.floats(-2, 2).map(lambda x: round(x, 3)) if kind == "smooth" else st.sampled_from([0.0, 1.0])
+    target = st.one_of(st.just("4"), st.just("4"), TEXTS)
+    row = st.fixed_dictionaries(
+        {
+            "input": st.sampled_from([None, "one?", "two?"]),
+            "target": st.one_of(target, target, target, st.none()) if kind != "computed" else target,
+            "prediction": st.one_of(st.none(), TEXTS),
+            "error": st.sampled_from([None, None, None, "", "timeout"]),
+            "doc_hash": st.sampled_from(["a", "a", None, "input:b"]),
+            "target_hash": st.sampled_from([None, "t", "t", "u"]),
+            "score": own,
+            "score:own": own,
+            "topic": st.sampled_from([None, "x", "y", "10 %"]),
+            "length": st.one_of(st.none(), st.integers(0, 30)),
+            "weight": st.sampled_from([None, 0.5, 1.5, float("nan")]),
+            "hard": st.sampled_from([None, True, False]),
+            "doc_id": st.integers(0, 3),
+        }
+    )
+
+    def numbered(made: list[dict[str, Any]], order: list[int], repeats: list[int]) -> list[dict[str, Any]]:
+        named = [{"id": f"d{order[place]}", **each} for place, each in enumerate(made)]
+        for repeat in repeats:
+            named.append(dict(named[repeat % len(named)]))
+        return named
+
+    return st.integers(1, 12).flatmap(
+        lambda size: st.builds(
+            numbered,
+            st.lists(row, min_size=size, max_size=size),
+            st.permutations(range(14)).map(lambda order: order[:size]),
+            st.lists(st.integers(0, 50), max_size=3),
+        )
+    )
+
+
+def written(made: list[dict[str, Any]], path: Path, columns: list[str]) -> Path:
+    table = pa.Table.from_pylist(made, schema=SCHEMA).select(["id", *columns])
+    pq.write_table(table, path)
+    return path
+
+
+def both_ways(
+    old: Path, new: Path, folder: Path, *, metrics: tuple[str, ...], slice_by: tuple[str, ...] = (), **options: Any
+) -> tuple[list[Comparison] | str, list[Comparison] | str, pd.DataFrame | None]:
+    """The comparisons in memory, and streamed; or the error of either as text."""
+    wanted = Settings(slice_by=slice_by, seed=3, resamples=120, **options)
+
+    def in_memory() -> list[Comparison]:
+        sides = [load_recorded(path, metrics=metrics, side=side) for path, side in ((old, "old"), (new, "new"))]
+        return [
+            compare(
+                one, other, metric=shared(metric, other.metrics), slice_by=slice_by, seed=3, resamples=120, **options
+            )
+            for one in sides[0]
+            for other in sides[1]
+            if (one.task, one.filter) == (other.task, other.filter)
+            for metric in one.metrics
+        ]
+
+    found: pd.DataFrame | None = None
+
+    def streamed() -> list[Comparison]:
+        nonlocal found
+        scratch = Scratch(folder)
+        try:
+            sides = [
+                stream_recorded(path, scratch, metrics=metrics, side=side)
+                for path, side in ((old, "old"), (new, "new"))
+            ]
+            jobs = [
+                (one, other, [shared(metric, other.metrics) for metric in one.metrics])
+                for one in sides[0]
+                for other in sides[1]
+                if (one.task, one.filter) == (other.task, other.filter)
+            ]
+            comparisons, file = compare_streams(jobs, wanted, scratch)
+            found = pd.read_parquet(file.path)
+        finally:
+            scratch.close()
+        return comparisons
+
+    results = []
+    for way in (in_memory, streamed):
+        try:
+            results.append(way())
+        except InputError as error:
+            results.append(str(error))
+    assert not [path.name for path in folder.iterdir() if path.name.startswith(".")], "temporary files are gone"
+    return results[0], results[1], found
+
+
+def shared(metric: Metric, others: tuple[Metric, ...]) -> Metric:
+    other = next(each for each in others if each.name == metric.name)
+    return metric if other.kind == "discrete" else other
+
+
+def plain(instances: pd.DataFrame) -> list[dict[str, Any]]:
+    """Values as they read, whatever type the column has."""
+
+    def value(one: Any) -> Any:
+        if one is None or one is pd.NA or one != one:
+            return None
+        return float(one) if isinstance(one, int | float) and not isinstance(one, bool) else text_of(one)
+
+    return [{str(name): value(one) for name, one in row.items()} for row in instances.to_dict("records")]
+
+
+def assert_same(memory: Any, streamed: Any, stored: pd.DataFrame | None) -> None:
+    event("refused" if isinstance(memory, str) else f"compared {len(memory)}, {memory[0].pairing.key}")
+    if isinstance(memory, str) or isinstance(streamed, str):
+        event(str(memory)[:60])
+        assert streamed == memory
+        return
+    assert streamed == [replaced(one, other) for one, other in zip(memory, streamed, strict=True)]
+    assert stored is not None
+    for one, other in zip(memory, streamed, strict=True):
+        whole = plain(one.instances)
+        assert plain(other.instances) == whole
+        assert other.rows == len(whole)
+        mine = (stored["task"] == one.task) & (stored["filter"] == one.filter) & (stored["metric"] == one.metric)
+        assert plain(stored[mine][list(one.instances.columns)]) == whole
+
+
+def replaced(memory: Comparison, streamed: Comparison) -> Comparison:
+    """The comparison in memory with what only a streamed one has."""
+    return replace(memory, overview=streamed.overview)
+
+
+COLUMNS = ["input", "target", "prediction", "error", "doc_hash", "target_hash", "topic", "length", "weight", "hard"]
+
+
+@pytest.mark.parametrize("kind", ["discrete", "smooth", "computed"])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_streamed_is_what_memory_says(kind: str, data: st.DataObject, tmp_path: Path) -> None:
+    old, new = data.draw(rows(kind), "old"), data.draw(rows(kind), "new")
+    columns = [name for name in COLUMNS if data.draw(st.integers(0, 5), name) or name in ("target", "prediction")]
+    scores = [] if kind == "computed" else ["score", "score:own"]
+    slices = tuple(name for name in ("topic", "length", "weight", "hard", "target") if name in columns)
+    other = [
+        name for name in columns if data.draw(st.integers(0, 9), f"new {name}") or name in ("target", "prediction")
+    ]
+    paths = (
+        written(old, tmp_path / "old.parquet", [*columns, *scores, "doc_id"]),
+        written(new, tmp_path / "new.parquet", [*other, *scores]),
+    )
+    metrics = ("exact_match", "rouge1") if kind == "computed" else ("score", "own")
+    options: dict[str, Any] = {}
+    if kind == "smooth":
+        options = {
+            "epsilon": data.draw(st.sampled_from([0.0, 0.25])),
+            "correct_at": data.draw(st.sampled_from([None, 0.5])),
+        }
+    assert_same(*both_ways(*paths, tmp_path, metrics=metrics, slice_by=slices, **options))
