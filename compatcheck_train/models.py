@@ -1,0 +1,231 @@
+"""Loading the student with its teacher adapter, and the old model; saving an adapter as PEFT folders are."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from compatcheck.engines.loading import one_line, without_bars
+from compatcheck.errors import InputError
+from compatcheck.references import Reference
+from compatcheck_train.head import check_head, head_of
+from compatcheck_train.settings import TrainSettings
+
+COMPAT, NEW = "compat", "new"
+
+
+def device_of(settings: TrainSettings) -> str:
+    """The device that settings mean: their own, or an accelerator where there is one."""
+    if settings.device is not None:
+        return settings.device
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def dtype_of(reference: Reference, settings: TrainSettings) -> torch.dtype:
+    """The dtype a base is loaded in."""
+    if settings.dtype != "auto":
+        return {"float32": torch.float32, "bfloat16": torch.bfloat16}[settings.dtype]
+    assert reference.base is not None
+    config = json.loads((reference.base / "config.json").read_text(encoding="utf-8"))
+    text = config.get("text_config") or config
+    named = str(text.get("dtype") or text.get("torch_dtype") or "float32")
+    if device_of(settings) == "cpu" or named == "float32":
+        return torch.float32
+    return torch.bfloat16
+
+
+def load_base(reference: Reference, settings: TrainSettings, device: torch.device | str) -> Any:
+    """The reference's base model, every dropout off, in evaluation mode.
+
+    Raises:
+        InputError: it cannot be loaded, or is no causal language model.
+    """
+    from transformers import AutoModelForCausalLM
+
+    try:
+        with without_bars():
+            model = AutoModelForCausalLM.from_pretrained(
+                reference.base, dtype=dtype_of(reference, settings), trust_remote_code=settings.trust_remote_code
+            )
+    except (OSError, ValueError, TypeError, AttributeError, ImportError, KeyError) as error:
+        raise InputError(f"{reference.text}: the base cannot be loaded: {one_line(error)}") from error
+    if model.config.is_encoder_decoder:
+        raise InputError(f"{reference.text}: an encoder-decoder model; only causal language models can be trained")
+    _without_dropout(model)
+    return model.to(device).eval()
+
+
+def load_tokenizer(reference: Reference, settings: TrainSettings) -> Any:
+    """The tokenizer of the reference's base.
+
+    Raises:
+        InputError: it cannot be loaded.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(reference.base, trust_remote_code=settings.trust_remote_code)
+    except (OSError, ValueError, TypeError, ImportError, KeyError) as error:
+        raise InputError(f"{reference.text}: its tokenizer cannot be loaded: {one_line(error)}") from error
+
+
+def load_old(reference: Reference, settings: TrainSettings, device: torch.device | str) -> Any:
+    """The old model, frozen, with its adapter if it has one."""
+    model = load_base(reference, settings, device)
+    check_head(model, head_of(model), model.config.get_text_config().vocab_size)
+    if reference.adapter is None:
+        return model.requires_grad_(False)
+    from peft import PeftModel
+
+    with _as_input_error(str(reference.adapter)):
+        wrapped = PeftModel.from_pretrained(model, str(reference.adapter), adapter_name="old")
+    _refuse_prompts(wrapped, "old", reference)
+    return wrapped.eval().requires_grad_(False)
+
+
+@dataclass
+class Student:
+    """NEW's base with the adapter that is trained, and NEW's own frozen one beside it (``teacher``; None where NEW is a
+    full model: then the base alone is the teacher)."""
+
+    peft: Any
+    reference: Reference
+    teacher: str | None
+
+    @property
+    def base(self) -> Any:
+        """The causal language model inside, with its layers as the active adapter makes them."""
+        return self.peft.get_base_model()
+
+    def parameters(self) -> dict[str, torch.nn.Parameter]:
+        """The trained parameters by name, sorted."""
+        return dict(
+            sorted((n, p) for n, p in self.peft.named_parameters() if f".{COMPAT}." in n and p.is_floating_point())
+        )
+
+    @contextlib.contextmanager
+    def as_teacher(self) -> Iterator[None]:
+        """NEW itself, without gradients; the student again afterwards."""
+        training = self.peft.training
+        with torch.no_grad():
+            if self.teacher is None:
+                with self.peft.disable_adapter():
+                    self.peft.eval()
+                    yield
+            else:
+                self.peft.set_adapter(self.teacher, inference_mode=True)
+                self.peft.eval()
+                try:
+                    yield
+                finally:
+                    self.peft.set_adapter(COMPAT)
+        self.peft.train(training)
+
+
+def load_student(reference: Reference, settings: TrainSettings, device: torch.device | str) -> Student:
+    """NEW with a trainable copy of its adapter; where it is a full model, with a fresh LoRA adapter that adds nothing.
+
+    The copy has NEW's exact weights, in float32, and no dropout.
+
+    Raises:
+        InputError: an adapter that cannot be trained on.
+    """
+    from peft import LoraConfig, PeftModel, get_peft_model
+
+    base = load_base(reference, settings, device)
+    check_head(base, head_of(base), base.config.get_text_config().vocab_size)
+    torch.manual_seed(settings.seed)
+    if reference.adapter is None:
+        config = LoraConfig(
+            r=settings.lora_rank, lora_alpha=settings.lora_alpha, lora_dropout=0.0, target_modules="all-linear",
+            task_type="CAUSAL_LM",
+        )  # fmt: skip
+        student = Student(get_peft_model(base, config, adapter_name=COMPAT), reference, None)
+    else:
+        folder = str(reference.adapter)
+        with _as_input_error(folder):
+            wrapped = PeftModel.from_pretrained(base, folder, adapter_name=NEW)
+            _refuse_prompts(wrapped, NEW, reference)
+            wrapped.load_adapter(folder, COMPAT, is_trainable=True)
+        wrapped.set_adapter(COMPAT)
+        student = Student(wrapped, reference, NEW)
+    student.peft.peft_config[COMPAT].base_model_name_or_path = str(reference.base)
+    _without_dropout(student.peft)
+    for parameter in student.peft.parameters():
+        parameter.requires_grad_(False)
+    for parameter in student.parameters().values():
+        parameter.requires_grad_(True)
+        parameter.data = parameter.data.float() if parameter.dtype != torch.float64 else parameter.data
+    if not student.parameters():
+        raise InputError(f"{reference.text}: its adapter has no weights that can be trained")
+    if settings.gradient_checkpointing:
+        student.base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        student.base.enable_input_require_grads()
+        student.peft.train()
+    else:
+        student.peft.eval()
+    return student
+
+
+def _refuse_prompts(wrapped: Any, name: str, reference: Reference) -> None:
+    if wrapped.peft_config[name].is_prompt_learning:
+        raise InputError(f"{reference.text}: an adapter of virtual tokens; only adapters of weights can be used here")
+
+
+@contextlib.contextmanager
+def _as_input_error(folder: str) -> Iterator[None]:
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # peft lets many kinds through, from safetensors' own to TypeError
+        raise InputError(f"{folder}: adapter cannot be put on its base: {one_line(error)}") from error
+
+
+def _without_dropout(model: Any) -> None:
+    """Every dropout off, in training mode too: at the first step the student equals NEW."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        for name, value in list(vars(module).items()):
+            if "dropout" in name and isinstance(value, float):
+                setattr(module, name, 0.0)
+    for name, value in list(vars(model.config).items()) if hasattr(model, "config") else []:
+        if ("dropout" in name or "pdrop" in name) and isinstance(value, float):
+            setattr(model.config, name, 0.0)
+
+
+def save_adapter(student: Student, folder: Path) -> None:
+    """The trained adapter as a standard PEFT folder: safetensors, the base named so that every program finds it.
+
+    A base with a hub id keeps that; a local one is named by its absolute path.
+    """
+    import shutil
+
+    temporary = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(temporary, ignore_errors=True)
+    config = student.peft.peft_config[COMPAT]
+    before = config.inference_mode
+    student.peft.save_pretrained(str(temporary), selected_adapters=[COMPAT], safe_serialization=True)
+    config.inference_mode = before
+    made = temporary / COMPAT
+    written = json.loads((made / "adapter_config.json").read_text())
+    reference = student.reference
+    name = reference.base_name or str(reference.base)
+    local = Path(name).expanduser()
+    written["base_model_name_or_path"] = str(local.resolve()) if local.is_dir() else name
+    written["inference_mode"] = True
+    written["lora_dropout"] = 0.0
+    if isinstance(written.get("target_modules"), list):
+        written["target_modules"] = sorted(written["target_modules"])
+    (made / "adapter_config.json").write_text(json.dumps(written, indent=2, sort_keys=True) + "\n")
+    (made / "README.md").unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    made.replace(folder)
+    shutil.rmtree(temporary, ignore_errors=True)

@@ -1,0 +1,56 @@
+"""What a strategy sees of a token, and what it answers: the weight of every term there. Loads no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a rule may look at, each of shape (positions,). Log-probabilities are of the gold token, at T = 1.
+
+    The totals are those of the position's whole sequence (the sum over its trained answer positions). What a strategy
+    does not ask for is None.
+    """
+
+    answer: Tensor
+    rows: Tensor
+    student_right: Tensor | None = None
+    student_logprob: Tensor | None = None
+    old_right: Tensor | None = None
+    old_logprob: Tensor | None = None
+    new_right: Tensor | None = None
+    new_logprob: Tensor | None = None
+    student_total: Tensor | None = None
+    old_total: Tensor | None = None
+
+    def at(self, chosen: Any) -> Facts:
+        """The facts of some of the positions."""
+        known = {name: value[chosen] for name, value in vars(self).items() if value is not None}
+        return replace(self, **known)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weight of every term at every position, each (positions,) or None for 0 everywhere.
+
+    ``mixture``: one divergence from (w_old·p_old + w_new·p_new)/(w_old + w_new), times w_old + w_new, instead of two.
+    ``inhibit``: weight of the squared difference of log-probabilities to the mean of both teachers' on the ``top``
+    tokens of that mean, beyond ``margin`` (ELODI).
+    """
+
+    old: Tensor | None = None
+    new: Tensor | None = None
+    ce: Tensor | None = None
+    mixture: bool = False
+    inhibit: Tensor | None = None
+    top: int = 10
+    margin: float = 0.0
+
+
+Rule = Callable[[Facts], Weights]

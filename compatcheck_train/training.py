@@ -1,0 +1,229 @@
+"""Train a compatibility adapter, or a task adapter for a NEW that has none.
+
+The loop is Accelerate's with our own step, not HF Trainer's: a micro-batch is a set of documents with their choices and
+two teachers, the loss is a mean over positions or documents of the whole optimiser step, and checkpoints are
+safetensors, where Trainer's are pickles.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from compatcheck.engines import memory
+from compatcheck.engines.progress import Progress, SilentProgress
+from compatcheck.errors import InputError
+from compatcheck.references import Reference, resolve
+from compatcheck_train import strategies
+from compatcheck_train.batches import Plan, make_plan
+from compatcheck_train.examples import Examples
+from compatcheck_train.loop import Loop
+from compatcheck_train.models import Student, load_student, load_tokenizer, save_adapter
+from compatcheck_train.old_term import OldTerm
+from compatcheck_train.output import Output
+from compatcheck_train.progress import check_trackers
+from compatcheck_train.rows import make_items
+from compatcheck_train.settings import TrainSettings
+from compatcheck_train.setup import open_accelerator, same_tokens, settle_new, settle_old
+from compatcheck_train.strategies import Strategy
+from compatcheck_train.student import Trainee
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished training. ``folder`` is the PEFT adapter; ``history`` has for each epoch its ``step``, ``loss`` (mean
+    over its steps), ``validation_loss`` and ``followed`` (share that followed the old model); epoch 0 is NEW itself.
+    ``seconds`` are those of the loop, over all runs where it was resumed."""
+
+    folder: Path
+    strategy: str
+    steps: int
+    best_epoch: int
+    history: tuple[dict[str, float], ...]
+    notes: tuple[str, ...]
+    seconds: float
+    parameters: int
+    """Number of trained parameters."""
+    tokens: int
+    """Trained positions of an epoch."""
+
+
+def train(
+    old: str | Reference | None,
+    new: str | Reference,
+    examples: Examples,
+    settings: TrainSettings,
+    out: str | Path,
+    *,
+    say: Say = lambda _: None,
+    progress: Progress | None = None,
+    old_term: OldTerm | None = None,
+) -> Trained:
+    """Train a compatibility adapter on NEW's base, starting as NEW.
+
+    A training that was interrupted goes on from its last checkpoint in ``out`` and ends as if nothing had happened; a
+    finished one is returned as it is.
+
+    Args:
+        old: full model or adapter; None where the strategy has no old teacher.
+        new: full model (a fresh adapter is trained) or adapter (a copy of it is trained).
+        out: gets ``adapter/``, ``metrics.jsonl``, ``run.json`` and ``checkpoints/``.
+        say: gets one line per step of the preparation; progress: a bar that may also have ``tell(text)``.
+        old_term: another source of the old model's term, for tokenizers that differ.
+
+    Raises:
+        InputError: something given cannot be used, memory or disk do not suffice, the loss is no number, or ``out``
+            holds something else.
+    """
+    strategy = strategies.get(settings.strategy)
+    options = strategy.settled(settings.strategy_options)
+    if examples.kind not in strategy.kinds:
+        fitting = ", ".join(strategies.names(examples.kind))
+        raise InputError(
+            f"strategy {strategy.name} is not for {examples.kind} tasks like {examples.task}; there are: {fitting}"
+        )
+    check_trackers(settings.report_to)
+    new_reference = _model(new, "NEW")
+    old_reference = _model(old, "OLD") if strategy.needs_old and old is not None else None
+    if strategy.needs_old and old_reference is None:
+        raise InputError(f"strategy {strategy.name} needs OLD")
+    accelerator = open_accelerator(settings, Path(out))
+    output = Output(Path(out), accelerator)
+    output.claim(_identity(old_reference, new_reference, examples, settings, old_term))
+    tokenizer = load_tokenizer(new_reference, settings)
+    plan = _plan(tokenizer, examples, strategy, settings, new_reference)
+    notes = [*examples.notes]
+    if (kept := output.finished()) is not None:
+        say(f"{out}: finished before")
+        return Trained(folder=output.adapter, **kept)
+
+    def note(text: str) -> None:
+        notes.append(text)
+        say(text)
+
+    teacher, plain_term = None, old_term
+    if old_reference is not None:
+        twin = _old_plan(old_reference, plan, strategy, settings, old_term)
+        teacher = settle_old(old_reference, twin, strategy, settings, accelerator, note, progress, old_term is not None)
+        if old_term is not None and "old-states" in strategy.needs:
+            old_term.prepare(
+                [plan.batch(i).texts for i in range(len(plan.items))],
+                [[row.ids for item in group for row in item.rows] for group in plan.items],
+            )
+        else:
+            plain_term = None
+    student = load_student(new_reference, settings, accelerator.device)
+    trainee = Trainee(student, plan, strategy, settings, options, accelerator.autocast, teacher, plain_term)
+    settle_new(trainee, new_reference, accelerator, note, progress)
+    count = sum(p.numel() for p in student.parameters().values())
+    say(f"training {count:,} parameters with {strategy.name} on {len(examples.train)} documents")
+    loop = Loop(trainee, accelerator, output, progress or SilentProgress(), note)
+    try:
+        standing = loop.run()
+    finally:
+        for each in (teacher, trainee.new, plain_term):
+            if each is not None:
+                each.close()
+    result = _finish(student, output, accelerator, standing, strategy.name, notes, plan)
+    with contextlib.suppress(AttributeError):
+        accelerator.end_training()
+    del loop, trainee, student
+    memory.give_back()
+    return result
+
+
+def train_task_adapter(
+    base: str | Reference,
+    examples: Examples,
+    settings: TrainSettings,
+    out: str | Path,
+    *,
+    say: Say = lambda _: None,
+    progress: Progress | None = None,
+) -> Trained:
+    """Train a fresh LoRA adapter on a full model with next-token loss on context and answer: a task adapter for a NEW
+    that has none. Settings as for :func:`train`; their strategy does not count.
+
+    Raises:
+        InputError: as :func:`train`; also where ``base`` names an adapter.
+    """
+    reference = _model(base, "base")
+    if reference.adapter is not None:
+        raise InputError(f"{reference.text}: has an adapter already; a task adapter is trained on a full model")
+    own = replace(settings, strategy="continue-ce", strategy_options={}, ce_weight=None)
+    return train(None, reference, examples, own, out, say=say, progress=progress)
+
+
+def _model(given: str | Reference, side: str) -> Reference:
+    reference = resolve(given) if isinstance(given, str) else given
+    if reference.base is None:
+        raise InputError(f"{side} {reference.text}: recorded outputs cannot be trained on; give the model")
+    return reference
+
+
+def _plan(tokenizer: Any, examples: Examples, strategy: Strategy, settings: TrainSettings, new: Reference) -> Plan:
+    most = settings.max_length
+    weight = settings.weight_of_context if strategy.per == "position" else 0.0
+    fit = make_items(tokenizer, [*examples.train, *examples.unlabelled], strategy.rows, most)
+    hold = make_items(tokenizer, examples.validation, strategy.rows, most)
+    plan = make_plan(fit, hold, settings.batch_size, settings.seed, weight)
+    if not plan.training or not plan.validation:
+        raise InputError(f"{examples.task}: no token to train on is left; check tokens, context_weight and the data")
+    return plan
+
+
+def _old_plan(
+    old: Reference, plan: Plan, strategy: Strategy, settings: TrainSettings, old_term: OldTerm | None
+) -> Plan:
+    """The micro-batches in the old model's tokens: the same object where they are equal."""
+    twin = plan.retold(load_tokenizer(old, settings), strategy.rows, settings.max_length)
+    if same_tokens(plan, twin):
+        return plan
+    by_position = strategy.needs & {"old-facts", "old-states"}
+    if by_position and (old_term is None or "old-facts" in by_position):
+        choice = ", ".join(n for n in strategies.names() if not strategies.get(n).needs & {"old-facts", "old-states"})
+        raise InputError(
+            f"{old.text} and NEW tokenize differently, and strategy {strategy.name} compares them token by token; "
+            f"align them, or take one of: {choice}"
+        )
+    return twin
+
+
+def _identity(
+    old: Reference | None, new: Reference, examples: Examples, settings: TrainSettings, old_term: OldTerm | None
+) -> dict[str, Any]:
+    """What decides the result: a folder with another one is not gone on with."""
+    own = {k: v for k, v in vars(settings).items() if k not in ("report_to", "cache_folder", "save_steps", "device")}
+    own["strategy_options"] = dict(settings.strategy_options)
+    return {
+        "old": old.fingerprint() if old is not None else None,
+        "new": new.fingerprint(),
+        "examples": examples.fingerprint,
+        "settings": own,
+        "old_term": old_term.identity if old_term is not None else None,
+    }
+
+
+def _finish(
+    student: Student, output: Output, accelerator: Any, standing: Any, strategy: str, notes: list[str], plan: Plan,
+) -> Trained:  # fmt: skip
+    facts: dict[str, Any] = {
+        "strategy": strategy,
+        "steps": standing.step,
+        "best_epoch": standing.best_epoch,
+        "history": tuple(standing.history),
+        "notes": tuple(dict.fromkeys(notes)),
+        "seconds": round(standing.seconds, 2),
+        "parameters": sum(p.numel() for p in student.parameters().values()),
+        "tokens": round(sum(plan.size(i, "position") for i in range(plan.training))),
+    }
+    if accelerator.is_main_process:
+        save_adapter(student, output.adapter)
+        output.finish(facts)
+    accelerator.wait_for_everyone()
+    return Trained(folder=output.adapter, **facts)
