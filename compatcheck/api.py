@@ -15,6 +15,8 @@ from compatcheck.records import Manifest, Metric, Run, TaskRun
 if TYPE_CHECKING:
     import pandas as pd
 
+    from compatcheck.gate import Rule
+
 DEFAULT_SEED = 1234
 
 
@@ -134,7 +136,6 @@ def diff(
         InputError: something given cannot be used; the message says what, where and how to mend it.
     """
     from compatcheck import gate
-    from compatcheck.advice import advise
     from compatcheck.runs.collect import Request, collect
     from compatcheck.runs.evaluate import EngineOptions
     from compatcheck.runs.importers import Layout
@@ -172,17 +173,38 @@ def diff(
         store=store,
     )
     old_run, new_run = collect(request, say, progress)
-    comparisons, notes = compare_runs(
-        old_run, new_run, epsilon=epsilon, correct_at=correct_at, slice_by=_several(slice_by), seed=seed
+    return diff_of_runs(
+        old_run, new_run, rules=rules, epsilon=epsilon, correct_at=correct_at, slice_by=_several(slice_by), seed=seed
     )
+
+
+def diff_of_runs(
+    old: Run,
+    new: Run,
+    *,
+    rules: Sequence[Rule] = (),
+    epsilon: float = 0.0,
+    correct_at: float | None = None,
+    slice_by: Sequence[str] = (),
+    seed: int = DEFAULT_SEED,
+) -> Diff:
+    """Compare two runs that are in memory, as :func:`compatcheck.evaluate` and ``load_run`` give them.
+
+    Raises:
+        InputError: they share nothing, or a rule covers nothing.
+    """
+    from compatcheck import gate
+    from compatcheck.advice import advise
+
+    comparisons, notes = compare_runs(old, new, epsilon=epsilon, correct_at=correct_at, slice_by=slice_by, seed=seed)
     judged, verdict = gate.judge(comparisons, rules)
     return Diff(
-        old=_as_side(old_run.manifest),
-        new=_as_side(new_run.manifest),
+        old=_as_side(old.manifest),
+        new=_as_side(new.manifest),
         comparisons=tuple(judged),
         verdict=verdict,
         version=_version(),
-        notes=tuple(dict.fromkeys((*old_run.notes, *new_run.notes, *notes))),
+        notes=tuple(dict.fromkeys((*old.notes, *new.notes, *notes))),
         advice=advise(judged, verdict),
     )
 

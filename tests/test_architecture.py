@@ -26,19 +26,21 @@ BELOW = {
     "config": set(),
     "doctor": {"config", "engines"},
     "checks": {"config", "api"},
+    "baselines": set(),
+    "blessing": {"api", "baselines", "evaluation", "gate"},
     "pytest_plugin": {"config", "checks", "api", "report"},
     "scaffold": {"config"},
     "similarity": set(),
     "adapters": set(),
     "fingerprints": set(),
-    "references": {"adapters", "fingerprints"},
+    "references": {"adapters", "baselines", "fingerprints"},
     "tasks": {"similarity"},
     "engines": {"references", "adapters", "fingerprints"},
     "runs": {"engines", "references", "fingerprints", "tasks", "similarity"},
     "api": {"advice", "compare", "gate", "report", "runs", "engines", "references", "tasks", "similarity"},
     "evaluation": {"compare", "report", "runs", "tasks"},
     "demo": {"api"},
-    "cli": {"checks", "config", "doctor", "scaffold", "api", "evaluation", "runs", "demo", "report", "gate", "tasks", "engines"},
+    "cli": {"baselines", "blessing", "checks", "config", "doctor", "scaffold", "api", "evaluation", "runs", "demo", "report", "gate", "tasks", "engines"},
 }
 
 

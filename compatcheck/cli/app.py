@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import typer
 
 from compatcheck import __version__
-from compatcheck.cli import demo, diff, doctor, init, plan, report, tasks
+from compatcheck.cli import bless, cache, demo, diff, doctor, init, plan, report, tasks
 from compatcheck.cli import run as run_
 from compatcheck.errors import ExitCode, InputError
 
@@ -29,12 +29,14 @@ app = typer.Typer(
 )
 app.command("diff")(diff.command)
 app.command("run")(run_.command)
+app.command("bless")(bless.command)
 app.command("report")(report.command)
 app.command("plan")(plan.command)
 app.command("tasks")(tasks.command)
 app.command("doctor")(doctor.command)
 app.command("init")(init.command)
 app.command("demo")(demo.command)
+app.add_typer(cache.app)
 
 
 def _print_version(wanted: bool) -> None:
@@ -67,7 +69,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return _fail(str(error))
     except _UsageError as error:
         context = getattr(error, "ctx", None)
-        if not given:
+        if not given or not _message(error):
             return ExitCode.USAGE  # the help has been printed
         where = context.command_path if context else "compatcheck"
         return _fail(f"{_message(error)} (see `{where} --help`)")

@@ -119,11 +119,5 @@ def command(
         "exit_zero": exit_zero,
         "quiet": quiet,
     }
-    written = {
-        key: value for key, value in given.items() if options.on_command_line(context, *_WRITTEN_AS.get(key, (key,)))
-    }
+    written = options.written(context, given)
     return run_checks(old, new, check or [], config, written, shlex.join(["compatcheck", *(context.obj or [])]))
-
-
-_WRITTEN_AS = {"engine_args": ("engine_arg",), "metric_args": ("metric_arg",), "store": ("store", "no_store")}
-"""Options whose parameters on the command line have other names."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -147,6 +147,15 @@ def on_command_line(context: typer.Context, *names: str) -> bool:
     """Whether the user wrote one of these options, so that it comes before settings of the file."""
     sources = (context.get_parameter_source(name) for name in names)
     return any(source is not None and source.name == "COMMANDLINE" for source in sources)
+
+
+_WRITTEN_AS = {"engine_args": ("engine_arg",), "metric_args": ("metric_arg",), "store": ("store", "no_store")}
+"""Options whose parameters on the command line have other names."""
+
+
+def written(context: typer.Context, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the options that the user wrote on the command line."""
+    return {key: value for key, value in given.items() if on_command_line(context, *_WRITTEN_AS.get(key, (key,)))}
 
 
 def choose_store(store: Path | None, no_store: bool) -> Path | bool | None:

@@ -1,0 +1,135 @@
+"""Blessed baselines: runs kept under a name, with the history of what was blessed.
+
+A baseline is a folder with ``history.jsonl``, one line per blessed run, oldest first, and one folder per kept run. As
+OLD or NEW ``@main`` is the newest run of ``main`` and ``@main~1`` the one before it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from compatcheck.errors import InputError, did_you_mean
+
+FOLDER = Path(".compatcheck", "baselines")
+"""Where baselines lie in a project; the environment variable ``COMPATCHECK_BASELINES`` names another folder."""
+ENVIRONMENT = "COMPATCHECK_BASELINES"
+HISTORY = "history.jsonl"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
+_REFERENCE = re.compile(r"@(?P<name>[^~]*)(~(?P<back>\d+))?\Z")
+
+
+@dataclass(frozen=True)
+class Blessed:
+    """One line of a history. ``scores`` has task, filter, metric, value, low, high and n of every metric."""
+
+    run: str
+    """Name of the kept run's folder."""
+    time: str
+    """UTC, as ISO 8601."""
+    reference: str
+    fingerprint: str
+    verdict: str = "none"
+    """Of the comparison with the run that was blessed before: that of the gate, ``none`` without one."""
+    reason: str = ""
+    forced: bool = False
+    """Blessed although its gate failed."""
+    scores: tuple[Mapping[str, Any], ...] = field(default=())
+
+
+def root(start: Path | None = None) -> Path:
+    """The folder of baselines: the variable's, the nearest ``.compatcheck/baselines`` upwards, or the project's own.
+
+    The search ends at the root of the repository, which is also where a folder that does not exist yet belongs; outside
+    a repository that is the current folder.
+    """
+    named = os.environ.get(ENVIRONMENT)
+    if named:
+        return Path(named).expanduser()
+    here = (start or Path.cwd()).resolve()
+    for each in (here, *here.parents):
+        if (each / FOLDER).is_dir() or (each / ".git").exists():
+            return each / FOLDER
+    return here / FOLDER
+
+
+def check_name(name: str) -> str:
+    """The name without a leading ``@``.
+
+    Raises:
+        InputError: it cannot name a folder.
+    """
+    plain = name.removeprefix("@")
+    if not _NAME.match(plain):
+        raise InputError(f"baseline {name!r}: letters, digits, '.', '-' and '_' make a name, such as main or v1.2")
+    return plain
+
+
+def names(folder: Path | None = None) -> list[str]:
+    """The baselines that there are."""
+    folder = folder or root()
+    return sorted(path.parent.name for path in folder.glob(f"*/{HISTORY}"))
+
+
+def history(name: str, folder: Path | None = None) -> list[Blessed]:
+    """What was blessed under a name, oldest first; empty where nothing was.
+
+    Raises:
+        InputError: a damaged history; the message names the line.
+    """
+    path = (folder or root()) / check_name(name) / HISTORY
+    if not path.is_file():
+        return []
+    entries = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        if line.strip():
+            try:
+                entry = Blessed(**json.loads(line))
+            except (ValueError, TypeError) as error:
+                raise InputError(
+                    f"{path}:{number}: not an entry of a history ({error}); mend or remove the line"
+                ) from None
+            entries.append(entry)
+    return entries
+
+
+def locate(text: str) -> Path:
+    """The kept run that ``@name`` or ``@name~1`` stands for.
+
+    Raises:
+        InputError: no such baseline, or it does not go back so far, or its folder is gone.
+    """
+    read = _REFERENCE.match(text)
+    if read is None:
+        raise InputError(f"{text}: a baseline reads @name, or @name~1 for the run blessed before")
+    name, back = check_name(read["name"]), int(read["back"] or 0)
+    folder = root()
+    entries = history(name, folder)
+    if not entries:
+        known = names(folder)
+        there = f"there are {', '.join('@' + each for each in known)}" if known else "none is blessed yet"
+        raise InputError(
+            f"{text}: no baseline of that name in {folder}{did_you_mean(name, known)}; {there} "
+            "(`compatcheck bless NEW --as NAME` makes one)"
+        )
+    if back >= len(entries):
+        raise InputError(f"{text}: only {len(entries)} run{'s were' if len(entries) > 1 else ' was'} blessed as {name}")
+    run = folder / name / entries[-1 - back].run
+    if not run.is_dir():
+        raise InputError(f"{text}: {run} is gone; bless a run again")
+    return run
+
+
+def add(name: str, entry: Blessed, folder: Path | None = None) -> None:
+    """Add a line to a history. The run it names has been kept before."""
+    path = (folder or root()) / check_name(name) / HISTORY
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8", newline="\n") as file:
+        file.write(json.dumps(asdict(entry), ensure_ascii=True) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
