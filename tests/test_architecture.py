@@ -40,7 +40,7 @@ BELOW = {
     "api": {"advice", "compare", "gate", "report", "runs", "engines", "references", "tasks", "similarity"},
     "evaluation": {"compare", "report", "runs", "tasks"},
     "demo": {"api"},
-    "cli": {"baselines", "blessing", "checks", "config", "doctor", "scaffold", "api", "evaluation", "runs", "demo", "report", "gate", "tasks", "engines"},
+    "cli": {"baselines", "blessing", "checks", "compare", "config", "doctor", "scaffold", "api", "evaluation", "runs", "demo", "report", "gate", "tasks", "engines"},
 }
 
 
