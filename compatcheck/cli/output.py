@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import secrets
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 
 DEFAULT_FOLDER = Path("compat-report")
 """Where files go when a file format is asked for without --out."""
-_FILES_ONLY = {"html"}
+_FILES_ONLY = {"html", "png"}
 
 
 def check_writable(out: Path | None) -> None:
@@ -46,28 +48,50 @@ def emit(
 ) -> int:
     """Print the report on stdout, write the files, and return the exit code of the verdict.
 
-    ``kept`` is the folder in which the result lies already; with file formats these are written beside it.
+    ``kept`` is the folder in which the result lies already; with file formats these are written beside it. A single
+    text format is printed where no folder is given; several go into :data:`DEFAULT_FOLDER`. ``github`` prints its
+    annotations in any case, and adds to the summary of the step where ``GITHUB_STEP_SUMMARY`` names its file.
     """
     from compatcheck import gate
     from compatcheck.report import render
 
     files = [name for name in formats if name != "terminal"]
-    folder = out or (DEFAULT_FOLDER if set(files) & _FILES_ONLY and kept is None else None)
-    if folder is None and kept is not None and files:
-        folder = kept
+    texts = [name for name in files if name != "github"]
+    folder = out or (kept if files else None)
+    if folder is None and (set(files) & _FILES_ONLY or (texts and len(formats) > 1)):
+        folder = DEFAULT_FOLDER
     if folder is not None:
         result.save(folder, files)
     if quiet:
         print(render(result, "terminal", quiet=True))
-    elif "terminal" in formats:
-        print(render(result, "terminal", folder=folder or kept, color=None))
-    elif folder is None:
-        for name in files:
-            print(render(result, name))
+    else:
+        if "terminal" in formats:
+            _print_report(render(result, "terminal", folder=folder or kept, color=None))
+        if "github" in formats:
+            print(render(result, "github"))
+        if folder is None and texts:
+            print(render(result, texts[0]))
+    if "github" in formats:
+        _append_summary(result, folder)
     if folder is not None and not quiet:
         names = ["report.json", "instances.parquet", *(_file_of(name) for name in files)]
         print(f"kept in {folder}: {', '.join(dict.fromkeys(names))}", file=sys.stderr)
     return int(ExitCode.OK if exit_zero else gate.exit_code(result.verdict))
+
+
+def _print_report(text: str) -> None:
+    """Print what may hold any text of a model; on a GitHub runner so that no line of it is taken for a command."""
+    from compatcheck.report.github import on_a_runner, shield
+
+    print(shield(text, secrets.token_hex(16)) if on_a_runner() else text)
+
+
+def _append_summary(result: Diff, folder: Path | None) -> None:
+    from compatcheck.report.github import append_summary
+
+    file = os.environ.get("GITHUB_STEP_SUMMARY")
+    if file and not append_summary(result, Path(file), folder):
+        print("GITHUB_STEP_SUMMARY: no room is left in it; the report is not added", file=sys.stderr)
 
 
 def _file_of(name: str) -> str:

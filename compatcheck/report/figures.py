@@ -174,6 +174,24 @@ def comparison_verdict(comparison: Comparison) -> str:
     return next((word for word in ("fail", "inconclusive", "pass") if word in verdicts), "none")
 
 
+def most_important(result: Result, count: int) -> tuple[Comparison, ...]:
+    """All comparisons in their order, or where there are more than ``count`` the worst, worst first."""
+    if len(result.comparisons) <= count:
+        return result.comparisons
+    return tuple(sorted(result.comparisons, key=_importance)[:count])
+
+
+def worst_comparison(result: Result) -> int:
+    """The place of the comparison that matters most: by verdict, then by negative flip rate; 0 where there is none."""
+    places = range(len(result.comparisons))
+    return min(places, key=lambda place: _importance(result.comparisons[place]), default=0)
+
+
+def _importance(comparison: Comparison) -> tuple[int, float]:
+    rank = {"fail": 0, "inconclusive": 1, "none": 2, "pass": 3}
+    return rank[comparison_verdict(comparison)], -_nfr(comparison)
+
+
 def verdict_reason(result: Result) -> str:
     """Why the verdict is what it is, in one line. Holds text of the user's; pass it through ``safe_text``."""
     gates = all_gates(result)

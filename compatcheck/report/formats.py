@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compatcheck.errors import InputError, did_you_mean
@@ -20,10 +21,20 @@ class Format:
     module: str
     file_name: str | None
     """None for the one that is only printed."""
+    kept_as: str = "render"
+    """The function of the module that makes the contents of the file."""
+    printed: bool = True
+    """Whether it can be printed: a picture in bytes cannot."""
 
     def render(self, result: Result, **options: Any) -> str:
+        """The format as it is printed."""
         text: str = import_module(self.module).render(result, **options)
         return text
+
+    def contents(self, result: Result, folder: Path) -> bytes:
+        """The format as it is kept in a file of ``folder``; text ends with a line feed."""
+        made: str | bytes = getattr(import_module(self.module), self.kept_as)(result, folder=folder)
+        return made if isinstance(made, bytes) else (made.removesuffix("\n") + "\n").encode("utf-8")
 
 
 FORMATS: Mapping[str, Format] = {
@@ -31,6 +42,9 @@ FORMATS: Mapping[str, Format] = {
     "json": Format("compatcheck.report.json", "report.json"),
     "markdown": Format("compatcheck.report.markdown", "report.md"),
     "html": Format("compatcheck.report.html", "report.html"),
+    "junit": Format("compatcheck.report.junit", "junit.xml"),
+    "github": Format("compatcheck.report.github", "github.md", kept_as="comment"),
+    "sarif": Format("compatcheck.report.sarif", "compatcheck.sarif"),
 }
 
 
@@ -52,9 +66,12 @@ def render(result: Result, format: str = "terminal", **options: Any) -> str:
     the terminal and Markdown, ``folder`` (where the result is kept) for all that give the next command.
 
     Raises:
-        InputError: a format that is not in :data:`FORMATS`.
+        InputError: a format that is not in :data:`FORMATS`, or one that can only be kept in a file.
     """
-    return find_format(format).render(result, **options).removesuffix("\n")
+    found = find_format(format)
+    if not found.printed:
+        raise InputError(f"format {format}: is a picture; keep it in a folder")
+    return found.render(result, **options).removesuffix("\n")
 
 
 def notebook_fragment(result: Result) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from compatcheck.compare.result import Comparison, Result, Slice
@@ -17,6 +17,16 @@ from compatcheck.report.worddiff import Segment, trim_segments, word_diff
 MAX_CHARACTERS = 60_000
 """GitHub refuses comments above 65,536 characters; flips are left out, and counted, to stay below this."""
 TEXT_LIMIT = 1200
+ESCAPED_LIMIT = 2000
+"""Characters of one piece of running text: a name, a reason, a note."""
+MAX_OVERVIEW = 100
+"""Comparisons in the overview, those that matter most."""
+MAX_DETAILS = 20
+"""Comparisons that are shown in full."""
+MAX_FLIPS = 60
+"""Flips of all comparisons together, so that a report of many comparisons is made in a moment; at least one each."""
+DIFF_TOKENS = 800
+"""Words of one text that are compared one by one; the time grows with their square."""
 EMOJI = {"pass": "✅", "fail": "❌", "inconclusive": "❔", "none": "▫️"}
 
 
@@ -27,7 +37,7 @@ def escape(text: object) -> str:
     and no ``#12`` inside ``<code>`` into a link.
     """
     marks = re.compile(r"www\.|[!-$&'*:<>?@\[-`{-~]")
-    return f"<code>{marks.sub(_reference, safe_text(text))}</code>"
+    return f"<code>{marks.sub(_reference, trim_middle(safe_text(text), ESCAPED_LIMIT))}</code>"
 
 
 def _reference(match: re.Match[str]) -> str:
@@ -39,19 +49,36 @@ def preformatted(text: str) -> str:
     return html.escape(safe_text(text, multiline=True), quote=False)
 
 
-def render(result: Result, *, top: int = 10, folder: Path | None = None) -> str:
-    """Return the report as Markdown of at most about :data:`MAX_CHARACTERS`.
+def render(
+    result: Result,
+    *,
+    top: int = 10,
+    folder: Path | None = None,
+    limit: int = MAX_CHARACTERS,
+    measure: Callable[[str], int] = len,
+) -> str:
+    """Return the report as Markdown of at most about ``limit`` characters, or what ``measure`` counts.
 
     ``top`` is how many negative flips are shown per comparison; where they do not fit, fewer are, and it is said.
     """
+    top = min(top, max(MAX_FLIPS // max(len(result.comparisons), 1), 1))
     text = _document(result, top, folder)
-    while len(text) > MAX_CHARACTERS and top > 0:
+    while measure(text) > limit and top > 0:
         top = top // 2
         text = _document(result, top, folder)
-    if len(text) <= MAX_CHARACTERS:
+    if measure(text) <= limit:
         return text
-    cut = text.rfind("\n\n", 0, MAX_CHARACTERS)
-    return text[:cut] + "\n\n*The rest is left out: see report.json and the HTML report.*\n"
+    blocks = text.split("\n\n")
+    room = limit
+    kept = 0
+    for block in blocks:
+        room -= measure(block) + 2
+        if room < 0:
+            break
+        kept += 1
+    text = "\n\n".join(blocks[:kept])
+    closing = "\n\n</details>" * (text.count("<details>") - text.count("</details>"))
+    return f"{text}{closing}\n\n*The rest is left out: see report.json and the HTML report.*\n"
 
 
 def _document(result: Result, top: int, folder: Path | None) -> str:
@@ -74,8 +101,10 @@ def _document(result: Result, top: int, folder: Path | None) -> str:
     blocks.extend(f"> [!NOTE]\n> {prose(note)}" for note in result.notes)
     if len(result.comparisons) > 1:
         blocks.extend(["### Overview", _overview(result)])
-    for comparison in result.comparisons:
+    for comparison in figures.most_important(result, MAX_DETAILS):
         blocks.extend(_comparison(comparison, len(result.comparisons) > 1, top))
+    if len(result.comparisons) > MAX_DETAILS:
+        blocks.append(f"{len(result.comparisons) - MAX_DETAILS:,} more comparisons are in the overview alone.")
     blocks.extend(
         f"{prose(hint.why)} {escape(hint.command)}" if hint.command else prose(hint.why)
         for hint in next_steps(result, folder)
@@ -97,13 +126,15 @@ def _table(header: tuple[str, ...], align: str, rows: Sequence[tuple[str, ...]])
 
 def _overview(result: Result) -> str:
     rows = []
-    for comparison in result.comparisons:
+    for comparison in figures.most_important(result, MAX_OVERVIEW):
         change = figures.headline_change(comparison)
         verdict = figures.comparison_verdict(comparison)
         word = "" if verdict == "none" else f"{EMOJI[verdict]} {figures.VERDICT_WORDS[verdict]}"
         cells = (escape(comparison.name), f"{comparison.n:,}", change.short if change else "")
         rows.append((*cells, _rate(comparison, "nfr"), _rate(comparison, "pfr"), word))
-    return _table(("comparison", "n", "old → new", "NFR", "PFR", "verdict"), "lrrrrl", rows)
+    table = _table(("comparison", "n", "old → new", "NFR", "PFR", "verdict"), "lrrrrl", rows)
+    left = len(result.comparisons) - len(rows)
+    return f"{table}\n\n{left:,} more comparisons are in report.json." if left else table
 
 
 def _rate(comparison: Comparison, name: str) -> str:
@@ -204,7 +235,7 @@ def _slices(slices: list[Slice]) -> str:
 
 
 def _flip(flip: Instance, kind: str) -> str:
-    difference = word_diff(flip.shown_old, flip.shown_new)
+    difference = word_diff(flip.shown_old, flip.shown_new, DIFF_TOKENS)
     lines = []
     if flip.input is not None:
         lines.append(f"input     {preformatted(trim_middle(flip.input, TEXT_LIMIT))}")
@@ -213,7 +244,7 @@ def _flip(flip: Instance, kind: str) -> str:
     lines.append(f"old       {_marked(trim_segments(difference.old, TEXT_LIMIT))}")
     lines.append(f"new       {_marked(trim_segments(difference.new, TEXT_LIMIT))}")
     if flip.response_old is not None and flip.response_new is not None:
-        response = word_diff(flip.response_old, flip.response_new)
+        response = word_diff(flip.response_old, flip.response_new, DIFF_TOKENS)
         lines.append(f"old text  {_marked(trim_segments(response.old, TEXT_LIMIT))}")
         lines.append(f"new text  {_marked(trim_segments(response.new, TEXT_LIMIT))}")
     score = ""

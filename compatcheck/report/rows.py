@@ -41,6 +41,10 @@ class Instance:
     score_old: float | None
     score_new: float | None
     gain: float | None
+    quadrant: str | None = None
+    doc_hash: str | None = None
+    error_old: str | None = None
+    error_new: str | None = None
 
     @property
     def shown_old(self) -> str:
@@ -68,6 +72,10 @@ def instance(row: dict[str, Any]) -> Instance:
         score_old=_number(row.get("score_old")),
         score_new=_number(row.get("score_new")),
         gain=_number(row.get("gain")),
+        quadrant=text_or_none(row.get("quadrant")),
+        doc_hash=text_or_none(row.get("doc_hash")),
+        error_old=text_or_none(row.get("error_old")),
+        error_new=text_or_none(row.get("error_new")),
     )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compatcheck.errors import InputError
-from compatcheck.report.formats import find_format, render
+from compatcheck.report.formats import find_format
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,19 +32,18 @@ def save(result: Result, folder: Path, formats: Sequence[str] = ()) -> None:
         InputError: an unknown format, or a folder that cannot be written.
     """
     folder = Path(folder)
-    texts = {}
-    for name in dict.fromkeys(["json", *formats]):
-        file_name = find_format(name).file_name
-        if file_name is not None:
-            texts[file_name] = render(result, name, folder=folder) + "\n"
+    kept = {}
+    for format in [find_format(name) for name in dict.fromkeys(["json", *formats])]:
+        if format.file_name is not None:
+            kept[format.file_name] = format.contents(result, folder)
     writers: dict[str, Callable[[Path], object]] = {INSTANCES: partial(_write_instances, result)}
-    for file_name, text in texts.items():
-        writers[file_name] = partial(_write_text, text)
+    for file_name, contents in kept.items():
+        writers[file_name] = partial(_write, contents)
     _write_all(folder, writers)
 
 
-def _write_text(text: str, path: Path) -> None:
-    path.write_text(text, encoding="utf-8", newline="\n")
+def _write(contents: bytes, path: Path) -> None:
+    path.write_bytes(contents)
 
 
 def _write_instances(result: Result, path: Path) -> None:

@@ -117,7 +117,7 @@ def _parts(result: Result, color: bool, top: int, folder: Path | None) -> list[R
     parts: list[RenderableType] = [verdict_text(result), ""]
     parts.append(_sides(result))
     parts.extend(Text(f"! {safe_text(note)}", style=STYLES["warning"]) for note in result.notes)
-    shown = _worth_showing(result)
+    shown = figures.most_important(result, MAX_DETAILS)
     if len(result.comparisons) > 1:
         parts.extend([heading("Overview"), _overview(result)])
     for comparison in shown:
@@ -152,18 +152,6 @@ def _sides(result: Result) -> Table:
 def _about(side: Side) -> str:
     fingerprint = safe_text(side.fingerprint)
     return "  ".join(part for part in (safe_text(side.kind), trim_middle(fingerprint, 19)[:19]) if part)
-
-
-def _worth_showing(result: Result) -> list[Comparison]:
-    if len(result.comparisons) <= MAX_DETAILS:
-        return list(result.comparisons)
-    rank = {"fail": 0, "inconclusive": 1, "none": 2, "pass": 3}
-
-    def key(comparison: Comparison) -> tuple[int, float]:
-        nfr = comparison.metrics.get("nfr")
-        return rank[figures.comparison_verdict(comparison)], -(nfr.value or 0.0) if nfr else 0.0
-
-    return sorted(result.comparisons, key=key)[:MAX_DETAILS]
 
 
 def _overview(result: Result) -> Table:

@@ -86,7 +86,7 @@ def test_a_failure_half_way_leaves_nothing(
     def full(self: Path, *args: object, **kwargs: object) -> int:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     for folder in (tmp_path / "new" / "deep", tmp_path / "old"):
         with pytest.raises(InputError, match="No space left on device"):
             save(failing, folder)
