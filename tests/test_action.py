@@ -1,0 +1,120 @@
+"""The GitHub Action: its scripts are run as they stand, with the command line as it is installed here."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ACTION = Path(__file__).parent.parent / "action.yml"
+
+
+@pytest.fixture(scope="module")
+def action() -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load(ACTION.read_text(encoding="utf-8"))
+    return loaded
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    (tmp_path / ".git").mkdir()
+    for name, right in {"good": 100, "bad": 60}.items():
+        rows = [{"id": i, "target": "a", "prediction": "a" if i < right else "b"} for i in range(100)]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return tmp_path
+
+
+def step(action: dict[str, Any], name: str) -> str:
+    return str(next(s["run"] for s in action["runs"]["steps"] if s["name"] == name))
+
+
+def run_script(script: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "GITHUB_ACTIONS": "true", **variables}
+    return subprocess.run(
+        ["bash", "-c", script], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def compare(action: dict[str, Any], project: Path, **inputs: str) -> tuple[subprocess.CompletedProcess[str], str]:
+    blank = {"OLD": "", "NEW": "", "TASK": "", "FAIL_ON": "", "ARGS": "", "OUT": "rep", "EXIT_ZERO": "false"}
+    files = {"GITHUB_OUTPUT": str(project / "output"), "GITHUB_STEP_SUMMARY": str(project / "summary.md")}
+    done = run_script(step(action, "Compare"), project, **{**blank, **files, **inputs})
+    return done, (project / "output").read_text()
+
+
+def test_every_input_reaches_a_step(action: dict[str, Any]) -> None:
+    text = json.dumps(action["runs"]) + json.dumps(action["outputs"])
+    for name, given in action["inputs"].items():
+        assert f"inputs.{name}" in text, name
+        assert given["description"]
+        assert "default" in given
+
+
+def test_no_input_is_pasted_into_a_script(action: dict[str, Any]) -> None:
+    assert all("${{" not in each["run"] for each in action["runs"]["steps"])
+
+
+def test_a_regression_fails_the_step_and_is_annotated(action: dict[str, Any], project: Path) -> None:
+    done, output = compare(action, project, OLD="good.jsonl", NEW="bad.jsonl", FAIL_ON="nfr:2% net:-50%")
+    assert done.returncode == 1, done.stderr
+    assert output == "exit-code=1\n"
+    assert "::error title=" in done.stdout
+    assert "40" in (project / "summary.md").read_text()
+    assert {path.name for path in (project / "rep").iterdir()} >= {
+        "report.json",
+        "report.html",
+        "junit.xml",
+        "github.md",
+    }
+
+
+def test_exit_zero_and_arguments_with_blanks(action: dict[str, Any], project: Path) -> None:
+    done, output = compare(
+        action, project, OLD="good.jsonl", NEW="bad.jsonl", FAIL_ON="nfr:2%", EXIT_ZERO="true",
+        ARGS="--extract\n^(a|b b| *)$\n",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert output == "exit-code=0\n"
+
+
+def test_checks_of_the_settings_file(action: dict[str, Any], project: Path) -> None:
+    (project / "compatcheck.toml").write_text('[checks.a]\nold = "good.jsonl"\nnew = "good.jsonl"\n')
+    done, _ = compare(action, project)
+    assert done.returncode == 0, done.stderr
+    assert (project / "rep/report.json").is_file()
+
+
+def test_the_comment_is_made_once_and_then_updated(action: dict[str, Any], project: Path) -> None:
+    compare(action, project, OLD="good.jsonl", NEW="bad.jsonl")
+    tools = project / "tools"
+    tools.mkdir()
+    calls, known = project / "calls", project / "known"
+    known.write_text("")
+    gh = tools / "gh"
+    gh.write_text(f'#!/bin/sh\necho "$@" >> {calls}\ncase "$*" in *--paginate*) cat {known};; esac\n')
+    gh.chmod(gh.stat().st_mode | stat.S_IXUSR)
+    variables = {
+        "OUT": "rep", "COMMENTS": "repos/o/r/issues/7/comments", "GITHUB_REPOSITORY": "o/r", "GH_TOKEN": "x",
+        "PATH": f"{tools}:{os.environ['PATH']}",
+    }  # fmt: skip
+
+    def comment() -> list[str]:
+        calls.write_text("")
+        script = f'export PATH="{variables["PATH"]}"\n' + step(action, "Comment")
+        done = run_script(script, project, **{k: v for k, v in variables.items() if k != "PATH"})
+        assert done.returncode == 0, done.stderr
+        return calls.read_text().splitlines()
+
+    first = comment()
+    assert first[-1].startswith("api --method POST repos/o/r/issues/7/comments --field body=@rep/github.md")
+    assert "<!-- compatcheck:" in first[0]
+    known.write_text("4711\n")
+    assert comment()[-1].startswith("api --method PATCH repos/o/r/issues/comments/4711")
