@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from compatcheck.compare.instances import STRING
+from compatcheck.compare.overview import Gains, Overview
 from compatcheck.compare.result import (
     INSTANCE_COLUMNS,
     SCHEMA,
@@ -129,7 +130,22 @@ def _comparison(each: Comparison) -> dict[str, Any]:
         "slices": [vars(one) | {"nfr": _estimate(one.nfr)} for one in each.slices],
         "gates": [dict(vars(gate)) for gate in each.gates],
         "fields": [name for name in each.instances.columns if name not in INSTANCE_COLUMNS],
+        **({} if each.overview is None else {"overview": _overview(each.overview)}),
     }
+
+
+def _overview(overview: Overview) -> dict[str, Any]:
+    gains = overview.gains
+    bars = None if gains is None else vars(gains) | {"counts": list(gains.counts)}
+    return {"rows": overview.rows, "gains": bars}
+
+
+def _read_overview(data: Mapping[str, Any] | None) -> Overview | None:
+    if data is None:
+        return None
+    bars = data["gains"]
+    gains = None if bars is None else Gains(**{**bars, "counts": tuple(bars["counts"])})
+    return Overview(data["rows"], gains)
 
 
 def _estimate(figure: Estimate) -> dict[str, Any]:
@@ -178,6 +194,7 @@ def _read_comparison(data: Mapping[str, Any], instances: pd.DataFrame) -> Compar
         slices=tuple(Slice(**{**one, "nfr": Estimate(**one["nfr"])}) for one in data["slices"]),
         gates=tuple(Gate(**gate) for gate in data["gates"]),
         confidence=data.get("confidence", 0.95),
+        overview=_read_overview(data.get("overview")),
     )
 
 

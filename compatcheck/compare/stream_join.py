@@ -15,6 +15,7 @@ import pandas as pd
 import pyarrow as pa
 
 from compatcheck.compare.instances import STRING
+from compatcheck.compare.slices import text_of
 from compatcheck.compare.stream_pairing import Collision, StreamPairs
 from compatcheck.records import StreamedRun
 from compatcheck.scratch import Scratch
@@ -22,6 +23,8 @@ from compatcheck.scratch import Scratch
 PART_ROWS = 100_000
 PART_BYTES = 128 << 20
 """A part has so many rows, or as many as are about so large where that is fewer."""
+MOST_PARTS = 500
+"""Files that are open at once; beyond that many parts they grow."""
 _PLACE = "__place"
 _NULLABLE = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
 
@@ -65,7 +68,8 @@ def spill_bytes(old: StreamedRun, new: StreamedRun) -> int:
 
 
 def _part_rows(old: StreamedRun, new: StreamedRun) -> int:
-    return max(1, min(PART_ROWS, int(PART_BYTES / max(old.row_bytes + new.row_bytes, 1))))
+    rows = min(PART_ROWS, int(PART_BYTES / max(old.row_bytes + new.row_bytes, 1)))
+    return max(1, rows, -(-old.rows // MOST_PARTS))
 
 
 def _in_order(pairs: StreamPairs) -> bool:
@@ -175,4 +179,4 @@ class _File:
 def _plain(batch: pd.DataFrame) -> pd.DataFrame:
     """Texts in a column of objects as a column of texts, so that a batch of nulls has the type of the others."""
     loose = [name for name in batch.columns if batch[name].dtype == object]
-    return batch.astype(dict.fromkeys(loose, STRING)) if loose else batch
+    return batch.assign(**{name: batch[name].map(text_of, na_action="ignore").astype(STRING) for name in loose})

@@ -7,11 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from compatcheck.compare.overview import Gains, gains_of, round_up
 from compatcheck.compare.result import Comparison, Estimate
 from compatcheck.report import figures
-
-BINS = 41
-"""Odd, so that one bin lies around zero."""
 
 
 @dataclass(frozen=True)
@@ -48,17 +46,13 @@ class Histogram:
 
 def histogram(comparison: Comparison, width: int = 560, height: int = 240) -> Histogram | None:
     """Bins of the gain, each drawn in the colour of its sign; None where nothing was scored."""
-    gains = comparison.instances["gain"].to_numpy(dtype=float, na_value=np.nan)
-    gains = gains[np.isfinite(gains)]
-    if not len(gains):
+    found = _gains(comparison)
+    if found is None:
         return None
-    limit = _round_up(float(np.abs(gains).max()) or 1.0)
-    bins = 3 if comparison.kind == "discrete" else BINS
-    edges = np.array([-1.5, -0.5, 0.5, 1.5]) if bins == 3 else np.linspace(-limit, limit, bins + 1)
-    counts, _ = np.histogram(gains, edges)
+    edges, counts, bins = found.edges, np.array(found.counts), len(found.counts)
     left, top, bottom = 64, 14, 50
     baseline, room = height - bottom, height - top - bottom
-    peak = _round_up(float(counts.max()))
+    peak = round_up(float(counts.max()))
     step = (width - left - 8) / bins
     gap = step * 0.35 if bins == 3 else min(2.0, step * 0.15)
     bars = []
@@ -73,23 +67,24 @@ def histogram(comparison: Comparison, width: int = 560, height: int = 240) -> Hi
     if bins == 3:
         x_ticks = tuple(Tick(left + (i + 0.5) * step, t) for i, t in enumerate(("−1 worse", "0 same", "+1 better")))
     else:
-        x_ticks = tuple(Tick(left + (width - left - 8) * (i / 4), _short(limit * (i / 2 - 1))) for i in range(5))
+        x_ticks = tuple(Tick(left + (width - left - 8) * (i / 4), _short(found.limit * (i / 2 - 1))) for i in range(5))
     y_ticks = tuple(
         Tick(baseline - room * part, f"{round(peak * part):,}") for part in (0, 0.5, 1) if peak * part % 1 == 0
     )
-    worse, better = int((gains < 0).sum()), int((gains > 0).sum())
-    summary = f"Histogram of the gain: {worse:,} instances below zero, {better:,} above, {len(gains):,} in all."
+    total = sum(found.counts)
+    summary = f"Histogram of the gain: {found.worse:,} instances below zero, {found.better:,} above, {total:,} in all."
     return Histogram(tuple(bars), x_ticks, y_ticks, width, height, left, baseline, summary)
+
+
+def _gains(comparison: Comparison) -> Gains | None:
+    if comparison.overview is not None:
+        return comparison.overview.gains
+    gains = comparison.instances["gain"].to_numpy(dtype=float, na_value=np.nan)
+    return gains_of(gains[np.isfinite(gains)], comparison.kind)
 
 
 def _short(value: float) -> str:
     return f"{value:+.3g}".replace("-", "−") if value else "0"
-
-
-def _round_up(value: float) -> float:
-    """The next number of the form 1, 2, 2.5, 4, 5, 6, 8 or 10 times a power of ten."""
-    power = 10.0 ** math.floor(math.log10(value)) if value > 0 else 1.0
-    return next(step * power for step in (1, 2, 2.5, 4, 5, 6, 8, 10) if step * power >= value * (1 - 1e-9))
 
 
 @dataclass(frozen=True)
@@ -110,7 +105,7 @@ def whisker(name: str, figure: Estimate) -> Whisker | None:
     if unit == "share":
         return Whisker(_clip(figure.low * 100), _clip(figure.high * 100), _clip(figure.value * 100), None)
     if unit == "points" or name == "mean_difference":
-        span = _round_up(max(abs(figure.low), abs(figure.high), 1e-9))
+        span = round_up(max(abs(figure.low), abs(figure.high), 1e-9))
         low, high, value = (_clip(50 + 50 * bound / span) for bound in (figure.low, figure.high, figure.value))
         return Whisker(low, high, value, 50.0)
     return None

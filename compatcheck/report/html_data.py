@@ -53,9 +53,9 @@ def payload(result: Result) -> Payload:
     frames = []
     for comparison in result.comparisons:
         frame = _rows(comparison)
-        if len(frame) < len(comparison.instances):
+        if len(frame) < comparison.rows:
             remarks.append(
-                f"{comparison.name}: {len(frame):,} of {len(comparison.instances):,} instances are embedded, "
+                f"{comparison.name}: {len(frame):,} of {comparison.rows:,} instances are embedded, "
                 "flips and errors first; all are in instances.parquet."
             )
         frames.append(frame)

@@ -6,12 +6,14 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compatcheck.errors import InputError
 from compatcheck.report.formats import find_format
+from compatcheck.report.stored import copy_file, is_streamed, telling_instances
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,6 +51,9 @@ def _write(contents: bytes, path: Path) -> None:
 def _write_instances(result: Result, path: Path) -> None:
     from compatcheck.compare.serialise import join_instances
 
+    if result.stored is not None:
+        copy_file(result.stored.path, path)
+        return
     frame = join_instances(result)
     try:
         frame.to_parquet(path, index=False)
@@ -73,7 +78,7 @@ def _write_all(folder: Path, writers: dict[str, Callable[[Path], object]]) -> No
             write(beside / name)
         for name in writers:
             (beside / name).replace(folder / name)
-        beside.rmdir()
+        shutil.rmtree(beside)
     except BaseException as error:
         if beside is not None:
             shutil.rmtree(beside, ignore_errors=True)
@@ -92,6 +97,7 @@ def load(folder: Path) -> Result:
     Raises:
         InputError: a missing file, another schema, or contents that are damaged or do not belong together.
     """
+    from compatcheck.compare.result import Stored
     from compatcheck.compare.serialise import result_from_dict
 
     folder = Path(folder)
@@ -99,15 +105,23 @@ def load(folder: Path) -> Result:
         what = "is a file" if folder.exists() else "does not exist"
         raise InputError(f"{folder}: {what}; name a folder that compatcheck diff --out wrote")
     data = _read_json(folder / REPORT)
-    instances = _read_instances(folder / INSTANCES)
+    streamed = is_streamed(data)
+    instances = (telling_instances if streamed else _read_instances)(_existing(folder / INSTANCES))
     try:
-        return result_from_dict(data, instances)
+        result = result_from_dict(data, instances)
+        return replace(result, stored=Stored(folder / INSTANCES)) if streamed else result
     except InputError as error:
         raise InputError(f"{folder / REPORT}: {error}") from error
 
 
 def _missing(path: Path) -> InputError:
     return InputError(f"{path.parent}: has no {path.name}; name a folder that compatcheck diff --out wrote")
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        raise _missing(path)
+    return path
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -127,8 +141,6 @@ def _read_instances(path: Path) -> pd.DataFrame:
     import pandas as pd
     import pyarrow as pa
 
-    if not path.is_file():
-        raise _missing(path)
     try:
         return pd.read_parquet(path)
     except (OSError, pa.ArrowException) as error:
