@@ -71,22 +71,26 @@ def connect(path: Path) -> sqlite3.Connection:
         sqlite3.Error: it cannot be opened or is damaged; see :func:`is_damage`.
         OSError: it cannot be made.
     """
-    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    # Only a file that is not there yet: to open and close one that is would drop the locks that SQLite has on it here.
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
     if path.stat().st_mode & 0o077:
         path.chmod(0o600)
     connection = _open(path.as_posix())
     try:
-        if path.stat().st_size == 0:
+        empty = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
+        if not empty:
+            check(connection)  # before anything in it is changed
+        elif path.stat().st_size == 0:
             connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA fullfsync = ON")
-        if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
+        if empty:
             connection.executescript(
                 f"BEGIN IMMEDIATE; PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {SCHEMA_VERSION}; "
                 f"{_SCHEMA} COMMIT;"
             )
-        check(connection)
     except BaseException:
         connection.close()
         raise

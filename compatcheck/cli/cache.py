@@ -1,0 +1,188 @@
+"""``compatcheck cache``: what lies in the response store, and how it is made smaller."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from compatcheck.errors import InputError
+
+if TYPE_CHECKING:
+    from compatcheck.runs.store.upkeep import Overview, Removed
+
+app = typer.Typer(
+    name="cache",
+    help="Answers of models that were kept, so that nothing is computed twice: show them, or throw them away.",
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Store = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="The store in DIR.  [default: COMPATCHECK_STORE, or the user's cache]"),
+]
+Format = Annotated[str, typer.Option(metavar="NAME", help="terminal or json.")]
+_SECONDS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+_BYTES = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+
+
+@app.command("info")
+def info(store: Store = None, format: Format = "terminal") -> None:
+    """Where the store is, how large, and what is in it by model and task."""
+    _check(format)
+    from compatcheck.runs.store.upkeep import overview
+
+    found = overview(_folder(store))
+    _warn(found.notes)
+    typer.echo(json.dumps(_as_json(found), indent=2) if format == "json" else _as_text(found))
+
+
+@app.command("clear")
+def clear(store: Store = None, format: Format = "terminal") -> None:
+    """Throw away every stored answer, and stores that were set aside as damaged."""
+    _check(format)
+    from compatcheck.runs.store import upkeep
+
+    _report(upkeep.clear(_folder(store)), format)
+
+
+@app.command("prune")
+def prune(
+    older_than: Annotated[
+        str | None, typer.Option(metavar="AGE", help="Not used for this long: 30d, 12h, 2w, 90m.")
+    ] = None,
+    max_size: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="Down to this size, least recently used first: 500MB, 2GB.")
+    ] = None,
+    store: Store = None,
+    format: Format = "terminal",
+) -> None:
+    """Throw away what was not used lately, or what is too much."""
+    _check(format)
+    if older_than is None and max_size is None:
+        raise InputError("cache prune: say --older-than AGE (30d), --max-size SIZE (2GB), or both")
+    age = parse_age(older_than) if older_than is not None else None
+    size = parse_size(max_size) if max_size is not None else None
+    from compatcheck.runs.store import upkeep
+
+    _report(upkeep.prune(_folder(store), age, size), format)
+
+
+def parse_age(text: str) -> float:
+    """Seconds of ``30d``, ``12h``, ``2w``, ``90m``.
+
+    Raises:
+        InputError: none of these.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([mhdw])", text.strip().lower())
+    if not match:
+        raise InputError(f"--older-than {text}: give a number and a unit: 90m, 12h, 30d or 4w")
+    return float(match[1]) * _SECONDS[match[2]]
+
+
+def parse_size(text: str) -> int:
+    """Bytes of ``500MB``, ``1.5 GB``, ``1000000``.
+
+    Raises:
+        InputError: none of these.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?B?)", text.strip().upper())
+    unit = (match[2] if match[2] in _BYTES else f"{match[2]}B") if match else ""
+    if not match or unit not in _BYTES:
+        raise InputError(f"--max-size {text}: give a number and a unit: 500MB or 2GB")
+    return int(float(match[1]) * _BYTES[unit])
+
+
+def _folder(store: Path | None) -> Path:
+    from compatcheck.runs.store import locate
+
+    if store is not None and not store.expanduser().is_dir():
+        raise InputError(f"--store {store}: no such folder")
+    folder = locate(store)
+    if folder is None:
+        raise InputError(
+            "no store is kept (COMPATCHECK_STORE=off, or the cache cannot be written); name one with --store"
+        )
+    return folder
+
+
+def _check(format: str) -> None:
+    if format not in ("terminal", "json"):
+        raise InputError(f"--format {format}: unknown format; known: terminal, json")
+
+
+def _as_json(found: Overview) -> dict[str, object]:
+    return {
+        "path": str(found.path),
+        "bytes": found.bytes,
+        "answers": found.answers,
+        "set_aside": [str(path) for path in found.set_aside],
+        "entries": [asdict(entry) for entry in found.entries],
+    }
+
+
+def _as_text(found: Overview) -> str:
+    from compatcheck.report.text import safe_text
+
+    lines = [f"{found.path}: {found.answers:,} answers, {shown_size(found.bytes)}"]
+    lines += [f"set aside as damaged: {path.name}" for path in found.set_aside]
+    if found.entries:
+        head = ("model", "task", "engine", "answers", "text", "oldest", "newest", "last used")
+        rows = [
+            (
+                safe_text(entry.model), safe_text(entry.task), safe_text(entry.engine), f"{entry.answers:,}",
+                shown_size(entry.bytes), _day(entry.oldest), _day(entry.newest), _day(entry.used),
+            )
+            for entry in found.entries
+        ]  # fmt: skip
+        lines += ["", *_table([head, *rows])]
+    return "\n".join(lines)
+
+
+def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    numbers = (3, 4)
+    return [
+        "  ".join(
+            cell.rjust(width) if column in numbers else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def _report(removed: Removed, format: str) -> None:
+    _warn(removed.notes)
+    if format == "json":
+        typer.echo(json.dumps({k: v for k, v in asdict(removed).items() if k != "notes"}, indent=2))
+        return
+    files = f" and {removed.files} files set aside" if removed.files else ""
+    sizes = f"{shown_size(removed.bytes_before)} before, {shown_size(removed.bytes_after)} now"
+    typer.echo(f"removed {removed.answers:,} answers{files} ({sizes})")
+
+
+def _warn(notes: Sequence[str]) -> None:
+    for note in notes:
+        print(note, file=sys.stderr)
+
+
+def _day(seconds: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
+
+
+def shown_size(count: int) -> str:
+    """``1.2 MB``: powers of ten, as parse_size reads them."""
+    value = float(count)
+    for unit in ("B", "KB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"
