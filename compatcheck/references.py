@@ -1,8 +1,9 @@
 """What OLD and NEW name: parse it, find the files, check that they fit together.
 
 A reference is one of: a hub id or folder of a full model; the hub id or folder of an adapter (its base comes from
-``adapter_config.json``); ``BASE+ADAPTER``; recorded outputs. Nothing here loads a model: weights are looked at through
-their safetensors headers only.
+``adapter_config.json``); ``BASE+ADAPTER``; an endpoint; recorded outputs; a blessed baseline (``@main``). Nothing here
+loads a model: weights are looked at through their safetensors headers only, and a server is asked for the names of its
+models.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from compatcheck import adapters
+from compatcheck import adapters, baselines, endpoints
+from compatcheck.endpoints import Endpoint
 from compatcheck.errors import InputError
 
 RECORDED_SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".csv", ".csv.gz", ".parquet")
@@ -23,7 +25,8 @@ RUN_SCHEMA = "compatcheck.run/1"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.\-]*(/[\w.\-]+)?(@[\w.\-/]+)?\Z")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 _WHAT = (
-    "a reference is a model folder or hub id, an adapter folder or hub id, BASE+ADAPTER, or recorded outputs "
+    "a reference is a model folder or hub id, an adapter folder or hub id, BASE+ADAPTER, an endpoint "
+    "(http://host:port/v1#model), a blessed baseline (@name), or recorded outputs "
     "(*.jsonl[.gz], *.csv, *.parquet, an lm-eval output folder, a run that `compatcheck run` kept)"
 )
 
@@ -43,6 +46,7 @@ class Reference:
     base_name: str | None = None
     adapter: Path | None = None
     recorded: Path | None = None
+    endpoint: Endpoint | None = None
 
     def fingerprint(self) -> str:
         """Content fingerprint, equal on every machine that holds the same files. Reads the weights once.
@@ -56,6 +60,8 @@ class Reference:
             return str(read_json(self.recorded / RUN_MANIFEST).get("fingerprint", ""))
         if self.recorded is not None:
             return fingerprints.of_recorded(self.recorded)
+        if self.endpoint is not None:
+            return self.endpoint.fingerprint()
         assert self.base is not None
         return fingerprints.of_model(self.base, self.adapter)
 
@@ -68,10 +74,11 @@ def resolve(text: str) -> Reference:
     """
     if not text.strip():
         raise InputError(f"empty reference; {_WHAT}")
-    if re.match(r"https?://", text):
-        raise InputError(f"{text}: endpoints cannot be compared yet; record their outputs and give the file")
+    if endpoints.is_endpoint(text):
+        endpoint = endpoints.locate(text)
+        return Reference(endpoint.text, "endpoint", endpoint=endpoint)
     if text.startswith("@"):
-        raise InputError(f"{text}: named baselines cannot be compared yet; give the model or its recorded outputs")
+        return Reference(text, "run", recorded=baselines.locate(text))
     path = Path(text).expanduser()
     if path.is_dir():
         return _resolve_folder(text, path)

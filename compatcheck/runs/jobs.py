@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from compatcheck.endpoints import Endpoint
 from compatcheck.references import Reference
 from compatcheck.tasks import LoadedTask
 
@@ -21,22 +22,37 @@ class Job:
 
 @dataclass(frozen=True)
 class BaseGroup:
-    """Jobs that share a base: loaded once, with every adapter they need beside it."""
+    """Jobs that share a base: loaded once, with every adapter they need beside it. Or jobs that share a server."""
 
-    base: Path
+    base: Path | str
+    """The base's folder, or the server's address."""
     adapters: Mapping[str, Path]
     """Name -> folder. Names are the folders' own, told apart by a number where they collide."""
     jobs: tuple[tuple[Job, str | None], ...]
-    """Each job with the name of its adapter; None is the base itself."""
+    """Each job with the name of its adapter (None is the base itself), or of its model on the server."""
+    endpoints: tuple[Endpoint, ...] = ()
+    """The models on the server; empty for a base."""
 
 
 def group_by_base(jobs: Iterable[Job]) -> list[BaseGroup]:
     """Group jobs by base, in the order in which the bases first appear."""
-    groups: dict[Path, list[Job]] = {}
+    groups: dict[Path | str, list[Job]] = {}
     for job in jobs:
-        assert job.reference.base is not None, "recorded outputs need no engine"
-        groups.setdefault(job.reference.base.resolve(), []).append(job)
-    return [_group(base, members) for base, members in groups.items()]
+        reference = job.reference
+        if reference.endpoint is not None:
+            groups.setdefault(reference.endpoint.url, []).append(job)
+            continue
+        assert reference.base is not None, "recorded outputs need no engine"
+        groups.setdefault(reference.base.resolve(), []).append(job)
+    return [
+        _group(base, members) if isinstance(base, Path) else _server(base, members) for base, members in groups.items()
+    ]
+
+
+def _server(url: str, jobs: list[Job]) -> BaseGroup:
+    paired = [(job, job.reference.endpoint) for job in jobs]
+    models = tuple({model.model: model for _, model in paired if model is not None}.values())
+    return BaseGroup(url, {}, tuple((job, model.model if model else None) for job, model in paired), models)
 
 
 def _group(base: Path, jobs: list[Job]) -> BaseGroup:

@@ -1,0 +1,329 @@
+"""The endpoint engine: an lm-eval backend that asks a server. What fails is told, never made up."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from lm_eval.api.model import LM
+
+from compatcheck import endpoints
+from compatcheck.endpoints import Endpoint
+from compatcheck.engines.endpoint import retry, scoring, wire
+from compatcheck.engines.endpoint.client import Client
+from compatcheck.engines.endpoint.flight import call_once, fly
+from compatcheck.engines.endpoint.options import Options
+from compatcheck.engines.endpoint.retry import RequestFailed
+from compatcheck.engines.progress import Progress, SilentProgress, Stage
+from compatcheck.errors import InputError
+
+if TYPE_CHECKING:
+    from lm_eval.api.instance import Instance
+
+T = TypeVar("T")
+FIRST = 8
+"""When this many requests fail (or all, if there are fewer) before one succeeds, the work is given up."""
+IN_A_ROW = 32
+"""When this many requests in a row fail by the server's trouble, or twice those in flight, the work is given up."""
+FEW = 0.02
+"""A larger share of failed documents is warned about."""
+
+
+class EndpointEngine(LM):
+    """One server and the models on it, of which one is active at a time.
+
+    ``failures`` holds, by (task name, document id), one line for every document that could not be answered since
+    ``activate``. The answers returned for these are placeholders (an empty text; 0.0 and False) and mean nothing: they
+    must be neither scored nor stored. ``notes`` and ``identity`` are as with every engine.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[Endpoint],
+        *,
+        batch_size: int | str = "auto",
+        seed: int = 0,
+        engine_args: Mapping[str, Any] | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        """Nothing is sent yet.
+
+        Args:
+            models: models of one server; the first is active.
+            batch_size: requests in flight; "auto" is 16.
+            engine_args: see :class:`compatcheck.engines.endpoint.options.Options`.
+
+        Raises:
+            InputError: an argument is wrong.
+        """
+        super().__init__()
+        self._models = {model.model: model for model in models}
+        if len({model.url for model in models}) != 1:
+            raise InputError("an endpoint engine serves the models of one address")
+        self._options = Options.read(engine_args or {}, batch_size)
+        self._url = models[0].url
+        self._seed = seed
+        self.progress: Progress = progress or SilentProgress()
+        self.notes: list[str] = []
+        self.failures: dict[tuple[str, int], str] = {}
+        self._dialects: dict[str, wire.Dialect] = {}
+        self._ways: dict[str, scoring.Ways] = {}
+        self._chat: dict[str, bool] = {}
+        self.activate(models[0].model)
+
+    def activate(self, name: str | None) -> None:
+        """Ask this model from now on.
+
+        Raises:
+            InputError: no model of that name was given.
+        """
+        if name is None or name not in self._models:
+            raise InputError(f"{self._url}: {name!r} is none of the models asked for: {', '.join(self._models)}")
+        self._active = self._models[name]
+        self._said: set[str] = set()
+        self.failures = {}
+
+    def close(self) -> None:
+        """Nothing is open between calls."""
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Address, model and settings that bear on the outputs; no key, and nothing of the server's file names."""
+        card = self._active.card
+        return {
+            "engine": "endpoint",
+            "versions": {"aiohttp": importlib.metadata.version("aiohttp")},
+            "dtype": "",
+            "device": "",
+            "url": self._url,
+            "model": self._active.model,
+            "api": self._options.api,
+            "server": {name: card[name] for name in ("owned_by", "max_model_len") if name in card},
+            "arguments": {"extra_body": dict(self._options.extra_body)} if self._options.extra_body else {},
+        }
+
+    # Chat templates: the server has them
+
+    def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
+        """The conversation itself: the server puts it into its template."""
+        if self._options.api == "completions":
+            raise InputError(
+                f"{self._active.text}: --apply-chat-template needs the chat API; leave --engine-arg api=completions "
+                "away"
+            )
+        return wire.Messages.of(chat_history)
+
+    def chat_template(self, chat_template: bool | str = False) -> str | None:
+        return ""
+
+    @property
+    def tokenizer_name(self) -> str:
+        return self._active.text
+
+    # Generation
+
+    def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
+        """The text generated for each (context, generation arguments), cut at its stop strings."""
+        decodings = [wire.read_decoding(request.args[1], self._options.extra_body) for request in requests]
+        model = self._active.model
+        dialect = self._dialects.setdefault(model, wire.Dialect())
+        seeds = self._seeds(requests, decodings)
+
+        async def one(client: Client, number: int) -> str:
+            prompt, decoding = requests[number].args[0], decodings[number]
+            chat = isinstance(prompt, wire.Messages) or self._chat.get(model, self._options.api == "chat")
+            try:
+                return await self._generate(client, prompt, decoding, seeds[number], dialect, chat)
+            except RequestFailed as failure:
+                if chat or self._options.api != "auto" or model in self._chat or failure.status not in (404, 405):
+                    raise
+            text = await self._generate(client, prompt, decoding, seeds[number], dialect, True)
+            self._chat[model] = True
+            return text
+
+        texts = self._answers("generating", "generate_until", requests, one)
+        self._note_decoding(requests, decodings, dialect)
+        return [text if text is not None else "" for text in texts]
+
+    async def _generate(
+        self, client: Client, prompt: str, decoding: wire.Decoding, seed: int, dialect: wire.Dialect, chat: bool
+    ) -> str:
+        path = wire.CHAT if chat else wire.COMPLETIONS
+        for _ in range(4):
+            body = wire.body_of(prompt, self._active.model, decoding, seed, self._options.extra_body, dialect, chat)
+            try:
+                answer = await client.post(path, body)
+                break
+            except RequestFailed as failure:
+                if failure.status not in (400, 422) or not dialect.learn(failure.message, body):
+                    raise
+        else:
+            raise RequestFailed("the server refuses every form of the request", retry.REQUEST)
+        text = wire.text_of(answer, chat, decoding.stops)
+        if not chat:
+            self._chat.setdefault(self._active.model, False)
+        return text
+
+    def _seeds(self, requests: Sequence[Instance], decodings: Sequence[wire.Decoding]) -> list[int]:
+        """The seed, and where a task samples a text several times another one for each."""
+        seen: Counter[int] = Counter()
+        seeds = []
+        for request, decoding in zip(requests, decodings, strict=True):
+            seeds.append(self._seed + (seen[id(request)] if decoding.temperature > 0 else 0))
+            seen[id(request)] += 1
+        return seeds
+
+    def _note_decoding(
+        self, requests: Sequence[Instance], decodings: Sequence[wire.Decoding], dialect: wire.Dialect
+    ) -> None:
+        left_out: dict[tuple[str, tuple[str, ...]], None] = {}
+        for request, decoding in zip(requests, decodings, strict=True):
+            if decoding.left_out:
+                left_out[str(request.task_name), decoding.left_out] = None
+        for task, names in left_out:
+            self._note(
+                f"{task}: {self._active.text} decodes without {', '.join(names)}, which the OpenAI API does not "
+                "have; a model run here decodes with it."
+            )
+        for sentence in dialect.learned:
+            self._note(f"{self._active.text} {sentence}.")
+        if self._chat.get(self._active.model) and self._options.api == "auto":
+            self._note(f"{self._active.text} has no {wire.COMPLETIONS}: every prompt was sent as one user message.")
+
+    # Log-likelihoods
+
+    def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
+        """(log-likelihood, is greedy) of each (context, continuation)."""
+        if not requests:
+            return []
+        pairs = [(str(request.args[0]), str(request.args[1])) for request in requests]
+        if self._options.api == "chat" or any(isinstance(request.args[0], wire.Messages) for request in requests):
+            why = "--engine-arg api=chat" if self._options.api == "chat" else "--apply-chat-template"
+            raise InputError(
+                f"{self._active.text}: {requests[0].task_name} needs log-likelihoods, and a chat API cannot score a "
+                f"given answer; leave {why} away, or choose a task that generates text"
+            )
+        scorer = scoring.Scorer(self._active.model, self._find_ways(str(requests[0].task_name)))
+
+        async def one(client: Client, number: int) -> tuple[float, bool]:
+            return await scorer.score(client, *pairs[number])
+
+        found = self._answers("scoring choices", "loglikelihood", requests, one)
+        if scorer.spanning:
+            self._note(
+                f"{self._active.text}: {scorer.spanning} of {len(requests)} scored answers begin inside a token of the "
+                "text, and the server has no /tokenize (or takes no token ids) to separate them as lm-eval does; their "
+                "log-likelihoods are approximate."
+            )
+        return [answer if answer is not None else (0.0, False) for answer in found]
+
+    def _find_ways(self, task: str) -> scoring.Ways:
+        """Probe once for each model, before anything is spent."""
+        model = self._active.model
+        if model not in self._ways:
+            try:
+                self._ways[model] = call_once(
+                    lambda: Client(self._url, self._options), lambda client: scoring.probe(client, self._url, model)
+                )
+            except RequestFailed as failure:
+                missing = failure.status in (404, 405) and model in endpoints.model_names(self._url)
+                raise (self._no_scores(task, failure.message) if missing else self._refusal(failure)) from None
+            except scoring.NoScores as problem:
+                raise self._no_scores(task, str(problem)) from None
+        return self._ways[model]
+
+    def _no_scores(self, task: str, why: str) -> InputError:
+        return InputError(
+            f"{self._active.text}: {task} needs log-likelihoods, and the server returns no log-probabilities of a "
+            f"prompt (echo with logprobs in {wire.COMPLETIONS}: {why}); vLLM and SGLang do; choose a task that "
+            "generates text, or give the model itself"
+        )
+
+    def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
+        """Not offered: a server does not say which token a text starts after.
+
+        Raises:
+            InputError: always.
+        """
+        task = requests[0].task_name if requests else "this task"
+        raise InputError(
+            f"{self._active.text}: {task} scores whole texts (perplexity), which an endpoint cannot; give the "
+            "model itself"
+        )
+
+    # What both have in common
+
+    def _answers(
+        self,
+        label: str,
+        attribute: str,
+        requests: Sequence[Instance],
+        one: Callable[[Client, int], Awaitable[T]],
+    ) -> list[T | None]:
+        """Answers in the order of the requests, None where one failed; failures are kept by document."""
+        self._note_nature()
+        answers: list[T | None] = [None] * len(requests)
+        succeeded, in_a_row = 0, 0
+        most_in_a_row = max(IN_A_ROW, 2 * self._options.in_flight)
+        flight = fly(lambda: Client(self._url, self._options), one, len(requests), self._options.in_flight)
+        with Stage(self.progress, label, requests) as stage, contextlib.closing(flight):
+            for done, (number, outcome) in enumerate(flight, start=1):
+                request = requests[number]
+                if isinstance(outcome, RequestFailed):
+                    self.failures[str(request.task_name), int(request.doc_id or 0)] = outcome.message
+                    in_a_row += outcome.kind != retry.REQUEST
+                    nothing_works = succeeded == 0 and done >= min(FIRST, len(requests))
+                    if nothing_works or (succeeded == 0 and outcome.kind == retry.REFUSED):
+                        raise self._refusal(outcome)
+                    if in_a_row >= most_in_a_row:
+                        raise InputError(
+                            f"{self._active.text}: stopped answering, the last {in_a_row} requests failed: "
+                            f"{outcome.message}; {succeeded} were answered before"
+                        )
+                else:
+                    succeeded, in_a_row = succeeded + 1, 0
+                    answers[number] = outcome
+                    self.cache_hook.add_partial(attribute, request.args, outcome)
+                stage.advance(1)
+        self._note_failures(requests)
+        return answers
+
+    def _refusal(self, failure: RequestFailed) -> InputError:
+        """The one line for a server that answers nothing at all."""
+        name = self._active.text
+        if failure.status in (401, 403):
+            return InputError(f"{name}: no access ({failure.message}); {endpoints.key_hint(self._url)}")
+        if failure.status in (404, 405):
+            return endpoints.not_found(self._active, failure.message)
+        if failure.status is not None and 300 <= failure.status < 400:
+            return InputError(f"{name}: redirects elsewhere ({failure.message}); give the final address")
+        return InputError(f"{name}: the first requests all failed: {failure.message}")
+
+    def _note_nature(self) -> None:
+        self._note(
+            f"{self._active.text}: the weights behind an endpoint cannot be fingerprinted; the fingerprint is of its "
+            "address and of what /models says, so a model exchanged behind it may go unnoticed."
+        )
+        if endpoints.api_key(self._url) and self._url.startswith("http:") and not endpoints.is_loopback(self._url):
+            self._note(f"{self._url}: the API key went over the network unencrypted (http, not https).")
+
+    def _note_failures(self, requests: Sequence[Instance]) -> None:
+        documents = {(str(request.task_name), int(request.doc_id or 0)) for request in requests}
+        failed = documents & self.failures.keys()
+        if not failed:
+            return
+        share = len(failed) / len(documents)
+        message, count = Counter(self.failures[document] for document in failed).most_common(1)[0]
+        warning = f"Warning, {share:.0%} failed: figures rest on the others alone. " if share > FEW else ""
+        self._note(
+            f"{warning}{self._active.text}: {len(failed)} of {len(documents)} documents could not be answered and are "
+            f"counted as errors; {'all' if count == len(failed) else f'{count} of them'}: {message}"
+        )
+
+    def _note(self, sentence: str) -> None:
+        if sentence not in self._said:
+            self._said.add(sentence)
+            self.notes.append(sentence)

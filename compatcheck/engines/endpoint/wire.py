@@ -1,0 +1,171 @@
+"""The two wire formats for generation: what a task asks for, as a request body, and the text in the answer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from compatcheck.engines.endpoint.retry import malformed
+
+COMPLETIONS, CHAT = "/completions", "/chat/completions"
+DEFAULT_MOST = 256
+"""lm-eval's default for the most new tokens."""
+MOST_STOPS = 4
+"""What the OpenAI API takes."""
+_PASSED = ("presence_penalty", "frequency_penalty", "logit_bias")
+_ONLY_SAMPLING = {"top_k", "top_p", "typical_p", "min_p", "epsilon_cutoff", "eta_cutoff"}
+_ONLY_BEAMS = {"length_penalty", "early_stopping", "num_beam_groups", "diversity_penalty"}
+_NEUTRAL: dict[str, Any] = {
+    "num_beams": 1, "repetition_penalty": 1.0, "no_repeat_ngram_size": 0, "num_return_sequences": 1, "n": 1, "top_k": 0,
+    "typical_p": 1.0, "min_p": 0.0, "min_length": 0, "min_new_tokens": 0,
+}  # fmt: skip
+_OF_THE_ENGINE = {"use_cache", "pad_token_id", "eos_token_id", "bos_token_id", "return_dict_in_generate", "do_sample"}
+
+
+class Messages(str):
+    """A prompt that is a conversation: the JSON text of a list of messages. lm-eval handles it like any prompt."""
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, history: list[dict[str, Any]]) -> Messages:
+        return cls(json.dumps(history, ensure_ascii=False))
+
+    @property
+    def turns(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = json.loads(self)
+        return found
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How one text is to be generated.
+
+    ``left_out`` are the task's settings that the API cannot express, as ``name=value``.
+    """
+
+    most: int
+    stops: tuple[str, ...]
+    temperature: float
+    top_p: float | None
+    passed: Mapping[str, Any] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
+
+
+def read_decoding(arguments: Mapping[str, Any], covered: Mapping[str, Any]) -> Decoding:
+    """lm-eval's generation arguments, normalised by its own function. ``covered`` is what the user sends besides."""
+    from lm_eval.models.utils import normalize_gen_kwargs
+
+    given: dict[str, Any] = dict(normalize_gen_kwargs(dict(arguments), DEFAULT_MOST))
+    until = given.pop("until", None) or []
+    stops = tuple(dict.fromkeys(stop for stop in ([until] if isinstance(until, str) else until) if stop))
+    most = int(given.pop("max_gen_toks"))
+    temperature = float(given.pop("temperature", 0.0))
+    sampling = temperature > 0
+    top_p = given.pop("top_p", None) if sampling else None
+    passed = {name: given.pop(name) for name in _PASSED if given.get(name) is not None}
+    beams = given.get("num_beams") not in (None, 1)
+    left_out = [
+        f"{name}={value}"
+        for name, value in sorted(given.items())
+        if value is not None
+        and name not in _OF_THE_ENGINE
+        and name not in covered
+        and value != _NEUTRAL.get(name)
+        and (sampling or name not in _ONLY_SAMPLING)
+        and (beams or name not in _ONLY_BEAMS)
+    ]
+    return Decoding(
+        most, stops, temperature, None if top_p in (None, 1, 1.0) else float(top_p), passed, tuple(left_out)
+    )
+
+
+@dataclass
+class Dialect:
+    """What this server turned out to want, learned from its refusals (HTTP 400) of otherwise good requests."""
+
+    most_name: str = "max_tokens"
+    most_stops: int | None = None
+    seed: bool = True
+    learned: list[str] = field(default_factory=list)
+
+    def learn(self, said: str, body: Mapping[str, Any]) -> bool:
+        """Whether the refusal tells how to ask otherwise; then the same request is worth another try."""
+        low = said.lower()
+        if "max_completion_tokens" in low and "max_tokens" in body:
+            self.most_name = "max_completion_tokens"
+            return True
+        if "stop" in low and len(body.get("stop", ())) > MOST_STOPS:
+            self.most_stops = MOST_STOPS
+            return True
+        if "seed" in low and "seed" in body:
+            self.seed = False
+            self.learned.append("takes no seed, so that sampled texts cannot be repeated")
+            return True
+        return False
+
+
+def body_of(
+    prompt: str, model: str, decoding: Decoding, seed: int, extra: Mapping[str, Any], dialect: Dialect, chat: bool
+) -> dict[str, Any]:
+    """The request body. A plain prompt is one user message of a chat."""
+    body: dict[str, Any] = {"model": model, **decoding.passed}
+    if not chat:
+        body["prompt"] = str(prompt)
+    elif isinstance(prompt, Messages):
+        body["messages"] = prompt.turns
+        if body["messages"] and body["messages"][-1].get("role") == "assistant":  # a beginning to be continued
+            body |= {"continue_final_message": True, "add_generation_prompt": False}
+    else:
+        body["messages"] = [{"role": "user", "content": prompt}]
+    body[dialect.most_name if chat else "max_tokens"] = decoding.most
+    body["temperature"] = decoding.temperature
+    if decoding.top_p is not None:
+        body["top_p"] = decoding.top_p
+    if decoding.stops:
+        body["stop"] = list(decoding.stops[: dialect.most_stops])
+    if dialect.seed:
+        body["seed"] = seed
+    return body | dict(extra)
+
+
+def text_of(answer: Any, chat: bool, stops: tuple[str, ...]) -> str:
+    """The generated text, cut at the first stop string as lm-eval does.
+
+    A chat answer without content (all tokens spent on reasoning, or a refusal in a field of its own) is an empty text.
+
+    Raises:
+        RequestFailed: the answer has no choice or no text.
+    """
+    from lm_eval.models.utils import postprocess_generated_text
+
+    choice = first_choice(answer)
+    if chat:
+        message = choice.get("message")
+        if not isinstance(message, dict) or not message:
+            raise malformed("the answer holds no message")
+        content = message.get("content")
+        if isinstance(content, list):
+            content = "".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
+        text = "" if content is None else content
+    else:
+        text = choice.get("text")
+    if not isinstance(text, str):
+        raise malformed("the answer holds no text")
+    return str(postprocess_generated_text(text, list(stops), None))
+
+
+def first_choice(answer: Any) -> dict[str, Any]:
+    """The first of ``choices``.
+
+    Raises:
+        RequestFailed: there is none.
+    """
+    choices = answer.get("choices") if isinstance(answer, dict) else None
+    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
+        error = answer.get("error") if isinstance(answer, dict) else None
+        said = f": {' '.join(str(error).split())[:160]}" if error else ""
+        raise malformed(f"the answer holds no choices{said}")
+    return choices[0]

@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from compatcheck.endpoints import Endpoint, api_key, locate, model_names, not_found, parse, without_secret
+from compatcheck.errors import InputError
+from compatcheck.references import resolve
+from tests.engines.endpoint.servers import Handler, serving
+
+SECRET = "sk-do-not-show-0123456789"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("http://localhost:8000/v1#tiny", ("http://localhost:8000/v1", "tiny")),
+        ("https://API.Example.com/v1/#org/name:free@2", ("https://api.example.com/v1", "org/name:free@2")),
+        ("HTTP://[::1]:80/v1", ("http://[::1]:80/v1", None)),
+        ("http://host", ("http://host", None)),
+    ],
+)
+def test_addresses(text: str, expected: tuple[str, str | None]) -> None:
+    assert parse(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (f"http://me:{SECRET}@host/v1#m", "holds a user name or password .* COMPATCHECK_API_KEY"),
+        (f"https://{SECRET}@host:9/v1", "https://host:9: the address holds a user name"),
+        (f"http://host/v1?api_key={SECRET}#m", "holds a query"),
+        ("http://host/v1/chat/completions#m", "give the address without /chat/completions: http://host/v1"),
+        ("http://host/v1/models", "without /models"),
+        ("http://host:port/v1", "cannot be read"),
+        ("http:///v1", "no host"),
+        ("http:host", "no host"),
+        ("http://ho st/v1", "spaces"),
+        ("http://host/v1\n", "spaces"),
+    ],
+)
+def test_addresses_that_are_none_or_would_show_a_secret(text: str, why: str) -> None:
+    with pytest.raises(InputError, match=why) as told:
+        resolve(text)
+    assert SECRET not in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+def test_the_key_of_a_host_goes_before_the_general_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    url = "https://api.example.com:8443/v1"
+    for name in ("COMPATCHECK_API_KEY", "OPENAI_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    assert api_key(url) is None
+    found = []
+    for name in (
+        "OPENAI_API_KEY", "COMPATCHECK_API_KEY", "COMPATCHECK_API_KEY_API_EXAMPLE_COM",
+        "COMPATCHECK_API_KEY_API_EXAMPLE_COM_8443",
+    ):  # fmt: skip
+        monkeypatch.setenv(name, f" {name.lower()} \n")
+        found.append(api_key(url))
+    assert found == [
+        "openai_api_key", "compatcheck_api_key", "compatcheck_api_key_api_example_com",
+        "compatcheck_api_key_api_example_com_8443",
+    ]  # fmt: skip
+    assert api_key("https://other.example.com/v1") == "compatcheck_api_key"
+    monkeypatch.setenv("COMPATCHECK_API_KEY", "two\nlines")
+    with pytest.raises(InputError, match="COMPATCHECK_API_KEY: the key holds characters") as told:
+        api_key("https://other.example.com/v1")
+    assert "lines" not in str(told.value)
+
+
+def test_secrets_are_blanked_but_words_of_an_answer_are_not() -> None:
+    assert without_secret(f"wrong key {SECRET}!", SECRET) == "wrong key ***!"
+    assert without_secret("key EMPTY is wrong", "EMPTY") == "key *** is wrong"
+    assert without_secret("the box is EMPTY", "EMPTY", answer=True) == "the box is EMPTY"
+    assert without_secret(f"echo {SECRET}", SECRET, answer=True) == "echo ***"
+    assert without_secret("as it is", None) == "as it is"
+
+
+def listing(status: int, body: Any, **more: Any) -> Any:
+    class Listing(Handler):
+        def get(self) -> None:
+            given = body() if callable(body) else body
+            self.send(status, given, **more)
+
+    return serving(Listing)
+
+
+def test_the_only_model_is_taken_and_several_are_listed() -> None:
+    with listing(200, {"data": [{"id": "one", "root": "/models/one", "created": 5, "permission": [1]}]}) as server:
+        found = locate(server.url)
+        assert found == Endpoint(server.url, "one", {"id": "one", "root": "/models/one", "created": 5})
+        assert locate(f"{server.url}#two") == Endpoint(server.url, "two", {})
+        reference = resolve(f"{server.url}/")
+        assert (reference.kind, reference.text, reference.endpoint) == ("endpoint", f"{server.url}#one", found)
+        assert reference.fingerprint() == found.fingerprint()
+    with listing(200, {"data": [{"id": "one"}, {"id": "two"}]}) as server:
+        with pytest.raises(InputError, match=r"has 2 models, name one as http.*#MODEL: one, two$"):
+            locate(server.url)
+        assert model_names(server.url) == ["one", "two"]
+        assert "(did you mean 'two'?); it lists: one, two" in str(not_found(Endpoint(server.url, "tow"), "HTTP 404"))
+    with listing(200, {"data": []}) as server, pytest.raises(InputError, match="lists no model; name one"):
+        locate(server.url)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind"),
+    [
+        (404, {"detail": "Not Found"}, "application/json"),
+        (200, b"<html>", "text/html"),
+        (200, {"models": 3}, "application/json"),
+        (200, {"data": [{"name": "x"}]}, "application/json"),
+        (200, {"data": [{"id": 3}]}, "application/json"),
+        (200, b"[" * 100_000, "application/json"),
+    ],
+)
+def test_a_server_without_a_list_needs_a_name(status: int, body: Any, kind: str) -> None:
+    with listing(status, body, kind=kind) as server:
+        assert locate(f"{server.url}#m") == Endpoint(server.url, "m", {})
+        with pytest.raises(InputError, match=r"the server lists no models .* with /v1"):
+            locate(server.url)
+
+
+@pytest.mark.parametrize(
+    ("status", "why"),
+    [
+        (401, "no access .HTTP 401.; check the key in the environment"),
+        (403, "no access .HTTP 403."),
+        (302, "redirects elsewhere .HTTP 302."),
+    ],
+)
+def test_no_access_and_redirects(status: int, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COMPATCHECK_API_KEY", SECRET)
+    with listing(200, {"data": [{"id": "elsewhere"}]}) as other:
+        headers = {"Location": f"{other.url}/models"}
+        with listing(status, {}, headers=headers) as server, pytest.raises(InputError, match=why) as told:
+            locate(f"{server.url}#m")
+        assert not other.asked, "the key is carried nowhere else"
+    assert SECRET not in str(told.value)
+
+
+def test_without_a_key_the_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("COMPATCHECK_API_KEY", "OPENAI_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    with listing(401, {}) as server, pytest.raises(InputError, match=r"set COMPATCHECK_API_KEY .or OPENAI_API_KEY."):
+        locate(server.url)
+
+
+def test_nobody_there_and_trouble(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    with listing(503, {}) as server:
+        with pytest.raises(InputError, match=r"the server does not answer .HTTP 503.; is it running"):
+            locate(f"{server.url}#m")
+        assert len(server.asked) == 3
+    with pytest.raises(InputError, match=r"the server does not answer .Connection refused."):
+        locate(f"{server.url}#m")
+
+
+def test_the_fingerprint_does_not_change_with_the_clock_but_with_what_is_told() -> None:
+    def card(**more: Any) -> Any:
+        return lambda: {"data": [{"id": "m", "created": int(time.time()), "permission": [time.time_ns()]} | more]}
+
+    prints = []
+    for more in ({}, {}, {"owned_by": "vllm", "created": 1}, {"max_model_len": 5}, {"created": 1}, {"created": 2}):
+        with listing(200, card(**more)) as server:
+            found = locate(server.url)
+            prints.append(Endpoint("http://host/v1", found.model, found.card).fingerprint())
+    assert prints[0] == prints[1]
+    assert len(set(prints)) == 5
