@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -161,7 +161,7 @@ def _open(
     options: EngineOptions,
     say: Callable[[str], None],
     progress: Any,
-    needed: Iterable[str | None],
+    needed: Collection[str | None],
 ) -> Any:
     """Load the base with the adapters that have something to do, the first of them first."""
     from compatcheck.engines import open_engine
@@ -180,6 +180,7 @@ def _open(
         engine_args=dict(options.engine_args),
         trust_remote_code=options.trust_remote_code,
         progress=progress,
+        base_alone=bool(adapters) and None in needed,
     )
 
 
