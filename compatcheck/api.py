@@ -8,14 +8,16 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compatcheck.compare.result import Comparison, Estimate, Result, Side
+from compatcheck.compare.result import Comparison, Estimate, Result, Side, Stored
 from compatcheck.errors import InputError, did_you_mean
-from compatcheck.records import Manifest, Metric, Run, TaskRun
+from compatcheck.records import Manifest, Metric, Run, StreamedRun, TaskRun
+from compatcheck.scratch import Scratch
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from compatcheck.gate import Rule
+    from compatcheck.runs.streams import StreamedSide
 
 DEFAULT_SEED = 1234
 
@@ -122,6 +124,8 @@ def diff(
     new_prediction_field: str | None = None,
     extract: str | None = None,
     targets: str | os.PathLike[str] | None = None,
+    stream: bool | None = None,
+    scratch: str | os.PathLike[str] | None = None,
     say: Callable[[str], None] = lambda _: None,
     progress: Any = None,
 ) -> Diff:
@@ -132,11 +136,15 @@ def diff(
     per step and ``progress`` a :class:`compatcheck.engines.progress.Progress`. Answers of models are kept in ``store``:
     a folder, None for the one in the user's cache, False for none.
 
+    Recorded outputs that would take too much memory are compared as a stream (docs/scaling.md): the figures are the
+    same, ``instances`` then are the most telling ones, and ``save`` writes them all. ``stream`` says yes or no whatever
+    their size. Temporary files go to ``scratch``, by default the system's folder, and are removed with the result.
+
     Raises:
         InputError: something given cannot be used; the message says what, where and how to mend it.
     """
     from compatcheck import gate
-    from compatcheck.runs.collect import Request, collect
+    from compatcheck.runs.collect import Request, collect, collect_streams
     from compatcheck.runs.evaluate import EngineOptions
     from compatcheck.runs.importers import Layout
     from compatcheck.tasks.load import TaskOptions
@@ -172,9 +180,16 @@ def diff(
         new_layout=replace(layout, prediction_field=new_prediction_field or prediction_field),
         store=store,
     )
+    slices = _several(slice_by)
+    place = Scratch(Path(scratch) if scratch is not None else None)
+    streams = collect_streams(request, place, stream, say)
+    if streams is not None:
+        return _diff_of_streams(
+            *streams, place, say, rules, epsilon=epsilon, correct_at=correct_at, slice_by=slices, seed=seed
+        )
     old_run, new_run = collect(request, say, progress)
     return diff_of_runs(
-        old_run, new_run, rules=rules, epsilon=epsilon, correct_at=correct_at, slice_by=_several(slice_by), seed=seed
+        old_run, new_run, rules=rules, epsilon=epsilon, correct_at=correct_at, slice_by=slices, seed=seed
     )
 
 
@@ -193,10 +208,21 @@ def diff_of_runs(
     Raises:
         InputError: they share nothing, or a rule covers nothing.
     """
+    comparisons, notes = compare_runs(old, new, epsilon=epsilon, correct_at=correct_at, slice_by=slice_by, seed=seed)
+    return _judged(old, new, comparisons, notes, rules)
+
+
+def _judged(
+    old: Run | StreamedSide,
+    new: Run | StreamedSide,
+    comparisons: Sequence[Comparison],
+    notes: Sequence[str],
+    rules: Sequence[Rule],
+    stored: Stored | None = None,
+) -> Diff:
     from compatcheck import gate
     from compatcheck.advice import advise
 
-    comparisons, notes = compare_runs(old, new, epsilon=epsilon, correct_at=correct_at, slice_by=slice_by, seed=seed)
     judged, verdict = gate.judge(comparisons, rules)
     return Diff(
         old=_as_side(old.manifest),
@@ -206,6 +232,7 @@ def diff_of_runs(
         version=_version(),
         notes=tuple(dict.fromkeys((*old.notes, *new.notes, *notes))),
         advice=advise(judged, verdict),
+        stored=stored,
     )
 
 
@@ -225,29 +252,60 @@ def compare_runs(
     """
     from compatcheck.compare import compare
 
+    pairs, notes = _counterparts(old, new)
+    comparisons = [
+        compare(run, other, metric=metric, epsilon=epsilon, correct_at=correct_at, slice_by=slice_by, seed=seed)
+        for run, other, metrics in pairs
+        for metric in metrics
+    ]
+    return comparisons, notes
+
+
+def _diff_of_streams(
+    old: StreamedSide,
+    new: StreamedSide,
+    scratch: Scratch,
+    say: Callable[[str], None],
+    rules: Sequence[Rule],
+    **options: Any,
+) -> Diff:
+    from compatcheck.compare.streaming import Settings, compare_streams
+
+    pairs, notes = _counterparts(old, new)
+    comparisons, file = compare_streams(pairs, Settings(**options), scratch, say)
+    notes += [
+        f"{one.name}: compared as a stream; {len(one.instances):,} of {one.rows:,} instances are shown, flips first, "
+        "and all of them are in instances.parquet where the comparison is kept (--out)"
+        for one in comparisons
+        if len(one.instances) < one.rows
+    ]
+    return _judged(old, new, comparisons, notes, rules, Stored(file.path, scratch))
+
+
+def _counterparts(
+    old: Run | StreamedSide, new: Run | StreamedSide
+) -> tuple[list[tuple[Any, Any, list[Metric]]], list[str]]:
+    """The task runs of both sides that belong together with the metrics they share, and notes on those without."""
     theirs = {(run.task, run.filter): run for run in new.tasks}
-    comparisons: list[Comparison] = []
-    for run in old.tasks:
-        other = theirs.pop((run.task, run.filter), None)
-        if other is None:
-            continue
-        comparisons += [
-            compare(run, other, metric=metric, epsilon=epsilon, correct_at=correct_at, slice_by=slice_by, seed=seed)
-            for metric in _shared_metrics(run, other)
-        ]
-    compared = {(c.task, c.filter) for c in comparisons}
+    pairs = [
+        (run, theirs[run.task, run.filter], _shared_metrics(run, theirs[run.task, run.filter]))
+        for run in old.tasks
+        if (run.task, run.filter) in theirs
+    ]
+    pairs = [pair for pair in pairs if pair[2]]
+    compared = {(run.task, run.filter) for run, _, _ in pairs}
     notes = [
         f"{side}: {run.task} ({run.filter}) has no counterpart on the other side and is not compared"
         for side, runs in (("old", old.tasks), ("new", new.tasks))
         for run in runs
         if (run.task, run.filter) not in compared
     ]
-    if not comparisons:
+    if not pairs:
         raise InputError(
             f"old and new share no task, filter and metric: old has {_names(old)}; new has {_names(new)}; "
             "record both for the same task, or name a --metric"
         )
-    return comparisons, notes
+    return pairs, notes
 
 
 def load(folder: str | os.PathLike[str]) -> Diff:
@@ -266,7 +324,7 @@ def as_diff(result: Result) -> Diff:
     return Diff(**{f.name: getattr(result, f.name) for f in fields(Result)})
 
 
-def _shared_metrics(old: TaskRun, new: TaskRun) -> list[Metric]:
+def _shared_metrics(old: TaskRun | StreamedRun, new: TaskRun | StreamedRun) -> list[Metric]:
     """Metrics both sides have; discrete only where it is on both sides."""
     theirs = {metric.name: metric for metric in new.metrics}
     return [
@@ -276,7 +334,7 @@ def _shared_metrics(old: TaskRun, new: TaskRun) -> list[Metric]:
     ]
 
 
-def _names(run: Run) -> str:
+def _names(run: Run | StreamedSide) -> str:
     return ", ".join(f"{t.task}/{t.filter} ({', '.join(m.name for m in t.metrics)})" for t in run.tasks) or "nothing"
 
 

@@ -208,5 +208,6 @@ _KEYS: dict[str, Callable[[Any], str | None]] = {
     "metric": _texts, "metric_args": _tables, "epsilon": _number, "correct_at": _number, "slice_by": _texts,
     "fail_on": _texts, "id_field": _text, "target_field": _text, "prediction_field": _text,
     "old_prediction_field": _text, "new_prediction_field": _text, "extract": _text, "targets": _text,
+    "stream": _yes,
     "format": _texts, "out": _text, "exit_zero": _yes, "quiet": _yes,
 }  # fmt: skip

@@ -63,7 +63,7 @@ def _run(check: Check, given: Mapping[str, Any], command: str, *, alone: bool) -
         out = checks.folder_of(check, "compat-report", alone)
     quiet = bool(settled.get("quiet", False))
     check_writable(out)
-    result = checks.run(check, settled, say=options.speaker(quiet), progress=options.progress(quiet))
+    result = checks.run(check, settled, scratch=out, say=options.speaker(quiet), progress=options.progress(quiet))
     result = replace(result, command=command)
     return emit(result, formats=formats, out=out, quiet=quiet, exit_zero=bool(settled.get("exit_zero", False)))
 

@@ -72,6 +72,14 @@ def command(
     new_prediction_field: Annotated[str | None, typer.Option(help="Only in NEW.", rich_help_panel=options.ROWS)] = None,
     extract: options.Extract = None,
     targets: options.Targets = None,
+    stream: Annotated[
+        bool | None,
+        typer.Option(
+            "--stream/--no-stream",
+            help="Compare without holding all rows in memory; by itself where they are too large.",
+            rich_help_panel=options.ROWS,
+        ),
+    ] = None,
     format: options.Formats = None,
     out: Annotated[
         Path | None,
@@ -114,6 +122,7 @@ def command(
         "new_prediction_field": new_prediction_field,
         "extract": extract,
         "targets": targets,
+        "stream": stream,
         "format": format,
         "out": out,
         "exit_zero": exit_zero,

@@ -10,16 +10,20 @@ from typing import Any
 from compatcheck import similarity
 from compatcheck.engines import choose
 from compatcheck.errors import InputError
-from compatcheck.records import Manifest, Run, TaskRun
+from compatcheck.records import Manifest, Run, StreamedRun, TaskRun
 from compatcheck.references import Reference, resolve
+from compatcheck.runs import streams
 from compatcheck.runs.evaluate import EngineOptions, Evaluated, Log, evaluate_jobs
 from compatcheck.runs.importers import Layout, load_recorded
 from compatcheck.runs.importers.scoring import AS_RECORDED, score_records
+from compatcheck.runs.importers.streaming import stream_recorded
 from compatcheck.runs.jobs import Job
 from compatcheck.runs.kept import KeptRun
 from compatcheck.runs.kept_side import select
 from compatcheck.runs.store import Where, open_store
+from compatcheck.runs.streams import StreamedSide
 from compatcheck.runs.task_scoring import score_with_task
+from compatcheck.scratch import Scratch
 from compatcheck.tasks.load import TaskOptions, check_metric_names, load_tasks
 from compatcheck.tasks.resolve import resolve_task
 
@@ -73,6 +77,70 @@ def collect(request: Request, say: Callable[[str], None] = lambda _: None, progr
     new = _side("new", request.new, request.new_layout, leaves)
     first, second = _runs([old, new], request, say, progress)
     return first, second
+
+
+def collect_streams(
+    request: Request, scratch: Scratch, wanted: bool | None, say: Callable[[str], None] = lambda _: None
+) -> tuple[StreamedSide, StreamedSide] | None:
+    """Both sides as streams where they are recorded and too large to hold; None where :func:`collect` is to be used.
+
+    Args:
+        wanted: True streams whatever the size, False never, None decides by size and free memory.
+
+    Raises:
+        InputError: anything of the request cannot be used, or ``wanted`` is what cannot be.
+    """
+    if wanted is False:
+        return None
+    leaves = _leaf_names(request)
+    sides = [
+        _side("old", request.old, request.old_layout, leaves), _side("new", request.new, request.new_layout, leaves)
+    ]  # fmt: skip
+    references = [(side, reference) for side in sides for reference in side.references.values()]
+    reasons = [streams.why_not(reference, side.layout, request.task_options) for side, reference in references]
+    reason = next((reason for reason in reasons if reason is not None), None)
+    paths = [reference.recorded for _, reference in references if reference.recorded is not None]
+    if wanted and reason is not None:
+        raise InputError(f"--stream: {reason}")
+    if not wanted and not (all(side.recorded for side in sides) and streams.is_large(paths)):
+        return None
+    if reason is not None:
+        say(f"about {streams.memory_needed(paths) / 1e9:.1f} GB of memory will be used: {reason}")
+        return None
+    scratch.require(sum(map(streams.table_bytes, paths)), "comparing these recorded outputs as a stream")
+    old, new = (_stream(side, request, scratch) for side in sides)
+    return old, new
+
+
+def _stream(side: _Side, request: Request, scratch: Scratch) -> StreamedSide:
+    """As :func:`_read`, without holding the records."""
+    runs: list[StreamedRun] = []
+    notes: list[str] = []
+    manifest = Manifest(side.text, _fingerprint(side), "recorded")
+    for task, reference in side.references.items():
+        assert reference.recorded is not None
+        wanted = request.tasks if task is None else (task,)
+        if reference.kind == "run":
+            about, found, said = streams.stream_kept(
+                reference.recorded, wanted, request.metrics, request.metric_options
+            )
+            manifest = replace(about, reference=side.text, fingerprint=manifest.fingerprint) if not runs else manifest
+            runs, notes = [*runs, *found], [*notes, *said]
+            continue
+        found = stream_recorded(
+            reference.recorded,
+            scratch,
+            layout=side.layout,
+            side=side.name,
+            metrics=request.metrics,
+            task=wanted[0] if len(wanted) == 1 else None,
+            tasks=wanted,
+            limit=request.task_options.limit,
+            metric_options=request.metric_options,
+        )
+        for run in found:
+            runs += streams.score_stream(run, run.task) if _wants_task_scores(run, side, request) else [run]
+    return StreamedSide(manifest, tuple(runs), tuple(dict.fromkeys([*notes, *(n for run in runs for n in run.notes)])))
 
 
 def collect_one(
@@ -166,7 +234,7 @@ def _read(side: _Side, request: Request) -> Run:
     return Run(manifest, tuple(runs), tuple(notes))
 
 
-def _wants_task_scores(run: TaskRun, side: _Side, request: Request) -> bool:
+def _wants_task_scores(run: TaskRun | StreamedRun, side: _Side, request: Request) -> bool:
     """Plain recorded texts of a named task are scored as the task says, unless the user or the file says how."""
     recorded = any(metric.signature.endswith(AS_RECORDED) for metric in run.metrics)
     return bool(request.tasks) and not (request.metrics or recorded or side.layout.extract)
@@ -174,7 +242,8 @@ def _wants_task_scores(run: TaskRun, side: _Side, request: Request) -> bool:
 
 def _evaluated_run(side: _Side, evaluated: Iterable[Evaluated]) -> Run:
     mine = [one for one in evaluated if one.job.side == side.name]
-    kind = "adapter" if any(one.job.reference.adapter for one in mine) else "model"
+    kinds = {one.job.reference.kind for one in mine}
+    kind = next((kind for kind in ("endpoint", "adapter") if kind in kinds), "model")
     answers, stored = sum(one.answers for one in mine), sum(one.answers_from_store for one in mine)
     manifest = Manifest(
         side.text,

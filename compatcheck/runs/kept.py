@@ -7,7 +7,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -112,15 +112,57 @@ def save_run(
     return folder
 
 
+@dataclass(frozen=True)
+class Part:
+    """One task and filter of a kept run on disk."""
+
+    task: str
+    filter: str
+    rows: int
+    metrics: tuple[Metric, ...]
+    settings: Mapping[str, Any]
+    duplicates: int
+    notes: tuple[str, ...]
+    kinds: Mapping[str, str]
+    """Of every column; see :data:`compatcheck.runs.kept_table.KINDS`."""
+    layout: Layout
+    groups: range
+    """Row groups of the file that hold its records."""
+
+
 def load_run(folder: str | Path, tasks: Sequence[str] = ()) -> KeptRun:
     """Read a kept run exactly as it was saved, or only some of its tasks, in the order of the run.
 
     Raises:
         InputError: no kept run, one of a newer schema, a damaged one, or a task that is not in it.
     """
-    from compatcheck.runs.kept_table import Layout, read_records
+    from compatcheck.runs.kept_table import read_records
 
     folder = Path(folder)
+    opened, parts = open_run(folder, tasks)
+    runs = tuple(
+        TaskRun(
+            part.task,
+            part.filter,
+            part.metrics,
+            read_records(folder / RECORDS, part.groups, part.kinds, part.layout),
+            part.settings,
+            part.duplicates,
+            part.notes,
+        )
+        for part in parts
+    )
+    return replace(opened, tasks=runs)
+
+
+def open_run(folder: Path, tasks: Sequence[str] = ()) -> tuple[KeptRun, list[Part]]:
+    """A kept run without its records, and where of each task these are; tasks as :func:`load_run` takes them.
+
+    Raises:
+        InputError: as :func:`load_run`.
+    """
+    from compatcheck.runs.kept_table import Layout, row_groups
+
     manifest = read_manifest(folder)
     path = folder / RECORDS
     missing = [task for task in tasks if task not in {one["task"] for one in manifest["tasks"]}]
@@ -133,28 +175,31 @@ def load_run(folder: str | Path, tasks: Sequence[str] = ()) -> KeptRun:
     records = manifest["records"]
     if _sha256(path) != records["sha256"]:
         raise InputError(f"{path}: is not the file its manifest was written for; make the run again")
-    parts = manifest["tasks"]
-    kinds = tuple(part["columns"] for part in parts)
+    all_parts = manifest["tasks"]
+    kinds = tuple(part["columns"] for part in all_parts)
     layout = Layout(kinds, frozenset(records.get("encoded", ())), records.get("stored_as", {}))
-    wanted = [number for number, part in enumerate(parts) if not tasks or part["task"] in tasks]
-    frames = read_records(path, [part["rows"] for part in parts], kinds, wanted, layout)
-    runs = tuple(
-        TaskRun(
-            parts[number]["task"],
-            parts[number]["filter"],
-            tuple(Metric(*(metric[name] for name in _METRIC_FIELDS)) for metric in parts[number]["metrics"]),
-            frame,
-            parts[number]["settings"],
-            parts[number]["duplicates"],
-            tuple(parts[number]["notes"]),
+    groups = row_groups(path, [part["rows"] for part in all_parts])
+    parts = [
+        Part(
+            part["task"],
+            part["filter"],
+            part["rows"],
+            tuple(Metric(*(metric[name] for name in _METRIC_FIELDS)) for metric in part["metrics"]),
+            part["settings"],
+            part["duplicates"],
+            tuple(part["notes"]),
+            part["columns"],
+            layout,
+            where,
         )
-        for number, frame in zip(wanted, frames, strict=True)
-    )
+        for part, where in zip(all_parts, groups, strict=True)
+        if not tasks or part["task"] in tasks
+    ]
     about = Manifest(
         manifest["reference"], manifest["fingerprint"], manifest["kind"], manifest["engine"], manifest["settings"]
     )
     made = Made(manifest.get("command", ""), manifest.get("started", ""), manifest.get("seconds"))
-    return KeptRun(about, runs, tuple(manifest["notes"]), made, manifest.get("version", ""))
+    return KeptRun(about, (), tuple(manifest["notes"]), made, manifest.get("version", "")), parts
 
 
 _TEXT, _OBJECT, _LIST, _COUNT = (str,), (dict,), (list,), (int,)

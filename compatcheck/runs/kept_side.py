@@ -19,10 +19,18 @@ def select(folder: Path, tasks: Sequence[str], options: TaskOptions) -> KeptRun:
     Raises:
         InputError: a task that was not kept, or documents that were not.
     """
-    there = list(dict.fromkeys(part["task"] for part in read_manifest(folder)["tasks"]))
-    names = [name for task in tasks for name in _leaves(task, there, folder)]
-    run = load_run(folder, names)
+    run = load_run(folder, kept_names(folder, tasks))
     return replace(run, tasks=tuple(_narrowed(one, options, folder) for one in run.tasks))
+
+
+def kept_names(folder: Path, tasks: Sequence[str]) -> list[str]:
+    """The tasks of a kept run that ``--task`` means.
+
+    Raises:
+        InputError: a task that was not kept.
+    """
+    there = list(dict.fromkeys(part["task"] for part in read_manifest(folder)["tasks"]))
+    return [name for task in tasks for name in _leaves(task, there, folder)]
 
 
 def _leaves(task: str, there: Sequence[str], folder: Path) -> list[str]:

@@ -7,7 +7,7 @@ of a field, and where a field holds what Parquet has no column for, the cells ar
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -139,43 +139,50 @@ def plain(value: Any) -> Any:
     return value.tolist() if isinstance(value, np.generic | np.ndarray) else str(value)
 
 
-def read_records(
-    path: Path, counts: Sequence[int], kinds: Sequence[Mapping[str, str]], wanted: Sequence[int], layout: Layout
-) -> list[pd.DataFrame]:
-    """Read the records of some of the task runs.
-
-    Args:
-        counts: rows of every task run in the file, in order.
-        kinds: their columns.
-        wanted: which of them to read.
+def row_groups(path: Path, counts: Sequence[int]) -> list[range]:
+    """Which row groups hold the records of each task run; ``counts`` are their rows, in the order of the file.
 
     Raises:
         InputError: the file is no Parquet, or does not hold what the manifest says.
     """
-    frames = []
     try:
         with pq.ParquetFile(path) as file:
             sizes = [file.metadata.row_group(group).num_rows for group in range(file.metadata.num_row_groups)]
-            groups, start = [], 0
-            for count in counts:
-                end, seen = start, 0
-                while seen < count and end < len(sizes):
-                    seen, end = seen + sizes[end], end + 1
-                if seen != count:
-                    raise InputError(f"{path}: holds other rows than the manifest says; make the run again")
-                groups.append(range(start, end))
-                start = end
-            for number in wanted:
-                names = [layout.stored(name) for name in kinds[number]]
-                table = file.read_row_groups(list(groups[number]), columns=names)
-                frames.append(_frame(table, kinds[number], layout))
+    except (OSError, pa.ArrowException, ValueError) as error:
+        raise _unreadable(path, error) from None
+    groups, start = [], 0
+    for count in counts:
+        end, seen = start, 0
+        while seen < count and end < len(sizes):
+            seen, end = seen + sizes[end], end + 1
+        if seen != count:
+            raise InputError(f"{path}: holds other rows than the manifest says; make the run again")
+        groups.append(range(start, end))
+        start = end
+    return groups
+
+
+def read_records(path: Path, groups: Iterable[int], kinds: Mapping[str, str], layout: Layout) -> pd.DataFrame:
+    """The records in some row groups, all of one task run, with the columns of ``kinds``.
+
+    Raises:
+        InputError: the file cannot be read, or lacks a column.
+    """
+    try:
+        with pq.ParquetFile(path, pre_buffer=False) as file:
+            table = file.read_row_groups(list(groups), columns=[layout.stored(name) for name in kinds])
+            return _frame(table, kinds, layout)
     except (OSError, pa.ArrowException, KeyError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path}: cannot be read ({reason}); make the run again") from None
-    return frames
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: Exception) -> InputError:
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return InputError(f"{path}: cannot be read ({reason}); make the run again")
 
 
 def _frame(table: pa.Table, kinds: Mapping[str, str], layout: Layout) -> pd.DataFrame:
+    """The columns of one task run, as they were kept; ``table`` holds rows of the file with these columns."""
     columns: dict[str, pd.Series] = {}
     for name, kind in kinds.items():
         column = table[layout.stored(name)]
