@@ -27,6 +27,8 @@ from typing import Any, BinaryIO
 import psutil
 
 PREFIX = "compatcheck-"
+PARENT = "COMPATCHECK_PARENT_PROCESS"
+"""Environment variable with the number of the process that starts another one."""
 _TRACKER = "multiprocessing.resource_tracker"
 _ERROR_LINE = re.compile(r"\b([A-Za-z_][\w.]*(?:Error|Exception)): (.+)")
 _TELLS_NOTHING = ("initialization failed", "see root cause", "see stack trace", "died unexpectedly")
@@ -58,7 +60,7 @@ class Child:
                 stderr=output,
                 pass_fds=(writing,),
                 start_new_session=True,
-                env={**os.environ, "PYTHONPATH": paths, "TMPDIR": str(folder), **environment},
+                env={**os.environ, "PYTHONPATH": paths, "TMPDIR": str(folder), PARENT: str(os.getpid()), **environment},
             )
         os.close(writing)
         self.end = weakref.finalize(self, _end, self._process, folder)
@@ -130,8 +132,11 @@ def members(session: int) -> list[psutil.Process]:
     return list(found.values())
 
 
-def kill_session(session: int, keep: int | None = None) -> None:
-    """Kill a session. Python's resource trackers go last, by themselves: they free the shared memory of the others."""
+def kill_session(session: int, spare: int | None = None) -> None:
+    """Kill a session, but for the process ``spare``, which must end next.
+
+    Python's resource trackers go last, by themselves: they free the shared memory of those that used it.
+    """
     trackers: list[psutil.Process] = []
     for _ in range(3):  # what was started while we were looking
         others = []
@@ -142,12 +147,14 @@ def kill_session(session: int, keep: int | None = None) -> None:
                 tracks = False
             if tracks:
                 trackers.append(process)
-            elif process.pid != keep:
+            elif process.pid != spare:
                 others.append(process)
         if not others:
             break
         for process in others:
             _kill(process)
+    if spare is not None:
+        return  # trackers wait for it
     _, left = psutil.wait_procs(trackers, timeout=3.0)
     for process in left:
         _kill(process)
@@ -197,8 +204,15 @@ def _alive(pid: int, started: int) -> bool:
 
 
 def watch_parent(doomed: Sequence[Path] = (), whole_session: bool = False) -> None:
-    """End this process, from a thread, when the one that started it is gone. Polled: no signal tells it everywhere."""
+    """End this process, from a thread, when the one that started it is gone. Polled: no signal tells it everywhere.
+
+    Who that was stands in the environment, so that a parent which died before we got here is missed as well.
+    """
     parent = os.getppid()
+    named = int(os.environ.get(PARENT, parent))
+    os.environ[PARENT] = str(os.getpid())
+    if named != parent and not _runs(named):
+        die(doomed, whole_session)
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -208,10 +222,17 @@ def watch_parent(doomed: Sequence[Path] = (), whole_session: bool = False) -> No
     threading.Thread(target=watch, name="parent-watch", daemon=True).start()
 
 
+def _runs(pid: int) -> bool:
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return False
+
+
 def die(doomed: Sequence[Path] = (), whole_session: bool = False) -> None:
     """End this process at once, with its session where it leads one, and remove folders on the way."""
     if whole_session:
-        kill_session(os.getpid(), keep=os.getpid())
+        kill_session(os.getpid(), spare=os.getpid())
     for folder in doomed:
         shutil.rmtree(folder, ignore_errors=True)
     os.kill(os.getpid(), signal.SIGKILL)

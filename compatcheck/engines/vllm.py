@@ -7,6 +7,7 @@ to a file, its memory is free when it is closed, and nothing of it outlives us. 
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
 
 HOST = "compatcheck.engines.vllm_process.host"
+MERGED = "merged"
 NO_REPEAT = "compatcheck.engines.vllm_process.logits:NoRepeatNgram"
 
 
@@ -162,7 +164,7 @@ class VLLMEngine(LM):
         folder = own_folder("vllm")
         model, merge = str(self._model), []
         if merged is not None:
-            model = str(folder / "merged")
+            model = str(folder / MERGED)
             merge = [{"base": str(self._model), "adapter": str(self._folders[merged]), "into": model,
                       "dtype": self._dtype, "trust_remote_code": self._trusts}]  # fmt: skip
         log = self._log if not number else self._log.with_stem(f"{self._log.stem}-{number + 1}")
@@ -215,6 +217,7 @@ class VLLMEngine(LM):
                 self._end()
                 raise InputError(f"{self._model}: vLLM cannot load it: {line} (its log: {child.log})")
             self._ready = message["ready"]
+            shutil.rmtree(child.folder / MERGED, ignore_errors=True)  # its weights are in memory now
         assert self._ready is not None
         if self._ready["padding_rows"] > 0 and self._lora:
             self._note("Rows that pad the vocabulary take part in the softmax, also under an adapter.")

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import importlib.util
 import io
 import json
 import shutil
@@ -267,10 +266,3 @@ def test_the_bar_shows_labels_as_they_are_and_only_on_a_terminal() -> None:
     bar.finish()
     bar.advance(1)
     assert "[/red] task" in terminal.getvalue()
-
-
-def test_a_backend_whose_package_is_missing_says_how_to_get_it() -> None:
-    if importlib.util.find_spec("vllm"):
-        pytest.skip("vLLM is installed here")
-    with pytest.raises(InputError, match=r"--engine vllm: not usable here: .*pip install 'compatcheck\[vllm\]'"):
-        open_engine("vllm", "some/model")

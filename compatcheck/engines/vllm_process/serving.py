@@ -126,6 +126,8 @@ class Serving(VLLM):
         untils: list[list[str]] = []
         for number, (tokens, (_, arguments, *draw)) in enumerate(zip(encoded, given, strict=True)):
             settings, until, most = self.modify_gen_kwargs(arguments, eos=eos, default_max_gen_toks=self.max_gen_toks)
+            # lm-eval leaves the temperature out where the task does; vLLM would take 1, transformers decodes greedily.
+            settings.setdefault("temperature", 1.0 if arguments.get("do_sample") else 0.0)
             if most >= self.max_length:
                 raise InputError(
                     f"max_gen_toks {most} leaves no room for a prompt: the model reads {self.max_length} tokens in all"
@@ -157,7 +159,7 @@ class Serving(VLLM):
         Raises:
             InputError: an argument that vLLM does not know.
         """
-        greedy = not settings.get("temperature")
+        greedy = settings["temperature"] == 0
         defaults = {
             name: self._defaults[name] for name in _defaults_for(greedy) if self._defaults.get(name) is not None
         }
