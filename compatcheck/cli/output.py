@@ -66,7 +66,7 @@ def emit(
         print(render(result, "terminal", quiet=True))
     else:
         if "terminal" in formats:
-            _print_report(render(result, "terminal", folder=folder or kept, color=None))
+            print_untrusted(render(result, "terminal", folder=folder or kept, color=None))
         if "github" in formats:
             print(render(result, "github"))
         if folder is None and texts:
@@ -79,7 +79,7 @@ def emit(
     return int(ExitCode.OK if exit_zero else gate.exit_code(result.verdict))
 
 
-def _print_report(text: str) -> None:
+def print_untrusted(text: str) -> None:
     """Print what may hold any text of a model; on a GitHub runner so that no line of it is taken for a command."""
     from compatcheck.report.github import on_a_runner, shield
 

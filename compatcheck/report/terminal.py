@@ -6,6 +6,7 @@ import io
 import os
 import shutil
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from rich.console import Console, Group, RenderableType
@@ -56,8 +57,18 @@ def render(
     each of several. ``folder`` is where the result is kept, for the next command. Where ``encoding`` lacks line-drawing
     characters and arrows, plain ones stand in; any other character it lacks is shown as an escape.
     """
-    width = _width() if width is None else width
-    color = _colors() if color is None else color
+    width = terminal_width() if width is None else width
+    color = wants_color() if color is None else color
+    if quiet:
+        return render_parts([verdict_text(result)], width=width, color=color, encoding=encoding, soft_wrap=True)
+    count = top if top is not None else 3 if len(result.comparisons) == 1 else 1
+    return render_parts(_parts(result, color, count, folder), width=width, color=color, encoding=encoding)
+
+
+def render_parts(
+    parts: Iterable[RenderableType], *, width: int, color: bool, encoding: str | None = None, soft_wrap: bool = False
+) -> str:
+    """Print parts one below the other into text of at most ``width`` columns, unless it is to wrap ``soft``ly."""
     encoding = encoding or getattr(sys.stdout, "encoding", None) or "utf-8"
     buffer = io.StringIO()
     console = Console(
@@ -73,12 +84,8 @@ def render(
         force_jupyter=False,
         force_interactive=False,
     )
-    if quiet:
-        console.print(verdict_text(result), soft_wrap=True)
-    else:
-        count = top if top is not None else 3 if len(result.comparisons) == 1 else 1
-        for part in _parts(result, color, count, folder):
-            console.print(part)
+    for part in parts:
+        console.print(part, soft_wrap=soft_wrap)
     text = buffer.getvalue()
     if not color:
         text = "\n".join(line.rstrip() for line in text.split("\n"))
@@ -89,11 +96,13 @@ def _is_terminal() -> bool:
     return bool(getattr(sys.stdout, "isatty", lambda: False)())
 
 
-def _width() -> int:
+def terminal_width() -> int:
+    """Columns of the terminal, between 60 and 120; 80 where there is none."""
     return min(max(shutil.get_terminal_size((80, 24)).columns, 60), 120) if _is_terminal() else 80
 
 
-def _colors() -> bool:
+def wants_color() -> bool:
+    """Whether standard output is a terminal that shows colours, and the user has not refused them."""
     return _is_terminal() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 

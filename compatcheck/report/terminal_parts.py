@@ -34,6 +34,8 @@ BAR = 24
 SLICE_BAR = 18
 TEXT_LIMIT = 300
 """Characters of one text of a flip that are shown before equal stretches are cut."""
+WHOLE_LIMIT = 20_000
+"""The same where an instance is shown alone: in full, but for texts that no one reads to their end."""
 
 
 def heading(title: str, *, rule: bool = False) -> Text:
@@ -147,8 +149,12 @@ def slice_table(slices: Iterable[Slice]) -> Table:
     return table
 
 
-def flip_block(flip: Instance, kind: str, color: bool) -> Table:
-    """One negative flip: what was asked, the target, and both answers with their word differences."""
+def flip_block(flip: Instance, kind: str, color: bool, *, whole: bool = False) -> Table:
+    """One instance: what was asked, the target, and both answers with their word differences.
+
+    Texts are cut to what a report has room for, or, where the ``whole`` is asked for, to :data:`WHOLE_LIMIT`.
+    """
+    limit = WHOLE_LIMIT if whole else TEXT_LIMIT
     scores = ""
     if kind == "smooth" and flip.score_old is not None and flip.score_new is not None:
         scores = f"  score {figures.number(flip.score_old, 'score')} → {figures.number(flip.score_new, 'score')}"
@@ -157,20 +163,24 @@ def flip_block(flip: Instance, kind: str, color: bool) -> Table:
     table.add_column(overflow="fold")
     table.add_row("id", Text.assemble((trim_middle(flip.doc_id, 60), "bold"), scores))
     if flip.input is not None:
-        table.add_row("input", Text(trim_middle(flip.input.replace("\n", " ⏎ "), 150)))
+        shown = trim_middle(flip.input, limit) if whole else trim_middle(flip.input.replace("\n", " ⏎ "), 150)
+        table.add_row("input", Text(shown))
     if flip.target is not None:
-        table.add_row("target", Text(trim_middle(flip.target, TEXT_LIMIT)))
-    _pair(table, ("old", "new"), flip.shown_old, flip.shown_new, color)
+        table.add_row("target", Text(trim_middle(flip.target, limit)))
+    _pair(table, ("old", "new"), flip.shown_old, flip.shown_new, color, limit)
     if flip.response_old is not None and flip.response_new is not None:
-        _pair(table, ("old text", "new text"), flip.response_old, flip.response_new, color)
+        _pair(table, ("old text", "new text"), flip.response_old, flip.response_new, color, limit)
+    for name, error in (("old", flip.error_old), ("new", flip.error_new)):
+        if error is not None:
+            table.add_row(f"{name} failed", Text(trim_middle(error, limit), style=STYLES["warning"]))
     return table
 
 
-def _pair(table: Table, names: tuple[str, str], old: str, new: str, color: bool) -> None:
+def _pair(table: Table, names: tuple[str, str], old: str, new: str, color: bool, limit: int) -> None:
     difference = word_diff(old, new)
     nothing_shared = not any(s.kind == "equal" for s in difference.segments)
     for name, segments in zip(names, (difference.old, difference.new), strict=True):
-        table.add_row(name, _marked(trim_segments(segments, TEXT_LIMIT), color, plain=nothing_shared))
+        table.add_row(name, _marked(trim_segments(segments, limit), color, plain=nothing_shared))
 
 
 def _marked(segments: tuple[Segment, ...], color: bool, *, plain: bool) -> Text:

@@ -1,0 +1,153 @@
+"""Choosing instances of a result and showing each in full on a terminal: what ``compatcheck show`` pages through."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from rich.console import RenderableType
+from rich.text import Text
+
+from compatcheck.compare.result import QUADRANTS, SMOOTH_GROUPS, Comparison, Result
+from compatcheck.errors import InputError, did_you_mean
+from compatcheck.report import figures
+from compatcheck.report.rows import instance, is_null, slice_fields
+from compatcheck.report.terminal import render_parts
+from compatcheck.report.terminal_parts import STYLES, flip_block
+from compatcheck.report.text import safe_text, trim_middle
+
+FILTERS = ("flips", *dict.fromkeys((*QUADRANTS, *SMOOTH_GROUPS)), "error", "all")
+"""What can be chosen: a quadrant, both kinds of flips (negative ones first), what was not scored, or everything."""
+_ORDER = {"negative_flip": 0, "positive_flip": 1, "error": 2, "both_wrong": 3, "both_correct": 4, "unchanged": 4}
+_SEARCHED = (
+    "doc_id", "input", "target", "prediction_old", "prediction_new", "response_old", "response_new", "error_old",
+    "error_new",
+)  # fmt: skip
+_FIELDS = 12
+_SYMBOLS = {**figures.QUADRANT_SYMBOLS, "error": "!"}
+_SINGULAR = {"negative_flip": "negative flip", "positive_flip": "positive flip", "error": "not scored"}
+
+
+@dataclass(frozen=True)
+class Place:
+    """One instance: which comparison, which row of its table."""
+
+    comparison: int
+    row: int
+
+
+def check_filter(name: str) -> str:
+    """The name of a filter, as it is written in :data:`FILTERS`; ``negative-flips`` is read as ``negative_flip``.
+
+    Raises:
+        InputError: there is none of that name.
+    """
+    plain = name.lower().replace("-", "_").replace(" ", "_")
+    for known in FILTERS:
+        if plain in (known, f"{known}s"):
+            return known
+    raise InputError(f"--quadrant {name}: unknown{did_you_mean(plain, FILTERS)}; known: {', '.join(FILTERS)}")
+
+
+def choose_comparisons(result: Result, task: str | None) -> list[int]:
+    """Places of the comparisons of a task, named by ``task/filter/metric`` or any of its parts; all without a name.
+
+    Raises:
+        InputError: none has that name.
+    """
+    if task is None:
+        return list(range(len(result.comparisons)))
+    found = [place for place, each in enumerate(result.comparisons) if each.name == task]
+    found = found or [
+        place
+        for place, each in enumerate(result.comparisons)
+        if set(task.split("/")) <= {each.task, each.filter, each.metric}
+    ]
+    if not found:
+        names = [each.name for each in result.comparisons]
+        raise InputError(
+            f"--task {task}: is not in this report{did_you_mean(task, names)}; there are {', '.join(names)}"
+        )
+    return found
+
+
+def select(
+    result: Result, comparisons: Sequence[int], quadrant: str = "flips", search: str = "", doc_id: str | None = None
+) -> list[Place]:
+    """The instances that pass, comparison by comparison: negative flips first and the worst of them, then the rest.
+
+    ``search`` holds words, all of which an instance has in one of its texts or slice fields, in any case.
+    """
+    found: list[Place] = []
+    for place in comparisons:
+        frame = result.comparisons[place].instances
+        if doc_id is None:
+            groups = frame["quadrant"].astype(object).where(frame["quadrant"].notna(), "error")
+            wanted = {"flips": ["negative_flip", "positive_flip"], "all": list(_ORDER)}.get(quadrant, [quadrant])
+            keep = groups.isin(wanted).to_numpy(dtype=bool)
+        else:
+            groups = pd.Series("all", index=frame.index)
+            keep = (frame["doc_id"].astype(str) == doc_id).to_numpy(dtype=bool)
+        for word in search.lower().split():
+            keep = keep & _holds(frame, word)
+        rows = np.flatnonzero(keep)
+        rank = groups.map(_ORDER).fillna(0).to_numpy(dtype=float)[rows]
+        gain = np.nan_to_num(pd.to_numeric(frame["gain"]).to_numpy(dtype=float, na_value=0.0))[rows]
+        order = np.lexsort((np.where(rank == 1, -gain, gain), rank))
+        found += [Place(place, int(row)) for row in rows[order]]
+    return found
+
+
+def _holds(frame: pd.DataFrame, word: str) -> np.ndarray:
+    found = np.zeros(len(frame), dtype=bool)
+    for name in [*_SEARCHED, *slice_fields(frame)]:
+        if name in frame and not frame[name].isna().all():
+            texts = frame[name].astype(object).map(lambda value: "" if is_null(value) else str(value).lower())
+            found |= texts.map(lambda text: word in text).to_numpy(dtype=bool)
+    return found
+
+
+def find_id(result: Result, comparisons: Sequence[int], doc_id: str) -> list[Place]:
+    """Where the document of that id is.
+
+    Raises:
+        InputError: nowhere.
+    """
+    found = select(result, comparisons, doc_id=doc_id)
+    if not found:
+        known = [
+            str(value) for place in comparisons for value in result.comparisons[place].instances["doc_id"].head(5_000)
+        ]
+        such = f"; ids are such as {', '.join(dict.fromkeys(known[:3]))}" if known else ""
+        raise InputError(f"{doc_id}: no instance has this id{did_you_mean(doc_id, known)}{such}")
+    return found
+
+
+def heading_line(result: Result, place: Place) -> str:
+    """What an instance is, in one line: its outcome, id and comparison. Safe text."""
+    comparison = result.comparisons[place.comparison]
+    row = comparison.instances.iloc[place.row]
+    name = "error" if is_null(row["quadrant"]) else str(row["quadrant"])
+    label = _SINGULAR.get(name, figures.QUADRANT_LABELS.get(name, name))
+    return f"{_SYMBOLS.get(name, '·')} {label} · {safe_text(comparison.name)}"
+
+
+def instance_text(result: Result, place: Place, width: int, color: bool) -> str:
+    """One instance in full, with word differences, at most ``width`` columns wide."""
+    comparison = result.comparisons[place.comparison]
+    row = {str(key): value for key, value in comparison.instances.iloc[place.row].to_dict().items()}
+    name = "error" if is_null(row["quadrant"]) else str(row["quadrant"])
+    shown = instance(row)
+    parts: list[RenderableType] = [Text(heading_line(result, place), style=STYLES.get(name) or "bold")]
+    parts.append(flip_block(shown, comparison.kind, color, whole=True))
+    if fields := _fields(comparison, row):
+        parts.append(Text(fields, style="dim"))
+    return render_parts(parts, width=width, color=color)
+
+
+def _fields(comparison: Comparison, row: dict[str, object]) -> str:
+    known = [(name, row[name]) for name in slice_fields(comparison.instances) if not is_null(row[name])]
+    shown = [f"{safe_text(name)}={trim_middle(safe_text(value), 60)}" for name, value in known[:_FIELDS]]
+    return "  ".join([*shown, *([f"and {len(known) - _FIELDS} more fields"] if len(known) > _FIELDS else [])])
