@@ -8,43 +8,45 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-CPU_START = 60.0
-"""Seconds until vLLM answers on a CPU."""
-GPU_START = 90.0
-"""Seconds until vLLM answers on a GPU, its graphs captured."""
-FLOPS = {"cpu": 1.0e10, "cuda": 2.0e13}
-"""Operations a second that the hf engine makes of generated tokens, per device: cautiously high."""
-SPEED = {"cpu": 1.0, "cuda": 4.0}
-"""How many times faster vLLM generates than the hf engine."""
+
+@dataclass(frozen=True)
+class Rates:
+    """Of a device: seconds until vLLM answers, operations a second that the hf engine makes of generated tokens, and
+    how many times faster vLLM generates."""
+
+    start: float
+    operations: float
+    speed: float
+
+
+RATES = {"cpu": Rates(60.0, 1.5e10, 1.5), "cuda": Rates(90.0, 2.0e13, 4.0)}
 
 
 @dataclass(frozen=True)
 class Work:
-    """What one side has to do, at most.
+    """What is to be done by both sides together, at most.
 
     Attributes:
-        documents: over all tasks.
-        generated: tokens that may be generated, over all documents; 0 where choices are scored.
-        parameters: of the model; 0 where that is not known.
-        adapters: how many on one base; they share one start.
+        generated: tokens that may be generated.
+        operations: floating-point operations that these take: two a parameter and token.
+        starts: models that must be started; adapters on one base share a start.
+        scored: requests for log-likelihoods.
     """
 
-    documents: int
     generated: int = 0
-    parameters: int = 0
-    adapters: int = 0
+    operations: float = 0.0
+    starts: int = 1
+    scored: int = 0
 
 
 def worth(work: Work, device: str) -> tuple[bool, str]:
-    """Whether vLLM saves time, and why, in one clause."""
-    if not work.generated:
-        return False, "choices are scored faster by hf, which reads every context once"
-    if SPEED[device] <= 1.0:
-        return False, f"on a {device.upper()} vLLM is not faster than hf"
-    start = CPU_START if device == "cpu" else GPU_START
-    hf = 2.0 * work.parameters * work.generated / FLOPS[device]
-    saved = hf * (1 - 1 / SPEED[device])
-    tokens = f"up to {work.generated:,} tokens of a model of {work.parameters / 1e6:,.0f} M parameters"
+    """Whether vLLM saves time on ``device`` (cpu or cuda), and why, in one clause."""
+    if work.scored >= work.generated:
+        return False, "scores choices faster: it reads every context once"
+    rates = RATES[device]
+    saved = work.operations / rates.operations * (1 - 1 / rates.speed)
+    start = rates.start * work.starts
+    what = f"up to {work.generated:,} tokens to generate, {saved:,.0f} s to save at most"
     if saved > start:
-        return True, f"{tokens} outweigh vLLM's start-up of about {start:.0f} s"
-    return False, f"{tokens} do not outweigh vLLM's start-up of about {start:.0f} s"
+        return True, f"{what}, outweigh a start-up of about {start:.0f} s"
+    return False, f"{what}, do not outweigh vLLM's start-up of about {start:.0f} s"

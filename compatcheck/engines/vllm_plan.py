@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,16 +145,15 @@ def text_config(model: Path) -> dict[str, Any]:
     return {**config, **inner} if isinstance(inner, dict) else config
 
 
+def parameters(model: Path) -> int:
+    """Parameters of a model, from the headers of its files; 0 for what is no folder here."""
+    shapes = [shape for path in model.glob("*.safetensors") for shape in adapter_files.tensor_shapes(path).values()]
+    return sum(math.prod(shape) for shape in shapes)
+
+
 def weight_bytes(model: Path, dtype: str = "auto") -> int:
-    """Bytes of the weights in memory, from the headers of their files; 0 for what is no folder here."""
-    total = 0
-    for path in sorted(model.glob("*.safetensors")):
-        for shape in adapter_files.tensor_shapes(path).values():
-            count = 1
-            for size in shape:
-                count *= size
-            total += count
-    return total * _BYTES.get(dtype, 2)
+    """Bytes of the weights in memory."""
+    return parameters(model) * _BYTES.get(dtype, 2)
 
 
 def token_bytes(model: Path, dtype: str) -> int:
