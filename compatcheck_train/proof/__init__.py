@@ -1,0 +1,8 @@
+"""Did it help? Paired figures of old, new, compat and control on the test split, and a verdict on them."""
+
+from __future__ import annotations
+
+from compatcheck_train.proof.proof import Flow, MetricProof, Proof, prove
+from compatcheck_train.proof.verdict import VERDICTS, Judgement, judge
+
+__all__ = ["VERDICTS", "Flow", "Judgement", "MetricProof", "Proof", "judge", "prove"]
