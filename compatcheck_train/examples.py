@@ -226,18 +226,34 @@ def _unlabelled(loaded: LoadedTask, path: Path) -> Iterator[Example]:
             yield Example(f"unlabelled:{line}", tuple((row["input"], text) for text in texts), None)
             continue
         try:
-            doc = row
-            if loaded.task.config.process_docs is not None:
-                from datasets import Dataset
-
-                doc = loaded.task.config.process_docs(Dataset.from_list([row]))[0]
-            pairs = _pairs(loaded, doc, 0, labelled=False)
+            pairs = _pairs_without_label(loaded, row)
         except Exception as error:  # a task's own functions raise anything
             raise InputError(
                 f"{path}:{line}: neither a row with 'input' nor one that task {loaded.name} can read "
                 f"({type(error).__name__}: {error})"
             ) from None
         yield Example(f"unlabelled:{line}", pairs, None)
+
+
+def _pairs_without_label(loaded: LoadedTask, row: dict[str, Any]) -> tuple[Pair, ...]:
+    """Prompt and choices of a row in the task's schema that may lack its label.
+
+    lm-eval's templates read the label even where it does not matter. Missing fields are taken from several labelled
+    rows in turn: what the prompt needs is missing when it changes with them.
+    """
+    from datasets import Dataset
+
+    labelled = loaded.task.dataset[loaded.settings["split"]]
+    spare = [labelled[number] for number in {0, len(labelled) // 2, len(labelled) - 1}]
+    found = set()
+    for other in spare:
+        docs = Dataset.from_list([{**other, **row}])
+        process = loaded.task.config.process_docs
+        found.add(_pairs(loaded, (docs if process is None else process(docs))[0], 0, labelled=False))
+    if len(found) != 1:
+        missing = ", ".join(name for name in spare[0] if name not in row)
+        raise ValueError(f"a field of the prompt is missing; not there: {missing}")
+    return found.pop()
 
 
 def with_preferences(examples: Examples, old: TaskRun, new: TaskRun, delimiter: str = " ") -> Examples:

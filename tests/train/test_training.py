@@ -24,8 +24,8 @@ from compatcheck_train.training import Trained, train, train_task_adapter
 
 def settings(**changes: Any) -> TrainSettings:
     base: dict[str, Any] = {
-        "epochs": 2, "batch_size": 2, "gradient_accumulation": 2, "learning_rate": 1e-2, "lora_rank": 4, "lora_alpha": 8,
-        "device": "cpu", "teacher": "online", "new_teacher": "online",
+        "epochs": 2, "batch_size": 2, "gradient_accumulation": 2, "learning_rate": 1e-2, "lora_rank": 4,
+        "lora_alpha": 8, "device": "cpu", "teacher": "online", "new_teacher": "online",
     }  # fmt: skip
     return TrainSettings(**base | changes)
 
