@@ -12,6 +12,7 @@ import pytest
 import compatcheck
 
 PACKAGE = Path(compatcheck.__file__).parent
+TRAINING = PACKAGE.parent / "compatcheck_train"
 GROUND = {"errors", "records", "paths", "scratch", "text", "compatcheck"}
 BELOW = {
     "errors": set(),
@@ -77,6 +78,36 @@ def test_a_room_imports_only_what_lies_below_it(room: str) -> None:
 def test_no_file_is_long() -> None:
     long = {str(p): n for p in PACKAGE.rglob("*.py") if (n := len(p.read_text().splitlines())) > 500}
     assert not long
+
+
+def imported(path: Path) -> set[str]:
+    """Full names of the modules that a file imports, ``from compatcheck import api`` as ``compatcheck.api``."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def test_only_the_fix_command_knows_of_training() -> None:
+    for path in PACKAGE.rglob("*.py"):
+        if path.relative_to(PACKAGE).parts[0] == "cli" and path.stem.startswith("fix"):
+            continue
+        assert not any(name.split(".")[0] == "compatcheck_train" for name in imported(path)), path
+
+
+def test_training_stands_on_what_is_below_the_command_line() -> None:
+    for path in TRAINING.rglob("*.py"):
+        rooms_used = {name.split(".")[1] for name in imported(path) if name.startswith("compatcheck.")}
+        assert not rooms_used & {"cli", "demo", "checks", "pytest_plugin", "scaffold"}, path
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= 500, path
+
+
+def test_settings_and_names_of_strategies_load_no_torch() -> None:
+    loaded = loaded_by("import compatcheck_train\nfrom compatcheck_train import strategies\nstrategies.names()")
+    assert loaded.isdisjoint({"torch", "transformers", "peft", "accelerate", "lm_eval", "datasets"})
 
 
 def loaded_by(code: str) -> set[str]:
