@@ -1,12 +1,13 @@
 """Engines turn requests into outputs. Every engine is an ``lm_eval.api.model.LM``.
 
-``hf`` is our own fast version of lm-eval's, ``vllm`` its vLLM backend in processes of its own; every other name is a
-backend of lm-eval. Importing this loads neither torch nor lm-eval.
+``hf`` is our own fast version of lm-eval's, ``vllm`` its vLLM backend in processes of its own, ``ray`` an engine
+on each of several machines; every other name is a backend of lm-eval. Importing this loads neither torch nor lm-eval.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import importlib.util
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,14 +18,16 @@ from compatcheck.errors import InputError, did_you_mean
 if TYPE_CHECKING:
     from lm_eval.api.model import LM
 
-__all__ = ["Progress", "Work", "choose", "engine_names", "open_engine"]
+    from compatcheck.endpoints import Endpoint
+
+__all__ = ["Progress", "Work", "choose", "engine_names", "open_endpoint", "open_engine"]
 
 
 def engine_names() -> list[str]:
-    """``auto``, ``hf``, ``vllm``, then the names of lm-eval's other backends."""
+    """``auto``, ``hf``, ``vllm``, ``ray``, then the names of lm-eval's other backends."""
     from lm_eval.models import MODEL_MAPPING
 
-    return ["auto", "hf", "vllm", *sorted(name for name in MODEL_MAPPING if name not in ("hf", "vllm"))]
+    return ["auto", "hf", "vllm", "ray", *sorted(name for name in MODEL_MAPPING if name not in ("hf", "vllm"))]
 
 
 def choose(name: str = "auto", work: Work | None = None, device: str | None = None) -> tuple[str, str]:
@@ -46,6 +49,8 @@ def choose(name: str = "auto", work: Work | None = None, device: str | None = No
         from compatcheck.engines.vllm_plan import require_build
 
         require_build()
+    if name == "ray" and importlib.util.find_spec("ray") is None:
+        raise InputError("--engine ray: Ray is not installed; pip install 'compatcheck[ray]'")
     return name, "asked for"
 
 
@@ -110,6 +115,33 @@ def open_engine(
 
         own: dict[str, Any] = {"log_file": log_file, "base_alone": base_alone, "memory_share": memory_share}
         return VLLMEngine(model, adapters, **options, **own)
+    if name == "ray":
+        from compatcheck.engines.ray import RayEngine
+
+        return RayEngine(model, adapters, **options, base_alone=base_alone)
     from compatcheck.engines.backends import BackendEngine
 
     return BackendEngine(name, model, adapters, **options)
+
+
+def open_endpoint(
+    models: Sequence[Endpoint],
+    *,
+    batch_size: int | str = "auto",
+    seed: int = 0,
+    engine_args: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> LM:
+    """An engine that asks a server for the answers of its models; ``activate`` takes a model's name.
+
+    Args:
+        models: models of one server; the first is active.
+        batch_size: requests in flight, or "auto".
+        engine_args: see docs/endpoints.md.
+
+    Raises:
+        InputError: an argument is wrong.
+    """
+    from compatcheck.engines.endpoint import EndpointEngine
+
+    return EndpointEngine(models, batch_size=batch_size, seed=seed, engine_args=engine_args, progress=progress)

