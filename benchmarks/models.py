@@ -60,3 +60,21 @@ def save_llama(folder: Path, seed: int = 0) -> int:
     model = LlamaForCausalLM(config)
     model.save_pretrained(folder)
     return int(model.num_parameters())
+
+
+def save_tiny_llama(folder: Path, seed: int = 0) -> int:
+    """A random Llama so small that what is measured with it is everything but the model."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    folder.mkdir(parents=True, exist_ok=True)
+    size = save_tokenizer(folder, 1_000)
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=size, hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2,
+        num_key_value_heads=2, max_position_embeddings=512, bos_token_id=0, eos_token_id=1, pad_token_id=1,
+        tie_word_embeddings=False,
+    )  # fmt: skip
+    model = LlamaForCausalLM(config)
+    model.save_pretrained(folder)
+    return int(model.num_parameters())
