@@ -38,6 +38,7 @@ def render(result: Result, *, folder: Path | None = None) -> str:
         word=word,
         reason=reason,
         advice=figures.advice_line(result),
+        first=figures.worst_comparison(result),
         remarks=packed.remarks,
         payload=packed.data,
         css=_asset("report.css"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from random import Random
@@ -257,6 +258,145 @@ def test_twelve_thousand_instances_stay_usable(open_report: Open, large: Callabl
     assert took < 3000
     page.click('[data-show="1"]')
     assert page.locator(".comparison.current h2").inner_text() == "samsum/rouge1"
+
+
+def detail_id(page: Any) -> str:
+    return page.locator("#detail h3").inner_text()  # type: ignore[no-any-return]
+
+
+def test_keys_step_filter_search_and_help(open_report: Open, failing: Result) -> None:
+    page = open_report(failing)
+    rows = failing.comparisons[0].instances
+    negative = list(failing.comparisons[0].negative_flips["doc_id"])
+    assert detail_id(page) == negative[0]
+    page.keyboard.press("j")
+    page.keyboard.press("j")
+    assert detail_id(page) == negative[2]
+    page.keyboard.press("k")
+    assert detail_id(page) == negative[1]
+    assert page.inner_text("#status") == f"Instance {negative[1]}"  # read out by a screen reader
+    for key, name in (("2", "positive_flip"), ("3", "both_wrong"), ("4", "both_correct"), ("1", "negative_flip")):
+        page.keyboard.press(key)
+        assert page.get_attribute(f'[data-filter="{name}"]', "aria-pressed") == "true"
+        assert info(page).startswith(f"1–12 of {int((rows['quadrant'] == name).sum())} ")
+    page.keyboard.press("0")
+    assert info(page) == "1–12 of 400"
+    page.keyboard.press("/")
+    page.keyboard.type("j 1")  # in the field a key is a letter
+    assert page.input_value("#search") == "j 1"
+    page.keyboard.press("Escape")
+    page.keyboard.press("Escape")
+    page.keyboard.press("?")
+    assert page.locator("#keys").is_visible()
+    page.keyboard.press("j")  # the help is modal
+    page.keyboard.press("Escape")
+    assert not page.locator("#keys").is_visible()
+    page.click("#help")
+    page.get_by_role("button", name="Close").click()
+    assert not page.locator("#keys").is_visible()
+
+
+def test_keys_of_a_smooth_comparison(open_report: Open, several: Result) -> None:
+    page = open_report(several)
+    page.keyboard.press("3")
+    assert page.get_attribute('[data-filter="unchanged"]', "aria-pressed") == "true"
+
+
+def test_it_opens_on_the_worst_comparison(open_report: Open, several: Result, failing: Result) -> None:
+    page = open_report(several)  # by the negative flip rate: samsum has 45.5 %
+    assert page.locator(".comparison.current h2").inner_text() == "samsum/rouge1"
+    worse = replace(several, comparisons=(*several.comparisons, replace(failing.comparisons[0], task="gated")))
+    page = open_report(worse)  # a broken budget comes before any rate
+    assert page.locator(".comparison.current h2").inner_text() == "gated/flexible-extract/exact_match"
+    assert page.get_attribute('[data-show="3"]', "aria-current") == "true"
+
+
+def test_an_instance_has_an_address(open_report: Open, several: Result) -> None:
+    page = open_report(several)
+    assert "#" not in page.url  # as long as nothing was chosen
+    page.click('[data-show="1"]')
+    page.keyboard.press("j")
+    chosen = detail_id(page)
+    address = f"#gsm8k/flexible-extract/exact_match/{chosen}"
+    assert page.url.endswith(address)
+    assert page.get_attribute("#detail a", "href") == address
+    other = several.comparisons[0].instances
+    correct = str(other["doc_id"][other["quadrant"] == "both_correct"].iloc[20])
+    page.goto(f"{page.url.partition('#')[0]}#gsm8k/strict-match/exact_match/{correct}")
+    until(page, lambda: detail_id(page) == correct)
+    assert page.locator(".comparison.current h2").inner_text() == "gsm8k/strict-match/exact_match"
+    page.reload()
+    page.wait_for_selector("#instances tbody tr")
+    assert detail_id(page) == correct
+    page.goto(f"{page.url.partition('#')[0]}#gsm8k/strict-match/exact_match/nowhere")
+    until(page, lambda: page.inner_text("#status") == "Instance nowhere is not in this file.")
+    page.goto(f"{page.url.partition('#')[0]}#%E0%A4%A/x/y/z")  # no valid encoding: nothing happens
+    page.reload()
+    page.wait_for_selector("#instances tbody tr")
+
+
+def test_hostile_ids_and_tasks_make_addresses_too(open_report: Open, hostile: Result) -> None:
+    named = replace(hostile.comparisons[0], task='t/#%"><script>', filter="a/b")
+    page = open_report(replace(hostile, comparisons=(named,)))
+    page.keyboard.press("j")
+    chosen, url = detail_id(page), page.url
+    assert url.partition("#")[2].count("/") == 3
+    page.goto("about:blank")
+    page.goto(url)
+    page.wait_for_selector("#instances tbody tr")
+    assert detail_id(page) == chosen
+    assert page.evaluate("window.hacked") is None
+
+
+def test_the_link_is_copied(open_report: Open, failing: Result) -> None:
+    page = open_report(failing)
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.get_by_role("link", name="Link").click()
+    until(page, lambda: page.inner_text("#status") == "The link to this instance is copied.")
+    assert page.url.endswith(f"#gsm8k/flexible-extract/exact_match/{detail_id(page)}")
+    assert page.evaluate("navigator.clipboard.readText()") == page.url
+
+
+def test_print_shows_every_comparison_in_light_colours(open_report: Open, several: Result) -> None:
+    page = open_report(several, scheme="dark")
+    assert page.locator(".comparison:visible").count() == 1
+    page.emulate_media(media="print")
+    assert page.locator(".comparison:visible").count() == 3
+    for part in ("#theme", "#tools", ".list", ".detail-nav", ".jump", "#help"):
+        assert not page.locator(part).first.is_visible()
+    assert page.locator("#detail h3").is_visible()  # the chosen instance is printed
+    assert page.evaluate("getComputedStyle(document.querySelector('.card')).backgroundColor") == "rgb(255, 255, 255)"
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+
+
+AXE = [
+    (name, width, scheme) for name in ("failing", "several") for width in (1280, 390) for scheme in ("light", "dark")
+]
+
+
+@pytest.mark.parametrize(("name", "width", "scheme"), [*AXE, ("hostile", 390, "light"), ("errors", 390, "dark")])
+def test_axe_finds_no_violation(
+    chromium: Any, tmp_path: Path, name: str, width: int, scheme: str, request: pytest.FixtureRequest
+) -> None:
+    package = pytest.importorskip("axe_playwright_python", reason="axe-playwright-python is not installed")
+    save(request.getfixturevalue(name), tmp_path, ["html"])
+    # axe is put into the page, which its content security policy forbids
+    context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, bypass_csp=True)
+    page = context.new_page()
+    page.goto((tmp_path / "report.html").as_uri())
+    page.wait_for_selector("#instances tbody tr")
+    page.add_script_tag(path=str(Path(package.__file__).with_name("axe.min.js")))
+    for prepare in ("() => {}", "() => document.querySelector('#keys').showModal()"):
+        page.evaluate(prepare)
+        found = page.evaluate("axe.run({resultTypes: ['violations']})")
+        assert len(found["passes"]) >= 10
+        problems = [
+            (each["id"], node["html"][:160], node["failureSummary"])
+            for each in found["violations"]
+            for node in each["nodes"]
+        ]
+        assert problems == []
+    context.close()
 
 
 def longest_common_subsequence(one: list[str], other: list[str]) -> int:

@@ -56,6 +56,7 @@ let data = null; // the columns of the current comparison
 let table = null;
 let chosen = null; // row number in data
 let versus = "old";
+let touched = false; // whether the reader has chosen anything: only then the address follows
 const filter = { quadrant: "all", words: [], field: -1, value: null, changed: false };
 let found = null; // one flag per string: 1 where it holds the word; one array per word
 
@@ -159,6 +160,7 @@ function markChosen() {
 }
 function choose(row, { quiet = false, focus = false } = {}) {
   chosen = row;
+  remember();
   if (row !== null) {
     const place = visible().indexOf(row);
     const page = Math.floor(place / table.page.len());
@@ -237,6 +239,7 @@ function detail() {
     make("div", { class: "detail-head" },
       make("h3", {}, text(data.id[row]) ?? ""), make("span", { class: `badge ${name}` }, `${LABELS[name][0]} ${LABELS[name][1].replace(/flips$/, "flip")}`),
       make("div", { class: "detail-nav" },
+        make("a", { class: "quiet", href: address(row), onclick: copyLink }, "Link"),
         make("button", { type: "button", class: "quiet back", onclick: () => { $("browser").scrollIntoView(); } }, "↑ List"),
         make("button", { type: "button", class: "quiet", "aria-label": "Previous instance", disabled: place <= 0, onclick: () => { step(-1, { quiet: true }); } }, "‹"),
         make("button", { type: "button", class: "quiet", "aria-label": "Next instance", disabled: place < 0 || place >= rows.length - 1, onclick: () => { step(1, { quiet: true }); } }, "›"))),
@@ -268,6 +271,61 @@ function detail() {
     before === after && before != null && versus === "old" ? "Both answers are the same text. " : "",
     long.some(Boolean) ? "These texts are too long to be compared word by word." : ""));
   pane.replaceChildren(...parts);
+}
+
+// An instance has an address of its own: #task/filter/metric/id, each part percent-encoded.
+const namesOf = (index) => { const { task, filter: name, metric } = sections[index].dataset; return [task, name, metric]; };
+const address = (row) => `#${[...namesOf(current), text(data.id[row]) ?? ""].map(encodeURIComponent).join("/")}`;
+function remember() {
+  if (!touched || chosen === null) return;
+  try { history.replaceState(null, "", address(chosen)); } catch { /* a page in a frame may have no history */ }
+}
+async function copyLink(event) {
+  const link = event.currentTarget;
+  event.preventDefault();
+  touched = true;
+  remember();
+  try {
+    await navigator.clipboard.writeText(link.href);
+    say("The link to this instance is copied.");
+  } catch {
+    say("The link to this instance is in the address bar.");
+  }
+}
+function follow() { // whether the address named an instance that is here
+  let parts;
+  try { parts = location.hash.slice(1).split("/").map(decodeURIComponent); } catch { return false; }
+  if (parts.length !== 4) return false;
+  const index = sections.findIndex((_, place) => namesOf(place).every((name, part) => name === parts[part]));
+  if (index < 0) return false;
+  if (index !== current || !data) show(index);
+  const row = data.id.findIndex((id) => text(id) === parts[3]);
+  if (row < 0) { say(`Instance ${parts[3]} is not in this file.`); return false; }
+  if (row === chosen) return true;
+  resetFilters();
+  choose(row, { quiet: true });
+  return true;
+}
+function say(words) { $("status").textContent = ""; $("status").textContent = words; }
+
+// Keys.
+function pressed(event) {
+  if (event.ctrlKey || event.metaKey || event.altKey || $("keys").open) return;
+  const typing = event.target.matches("input, select, textarea");
+  if (event.key === "Escape" && typing) event.target.blur();
+  if (typing) return;
+  const [third, fourth] = data.order.length === 3 ? ["unchanged", "unchanged"] : ["both_wrong", "both_correct"];
+  const filters = { 0: "all", 1: "negative_flip", 2: "positive_flip", 3: third, 4: fourth };
+  touched = true;
+  if (event.key === "j") step(1, { quiet: true });
+  else if (event.key === "k") step(-1, { quiet: true });
+  else if (event.key in filters) setQuadrant(filters[event.key]);
+  else if (event.key === "/") $("search").focus();
+  else if (event.key === "?") $("keys").showModal();
+  else return;
+  event.preventDefault();
+  if (event.key === "j" || event.key === "k") say(`Instance ${text(data.id[chosen]) ?? ""}`);
+  if (event.key !== "?") $(event.key === "/" ? "search" : "panes").scrollIntoView({ block: "nearest" });
 }
 
 // Controls.
@@ -337,7 +395,8 @@ function show(index, { quadrant = null } = {}) {
   refilter();
 }
 
-show(0);
+const first = Number(document.querySelector("main").dataset.first);
+if (sections.length) show(first);
 for (const button of document.querySelectorAll("[data-show]")) button.addEventListener("click", () => show(Number(button.dataset.show)));
 $("which")?.addEventListener("change", () => show(Number($("which").value)));
 
@@ -348,6 +407,11 @@ async function start() {
   $("payload").remove();
   for (const id of ["tools", "panes"]) $(id).hidden = false;
   show(current);
+  if (follow()) $("browser").scrollIntoView({ behavior: "instant" });
+  window.addEventListener("hashchange", () => { if (follow()) $("browser").scrollIntoView(); });
+  document.addEventListener("keydown", pressed);
+  document.addEventListener("pointerdown", () => { touched = true; });
+  $("help").addEventListener("click", () => $("keys").showModal());
   let timer = 0;
   $("search").addEventListener("input", () => {
     clearTimeout(timer);
@@ -367,6 +431,7 @@ async function start() {
   });
   $("instances").addEventListener("keydown", (event) => {
     if (!event.target.matches("tbody tr[data-row]")) return;
+    touched = true;
     if (event.key === "Enter" || event.key === " ") choose(Number(event.target.dataset.row));
     else if (event.key === "ArrowDown") step(1, { quiet: true, focus: true });
     else if (event.key === "ArrowUp") step(-1, { quiet: true, focus: true });
