@@ -184,13 +184,12 @@ def check_dtype(text: str) -> str:
 
 def check_formats(names: Sequence[str] | None) -> list[str]:
     """The report formats asked for; terminal where none is."""
-    from compatcheck.report import FORMATS
+    from compatcheck.report import check_formats as check
 
-    for name in names or []:
-        if name not in FORMATS:
-            raise InputError(
-                f"--format {name}: unknown format{did_you_mean(name, FORMATS)}; known: {', '.join(FORMATS)}"
-            )
+    try:
+        check(names or [])
+    except InputError as error:
+        raise InputError(f"--{error}") from None
     return list(dict.fromkeys(names or ["terminal"]))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from compatcheck.report.formats import FORMATS, Format, notebook_fragment, render
+from compatcheck.report.formats import FORMATS, Format, check_formats, notebook_fragment, render
 from compatcheck.report.store import load, save
 
-__all__ = ["FORMATS", "Format", "load", "notebook_fragment", "render", "save"]
+__all__ = ["FORMATS", "Format", "check_formats", "load", "notebook_fragment", "render", "save"]

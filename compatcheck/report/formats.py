@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import importlib.util
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -25,6 +26,8 @@ class Format:
     """The function of the module that makes the contents of the file."""
     printed: bool = True
     """Whether it can be printed: a picture in bytes cannot."""
+    needs: str = ""
+    """A library that the base install leaves out; it is in the extra ``plots``."""
 
     def render(self, result: Result, **options: Any) -> str:
         """The format as it is printed."""
@@ -45,6 +48,8 @@ FORMATS: Mapping[str, Format] = {
     "junit": Format("compatcheck.report.junit", "junit.xml"),
     "github": Format("compatcheck.report.github", "github.md", kept_as="comment"),
     "sarif": Format("compatcheck.report.sarif", "compatcheck.sarif"),
+    "png": Format("compatcheck.report.pictures", "report.png", kept_as="png", printed=False, needs="matplotlib"),
+    "svg": Format("compatcheck.report.pictures", "report.svg", needs="matplotlib"),
 }
 
 
@@ -57,6 +62,18 @@ def find_format(name: str) -> Format:
     if name not in FORMATS:
         raise InputError(f"format {name}: unknown{did_you_mean(name, FORMATS)}; known: {', '.join(FORMATS)}")
     return FORMATS[name]
+
+
+def check_formats(names: Iterable[str]) -> None:
+    """Say before any work is paid for that a format is not there.
+
+    Raises:
+        InputError: an unknown format, or one whose library is not installed.
+    """
+    for name in names:
+        needs = find_format(name).needs
+        if needs and importlib.util.find_spec(needs) is None:
+            raise InputError(f"format {name}: needs {needs}; pip install 'compatcheck[plots]'")
 
 
 def render(result: Result, format: str = "terminal", **options: Any) -> str:

@@ -47,7 +47,7 @@ def test_a_kept_result_reads_back_the_same(name: str, tmp_path: Path, request: p
     for kept, comparison in zip(again.comparisons, result.comparisons, strict=True):
         assert list(kept.instances.columns) == list(comparison.instances.columns)
         pd.testing.assert_series_equal(kept.instances["gain"], comparison.instances["gain"], check_names=False)
-    for format in FORMATS:
+    for format in [name for name, each in FORMATS.items() if each.printed]:
         assert render(again, format) == render(result, format)
 
 
