@@ -17,6 +17,7 @@ from compatcheck.compare.pairing import (
     CONTENT,
     EXAMPLES,
     Flags,
+    Rows,
     all_changed,
     contradicts,
     hash_kind,
@@ -99,6 +100,9 @@ def pair_streams(old: StreamedRun, new: StreamedRun, attempt: int = 0) -> Stream
     only_old = np.flatnonzero(match.partner < 0)
     only_new = np.flatnonzero(match.only_new)
     changed = match.rows[match.conflict]
+    column = "doc_id" if key == "id" else "doc_hash"
+    if len(changed) and not _surely_alike(old, new, column, changed, match.partner[changed], attempt):
+        raise Collision
     examples = {
         "only_old": _ids(old, only_old),
         "only_new": _ids(new, only_new),
@@ -117,6 +121,14 @@ def pair_streams(old: StreamedRun, new: StreamedRun, attempt: int = 0) -> Stream
         target_changed=len(changed),
         examples={name: ids for name, ids in examples.items() if ids},
     )
+
+
+def _surely_alike(
+    old: StreamedRun, new: StreamedRun, column: str, old_rows: Rows, new_rows: Places, attempt: int
+) -> bool:
+    """Whether another fingerprint, too, says that these rows belong together: they are never read to see it."""
+    (mine, _), (theirs, _) = (fingerprints(run, column, (attempt + 1) % ATTEMPTS) for run in (old, new))
+    return bool((mine[old_rows] == theirs[new_rows]).all())
 
 
 def lookup(run: StreamedRun, rows: NDArray[np.integer], names: list[str]) -> pd.DataFrame:

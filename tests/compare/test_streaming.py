@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, event, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from compatcheck.compare import compare, stream_join
+from compatcheck.compare import accumulate, compare, stream_join, stream_pairing
 from compatcheck.compare.result import Comparison
 from compatcheck.compare.slices import text_of
 from compatcheck.compare.streaming import Settings, compare_streams
@@ -153,9 +156,7 @@ def plain(instances: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def assert_same(memory: Any, streamed: Any, stored: pd.DataFrame | None) -> None:
-    event("refused" if isinstance(memory, str) else f"compared {len(memory)}, {memory[0].pairing.key}")
     if isinstance(memory, str) or isinstance(streamed, str):
-        event(str(memory)[:60])
         assert streamed == memory
         return
     assert streamed == [replaced(one, other) for one, other in zip(memory, streamed, strict=True)]
@@ -199,3 +200,140 @@ def test_streamed_is_what_memory_says(kind: str, data: st.DataObject, tmp_path: 
             "correct_at": data.draw(st.sampled_from([None, 0.5])),
         }
     assert_same(*both_ways(*paths, tmp_path, metrics=metrics, slice_by=slices, **options))
+
+
+def row(number: int, **other: Any) -> dict[str, Any]:
+    return {"id": f"d{number}", "target": "4", "prediction": "4" if number % 3 else "5", **other}
+
+
+def test_tasks_and_filters_of_one_file_are_kept_apart(tmp_path: Path) -> None:
+    made = [row(n, task=("a", "b", None)[n % 3], filter=("strict", None)[n % 2], topic="xyz"[n % 3]) for n in range(30)]
+    old = written(made, tmp_path / "old.parquet", ["target", "prediction", "task", "filter", "topic"])
+    new = written(made[::-1], tmp_path / "new.parquet", ["target", "prediction", "task", "filter"])
+    memory, streamed, stored = both_ways(old, new, tmp_path, metrics=(), slice_by=("topic",))
+    assert isinstance(streamed, list)
+    assert [one.name for one in streamed] == [
+        "a/strict/exact_match", "a/exact_match", "b/exact_match", "b/strict/exact_match",
+        "recorded/strict/exact_match", "recorded/exact_match",
+    ]  # fmt: skip
+    assert_same(memory, streamed, stored)
+
+
+@pytest.mark.parametrize("end", ["jsonl", "csv", "json"])
+def test_other_files_are_streamed_too(end: str, tmp_path: Path) -> None:
+    made = [row(n, topic="x" if n % 2 else None, level=n if n < 5 else n / 2) for n in range(12)]
+    made[3]["meta"] = {"source": "web"}
+    paths = []
+    for name, each in (("old", made), ("new", made[::-1])):
+        paths.append(tmp_path / f"{name}.{end}")
+        frame = pd.DataFrame(each)
+        if end == "csv":
+            frame.drop(columns="meta").to_csv(paths[-1], index=False)
+        else:
+            text = [json.dumps(one) for one in each]
+            paths[-1].write_text("\n".join(text) if end == "jsonl" else f"[{','.join(text)}]")
+    assert_same(*both_ways(*paths, tmp_path, metrics=("exact_match", "rouge1"), slice_by=("topic", "level")))
+
+
+def test_rows_with_nested_fields_and_several_references(tmp_path: Path) -> None:
+    made = [row(n) | {"target": ["4", "four"], "meta": {"level": n % 3, "tags": [1]}} for n in range(9)]
+    paths = [tmp_path / f"{name}.parquet" for name in ("old", "new")]
+    pq.write_table(pa.Table.from_pylist(made), paths[0])
+    pq.write_table(pa.Table.from_pylist([one | {"prediction": "four"} for one in made]), paths[1])
+    memory, streamed, stored = both_ways(*paths, tmp_path, metrics=(), slice_by=("meta.level",))
+    assert_same(memory, streamed, stored)
+    assert isinstance(streamed, list)
+    assert streamed[0].quadrants["positive_flip"] == 3
+
+
+def test_data_that_was_numbered_anew_is_paired_by_content(tmp_path: Path) -> None:
+    made = [row(n, doc_hash=f"h{n}", target_hash=f"t{n}") for n in range(11)]
+    moved = [one | {"id": f"d{(n + 1) % 11}", "prediction": "4"} for n, one in enumerate(made)]
+    paths = (
+        written(made, tmp_path / "old.parquet", ["target", "prediction", "doc_hash", "target_hash"]),
+        written(moved[::-1][1:], tmp_path / "new.parquet", ["target", "prediction", "doc_hash", "target_hash"]),
+    )
+    memory, streamed, stored = both_ways(*paths, tmp_path, metrics=())
+    assert_same(memory, streamed, stored)
+    assert isinstance(streamed, list)
+    pairing = streamed[0].pairing
+    assert (pairing.key, pairing.paired, pairing.only_old) == ("content hash", 10, 1)
+
+
+@pytest.mark.parametrize("target", ["4", "another"])
+def test_ids_that_share_a_fingerprint_are_told_apart(
+    target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = [row(n) for n in range(8)]
+    paths = (
+        written(made, tmp_path / "old.parquet", ["target", "prediction"]),
+        written(made[:5] + [one | {"id": "other", "target": target} for one in made[5:6]], tmp_path / "new.parquet",
+                ["target", "prediction"]),
+    )  # fmt: skip
+    right = stream_pairing.fingerprints
+    seen = []
+
+    def colliding(run: Any, column: str, attempt: int = 0) -> Any:
+        seen.append(attempt)
+        keys, null = right(run, column, attempt)
+        if attempt == 0 and run.rows == 6 and column == "doc_id":
+            keys[5] = right(run_old[0], "doc_id")[0][7]  # "other" looks like d7
+        return keys, null
+
+    (tmp_path / "other").mkdir()
+    run_old = stream_recorded(paths[0], Scratch(tmp_path / "other"))
+    monkeypatch.setattr(stream_pairing, "fingerprints", colliding)
+    memory, streamed, stored = both_ways(*paths, tmp_path, metrics=())
+    assert_same(memory, streamed, stored)
+    assert {0, 1} <= set(seen), "the first attempt was given up"
+    assert isinstance(streamed, list)
+    assert streamed[0].pairing.only_new == 1
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [["prediction"], ["target"], ["target", "prediction", "score"]],
+)
+def test_bad_rows_are_refused_in_the_same_words(columns: list[str], tmp_path: Path) -> None:
+    made = [row(n, score=1.0 if n != 4 else float("nan")) for n in range(6)]
+    paths = [written(made, tmp_path / f"{name}.parquet", columns) for name in ("old", "new")]
+    memory, streamed, _ = both_ways(*paths, tmp_path, metrics=())
+    assert isinstance(memory, str)
+    assert streamed == memory
+
+
+def test_one_id_with_two_contents_is_refused_with_its_place(tmp_path: Path) -> None:
+    made = [row(n) for n in range(9)] + [row(2) | {"prediction": "other"}]
+    path = written(made, tmp_path / "old.parquet", ["target", "prediction"])
+    memory, streamed, _ = both_ways(path, path, tmp_path, metrics=())
+    assert streamed == memory
+    assert "row 10: the id 'd2' again, with another `prediction` than in row 3" in str(streamed)
+
+
+def test_a_field_with_too_many_values_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accumulate, "MOST_VALUES", 5)
+    path = written(
+        [row(n, topic=f"t{n}") for n in range(9)], tmp_path / "old.parquet", ["target", "prediction", "topic"]
+    )
+    _, streamed, _ = both_ways(path, path, tmp_path, metrics=(), slice_by=("topic",))
+    assert str(streamed).startswith("--slice-by topic: it has more than 5 different values")
+
+
+def test_a_full_disk_is_foreseen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = written([row(n) for n in range(9)], tmp_path / "old.parquet", ["target", "prediction"])
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=10))
+    _, streamed, _ = both_ways(path, path, tmp_path, metrics=())
+    assert re.search(r"needs about 0\.0 GB of disk and 0\.0 GB are free; make room, or name", str(streamed))
+
+
+def test_the_first_documents_of_a_stream(tmp_path: Path) -> None:
+    made = [row(n, score=0.5 if n > 5 else 1.0) for n in [0, 0, 1, 2, 3, 4, 5, 6, 7]]
+    path = written(made, tmp_path / "old.parquet", ["target", "prediction", "score"])
+    scratch = Scratch(tmp_path)
+    (memory,) = load_recorded(path, limit=5)
+    (streamed,) = stream_recorded(path, scratch, limit=5)
+    names = [*streamed.kinds, "score:score"]
+    records = pd.concat(streamed.read(names), ignore_index=True)
+    assert plain(records) == plain(memory.records[names])
+    assert (streamed.rows, streamed.duplicates, streamed.metrics) == (5, 1, memory.metrics)
+    assert memory.metrics[0].kind == "discrete", "the scores that are none lie beyond the limit"
