@@ -254,7 +254,7 @@ def _evaluated_run(side: _Side, evaluated: Iterable[Evaluated]) -> Run:
     )
     runs = tuple(run for one in mine for run in one.runs)
     said = [note for one in mine for note in (*one.job.task.notes, *one.notes)]
-    if stored:
+    if stored and side.name != "run":  # what is kept holds wherever the answers came from
         said.append(f"{side.name}: {stored:,} of {answers:,} answers from the store")
     notes = dict.fromkeys([*said, *(note for run in runs for note in run.notes)])
     return Run(manifest, runs, tuple(notes))

@@ -232,6 +232,16 @@ def test_a_diff_of_kept_runs_is_the_diff_of_the_runs(tmp_path: Path) -> None:
     assert resolve(str(folders[0])).fingerprint() == ABOUT.fingerprint
 
 
+def test_one_run_per_task(tmp_path: Path) -> None:
+    for shift in (0, 1):
+        save_run(Run(ABOUT, (choices(shift),)), tmp_path / str(shift) / "piqa")
+        save_run(Run(ABOUT, (texts(),)), tmp_path / str(shift) / "gsm8k")
+    got = compatcheck.diff(f"{tmp_path}/0/{{task}}", f"{tmp_path}/1/{{task}}", task=["piqa", "gsm8k"])
+    assert [c.name for c in got.comparisons] == ["piqa/acc", "gsm8k/strict-match/loss"]
+    assert got.comparisons[0].quadrants["positive_flip"] == 1
+    assert got.old.kind == "adapter"
+
+
 def test_taking_a_part(tmp_path: Path) -> None:
     kept = save_run(run(), tmp_path / "kept")
     assert [t.filter for t in select(kept, ["gsm8k"], TaskOptions()).tasks] == ["strict-match", "flexible-extract"]
