@@ -46,12 +46,16 @@ def telling_instances(path: Path) -> pd.DataFrame:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    from compatcheck.compare.result import INSTANCE_COLUMNS
     from compatcheck.compare.telling import Telling
 
     found: dict[tuple[str, ...], Telling] = {}
     nullable = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}.get
     try:
         with pq.ParquetFile(path, pre_buffer=False) as file:
+            missing = [name for name in INSTANCE_COLUMNS if name not in file.schema_arrow.names]
+            if missing:
+                raise InputError(f"{path}: has no column '{missing[0]}'; it does not belong to this report")
             for number in range(file.num_row_groups):
                 known = file.read_row_group(number, [*_KEYS, "quadrant", "gain"]).to_pandas()
                 if known.empty:
@@ -67,6 +71,4 @@ def telling_instances(path: Path) -> pd.DataFrame:
     except (OSError, pa.ArrowException) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{path}: cannot be read as Parquet ({reason}); run the comparison again") from error
-    except KeyError as error:
-        raise InputError(f"{path}: has no column {error}; it does not belong to this report") from error
     return pd.concat([telling.chosen() for telling in found.values()], ignore_index=True)

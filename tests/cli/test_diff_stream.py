@@ -1,0 +1,116 @@
+"""`compatcheck diff --stream`: the same report, the instances on disk."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import compatcheck
+from compatcheck.cli.app import run
+from compatcheck.compare import stream_join, telling
+from compatcheck.report.stored import telling_instances
+
+
+@pytest.fixture
+def sides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    monkeypatch.setattr(stream_join, "PART_ROWS", 7)
+    monkeypatch.setattr(telling.Telling.__init__, "__defaults__", (16,))
+    paths = []
+    for name, order, step in (("old", range(60), 3), ("new", range(59, -1, -1), 4)):
+        rows = [
+            {
+                "id": f"d{n:02d}", "input": f"question {n}", "target": "4", "prediction": "5" if n % step == 0 else "4",
+                "score": round((n * step % 11) / 10, 2), "error": "timeout" if n == 7 else None, "topic": "xyz"[n % 3],
+            }
+            for n in order
+        ]  # fmt: skip
+        paths.append(str(tmp_path / f"{name}.parquet"))
+        pq.write_table(pa.Table.from_pylist(rows), paths[-1])
+    return paths
+
+
+def report(folder: Path) -> dict[str, Any]:
+    data = json.loads((folder / "report.json").read_text())
+    for name in ("command", "notes"):
+        data.pop(name)
+    return data | {"comparisons": [{k: v for k, v in one.items() if k != "overview"} for one in data["comparisons"]]}
+
+
+@pytest.mark.parametrize("metric", ["exact_match", "score"])
+def test_the_report_is_that_of_memory(
+    metric: str, sides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--metric", metric, "--slice-by", "topic", "--fail-on", "nfr:90%", "--format", "html"]
+    for way in ("stream", "no-stream"):
+        assert run(["diff", *sides, *options, f"--{way}", "--out", str(tmp_path / way), "-q"]) == 0
+    assert report(tmp_path / "stream") == report(tmp_path / "no-stream")
+    whole, streamed = (pd.read_parquet(tmp_path / way / "instances.parquet") for way in ("no-stream", "stream"))
+    for column in whole.columns:
+        assert streamed[column].astype(object).where(streamed[column].notna(), None).tolist() == (
+            whole[column].astype(object).where(whole[column].notna(), None).tolist()
+        ), column
+    page = (tmp_path / "stream" / "report.html").read_text()
+    assert "16 of 60 instances are embedded, flips and errors first; all are in instances.parquet." in page
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new.parquet", "no-stream", "old.parquet", "stream"]
+    capsys.readouterr()
+    assert run(["report", str(tmp_path / "stream")]) == 0
+    shown = capsys.readouterr().out
+    assert "compared as a stream; 16 of 60 instances are shown" in " ".join(shown.split())
+
+
+def test_a_kept_stream_is_read_back_the_same(sides: list[str], tmp_path: Path) -> None:
+    made = compatcheck.diff(*sides, metric=["score", "exact_match"], stream=True)
+    made.save(tmp_path / "one")
+    again = compatcheck.load(tmp_path / "one")
+    assert again == made
+    for before, after in zip(made.comparisons, again.comparisons, strict=True):
+        assert len(before.instances) == 16
+        assert before.rows == after.rows == 60
+        assert before.instances["doc_id"].tolist() == after.instances["doc_id"].tolist()
+        assert before.instances["gain"].tolist() == pytest.approx(after.instances["gain"].tolist(), nan_ok=True)
+    for folder in ("one", "two"):  # over itself, and elsewhere
+        again.save(tmp_path / folder)
+        assert len(pd.read_parquet(tmp_path / folder / "instances.parquet")) == 120
+        assert sorted(p.name for p in (tmp_path / folder).iterdir()) == [
+            "instances.parquet", "report.html", "report.json", "report.md"
+        ]  # fmt: skip
+
+
+def test_the_worst_flips_are_held(sides: list[str], tmp_path: Path) -> None:
+    made = compatcheck.diff(*sides, metric="score", stream=True)
+    whole = compatcheck.diff(*sides, metric="score", stream=False)
+    worst = whole.negative_flips["doc_id"].tolist()
+    held = made.negative_flips["doc_id"].tolist()
+    assert held == worst[: len(held)]
+    counted = made.only.instances["quadrant"].fillna("error").value_counts().to_dict()
+    assert counted == {"negative_flip": 9, "positive_flip": 4, "error": 1, "unchanged": 2}
+    assert made.only.quadrants == whole.only.quadrants
+
+
+def test_temporary_files_go_with_the_result(sides: list[str], tmp_path: Path) -> None:
+    made = compatcheck.diff(*sides, metric="score", stream=True, scratch=tmp_path / "later")
+    hidden = [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+    assert len(hidden) == 1
+    del made
+    assert not hidden[0].exists()
+
+
+def test_a_damaged_file_of_instances_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "instances.parquet"
+    path.write_bytes(b"PAR1 not really")
+    with pytest.raises(compatcheck.errors.InputError, match=r"instances\.parquet: cannot be read as Parquet"):
+        telling_instances(path)
+    pq.write_table(pa.table({"id": [1]}), path)
+    with pytest.raises(compatcheck.errors.InputError, match=r"instances\.parquet: has no column"):
+        telling_instances(path)
+
+
+def test_what_cannot_be_streamed_is_refused(sides: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["diff", *sides, "--stream", "--extract", "([0-9])"]) == 2
+    assert capsys.readouterr().err == "error: --stream: --extract reads all targets before it decides what they are\n"
