@@ -28,6 +28,8 @@ _PATHS = ("/chat/completions", "/completions", "/models")
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _TELLS_THE_TIME = {"vllm", "sglang"}
 """Servers whose ``created`` is the time of the answer, not of the model."""
+_LISTS_ALL = {"vllm", "sglang"}
+"""Servers that list every model they have; a gateway may know more than it lists."""
 _TIMEOUT, _TRIES, _MOST_BYTES = 20.0, 3, 8 << 20
 _SHORTEST_QUOTED, _SHORTEST_SECRET = 4, 16
 
@@ -65,6 +67,11 @@ def locate(text: str) -> Endpoint:
     cards = _list_models(url)
     names = [str(card["id"]) for card in cards or []]
     if model is not None:
+        whole = names and all(card.get("owned_by") in _LISTS_ALL for card in cards or [])
+        if whole and model not in names:
+            raise InputError(
+                f"{url}: has no model {model}{did_you_mean(model, names)}; it lists: {', '.join(names[:20])}"
+            )
         return Endpoint(url, model, next((card for card in cards or [] if card["id"] == model), {}))
     if len(names) == 1:
         return Endpoint(url, names[0], (cards or [])[0])

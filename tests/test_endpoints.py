@@ -101,6 +101,9 @@ def test_the_only_model_is_taken_and_several_are_listed() -> None:
             locate(server.url)
         assert model_names(server.url) == ["one", "two"]
         assert "(did you mean 'two'?); it lists: one, two" in str(not_found(Endpoint(server.url, "tow"), "HTTP 404"))
+    told = pytest.raises(InputError, match=r"has no model ona \(did you mean 'one'\?\); it lists: one")
+    with listing(200, {"data": [{"id": "one", "owned_by": "vllm"}]}) as server, told:
+        locate(f"{server.url}#ona")
     with listing(200, {"data": []}) as server, pytest.raises(InputError, match="lists no model; name one"):
         locate(server.url)
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from compatcheck.errors import InputError
 from compatcheck.records import TaskRun
+from compatcheck.runs.failures import failed_documents, failure_note, only_answered
 from compatcheck.runs.jobs import BaseGroup, Job, group_by_base
 from compatcheck.runs.lm_eval_rows import task_runs_of_samples
 from compatcheck.runs.requests import as_built, build_requests, quiet
+from compatcheck.runs.work import engine_for
 from compatcheck.tasks import LoadedTask
 
 if TYPE_CHECKING:
@@ -39,6 +42,10 @@ class EngineOptions:
     seed: int = 0
     trust_remote_code: bool = False
     apply_chat_template: bool = False
+    log_folder: Path | None = None
+    """Takes what engines in processes of their own write; by default the user's cache."""
+    memory_share: float = 1.0
+    """Part of the memory that an engine may take; where it is less than 1 the next one starts beside it."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +65,7 @@ class Evaluated:
 @dataclass(frozen=True)
 class _Planned:
     job: Job
+    adapter: str | None
     engine: StoredEngine
     missing: int | None
     """Answers that the engine has to give; None where there is no store to know it from."""
@@ -70,9 +78,16 @@ class _Plan:
     engine: LazyEngine
     jobs: tuple[_Planned, ...]
 
+    starts_early: bool = False
+    """Whether the engine starts in the background, and there is memory for it beside another one."""
+
     @property
     def has_work(self) -> bool:
         return any(planned.missing != 0 for planned in self.jobs)
+
+    def start(self) -> None:
+        """Start the engine for the first job that misses an answer."""
+        self.engine.start(next(planned.adapter for planned in self.jobs if planned.missing != 0))
 
 
 def evaluate_jobs(
@@ -92,10 +107,21 @@ def evaluate_jobs(
         InputError: an engine that does not exist, or a model it cannot load.
     """
     done: list[Evaluated] = []
-    for plan in _plans(group_by_base(jobs), options, say, progress, store):
-        try:
-            done += [_evaluate(planned, plan.engine, options, say, log) for planned in plan.jobs]
-        finally:
+    plans = _plans(group_by_base(jobs), options, say, progress, store)
+    working = [plan for plan in plans if plan.has_work]
+    try:
+        for plan in plans:
+            if plan in working:
+                at = working.index(plan)
+                for soon in working[at : at + 2]:
+                    if soon.starts_early:
+                        soon.start()
+            try:
+                done += [_evaluate(planned, plan.engine, options, say, log) for planned in plan.jobs]
+            finally:
+                plan.engine.close()
+    finally:
+        for plan in plans:
             plan.engine.close()
     return done
 
@@ -111,8 +137,53 @@ def _plans(
     from compatcheck.runs.store.keys import Draws
 
     run, plan = Draws(), Draws()
-    sources = _Sources(options)
-    return [_plan(group, options, say, progress, store, sources, run, plan) for group in groups]
+    each = [_options_of(group, groups, options) for group in groups]
+    here = [job for group in groups if not group.endpoints for job, _ in group.jobs]
+    engine = engine_for(here, options.engine, options.device, say)  # one for both sides: they are to be compared
+    share = _share_of_memory(groups, engine, options)
+    each = [
+        mine if group.endpoints else replace(mine, engine=engine, memory_share=share)
+        for group, mine in zip(groups, each, strict=True)
+    ]
+    return [
+        _plan(group, mine, say, progress, store, _Sources(mine), run, plan)
+        for group, mine in zip(groups, each, strict=True)
+    ]
+
+
+def _share_of_memory(groups: Sequence[BaseGroup], engine: str, options: EngineOptions) -> float:
+    """What of the memory each engine may take so that the next one can start while one answers; 1 where it cannot."""
+    from compatcheck.engines.vllm_plan import share_beside
+
+    if engine != "vllm" or {"gpu_memory_utilization", "kv_cache_memory_bytes"} & options.engine_args.keys():
+        return 1.0
+    return share_beside([group.base for group in groups if isinstance(group.base, Path)], options.dtype, options.device)
+
+
+def _options_of(group: BaseGroup, groups: Sequence[BaseGroup], options: EngineOptions) -> EngineOptions:
+    """What of the options concerns a group: beside an endpoint a model has arguments of its own.
+
+    Raises:
+        InputError: all is answered by endpoints, and an option says how to run a model here.
+    """
+    servers = [bool(one.endpoints) for one in groups]
+    if not any(servers):
+        return options
+    from compatcheck.engines.endpoint import ENGINE_ARGS
+
+    if all(servers):
+        for name, given in (("engine", options.engine), ("dtype", options.dtype), ("device", options.device or "auto")):
+            if given != "auto":
+                raise InputError(
+                    f"--{name} {given}: no model runs here, the server of {group.base} runs it; leave it away"
+                )
+        return replace(options, device="server")
+    arguments = {
+        name: value for name, value in options.engine_args.items() if (name in ENGINE_ARGS) == bool(group.endpoints)
+    }
+    if group.endpoints:
+        return replace(options, engine="auto", engine_args=arguments, dtype="auto", device="server")
+    return replace(options, engine_args=arguments)
 
 
 def _plan(
@@ -152,8 +223,8 @@ def _plan(
             missing = engine.missing(build_requests(engine, job.task, options.apply_chat_template), plan_draws)
         if missing != 0:
             needed.append(adapter)
-        planned.append(_Planned(job, engine, missing))
-    return _Plan(lazy, tuple(planned))
+        planned.append(_Planned(job, adapter, engine, missing))
+    return _Plan(lazy, tuple(planned), options.memory_share < 1)
 
 
 def _open(
@@ -164,8 +235,17 @@ def _open(
     needed: Collection[str | None],
 ) -> Any:
     """Load the base with the adapters that have something to do, the first of them first."""
-    from compatcheck.engines import open_engine
+    from compatcheck.engines import open_endpoint, open_engine
 
+    if group.endpoints:
+        say(f"asking {group.base}")
+        return open_endpoint(
+            group.endpoints,
+            batch_size=options.batch_size,
+            seed=options.seed,
+            engine_args=dict(options.engine_args),
+            progress=progress,
+        )
     adapters = {name: group.adapters[name] for name in needed if name is not None}
     name = group.jobs[0][0].reference.base_name or str(group.base)
     say(f"loading {name}" + (f" with {', '.join(adapters)}" if adapters else ""))
@@ -181,7 +261,13 @@ def _open(
         trust_remote_code=options.trust_remote_code,
         progress=progress,
         base_alone=bool(adapters) and None in needed,
+        memory_share=options.memory_share,
+        log_file=options.log_folder / f"engine-{_file_name(name)}.log" if options.log_folder else None,
     )
+
+
+def _file_name(text: str) -> str:
+    return "".join(letter if letter.isalnum() or letter in "-." else "-" for letter in text).strip("-.")[-80:]
 
 
 class _Sources:
@@ -199,9 +285,10 @@ class _Sources:
         from compatcheck.runs.store.keys import model_key
         from compatcheck.runs.store.writer import Source
 
+        engine = "endpoint" if group.endpoints else self._engine
         identity = identity_of(
-            self._engine,
-            Path(group.base),
+            engine,
+            None if group.endpoints else Path(group.base),
             dtype=self._options.dtype,
             device=self._options.device,
             engine_args=self._options.engine_args,
@@ -210,12 +297,12 @@ class _Sources:
         )
         fingerprint = self._fingerprint(job.reference)
         key = model_key(fingerprint, identity)
-        return Source(key, job.task.name, job.reference.text, fingerprint, self._engine, identity)
+        return Source(key, job.task.name, job.reference.text, fingerprint, engine, identity)
 
 
 def _tokenizer_folder(group: BaseGroup, engine: str, options: EngineOptions) -> Path | None:
     """Where a chat template can be read without the model; None where only the engine knows how."""
-    plain = engine == "hf" and not options.engine_args and not options.trust_remote_code
+    plain = engine == "hf" and not group.endpoints and not options.engine_args and not options.trust_remote_code
     return Path(group.base) if plain else None
 
 
@@ -231,7 +318,8 @@ def _evaluate(
     told = functools.partial(log, job) if log else None
     runs = evaluate_task(stored, job.task, options.apply_chat_template, told)
     seconds = time.perf_counter() - started - (engine.loading_seconds - loading)
-    return Evaluated(job, runs, dict(stored.identity), seconds, stored.notes, stored.asked, stored.from_store)
+    notes = (*stored.notes, *failure_note(job.reference.text, job.task, failed_documents(stored, job.task)))
+    return Evaluated(job, runs, dict(stored.identity), seconds, notes, stored.asked, stored.from_store)
 
 
 def evaluate_task(
@@ -243,9 +331,10 @@ def evaluate_task(
     """Evaluate one task with an engine (any ``lm_eval.api.model.LM``); one :class:`TaskRun` per filter."""
     settings = loaded.settings | ({"chat_template": True} if apply_chat_template else {})
     results = _results(engine, loaded, apply_chat_template, errors=log is not None)
-    runs = task_runs_of_samples(results["samples"][loaded.name], loaded, settings)
+    failed = failed_documents(engine, loaded)
+    runs = task_runs_of_samples(results["samples"][loaded.name], loaded, settings, failed)
     if log is not None:
-        log(results, engine)
+        log(only_answered(results, loaded, failed), engine)
     return runs
 
 

@@ -36,6 +36,8 @@ class LmEvalLog:
 
         reference = job.reference
         arguments = {"pretrained": reference.base_name or str(reference.base)}
+        if reference.endpoint is not None:
+            arguments = {"pretrained": reference.endpoint.model, "base_url": reference.endpoint.url}
         if reference.adapter is not None:
             arguments["peft"] = str(reference.adapter)
         if self._options.dtype != "auto":

@@ -21,27 +21,50 @@ SLICE_TEXT_LIMIT = 80
 
 
 def task_runs_of_samples(
-    samples: Sequence[Mapping[str, Any]], loaded: LoadedTask, settings: Mapping[str, Any]
+    samples: Sequence[Mapping[str, Any]],
+    loaded: LoadedTask,
+    settings: Mapping[str, Any],
+    failed: Mapping[Any, str] | None = None,
 ) -> tuple[TaskRun, ...]:
-    """Split logged samples by filter and turn each into a :class:`TaskRun`."""
+    """Split logged samples by filter and turn each into a :class:`TaskRun`.
+
+    Args:
+        failed: one line for every document that could not be answered, by its id. Its record has this ``error``, no
+            prediction and no score, whatever the sample holds.
+
+    Raises:
+        InputError: no metric gives a score per instance, or no document was answered.
+    """
     filters = list(dict.fromkeys(sample["filter"] for sample in samples))
-    return tuple(_task_run([s for s in samples if s["filter"] == name], name, loaded, settings) for name in filters)
+    return tuple(
+        _task_run([s for s in samples if s["filter"] == name], name, loaded, settings, failed or {}) for name in filters
+    )
 
 
 def _task_run(
-    samples: Sequence[Mapping[str, Any]], filter_name: str, loaded: LoadedTask, settings: Mapping[str, Any]
+    samples: Sequence[Mapping[str, Any]],
+    filter_name: str,
+    loaded: LoadedTask,
+    settings: Mapping[str, Any],
+    failed: Mapping[Any, str],
 ) -> TaskRun:
     task: Any = loaded.task
-    names = [name for name in samples[0]["metrics"] if all(_is_number(sample.get(name)) for sample in samples)]
+    answered = [sample for sample in samples if sample["doc_id"] not in failed]
+    if not answered:
+        raise InputError(f"task {loaded.name}: no document could be answered: {next(iter(failed.values()))}")
+    names = [name for name in samples[0]["metrics"] if all(_is_number(sample.get(name)) for sample in answered)]
     if not names:
         raise InputError(
             f"task {loaded.name}: none of its metrics ({', '.join(samples[0]['metrics'])}) gives a score per instance, "
             "so there is nothing to compare"
         )
     rows = [_choice_row(task, s) if task.OUTPUT_TYPE == "multiple_choice" else _text_row(task, s) for s in samples]
-    records = pd.DataFrame(rows)
+    errors = [failed.get(sample["doc_id"]) for sample in samples]
+    records = pd.DataFrame([_failed_row(row, error) for row, error in zip(rows, errors, strict=True)])
     for name in names:
-        records[score_column(name)] = np.array([float(sample[name]) for sample in samples])
+        records[score_column(name)] = np.array(
+            [float(s[name]) if error is None else np.nan for s, error in zip(samples, errors, strict=True)]
+        )
     for name, values in _slice_fields(samples).items():
         if name not in records:
             records[name] = values
@@ -50,7 +73,7 @@ def _task_run(
     metrics = tuple(
         Metric(
             name,
-            "discrete" if records[score_column(name)].isin((0.0, 1.0)).all() and name not in _SMOOTH else "smooth",
+            "discrete" if records[score_column(name)].dropna().isin((0, 1)).all() and name not in _SMOOTH else "smooth",
             bool(higher.get(name, True)),
             f"lm-eval|task-version:{version}",
         )
@@ -58,6 +81,14 @@ def _task_run(
     )
     notes = not_compared(loaded.name, [name for name in samples[0]["metrics"] if name not in names])
     return TaskRun(loaded.name, filter_name, metrics, records, settings, notes=notes)
+
+
+def _failed_row(row: dict[str, Any], error: str | None) -> dict[str, Any]:
+    """The row of a document, without what the model would have said where there is an error."""
+    if error is None:
+        return row
+    said = ("prediction", "response", "loglikelihoods")
+    return {name: None if name.startswith(said) else value for name, value in row.items()} | {"error": error}
 
 
 _SMOOTH = {"rouge1", "rouge2", "rougeL", "rougeLsum", "bleu", "chrf", "bertscore", "f1"}

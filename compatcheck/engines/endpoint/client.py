@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import aiohttp
 
@@ -16,6 +16,7 @@ from compatcheck.engines.endpoint import retry
 from compatcheck.engines.endpoint.options import Options
 from compatcheck.engines.endpoint.retry import RequestFailed
 
+T = TypeVar("T")
 MOST_BYTES = 64 << 20
 """Longest answer read; log-probabilities of 100,000 tokens take about 10 MiB."""
 _CONNECT_SECONDS = 30.0
@@ -54,22 +55,25 @@ class Client:
             await self._session.close()
             self._session = None
 
-    async def post(self, path: str, body: Mapping[str, Any], *, retries: int | None = None) -> Any:
-        """The JSON answer to a JSON body; ``path`` is below the server's address, or a whole URL on it.
+    async def post(self, path: str, body: Mapping[str, Any], read: Callable[[Any], T]) -> T:
+        """What ``read`` takes from the JSON answer to a JSON body.
+
+        Args:
+            path: below the server's address, or a whole URL on it.
+            read: may raise RequestFailed where the answer makes no sense; that is tried again like any failure.
 
         Raises:
             RequestFailed: after as many tries as are worth it.
         """
         url = path if path.startswith("http") else self._url + path
-        most = self._options.retries if retries is None else retries
         tries = 0
         while True:
             await self._pause()
             tries += 1
             try:
-                return await self._once(url, body)
+                return read(await self._once(url, body))
             except RequestFailed as failure:
-                if tries > min(most, failure.most_retries):
+                if tries > min(self._options.retries, failure.most_retries):
                     raise failure.after(tries) from None
                 asked = failure.retry_after
                 if asked is not None and asked > retry.LONGEST_RETRY_AFTER:

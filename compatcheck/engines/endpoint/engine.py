@@ -6,6 +6,7 @@ import contextlib
 import importlib.metadata
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lm_eval.api.model import LM
@@ -25,11 +26,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 FIRST = 8
-"""When this many requests fail (or all, if there are fewer) before one succeeds, the work is given up."""
+"""When this many requests fail (or all, if there are fewer) before one succeeds, a trivial one is tried."""
 IN_A_ROW = 32
-"""When this many requests in a row fail by the server's trouble, or twice those in flight, the work is given up."""
-FEW = 0.02
-"""A larger share of failed documents is warned about."""
+"""When this many in a row fail by the server's trouble, or twice those in flight, a trivial one is tried."""
+CANARY = "Hello"
+"""The prompt of the trivial request: when that fails too, it is the server and not the documents, and work stops."""
 
 
 class EndpointEngine(LM):
@@ -144,7 +145,12 @@ class EndpointEngine(LM):
             self._chat[model] = True
             return text
 
-        texts = self._answers("generating", "generate_until", requests, one)
+        def canary(client: Client) -> Awaitable[str]:
+            prompt, decoding = requests[0].args[0], replace(decodings[0], most=1)
+            chat = isinstance(prompt, wire.Messages) or self._chat.get(model, self._options.api == "chat")
+            return self._generate(client, CANARY, decoding, self._seed, dialect, chat)
+
+        texts = self._answers("generating", "generate_until", requests, one, canary)
         self._note_decoding(requests, decodings, dialect)
         return [text if text is not None else "" for text in texts]
 
@@ -155,24 +161,27 @@ class EndpointEngine(LM):
         for _ in range(4):
             body = wire.body_of(prompt, self._active.model, decoding, seed, self._options.extra_body, dialect, chat)
             try:
-                answer = await client.post(path, body)
+                text = await client.post(path, body, lambda answer: wire.text_of(answer, chat, decoding.stops))
                 break
             except RequestFailed as failure:
                 if failure.status not in (400, 422) or not dialect.learn(failure.message, body):
                     raise
         else:
             raise RequestFailed("the server refuses every form of the request", retry.REQUEST)
-        text = wire.text_of(answer, chat, decoding.stops)
         if not chat:
             self._chat.setdefault(self._active.model, False)
         return text
 
     def _seeds(self, requests: Sequence[Instance], decodings: Sequence[wire.Decoding]) -> list[int]:
-        """The seed, and where a task samples a text several times another one for each."""
+        """The seed, and where a text is sampled several times another one for each: ``request.draw`` where the store
+        numbers them, else the place among the same request's repeats."""
         seen: Counter[int] = Counter()
         seeds = []
         for request, decoding in zip(requests, decodings, strict=True):
-            seeds.append(self._seed + (seen[id(request)] if decoding.temperature > 0 else 0))
+            draw = getattr(request, "draw", None)
+            if draw is None:
+                draw = seen[id(request)] if decoding.temperature > 0 else 0
+            seeds.append(self._seed + int(draw))
             seen[id(request)] += 1
         return seeds
 
@@ -211,7 +220,10 @@ class EndpointEngine(LM):
         async def one(client: Client, number: int) -> tuple[float, bool]:
             return await scorer.score(client, *pairs[number])
 
-        found = self._answers("scoring choices", "loglikelihood", requests, one)
+        def canary(client: Client) -> Awaitable[tuple[float, bool]]:
+            return scoring.Scorer(self._active.model, scorer.ways).score(client, CANARY, " world")
+
+        found = self._answers("scoring choices", "loglikelihood", requests, one, canary)
         if scorer.spanning:
             self._note(
                 f"{self._active.text}: {scorer.spanning} of {len(requests)} scored answers begin inside a token of the "
@@ -225,9 +237,7 @@ class EndpointEngine(LM):
         model = self._active.model
         if model not in self._ways:
             try:
-                self._ways[model] = call_once(
-                    lambda: Client(self._url, self._options), lambda client: scoring.probe(client, self._url, model)
-                )
+                self._ways[model] = call_once(self._connect, lambda client: scoring.probe(client, self._url, model))
             except RequestFailed as failure:
                 missing = failure.status in (404, 405) and model in endpoints.model_names(self._url)
                 raise (self._no_scores(task, failure.message) if missing else self._refusal(failure)) from None
@@ -262,45 +272,60 @@ class EndpointEngine(LM):
         attribute: str,
         requests: Sequence[Instance],
         one: Callable[[Client, int], Awaitable[T]],
+        canary: Callable[[Client], Awaitable[T]],
     ) -> list[T | None]:
-        """Answers in the order of the requests, None where one failed; failures are kept by document."""
+        """Answers in the order of the requests, None where one failed; failures are kept by document.
+
+        What is left of an interrupted run may be the very documents that fail: so failures alone stop nothing, the
+        canary's do.
+
+        Raises:
+            InputError: the server answers nobody, from the start or any more.
+        """
         self._note_nature()
         answers: list[T | None] = [None] * len(requests)
-        succeeded, in_a_row = 0, 0
+        succeeded, in_a_row, nobody_yet = 0, 0, True
         most_in_a_row = max(IN_A_ROW, 2 * self._options.in_flight)
-        flight = fly(lambda: Client(self._url, self._options), one, len(requests), self._options.in_flight)
+        flight = fly(self._connect, one, len(requests), self._options.in_flight)
         with Stage(self.progress, label, requests) as stage, contextlib.closing(flight):
             for done, (number, outcome) in enumerate(flight, start=1):
                 request = requests[number]
                 if isinstance(outcome, RequestFailed):
                     self.failures[str(request.task_name), int(request.doc_id or 0)] = outcome.message
                     in_a_row += outcome.kind != retry.REQUEST
-                    nothing_works = succeeded == 0 and done >= min(FIRST, len(requests))
-                    if nothing_works or (succeeded == 0 and outcome.kind == retry.REFUSED):
-                        raise self._refusal(outcome)
-                    if in_a_row >= most_in_a_row:
-                        raise InputError(
-                            f"{self._active.text}: stopped answering, the last {in_a_row} requests failed: "
-                            f"{outcome.message}; {succeeded} were answered before"
-                        )
+                    if nobody_yet and (outcome.kind == retry.REFUSED or done >= min(FIRST, len(requests))):
+                        self._try_canary(canary)
+                        nobody_yet = False
+                    elif in_a_row >= most_in_a_row:
+                        self._try_canary(canary, f"stopped answering after {succeeded} answers")
+                        in_a_row = 0
                 else:
-                    succeeded, in_a_row = succeeded + 1, 0
+                    succeeded, in_a_row, nobody_yet = succeeded + 1, 0, False
                     answers[number] = outcome
                     self.cache_hook.add_partial(attribute, request.args, outcome)
                 stage.advance(1)
-        self._note_failures(requests)
         return answers
 
-    def _refusal(self, failure: RequestFailed) -> InputError:
+    def _connect(self) -> Client:
+        return Client(self._url, self._options)
+
+    def _try_canary(self, canary: Callable[[Client], Awaitable[Any]], what: str = "") -> None:
+        """Raises InputError when even a trivial request fails."""
+        try:
+            call_once(self._connect, canary)
+        except RequestFailed as failure:
+            raise self._refusal(failure, what) from None
+
+    def _refusal(self, failure: RequestFailed, what: str = "") -> InputError:
         """The one line for a server that answers nothing at all."""
-        name = self._active.text
+        name = self._active.text + (f": {what}" if what else "")
         if failure.status in (401, 403):
             return InputError(f"{name}: no access ({failure.message}); {endpoints.key_hint(self._url)}")
-        if failure.status in (404, 405):
+        if failure.status in (404, 405) and not what:
             return endpoints.not_found(self._active, failure.message)
         if failure.status is not None and 300 <= failure.status < 400:
             return InputError(f"{name}: redirects elsewhere ({failure.message}); give the final address")
-        return InputError(f"{name}: the first requests all failed: {failure.message}")
+        return InputError(f"{name}: even a trivial request fails: {failure.message}")
 
     def _note_nature(self) -> None:
         self._note(
@@ -309,19 +334,6 @@ class EndpointEngine(LM):
         )
         if endpoints.api_key(self._url) and self._url.startswith("http:") and not endpoints.is_loopback(self._url):
             self._note(f"{self._url}: the API key went over the network unencrypted (http, not https).")
-
-    def _note_failures(self, requests: Sequence[Instance]) -> None:
-        documents = {(str(request.task_name), int(request.doc_id or 0)) for request in requests}
-        failed = documents & self.failures.keys()
-        if not failed:
-            return
-        share = len(failed) / len(documents)
-        message, count = Counter(self.failures[document] for document in failed).most_common(1)[0]
-        warning = f"Warning, {share:.0%} failed: figures rest on the others alone. " if share > FEW else ""
-        self._note(
-            f"{warning}{self._active.text}: {len(failed)} of {len(documents)} documents could not be answered and are "
-            f"counted as errors; {'all' if count == len(failed) else f'{count} of them'}: {message}"
-        )
 
     def _note(self, sentence: str) -> None:
         if sentence not in self._said:

@@ -92,7 +92,10 @@ async def _find_tokenizer(client: Client, url: str, model: str, most: int, expec
 
 
 async def _tokenize(client: Client, address: str, model: str, text: str) -> list[int]:
-    answer = await client.post(address, {"model": model, "prompt": text})
+    return await client.post(address, {"model": model, "prompt": text}, _read_tokens)
+
+
+def _read_tokens(answer: Any) -> list[int]:
     tokens = answer.get("tokens") if isinstance(answer, dict) else None
     if not isinstance(tokens, list) or not all(isinstance(token, int) for token in tokens):
         raise malformed("the answer of /tokenize holds no token ids")
@@ -108,7 +111,7 @@ class Scorer:
     def __init__(self, model: str, ways: Ways) -> None:
         self.spanning = 0
         self._model = model
-        self._ways = ways
+        self.ways = ways
         self._contexts: dict[str, asyncio.Task[Any]] = {}
 
     async def score(self, client: Client, context: str, continuation: str) -> Answer:
@@ -119,7 +122,7 @@ class Scorer:
         """
         bare = context.rstrip()  # as lm-eval does: spaces at the end belong to the continuation
         continuation = context[len(bare) :] + continuation
-        how = self._from_text if self._ways.tokenize is None else self._from_ids
+        how = self._from_text if self.ways.tokenize is None else self._from_ids
         before, echo = await how(client, bare, continuation)
         if before < 1:
             raise RequestFailed(
@@ -135,19 +138,19 @@ class Scorer:
 
     async def _from_ids(self, client: Client, context: str, continuation: str) -> tuple[int, Echo]:
         """Number of tokens of the context, and what the server says of context and continuation."""
-        address = self._ways.tokenize
+        address = self.ways.tokenize
         assert address is not None
         before = await self._once(context, lambda: _tokenize(client, address, self._model, context))
         whole = await _tokenize(client, address, self._model, context + continuation)
         if not before or len(whole) <= len(before):
             return len(before), Echo((), (), ())
-        echo = await _echo(client, self._model, before + whole[len(before) :], self._ways.most)
+        echo = await _echo(client, self._model, before + whole[len(before) :], self.ways.most)
         if len(echo) != len(whole):
             raise malformed(f"the server read {len(echo)} tokens of the {len(whole)} sent")
         return len(before), echo
 
     async def _from_text(self, client: Client, context: str, continuation: str) -> tuple[int, Echo]:
-        most = self._ways.most
+        most = self.ways.most
         echo = await _echo(client, self._model, context + continuation, most)
         if not context:
             # The first token has no log-probability: it must be a start token that the server put before the text.
@@ -167,7 +170,7 @@ class Scorer:
 
 
 async def _echo(client: Client, model: str, prompt: str | list[int], most: int) -> Echo:
-    return read_echo(await client.post(COMPLETIONS, _body(model, prompt, most)), most)
+    return await client.post(COMPLETIONS, _body(model, prompt, most), lambda answer: read_echo(answer, most))
 
 
 def _body(model: str, prompt: str | list[int], most: int) -> dict[str, Any]:

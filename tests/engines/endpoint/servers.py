@@ -116,7 +116,12 @@ def chat(text: Any) -> dict[str, Any]:
 
 
 class Hostile(Handler):
-    """Behaves as the first word of the prompt says; ``word:n`` misbehaves n times for that prompt, then answers."""
+    """Behaves as the first word of the prompt says; ``word:n`` misbehaves n times for that prompt, then answers.
+
+    What it does with the trivial request that the engine tries when all fails, ``canary`` says.
+    """
+
+    canary = "good"
 
     def get(self) -> None:
         if self.path == "/v1/models":
@@ -130,9 +135,11 @@ class Hostile(Handler):
             self.server.tries[prompt] += 1
             self.server.times.setdefault(prompt, []).append(time.monotonic())
             tries = self.server.tries[prompt]
+        prompt = self.canary if prompt == "Hello" else prompt
         behaviour, _, times = prompt.split()[0].partition(":")
         if times and tries > int(times):
             behaviour = "good"
+        prompt = body["prompt"]
         act: Callable[[str], None] = getattr(self, f"be_{behaviour.replace('-', '_')}")
         act(prompt)
 

@@ -1,0 +1,156 @@
+"""`compatcheck diff` with endpoints: errors are the fifth bucket, nothing secret is written, nothing is asked twice."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+import compatcheck
+from compatcheck.cli.app import run
+from compatcheck.errors import InputError
+from compatcheck.runs.failures import only_answered
+from compatcheck.tasks import TaskOptions, load_tasks
+from tests.engines.endpoint.servers import Hostile, Model, serving
+
+KEY = "sk-a-secret-of-the-tests-0123456789"
+ARGS = ["--engine-arg", "retries=1", "--engine-arg", "backoff=0.01", "--engine-arg", "timeout=2"]
+QUESTIONS = ["good 0", "refusing 1", "busy:1 2", "empty 3", "good 4", "broken 5"]
+
+
+@pytest.fixture
+def task(tmp_path: Path) -> list[str]:
+    """Arguments of a task whose answers are what the server says, but for the last good one."""
+    rows = [{"q": q, "a": "no" if q == "good 4" else f"said: {q}"} for q in QUESTIONS]
+    data = tmp_path / "data.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    yaml = tmp_path / "quiz.yaml"
+    yaml.write_text(
+        "task: quiz\ndataset_path: json\noutput_type: generate_until\ntest_split: test\n"
+        'doc_to_text: "{{q}}"\ndoc_to_target: "{{a}}"\ngeneration_kwargs:\n  until: ["\\n"]\n'
+        "metric_list:\n  - {metric: exact_match, aggregation: mean, higher_is_better: true}\n"
+    )
+    return ["--task", str(yaml), "--data", str(data)]
+
+
+def everything_under(*folders: Path) -> bytes:
+    return b"".join(path.read_bytes() for folder in folders for path in folder.rglob("*") if path.is_file())
+
+
+def test_failures_are_errors_and_never_flips_and_are_asked_again(
+    task: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    store = ["--store", str(tmp_path / "store")]
+    out = ["--out", str(tmp_path / "out"), "--format", "json", "--format", "markdown", "--format", "html"]
+    with serving(Hostile) as server:
+        old, new = f"{server.url}#m", f"{server.url}#n"
+        assert run(["diff", old, new, *task, *ARGS, *store, *out]) == 0
+        first = server.paths()["/v1/completions"]
+        assert first == 2 * (1 + 1 + 2 + 2 + 1 + 2) - 1, "'busy:1' answers the second time, whoever asks"
+        assert run(["diff", old, new, *task, *ARGS, *store, *out]) == 0
+        again = 2 * (1 + 2 + 2 + 1)  # of each side the failures, which are not stored, and a trivial request
+        assert server.paths()["/v1/completions"] == first + again
+        assert {headers.get("Authorization") for headers in server.headers} == {f"Bearer {KEY}"}
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    (comparison,) = report["comparisons"]
+    assert comparison["n"] == 3
+    assert comparison["pairing"]["errors_old"] == comparison["pairing"]["errors_new"] == 3
+    assert comparison["quadrants"] == {"both_correct": 2, "positive_flip": 0, "negative_flip": 0, "both_wrong": 1}
+    assert report["old"]["kind"] == "endpoint"
+    assert report["old"]["fingerprint"] != report["new"]["fingerprint"]
+    rows = pd.read_parquet(tmp_path / "out" / "instances.parquet").set_index("doc_id").sort_index()
+    assert [None if pd.isna(error) else error for error in rows["error_new"]] == [
+        None, "HTTP 400: prompt too long [31m (you sent Bearer ***)", None,
+        "the answer holds no choices (2 tries)", None, "HTTP 500 (2 tries)",
+    ]  # fmt: skip
+    failed = rows["error_new"].notna()
+    assert rows.loc[failed, "prediction_new"].isna().all() and rows.loc[failed, "score_new"].isna().all()
+    assert rows.loc[~failed, "prediction_new"].tolist() == ["said: good 0", "said: busy:1 2", "said: good 4"]
+    printed = capsys.readouterr()
+    warning = (
+        f"Warning, 50% of quiz failed: figures rest on the other documents alone. {new}: 3 of 6 documents of quiz "
+    )
+    assert [note[: len(warning)] for note in report["notes"] if new in note and "failed" in note] == [warning]
+    assert KEY not in printed.out + printed.err
+    assert KEY.encode() not in everything_under(tmp_path)
+
+
+def test_a_sample_keeps_each_failure_at_its_document(task: list[str]) -> None:
+    with serving(Hostile) as server:
+        diff = compatcheck.diff(
+            f"{server.url}#m", f"{server.url}#m", task=task[1], data=task[3], sample=5, seed=3,
+            engine_args={"retries": 1},
+        )  # fmt: skip
+    found = diff.instances.set_index("doc_id")["error_new"]
+    assert len(found) == 5
+    for number, question in enumerate(QUESTIONS):
+        if str(number) in found:
+            expected = question.split()[0] in ("refusing", "empty", "broken")
+            assert bool(pd.notna(found[str(number)])) == expected, (number, question, found)
+
+
+def test_nothing_answered_is_an_error(task: list[str]) -> None:
+    data = Path(task[3]).with_name("bad.jsonl")
+    data.write_text(json.dumps({"q": "refusing", "a": "x"}) + "\n")
+    told = pytest.raises(InputError, match="task quiz: no document could be answered: HTTP 400")
+    with serving(Hostile) as server, told:
+        compatcheck.diff(f"{server.url}#m", f"{server.url}#n", task=task[1], data=data)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        ({"engine": "hf"}, "--engine hf: no model runs here, the server of http.* runs it; leave it away"),
+        ({"dtype": "bfloat16"}, "--dtype bfloat16: no model runs here"),
+        ({"device": "cpu"}, "--device cpu: no model runs here"),
+        ({"engine_args": {"api": "chats"}}, "api=chats: unknown; known: auto, completions, chat"),
+        ({"engine_args": {"retry": 3}}, r"has no such setting \(did you mean 'retries'\?\)"),
+        ({"engine_args": {"timeout": 0}}, "timeout=0: give a number above 0"),
+        ({"engine_args": {"retries": 1.5}}, "retries=1.5: give a whole number"),
+        ({"engine_args": {"api_key": KEY}}, "api_key: would stand in reports; set the key in the environment"),
+        ({"engine_args": {"extra_body": {"auth_token": KEY}}}, "auth_token: would stand in reports"),
+        ({"engine_args": {"extra_body": 3}}, "give a mapping"),
+    ],
+)
+def test_options_that_cannot_be(arguments: dict[str, Any], why: str, task: list[str]) -> None:
+    with serving(Hostile) as server, pytest.raises(InputError, match=why) as told:
+        compatcheck.diff(f"{server.url}#m", f"{server.url}#n", task=task[1], data=task[3], **arguments)
+    assert KEY not in str(told.value)
+
+
+def test_an_endpoint_and_the_model_that_it_serves_do_not_differ(fixtures: Path) -> None:
+    folder = fixtures / "models" / "base-v1"
+    with serving(type("Tiny", (Model,), {"folder": folder, "_loaded": None})) as server:
+        diff = compatcheck.diff(
+            folder, server.url, task=["piqa", "gsm8k"], data=fixtures / "data", sample=8, num_fewshot=0,
+            engine_args={"timeout": 100, "backoff": 0.1},
+        )  # fmt: skip
+    for comparison in diff.comparisons:
+        assert comparison.n == 8
+        assert comparison.metrics["agreement"].value == 1.0
+    assert (diff.old.kind, diff.new.kind) == ("model", "endpoint")
+    assert diff.new.engine["api"] == "auto"
+    assert any("cannot be fingerprinted" in note for note in diff.notes)
+
+
+def test_lm_evals_own_log_leaves_failed_documents_out(fixtures: Path) -> None:
+    (loaded,) = load_tasks(["piqa"], TaskOptions(data=fixtures / "data", limit=4))
+    samples = [{"doc_id": n, "filter": "none", "acc": float(n % 2), "acc_norm": 1.0} for n in range(4)]
+    results = {
+        "results": {"piqa": {"alias": "piqa", "acc,none": 0.5, "acc_stderr,none": 0.3, "acc_norm,none": 1.0}},
+        "n-samples": {"piqa": {"original": 800, "effective": 4}},
+        "samples": {"piqa": samples},
+    }
+    assert only_answered(results, loaded, {}) == results
+    found = only_answered(results, loaded, {0: "no", 2: "no"})
+    assert [sample["doc_id"] for sample in found["samples"]["piqa"]] == [1, 3]
+    assert found["results"]["piqa"] == {
+        "alias": "piqa", "acc,none": 1.0, "acc_stderr,none": "N/A", "acc_norm,none": 1.0,
+    }  # fmt: skip
+    assert found["n-samples"]["piqa"] == {"original": 800, "effective": 2}
+    with pytest.raises(InputError, match="no document could be answered: gone"):
+        only_answered(results, loaded, dict.fromkeys(range(4), "gone"))
