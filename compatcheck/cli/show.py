@@ -40,6 +40,9 @@ def command(
     quadrant = browse.check_filter(quadrant)
     result = api.load(folder)
     comparisons = browse.choose_comparisons(result, task)
+    for each in (result.comparisons[place] for place in comparisons):
+        if len(each.instances) < each.rows:
+            print(f"{each.name}: {len(each.instances):,} of {each.rows:,} instances can be shown", file=sys.stderr)
     color = terminal.wants_color()
     if doc_id is None and is_interactive():
         with opened() as screen:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from compatcheck.compare.result import Comparison, Result
 from compatcheck.report.figures import number
@@ -49,6 +50,11 @@ def fingerprint(*parts: str) -> str:
     return hashlib.sha256("\x1f".join(parts).encode("utf-8", "backslashreplace")).hexdigest()[:32]
 
 
-def report_key(result: Result) -> str:
-    """The same for two runs of one check: the comparisons and OLD's name, not NEW's, which may hold a commit."""
-    return fingerprint(result.old.reference, *(each.name for each in result.comparisons))[:12]
+def report_key(result: Result, folder: Path | None = None) -> str:
+    """The same for two runs of one check.
+
+    Made of the comparisons, OLD's name (not NEW's, which may hold a commit) and the name of the folder the report is
+    kept in, by which checks are told apart that compare the same tasks with the same OLD.
+    """
+    where = "" if folder is None else Path(folder).name
+    return fingerprint(where, result.old.reference, *(each.name for each in result.comparisons))[:12]

@@ -36,12 +36,12 @@ def render(result: Result, *, folder: Path | None = None) -> str:
 
 def comment(result: Result, *, folder: Path | None = None) -> str:
     """Return Markdown for a comment, its first line a hidden marker by which the comment is found and updated."""
-    return f"{marker(result)}\n{markdown.render(result, folder=folder)}"
+    return f"{marker(result, folder)}\n{markdown.render(result, folder=folder)}"
 
 
-def marker(result: Result) -> str:
-    """A hidden line that stays the same from run to run of one check."""
-    return f"<!-- compatcheck:{report_key(result)} -->"
+def marker(result: Result, folder: Path | None = None) -> str:
+    """A hidden line that stays the same from run to run of one check: see :func:`report_key`."""
+    return f"<!-- compatcheck:{report_key(result, folder)} -->"
 
 
 def escape_data(text: str) -> str:

@@ -128,7 +128,7 @@ def _write(axes: Axes, x: float, y: float, text: str, size: float, **style: Any)
 def _wrapped(text: str, size: float, width: float, lines: int) -> list[str]:
     """Text in so many lines at most, by the mean width of a letter."""
     letters = max(int(width / (size / 72 * 0.58)), 8)
-    text = trim_middle(safe_text(text), letters * lines)
+    text = trim_middle(safe_text(text), letters * lines).replace(" %", "\u00a0%")
     return textwrap.wrap(text, letters, max_lines=lines, placeholder=" …", break_on_hyphens=False) or [""]
 
 

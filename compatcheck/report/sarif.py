@@ -61,7 +61,7 @@ def render(result: Result, *, folder: Path | None = None) -> str:
     where = _artifact(result, folder)
     run: dict[str, Any] = {
         "tool": {"driver": _driver(result)},
-        "automationDetails": {"id": f"compatcheck/{report_key(result)}/"},
+        "automationDetails": {"id": f"compatcheck/{report_key(result, folder)}/"},
         "invocations": [{"executionSuccessful": True, **_command(result)}],
         "columnKind": "unicodeCodePoints",
         "results": list(_results(result, where)),

@@ -120,11 +120,12 @@ def test_the_marker_stays_when_the_new_model_and_the_figures_change(failing: Res
     again = replace(failing, new=replace(failing.new, reference="org/model-v3"), verdict="pass")
     assert marker(again) == marker(failing)
     assert marker(several) != marker(failing)
+    assert marker(failing, Path("out/a")) == marker(failing, Path("/elsewhere/a")) != marker(failing, Path("out/b"))
 
 
 def test_kept_files_hold_the_comment(failing: Result, tmp_path: Path) -> None:
     save(failing, tmp_path, ["github"])
-    assert (tmp_path / "github.md").read_text().startswith(f"{marker(failing)}\n## ❌ compatcheck: FAIL\n")
+    assert (tmp_path / "github.md").read_text().startswith(f"{marker(failing, tmp_path)}\n## ❌ compatcheck: FAIL\n")
 
 
 def test_the_summary_is_appended_and_never_beyond_the_limit(

@@ -52,7 +52,7 @@ def test_it_says_what_the_report_says(failing: Result) -> None:
         "14.3 %",
     ):
         assert part in found
-    assert "".join(found).endswith(failing.comparisons[0].signature)  # the footer
+    assert "".join(found).replace("\u00a0", " ").endswith(failing.comparisons[0].signature)  # the footer
 
 
 def test_bands_are_as_thick_as_their_shares(failing: Result) -> None:
