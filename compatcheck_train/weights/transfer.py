@@ -49,7 +49,7 @@ def transfer(old: Path, base: Path, out: Path, new: Path | None = None, share: f
         there = shapes.get(f"{first}.weight")
         raise InputError(
             f"{old}: none of its {len(source.pairs)} modules fits {base} (its {first} is {b.shape[0]} × {a.shape[1]}, "
-            f"the base's is {' × '.join(map(str, there)) if there else 'missing'}); --init transfer needs bases of one shape"
+            f"the base's is {' × '.join(map(str, there)) if there else 'missing'}); --init transfer needs equal shapes"
         )
     for module, (a, b) in target.pairs.items() if target is not None else ():
         if module not in pairs:

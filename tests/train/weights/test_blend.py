@@ -118,5 +118,5 @@ def test_transfer_moves_what_fits(fixtures: Path, tmp_path: Path) -> None:
 
 
 def test_transfer_to_a_base_of_another_shape_is_refused(fixtures: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="needs bases of one shape"):
+    with pytest.raises(InputError, match="needs equal shapes"):
         transfer(fixtures / "adapters" / "piqa-v1", fixtures / "models" / "base-v2", tmp_path / "x")

@@ -1,0 +1,196 @@
+"""``compatcheck fix``: train a compatibility adapter and prove that it helped."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from compatcheck.errors import InputError
+from compatcheck.records import Run
+from compatcheck.references import Reference, resolve
+from compatcheck.tasks import LoadedTask
+from compatcheck_train.bound import Bound, bound_of
+from compatcheck_train.examples import Examples, load_examples, with_preferences
+from compatcheck_train.frontier import Frontier, walk
+from compatcheck_train.judging import Judge, Standing, stand
+from compatcheck_train.proof import Proof, prove
+from compatcheck_train.request import AUTO, FixRequest, check, check_old_is_worth_keeping, check_room, claim
+from compatcheck_train.training import Trained, train, train_task_adapter
+from compatcheck_train.trials import Candidate, Trial, candidates_for, run_trials, total_steps
+from compatcheck_train.weights import transfer
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """A finished fix: everything that the report shows. ``adapter`` is the folder to serve."""
+
+    request: FixRequest
+    adapter: Path
+    candidate: Candidate
+    trained: Trained
+    proof: Proof
+    standings: dict[str, Standing]
+    """OLD, NEW, compat (and the blend) on the validation documents."""
+    trials: tuple[Trial, ...] = ()
+    frontier: Frontier | None = None
+    control: Trained | None = None
+    bound: Bound | None = None
+    notes: tuple[str, ...] = ()
+    seconds: float = 0.0
+    documents: dict[str, int] = field(default_factory=dict)
+    """Numbers of training, validation, unlabelled and test documents."""
+
+
+def fix(request: FixRequest, out: str | Path, *, say: Say = lambda _: None, progress: Any = None) -> Fixed:
+    """Train, choose, blend, prove. A killed fix goes on where it was when it is called again with the same request.
+
+    Args:
+        out: gets ``adapter/`` (a PEFT folder) and ``work/`` (trainings, trials, blends).
+
+    Raises:
+        InputError: something given cannot be used, or the old model is no teacher (see ``FixRequest.force``).
+    """
+    out = Path(out)
+    started = time.perf_counter()
+    notes: list[str] = list(request.notes)
+
+    def note(text: str) -> None:
+        notes.append(text)
+        say(text)
+
+    old, new = check(request)
+    judge, work = request.judge, out / "work"
+    claim(out, _identity(request, old, new))
+    check_room(out, (old, new), say)
+    examples = load_examples(
+        judge.task, data=judge.data, split=request.train_split, limit=request.train_limit,
+        unlabelled=request.unlabelled, validation_share=request.validation_share,
+        num_fewshot=judge.num_fewshot or 0, seed=request.settings.seed, overlap=request.overlap,
+    )  # fmt: skip
+    notes += examples.notes
+    if request.train_task:
+        say(f"training a task adapter for {request.new}")
+        new = resolve(
+            str(train_task_adapter(new, examples, request.settings, work / "task", say=say, progress=progress).folder)
+        )
+    documents = judge.validation(examples, request.validation_most)
+    known = judge.run(documents, {"old": old, "new": new}, say, progress)
+    standings = {each.name: each for each in stand(judge, known["old"], known["new"], known, judge.seed)}
+    warning = check_old_is_worth_keeping(standings["old"], request.force)
+    if warning:
+        note(f"Warning: {warning}.")
+    start = _start(request, old, new, work, note)
+    examples = _preferred(request, examples, judge, old, new, say, progress)
+    trials, candidate = _choose(request, old, start, examples, documents, known, work, say, progress)
+    own = candidate.settings(request.settings)
+    say(f"training with {candidate.name}, {total_steps(examples, own)} steps")
+    trained = train(old, start, examples, own, work / "compat", say=say, progress=progress)
+    frontier = None
+    chosen = trained.folder
+    if request.blend is not None:
+        frontier = walk(request, new, trained.folder, documents, known, work / "blend", say=say, progress=progress)
+        chosen = frontier.chosen.folder
+    _publish(chosen, out / "adapter")
+    control = None
+    if request.control:
+        say(f"training the control, {request.control}, at equal steps")
+        plain = own.changed(strategy=request.control, strategy_options={}, ce_weight=None, max_steps=trained.steps)
+        control = train(old, new, examples, plain, work / "control", say=say, progress=progress)
+    compat = resolve(str(out / "adapter"))
+    more = judge.run(documents, {"compat": compat}, progress=progress)
+    standings |= {each.name: each for each in stand(judge, known["old"], known["new"], more, judge.seed)}
+    proof, bound, size = _prove(judge, old, new, compat, control, say, progress)
+    return Fixed(
+        request, out / "adapter", candidate, trained, proof, standings, tuple(trials), frontier, control, bound,
+        tuple(dict.fromkeys((*notes, *trained.notes, *proof.notes))), round(time.perf_counter() - started, 1),
+        {
+            "train": len(examples.train), "validation": documents.size, "unlabelled": len(examples.unlabelled),
+            "test": size,
+        },
+    )  # fmt: skip
+
+
+def _start(request: FixRequest, old: Reference, new: Reference, work: Path, note: Say) -> Reference:
+    """What the adapter starts as."""
+    if request.init == "new":
+        return new
+    assert old.adapter is not None
+    assert new.base is not None
+    moved = transfer(old.adapter, new.base, work / "transfer", new.adapter)
+    note(f"--init transfer: {len(moved.moved)} modules moved, {len(moved.left)} left as they are in NEW.")
+    return resolve(str(moved.folder))
+
+
+def _preferred(
+    request: FixRequest, examples: Examples, judge: Judge, old: Reference, new: Reference, say: Say, progress: Any
+) -> Examples:
+    """Examples with both models' outputs where a strategy wants them."""
+    wanted = {request.strategy, *request.candidates}
+    if "regression-preference" not in wanted or examples.kind != "text":
+        return examples
+    say("both models answer the training documents, for preferences")
+    everything = dataclasses.replace(examples, validation=(*examples.train, *examples.validation))
+    runs = judge.run(judge.validation(everything), {"old": old, "new": new}, progress=progress)
+    picked = {side: judge.pick(run)[0] for side, run in runs.items()}
+    return with_preferences(examples, picked["old"], picked["new"])
+
+
+def _choose(
+    request: FixRequest, old: Reference, start: Reference, examples: Examples, documents: LoadedTask,
+    known: dict[str, Run], work: Path, say: Say, progress: Any,
+) -> tuple[list[Trial], Candidate]:  # fmt: skip
+    if request.strategy != AUTO:
+        return [], Candidate(request.strategy, request.strategy)
+    candidates = candidates_for(examples.kind, request.candidates)
+    trials, winner = run_trials(
+        candidates, old, start, examples, request.settings, request.judge, documents, known, request.trial_share,
+        work / "trials", say=say, progress=progress,
+    )  # fmt: skip
+    say(f"auto goes on with {winner.candidate.name}")
+    return trials, winner.candidate
+
+
+def _prove(
+    judge: Judge, old: Reference, new: Reference, compat: Reference, control: Trained | None, say: Say, progress: Any
+) -> tuple[Proof, Bound | None, int]:
+    loaded = judge.test()
+    models = {"old": old, "new": new, "compat": compat}
+    if control is not None:
+        models["control"] = resolve(str(control.folder))
+    runs = judge.run(loaded, models, say, progress)
+    proof = prove(runs["old"], runs["new"], runs["compat"], runs.get("control"), seed=judge.seed)
+    if judge.metric:
+        first = [m for m in proof.metrics if m.metric == judge.metric]
+        if not first:
+            raise InputError(f"--metric {judge.metric}: not among {', '.join(m.metric for m in proof.metrics)}")
+        proof = dataclasses.replace(proof, metrics=(*first, *(m for m in proof.metrics if m not in first)))
+    return proof, bound_of(runs["old"], runs["new"], loaded, proof.metrics[0].metric), loaded.size
+
+
+def _publish(source: Path, target: Path) -> None:
+    """Copy the adapter to its place, whole or not at all."""
+    beside = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(beside, ignore_errors=True)
+    shutil.copytree(source, beside)
+    shutil.rmtree(target, ignore_errors=True)
+    beside.replace(target)
+
+
+def _identity(request: FixRequest, old: Reference, new: Reference) -> dict[str, Any]:
+    """What decides the result: a folder that was made for something else is not gone on with."""
+    settings = dataclasses.asdict(request.settings)
+    for name in ("cache_folder", "report_to", "device"):
+        settings.pop(name)
+    rest = {f.name: getattr(request, f.name) for f in dataclasses.fields(request)}
+    for name in ("old", "new", "judge", "settings", "force", "notes"):
+        rest.pop(name)
+    task = {name: getattr(request.judge, name) for name in ("task", "split", "num_fewshot", "limit", "metric", "seed")}
+    plain = {key: str(value) if isinstance(value, Path) else value for key, value in rest.items()}
+    return {"old": old.fingerprint(), "new": new.fingerprint(), **task, **plain, "settings": settings}

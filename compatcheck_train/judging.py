@@ -1,0 +1,145 @@
+"""Models on chosen documents of a task: candidates on the validation documents, the proof's runs on the test split."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from compatcheck.compare import compare
+from compatcheck.compare.result import Comparison
+from compatcheck.errors import InputError
+from compatcheck.records import Manifest, Run, TaskRun
+from compatcheck.references import Reference
+from compatcheck.runs.evaluate import EngineOptions, evaluate_jobs
+from compatcheck.runs.jobs import Job
+from compatcheck.runs.store import open_store
+from compatcheck.tasks import LoadedTask, TaskOptions, load_tasks
+from compatcheck_train.examples import Examples
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Judge:
+    """How models are evaluated while an adapter is made: engine, store, and which metric counts.
+
+    ``metric`` names the one that candidates are chosen by and the verdict is on; empty: the task's first.
+    """
+
+    task: str
+    data: Path | None = None
+    split: str | None = None
+    """The split of the proof; None: the one that is evaluated by default."""
+    num_fewshot: int | None = None
+    limit: int | None = None
+    """Documents of the proof at most."""
+    metric: str = ""
+    engine: EngineOptions = field(default_factory=EngineOptions)
+    store: str | Path | bool | None = None
+    seed: int = 1234
+
+    def validation(self, examples: Examples, most: int | None = None) -> LoadedTask:
+        """The task on the validation documents, at most so many of them (the first of a shuffled order)."""
+        options = TaskOptions(self.data, examples.split, None, None, self.num_fewshot, self.seed)
+        (loaded,) = load_tasks([self.task], options)
+        chosen = examples.validation if most is None else examples.validation[:most]
+        return replace(loaded, indices=sorted(int(example.doc_id) for example in chosen))
+
+    def test(self) -> LoadedTask:
+        """The task on the split of the proof."""
+        options = TaskOptions(
+            self.data if self.data is None or self.data.is_dir() else None,
+            self.split,
+            self.limit,
+            None,
+            self.num_fewshot,
+            self.seed,
+        )
+        (loaded,) = load_tasks([self.task], options)
+        return loaded
+
+    def run(
+        self, loaded: LoadedTask, models: Mapping[str, Reference], say: Say = lambda _: None, progress: Any = None
+    ) -> dict[str, Run]:
+        """Evaluate models by name on one task; those that share a base are served by one engine."""
+        jobs = [Job(name, reference, loaded) for name, reference in models.items()]
+        store = open_store(self.store)
+        try:
+            done = evaluate_jobs(jobs, self.engine, say, progress, store)
+        finally:
+            if store is not None:
+                store.close()
+        runs = {}
+        for each in done:
+            reference = each.job.reference
+            about = Manifest(
+                reference.text, reference.fingerprint(), reference.kind, each.engine, {"seconds": each.seconds}
+            )
+            runs[each.job.side] = Run(about, each.runs, tuple(dict.fromkeys((*each.job.task.notes, *each.notes))))
+        return runs
+
+    def pick(self, run: Run) -> tuple[TaskRun, str]:
+        """The records and the name of the metric that counts.
+
+        Raises:
+            InputError: the task has no such metric.
+        """
+        for one in run.tasks:
+            for metric in one.metrics:
+                if self.metric in ("", metric.name):
+                    return one, metric.name
+        known = ", ".join(dict.fromkeys(metric.name for one in run.tasks for metric in one.metrics))
+        raise InputError(f"--metric {self.metric}: task {self.task} does not give it; it gives {known}")
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A candidate on the validation documents, beside NEW. Rates are proportions; a score is the metric's mean, with
+    the sign turned where a lower one is better."""
+
+    name: str
+    n: int
+    nfr: float
+    pfr: float
+    score: float
+    nfr_of_new: float
+    score_of_new: float
+
+    @property
+    def fall(self) -> float | None:
+        """By how much of itself the negative flip rate fell; None where NEW has no negative flip."""
+        return None if self.nfr_of_new == 0 else 1 - self.nfr / self.nfr_of_new
+
+
+def stand(judge: Judge, old: Run, new: Run, candidates: Mapping[str, Run], seed: int = 0) -> list[Standing]:
+    """Where each candidate stands: old → candidate beside old → new."""
+    before, metric = judge.pick(old)
+    sign = next(1.0 if m.higher_is_better else -1.0 for m in before.metrics if m.name == metric)
+
+    def figures(run: Run) -> tuple[int, float, float, float]:
+        other = next(t for t in run.tasks if (t.task, t.filter) == (before.task, before.filter))
+        found = compare(before, other, metric=metric, seed=seed, resamples=100)
+        nfr, pfr, score = _figures(found)
+        return found.n, nfr, pfr, sign * score
+
+    _, nfr_of_new, _, score_of_new = figures(new)
+    return [Standing(name, *figures(run), nfr_of_new, score_of_new) for name, run in candidates.items()]
+
+
+def best(standings: Sequence[Standing], slack: float = 0.0) -> Standing:
+    """The candidate with the fewest negative flips among those whose score is NEW's or better, but for ``slack``.
+
+    Of equal flips the better score counts. Where none keeps the score, the one with the best score is taken.
+    """
+    kept = [each for each in standings if each.score >= each.score_of_new - slack]
+    if not kept:
+        return max(standings, key=lambda each: (each.score, -each.nfr))
+    return min(kept, key=lambda each: (each.nfr, -each.score))
+
+
+def _figures(comparison: Comparison) -> tuple[float, float, float]:
+    metrics = comparison.metrics
+    score = metrics["accuracy_new" if comparison.kind == "discrete" else "score_new"].value
+    return float(metrics["nfr"].value or 0.0), float(metrics["pfr"].value or 0.0), float(score or 0.0)
