@@ -59,5 +59,9 @@ class OldTerm(Protocol):
     def loss(self, batch: int, student: StudentView) -> Tensor:
         """The sum over positions of weight × divergence for micro-batch ``batch``: a scalar with gradients."""
 
+    def old_facts(self, batch: int, rows: Tensor, steps: Tensor) -> tuple[Tensor, Tensor]:
+        """For strategies with ``old-facts``, at each position (N,) of the student: whether the old model ranks the gold
+        text there first, and its log-probability of it."""
+
     def close(self) -> None:
         """Free what is held."""

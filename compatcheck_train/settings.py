@@ -15,6 +15,7 @@ _CHOICES = {
     "schedule": ("linear", "cosine", "constant"),
     "teacher": ("auto", "online", "cache"),
     "new_teacher": ("auto", "online", "cache"),
+    "alignment": ("alm", "projected"),
     "dtype": ("auto", "float32", "bfloat16"),
 }
 
@@ -75,6 +76,9 @@ class TrainSettings:
     """``cache``: the old model runs once and is freed; ``online``: it runs beside the student in every step."""
     new_teacher: str = "auto"
     """The same for the new model: the student's base with the frozen adapter, which needs no memory of its own."""
+    alignment: str = "alm"
+    """How the old model is followed token by token where it tokenizes differently: ``alm`` compares likelihoods of
+    chunks, ``projected`` next-token distributions over what both vocabularies have."""
     cache_folder: Path | None = None
     """Where teacher caches lie; None: the user's cache. They are keyed by content and shared between runs."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from compatcheck_train.teachers import cache as kept
 from compatcheck_train.teachers.online import frozen, model_states
 
 Note = Callable[[str], None]
+BY_POSITION = frozenset({"old-states", "old-facts"})
+"""What a strategy may ask of the old model at the student's own positions."""
 _DISK_SHARE = 0.8
 """Share of the free disk that ``auto`` fills at most."""
 
@@ -26,9 +29,12 @@ _DISK_SHARE = 0.8
 def open_accelerator(settings: TrainSettings, out: Path) -> Any:
     """Accelerate's view of the machine: one process, or those that ``accelerate launch`` or torchrun started."""
     from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
     from accelerate.utils import DistributedDataParallelKwargs
 
     device = settings.device
+    # Accelerate keeps one state per process; a training after another may compute in another precision.
+    AcceleratorState._reset_state(reset_partial_state=int(os.environ.get("WORLD_SIZE", "1")) == 1)
     return Accelerator(
         cpu=device == "cpu",
         mixed_precision="bf16" if settings.bf16 else "no",
@@ -57,11 +63,10 @@ def wants(strategy: Strategy, side: str, aligned: bool = False) -> Wants:
 
 
 def settle_old(
-    reference: Reference, plan: Plan, strategy: Strategy, settings: TrainSettings, accelerator: Any, note: Note,
-    progress: Progress | None, aligned: bool,
+    reference: Reference, plan: Plan, wanted: Wants, settings: TrainSettings, accelerator: Any, note: Note,
+    progress: Progress | None,
 ) -> Teacher | None:  # fmt: skip
     """The old model as a teacher: cached (it is loaded, run once and freed) or online; None where nothing is asked."""
-    wanted = wants(strategy, "old", aligned)
     if not wanted:
         return None
     device = accelerator.device

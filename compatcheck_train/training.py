@@ -18,6 +18,7 @@ from compatcheck.engines.progress import Progress, SilentProgress
 from compatcheck.errors import InputError
 from compatcheck.references import Reference, resolve
 from compatcheck_train import strategies
+from compatcheck_train.align.term import AlignedTerm, align_wants
 from compatcheck_train.batches import Plan, make_plan
 from compatcheck_train.examples import Examples
 from compatcheck_train.loop import Loop
@@ -27,9 +28,10 @@ from compatcheck_train.output import Output
 from compatcheck_train.progress import check_trackers
 from compatcheck_train.rows import make_items
 from compatcheck_train.settings import TrainSettings
-from compatcheck_train.setup import open_accelerator, same_tokens, settle_new, settle_old
+from compatcheck_train.setup import BY_POSITION, open_accelerator, same_tokens, settle_new, settle_old, wants
 from compatcheck_train.strategies import Strategy
 from compatcheck_train.student import Trainee
+from compatcheck_train.teachers import Teacher
 
 Say = Callable[[str], None]
 
@@ -74,7 +76,8 @@ def train(
         new: full model (a fresh adapter is trained) or adapter (a copy of it is trained).
         out: gets ``adapter/``, ``metrics.jsonl``, ``run.json`` and ``checkpoints/``.
         say: gets one line per step of the preparation; progress: a bar that may also have ``tell(text)``.
-        old_term: another source of the old model's term, for tokenizers that differ.
+        old_term: another source of the old model's term than its states at the student's positions or, where the
+            tokenizers differ, than the alignment of ``settings.alignment``.
 
     Raises:
         InputError: something given cannot be used, memory or disk do not suffice, the loss is no number, or ``out``
@@ -106,17 +109,26 @@ def train(
         notes.append(text)
         say(text)
 
-    teacher, plain_term = None, old_term
+    teacher: Teacher | None = None
+    plain_term: OldTerm | None = None
     if old_reference is not None:
-        twin = _old_plan(old_reference, plan, strategy, settings, old_term)
-        teacher = settle_old(old_reference, twin, strategy, settings, accelerator, note, progress, old_term is not None)
-        if old_term is not None and "old-states" in strategy.needs:
-            old_term.prepare(
+        old_tokenizer = load_tokenizer(old_reference, settings)
+        twin = _old_plan(old_reference, old_tokenizer, plan, strategy, settings)
+        aligned = twin is not plan and bool(strategy.needs & BY_POSITION) and old_term is None
+        wanted = wants(strategy, "old", old_term is not None)
+        if aligned:
+            wanted = wanted | align_wants(settings.alignment, old_tokenizer, tokenizer)
+        teacher = settle_old(old_reference, twin, wanted, settings, accelerator, note, progress)
+        if aligned and teacher is not None:
+            plain_term, teacher = AlignedTerm(teacher, old_tokenizer, tokenizer, settings.alignment), None
+            note(f"OLD and NEW tokenize differently; the old model is followed through {settings.alignment} alignment.")
+        elif "old-states" in strategy.needs:
+            plain_term = old_term
+        if plain_term is not None:
+            plain_term.prepare(
                 [plan.batch(i).texts for i in range(len(plan.items))],
                 [[row.ids for item in group for row in item.rows] for group in plan.items],
             )
-        else:
-            plain_term = None
     student = load_student(new_reference, settings, accelerator.device)
     trainee = Trainee(student, plan, strategy, settings, options, accelerator.autocast, teacher, plain_term)
     settle_new(trainee, new_reference, accelerator, note, progress)
@@ -177,19 +189,16 @@ def _plan(tokenizer: Any, examples: Examples, strategy: Strategy, settings: Trai
     return plan
 
 
-def _old_plan(
-    old: Reference, plan: Plan, strategy: Strategy, settings: TrainSettings, old_term: OldTerm | None
-) -> Plan:
+def _old_plan(old: Reference, tokenizer: Any, plan: Plan, strategy: Strategy, settings: TrainSettings) -> Plan:
     """The micro-batches in the old model's tokens: the same object where they are equal."""
-    twin = plan.retold(load_tokenizer(old, settings), strategy.rows, settings.max_length)
+    twin = plan.retold(tokenizer, strategy.rows, settings.max_length)
     if same_tokens(plan, twin):
         return plan
-    by_position = strategy.needs & {"old-facts", "old-states"}
-    if by_position and (old_term is None or "old-facts" in by_position):
-        choice = ", ".join(n for n in strategies.names() if not strategies.get(n).needs & {"old-facts", "old-states"})
+    if "same-tokens" in strategy.needs:
+        choice = ", ".join(n for n in strategies.names() if "same-tokens" not in strategies.get(n).needs)
         raise InputError(
-            f"{old.text} and NEW tokenize differently, and strategy {strategy.name} compares them token by token; "
-            f"align them, or take one of: {choice}"
+            f"{old.text} and NEW tokenize differently, and strategy {strategy.name} mixes both distributions token by "
+            f"token; take one of: {choice}"
         )
     return twin
 

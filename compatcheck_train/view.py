@@ -82,7 +82,7 @@ class View:
             self._facts().at(chosen),
             rule,
             self.settings.temperature,
-            self._states(self._old, chosen),
+            None if self._old_term is not None else self._states(self._old, chosen),
             self._states(self._new, chosen),
             self._chunk,
         )
@@ -97,7 +97,12 @@ class View:
         needs, b = self.strategy.needs, self.batch
         facts: dict[str, Any] = {"answer": b.answer, "rows": b.rows}
         for side, taught in (("old", self._old), ("new", self._new)):
-            if f"{side}-facts" in needs:
+            if f"{side}-facts" not in needs:
+                continue
+            if side == "old" and self._old_term is not None:
+                right, logprob = self._old_term.old_facts(b.index, b.rows, b.steps)
+                facts |= {"old_right": right, "old_logprob": logprob}
+            else:
                 assert taught is not None
                 facts |= {f"{side}_right": taught.given.right, f"{side}_logprob": taught.given.logprob}
         if "totals" in needs:

@@ -21,6 +21,7 @@ NEEDS = {
     "new-facts": "the same of the new model",
     "old-sums": "the old model's log-likelihood of every row's answer",
     "new-sums": "the same of the new model",
+    "same-tokens": "both teachers' distributions at one position, so one tokenizer",
     "totals": "the student's log-likelihood of a row before any weight is known: its output layer runs twice",
 }
 

@@ -12,8 +12,8 @@ _BOTH = ("old-states", "new-states")
 
 
 @token_strategy(
-    "ensemble", needs=_BOTH, source="the usual ensemble distillation", cost="two teacher rows per token",
-    options={"old_share": 0.5}, idea="the mean of both teachers everywhere",
+    "ensemble", needs=(*_BOTH, "same-tokens"), source="the usual ensemble distillation",
+    cost="two teacher rows per token", options={"old_share": 0.5}, idea="the mean of both teachers everywhere",
     formula="KL(s·p_old + (1 − s)·p_new ‖ p_C)",
 )  # fmt: skip
 def ensemble(facts: Facts, options: Mapping[str, Any]) -> Weights:
@@ -55,7 +55,8 @@ def dual_focal(facts: Facts, options: Mapping[str, Any]) -> Weights:
 
 
 @token_strategy(
-    "elodi", needs=_BOTH, source="ELODI-style, Zhao et al. 2022", cost="two teacher rows per token", ce=0.5,
+    "elodi", needs=(*_BOTH, "same-tokens"), source="ELODI-style, Zhao et al. 2022", ce=0.5,
+    cost="two teacher rows per token",
     options={"top": 10, "margin": 0.0, "scale": 0.1},
     idea="cross-entropy, and no log-probability far from the mean of both teachers' on the tokens it ranks highest",
     formula="λ·s·Σ_top max(abs(log p_C − ½(log p_old + log p_new)) − ξ, 0)² + (1 − λ)·CE",

@@ -21,6 +21,9 @@ class Wants:
     def __bool__(self) -> bool:
         return self.states or self.facts
 
+    def __or__(self, other: Wants) -> Wants:
+        return Wants(self.states or other.states, self.facts or other.facts)
+
 
 @dataclass(frozen=True)
 class TeacherBatch:
