@@ -1,0 +1,72 @@
+"""Settings and what shows a training's progress."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from compatcheck.errors import InputError
+from compatcheck_train import TrainSettings, preset, strategies
+from compatcheck_train.progress import TrainingBar, open_training_progress, tell
+
+DOCS = Path(__file__).parent.parent.parent / "docs"
+
+
+def test_the_papers_hyper_parameters_are_the_defaults() -> None:
+    s = preset("paper")
+    assert s == TrainSettings()
+    assert (s.lora_rank, s.lora_alpha, s.learning_rate, s.epochs) == (128, 256, 1e-4, 10)
+    assert (s.gradient_accumulation, s.warmup_steps, s.weight_decay, s.temperature) == (8, 500, 0.0, 2.0)
+    assert (s.strategy, s.weight_of_context) == ("muscle", 1.0)
+
+
+def test_weight_of_context() -> None:
+    assert TrainSettings(tokens="answer").weight_of_context == 0.0
+    assert TrainSettings(tokens="answer", context_weight=0.3).weight_of_context == 0.3
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ({"tokens": "answers"}, r"tokens 'answers': must be one of all, answer \(did you mean 'answer'\?\)"),
+        ({"temperature": 0}, "temperature 0: must be above 0"),
+        ({"temperature": float("nan")}, "temperature nan: must be above 0"),
+        ({"epochs": 0}, "epochs 0: must be at least 1"),
+        ({"max_steps": 0}, "max_steps 0: must be at least 1, or left out"),
+        ({"ce_weight": 1.5}, "ce_weight 1.5: must be between 0 and 1"),
+        ({"context_weight": -1.0}, "context_weight -1.0: must be 0 or more"),
+        ({"report_to": ("mlflow",)}, "report_to 'mlflow': must be one of tensorboard, wandb, trackio"),
+        ({"learning_rat": 1}, r"learning_rat: no such training setting \(did you mean 'learning_rate'\?\)"),
+    ],
+)
+def test_bad_settings_are_one_clear_line(bad: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        preset("quick", **bad)
+
+
+def test_an_unknown_preset_is_refused() -> None:
+    with pytest.raises(InputError, match=r"--preset quik: must be one of paper, quick \(did you mean 'quick'\?\)"):
+        preset("quik")
+
+
+def test_the_bar_shows_loss_and_share_as_plain_text() -> None:
+    shown_on = io.StringIO()
+    with TrainingBar(io.StringIO()) as bar:
+        assert isinstance(bar, TrainingBar)
+        bar.start("training [red]", 4)
+        bar.advance(2)
+        tell(bar, "loss 0.1234, 34% follow OLD")
+        Console(file=shown_on, width=200).print(bar._bar.get_renderable())
+    shown = shown_on.getvalue()
+    assert "loss 0.1234, 34% follow OLD" in shown and "training [red]" in shown and "2/4" in shown
+    tell(open_training_progress(quiet=True), "nobody listens")
+
+
+def test_the_docs_hold_the_table_of_strategies() -> None:
+    text = (DOCS / "fix.md").read_text(encoding="utf-8")
+    shown = text.split("<!-- strategies -->\n")[1].split("<!-- /strategies -->")[0]
+    assert shown == strategies.table()
