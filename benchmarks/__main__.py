@@ -25,6 +25,10 @@ def main() -> None:
     print("== whole processes ==", flush=True)
     figures = bench_process.run(quick)
     (results / "process.json").write_text(json.dumps(figures, indent=2) + "\n")
+    print("== whole diffs of models ==", flush=True)
+    subprocess.run(
+        [sys.executable, "-m", "benchmarks.bench_diff", *(["--quick"] if quick else [])], check=True, cwd=HERE.parent
+    )
     print("== comparison in memory ==", flush=True)
     subprocess.run([sys.executable, str(HERE / "bench_compare.py")], check=True)
 
