@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from rich.console import RenderableType
 from rich.text import Text
 
@@ -83,30 +84,48 @@ def select(
     found: list[Place] = []
     for place in comparisons:
         frame = result.comparisons[place].instances
-        if doc_id is None:
-            groups = frame["quadrant"].astype(object).where(frame["quadrant"].notna(), "error")
-            wanted = {"flips": ["negative_flip", "positive_flip"], "all": list(_ORDER)}.get(quadrant, [quadrant])
-            keep = groups.isin(wanted).to_numpy(dtype=bool)
-        else:
-            groups = pd.Series("all", index=frame.index)
-            keep = (frame["doc_id"].astype(str) == doc_id).to_numpy(dtype=bool)
-        for word in search.lower().split():
-            keep = keep & _holds(frame, word)
-        rows = np.flatnonzero(keep)
-        rank = groups.map(_ORDER).fillna(0).to_numpy(dtype=float)[rows]
-        gain = np.nan_to_num(pd.to_numeric(frame["gain"]).to_numpy(dtype=float, na_value=0.0))[rows]
-        order = np.lexsort((np.where(rank == 1, -gain, gain), rank))
-        found += [Place(place, int(row)) for row in rows[order]]
+        rows = np.flatnonzero((frame["doc_id"].astype(str) == doc_id) if doc_id is not None else _in(frame, quadrant))
+        for word in search.split():
+            rows = rows[_holds(frame, rows, word)]
+        part = frame[["quadrant", "gain"]].iloc[rows]
+        rank = part["quadrant"].map(_ORDER).fillna(_ORDER["error"]).to_numpy(dtype=float)
+        gain = np.nan_to_num(pd.to_numeric(part["gain"]).to_numpy(dtype=float, na_value=0.0))
+        order = np.lexsort((np.where(rank == _ORDER["positive_flip"], -gain, gain), rank))
+        found += [Place(place, row) for row in rows[order].tolist()]
     return found
 
 
-def _holds(frame: pd.DataFrame, word: str) -> np.ndarray:
-    found = np.zeros(len(frame), dtype=bool)
+def _in(frame: pd.DataFrame, quadrant: str) -> pd.Series:
+    if quadrant == "all":
+        return pd.Series(True, index=frame.index)
+    if quadrant == "error":
+        return frame["quadrant"].isna()
+    return frame["quadrant"].isin(["negative_flip", "positive_flip"] if quadrant == "flips" else [quadrant])
+
+
+def _holds(frame: pd.DataFrame, rows: NDArray[np.intp], word: str) -> NDArray[np.bool_]:
+    """Which of the rows have the word, in any case, in one of their texts or slice fields."""
+    found = np.zeros(len(rows), dtype=bool)
     for name in [*_SEARCHED, *slice_fields(frame)]:
-        if name in frame and not frame[name].isna().all():
-            texts = frame[name].astype(object).map(lambda value: "" if is_null(value) else str(value).lower())
-            found |= texts.map(lambda text: word in text).to_numpy(dtype=bool)
+        if name in frame:
+            left = np.flatnonzero(~found)
+            values = frame[name].iloc[rows[left]]
+            known = values.notna().to_numpy(dtype=bool)
+            if known.any():
+                left, values = left[known], values[known]
+                found[left[_contains(values, word)]] = True
     return found
+
+
+def _contains(values: pd.Series, word: str) -> NDArray[np.bool_]:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    try:
+        texts = pa.array(values.astype(str), type=pa.large_string())
+        return pc.match_substring(texts, word, ignore_case=True).fill_null(False).to_numpy(zero_copy_only=False)
+    except UnicodeEncodeError:  # a lone surrogate, which JSON can spell and UTF-8 cannot hold
+        return np.array([word.lower() in str(value).lower() for value in values], dtype=bool)
 
 
 def find_id(result: Result, comparisons: Sequence[int], doc_id: str) -> list[Place]:
