@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,9 @@ GPU_SHARE = 0.9
 """Part of a GPU's memory that vLLM takes, as by its own default."""
 SEQUENCES = 64
 """Longest texts for which the key-value cache on a CPU needs no more room."""
+FEW = 8
+OVERHEAD = {"cpu": 3 << 30, "cuda": 3 << 30}
+"""Bytes that vLLM's processes take besides weights and cache, measured on a CPU (2.6 GiB), cautious on a GPU."""
 BLOCK = 128
 """Tokens of one block of the key-value cache on a CPU."""
 
@@ -208,6 +211,29 @@ def cpu_memory(model: Path, dtype: str, available: int, share: float = 1.0) -> M
     cache = max(2 * block, min(room, wanted))
     fits = (cache // block - 1) * BLOCK
     return Memory(cache, fits if fits < most else None)
+
+
+def share_beside(models: Sequence[Path], dtype: str = "auto", device: str | None = None) -> float:
+    """Part of the memory that each of two engines may take so that both fit; 1.0 where they must come one by one.
+
+    Both are up while the first answers and the second starts. Each needs its weights, what vLLM takes besides, and
+    a cache that is worth having: :data:`FEW` of the longest texts.
+    """
+    which = build()
+    if which is None or len(models) < 2:
+        return 1.0
+    needs = []
+    for model in models:
+        own = resolve_dtype(model, dtype, which)
+        cache = token_bytes(model, own) * (longest(model) or 4096) * FEW
+        needs.append(weight_bytes(model, own) + cache + OVERHEAD[which])
+    # Merging an adapter holds the weights in float32 for a while.
+    if which == "cpu":
+        return 0.5 if 2 * max(needs) + 4 * max(map(parameters, models)) <= available_cpu_bytes() else 1.0
+    import torch
+
+    free, total = torch.cuda.mem_get_info(device if device and ":" in device else None)
+    return 0.5 if free > GPU_SHARE * total and max(needs) <= 0.5 * GPU_SHARE * total else 1.0
 
 
 def available_cpu_bytes() -> int:

@@ -42,9 +42,9 @@ class LazyEngine:
     def opened(self) -> bool:
         return self._engine is not None
 
-    def start(self) -> None:
-        """Open the engine now, if it is not open yet. May be called in a thread before the first :meth:`use`."""
-        self._start(None)
+    def start(self, adapter: str | None) -> None:
+        """Open the engine now, with this adapter active, if it is not open yet."""
+        self._start(adapter)
 
     def _start(self, adapter: str | None) -> None:
         if self._engine is None:
@@ -66,6 +66,11 @@ class LazyEngine:
         if adapter != self._active:
             self._engine.activate(adapter)
             self._active = adapter
+        wait = getattr(self._engine, "wait", None)
+        if wait is not None:  # it starts in the background
+            started = time.perf_counter()
+            wait()
+            self.loading_seconds += time.perf_counter() - started
         return self._engine
 
     def close(self) -> None:
