@@ -115,12 +115,13 @@ def _chunk(problem: Problem, part: slice) -> tuple[Tensor, Tensor, Tensor, Weigh
     targets, base = problem.targets[part], problem.weight[part].to(z.dtype)
     facts = student_facts(z, targets, problem.facts.at(part))
     weights = problem.rule(facts)
-    gradient = torch.zeros_like(z)
+    gradient: Tensor | None = None
     loss = torch.zeros((), dtype=z.dtype, device=z.device)
     t = problem.temperature
     old = None if weights.old is None or problem.old is None else weights.old.to(z.dtype) * base
     new = None if weights.new is None or problem.new is None else weights.new.to(z.dtype) * base
     if weights.mixture and old is not None and new is not None:
+        gradient = torch.zeros_like(z)
         loss = loss + _follow_mixture(problem, part, raw, z, old, new, gradient)
     else:
         for weight, states in ((old, problem.old), (new, problem.new)):
@@ -133,17 +134,19 @@ def _chunk(problem: Problem, part: slice) -> tuple[Tensor, Tensor, Tensor, Weigh
             pick = slice(None) if every else rows
             teacher = _teacher_logits(problem, states, part, pick, raw)
             width = teacher.shape[-1]
-            log_q = functional.log_softmax(z[pick, :width] / t, dim=-1)
-            log_p = functional.log_softmax(teacher.div_(t), dim=-1)
+            log_q = functional.log_softmax(_cooled(z[pick, :width], t), dim=-1)
+            log_p = functional.log_softmax(_cooled(teacher, t), dim=-1)
             p = log_p.exp()
             w = weight[pick]
             loss = loss + ((p * log_p.sub_(log_q)).sum(-1) * w).sum()
             step = log_q.exp_().sub_(p).mul_((w / t)[:, None])
             if every and width == z.shape[-1]:
-                gradient.add_(step)
+                gradient = step if gradient is None else gradient.add_(step)
             else:
+                gradient = torch.zeros_like(z) if gradient is None else gradient
                 indices = torch.arange(len(weight), device=z.device) if every else rows
                 gradient[:, :width].index_add_(0, indices, step)
+    gradient = torch.zeros_like(z) if gradient is None else gradient
     if weights.inhibit is not None and problem.old is not None and problem.new is not None:
         loss = loss + _inhibit(problem, part, raw, z, weights, weights.inhibit.to(z.dtype) * base, gradient)
     if weights.ce is not None:
@@ -159,10 +162,18 @@ def _chunk(problem: Problem, part: slice) -> tuple[Tensor, Tensor, Tensor, Weigh
 
 
 def student_facts(z: Tensor, targets: Tensor, facts: Facts) -> Facts:
-    """Adds whether the student ranks the gold token first, and its log-probability. No gradient goes through either."""
+    """Adds whether the student ranks the gold token first and, where ``old_logprob`` is there to be compared with, its
+    log-probability. No gradient goes through either."""
     z = z.detach()
+    right = z.argmax(-1) == targets
+    if facts.old_logprob is None:
+        return replace(facts, student_right=right)
     gold = z.gather(-1, targets[:, None]).squeeze(-1)
-    return replace(facts, student_right=z.argmax(-1) == targets, student_logprob=gold - z.logsumexp(-1))
+    return replace(facts, student_right=right, student_logprob=gold - z.logsumexp(-1))
+
+
+def _cooled(z: Tensor, t: float) -> Tensor:
+    return z if t == 1.0 else z / t
 
 
 def _teacher_logits(problem: Problem, states: States, part: slice, pick: Any, raw: Tensor) -> Tensor:

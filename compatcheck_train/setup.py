@@ -35,13 +35,20 @@ def open_accelerator(settings: TrainSettings, out: Path) -> Any:
     device = settings.device
     # Accelerate keeps one state per process; a training after another may compute in another precision.
     AcceleratorState._reset_state(reset_partial_state=int(os.environ.get("WORLD_SIZE", "1")) == 1)
-    return Accelerator(
+    accelerator = Accelerator(
         cpu=device == "cpu",
         mixed_precision="bf16" if settings.bf16 else "no",
         log_with=list(settings.report_to) or None,
         project_dir=str(out),
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=False)],
     )
+    kind = accelerator.distributed_type.value
+    if kind in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):
+        raise InputError(
+            f"accelerate is configured for {kind}, which splits weights or optimiser over processes, and checkpoints "
+            "here hold them whole: configure plain data parallelism (MULTI_GPU, MULTI_CPU)"
+        )
+    return accelerator
 
 
 def same_tokens(plan: Plan, twin: Plan) -> bool:

@@ -310,3 +310,15 @@ def test_wrong_combinations_are_refused(
     with pytest.raises(InputError, match="trackio"):
         train(pair["old"], pair["new"], text_examples, settings(report_to=("trackio",)), tmp_path / "c")
     assert not any(tmp_path.iterdir())
+
+
+def test_configurations_that_split_weights_are_refused(
+    pair: dict[str, str], text_examples: Examples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from accelerate import Accelerator
+    from accelerate.utils import DistributedType
+
+    monkeypatch.setattr(Accelerator, "distributed_type", property(lambda self: DistributedType.FSDP))
+    with pytest.raises(InputError, match="configured for FSDP, which splits weights"):
+        train(pair["old"], pair["new"], text_examples, settings(), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
