@@ -24,6 +24,9 @@ from compatcheck.report.text import safe_text, trim_middle
 
 MAX_ROWS = 20_000
 """Instances of one comparison that are embedded; flips and errors come first."""
+ROWS_IN_ALL = 100_000
+"""Instances of all comparisons, shared evenly among them; :data:`LEAST_ROWS` each at least."""
+LEAST_ROWS = 200
 SMALL = 1_000
 """Up to this many instances the payload stays below :data:`SMALL_BUDGET`."""
 SMALL_BUDGET = 5_000_000
@@ -51,8 +54,9 @@ def payload(result: Result) -> Payload:
     """Pack the instances of all comparisons. All text in it went through ``safe_text``."""
     remarks = []
     frames = []
+    most = min(MAX_ROWS, max(ROWS_IN_ALL // max(len(result.comparisons), 1), LEAST_ROWS))
     for comparison in result.comparisons:
-        frame = _rows(comparison)
+        frame = _rows(comparison, most)
         if len(frame) < comparison.rows:
             remarks.append(
                 f"{comparison.name}: {len(frame):,} of {comparison.rows:,} instances are embedded, "
@@ -74,13 +78,13 @@ def payload(result: Result) -> Payload:
     return Payload(data, tuple(remarks))
 
 
-def _rows(comparison: Comparison) -> pd.DataFrame:
+def _rows(comparison: Comparison, most: int) -> pd.DataFrame:
     frame = comparison.instances
-    if len(frame) <= MAX_ROWS:
+    if len(frame) <= most:
         return frame
     rank = frame["quadrant"].map({"negative_flip": 0, "positive_flip": 1}).fillna(3)
     rank = rank.mask(frame["quadrant"].isna(), 2)
-    keep = rank.sort_values(kind="stable").index[:MAX_ROWS]
+    keep = rank.sort_values(kind="stable").index[:most]
     return frame.loc[sorted(keep)]
 
 

@@ -87,6 +87,15 @@ def test_more_rows_than_fit_keep_flips_and_errors(errors: Result, monkeypatch: p
     assert "25 of 60 instances are embedded, flips and errors first" in page
 
 
+def test_many_comparisons_share_the_rows_that_are_embedded(
+    large: Callable[[int], Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(html_data, "ROWS_IN_ALL", 2_000)
+    comparison = large(1_000).comparisons[0]
+    many = replace(large(1_000), comparisons=tuple(replace(comparison, task=f"t{i}") for i in range(4)))
+    assert [len(columns["id"]) for columns in unpacked(render(many, "html"))["comparisons"]] == [500] * 4
+
+
 def test_the_payload_shares_texts_and_keeps_nulls_apart(several: Result, errors: Result) -> None:
     data = unpacked(render(several, "html"))
     assert len(set(data["strings"])) == len(data["strings"])
