@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import typer
 
 from compatcheck import __version__
-from compatcheck.cli import bless, cache, demo, diff, doctor, init, plan, report, show, tasks
+from compatcheck.cli import bless, cache, demo, diff, doctor, fix, init, plan, report, show, tasks
 from compatcheck.cli import run as run_
 from compatcheck.errors import ExitCode, InputError
 
@@ -29,6 +29,7 @@ app = typer.Typer(
 )
 app.command("diff")(diff.command)
 app.command("run")(run_.command)
+app.command("fix")(fix.command)
 app.command("bless")(bless.command)
 app.command("report")(report.command)
 app.command("show")(show.command)
