@@ -39,7 +39,7 @@ Split = Annotated[str | None, typer.Option(help="Split to evaluate.", rich_help_
 Limit = Annotated[int | None, typer.Option(help="The first N documents.", rich_help_panel=WHAT)]
 Sample = Annotated[int | None, typer.Option(help="N documents drawn at random with --seed.", rich_help_panel=WHAT)]
 NumFewshot = Annotated[int | None, typer.Option(help="Examples in the prompt.", rich_help_panel=WHAT)]
-Engine = Annotated[str, typer.Option(help="auto, hf, or any lm-eval backend.", rich_help_panel=ENGINE)]
+Engine = Annotated[str, typer.Option(help="auto, hf, vllm, ray, or any lm-eval backend.", rich_help_panel=ENGINE)]
 EngineArg = Annotated[
     list[str] | None, typer.Option(metavar="K=V", help="Passed to the engine; repeatable.", rich_help_panel=ENGINE)
 ]
