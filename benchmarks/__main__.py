@@ -31,6 +31,9 @@ def main() -> None:
     )
     print("== comparison in memory ==", flush=True)
     subprocess.run([sys.executable, str(HERE / "bench_compare.py")], check=True)
+    print("== training against a plain implementation and TRL ==", flush=True)
+    command = [sys.executable, str(HERE / "bench_train.py"), *(["--quick"] if quick else [])]
+    subprocess.run(command, check=True)
 
 
 if __name__ == "__main__":
