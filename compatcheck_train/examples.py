@@ -111,7 +111,7 @@ def load_examples(
     bad = [example.doc_id for example in made if example.gold is None]
     if bad:
         raise InputError(f"{task}, split '{name}', document {bad[0]}: no right answer; give such rows as unlabelled")
-    test = _test_keys(task, folder if folder is not None and folder.is_dir() else None, name)
+    test = test_keys(task, folder if folder is not None and folder.is_dir() else None, name)
     made = _apart(made, test, overlap, f"{task}, split '{name}'", notes)
     unlabelled_rows = _apart(unlabelled_rows, test, overlap, str(unlabelled), notes)
     random.Random(seed).shuffle(made)
@@ -190,13 +190,18 @@ def _without_repeats(made: list[Example], notes: list[str]) -> list[Example]:
     return kept
 
 
-def _test_keys(task: str, data: Path | None, trained: str) -> dict[str, str]:
+def test_keys(task: str, data: Path | None, trained: str) -> dict[str, str]:
     """Content key -> document id of the split that is evaluated."""
     (loaded,) = load_tasks([task], TaskOptions(data=data, num_fewshot=0))
     if loaded.settings["split"] == trained:
         raise InputError(f"task {task}: split '{trained}' is the one that is evaluated; it cannot be trained on")
     docs = loaded.task.eval_docs
-    return {content_key(_pairs(loaded, doc, 0)): str(number) for number, doc in enumerate(docs)}
+    return {document_key(loaded, doc): str(number) for number, doc in enumerate(docs)}
+
+
+def document_key(loaded: LoadedTask, doc: Any) -> str:
+    """Content key of one document of a task."""
+    return content_key(_pairs(loaded, doc, 0))
 
 
 def _apart(made: list[Example], test: dict[str, str], overlap: str, where: str, notes: list[str]) -> list[Example]:

@@ -136,8 +136,8 @@ def _preferred(
     if "regression-preference" not in wanted or examples.kind != "text":
         return examples
     say("both models answer the training documents, for preferences")
-    everything = dataclasses.replace(examples, validation=(*examples.train, *examples.validation))
-    runs = judge.run(judge.validation(everything), {"old": old, "new": new}, progress=progress)
+    documents = [int(example.doc_id) for example in (*examples.train, *examples.validation)]
+    runs = judge.run(judge.on_training_documents(examples, documents), {"old": old, "new": new}, progress=progress)
     picked = {side: judge.pick(run)[0] for side, run in runs.items()}
     return with_preferences(examples, picked["old"], picked["new"])
 
@@ -191,6 +191,9 @@ def _identity(request: FixRequest, old: Reference, new: Reference) -> dict[str, 
     rest = {f.name: getattr(request, f.name) for f in dataclasses.fields(request)}
     for name in ("old", "new", "judge", "settings", "force", "notes"):
         rest.pop(name)
-    task = {name: getattr(request.judge, name) for name in ("task", "split", "num_fewshot", "limit", "metric", "seed")}
+    task = {
+        name: getattr(request.judge, name)
+        for name in ("task", "split", "dev", "num_fewshot", "limit", "metric", "seed")
+    }
     plain = {key: str(value) if isinstance(value, Path) else value for key, value in rest.items()}
     return {"old": old.fingerprint(), "new": new.fingerprint(), **task, **plain, "settings": settings}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from compatcheck.runs.evaluate import EngineOptions, evaluate_jobs
 from compatcheck.runs.jobs import Job
 from compatcheck.runs.store import open_store
 from compatcheck.tasks import LoadedTask, TaskOptions, load_tasks
-from compatcheck_train.examples import Examples
+from compatcheck_train.examples import Examples, document_key, test_keys
 
 Say = Callable[[str], None]
 
@@ -32,6 +33,9 @@ class Judge:
     data: Path | None = None
     split: str | None = None
     """The split of the proof; None: the one that is evaluated by default."""
+    dev: str | None = None
+    """Documents that candidates and blends are judged on: a split's name or a JSONL file; None: the held-out part of
+    the training split, which NEW's own adapter may have been trained on."""
     num_fewshot: int | None = None
     limit: int | None = None
     """Documents of the proof at most."""
@@ -41,16 +45,43 @@ class Judge:
     seed: int = 1234
 
     def validation(self, examples: Examples, most: int | None = None) -> LoadedTask:
-        """The task on the validation documents, at most so many of them (the first of a shuffled order)."""
+        """The task on the documents that candidates are judged on, at most so many of them, drawn at random.
+
+        Raises:
+            InputError: a dev file or split that is not there, or that shares documents with the test split.
+        """
+        if self.dev is None:
+            chosen = examples.validation if most is None else examples.validation[:most]
+            return self.on_training_documents(examples, [int(example.doc_id) for example in chosen])
+        file = Path(self.dev)
+        data, split = (file, None) if file.is_file() else (self.data, self.dev)
+        options = TaskOptions(data, split, None, None, self.num_fewshot, self.seed)
+        (loaded,) = load_tasks([self.task], options)
+        if most is not None and loaded.size > most:
+            loaded = replace(loaded, indices=sorted(random.Random(self.seed).sample(range(loaded.size), most)))
+        test = test_keys(self.task, self._folder, str(split))
+        shared = next((doc for doc in loaded.task.eval_docs if document_key(loaded, doc) in test), None)
+        if shared is not None:
+            raise InputError(
+                f"--dev {self.dev}: document {test[document_key(loaded, shared)]} of the test split is in it; "
+                "candidates cannot be chosen on what they are proven on"
+            )
+        return loaded
+
+    def on_training_documents(self, examples: Examples, documents: Sequence[int]) -> LoadedTask:
+        """The task on these documents of the training split."""
         options = TaskOptions(self.data, examples.split, None, None, self.num_fewshot, self.seed)
         (loaded,) = load_tasks([self.task], options)
-        chosen = examples.validation if most is None else examples.validation[:most]
-        return replace(loaded, indices=sorted(int(example.doc_id) for example in chosen))
+        return replace(loaded, indices=sorted(documents))
+
+    @property
+    def _folder(self) -> Path | None:
+        return self.data if self.data is None or self.data.is_dir() else None
 
     def test(self) -> LoadedTask:
         """The task on the split of the proof."""
         options = TaskOptions(
-            self.data if self.data is None or self.data.is_dir() else None,
+            self._folder,
             self.split,
             self.limit,
             None,

@@ -28,6 +28,14 @@ def command(
         str | None, typer.Option(help="Split to train on.  [default: the task's]", rich_help_panel=options.WHAT)
     ] = None,
     split: Annotated[str | None, typer.Option(help="Split of the proof.", rich_help_panel=options.WHAT)] = None,
+    dev: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SPLIT|FILE",
+            help="Documents to choose on.  [default: the held-out 20 % of the training split]",
+            rich_help_panel=options.WHAT,
+        ),
+    ] = None,
     train_limit: Annotated[
         int | None, typer.Option(help="Training documents at most.", rich_help_panel=options.WHAT)
     ] = None,
@@ -130,6 +138,7 @@ def command(
             task=task,
             data=data,
             split=split,
+            dev=dev,
             num_fewshot=num_fewshot,
             limit=limit,
             metric=metric,
