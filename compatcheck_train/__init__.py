@@ -14,19 +14,20 @@ Public names, and where they live:
 ``settings``
     ``TrainSettings`` (frozen), ``preset("paper" | "quick", **changes)``.
 ``examples``
-    ``Example(doc_id, context, continuations, gold, chosen, rejected)``, ``Examples(task, kind, train, validation,
+    ``Example(doc_id, pairs, gold, chosen, rejected)``, ``Examples(task, kind, train, validation,
     unlabelled, notes)``, ``load_examples(task, *, data, split, limit, unlabelled, validation_share, seed, …)``,
     ``with_preferences(examples, old_run, new_run)`` for regression-preference.
 ``strategies``
     ``names()``, ``get(name) -> Strategy`` (``needs``, ``rows``, ``idea``, ``formula``, ``source``, ``cost``) and the
     decorators ``token_strategy`` and ``strategy`` that register one.
 ``divergence``
-    ``Head``, ``fused_divergence``, ``token_logprobs`` and ``plain_divergence`` (the plain loop they are tested with).
+    ``fused_divergence``, ``token_logprobs`` and ``plain_divergence`` (whole logits and autograd); ``head.Head``.
 ``teachers``
-    ``OnlineTeacher``, ``CachedTeacher``, ``estimate_bytes``; the old model's part of the loss can come from elsewhere:
-    see ``OldTerm`` below.
+    ``OnlineTeacher``, ``CachedTeacher``, ``build``, ``estimate_bytes``; the old model's part of the loss can come from
+    elsewhere: see ``OldTerm`` below.
 ``training``
-    ``train``, ``train_task_adapter``, ``Trained(folder, steps, epochs, best_epoch, history, notes, seconds, …)``.
+    ``train``, ``train_task_adapter``, ``Trained(folder, strategy, steps, best_epoch, history, notes, seconds,
+    parameters, tokens)``.
 
 ``OldTerm`` (``compatcheck_train.old_term``) is the socket for another source of the old model's term, for models whose
 tokenizers differ: ``train(…, old_term=…)``. It is asked once per micro-batch, gets the student's hidden states at the
