@@ -139,6 +139,7 @@ def diff(
     Recorded outputs that would take too much memory are compared as a stream (docs/scaling.md): the figures are the
     same, ``instances`` then are the most telling ones, and ``save`` writes them all. ``stream`` says yes or no whatever
     their size. Temporary files go to ``scratch``, by default the system's folder, and are removed with the result.
+    Logs of engines stay in ``scratch``, by default in the user's cache.
 
     Raises:
         InputError: something given cannot be used; the message says what, where and how to mend it.
@@ -175,6 +176,7 @@ def diff(
             seed,
             trust_remote_code,
             apply_chat_template,
+            log_folder=Path(scratch) if scratch is not None else None,
         ),
         old_layout=replace(layout, prediction_field=old_prediction_field or prediction_field),
         new_layout=replace(layout, prediction_field=new_prediction_field or prediction_field),
