@@ -151,7 +151,7 @@ def _from_offsets(
             stop = len(data)
         part, whole = data[before:stop], b"".join(made[first:after])
         free = first == 0 or vocabulary.added(own[first - 1])
-        shift = _shift(part, whole, free=free, spaceless=vocabulary.words_have_no_space)
+        shift = _shift(part, whole, free=free)
         if shift is not None and not any(vocabulary.unknown(token) for token in own[first:after]):
             run = before + shift + np.cumsum([len(piece) for piece in made[first:after]])
             ends[first:after] = np.clip(run, before, stop)
@@ -166,12 +166,12 @@ def _from_offsets(
     return _around_again(begin, ends[cut:], exact[cut:], closed[cut:], lead, eos)
 
 
-def _shift(part: bytes, whole: bytes, *, free: bool, spaceless: bool) -> int | None:
+def _shift(part: bytes, whole: bytes, *, free: bool) -> int | None:
     """By how much the tokens' bytes lie behind the start of their part: 0, 1 (a space that is part of no token), −1 (a
     space put before the text, or one before a token that the text has not); None when they are other bytes."""
     if part == whole:
         return 0
-    if spaceless and part == b" " + whole:
+    if part == b" " + whole:
         return 1
     if free and whole == b" " + part:
         return -1

@@ -48,7 +48,12 @@ METHODS = ("alm", "projected")
 
 def align_wants(method: str, old: Any, new: Any) -> Wants:
     """What the term needs of the old model: two numbers a token for ``alm``, hidden states for ``projected`` and where
-    both tokenizers have the same vocabulary."""
+    both tokenizers have the same vocabulary.
+
+    Raises:
+        InputError: a tokenizer that cannot be aligned: before the old model runs.
+    """
+    Vocabulary(old), Vocabulary(new)
     return Wants(states=method == "projected" or same_vocabulary(old, new), facts=method == "alm")
 
 

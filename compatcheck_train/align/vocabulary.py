@@ -9,6 +9,7 @@ from typing import Any
 
 from compatcheck.errors import InputError
 
+_WITHOUT_SPACES = {"BertPreTokenizer", "Whitespace", "WhitespaceSplit"}
 _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
@@ -48,6 +49,9 @@ class Vocabulary:
         self._suffix: str | None = None
         for part in _parts(backend.decoder) or _parts(backend.pre_tokenizer):
             self._read(part)
+        splits = {part["type"] for part in _parts(backend.pre_tokenizer)}
+        spaces = self._alphabet is not None or self._space is not None or self._suffix is not None
+        self._drops_spaces = bool(splits & _WITHOUT_SPACES) and not spaces
         self._known: dict[int, bytes] = {}
 
     def _read(self, part: dict[str, Any]) -> None:
@@ -77,11 +81,6 @@ class Vocabulary:
     def unknown(self, number: int) -> bool:
         """Whether it is the token for what the vocabulary does not know."""
         return number == self.tokenizer.unk_token_id
-
-    @property
-    def words_have_no_space(self) -> bool:
-        """Whether the space before a word is part of no token (WordPiece, word-end suffixes)."""
-        return self._continued is not None or self._suffix is not None
 
     def bytes_of(self, number: int) -> bytes:
         """The bytes that a token stands for; those of its own text for an added token."""
@@ -114,9 +113,9 @@ class Vocabulary:
         """The bytes by which tokens of two vocabularies are matched: as :meth:`bytes_of`, and where the space of a word
         is part of no token, with that space on a token that begins a word."""
         made = self.bytes_of(number)
-        if self._continued is not None and number not in self._added:
+        if self._drops_spaces and number not in self._added:
             text = self.tokenizer.convert_ids_to_tokens(number)
-            if not text.startswith(self._continued) and text[:1].isalnum():
+            if text[:1].isalnum() and not (self._continued and text.startswith(self._continued)):
                 return b" " + made
         return made
 
