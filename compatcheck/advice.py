@@ -33,17 +33,36 @@ class Noise:
         return f"{_percent(self.share)} {self.source}"
 
 
+def measured(comparison: Comparison) -> Noise | None:
+    """The noise of a comparison whose noise floor was measured.
+
+    It is the upper bound of the larger of NFR and PFR without any change; a measurement on few instances has a high
+    bound, which must not excuse more than the larger of what was seen and :data:`ASSUMED_NOISE`.
+    """
+    floor = comparison.noise
+    rates = [floor.metrics[name] for name in ("nfr", "pfr")] if floor is not None else []
+    if floor is None or any(figure.value is None for figure in rates):
+        return None
+    bound = max(_known(figure.upper) for figure in rates)
+    seen = max(figure.value or 0.0 for figure in rates)
+    return Noise(min(bound, max(ASSUMED_NOISE, seen)), "measured without any change")
+
+
 def advise(comparisons: Sequence[Comparison], verdict: str, noise: Noise | None = None) -> Advice:
     """The advice for a judged result.
 
+    ``noise`` is by default what was measured of each comparison, else :data:`ASSUMED_NOISE`.
     ``major``: a regression is shown. ``undecided``: a budget or a change is open, so that more instances are needed.
     ``minor``: better, or other answers in no worse balance, without a regression that is shown. ``patch``: unchanged
     within the noise in every comparison.
     """
-    noise = noise or Noise()
     if not comparisons:
         return Advice("undecided", "nothing was compared")
-    found = [(each, _state(each, noise)) for each in comparisons]
+
+    def noise_of(each: Comparison) -> Noise:
+        return noise or measured(each) or Noise()
+
+    found = [(each, _state(each, noise_of(each))) for each in comparisons]
 
     def of(*states: str) -> list[Comparison]:
         return [each for each, state in found if state in states]
@@ -71,7 +90,7 @@ def advise(comparisons: Sequence[Comparison], verdict: str, noise: Noise | None 
         first = changed[0]
         return Advice(
             "minor",
-            f"answers changed beyond the noise ({noise}), and no regression is shown: "
+            f"answers changed beyond the noise ({noise_of(first)}), and no regression is shown: "
             f"{named(first)}{_flips(first)}{more(changed)}",
         )
     if unsure := of("open"):
@@ -79,11 +98,13 @@ def advise(comparisons: Sequence[Comparison], verdict: str, noise: Noise | None 
         return Advice(
             "undecided",
             f"neither a change nor its absence is shown: {named(first)}{_flips(first)}, "
-            f"bounds up to {_bounds(first)} against a noise of {noise}{more(unsure)}; more instances would settle it",
+            f"bounds up to {_bounds(first)} against a noise of {noise_of(first)}{more(unsure)}; more instances would "
+            "settle it",
         )
     each = max(comparisons, key=_most)
     return Advice(
-        "patch", f"behaviour is unchanged within the noise ({noise}): {named(each)}at most {_bounds(each)} flip"
+        "patch",
+        f"behaviour is unchanged within the noise ({noise_of(each)}): {named(each)}at most {_bounds(each)} flip",
     )
 
 

@@ -116,6 +116,8 @@ def diff(
     epsilon: float = 0.0,
     correct_at: float | None = None,
     slice_by: str | Sequence[str] = (),
+    noise_floor: int = 0,
+    noise_run: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
     fail_on: str | Sequence[str] = (),
     id_field: str | None = None,
     target_field: str | None = None,
@@ -134,7 +136,8 @@ def diff(
     The names are those of the command line (``compatcheck diff --help``), except that ``engine_args`` is a mapping and
     ``metric_args`` one by metric name, e.g. ``{"bertscore": {"model_type": "…"}}``; ``say`` receives one line
     per step and ``progress`` a :class:`compatcheck.engines.progress.Progress`. Answers of models are kept in ``store``:
-    a folder, None for the one in the user's cache, False for none.
+    a folder, None for the one in the user's cache, False for none. ``noise_floor`` runs OLD so often again, and
+    ``noise_run`` names recorded reruns of it: what flips between them is the noise floor (docs/trust.md).
 
     Recorded outputs that would take too much memory are compared as a stream (docs/scaling.md): the figures are the
     same, ``instances`` then are the most telling ones, and ``save`` writes them all. ``stream`` says yes or no whatever
@@ -145,7 +148,7 @@ def diff(
         InputError: something given cannot be used; the message says what, where and how to mend it.
     """
     from compatcheck import gate
-    from compatcheck.runs.collect import Request, collect, collect_streams
+    from compatcheck.runs.collect import Request, collect, collect_reruns, collect_streams
     from compatcheck.runs.evaluate import EngineOptions
     from compatcheck.runs.importers import Layout
     from compatcheck.tasks.load import TaskOptions
@@ -184,14 +187,18 @@ def diff(
     )
     slices = _several(slice_by)
     place = Scratch(Path(scratch) if scratch is not None else None)
+    again = [os.fspath(each) for each in ([noise_run] if isinstance(noise_run, str | os.PathLike) else noise_run)]
     streams = collect_streams(request, place, stream, say)
+    if streams is not None and (noise_floor or again):
+        raise InputError("the noise floor of a comparison that is streamed cannot be measured; add --no-stream")
     if streams is not None:
         return _diff_of_streams(
             *streams, place, say, rules, epsilon=epsilon, correct_at=correct_at, slice_by=slices, seed=seed
         )
     old_run, new_run = collect(request, say, progress)
+    reruns = collect_reruns(request, noise_floor, again, say, progress)
     return diff_of_runs(
-        old_run, new_run, rules=rules, epsilon=epsilon, correct_at=correct_at, slice_by=slices, seed=seed
+        old_run, new_run, rules=rules, epsilon=epsilon, correct_at=correct_at, slice_by=slices, seed=seed, reruns=reruns
     )
 
 
@@ -204,13 +211,21 @@ def diff_of_runs(
     correct_at: float | None = None,
     slice_by: Sequence[str] = (),
     seed: int = DEFAULT_SEED,
+    reruns: Sequence[Run] = (),
 ) -> Diff:
     """Compare two runs that are in memory, as :func:`compatcheck.evaluate` and ``load_run`` give them.
 
+    ``reruns`` are further runs of OLD, from which the noise floor is taken.
+
     Raises:
-        InputError: they share nothing, or a rule covers nothing.
+        InputError: they share nothing, a rule covers nothing, or a budget is within the noise floor.
     """
     comparisons, notes = compare_runs(old, new, epsilon=epsilon, correct_at=correct_at, slice_by=slice_by, seed=seed)
+    if reruns:
+        from compatcheck.noise import with_noise
+
+        comparisons, more = with_noise(comparisons, old, reruns, epsilon=epsilon, correct_at=correct_at)
+        notes += more
     return _judged(old, new, comparisons, notes, rules)
 
 
@@ -226,6 +241,7 @@ def _judged(
     from compatcheck.advice import advise
 
     judged, verdict = gate.judge(comparisons, rules)
+    notes = (*notes, *gate.noise_remarks(comparisons, rules))
     return Diff(
         old=_as_side(old.manifest),
         new=_as_side(new.manifest),

@@ -145,6 +145,9 @@ def _options(table: Mapping[str, Any], place: _Place) -> dict[str, Any]:
     if "task" in options:
         names = [options["task"]] if isinstance(options["task"], str) else options["task"]
         options["task"] = [_from_here(n, place.path.parent) if n.endswith((".yaml", ".yml")) else n for n in names]
+    if "noise_run" in options:
+        runs = [options["noise_run"]] if isinstance(options["noise_run"], str) else options["noise_run"]
+        options["noise_run"] = [_reference(run, place.path.parent) for run in runs]
     return options
 
 
@@ -208,6 +211,6 @@ _KEYS: dict[str, Callable[[Any], str | None]] = {
     "metric": _texts, "metric_args": _tables, "epsilon": _number, "correct_at": _number, "slice_by": _texts,
     "fail_on": _texts, "id_field": _text, "target_field": _text, "prediction_field": _text,
     "old_prediction_field": _text, "new_prediction_field": _text, "extract": _text, "targets": _text,
-    "stream": _yes,
+    "stream": _yes, "noise_floor": _whole, "noise_run": _texts,
     "format": _texts, "out": _text, "exit_zero": _yes, "quiet": _yes,
 }  # fmt: skip

@@ -6,6 +6,7 @@ bound is within it, and is inconclusive in between; a lower budget the other way
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -121,6 +122,43 @@ def judge(comparisons: Sequence[Comparison], rules: Sequence[Rule]) -> tuple[tup
         each.with_gates(tuple(_gate(rule, each) for rule in rules if rule.covers(each))) for each in comparisons
     )
     return judged, _worst(gate.verdict for each in judged for gate in each.gates)
+
+
+def noise_remarks(comparisons: Sequence[Comparison], rules: Sequence[Rule]) -> tuple[str, ...]:
+    """Hold every budget against the measured noise floor; a sentence for each that is within its interval.
+
+    A budget that reruns of OLD against OLD use up by themselves says nothing of NEW, so it is no verdict but an error:
+    at or below the measured rate for what may be at most so much, at or above it for what must be at least so much. A
+    measured noise of none forbids no budget.
+
+    Raises:
+        InputError: a budget at or below the noise floor.
+    """
+    found = []
+    for rule, each in itertools.product(rules, comparisons):
+        key = rule.key(each) if rule.covers(each) else None
+        noise = each.noise.metrics.get(key) if each.noise is not None and key is not None else None
+        if noise is None or noise.value is None or not _NAMES[key or ""].rate:
+            continue
+        assert each.noise is not None and key is not None and noise.lower is not None and noise.upper is not None
+        known, budget = _NAMES[key], rule.threshold
+        edge = noise.upper if known.upper else noise.lower
+        write = _writer(known.percent, budget, (noise.value, edge))
+        sign, way = ("above", "up to") if known.upper else ("below", "down to")
+        measured = f"{known.label} {write(noise.value)}, by its bound {way} {write(edge)}; {each.noise.source}"
+        if noise.value != (0.0 if known.upper else 1.0) and (
+            budget <= noise.value if known.upper else budget >= noise.value
+        ):
+            raise InputError(
+                f"--fail-on {rule.text!r}: the budget is within the noise floor of {each.name} ({measured}): the old "
+                f"model breaks it against itself, so it can tell nothing of the new one; set one {sign} {write(edge)}"
+            )
+        if noise.value != (0.0 if known.upper else 1.0) and (budget <= edge if known.upper else budget >= edge):
+            found.append(
+                f"{each.name}: the budget {rule.text} is hardly {sign} the noise floor ({measured}); its verdict may "
+                "be noise"
+            )
+    return tuple(found)
 
 
 def exit_code(verdict: str) -> ExitCode:

@@ -39,10 +39,11 @@ BELOW = {
     "tasks": {"similarity"},
     "engines": {"references", "adapters", "endpoints", "fingerprints"},
     "runs": {"engines", "endpoints", "references", "fingerprints", "tasks", "similarity"},
-    "api": {"advice", "compare", "gate", "report", "runs", "engines", "references", "tasks", "similarity"},
+    "noise": {"compare", "report", "runs", "references", "tasks"},
+    "api": {"advice", "compare", "gate", "noise", "report", "runs", "engines", "references", "tasks", "similarity"},
     "evaluation": {"compare", "report", "runs", "tasks"},
     "demo": {"api"},
-    "cli": {"baselines", "blessing", "checks", "compare", "config", "doctor", "scaffold", "api", "evaluation", "runs", "demo", "report", "gate", "tasks", "engines"},
+    "cli": {"baselines", "blessing", "checks", "compare", "config", "doctor", "noise", "scaffold", "api", "evaluation", "runs", "demo", "report", "gate", "tasks", "engines"},
 }
 
 

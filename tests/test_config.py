@@ -26,7 +26,7 @@ def write(project: Path, text: str, name: str = config.FILE) -> Path:
 
 
 def test_every_option_of_diff_can_be_set() -> None:
-    parameters = set(inspect.signature(api.diff).parameters) - {"old", "new", "say", "progress", "log_folder"}
+    parameters = set(inspect.signature(api.diff).parameters) - {"old", "new", "say", "progress", "scratch"}
     assert parameters <= set(config._KEYS)
     assert set(config._KEYS) - parameters <= {"format", "out", "exit_zero", "quiet", "store"}
 

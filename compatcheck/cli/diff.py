@@ -15,7 +15,8 @@ from compatcheck.cli.checks import run_checks
 def command(
     context: typer.Context,
     old: Annotated[
-        str | None, typer.Argument(metavar="[OLD]", help="Model, adapter, BASE+ADAPTER or recorded outputs.")
+        str | None,
+        typer.Argument(metavar="[OLD]", help="Model, adapter, BASE+ADAPTER, http://HOST/v1#MODEL or recorded outputs."),
     ] = None,
     new: Annotated[
         str | None, typer.Argument(metavar="[NEW]", help="The same kinds. {task} stands for the task's name.")
@@ -53,6 +54,16 @@ def command(
     ] = None,
     slice_by: Annotated[
         list[str] | None, typer.Option(metavar="FIELD", help="Break down by a field.", rich_help_panel=options.COMPARE)
+    ] = None,
+    noise_floor: Annotated[
+        int,
+        typer.Option(
+            metavar="K", help="Run OLD K times again: what flips without change.", rich_help_panel=options.COMPARE
+        ),
+    ] = 0,
+    noise_run: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FILE", help="A recorded rerun of OLD; repeatable.", rich_help_panel=options.COMPARE),
     ] = None,
     fail_on: Annotated[
         list[str] | None,
@@ -114,6 +125,8 @@ def command(
         "epsilon": epsilon,
         "correct_at": correct_at,
         "slice_by": slice_by,
+        "noise_floor": noise_floor,
+        "noise_run": noise_run,
         "fail_on": fail_on,
         "id_field": id_field,
         "target_field": target_field,

@@ -88,6 +88,21 @@ class Slice:
 
 
 @dataclass(frozen=True)
+class NoiseFloor:
+    """What flips between runs of the same model, without any change of it.
+
+    ``metrics`` holds rates by their names in ``Comparison.metrics``, and ``flips``, which is NFR + PFR: pooled over
+    ``reruns`` pairs of runs with ``n`` instances each (rounded mean).
+    """
+
+    source: str
+    """How it was measured, in words."""
+    reruns: int
+    n: int
+    metrics: Mapping[str, Estimate]
+
+
+@dataclass(frozen=True)
 class Gate:
     """The judgement of one budget. ``verdict`` is ``pass``, ``fail`` or ``inconclusive``."""
 
@@ -128,6 +143,8 @@ class Comparison:
 
     ``instances`` then are the most telling ones alone: see :mod:`compatcheck.compare.telling`.
     """
+    noise: NoiseFloor | None = None
+    """What flips between reruns of OLD; None where it was not measured."""
 
     @property
     def name(self) -> str:

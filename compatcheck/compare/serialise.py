@@ -18,6 +18,7 @@ from compatcheck.compare.result import (
     Comparison,
     Estimate,
     Gate,
+    NoiseFloor,
     Pairing,
     Result,
     Side,
@@ -131,7 +132,18 @@ def _comparison(each: Comparison) -> dict[str, Any]:
         "gates": [dict(vars(gate)) for gate in each.gates],
         "fields": [name for name in each.instances.columns if name not in INSTANCE_COLUMNS],
         **({} if each.overview is None else {"overview": _overview(each.overview)}),
+        "noise": None if each.noise is None else _noise(each.noise),
     }
+
+
+def _noise(noise: NoiseFloor) -> dict[str, Any]:
+    return vars(noise) | {"metrics": {name: _estimate(figure) for name, figure in noise.metrics.items()}}
+
+
+def _read_noise(data: Mapping[str, Any] | None) -> NoiseFloor | None:
+    if data is None:
+        return None
+    return NoiseFloor(**{**data, "metrics": {name: Estimate(**figure) for name, figure in data["metrics"].items()}})
 
 
 def _overview(overview: Overview) -> dict[str, Any]:
@@ -195,6 +207,7 @@ def _read_comparison(data: Mapping[str, Any], instances: pd.DataFrame) -> Compar
         gates=tuple(Gate(**gate) for gate in data["gates"]),
         confidence=data.get("confidence", 0.95),
         overview=_read_overview(data.get("overview")),
+        noise=_read_noise(data.get("noise")),
     )
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compatcheck.compare.result import Result
-from compatcheck.report import figures, html_charts
+from compatcheck.report import figures, html_charts, trust
 from compatcheck.report.hints import next_steps
 from compatcheck.report.html_data import payload
 from compatcheck.report.rows import slice_fields, worst_slices
@@ -108,7 +108,12 @@ def _environment() -> Environment:
     environment.filters["embedded"] = Markup  # our own files only
     environment.filters["thousands"] = lambda number: f"{number:,}"
     environment.globals.update(
-        figures=figures, charts=html_charts, slice_fields=slice_fields, worst_slices=worst_slices, bar=_bar
+        figures=figures,
+        trust=trust,
+        charts=html_charts,
+        slice_fields=slice_fields,
+        worst_slices=worst_slices,
+        bar=_bar,
     )
     return environment
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from compatcheck.compare.result import Comparison, Result, Slice
-from compatcheck.report import figures
+from compatcheck.report import figures, trust
 from compatcheck.report.hints import next_steps
 from compatcheck.report.rows import Instance, top_flips, worst_slices
 from compatcheck.report.text import safe_text, trim_middle
@@ -157,6 +157,7 @@ def _comparison(comparison: Comparison, named: bool, top: int) -> list[str]:
         )
     blocks.append(_quadrants(comparison))
     blocks.append(_metrics(comparison))
+    blocks.extend(f"**{name}:** {prose(sentence)}" for name, sentence in trust.remarks(comparison))
     remarks = figures.pairing_remarks(comparison)
     if remarks:
         listed = "; ".join(prose(remark) for remark in remarks)
@@ -208,7 +209,7 @@ def _metrics(comparison: Comparison) -> str:
         if figure.value is None:
             rows.append((label, "undefined", prose(figure.why or ""), ""))
         else:
-            value, of = figures.estimate(name, figure), figures.denominator(figure)
+            value, of = figures.estimate(name, figure), trust.beside(comparison, name, figure)
             rows.append((label, value, figures.interval(name, figure), of))
     table = _table(("metric", "value", f"{figures.level(comparison)} interval", "of"), "lrll", rows)
     tests = [f"{figures.TEST_LABELS.get(k, prose(k))}: {figures.p_value(p)}" for k, p in comparison.tests.items()]

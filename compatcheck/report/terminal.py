@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from compatcheck.compare.result import Comparison, Gate, Result, Side
-from compatcheck.report import figures
+from compatcheck.report import figures, trust
 from compatcheck.report.hints import next_steps
 from compatcheck.report.rows import top_flips, worst_slices
 from compatcheck.report.terminal_parts import (
@@ -206,6 +206,8 @@ def _comparison(comparison: Comparison, named: bool, color: bool, top: int) -> l
         parts.extend(_gate(gate) for gate in comparison.gates)
         parts.extend([""] if comparison.gates else [])
     parts.extend([quadrant_picture(comparison), heading("Metrics"), metric_table(comparison)])
+    for name, sentence in trust.remarks(comparison):
+        parts.append(Text.assemble((f"\n{name}  ", "bold"), safe_text(sentence)))
     remarks = figures.pairing_remarks(comparison)
     if remarks:
         head = (f"\nPairing  {comparison.pairing.paired:,} pairs; ", "bold")

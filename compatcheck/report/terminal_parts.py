@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from compatcheck.compare.result import Comparison, Slice
-from compatcheck.report import figures
+from compatcheck.report import figures, trust
 from compatcheck.report.rows import Instance
 from compatcheck.report.text import safe_text, trim_middle
 from compatcheck.report.worddiff import Segment, trim_segments, word_diff
@@ -116,7 +116,7 @@ def metric_table(comparison: Comparison) -> RenderableType:
             safe_text(info.label),
             figures.estimate(name, figure),
             figures.interval(name, figure),
-            figures.denominator(figure),
+            trust.beside(comparison, name, figure),
         )
     parts.append(table)
     for name, p in comparison.tests.items():

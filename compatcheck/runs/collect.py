@@ -157,6 +157,45 @@ def collect_one(
     return _runs([side], request, say, progress, log)[0]
 
 
+def collect_reruns(
+    request: Request,
+    count: int,
+    files: Sequence[str] = (),
+    say: Callable[[str], None] = lambda _: None,
+    progress: Any = None,
+) -> list[Run]:
+    """``request.old`` evaluated again ``count`` times, then the recorded reruns of it in ``files``.
+
+    A rerun takes no answer from the store and keeps none. Its requests go in another random order and in other batches
+    (:mod:`compatcheck.runs.shuffled`), and what is sampled is drawn with another seed. The model is loaded once.
+
+    Raises:
+        InputError: OLD is recorded, so that it cannot be run again; or a file that is no recorded run.
+    """
+    if count < 0:
+        raise InputError(f"--noise-floor {count}: how often OLD is run again is a number of at least 0")
+    leaves = _leaf_names(request)
+    side = _side("old", request.old, request.old_layout, leaves)
+    if count and side.recorded:
+        raise InputError(
+            f"--noise-floor {count}: {request.old} is recorded, so it cannot be run again; name recorded reruns of it "
+            "with --noise-run FILE, or compare those among themselves: compatcheck noise RUN1 RUN2"
+        )
+    recorded = [_side("old", text, request.old_layout, leaves) for text in files]
+    for again in recorded:
+        if not again.recorded:
+            raise InputError(f"--noise-run {again.text}: is no recorded run; --noise-floor K runs OLD again by itself")
+    sides = [replace(side, name=f"rerun {number}") for number in range(1, count + 1)]
+    given, engine = request.engine.batch_size, request.engine
+    size = given if not isinstance(given, int) else given // 2 if given > 1 else 2
+    other = replace(engine, batch_size=size, seed=engine.seed + 1, shuffle=engine.seed + 1)
+    found = _runs(sides, replace(request, engine=other, store=False), say, progress) if sides else []
+    found = [
+        replace(run, manifest=replace(run.manifest, settings={**run.manifest.settings, "rerun": True})) for run in found
+    ]
+    return found + [_with_requested_metrics(_read(again, request), request) for again in recorded]
+
+
 def _runs(
     sides: Sequence[_Side], request: Request, say: Callable[[str], None], progress: Any, log: Log | None = None
 ) -> list[Run]:

@@ -46,6 +46,8 @@ class EngineOptions:
     """Takes what engines in processes of their own write; by default the user's cache."""
     memory_share: float = 1.0
     """Part of the memory that an engine may take; where it is less than 1 the next one starts beside it."""
+    shuffle: int | None = None
+    """Seed of another order and of other batches, for reruns that measure noise; None asks as the task is built."""
 
 
 @dataclass(frozen=True)
@@ -237,6 +239,10 @@ def _open(
     """Load the base with the adapters that have something to do, the first of them first."""
     from compatcheck.engines import open_endpoint, open_engine
 
+    if options.shuffle is not None:
+        from compatcheck.runs.shuffled import Shuffled
+
+        return Shuffled(_open(group, replace(options, shuffle=None), say, progress, needed), options.shuffle)
     if group.endpoints:
         say(f"asking {group.base}")
         return open_endpoint(

@@ -1,0 +1,111 @@
+"""The noise floor: how much flips between runs of one and the same model.
+
+Every rerun is held against its partner as OLD is against NEW; nothing is changed in between, so that whatever flips is
+noise of the machine (batches, kernels) or of sampling. The rates of all pairs of runs are pooled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from compatcheck.compare.intervals import wilson, z_values
+from compatcheck.compare.metrics import discrete_metrics
+from compatcheck.compare.pairing import pair
+from compatcheck.compare.quadrants import sort_pairs
+from compatcheck.compare.result import QUADRANTS, Estimate, NoiseFloor
+from compatcheck.compare.smooth import NO_PREDICTIONS
+from compatcheck.records import Metric, TaskRun
+
+_RATES = ("nfr", "pfr", "nfr_mc", "inconsistency", "both_correct_changed", "btc", "bec", "nfi", "pfi", "agreement")
+_LEAST_RESAMPLES = 100
+"""For relative NFR, which is left away here."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The noise floor on one task, filter and metric (``kind`` is ``discrete`` or ``smooth``)."""
+
+    task: str
+    filter: str
+    metric: str
+    kind: str
+    floor: NoiseFloor
+
+    @property
+    def name(self) -> str:
+        """``task/filter/metric``, leaving out a filter that is none."""
+        middle = "" if self.filter in ("none", "") else f"{self.filter}/"
+        return f"{self.task}/{middle}{self.metric}"
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """What flips between runs of one model, on every task, filter and metric."""
+
+    references: tuple[str, ...]
+    measured: tuple[Measured, ...]
+    notes: tuple[str, ...] = ()
+
+
+def noise_floor(
+    runs: Sequence[tuple[TaskRun, TaskRun]],
+    metric: Metric,
+    *,
+    source: str,
+    epsilon: float = 0.0,
+    correct_at: float | None = None,
+    confidence: float = 0.95,
+) -> NoiseFloor:
+    """Pool the flips of pairs of runs of the same model on the same task and filter.
+
+    A rate is the sum of the flips over the sum of the scored instances of all pairs. Its interval is Wilson's for as
+    many instances as one pair has: those of another pair are the same instances again, so they narrow nothing.
+    ``flips`` is NFR + PFR; of a smooth metric that is the share with |D| > ε.
+
+    Raises:
+        InputError: two runs that cannot be paired.
+    """
+    found = [_rates(one, other, metric, epsilon, correct_at, confidence) for one, other in runs]
+    names = [name for name in (*_RATES[:2], "flips", *_RATES[2:]) if all(name in rates for rates in found)]
+    return NoiseFloor(
+        source=source,
+        reruns=len(runs),
+        n=round(sum(rates["nfr"].of or 0 for rates in found) / len(found)),
+        metrics={name: _pooled([rates[name] for rates in found], confidence) for name in names},
+    )
+
+
+def _rates(
+    one: TaskRun, other: TaskRun, metric: Metric, epsilon: float, correct_at: float | None, confidence: float
+) -> dict[str, Estimate]:
+    found = sort_pairs(one, other, pair(one, other), metric, epsilon=epsilon, correct_at=correct_at)
+    n = int(found.scored.sum())
+    counts = found.counts
+    flips = {"flips": Estimate(None, count=counts["negative_flip"] + counts["positive_flip"], of=n)}
+    if found.names == QUADRANTS:
+        figures = discrete_metrics(counts, found.changes, confidence=confidence, resamples=_LEAST_RESAMPLES, seed=0)
+        return {name: figures[name] for name in _RATES} | flips
+    changes = found.changes
+    same = (
+        Estimate(None, of=n, why=NO_PREDICTIONS) if changes is None else Estimate(None, count=n - changes.changed, of=n)
+    )
+    return {
+        "nfr": Estimate(None, count=counts["negative_flip"], of=n),
+        "pfr": Estimate(None, count=counts["positive_flip"], of=n),
+        "agreement": same,
+    } | flips
+
+
+def _pooled(figures: Sequence[Estimate], confidence: float) -> Estimate:
+    """One rate of several on the same instances."""
+    if any(figure.count is None for figure in figures):
+        return Estimate(None, of=sum(figure.of or 0 for figure in figures), why=figures[0].why)
+    count, of = (sum(getattr(figure, name) or 0 for figure in figures) for name in ("count", "of"))
+    if of == 0:
+        why = next((figure.why for figure in figures if figure.why), "no pair could be scored")
+        return Estimate(None, count=count, of=0, why=why)
+    two_sided, one_sided = z_values(confidence)
+    low, high = wilson(count / len(figures), of / len(figures), two_sided)
+    lower, upper = wilson(count / len(figures), of / len(figures), one_sided)
+    return Estimate(count / of, low, high, count, of, lower=lower, upper=upper)

@@ -1,0 +1,35 @@
+"""How far figures can be trusted, in words that all renderers share: noise floor."""
+
+from __future__ import annotations
+
+from compatcheck.compare.result import Comparison, Estimate, NoiseFloor
+from compatcheck.report import figures
+
+
+def beside(comparison: Comparison, name: str, figure: Estimate) -> str:
+    """What stands beside a figure: its denominator, and the noise floor of the same figure where it was measured."""
+    of = figures.denominator(figure)
+    noise = comparison.noise.metrics.get(name) if comparison.noise is not None else None
+    if noise is None or noise.value is None or name not in ("nfr", "pfr", "nfr_mc", "inconsistency", "agreement"):
+        return of
+    return f"{of}{'; ' if of else ''}noise {figures.estimate(name, noise)}"
+
+
+def remarks(comparison: Comparison) -> tuple[tuple[str, str], ...]:
+    """Headings with a sentence each. The sentences may hold text of the user's; pass them through ``safe_text``."""
+    found = []
+    if comparison.noise is not None:
+        found.append(("Noise floor", noise_sentence(comparison.noise)))
+    return tuple(found)
+
+
+def noise_sentence(noise: NoiseFloor) -> str:
+    """The flips that are there without any change, with their interval and denominator, and how they were measured."""
+
+    def shown(name: str) -> str:
+        figure = noise.metrics[name]
+        if figure.value is None:
+            return "undefined"
+        return f"{figures.estimate(name, figure)} ({figures.interval(name, figure)}, {figures.denominator(figure)})"
+
+    return f"without any change NFR {shown('nfr')}, PFR {shown('pfr')}: {noise.source}"

@@ -1,0 +1,170 @@
+"""The noise floor from models and from files, as `diff` and `compatcheck noise` give it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import compatcheck
+from compatcheck.advice import Noise, measured
+from compatcheck.cli.app import run
+from compatcheck.compare.result import Comparison, Estimate, NoiseFloor
+from compatcheck.errors import InputError
+from compatcheck.gate import noise_remarks, parse_rules
+from compatcheck.noise import measure
+
+
+def write(path: Path, answers: str) -> Path:
+    """Recorded outputs: the target is always ``a``."""
+    rows = [{"id": str(place), "target": "a", "prediction": answer} for place, answer in enumerate(answers)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, Path]:
+    return {
+        "old": write(tmp_path / "old.jsonl", "aaaaaaaabb"),
+        "new": write(tmp_path / "new.jsonl", "aaaaaaxxab"),
+        "again": write(tmp_path / "again.jsonl", "aaaaaaayab"),
+        "third": write(tmp_path / "third.jsonl", "aaaaaaaabc"),
+    }
+
+
+def test_recorded_reruns_give_the_noise_floor(files: dict[str, Path], tmp_path: Path) -> None:
+    c = compatcheck.diff(files["old"], files["new"], noise_run=[files["again"], files["third"]])
+    noise = c.only.noise
+    assert noise is not None
+    assert (noise.reruns, noise.n, noise.source) == (2, 10, "2 reruns as recorded")
+    assert (noise.metrics["nfr"].count, noise.metrics["nfr"].of) == (1, 20)
+    assert (noise.metrics["pfr"].count, noise.metrics["inconsistency"].count) == (1, 1)
+    c.save(tmp_path / "out", ["markdown", "html"])
+    kept = json.loads((tmp_path / "out" / "report.json").read_text())["comparisons"][0]["noise"]
+    assert kept["metrics"]["nfr"]["value"] == 0.05
+    assert compatcheck.load(tmp_path / "out").only.noise == noise
+    sentence = "without any change NFR 5.0 % (0.5 – 34.5 %, 1 of 20)"
+    assert "2 of 10; noise 5.0 %" in str(c)
+    assert sentence in " ".join(str(c).split())
+    for page in ("report.md", "report.html"):
+        assert "2 reruns as recorded" in (tmp_path / "out" / page).read_text(encoding="utf-8")
+
+
+def test_recorded_old_cannot_be_run_again(files: dict[str, Path]) -> None:
+    with pytest.raises(InputError, match=r"is recorded, so it cannot be run again; name recorded reruns .*--noise-run"):
+        compatcheck.diff(files["old"], files["new"], noise_floor=2)
+
+
+def test_a_rerun_must_be_recorded(files: dict[str, Path], fixtures: Path) -> None:
+    with pytest.raises(InputError, match="is no recorded run"):
+        compatcheck.diff(files["old"], files["new"], noise_run=str(fixtures / "models" / "base-v1"))
+
+
+def test_a_budget_within_the_noise_is_an_error_and_no_verdict(
+    files: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["diff", str(files["old"]), str(files["new"]), "--noise-run", str(files["again"])]
+    assert run([*arguments, "--fail-on", "nfr:10%"]) == 2
+    assert "the budget is within the noise floor of" in capsys.readouterr().err
+    assert run([*arguments, "--fail-on", "nfr:20%", "-q"]) in (1, 3)
+
+
+def floor(**metrics: Estimate) -> Comparison:
+    noise = NoiseFloor("3 reruns", 3, 1000, metrics)
+    return Comparison("t", "none", "acc", "discrete", "", 1000, None, {}, dict(metrics), {}, None, noise=noise)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("rule", "outcome"),
+    [
+        ("nfr:2%", "error"),  # the measured value itself
+        ("nfr:1.9%", "error"),
+        ("nfr:2.1%", "note"),  # within its bound
+        ("nfr:3%", "note"),
+        ("nfr:3.1%", "fine"),
+        ("agreement:97%", "error"),  # at least so much: OLD agrees with itself in 96 %
+        ("agreement:96%", "error"),
+        ("agreement:95.5%", "note"),
+        ("agreement:94%", "fine"),
+        ("pfr:1%", "fine"),
+        ("inconsistency:0%", "fine"),  # none was measured
+    ],
+)
+def test_budgets_against_the_floor(rule: str, outcome: str) -> None:
+    comparison = floor(
+        nfr=Estimate(0.02, lower=0.012, upper=0.03),
+        agreement=Estimate(0.96, lower=0.95, upper=0.97),
+        inconsistency=Estimate(0.0, lower=0.0, upper=0.003),
+        pfr=Estimate(None, why="no pair could be scored"),
+    )
+    if outcome == "error":
+        with pytest.raises(InputError, match=r"within the noise floor of t/acc .*3 reruns"):
+            noise_remarks([comparison], parse_rules([rule]))
+    else:
+        assert len(noise_remarks([comparison], parse_rules([rule]))) == (outcome == "note")
+
+
+def test_the_advice_takes_the_measured_noise() -> None:
+    def noise(value: float, upper: float) -> Noise | None:
+        return measured(floor(nfr=Estimate(value, upper=upper), pfr=Estimate(0.0, upper=0.001)))
+
+    assert noise(0.0, 0.003) == Noise(0.003, "measured without any change")
+    assert noise(0.02, 0.03) == Noise(0.02, "measured without any change")  # no more than was seen
+    assert noise(0.0, 0.12) == Noise(0.01, "measured without any change")  # few instances excuse nothing
+
+
+def test_runs_of_the_same_model_among_themselves(files: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    """Pairs of the three: old–again 1 worse 1 better, old–third none, again–third 1 worse 1 better."""
+    report = measure([files["old"], files["again"], files["third"]])
+    (found,) = report.measured
+    assert found.floor.reruns == 3
+    rates = {name: (figure.count, figure.of) for name, figure in found.floor.metrics.items()}
+    assert (rates["nfr"], rates["pfr"], rates["flips"], rates["inconsistency"]) == ((2, 30), (2, 30), (4, 30), (2, 30))
+    assert run(["noise", *map(str, files.values()), "--format", "json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert (data["schema"], data["measured"][0]["floor"]["reruns"]) == ("compatcheck.noise/1", 6)
+    assert run(["noise", str(files["old"]), str(files["again"])]) == 0
+    assert "negative flip rate" in capsys.readouterr().out
+
+
+def test_one_recorded_run_shows_no_noise(files: dict[str, Path]) -> None:
+    with pytest.raises(InputError, match="one recorded run shows no noise"):
+        measure(files["old"])
+
+
+def test_a_model_is_run_again_in_other_batches(fixtures: Path) -> None:
+    """In float32 on one machine a choice hardly moves: the reruns are there, and pair with OLD on every instance."""
+    adapter = fixtures / "adapters" / "piqa-v1"
+    said: list[str] = []
+    c = compatcheck.diff(
+        adapter, adapter, task="piqa", data=fixtures / "data", limit=12, noise_floor=2, say=said.append
+    )
+    noise = c["acc"].noise
+    assert noise is not None
+    assert (noise.reruns, noise.n) == (2, 12)
+    assert noise.source == "2 reruns with requests in another order, in other batches and with another seed"
+    assert noise.metrics["nfr"].of == 24
+    assert [line for line in said if line.startswith("rerun")] == [
+        "rerun 1: piqa, 12 instances", "rerun 2: piqa, 12 instances",
+    ]  # fmt: skip
+
+
+def test_sampled_answers_of_reruns_are_drawn_anew(fixtures: Path, tmp_path: Path) -> None:
+    """A hot task of the adapter: reruns differ from each other, though nothing of the model changed."""
+    task = tmp_path / "hot.yaml"
+    rows = "".join(json.dumps({"q": f"{n} + {n} =", "a": str(2 * n)}) + "\n" for n in range(6))
+    (tmp_path / "hot.jsonl").write_text(rows, encoding="utf-8")
+    task.write_text(
+        "task: hot\ndataset_path: json\n"
+        f"dataset_kwargs:\n  data_files:\n    test: {tmp_path / 'hot.jsonl'}\n"
+        "test_split: test\noutput_type: generate_until\ndoc_to_text: '{{q}}'\ndoc_to_target: '{{a}}'\n"
+        "generation_kwargs:\n  until: ['\\n']\n  do_sample: true\n  temperature: 1.5\n  max_gen_toks: 8\n"
+        "metric_list:\n  - metric: exact_match\n",
+        encoding="utf-8",
+    )
+    report = measure(fixtures / "models" / "base-v1", task=str(task), repeats=2)
+    (found,) = report.measured
+    assert found.floor.reruns == 3
+    agreement = found.floor.metrics["agreement"]
+    assert agreement.value is not None and agreement.value < 1
