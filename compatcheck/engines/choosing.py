@@ -1,8 +1,8 @@
 """Which engine `auto` takes: vLLM where the work outweighs its start-up, `hf` otherwise.
 
 The rule estimates what generating costs the hf engine and what vLLM would save of it. On a CPU both engines were
-measured at three to four times lm-eval's `hf` on few-shot prompts (docs/benchmarks.md), so that there is nothing to save.
-The figures for a GPU are assumptions on the cautious side, not measured; benchmarks/bench_vllm.py measures them.
+measured at three to four times lm-eval's `hf` on few-shot prompts, so that there is nothing to save. The figures for a
+GPU are assumptions on the cautious side, not measured; benchmarks/bench_vllm.py measures them.
 """
 
 from __future__ import annotations
