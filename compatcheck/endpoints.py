@@ -31,6 +31,7 @@ _TELLS_THE_TIME = {"vllm", "sglang"}
 _LISTS_ALL = {"vllm", "sglang"}
 """Servers that list every model they have; a gateway may know more than it lists."""
 _TIMEOUT, _TRIES, _MOST_BYTES = 20.0, 3, 8 << 20
+_SECRET = re.compile(r"(api|access|auth)[-_]?(key|token)|authorization|password|secret|bearer|^header", re.IGNORECASE)
 _SHORTEST_QUOTED, _SHORTEST_SECRET = 4, 16
 
 
@@ -144,6 +145,16 @@ def without_secret(text: str, key: str | None, *, answer: bool = False) -> str:
     (``answer``) only what is long enough to be a secret is: a made-up key like ``EMPTY`` may be a word of the text.
     """
     return text.replace(key, "***") if key and len(key) >= (_SHORTEST_SECRET if answer else _SHORTEST_QUOTED) else text
+
+
+def refuse_secrets(engine_args: Mapping[str, Any]) -> None:
+    """Raises InputError for a key among an engine's arguments: they and the command line are kept in reports."""
+    for name in engine_args:
+        if _SECRET.search(str(name)):
+            raise InputError(
+                f"--engine-arg {name}: would stand in reports; set the key in the environment "
+                f"({' or '.join(KEY_NAMES)}) instead"
+            )
 
 
 def is_loopback(url: str) -> bool:

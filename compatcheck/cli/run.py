@@ -18,7 +18,10 @@ def command(
     context: typer.Context,
     reference: Annotated[
         str,
-        typer.Argument(metavar="REF", help="Model, adapter, BASE+ADAPTER or recorded outputs; {task} as in diff."),
+        typer.Argument(
+            metavar="REF",
+            help="Model, adapter, BASE+ADAPTER, http://HOST/v1#MODEL or recorded outputs; {task} as in diff.",
+        ),
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Keep the run here; an older kept run is replaced.")],
     task: options.Task = None,

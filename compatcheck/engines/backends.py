@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lm_eval.api.model import LM
 
+from compatcheck.endpoints import refuse_secrets
 from compatcheck.engines import memory
 from compatcheck.engines.loading import one_line
 from compatcheck.engines.progress import Progress, SilentProgress
@@ -39,6 +41,7 @@ class BackendEngine(LM):
         progress: Progress | None,
     ) -> None:
         super().__init__()
+        refuse_secrets(engine_args or {})
         self.notes: list[str] = [f"Requests are answered by lm-eval's '{name}' backend."]
         self._name = name
         self._class = _load_class(name)
@@ -116,10 +119,21 @@ class BackendEngine(LM):
         return self._told("generating", requests, self._backend.generate_until)
 
     def _told(self, label: str, requests: Sequence[Any], work: Any) -> Any:
-        """One call for all requests, so that the backend batches as it likes; the bar only says that it runs."""
+        """One call for all requests, so that the backend batches as it likes; the bar only says that it runs.
+
+        Raises:
+            InputError: the backend failed; each does in its own way.
+        """
         self._progress.start(label, len(requests))
         try:
-            return work(requests, **({"disable_tqdm": True} if "disable_tqdm" in _names(work) else {}))
+            with _without_bars():
+                return work(requests, **({"disable_tqdm": True} if "disable_tqdm" in _names(work) else {}))
+        except InputError:
+            raise
+        except Exception as error:
+            raise InputError(
+                f"--engine {self._name}: failed while {label}: {type(error).__name__}: {one_line(error)}"
+            ) from error
         finally:
             self._progress.finish()
 
@@ -149,6 +163,23 @@ def _load_class(name: str) -> Any:
     except Exception as error:  # a backend whose package is missing fails while it is imported
         mend = "; install it with pip install 'compatcheck[vllm]'" if name.startswith("vllm") else ""
         raise InputError(f"--engine {name}: not usable here: {one_line(error)}{mend}") from error
+
+
+@contextlib.contextmanager
+def _without_bars() -> Iterator[None]:
+    """Backends draw bars of their own, some whatever they are told; the user sees ours."""
+    from tqdm.std import tqdm  # type: ignore[import-untyped]
+
+    own = tqdm.__init__
+
+    def quiet(self: Any, *args: Any, **options: Any) -> None:
+        own(self, *args, **{**options, "disable": True})
+
+    tqdm.__init__ = quiet
+    try:
+        yield
+    finally:
+        tqdm.__init__ = own
 
 
 def _names(callable_: Any) -> set[str]:

@@ -248,7 +248,7 @@ class EndpointEngine(LM):
     def _no_scores(self, task: str, why: str) -> InputError:
         return InputError(
             f"{self._active.text}: {task} needs log-likelihoods, and the server returns no log-probabilities of a "
-            f"prompt (echo with logprobs in {wire.COMPLETIONS}: {why}); vLLM and SGLang do; choose a task that "
+            f"prompt (echo with logprobs in {wire.COMPLETIONS}: {why}); vLLM does; choose a task that "
             "generates text, or give the model itself"
         )
 

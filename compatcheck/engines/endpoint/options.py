@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from compatcheck.endpoints import refuse_secrets
 from compatcheck.errors import InputError, did_you_mean
 
 ENGINE_ARGS = ("api", "timeout", "retries", "backoff", "extra_body")
 """Names of ``--engine-arg`` that concern an endpoint."""
 APIS = ("auto", "completions", "chat")
 IN_FLIGHT = 16
-_SECRET = re.compile(r"(api|access|auth)[-_]?(key|token)|authorization|password|secret|bearer|^header", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -67,16 +66,6 @@ class Options:
             in_flight=IN_FLIGHT if str(batch_size) == "auto" else _size(batch_size),
             extra_body=extra,
         )
-
-
-def refuse_secrets(arguments: Mapping[str, Any]) -> None:
-    """Raises InputError for a key among the arguments: the command line and the arguments are kept in reports."""
-    for name in arguments:
-        if _SECRET.search(str(name)):
-            raise InputError(
-                f"--engine-arg {name}: would stand in reports; set the key in the environment "
-                "(COMPATCHECK_API_KEY or OPENAI_API_KEY) instead"
-            )
 
 
 def _number(arguments: Mapping[str, Any], name: str, default: float, *, above: float, whole: bool = False) -> float:

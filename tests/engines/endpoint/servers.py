@@ -259,6 +259,8 @@ class Model(Handler):
             return self.send(200, chat(self.write(prompt, body)))
         if self.path != "/v1/completions" or not self.completes:
             return self.send(404, {"detail": "Not Found"})
+        if isinstance(body["prompt"], list) and isinstance(body["prompt"][0], list | str):
+            (body["prompt"],) = body["prompt"]  # a batch of one
         if body["model"] != self.name:
             return self.send(404, {"error": {"message": f"The model `{body['model']}` does not exist."}})
         if body["max_tokens"] < self.least:
