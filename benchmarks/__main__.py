@@ -31,6 +31,10 @@ def main() -> None:
     )
     print("== comparison in memory ==", flush=True)
     subprocess.run([sys.executable, str(HERE / "bench_compare.py")], check=True)
+    print("== comparison as a stream ==", flush=True)
+    sizes = ["--sizes", "1000,10000"] if quick else []
+    command = [sys.executable, str(HERE / "bench_stream.py"), "--json", str(results / "stream.json"), *sizes]
+    subprocess.run(command, check=True)
     print("== training against a plain implementation and TRL ==", flush=True)
     command = [sys.executable, str(HERE / "bench_train.py"), *(["--quick"] if quick else [])]
     subprocess.run(command, check=True)

@@ -148,7 +148,7 @@ def diff(
         InputError: something given cannot be used; the message says what, where and how to mend it.
     """
     from compatcheck import gate
-    from compatcheck.runs.collect import Request, collect, collect_reruns, collect_streams
+    from compatcheck.runs.collect import Request, check_reruns, collect, collect_reruns, collect_streams
     from compatcheck.runs.evaluate import EngineOptions
     from compatcheck.runs.importers import Layout
     from compatcheck.tasks.load import TaskOptions
@@ -188,6 +188,7 @@ def diff(
     slices = _several(slice_by)
     place = Scratch(Path(scratch) if scratch is not None else None)
     again = [os.fspath(each) for each in ([noise_run] if isinstance(noise_run, str | os.PathLike) else noise_run)]
+    check_reruns(request, noise_floor, again)
     streams = collect_streams(request, place, stream, say)
     if streams is not None and (noise_floor or again):
         raise InputError("the noise floor of a comparison that is streamed cannot be measured; add --no-stream")

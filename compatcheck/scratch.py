@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -62,6 +62,18 @@ class Scratch:
                 f"{self.parent}: {what} needs about {needed / 1e9:,.1f} GB of disk and {free / 1e9:,.1f} GB are free; "
                 "make room, or name a folder on another disk with TMPDIR or --out"
             )
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Turn what the operating system says of the temporary files (a full disk) into an InputError."""
+        try:
+            yield
+        except OSError as error:
+            reason = error.strerror or str(error).splitlines()[0]
+            raise InputError(
+                f"{self.parent}: temporary files cannot be written or read ({reason}); make room, or name a folder on "
+                "another disk with TMPDIR or --out"
+            ) from error
 
     def close(self) -> None:
         """Remove the folder and what is in it."""

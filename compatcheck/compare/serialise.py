@@ -129,6 +129,7 @@ def _comparison(each: Comparison) -> dict[str, Any]:
         "metrics": {name: _estimate(figure) for name, figure in each.metrics.items()},
         "tests": _plain(each.tests),
         "slices": [vars(one) | {"nfr": _estimate(one.nfr)} for one in each.slices],
+        "slice_tests": sum(one.p is not None for one in each.slices),
         "gates": [dict(vars(gate)) for gate in each.gates],
         "fields": [name for name in each.instances.columns if name not in INSTANCE_COLUMNS],
         **({} if each.overview is None else {"overview": _overview(each.overview)}),

@@ -17,6 +17,7 @@ from compatcheck.compare.intervals import Flags, rate
 from compatcheck.compare.pairing import Pairs
 from compatcheck.compare.quadrants import Sorted
 from compatcheck.compare.result import Slice
+from compatcheck.compare.ties import margins
 from compatcheck.errors import InputError, did_you_mean
 from compatcheck.records import TaskRun
 
@@ -26,12 +27,19 @@ FEW = 10
 MOST = 50
 """So many values of a text field are shown, the most frequent ones; the rest are one slice."""
 MISSING = "(missing)"
+AUTO = "auto"
+"""Stands for every automatic slice that the records have what it takes for, and for :data:`LABELS`."""
+AUTOMATIC = ("auto:input_length", "auto:target_length", "auto:old_confidence")
+"""Fields that are computed: characters of the input and of the target, and OLD's margin between its two likeliest
+choices (nats, to two decimals)."""
+LABELS = ("activity_label",)
+"""Fields of well-known tasks that say what an instance is about; ``auto`` takes them, too."""
 
 
 def build_slices(
     old: TaskRun, new: TaskRun, pairs: Pairs, found: Sorted, fields: Sequence[str], confidence: float
 ) -> tuple[Slice, ...]:
-    """Flips by the values of ``fields`` (any further column of the records, or ``target``).
+    """Flips by the values of ``fields`` (any further column of the records, ``target``, or automatic ones).
 
     Each slice is compared with the rest of the pairs by Fisher's exact test, one-sided: does it flip negatively more
     often? The p-values are adjusted over all slices of the comparison (Benjamini–Hochberg).
@@ -40,9 +48,9 @@ def build_slices(
         InputError: a field that the records do not have.
     """
     slices: list[Slice] = []
-    for field in dict.fromkeys(fields):
+    for field in expand(fields, old, new):
         check_field(field, old, new)
-        values = from_either(field, old, new, pairs)[found.scored].reset_index(drop=True)
+        values = field_values(field, old, new, pairs)[found.scored].reset_index(drop=True)
         codes, labels = label(values)
         flips = found.codes[found.scored]
         positive, negative = (flips == found.names.index(name) for name in ("positive_flip", "negative_flip"))
@@ -50,9 +58,58 @@ def build_slices(
     return adjust(slices)
 
 
+def expand(fields: Sequence[str], old: TaskRun, new: TaskRun) -> list[str]:
+    """The fields, each once, with what ``auto`` stands for in its place.
+
+    Raises:
+        InputError: ``auto`` stands for nothing, as the records have neither texts nor log-likelihoods.
+    """
+    found: dict[str, None] = {}
+    for field in fields:
+        if field != AUTO:
+            found[field] = None
+            continue
+        known = slice_fields(old.records, new.records)
+        those = [name for name in AUTOMATIC if _lacking(name, old, new) is None]
+        those += [name for name in LABELS if name in known]
+        if not those:
+            raise InputError(
+                f"--slice-by auto: the records of task '{old.task}' have neither input, target nor log-likelihoods"
+            )
+        found |= dict.fromkeys(those)
+    return list(found)
+
+
+def _lacking(field: str, old: TaskRun, new: TaskRun) -> str | None:
+    """What an automatic field needs and the records do not have."""
+    if field == "auto:old_confidence":
+        return None if "loglikelihoods" in old.records else "log-likelihoods of choices in OLD"
+    column = field.removeprefix("auto:").removesuffix("_length")
+    return None if column in old.records or column in new.records else f"field '{column}'"
+
+
+def field_values(field: str, old: TaskRun, new: TaskRun, pairs: Pairs) -> pd.Series:
+    """The values of a field, one for each pair; computed for an automatic one."""
+    if field not in AUTOMATIC:
+        return from_either(field, old, new, pairs)
+    if field == "auto:old_confidence":
+        margin = margins(old.records, pairs.old)
+        return pd.Series(np.full(len(pairs.old), np.nan) if margin is None else margin.round(2))
+    column = field.removeprefix("auto:").removesuffix("_length")
+    texts = from_either(column, old, new, pairs).astype(object)
+    return pd.Series([float(len(text)) if isinstance(text, str) else np.nan for text in texts], dtype="float64")
+
+
 def check_field(field: str, old: TaskRun, new: TaskRun) -> None:
     """Raise InputError for a field that the records do not have."""
     known = slice_fields(old.records, new.records)
+    if field.startswith("auto:"):
+        if field not in AUTOMATIC:
+            hint = did_you_mean(field, AUTOMATIC)
+            raise InputError(f"--slice-by {field}: no automatic slice{hint}; there are auto, {', '.join(AUTOMATIC)}")
+        if (lacking := _lacking(field, old, new)) is not None:
+            raise InputError(f"--slice-by {field}: the records of task '{old.task}' have no {lacking}")
+        return
     if field in known or (field == "target" and ("target" in old.records or "target" in new.records)):
         return
     has = f"they have {', '.join(known)}" if known else "they have no further field"

@@ -23,7 +23,7 @@ from compatcheck.scratch import Scratch
 PART_ROWS = 100_000
 PART_BYTES = 128 << 20
 """A part has so many rows, or as many as are about so large where that is fewer."""
-MOST_PARTS = 500
+MOST_PARTS = 200
 """Files that are open at once; beyond that many parts they grow."""
 _PLACE = "__place"
 _NULLABLE = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}

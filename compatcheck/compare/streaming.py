@@ -16,13 +16,13 @@ import pandas as pd
 from compatcheck.compare.accumulate import Flips, Tally, is_numeric
 from compatcheck.compare.comparison import RESAMPLES, check_options, figures
 from compatcheck.compare.instance_file import InstanceFile
-from compatcheck.compare.instances import build_instances, common_kind, from_either, slice_fields
+from compatcheck.compare.instances import build_instances, common_kind, slice_fields
 from compatcheck.compare.overview import Overview
 from compatcheck.compare.pairing import Pairs, failed
 from compatcheck.compare.quadrants import resolve_metric, sort_pairs
 from compatcheck.compare.result import INSTANCE_COLUMNS, Comparison, Pairing
 from compatcheck.compare.signature import signature
-from compatcheck.compare.slices import adjust, check_field
+from compatcheck.compare.slices import AUTOMATIC, adjust, check_field, expand, field_values
 from compatcheck.compare.stream_join import join
 from compatcheck.compare.stream_pairing import ATTEMPTS, Collision, StreamPairs, pair_streams
 from compatcheck.compare.telling import Telling
@@ -76,10 +76,9 @@ class _StreamedPair:
         self.old, self.new, self.settings = old, new, settings
         self.empty = _without_rows(old), _without_rows(new)
         self.metrics = [resolve_metric(metric, *self.empty) for metric in metrics]
-        fields = dict.fromkeys(settings.slice_by)
-        for field in fields:
+        self.fields = expand(settings.slice_by, *self.empty)
+        for field in self.fields:
             check_field(field, *self.empty)
-        self.fields = list(fields)
 
     def compare(
         self, file: InstanceFile, scratch: Scratch, attempt: int, say: Callable[[str], None]
@@ -101,7 +100,7 @@ class _StreamedPair:
                 found = sort_pairs(old, new, part, metric, epsilon=settings.epsilon, correct_at=settings.correct_at)
                 tallies[place].add(found)
                 for one in flips[place]:
-                    values = from_either(one.field, old, new, part)[found.scored]
+                    values = field_values(one.field, old, new, part)[found.scored]
                     one.add(values, found)
                 instances = build_instances(old, new, part, found)
                 telling[place].add(instances)
@@ -190,6 +189,8 @@ class _StreamedPair:
         return [*self.old.kinds, *scores], [*(name for name in self.new.kinds if name not in from_old), *scores]
 
     def _numeric(self, field: str) -> bool:
+        if field in AUTOMATIC:
+            return True
         if field in self.old.complete:
             return is_numeric([self.old.kinds[field]])
         return is_numeric([run.kinds[field] for run in (self.old, self.new) if field in run.kinds])
