@@ -189,7 +189,8 @@ def diff(
     place = Scratch(Path(scratch) if scratch is not None else None)
     again = [os.fspath(each) for each in ([noise_run] if isinstance(noise_run, str | os.PathLike) else noise_run)]
     check_reruns(request, noise_floor, again)
-    streams = collect_streams(request, place, stream, say)
+    with place.writing():
+        streams = collect_streams(request, place, stream, say)
     if streams is not None and (noise_floor or again):
         raise InputError("the noise floor of a comparison that is streamed cannot be measured; add --no-stream")
     if streams is not None:
@@ -291,7 +292,8 @@ def _diff_of_streams(
     from compatcheck.compare.streaming import Settings, compare_streams
 
     pairs, notes = _counterparts(old, new)
-    comparisons, file = compare_streams(pairs, Settings(**options), scratch, say)
+    with scratch.writing():
+        comparisons, file = compare_streams(pairs, Settings(**options), scratch, say)
     notes += [
         f"{one.name}: compared as a stream; {len(one.instances):,} of {one.rows:,} instances are shown, flips first, "
         "and all of them are in instances.parquet where the comparison is kept (--out)"

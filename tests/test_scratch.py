@@ -83,3 +83,10 @@ def test_room_is_asked_for(tmp_path: Path) -> None:
     scratch.require(1, "a byte")
     with pytest.raises(InputError, match=r"^/.*: a library needs about 1,000,000,000,000\.0 GB of disk and [\d,.]+ GB"):
         scratch.require(10**21, "a library")
+
+
+def test_a_disk_that_fills_up_is_one_line(tmp_path: Path) -> None:
+    scratch = Scratch(tmp_path)
+    message = r"temporary files cannot be written or read \(No space left on device\)"
+    with pytest.raises(InputError, match=message), scratch.writing():
+        raise OSError(28, "No space left on device")
