@@ -61,7 +61,7 @@ class Manifest:
     fingerprint: str
     """Content fingerprint of the reference, e.g. ``sha256:…``."""
     kind: str
-    """``model``, ``adapter`` or ``recorded``."""
+    """``model``, ``adapter``, ``endpoint`` or ``recorded``."""
     engine: Mapping[str, Any] = field(default_factory=dict)
     """Name, versions, dtype and device of the engine; empty for recorded outputs."""
     settings: Mapping[str, Any] = field(default_factory=dict)

@@ -13,6 +13,11 @@ ENGINE_ARGS = ("api", "timeout", "retries", "backoff", "extra_body")
 """Names of ``--engine-arg`` that concern an endpoint."""
 APIS = ("auto", "completions", "chat")
 IN_FLIGHT = 16
+_OF_THE_TASK = (
+    "model", "prompt", "messages", "max_tokens", "max_completion_tokens", "temperature", "top_p", "stop", "seed", "n",
+    "stream", "echo", "logprobs",
+)  # fmt: skip
+"""Fields that the task and the engine decide; results would not be what they are filed as."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,9 @@ class Options:
         if not isinstance(extra, dict):
             raise InputError("--engine-arg extra_body: give a mapping, e.g. extra_body='{top_k: 20}'")
         refuse_secrets(extra)
+        for name in extra:
+            if name in _OF_THE_TASK:
+                raise InputError(f"--engine-arg extra_body: {name} is decided by the task, not by the engine")
         default = Options()
         return Options(
             api=str(api),

@@ -114,6 +114,7 @@ def test_nothing_answered_is_an_error(task: list[str]) -> None:
         ({"engine_args": {"api_key": KEY}}, "api_key: would stand in reports; set the key in the environment"),
         ({"engine_args": {"extra_body": {"auth_token": KEY}}}, "auth_token: would stand in reports"),
         ({"engine_args": {"extra_body": 3}}, "give a mapping"),
+        ({"engine_args": {"extra_body": {"temperature": 1}}}, "temperature is decided by the task"),
     ],
 )
 def test_options_that_cannot_be(arguments: dict[str, Any], why: str, task: list[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib.util
 import os
 import signal
@@ -54,6 +55,11 @@ def processes_of(session: int) -> list[str]:
     return found
 
 
+def _end_with_us() -> None:
+    """In the child: SIGTERM when the test process dies in whatever way (Linux's PR_SET_PDEATHSIG)."""
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+
+
 @pytest.fixture(scope="module")
 def url(fixtures: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of a server with base-v2 as ``base`` and two adapters as ``gsm8k`` and ``piqa``."""
@@ -76,7 +82,9 @@ def url(fixtures: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[st
     environment = os.environ | {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_API_KEY": KEY}
     log = folder / "server.log"
     with log.open("wb") as file:
-        server = subprocess.Popen(command, env=environment, stdout=file, stderr=file, start_new_session=True)
+        server = subprocess.Popen(
+            command, env=environment, stdout=file, stderr=file, start_new_session=True, preexec_fn=_end_with_us
+        )
     try:
         until = time.monotonic() + START_SECONDS
         while True:
