@@ -194,14 +194,16 @@ def diff(
     if streams is not None and (noise_floor or again):
         raise InputError("the noise floor of a comparison that is streamed cannot be measured; add --no-stream")
     if streams is not None:
-        return _diff_of_streams(
+        streamed = _diff_of_streams(
             *streams, place, say, rules, epsilon=epsilon, correct_at=correct_at, slice_by=slices, seed=seed
         )
+        return _with_history(streamed, request.old)
     old_run, new_run = collect(request, say, progress)
     reruns = collect_reruns(request, noise_floor, again, say, progress)
-    return diff_of_runs(
+    judged = diff_of_runs(
         old_run, new_run, rules=rules, epsilon=epsilon, correct_at=correct_at, slice_by=slices, seed=seed, reruns=reruns
     )
+    return _with_history(judged, request.old)
 
 
 def diff_of_runs(
@@ -254,6 +256,32 @@ def _judged(
         advice=advise(judged, verdict),
         stored=stored,
     )
+
+
+def _with_history(result: Diff, old: str) -> Diff:
+    """The result with what was blessed before OLD under its name, where OLD is a baseline."""
+    if not old.startswith("@"):
+        return result
+    from compatcheck import baselines
+    from compatcheck.compare.result import BlessedRun, BlessedScore
+
+    def number(value: Any) -> float | None:
+        return float(value) if isinstance(value, int | float) else None
+
+    def read(score: Mapping[str, Any]) -> BlessedScore:
+        names = (str(score.get(name, "")) for name in ("task", "filter", "metric"))
+        figures = (number(score.get(name)) for name in ("value", "low", "high"))
+        return BlessedScore(*names, *figures, n=int(number(score.get("n")) or 0), kind=str(score.get("kind", "")))
+
+    each = dict.fromkeys(old.replace("{task}", comparison.task) for comparison in result.comparisons)
+    runs = [
+        BlessedRun(
+            name, entry.time, entry.reference, entry.verdict, entry.forced, tuple(read(one) for one in entry.scores)
+        )
+        for reference in each
+        for name, entry in baselines.up_to(reference)
+    ]
+    return replace(result, history=tuple(runs))
 
 
 def compare_runs(

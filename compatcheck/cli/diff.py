@@ -53,7 +53,12 @@ def command(
         float | None, typer.Option(help="A score of at least X counts as correct.", rich_help_panel=options.COMPARE)
     ] = None,
     slice_by: Annotated[
-        list[str] | None, typer.Option(metavar="FIELD", help="Break down by a field.", rich_help_panel=options.COMPARE)
+        list[str] | None,
+        typer.Option(
+            metavar="FIELD",
+            help="Break down by a field; auto: lengths and the old model's confidence.",
+            rich_help_panel=options.COMPARE,
+        ),
     ] = None,
     noise_floor: Annotated[
         int,

@@ -15,6 +15,8 @@ from compatcheck.compare.result import (
     INSTANCE_COLUMNS,
     SCHEMA,
     Advice,
+    BlessedRun,
+    BlessedScore,
     Comparison,
     Estimate,
     Gate,
@@ -41,6 +43,7 @@ def result_to_dict(result: Result) -> dict[str, Any]:
         "old": _side(result.old),
         "new": _side(result.new),
         "notes": list(result.notes),
+        "history": [_blessed(each) for each in result.history],
         "comparisons": [_comparison(each) for each in result.comparisons],
     }
 
@@ -97,11 +100,20 @@ def result_from_dict(data: Mapping[str, Any], instances: pd.DataFrame) -> Result
             notes=tuple(data.get("notes", ())),
             command=data.get("command", ""),
             advice=None if data.get("advice") is None else Advice(**data["advice"]),
+            history=tuple(_read_blessed(each) for each in data.get("history", ())),
         )
     except KeyError as error:
         raise InputError(f"the report lacks the field {error}: it was cut or edited") from error
     except (TypeError, AttributeError) as error:
         raise InputError(f"the report has a field of the wrong kind: {error}") from error
+
+
+def _blessed(run: BlessedRun) -> dict[str, Any]:
+    return vars(run) | {"scores": [{name: _plain(value) for name, value in vars(one).items()} for one in run.scores]}
+
+
+def _read_blessed(data: Mapping[str, Any]) -> BlessedRun:
+    return BlessedRun(**{**data, "scores": tuple(BlessedScore(**one) for one in data["scores"])})
 
 
 def _side(side: Side) -> dict[str, Any]:

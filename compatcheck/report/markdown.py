@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from compatcheck.compare.result import Comparison, Result, Slice
-from compatcheck.report import figures, trust
+from compatcheck.report import figures, trend, trust
 from compatcheck.report.hints import next_steps
 from compatcheck.report.rows import Instance, top_flips, worst_slices
 from compatcheck.report.text import safe_text, trim_middle
@@ -101,6 +101,8 @@ def _document(result: Result, top: int, folder: Path | None) -> str:
     blocks.extend(f"> [!NOTE]\n> {prose(note)}" for note in result.notes)
     if len(result.comparisons) > 1:
         blocks.extend(["### Overview", _overview(result)])
+    if trends := trend.lines(result, figures.most_important(result, MAX_DETAILS)):
+        blocks.append("**Blessed runs**\n\n" + "\n".join(f"- {escape(name)}: {escape(line)}" for name, line in trends))
     for comparison in figures.most_important(result, MAX_DETAILS):
         blocks.extend(_comparison(comparison, len(result.comparisons) > 1, top))
     if len(result.comparisons) > MAX_DETAILS:
@@ -166,7 +168,9 @@ def _comparison(comparison: Comparison, named: bool, top: int) -> list[str]:
     if worst:
         hidden = len(comparison.slices) - len(worst)
         more = f" ({hidden} more in report.json)" if hidden else ""
-        blocks.append(_details(f"Worst slices{more}", _slices(worst)))
+        tests = trust.slice_tests(comparison)
+        body = "\n\n".join(part for part in (_slices(worst), f"<sub>{tests}</sub>" if tests else "") if part)
+        blocks.append(_details(f"Worst slices{more}", body))
     of = comparison.quadrants.get("negative_flip", 0)
     flips = top_flips(comparison, top)
     if flips:
@@ -218,7 +222,19 @@ def _metrics(comparison: Comparison) -> str:
     return "\n\n".join(part for part in (head, _details("All metrics", "\n\n".join([table, *tests]))) if part)
 
 
+SLICE_BAR = 10
+"""Squares of the longest bar."""
+
+
+def _bar(part: Slice, most: int) -> str:
+    """Negative and positive flips of a slice as squares; the longest bar has :data:`SLICE_BAR`."""
+    scale = min(1.0, SLICE_BAR / most) if most else 0.0
+    worse, better = part.negative_flips, part.positive_flips
+    return "🟥" * (round(worse * scale) or int(worse > 0)) + "🟩" * (round(better * scale) or int(better > 0))
+
+
 def _slices(slices: list[Slice]) -> str:
+    most = max((part.positive_flips + part.negative_flips for part in slices), default=0)
     rows = [
         (
             escape(trim_middle(f"{part.field}={part.value}", 60)),
@@ -228,11 +244,12 @@ def _slices(slices: list[Slice]) -> str:
             figures.estimate("nfr", part.nfr),
             figures.interval("nfr", part.nfr),
             "" if part.p_adjusted is None else figures.p_value(part.p_adjusted).removeprefix("p ").removeprefix("= "),
+            _bar(part, most),
         )
         for part in slices
     ]
-    header = ("slice", "n", "worse", "better", "NFR", "interval", "adjusted p")
-    return _table(header, "lrrrrll", rows)
+    header = ("slice", "n", "worse", "better", "NFR", "interval", "adjusted p", "flips")
+    return _table(header, "lrrrrlll", rows)
 
 
 def _flip(flip: Instance, kind: str) -> str:

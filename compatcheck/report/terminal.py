@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from compatcheck.compare.result import Comparison, Gate, Result, Side
-from compatcheck.report import figures, trust
+from compatcheck.report import figures, trend, trust
 from compatcheck.report.hints import next_steps
 from compatcheck.report.rows import top_flips, worst_slices
 from compatcheck.report.terminal_parts import (
@@ -129,6 +129,9 @@ def _parts(result: Result, color: bool, top: int, folder: Path | None) -> list[R
     shown = figures.most_important(result, MAX_DETAILS)
     if len(result.comparisons) > 1:
         parts.extend([heading("Overview"), _overview(result)])
+    if trends := trend.lines(result, shown):
+        parts.append(heading("Blessed runs"))
+        parts.extend(Text.assemble((f"{safe_text(name)}  ", "dim"), safe_text(line)) for name, line in trends)
     for comparison in shown:
         parts.extend(_comparison(comparison, len(result.comparisons) > 1, color, top))
     if len(shown) < len(result.comparisons):
@@ -216,6 +219,8 @@ def _comparison(comparison: Comparison, named: bool, color: bool, top: int) -> l
     if worst:
         hidden = len(comparison.slices) - len(worst)
         parts.extend([heading(f"Worst slices{f' ({hidden} more)' if hidden else ''}"), slice_table(worst)])
+        if tests := trust.slice_tests(comparison):
+            parts.append(Text(tests, style="dim"))
     flips = top_flips(comparison, top)
     if flips:
         of = comparison.quadrants.get("negative_flip", len(flips))

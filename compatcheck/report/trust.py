@@ -23,6 +23,17 @@ def remarks(comparison: Comparison) -> tuple[tuple[str, str], ...]:
     return tuple(found)
 
 
+def slice_tests(comparison: Comparison) -> str:
+    """How many tests the adjusted p-values of the slices stand for; empty where there is none."""
+    tests = sum(part.p is not None for part in comparison.slices)
+    if not tests:
+        return ""
+    return (
+        f"{tests:,} tests, one a slice: does it flip negatively more often than the rest? "
+        "p adjusted over all of them (Benjamini–Hochberg)"
+    )
+
+
 def noise_sentence(noise: NoiseFloor) -> str:
     """The flips that are there without any change, with their interval and denominator, and how they were measured."""
 

@@ -172,6 +172,25 @@ def collect_reruns(
     Raises:
         InputError: OLD is recorded, so that it cannot be run again; or a file that is no recorded run.
     """
+    side, recorded = _rerun_sides(request, count, files)
+    sides = [replace(side, name=f"rerun {number}") for number in range(1, count + 1)]
+    given, engine = request.engine.batch_size, request.engine
+    size = given if not isinstance(given, int) else given // 2 if given > 1 else 2
+    other = replace(engine, batch_size=size, seed=engine.seed + 1, shuffle=engine.seed + 1)
+    found = _runs(sides, replace(request, engine=other, store=False), say, progress) if sides else []
+    found = [
+        replace(run, manifest=replace(run.manifest, settings={**run.manifest.settings, "rerun": True})) for run in found
+    ]
+    return found + [_with_requested_metrics(_read(again, request), request) for again in recorded]
+
+
+def check_reruns(request: Request, count: int, files: Sequence[str] = ()) -> None:
+    """Raise InputError where :func:`collect_reruns` would, before anything is evaluated."""
+    if count or files:
+        _rerun_sides(request, count, files)
+
+
+def _rerun_sides(request: Request, count: int, files: Sequence[str]) -> tuple[_Side, list[_Side]]:
     if count < 0:
         raise InputError(f"--noise-floor {count}: how often OLD is run again is a number of at least 0")
     leaves = _leaf_names(request)
@@ -185,15 +204,7 @@ def collect_reruns(
     for again in recorded:
         if not again.recorded:
             raise InputError(f"--noise-run {again.text}: is no recorded run; --noise-floor K runs OLD again by itself")
-    sides = [replace(side, name=f"rerun {number}") for number in range(1, count + 1)]
-    given, engine = request.engine.batch_size, request.engine
-    size = given if not isinstance(given, int) else given // 2 if given > 1 else 2
-    other = replace(engine, batch_size=size, seed=engine.seed + 1, shuffle=engine.seed + 1)
-    found = _runs(sides, replace(request, engine=other, store=False), say, progress) if sides else []
-    found = [
-        replace(run, manifest=replace(run.manifest, settings={**run.manifest.settings, "rerun": True})) for run in found
-    ]
-    return found + [_with_requested_metrics(_read(again, request), request) for again in recorded]
+    return side, recorded
 
 
 def _runs(

@@ -128,3 +128,56 @@ def test_other_kinds_of_values():
     assert (codes.tolist(), labels) == ([0, 2, 1], ["1", "3", MISSING])
     assert label(pd.Series([None, None], dtype=object))[1] == [MISSING]
     assert label(pd.Series(["b", "a", "b"], dtype="category"))[1] == ["b", "a"]
+
+
+def test_automatic_slices_are_lengths_and_the_margin_of_the_old_model(make_run):
+    """Characters and nats by hand; few distinct values are slices of their own."""
+    old = make_run(
+        [1, 1, 1, 1], input=["ab", "ab", "abcd", None], target=["x", "yy", "x", "x"],
+        loglikelihoods=[[-1.0, -2.5], [-3.0, -1.0, -1.25], [-1.0, -2.5], None],
+    )  # fmt: skip
+    new = make_run([0, 1, 1, 1], loglikelihoods=[[0.0, -9.0]] * 4)
+    found = compare(old, new, metric="exact_match", slice_by=["auto"]).slices
+    assert [(each.field, each.value, each.n, each.negative_flips) for each in found] == [
+        ("auto:input_length", "2", 2, 1),
+        ("auto:input_length", "4", 1, 0),
+        ("auto:input_length", MISSING, 1, 0),
+        ("auto:target_length", "1", 3, 1),
+        ("auto:target_length", "2", 1, 0),
+        ("auto:old_confidence", "0.25", 1, 0),
+        ("auto:old_confidence", "1.5", 2, 1),
+        ("auto:old_confidence", MISSING, 1, 0),
+    ]
+    tested = [each.p for each in found]
+    assert [each.p_adjusted for each in found] == pytest.approx(
+        [min(1.0, min(p * 8 / rank for rank, p in enumerate(sorted(tested), 1) if p >= q)) for q in tested]
+    )
+
+
+def test_auto_takes_the_activity_label_and_what_there_is(make_run):
+    run = make_run([1, 1], target=["a", "b"], activity_label=["Cooking", "Diving"])
+    found = compare(run, run, metric="exact_match", slice_by=["auto", "activity_label"]).slices
+    assert list(dict.fromkeys(each.field for each in found)) == ["auto:target_length", "activity_label"]
+
+
+def test_many_lengths_are_cut_at_their_quartiles(make_run):
+    run = make_run([1] * 100, input=["a" * length for length in range(1, 101)])
+    found = compare(run, run, metric="exact_match", slice_by=["auto:input_length"]).slices
+    assert [(each.value, each.n) for each in found] == [
+        ("1 to 25", 25), ("over 25 to 50", 25), ("over 50 to 75", 25), ("over 75 to 100", 25)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("field", "message"),
+    [
+        ("auto:input_lenght", "did you mean 'auto:input_length'"),
+        ("auto:input_length", "have no field 'input'"),
+        ("auto:old_confidence", "no log-likelihoods of choices in OLD"),
+        ("auto", "neither input, target nor log-likelihoods"),
+    ],
+)
+def test_what_automatic_slices_need(make_run, field, message):
+    run = make_run([1, 1])
+    with pytest.raises(InputError, match=message):
+        compare(run, run, metric="exact_match", slice_by=[field])

@@ -210,7 +210,7 @@ def test_tasks_and_filters_of_one_file_are_kept_apart(tmp_path: Path) -> None:
     made = [row(n, task=("a", "b", None)[n % 3], filter=("strict", None)[n % 2], topic="xyz"[n % 3]) for n in range(30)]
     old = written(made, tmp_path / "old.parquet", ["target", "prediction", "task", "filter", "topic"])
     new = written(made[::-1], tmp_path / "new.parquet", ["target", "prediction", "task", "filter"])
-    memory, streamed, stored = both_ways(old, new, tmp_path, metrics=(), slice_by=("topic",))
+    memory, streamed, stored = both_ways(old, new, tmp_path, metrics=(), slice_by=("topic", "auto"))
     assert isinstance(streamed, list)
     assert [one.name for one in streamed] == [
         "a/strict/exact_match", "a/exact_match", "b/exact_match", "b/strict/exact_match",
