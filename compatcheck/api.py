@@ -116,6 +116,7 @@ def diff(
     epsilon: float = 0.0,
     correct_at: float | None = None,
     slice_by: str | Sequence[str] = (),
+    cluster_by: str | None = None,
     noise_floor: int = 0,
     noise_run: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
     fail_on: str | Sequence[str] = (),
@@ -191,6 +192,8 @@ def diff(
     check_reruns(request, noise_floor, again)
     with place.writing():
         streams = collect_streams(request, place, stream, say)
+    if streams is not None and cluster_by is not None:
+        raise InputError("--cluster-by: a comparison that is streamed cannot count by clusters; add --no-stream")
     if streams is not None and (noise_floor or again):
         raise InputError("the noise floor of a comparison that is streamed cannot be measured; add --no-stream")
     if streams is not None:
@@ -201,7 +204,15 @@ def diff(
     old_run, new_run = collect(request, say, progress)
     reruns = collect_reruns(request, noise_floor, again, say, progress)
     judged = diff_of_runs(
-        old_run, new_run, rules=rules, epsilon=epsilon, correct_at=correct_at, slice_by=slices, seed=seed, reruns=reruns
+        old_run,
+        new_run,
+        rules=rules,
+        epsilon=epsilon,
+        correct_at=correct_at,
+        slice_by=slices,
+        cluster_by=cluster_by,
+        seed=seed,
+        reruns=reruns,
     )
     return _with_history(judged, request.old)
 
@@ -214,6 +225,7 @@ def diff_of_runs(
     epsilon: float = 0.0,
     correct_at: float | None = None,
     slice_by: Sequence[str] = (),
+    cluster_by: str | None = None,
     seed: int = DEFAULT_SEED,
     reruns: Sequence[Run] = (),
 ) -> Diff:
@@ -224,7 +236,9 @@ def diff_of_runs(
     Raises:
         InputError: they share nothing, a rule covers nothing, or a budget is within the noise floor.
     """
-    comparisons, notes = compare_runs(old, new, epsilon=epsilon, correct_at=correct_at, slice_by=slice_by, seed=seed)
+    comparisons, notes = compare_runs(
+        old, new, epsilon=epsilon, correct_at=correct_at, slice_by=slice_by, cluster_by=cluster_by, seed=seed
+    )
     if reruns:
         from compatcheck.noise import with_noise
 
@@ -269,9 +283,9 @@ def _with_history(result: Diff, old: str) -> Diff:
         return float(value) if isinstance(value, int | float) else None
 
     def read(score: Mapping[str, Any]) -> BlessedScore:
-        names = (str(score.get(name, "")) for name in ("task", "filter", "metric"))
-        figures = (number(score.get(name)) for name in ("value", "low", "high"))
-        return BlessedScore(*names, *figures, n=int(number(score.get("n")) or 0), kind=str(score.get("kind", "")))
+        task, filter_, metric, kind = (str(score.get(name, "")) for name in ("task", "filter", "metric", "kind"))
+        value, low, high, n = (number(score.get(name)) for name in ("value", "low", "high", "n"))
+        return BlessedScore(task, filter_, metric, value, low, high, int(n or 0), kind)
 
     each = dict.fromkeys(old.replace("{task}", comparison.task) for comparison in result.comparisons)
     runs = [
@@ -291,6 +305,7 @@ def compare_runs(
     epsilon: float = 0.0,
     correct_at: float | None = None,
     slice_by: Sequence[str] = (),
+    cluster_by: str | None = None,
     seed: int = DEFAULT_SEED,
 ) -> tuple[list[Comparison], list[str]]:
     """Compare two runs on every (task, filter, metric) they share; returns comparisons and notes on what they do not.
@@ -299,12 +314,28 @@ def compare_runs(
         InputError: they share nothing.
     """
     from compatcheck.compare import compare
+    from compatcheck.compare.clusters import FEW
 
     pairs, notes = _counterparts(old, new)
     comparisons = [
-        compare(run, other, metric=metric, epsilon=epsilon, correct_at=correct_at, slice_by=slice_by, seed=seed)
+        compare(
+            run,
+            other,
+            metric=metric,
+            epsilon=epsilon,
+            correct_at=correct_at,
+            slice_by=slice_by,
+            cluster_by=cluster_by,
+            seed=seed,
+        )
         for run, other, metrics in pairs
         for metric in metrics
+    ]
+    notes += [
+        f"{each.name}: only {each.clusters.count} clusters by '{each.clusters.field}': with fewer than {FEW} their spread "
+        "is badly known, and so are the intervals"
+        for each in comparisons
+        if each.clusters is not None and each.clusters.count < FEW
     ]
     return comparisons, notes
 

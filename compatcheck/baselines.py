@@ -125,6 +125,24 @@ def locate(text: str) -> Path:
     return run
 
 
+def up_to(text: str) -> list[tuple[str, Blessed]]:
+    """What was blessed up to the run that ``@name`` or ``@name~1`` stands for, oldest first, each with its reference.
+
+    Raises:
+        InputError: as :func:`locate`.
+    """
+    locate(text)
+    read = _REFERENCE.match(text)
+    assert read is not None
+    name, back = check_name(read["name"]), int(read["back"] or 0)
+    entries = history(name)
+    last = len(entries) - 1
+    return [
+        (f"@{name}" + (f"~{last - place}" if place < last else ""), entry)
+        for place, entry in enumerate(entries[: len(entries) - back])
+    ]
+
+
 def add(name: str, entry: Blessed, folder: Path | None = None) -> None:
     """Add a line to a history. The run it names has been kept before."""
     path = (folder or root()) / check_name(name) / HISTORY

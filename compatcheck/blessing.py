@@ -65,6 +65,7 @@ def bless(
                 "task": score.task,
                 "filter": score.filter,
                 "metric": score.metric.name,
+                "kind": score.metric.kind,
                 "value": score.mean.value,
                 "low": score.mean.low,
                 "high": score.mean.high,

@@ -40,7 +40,7 @@ BELOW = {
     "engines": {"references", "adapters", "endpoints", "fingerprints"},
     "runs": {"engines", "endpoints", "references", "fingerprints", "tasks", "similarity"},
     "noise": {"compare", "report", "runs", "references", "tasks"},
-    "api": {"advice", "compare", "gate", "noise", "report", "runs", "engines", "references", "tasks", "similarity"},
+    "api": {"advice", "baselines", "compare", "gate", "noise", "report", "runs", "engines", "references", "tasks", "similarity"},
     "evaluation": {"compare", "report", "runs", "tasks"},
     "demo": {"api"},
     "cli": {"baselines", "blessing", "checks", "compare", "config", "doctor", "noise", "scaffold", "api", "evaluation", "runs", "demo", "report", "gate", "tasks", "engines"},

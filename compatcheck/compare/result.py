@@ -46,6 +46,8 @@ class Estimate:
     why: str | None = None
     lower: float | None = None
     upper: float | None = None
+    effective: float | None = None
+    """How many independent instances the interval counts with, where instances are grouped in clusters."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,15 @@ class Slice:
     """p-value of "this slice flips negatively more often than the rest" (Fisher's exact test, one-sided)."""
     p_adjusted: float | None = None
     """The same after Benjamini–Hochberg over all slices of the comparison."""
+
+
+@dataclass(frozen=True)
+class ClusterCount:
+    """By which field instances are grouped, in how many clusters, and how many instances the largest holds."""
+
+    field: str
+    count: int
+    largest: int
 
 
 @dataclass(frozen=True)
@@ -145,6 +156,8 @@ class Comparison:
     """
     noise: NoiseFloor | None = None
     """What flips between reruns of OLD; None where it was not measured."""
+    clusters: ClusterCount | None = None
+    """The clusters that intervals and tests count by; None where every instance counts by itself."""
 
     @property
     def name(self) -> str:
@@ -190,6 +203,34 @@ class Advice:
 
 
 @dataclass(frozen=True)
+class BlessedScore:
+    """The mean score of a blessed run on one (task, filter, metric), with its interval and the number of instances."""
+
+    task: str
+    filter: str
+    metric: str
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    n: int = 0
+    kind: str = ""
+    """``discrete`` or ``smooth``; empty where the history does not say."""
+
+
+@dataclass(frozen=True)
+class BlessedRun:
+    """A run that was blessed under the name that OLD has: ``name`` is ``@main~1``, ``time`` UTC as ISO 8601."""
+
+    name: str
+    time: str
+    reference: str
+    verdict: str = "none"
+    forced: bool = False
+    """Blessed although its gate failed."""
+    scores: tuple[BlessedScore, ...] = ()
+
+
+@dataclass(frozen=True)
 class Stored:
     """All instances of a result as a Parquet file, with the columns of ``instances.parquet``."""
 
@@ -216,5 +257,7 @@ class Result:
     """The command line that made it, for repeating it; may be empty."""
     advice: Advice | None = None
     """Release advice; None in a report that was kept before there was any."""
+    history: tuple[BlessedRun, ...] = ()
+    """Where OLD is a blessed baseline: what was blessed under its name up to it, oldest first."""
     stored: Stored | None = field(default=None, repr=False, compare=False)
     """Where all instances lie on disk; None where they are all at hand."""

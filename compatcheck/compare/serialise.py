@@ -17,6 +17,7 @@ from compatcheck.compare.result import (
     Advice,
     BlessedRun,
     BlessedScore,
+    ClusterCount,
     Comparison,
     Estimate,
     Gate,
@@ -146,6 +147,7 @@ def _comparison(each: Comparison) -> dict[str, Any]:
         "fields": [name for name in each.instances.columns if name not in INSTANCE_COLUMNS],
         **({} if each.overview is None else {"overview": _overview(each.overview)}),
         "noise": None if each.noise is None else _noise(each.noise),
+        "clusters": None if each.clusters is None else dict(vars(each.clusters)),
     }
 
 
@@ -176,6 +178,7 @@ def _read_overview(data: Mapping[str, Any] | None) -> Overview | None:
 def _estimate(figure: Estimate) -> dict[str, Any]:
     names = ("value", "low", "high", "count", "of", "lower", "upper")
     plain = {name: _plain(getattr(figure, name)) for name in names}
+    plain |= {} if figure.effective is None else {"effective": _plain(figure.effective)}
     return plain if figure.why is None else plain | {"why": figure.why}
 
 
@@ -221,6 +224,7 @@ def _read_comparison(data: Mapping[str, Any], instances: pd.DataFrame) -> Compar
         confidence=data.get("confidence", 0.95),
         overview=_read_overview(data.get("overview")),
         noise=_read_noise(data.get("noise")),
+        clusters=None if data.get("clusters") is None else ClusterCount(**data["clusters"]),
     )
 
 
