@@ -332,8 +332,8 @@ def compare_runs(
         for metric in metrics
     ]
     notes += [
-        f"{each.name}: only {each.clusters.count} clusters by '{each.clusters.field}': with fewer than {FEW} their spread "
-        "is badly known, and so are the intervals"
+        f"{each.name}: only {each.clusters.count} clusters by '{each.clusters.field}': with fewer than {FEW} their "
+        "spread is badly known, and so are the intervals"
         for each in comparisons
         if each.clusters is not None and each.clusters.count < FEW
     ]

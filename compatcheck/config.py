@@ -209,6 +209,7 @@ _KEYS: dict[str, Callable[[Any], str | None]] = {
     "engine": _text, "engine_args": _table, "batch_size": _batch, "dtype": _text, "device": _text,
     "apply_chat_template": _yes, "trust_remote_code": _yes, "seed": _whole, "store": _store,
     "metric": _texts, "metric_args": _tables, "epsilon": _number, "correct_at": _number, "slice_by": _texts,
+    "cluster_by": _text,
     "fail_on": _texts, "id_field": _text, "target_field": _text, "prediction_field": _text,
     "old_prediction_field": _text, "new_prediction_field": _text, "extract": _text, "targets": _text,
     "stream": _yes, "noise_floor": _whole, "noise_run": _texts,

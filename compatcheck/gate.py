@@ -304,7 +304,8 @@ def _needed(known: _Name, figure: Estimate, threshold: float, comparison: Compar
         return None, "the observed value is the budget itself, so it cannot be said how many instances would settle it"
     if known.rate:
         assert figure.count is not None and figure.of is not None
-        scale = _growth(figure.count, figure.of, threshold, z_values(comparison.confidence)[1])
+        worth = 1.0 if figure.effective is None else figure.effective / figure.of
+        scale = _growth(figure.count * worth, figure.of * worth, threshold, z_values(comparison.confidence)[1])
     else:
         # The interval of a mean or a ratio narrows with the square root of the number of instances.
         reach = upper - value if value < threshold else value - lower
@@ -315,7 +316,7 @@ def _needed(known: _Name, figure: Estimate, threshold: float, comparison: Compar
     return needed, f"about {needed:,} instances would settle it if it stays so (there are {comparison.n:,})"
 
 
-def _growth(count: int, of: int, threshold: float, z: float) -> float | None:
+def _growth(count: float, of: float, threshold: float, z: float) -> float | None:
     """The least factor of the sample at which the Wilson bound on the budget's side clears it; None if none does."""
 
     def settled(scale: float) -> bool:

@@ -168,3 +168,23 @@ def test_sampled_answers_of_reruns_are_drawn_anew(fixtures: Path, tmp_path: Path
     assert found.floor.reruns == 3
     agreement = found.floor.metrics["agreement"]
     assert agreement.value is not None and agreement.value < 1
+
+
+def test_clusters_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"id": str(n), "target": "a", "prediction": "a", "passage": f"p{n // 4}"} for n in range(40)]
+    for name, wrong in (("old", 0), ("new", 4)):
+        text = "".join(
+            json.dumps(row | ({"prediction": "b"} if n < wrong else {})) + "\n" for n, row in enumerate(rows)
+        )
+        (tmp_path / f"{name}.jsonl").write_text(text, encoding="utf-8")
+    sides = [str(tmp_path / "old.jsonl"), str(tmp_path / "new.jsonl")]
+    assert run(["diff", *sides, "--cluster-by", "passage", "--format", "terminal", "--out", str(tmp_path / "out")]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "intervals and tests count 10 clusters by 'passage' (the largest has 4 instances)" in printed
+    assert "only 10 clusters by 'passage': with fewer than 30" in printed
+    kept = json.loads((tmp_path / "out" / "report.json").read_text())["comparisons"][0]
+    assert kept["clusters"] == {"field": "passage", "count": 10, "largest": 4}
+    assert kept["metrics"]["nfr"]["effective"] == pytest.approx(9)
+    assert compatcheck.load(tmp_path / "out").only.metrics["nfr"].effective == pytest.approx(9)
+    assert run(["diff", *sides, "--cluster-by", "passage", "--stream"]) == 2
+    assert "cannot count by clusters; add --no-stream" in capsys.readouterr().err

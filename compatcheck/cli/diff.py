@@ -60,6 +60,14 @@ def command(
             rich_help_panel=options.COMPARE,
         ),
     ] = None,
+    cluster_by: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FIELD",
+            help="Instances of one value count as a group, not singly.",
+            rich_help_panel=options.COMPARE,
+        ),
+    ] = None,
     noise_floor: Annotated[
         int,
         typer.Option(
@@ -130,6 +138,7 @@ def command(
         "epsilon": epsilon,
         "correct_at": correct_at,
         "slice_by": slice_by,
+        "cluster_by": cluster_by,
         "noise_floor": noise_floor,
         "noise_run": noise_run,
         "fail_on": fail_on,

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from compatcheck.compare.clusters import clustered_figures, clustered_rate, find_clusters, worse_than_rest
 from compatcheck.compare.instances import build_instances
 from compatcheck.compare.intervals import Flags, Floats
 from compatcheck.compare.metrics import Changes, discrete_metrics
 from compatcheck.compare.pairing import Pairs, failed, pair
 from compatcheck.compare.quadrants import Sorted, resolve_metric, sort_pairs
-from compatcheck.compare.result import QUADRANTS, Comparison, Estimate, Pairing
+from compatcheck.compare.result import QUADRANTS, Comparison, Estimate, Pairing, Slice
 from compatcheck.compare.signature import signature
 from compatcheck.compare.significance import mcnemar, sign_flip
 from compatcheck.compare.slices import build_slices
@@ -34,6 +36,7 @@ def compare(
     epsilon: float = 0.0,
     correct_at: float | None = None,
     slice_by: Sequence[str] = (),
+    cluster_by: str | None = None,
     seed: int = 0,
     confidence: float = 0.95,
     resamples: int = RESAMPLES,
@@ -45,6 +48,7 @@ def compare(
         epsilon: dead-band of a smooth metric: a gain of at most this size, either way, is "unchanged".
         correct_at: makes a smooth metric discrete: a score that reaches this is correct.
         slice_by: fields of the records by whose values flips are counted.
+        cluster_by: field of the records whose values group instances; intervals and tests then count by groups.
         seed: of the bootstrap and the permutation test; the same input and seed give the same figures.
 
     Raises:
@@ -75,6 +79,18 @@ def compare(
         resamples=resamples,
         seed=seed,
     )
+    clusters = None if cluster_by is None else find_clusters(cluster_by, old, new, pairs, scored)
+    if clusters is not None:
+        metrics, tests = clustered_figures(
+            metrics, found, clusters, confidence=confidence, resamples=resamples, seed=seed
+        )
+
+    def by_clusters(part: Slice, inside: Flags, down: Flags) -> Slice:
+        assert clusters is not None
+        nfr = clustered_rate(part.nfr, down, inside, clusters, confidence)
+        return replace(part, nfr=nfr, p=worse_than_rest(down, inside, clusters))
+
+    again = None if clusters is None else by_clusters
     return Comparison(
         task=old.task,
         filter=old.filter,
@@ -90,6 +106,7 @@ def compare(
             confidence=confidence,
             resamples=resamples,
             seed=seed,
+            clusters=None if clusters is None else clusters.shown,
         ),
         n=n,
         pairing=_pairing(old, new, pairs, found),
@@ -97,8 +114,9 @@ def compare(
         metrics=metrics,
         tests=tests,
         instances=build_instances(old, new, pairs, found),
-        slices=build_slices(old, new, pairs, found, slice_by, confidence) if slice_by else (),
+        slices=build_slices(old, new, pairs, found, slice_by, confidence, again) if slice_by else (),
         confidence=confidence,
+        clusters=None if clusters is None else clusters.shown,
     )
 
 

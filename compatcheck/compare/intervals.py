@@ -67,10 +67,11 @@ def rate(count: int, of: int, confidence: float, why: str = "no pair could be sc
     return Estimate(count / of, low, high, int(count), int(of), lower=lower, upper=upper)
 
 
-def newcombe(both: int, first: int, second: int, neither: int, z: float) -> tuple[float, float]:
+def newcombe(both: float, first: float, second: float, neither: float, z: float) -> tuple[float, float]:
     """Limits of p1 − p2 for paired proportions: Newcombe (1998), Statistics in Medicine 17:2635, method 10.
 
-    ``first`` counts the pairs in which only the first succeeds, ``second`` those in which only the second does.
+    ``first`` counts the pairs in which only the first succeeds, ``second`` those in which only the second does;
+    counts may be fractional, as an effective number of instances is.
     """
     n = both + first + second + neither
     p1, p2 = (both + first) / n, (both + second) / n
@@ -99,7 +100,9 @@ def difference(counts: Counts, confidence: float) -> Bounds:
     return Bounds(*newcombe(*counts, two_sided), *newcombe(*counts, one_sided))
 
 
-def relative(counts: Counts, confidence: float, resamples: int, rng: np.random.Generator) -> Bounds:
+def relative(
+    counts: tuple[float, float, float, float], confidence: float, resamples: int, rng: np.random.Generator
+) -> Bounds:
     """Bounds of relative NFR, by resampling the four quadrant shares from Dirichlet(counts + 1/2).
 
     The plain multinomial bootstrap of the counts is not used: with no negative flip seen its interval is [0, 0], and in

@@ -7,6 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from compatcheck.compare.intervals import LARGE
+from compatcheck.compare.result import ClusterCount
 from compatcheck.records import Metric, TaskRun
 
 _SHORT = {"num_fewshot": "fewshot"}
@@ -23,17 +24,21 @@ def signature(
     confidence: float,
     resamples: int,
     seed: int,
+    clusters: ClusterCount | None = None,
 ) -> str:
     """``task|filter:…|metric:…|…``; a setting in which OLD and NEW differ is shown as ``old/new``."""
     level = f"{100 * confidence:.10g}"
-    intervals = f"wilson{level}"
+    intervals = f"wilson{level}" if clusters is None else f"wilson{level}-effective-n"
     if metric.kind != "discrete":
-        intervals += f"+normal{level}" if n > LARGE else f"+bootstrap{level}x{resamples}"
+        units, by = (n, "") if clusters is None else (clusters.count, "cluster-")
+        intervals += f"+{by}normal{level}" if units > LARGE else f"+{by}bootstrap{level}x{resamples}"
     parts = {"filter": old.filter, "metric": metric.name, "n": n}
     if metric.kind != "discrete":
         parts["eps"] = f"{epsilon:.10g}"
     if correct_at is not None:
         parts["correct"] = f"{'>=' if metric.higher_is_better else '<='}{correct_at:.10g}"
+    if clusters is not None:
+        parts["clusters"] = f"{clusters.field}:{clusters.count}"
     parts |= {"ci": intervals, "seed": seed}
     parts |= _settings(old.settings, new.settings)
     if metric.signature:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -37,12 +37,19 @@ LABELS = ("activity_label",)
 
 
 def build_slices(
-    old: TaskRun, new: TaskRun, pairs: Pairs, found: Sorted, fields: Sequence[str], confidence: float
+    old: TaskRun,
+    new: TaskRun,
+    pairs: Pairs,
+    found: Sorted,
+    fields: Sequence[str],
+    confidence: float,
+    again: Callable[[Slice, Flags, Flags], Slice] | None = None,
 ) -> tuple[Slice, ...]:
     """Flips by the values of ``fields`` (any further column of the records, ``target``, or automatic ones).
 
     Each slice is compared with the rest of the pairs by Fisher's exact test, one-sided: does it flip negatively more
-    often? The p-values are adjusted over all slices of the comparison (Benjamini–Hochberg).
+    often? The p-values are adjusted over all slices of the comparison (Benjamini–Hochberg). ``again`` gets every slice
+    with the flags of its pairs and of negative flips, and returns it with other figures: those by clusters.
 
     Raises:
         InputError: a field that the records do not have.
@@ -54,7 +61,10 @@ def build_slices(
         codes, labels = label(values)
         flips = found.codes[found.scored]
         positive, negative = (flips == found.names.index(name) for name in ("positive_flip", "negative_flip"))
-        slices += count_slices(field, codes, labels, positive, negative, confidence)
+        counted = count_slices(field, codes, labels, positive, negative, confidence)
+        if again is not None:
+            counted = [again(each, codes == place, negative) for place, each in enumerate(counted)]
+        slices += counted
     return adjust(slices)
 
 
@@ -100,7 +110,7 @@ def field_values(field: str, old: TaskRun, new: TaskRun, pairs: Pairs) -> pd.Ser
     return pd.Series([float(len(text)) if isinstance(text, str) else np.nan for text in texts], dtype="float64")
 
 
-def check_field(field: str, old: TaskRun, new: TaskRun) -> None:
+def check_field(field: str, old: TaskRun, new: TaskRun, option: str = "--slice-by") -> None:
     """Raise InputError for a field that the records do not have."""
     known = slice_fields(old.records, new.records)
     if field.startswith("auto:"):
@@ -114,7 +124,7 @@ def check_field(field: str, old: TaskRun, new: TaskRun) -> None:
         return
     has = f"they have {', '.join(known)}" if known else "they have no further field"
     hint = did_you_mean(field, known)
-    raise InputError(f"--slice-by: the records of task '{old.task}' have no field '{field}'{hint}; {has}")
+    raise InputError(f"{option}: the records of task '{old.task}' have no field '{field}'{hint}; {has}")
 
 
 def count_slices(

@@ -20,6 +20,15 @@ def remarks(comparison: Comparison) -> tuple[tuple[str, str], ...]:
     found = []
     if comparison.noise is not None:
         found.append(("Noise floor", noise_sentence(comparison.noise)))
+    if comparison.clusters is not None:
+        groups = comparison.clusters
+        found.append(
+            (
+                "Clusters",
+                f"intervals and tests count {groups.count:,} clusters by '{groups.field}' (the largest has "
+                f"{groups.largest:,} instances), not {comparison.n:,} single instances",
+            )
+        )
     return tuple(found)
 
 
