@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import typer
 
 from compatcheck import __version__
-from compatcheck.cli import bless, cache, demo, diff, doctor, fix, init, noise, plan, report, show, tasks
+from compatcheck.cli import bless, cache, card, demo, diff, doctor, fix, init, noise, plan, report, show, tasks
 from compatcheck.cli import run as run_
 from compatcheck.errors import ExitCode, InputError
 
@@ -33,6 +33,7 @@ app.command("fix")(fix.command)
 app.command("bless")(bless.command)
 app.command("report")(report.command)
 app.command("show")(show.command)
+app.command("card")(card.command)
 app.command("noise")(noise.command)
 app.command("plan")(plan.command)
 app.command("tasks")(tasks.command)
