@@ -21,6 +21,7 @@ from compatcheck.compare.signature import signature
 from compatcheck.compare.significance import mcnemar, sign_flip
 from compatcheck.compare.slices import build_slices
 from compatcheck.compare.smooth import smooth_metrics
+from compatcheck.compare.ties import near_ties
 from compatcheck.errors import InputError
 from compatcheck.records import Metric, TaskRun
 
@@ -117,6 +118,7 @@ def compare(
         slices=build_slices(old, new, pairs, found, slice_by, confidence, again) if slice_by else (),
         confidence=confidence,
         clusters=None if clusters is None else clusters.shown,
+        near_ties=near_ties(old, new, pairs, found),
     )
 
 

@@ -99,6 +99,27 @@ class ClusterCount:
 
 
 @dataclass(frozen=True)
+class TieCount:
+    """Flips of one direction by how sure the models were of their choices."""
+
+    near: int
+    """The margin of OLD or of NEW is below the threshold."""
+    confident: int
+    """Neither is."""
+    unknown: int = 0
+    """A margin is not known, and the other one is not below the threshold."""
+
+
+@dataclass(frozen=True)
+class NearTies:
+    """Which flips hang on a hair, by the margin between the log-likelihoods of the two likeliest choices, in nats."""
+
+    threshold: float
+    negative: TieCount
+    positive: TieCount
+
+
+@dataclass(frozen=True)
 class NoiseFloor:
     """What flips between runs of the same model, without any change of it.
 
@@ -158,6 +179,8 @@ class Comparison:
     """What flips between reruns of OLD; None where it was not measured."""
     clusters: ClusterCount | None = None
     """The clusters that intervals and tests count by; None where every instance counts by itself."""
+    near_ties: NearTies | None = None
+    """Of a choice by log-likelihoods how many flips are near ties; None where they are not known."""
 
     @property
     def name(self) -> str:

@@ -21,11 +21,13 @@ from compatcheck.compare.result import (
     Comparison,
     Estimate,
     Gate,
+    NearTies,
     NoiseFloor,
     Pairing,
     Result,
     Side,
     Slice,
+    TieCount,
 )
 from compatcheck.compare.slices import text_of
 from compatcheck.errors import InputError
@@ -147,8 +149,19 @@ def _comparison(each: Comparison) -> dict[str, Any]:
         "fields": [name for name in each.instances.columns if name not in INSTANCE_COLUMNS],
         **({} if each.overview is None else {"overview": _overview(each.overview)}),
         "noise": None if each.noise is None else _noise(each.noise),
+        "near_ties": None if each.near_ties is None else _near_ties(each.near_ties),
         "clusters": None if each.clusters is None else dict(vars(each.clusters)),
     }
+
+
+def _near_ties(ties: NearTies) -> dict[str, Any]:
+    return vars(ties) | {"negative": dict(vars(ties.negative)), "positive": dict(vars(ties.positive))}
+
+
+def _read_near_ties(data: Mapping[str, Any] | None) -> NearTies | None:
+    if data is None:
+        return None
+    return NearTies(**{**data, "negative": TieCount(**data["negative"]), "positive": TieCount(**data["positive"])})
 
 
 def _noise(noise: NoiseFloor) -> dict[str, Any]:
@@ -224,6 +237,7 @@ def _read_comparison(data: Mapping[str, Any], instances: pd.DataFrame) -> Compar
         confidence=data.get("confidence", 0.95),
         overview=_read_overview(data.get("overview")),
         noise=_read_noise(data.get("noise")),
+        near_ties=_read_near_ties(data.get("near_ties")),
         clusters=None if data.get("clusters") is None else ClusterCount(**data["clusters"]),
     )
 

@@ -8,7 +8,41 @@ import numpy as np
 import pandas as pd
 
 from compatcheck.compare.intervals import Floats
-from compatcheck.compare.pairing import Rows
+from compatcheck.compare.pairing import Pairs, Rows
+from compatcheck.compare.quadrants import Sorted
+from compatcheck.compare.result import NearTies, TieCount
+from compatcheck.records import TaskRun, prediction_column
+
+NEAR = 0.05
+"""Nats: a choice that is less than e^0.05 = 1.05 times as likely as the next one is a near tie. Sums of
+log-likelihoods in half precision, or in another batch, move by about that much."""
+
+
+def near_ties(old: TaskRun, new: TaskRun, pairs: Pairs, found: Sorted) -> NearTies | None:
+    """Count the flips whose choice hung on less than :data:`NEAR` in OLD or in NEW.
+
+    None where a side has no log-likelihoods, and for a metric that does not choose by them alone, such as ``acc_norm``
+    (its records have predictions of its own).
+    """
+    column = prediction_column(found.metric.name)
+    if column in old.records or column in new.records:
+        return None
+    before, after = margins(old.records, pairs.old), margins(new.records, pairs.new)
+    if before is None or after is None:
+        return None
+    with np.errstate(invalid="ignore"):
+        near = (before < NEAR) | (after < NEAR)
+    known = np.isfinite(before) & np.isfinite(after)
+
+    def count(name: str) -> TieCount:
+        flips = found.scored & (found.codes == found.names.index(name))
+        return TieCount(
+            near=int((flips & near).sum()),
+            confident=int((flips & known & ~near).sum()),
+            unknown=int((flips & ~known & ~near).sum()),
+        )
+
+    return NearTies(NEAR, count("negative_flip"), count("positive_flip"))
 
 
 def margins(records: pd.DataFrame, rows: Rows) -> Floats | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from compatcheck.compare.result import Comparison, Estimate, NoiseFloor
+from compatcheck.compare.result import Comparison, Estimate, NearTies, NoiseFloor, TieCount
 from compatcheck.report import figures
 
 
@@ -20,6 +20,8 @@ def remarks(comparison: Comparison) -> tuple[tuple[str, str], ...]:
     found = []
     if comparison.noise is not None:
         found.append(("Noise floor", noise_sentence(comparison.noise)))
+    if comparison.near_ties is not None:
+        found.append(("Near ties", near_tie_sentence(comparison.near_ties)))
     if comparison.clusters is not None:
         groups = comparison.clusters
         found.append(
@@ -30,6 +32,20 @@ def remarks(comparison: Comparison) -> tuple[tuple[str, str], ...]:
             )
         )
     return tuple(found)
+
+
+def near_tie_sentence(ties: NearTies) -> str:
+    """How many flips hang on a hair, and how many are confident."""
+
+    def shown(word: str, count: TieCount) -> str:
+        total = count.near + count.confident + count.unknown
+        unknown = f", {count.unknown:,} unknown" if count.unknown else ""
+        return f"{count.near:,} of {total:,} {word} flips, {count.confident:,} confident{unknown}"
+
+    return (
+        f"{shown('negative', ties.negative)}; {shown('positive', ties.positive)} "
+        f"(near: old or new prefers its choice by less than {ties.threshold:g} nats)"
+    )
 
 
 def slice_tests(comparison: Comparison) -> str:
