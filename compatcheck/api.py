@@ -127,6 +127,7 @@ def diff(
     new_prediction_field: str | None = None,
     extract: str | None = None,
     targets: str | os.PathLike[str] | None = None,
+    repeats: str | None = None,
     stream: bool | None = None,
     scratch: str | os.PathLike[str] | None = None,
     say: Callable[[str], None] = lambda _: None,
@@ -152,10 +153,12 @@ def diff(
     from compatcheck.runs.collect import Request, check_reruns, collect, collect_reruns, collect_streams
     from compatcheck.runs.evaluate import EngineOptions
     from compatcheck.runs.importers import Layout
+    from compatcheck.runs.repeats import check_way
     from compatcheck.tasks.load import TaskOptions
 
     if epsilon < 0:
         raise InputError(f"--epsilon {epsilon}: must be 0 or more")
+    check_way(repeats)
     rules = gate.parse_rules(_several(fail_on))
     layout = Layout(
         id_field=id_field,
@@ -163,6 +166,7 @@ def diff(
         prediction_field=prediction_field,
         extract=extract,
         targets=Path(targets) if targets is not None else None,
+        repeats=repeats,
     )
     request = Request(
         old=os.fspath(old),

@@ -212,6 +212,6 @@ _KEYS: dict[str, Callable[[Any], str | None]] = {
     "cluster_by": _text,
     "fail_on": _texts, "id_field": _text, "target_field": _text, "prediction_field": _text,
     "old_prediction_field": _text, "new_prediction_field": _text, "extract": _text, "targets": _text,
-    "stream": _yes, "noise_floor": _whole, "noise_run": _texts,
+    "stream": _yes, "repeats": _text, "noise_floor": _whole, "noise_run": _texts,
     "format": _texts, "out": _text, "exit_zero": _yes, "quiet": _yes,
 }  # fmt: skip

@@ -96,6 +96,10 @@ def command(
     new_prediction_field: Annotated[str | None, typer.Option(help="Only in NEW.", rich_help_panel=options.ROWS)] = None,
     extract: options.Extract = None,
     targets: options.Targets = None,
+    repeats: Annotated[
+        str | None,
+        typer.Option(metavar="average", help="Rows of one id are samples: average them.", rich_help_panel=options.ROWS),
+    ] = None,
     stream: Annotated[
         bool | None,
         typer.Option(
@@ -149,6 +153,7 @@ def command(
         "new_prediction_field": new_prediction_field,
         "extract": extract,
         "targets": targets,
+        "repeats": repeats,
         "stream": stream,
         "format": format,
         "out": out,

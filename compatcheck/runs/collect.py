@@ -287,7 +287,7 @@ def _read(side: _Side, request: Request) -> Run:
 def _wants_task_scores(run: TaskRun | StreamedRun, side: _Side, request: Request) -> bool:
     """Plain recorded texts of a named task are scored as the task says, unless the user or the file says how."""
     recorded = any(metric.signature.endswith(AS_RECORDED) for metric in run.metrics)
-    return bool(request.tasks) and not (request.metrics or recorded or side.layout.extract)
+    return bool(request.tasks) and not (request.metrics or recorded or side.layout.extract or side.layout.repeats)
 
 
 def _evaluated_run(side: _Side, evaluated: Iterable[Evaluated]) -> Run:

@@ -14,6 +14,7 @@ import pandas as pd
 from compatcheck.errors import InputError
 from compatcheck.records import Metric, TaskRun, not_compared, prediction_column, score_column
 from compatcheck.runs.choices import HASH_LENGTH, NO_MATCH, predicted_choices
+from compatcheck.runs.repeats import as_mean, sample_scores
 from compatcheck.tasks import LoadedTask
 
 SLICE_TEXT_LIMIT = 80
@@ -52,6 +53,13 @@ def _task_run(
     answered = [sample for sample in samples if sample["doc_id"] not in failed]
     if not answered:
         raise InputError(f"task {loaded.name}: no document could be answered: {next(iter(failed.values()))}")
+    averaged = sample_scores(task, filter_name, answered)
+    if averaged is not None:
+        answered = [{**sample, **scores} for sample, scores in zip(answered, averaged, strict=True)]
+        scored = {sample["doc_id"]: sample for sample in answered}
+        samples = [scored.get(sample["doc_id"], sample) for sample in samples]
+        repeats = len(answered[0]["resps"][0])
+        settings = {**settings, "repeats": repeats}
     names = [name for name in samples[0]["metrics"] if all(_is_number(sample.get(name)) for sample in answered)]
     if not names:
         raise InputError(
@@ -79,6 +87,8 @@ def _task_run(
         )
         for name in names
     )
+    if averaged is not None:
+        metrics = tuple(as_mean(metric, (repeats, repeats)) for metric in metrics)
     notes = not_compared(loaded.name, [name for name in samples[0]["metrics"] if name not in names])
     return TaskRun(loaded.name, filter_name, metrics, records, settings, notes=notes)
 

@@ -59,6 +59,8 @@ def why_not(reference: Reference, layout: Layout, options: TaskOptions) -> str |
         return "--sample does not apply to recorded outputs"
     if lm_eval_samples.is_samples(path):
         return f"{reference.text} is what lm-eval wrote (keep it with `compatcheck run {reference.text}` first)"
+    if layout.repeats is not None:
+        return "--repeats average gathers the rows of every id"
     if layout.extract is not None:
         return "--extract reads all targets before it decides what they are"
     return None

@@ -37,6 +37,8 @@ class Layout:
     """A third file whose rows give the target by id."""
     filter: str | None = None
     """Keep only the rows of this filter."""
+    repeats: str | None = None
+    """``average``: several rows of one id are samples of one document (:mod:`compatcheck.runs.repeats`)."""
 
     def __post_init__(self) -> None:
         if self.extract is not None:
