@@ -18,6 +18,7 @@ from compatcheck.runs.importers.reading import Source, file_kind
 from compatcheck.runs.importers.scoring import check_metrics, recorded_metric, score_records, scored_rows
 from compatcheck.runs.importers.table import NUMBER, REFERENCES, RowTable, build_table, extract_targets
 from compatcheck.runs.importers.targets import read_targets
+from compatcheck.runs.repeats import average_records
 from compatcheck.similarity import RECORDED
 
 DEFAULT_TASK = "recorded"
@@ -116,14 +117,25 @@ def _runs(
     settings |= {"limit": limit} if limit is not None else {}
     runs = []
     for task, name, table in _split(rows.table, part.task, layout):
-        table, duplicates = drop_repeats(table, rows.source)
+        averaged = layout.repeats is not None
+        table, duplicates = (table, 0) if averaged else drop_repeats(table, rows.source)
         if limit is not None:
-            table = table.slice(0, limit)
+            table = _first_documents(table, limit) if averaged else table.slice(0, limit)
         kept = [m for m in rows.metrics if f"score:{m}" in table.column_names and m in wanted]
         records, found = _scored(table, rows.source, wanted, kept, options, part.higher_is_better)
+        own = settings
+        if averaged:
+            records, found, (_, most) = average_records(records, found)
+            own = settings | ({"repeats": most} if most > 1 else {})
         notes = not_compared(task, [] if metrics else part.left_out)
-        runs.append(TaskRun(task, name, found, records, settings, duplicates, notes))
+        runs.append(TaskRun(task, name, found, records, own, duplicates, notes))
     return runs
+
+
+def _first_documents(table: pa.Table, limit: int) -> pa.Table:
+    """All rows of the first ids."""
+    wanted = pc.unique(table["doc_id"]).slice(0, limit)
+    return table.filter(pc.is_in(table["doc_id"], value_set=wanted))
 
 
 def wanted_metrics(rows: RowTable, metrics: Sequence[str], default: Sequence[str]) -> tuple[str, ...]:
