@@ -51,8 +51,9 @@ def of_model(base: Path, adapter: Path | None = None) -> str:
 
 
 def of_recorded(path: Path) -> str:
-    """Fingerprint of recorded outputs: the bytes of the file, or of every samples file of a folder."""
+    """Fingerprint of recorded outputs: the bytes of the file, or of every samples file of a folder, or of all in it."""
     files = [path] if path.is_file() else sorted(path.glob("**/samples_*.jsonl*"))
+    files = files or sorted(file for file in path.rglob("*") if file.is_file())
     digest = hashlib.sha256(b"compatcheck.recorded/1")
     for file in files:
         digest.update(_file_digest(file))

@@ -22,12 +22,25 @@ RECORDED_SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".csv", ".csv.g
 RUN_MANIFEST = "manifest.json"
 RUN_SCHEMA = "compatcheck.run/1"
 """The file by which a kept run is known, and the schema that it names."""
+LAYOUTS = ("lighteval", "inspect", "promptfoo", "helm", "alpaca_eval", "datasets", "rows")
+"""Whose outputs a file or folder holds, where the user says so: ``promptfoo:out.json``; ``rows``: plain rows."""
+_FOLDER_MARKS = (
+    ("lighteval", "**/details_*.parquet"),
+    ("inspect", "**/*.eval"),
+    ("inspect", "**/[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]T*_*_*.json"),
+    ("helm", "**/scenario_state.json"),
+    ("helm", "**/per_instance_stats.json"),
+    ("datasets", "dataset_dict.json"),
+    ("datasets", "state.json"),
+)
+"""By which files the outputs of a tool are known."""
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.\-]*(/[\w.\-]+)?(@[\w.\-/]+)?\Z")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 _WHAT = (
     "a reference is a model folder or hub id, an adapter folder or hub id, BASE+ADAPTER, an endpoint "
     "(http://host:port/v1#model), a blessed baseline (@name), or recorded outputs "
-    "(*.jsonl[.gz], *.csv, *.parquet, an lm-eval output folder, a run that `compatcheck run` kept)"
+    "(*.jsonl[.gz], *.csv, *.parquet, an lm-eval output folder, outputs of lighteval, inspect_ai, promptfoo, HELM, "
+    "AlpacaEval or datasets, a run that `compatcheck run` kept)"
 )
 
 
@@ -37,7 +50,8 @@ class Reference:
 
     ``base`` is the folder of the full model (for ``model`` and ``adapter``), ``adapter`` the adapter's folder,
     ``recorded`` the file or folder of recorded outputs or of a kept run (``kind`` is ``run`` then). Where a base is
-    a hub id, ``base`` is its local snapshot and ``base_name`` what it was called.
+    a hub id, ``base`` is its local snapshot and ``base_name`` what it was called. ``tool`` and ``part`` are what
+    ``TOOL:PATH#PART`` says of recorded outputs: whose they are, and which of several models, providers or splits.
     """
 
     text: str
@@ -47,6 +61,8 @@ class Reference:
     adapter: Path | None = None
     recorded: Path | None = None
     endpoint: Endpoint | None = None
+    tool: str | None = None
+    part: str | None = None
 
     def fingerprint(self) -> str:
         """Content fingerprint, equal on every machine that holds the same files. Reads the weights once.
@@ -59,7 +75,8 @@ class Reference:
             assert self.recorded is not None
             return str(read_json(self.recorded / RUN_MANIFEST).get("fingerprint", ""))
         if self.recorded is not None:
-            return fingerprints.of_recorded(self.recorded)
+            whole = fingerprints.of_recorded(self.recorded)
+            return whole if self.part is None else fingerprints.combine([whole, self.part])
         if self.endpoint is not None:
             return self.endpoint.fingerprint()
         assert self.base is not None
@@ -80,9 +97,15 @@ def resolve(text: str) -> Reference:
     if text.startswith("@"):
         return Reference(text, "run", recorded=baselines.locate(text))
     path = Path(text).expanduser()
+    if not path.exists() and ((before := text.partition(":")[0]) in LAYOUTS or "#" in text):
+        outputs = _resolve_outputs(text, before if before in LAYOUTS else None)
+        if outputs is not None:
+            return outputs
     if path.is_dir():
         return _resolve_folder(text, path)
     if path.is_file():
+        if path.suffix.lower() == ".eval":
+            return Reference(text, "recorded", recorded=path)
         if not path.name.lower().endswith(RECORDED_SUFFIXES):
             raise InputError(f"{text}: not a file of recorded outputs; known are {', '.join(RECORDED_SUFFIXES)}")
         return Reference(text, "recorded", recorded=path)
@@ -93,6 +116,31 @@ def resolve(text: str) -> Reference:
     if not _HUB_ID.match(text):
         raise InputError(f"{text!r}: not a path that exists and not a hub id; {_WHAT}")
     return _resolve_folder(text, _snapshot(text))
+
+
+def _resolve_outputs(text: str, tool: str | None) -> Reference | None:
+    """``TOOL:PATH#PART``; None where a text without a tool names no path before its ``#``."""
+    name = text if tool is None else text.partition(":")[2]
+    path, part = Path(name).expanduser(), None
+    if not path.exists() and "#" in name:
+        name, _, part = name.partition("#")
+        path = Path(name).expanduser()
+    if not name or not path.exists():
+        if tool is None:
+            return None
+        raise InputError(f"{text}: no such file or folder: {name or '(nothing after the colon)'}")
+    if part == "":
+        raise InputError(f"{text}: nothing after the '#', which names a model, provider or split")
+    if is_kept_run(path) or (path / "config.json").is_file() or (path / "adapter_config.json").is_file():
+        raise InputError(f"{text}: '#' and a tool before ':' are for outputs that a tool recorded; name {name} alone")
+    return Reference(text, "recorded", recorded=path, tool=tool, part=part)
+
+
+def tool_of_folder(folder: Path) -> str | None:
+    """The tool that wrote a folder of outputs; None for lm-eval's, and where there are none."""
+    if next(folder.glob("**/samples_*.jsonl*"), None) is not None:
+        return None
+    return next((tool for tool, mark in _FOLDER_MARKS if next(folder.glob(mark), None) is not None), None)
 
 
 def _looks_like_a_path(text: str) -> bool:
@@ -140,11 +188,12 @@ def _resolve_folder(text: str, folder: Path) -> Reference:
     if (folder / "config.json").is_file():
         _check_model(text, folder)
         return Reference(text, "model", base=folder, base_name=text)
-    if next(folder.glob("**/samples_*.jsonl*"), None) is not None:
+    if next(folder.glob("**/samples_*.jsonl*"), None) is not None or tool_of_folder(folder) is not None:
         return Reference(text, "recorded", recorded=folder)
     raise InputError(
         f"{text}: neither a model (config.json), nor an adapter (adapter_config.json), nor an lm-eval output folder "
-        "(samples_*.jsonl), nor a kept run (manifest.json of `compatcheck run`)"
+        "(samples_*.jsonl), nor a kept run (manifest.json of `compatcheck run`), nor outputs of lighteval, inspect_ai, "
+        "HELM or datasets"
     )
 
 

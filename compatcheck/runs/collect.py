@@ -130,7 +130,7 @@ def _stream(side: _Side, request: Request, scratch: Scratch) -> StreamedSide:
         found = stream_recorded(
             reference.recorded,
             scratch,
-            layout=side.layout,
+            layout=replace(side.layout, tool=reference.tool, part=reference.part),
             side=side.name,
             metrics=request.metrics,
             task=wanted[0] if len(wanted) == 1 else None,
@@ -265,7 +265,7 @@ def _read(side: _Side, request: Request) -> Run:
             raise InputError(f"--sample does not apply to recorded outputs ({side.text}); --limit takes the first N")
         found = load_recorded(
             reference.recorded,
-            layout=side.layout,
+            layout=replace(side.layout, tool=reference.tool, part=reference.part),
             side=side.name,
             metrics=request.metrics,
             task=wanted[0] if len(wanted) == 1 else None,

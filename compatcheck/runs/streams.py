@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from compatcheck.records import Manifest, StreamedRun, TaskRun, score_column
 from compatcheck.references import Reference
 from compatcheck.runs import kept, kept_table
-from compatcheck.runs.importers import lm_eval_samples
+from compatcheck.runs.importers import foreign, lm_eval_samples
 from compatcheck.runs.importers.layout import Layout
 from compatcheck.runs.importers.reading import file_kind
 from compatcheck.runs.importers.scoring import score_records
@@ -57,6 +57,9 @@ def why_not(reference: Reference, layout: Layout, options: TaskOptions) -> str |
         )
     if options.sample is not None:
         return "--sample does not apply to recorded outputs"
+    tool = foreign.tool_of(path, replace(layout, tool=reference.tool))
+    if tool is not None:
+        return f"{reference.text} is what {tool} wrote (keep it with `compatcheck run {reference.text}` first)"
     if lm_eval_samples.is_samples(path):
         return f"{reference.text} is what lm-eval wrote (keep it with `compatcheck run {reference.text}` first)"
     if layout.repeats is not None:

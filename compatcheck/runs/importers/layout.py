@@ -39,6 +39,15 @@ class Layout:
     """Keep only the rows of this filter."""
     repeats: str | None = None
     """``average``: several rows of one id are samples of one document (:mod:`compatcheck.runs.repeats`)."""
+    tool: str | None = None
+    """The tool that wrote the outputs (:data:`compatcheck.runs.importers.foreign.READERS`), where the user says so."""
+    part: str | None = None
+    """Which part of them: a provider, a model, a split."""
+
+    @property
+    def names_fields(self) -> bool:
+        """Whether the user said which field is what."""
+        return any((self.id_field, self.target_field, self.prediction_field))
 
     def __post_init__(self) -> None:
         if self.extract is not None:

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compatcheck.errors import InputError, did_you_mean
+from compatcheck.runs.importers.foreign import targets_of
 from compatcheck.runs.importers.layout import Layout
 from compatcheck.runs.importers.lm_eval_rows import RowReader
 from compatcheck.runs.importers.reading import Chunk, Source, file_kind, json_kind, read_rows
 from compatcheck.runs.importers.table import build_table, extract_targets
-from compatcheck.runs.importers.targets import read_targets
 
 if TYPE_CHECKING:
     from compatcheck.runs.importers.recorded import Part
@@ -65,7 +65,7 @@ def _read(samples: _Samples, layout: Layout, side: str) -> Part:
     restated = restated or layout.targets is not None
     source = read_rows(samples.path)
     reader = RowReader(source, layout, samples.delimiter, restated)
-    targets = read_targets(layout.targets, layout) if layout.targets is not None else None
+    targets = targets_of(layout.targets, layout) if layout.targets is not None else None
     plain = Layout(extract=layout.extract)
     rows = build_table(source, _converted(source, reader), plain, side, targets)
     rows.table = rows.table.drop_columns([name for name in reader.long_labels if name in rows.table.column_names])

@@ -84,7 +84,7 @@ def _guarded(path: Path, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
         raise InputError(f"{path}: no rows in this file")
 
 
-def _open(path: Path) -> BinaryIO:
+def open_bytes(path: Path) -> BinaryIO:
     """Open for reading bytes, through gzip where the content (not the name) says so."""
     raw = path.open("rb")
     start = raw.read(2)
@@ -98,7 +98,7 @@ def _blocks(path: Path) -> Iterator[tuple[int, str]]:
     Raises InputError for bytes that are not UTF-8 and for a gzip stream that is cut off or damaged.
     """
     line, rest, first = 1, b"", True
-    with _open(path) as file:
+    with open_bytes(path) as file:
         while True:
             try:
                 data = file.read(CHUNK_BYTES)
@@ -127,9 +127,17 @@ def _blocks(path: Path) -> Iterator[tuple[int, str]]:
                 return
 
 
+def read_text(path: Path) -> str:
+    """The whole text of a file. Raises InputError: no such file, not readable, not UTF-8, a damaged gzip stream."""
+    try:
+        return "".join(block for _, block in _blocks(path))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
+
+
 def _starts_a_list(path: Path) -> bool:
     try:
-        with _open(path) as file:
+        with open_bytes(path) as file:
             return file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"["
     except (OSError, EOFError, zlib.error):
         return False  # reading the lines meets it again and says where

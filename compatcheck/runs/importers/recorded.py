@@ -13,11 +13,12 @@ import pyarrow.compute as pc
 
 from compatcheck.errors import InputError, did_you_mean
 from compatcheck.records import NO_FILTER, TEXT_COLUMNS, Metric, StreamedRun, TaskRun, not_compared
+from compatcheck.references import tool_of_folder
 from compatcheck.runs.importers.layout import Layout
-from compatcheck.runs.importers.reading import Source, file_kind
+from compatcheck.runs.importers.reading import Source, file_kind, read_rows
 from compatcheck.runs.importers.scoring import check_metrics, recorded_metric, score_records, scored_rows
 from compatcheck.runs.importers.table import NUMBER, REFERENCES, RowTable, build_table, extract_targets
-from compatcheck.runs.importers.targets import read_targets
+from compatcheck.runs.importers.targets import Targets
 from compatcheck.runs.repeats import average_records
 from compatcheck.similarity import RECORDED
 
@@ -36,10 +37,11 @@ def load_recorded(
     limit: int | None = None,
     metric_options: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> list[TaskRun]:
-    """Read recorded outputs: a JSONL, JSON, CSV or Parquet file, or what lm-eval wrote with ``--log_samples``.
+    """Read recorded outputs: a JSONL, JSON, CSV or Parquet file, or what lm-eval or another tool wrote.
 
     Args:
-        path: file, or lm-eval output folder (of each task the newest samples file).
+        path: file, or output folder of lm-eval (of each task the newest samples file) or of another tool
+            (:mod:`compatcheck.runs.importers.foreign`).
         layout: which fields are what, and what to extract.
         side: ``old`` or ``new``, for the option names in messages.
         metrics: scores by name; empty means the recorded scores, or else exact match.
@@ -51,12 +53,15 @@ def load_recorded(
     Raises:
         InputError: anything wrong with file, rows or options; the message names file, line and field.
     """
-    from compatcheck.runs.importers import lm_eval_samples
+    from compatcheck.runs.importers import foreign, lm_eval_samples
 
     layout = layout or Layout()
     if limit is not None and limit < 1:
         raise InputError(f"--limit {limit}: must be 1 or more")
-    if lm_eval_samples.is_samples(path):
+    tool = foreign.tool_of(path, layout)
+    if tool is not None:
+        parts = foreign.read_foreign(path, tool, layout, side, task, tasks)
+    elif lm_eval_samples.is_samples(path):
         parts = lm_eval_samples.read_samples(path, layout, side, task, tasks)
     else:
         parts = [_read_file(path, layout, side, task)]
@@ -65,11 +70,11 @@ def load_recorded(
 
 
 def is_recorded(path: str | Path) -> bool:
-    """Whether a path names recorded outputs: by a file's name, or samples files of lm-eval in a folder."""
+    """Whether a path names recorded outputs: by a file's name, or what lies in a folder."""
     path = Path(path)
     if path.is_dir():
-        return next(path.rglob("samples_*.jsonl*"), None) is not None
-    return file_kind(path) is not None
+        return next(path.rglob("samples_*.jsonl*"), None) is not None or tool_of_folder(path) is not None
+    return file_kind(path) is not None or path.suffix.lower() == ".eval"
 
 
 class Part:
@@ -83,6 +88,8 @@ class Part:
         settings: Mapping[str, Any] | None = None,
         higher_is_better: Mapping[str, bool] | None = None,
         left_out: Sequence[str] = (),
+        notes: Sequence[str] = (),
+        duplicates: int = 0,
     ) -> None:
         self.rows = rows
         self.task = task
@@ -90,13 +97,19 @@ class Part:
         self.settings = dict(settings or {})
         self.higher_is_better = dict(higher_is_better or {})
         self.left_out = tuple(left_out)
+        self.notes = tuple(notes)
+        self.duplicates = duplicates
 
 
 def _read_file(path: Path, layout: Layout, side: str, task: str | None) -> Part:
-    from compatcheck.runs.importers.reading import read_rows
+    from compatcheck.runs.importers import foreign
 
-    targets = read_targets(layout.targets, layout) if layout.targets is not None else None
-    source = read_rows(path)
+    targets = foreign.targets_of(layout.targets, layout) if layout.targets is not None else None
+    return part_of_rows(read_rows(path), layout, side, task, targets)
+
+
+def part_of_rows(source: Source, layout: Layout, side: str, task: str | None, targets: Targets | None) -> Part:
+    """Plain rows out of whatever holds them."""
     rows = extract_targets(build_table(source, source.chunks, layout, side, targets), layout)
     # Scores that the file carries were given to the whole output, not to what is extracted now.
     recorded = () if layout.extract is not None else rows.metrics
@@ -115,10 +128,11 @@ def _runs(
     wanted = wanted_metrics(rows, metrics, part.default_metrics)
     settings = part.settings | ({"extract": layout.extract} if layout.extract is not None else {})
     settings |= {"limit": limit} if limit is not None else {}
-    runs = []
+    runs: list[TaskRun] = []
     for task, name, table in _split(rows.table, part.task, layout):
         averaged = layout.repeats is not None
         table, duplicates = (table, 0) if averaged else drop_repeats(table, rows.source)
+        duplicates += part.duplicates if not runs else 0
         if limit is not None:
             table = _first_documents(table, limit) if averaged else table.slice(0, limit)
         kept = [m for m in rows.metrics if f"score:{m}" in table.column_names and m in wanted]
@@ -127,7 +141,7 @@ def _runs(
         if averaged:
             records, found, (_, most) = average_records(records, found)
             own = settings | ({"repeats": most} if most > 1 else {})
-        notes = not_compared(task, [] if metrics else part.left_out)
+        notes = (*part.notes, *not_compared(task, [] if metrics else part.left_out))
         runs.append(TaskRun(task, name, found, records, own, duplicates, notes))
     return runs
 

@@ -20,12 +20,12 @@ from compatcheck.errors import InputError
 from compatcheck.records import NO_FILTER, Metric, StreamedRun, score_column
 from compatcheck.runs.importers import recorded
 from compatcheck.runs.importers.flat import flat_columns
+from compatcheck.runs.importers.foreign import targets_of
 from compatcheck.runs.importers.layout import Layout
 from compatcheck.runs.importers.reading import Source, file_kind, parquet_batches, read_rows
 from compatcheck.runs.importers.scoring import recorded_metric, score_records
 from compatcheck.runs.importers.spool import Spool
 from compatcheck.runs.importers.table import NUMBER, REFERENCES, Columns, RowTable, row_table
-from compatcheck.runs.importers.targets import read_targets
 from compatcheck.scratch import Scratch
 from compatcheck.similarity import RECORDED
 
@@ -74,7 +74,7 @@ def _survey(
     path: Path, scratch: Scratch, layout: Layout, side: str, task: str
 ) -> tuple[RowTable, dict[tuple[str, str], Spool]]:
     """Check all rows and keep them, by task and filter in the order of :func:`recorded.split_rows`."""
-    targets = read_targets(layout.targets, layout) if layout.targets is not None else None
+    targets = targets_of(layout.targets, layout) if layout.targets is not None else None
     source = read_rows(path)
     reader = Columns(source, layout, side, targets)
     spools: dict[tuple[str, str], Spool] = {}

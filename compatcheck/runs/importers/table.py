@@ -22,7 +22,7 @@ REFERENCES = "__references"
 INPUT_HASH = "input:"
 """How a ``doc_hash`` begins that was made of the input alone, for rows that carry none of their own."""
 PLAIN = ("input", "response", "doc_hash", "target_hash", "task", "filter")
-_OWN_NAMES = frozenset({"id", "target", "prediction", "score", "error", "loglikelihoods", "doc_id", *PLAIN})
+OWN_NAMES = frozenset({"id", "target", "prediction", "score", "error", "loglikelihoods", "doc_id", *PLAIN})
 
 
 @dataclass
@@ -85,7 +85,7 @@ class Columns:
             _Field(layout.target_field or "target"),
             _Field(layout.prediction_field or "prediction"),
         )
-        self.used = {self.id_field, self.target.name, self.prediction.name, *(_OWN_NAMES - {"doc_id"})}
+        self.used = {self.id_field, self.target.name, self.prediction.name, *(OWN_NAMES - {"doc_id"})}
         self.metrics: dict[str, None] = {}
         """Names of the scores met so far."""
         self.unfit: set[str] = set()

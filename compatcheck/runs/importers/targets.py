@@ -9,7 +9,7 @@ from typing import Any
 from compatcheck.errors import InputError
 from compatcheck.runs.importers.columns import Checked, text_of
 from compatcheck.runs.importers.layout import MISSING, Layout, dig, field_names, picker
-from compatcheck.runs.importers.reading import Row, read_rows
+from compatcheck.runs.importers.reading import Row, Source, read_rows
 
 
 class Targets:
@@ -24,14 +24,14 @@ class Targets:
         return [self._by_id.get(one, MISSING) for one in ids]
 
 
-def read_targets(path: Path, layout: Layout) -> Targets:
+def read_targets(path: Path, layout: Layout, source: Source | None = None) -> Targets:
     """Read the file of targets: its id from ``--id-field``, its target from ``--target-field``.
 
     Without ``--target-field`` the target is the first there is of ``target``, ``--prediction-field``, ``prediction``
-    and ``output``, so that the outputs of a third model can serve as targets.
+    and ``output``, so that the outputs of a third model can serve as targets. ``source`` gives rows of no such file.
     Raises InputError for a row without id or target, and for an id with two different targets.
     """
-    source = read_rows(path)
+    source = source or read_rows(path)
     checked = Checked(source)
     id_field = layout.id_field or "id"
     pick_id, field = picker(id_field), layout.target_field
