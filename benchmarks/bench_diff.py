@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.bench_process import write_pair
-from benchmarks.models import save_llama, save_tiny_llama, text, words
+from benchmarks.models import text, words
 
 RESULTS = Path(__file__).parent / "results" / "diff.json"
 BIN = Path(sys.executable).parent
@@ -112,6 +112,20 @@ def timed(command: Sequence[str], folder: Path) -> tuple[float, float]:
     if process.returncode != 0:
         raise RuntimeError(f"{' '.join(command)} exited with {process.returncode}:\n{log.read_text()[-3000:]}")
     return seconds, usage.ru_maxrss / 1024
+
+
+def make_models(kind: str, folders: Sequence[Path]) -> int:
+    """Random models with the seeds 0, 1 …; returns their number of parameters.
+
+    In a process of its own: the peak memory of a process counts what the one that started it had.
+    """
+    script = (
+        f"import sys\nfrom pathlib import Path\nfrom benchmarks.models import {kind}\n"
+        f"print({{{kind}(Path(folder), seed) for seed, folder in enumerate(sys.argv[1:])}}.pop())"
+    )
+    command = [sys.executable, "-c", script, *map(str, folders)]
+    made = subprocess.run(command, check=True, capture_output=True, text=True, cwd=Path(__file__).parent.parent)
+    return int(made.stdout.split()[-1])
 
 
 def write_tasks(folder: Path, documents: int) -> None:
@@ -229,8 +243,7 @@ def stored(folder: Path, case: Case, rounds: int, figures: dict[str, Any]) -> li
 def growth(folder: Path, sizes: Sequence[int], figures: dict[str, Any]) -> list[str]:
     """Time and memory as instances grow: recorded files; a tiny model, computing, then answered from the store."""
     rng, vocabulary = random.Random(2), words(count=200)
-    for name, seed in (("tiny-old", 0), ("tiny-new", 1)):
-        save_tiny_llama(folder / name, seed)
+    make_models("save_tiny_llama", [folder / "tiny-old", folder / "tiny-new"])
     (folder / "growth.yaml").write_text(CHOICES.format(name="growth", folder=folder).replace("choices", "growth"))
     tool, missed = str(BIN / "compatcheck"), []
     found: dict[str, list[tuple[int, float, float]]] = {"recorded": [], "computed": [], "stored": []}
@@ -293,8 +306,7 @@ def main() -> int:
         folder = Path(temporary)
         os.environ["HF_DATASETS_CACHE"] = str(folder / "datasets")
         write_tasks(folder, max(case.documents for case in cases))
-        for number, name in enumerate(("old", "new", "newer")):
-            figures["parameters"] = save_llama(folder / name, seed=number)
+        figures["parameters"] = make_models("save_llama", [folder / name for name in ("old", "new", "newer")])
         if "peer" in parts:
             missed += peer(folder, chosen, rounds)
             figures["peer"] = [asdict(c) | {"ratio": c.ratio, "beyond_start": c.ratio_beyond_start} for c in chosen]

@@ -27,6 +27,7 @@ def build_requests(engine: LM, loaded: LoadedTask, apply_chat_template: bool = F
     The few-shot examples are drawn with the task's seed, so they are the same whenever they are built.
     """
     task: Any = loaded.task
+    compile_templates_once()
     prompts = str(engine.tokenizer_name) if apply_chat_template else _PLAIN
     if _built.get(task) != prompts:
         task.set_fewshot_seed(seed=loaded.settings["seed"])
@@ -42,6 +43,14 @@ def build_requests(engine: LM, loaded: LoadedTask, apply_chat_template: bool = F
         instance.resps, instance.filtered_resps = [], {}
     instances: list[Instance] = task.instances
     return instances
+
+
+def compile_templates_once() -> None:
+    """lm-eval compiles a task's templates anew for every document, which takes most of its time; they are kept here."""
+    from lm_eval import utils
+
+    if not hasattr(utils.env.from_string, "cache_info"):
+        utils.env.from_string = functools.lru_cache(maxsize=256)(utils.env.from_string)
 
 
 @contextlib.contextmanager
