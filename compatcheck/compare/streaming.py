@@ -76,15 +76,16 @@ class _StreamedPair:
         self.old, self.new, self.settings = old, new, settings
         self.empty = _without_rows(old), _without_rows(new)
         self.metrics = [resolve_metric(metric, *self.empty) for metric in metrics]
-        self.fields = expand(settings.slice_by, *self.empty)
-        for field in self.fields:
-            check_field(field, *self.empty)
+        self.fields: list[str] = []
 
     def compare(
         self, file: InstanceFile, scratch: Scratch, attempt: int, say: Callable[[str], None]
     ) -> list[Comparison]:
         """One comparison for each metric; all of their instances go to ``file``."""
         pairs = pair_streams(self.old, self.new, attempt)
+        self.fields = expand(self.settings.slice_by, *self.empty)
+        for field in self.fields:
+            check_field(field, *self.empty)
         count, settings = pairs.count, self.settings
         tallies = [Tally(m.kind == "discrete" or settings.correct_at is not None, count) for m in self.metrics]
         flips = [[Flips(field, count, self._numeric(field)) for field in self.fields] for _ in self.metrics]
