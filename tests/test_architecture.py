@@ -40,10 +40,39 @@ BELOW = {
     "engines": {"references", "adapters", "endpoints", "fingerprints"},
     "runs": {"engines", "endpoints", "references", "fingerprints", "tasks", "similarity"},
     "noise": {"compare", "report", "runs", "references", "tasks"},
-    "api": {"advice", "baselines", "compare", "gate", "noise", "report", "runs", "engines", "references", "tasks", "similarity"},
+    "api": {
+        "advice",
+        "baselines",
+        "compare",
+        "engines",
+        "gate",
+        "noise",
+        "references",
+        "report",
+        "runs",
+        "similarity",
+        "tasks",
+    },  # fmt: skip
     "evaluation": {"compare", "report", "runs", "tasks"},
     "demo": {"api"},
-    "cli": {"baselines", "blessing", "checks", "compare", "config", "doctor", "noise", "scaffold", "api", "evaluation", "runs", "demo", "report", "gate", "tasks", "engines"},
+    "cli": {
+        "api",
+        "baselines",
+        "blessing",
+        "checks",
+        "compare",
+        "config",
+        "demo",
+        "doctor",
+        "engines",
+        "evaluation",
+        "gate",
+        "noise",
+        "report",
+        "runs",
+        "scaffold",
+        "tasks",
+    },  # fmt: skip
 }
 
 
