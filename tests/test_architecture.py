@@ -52,7 +52,7 @@ BELOW = {
         "runs",
         "similarity",
         "tasks",
-    },  # fmt: skip
+    },
     "evaluation": {"compare", "report", "runs", "tasks"},
     "demo": {"api"},
     "cli": {
@@ -72,7 +72,7 @@ BELOW = {
         "runs",
         "scaffold",
         "tasks",
-    },  # fmt: skip
+    },
 }
 
 
