@@ -38,6 +38,11 @@ def prediction_column(metric: str) -> str:
     return f"prediction:{metric}"
 
 
+def agreed_column(metric: str) -> str:
+    """Name of the column that says whether a judge, asked both ways round, agreed with itself (1, 0, null)."""
+    return f"agreed:{metric}"
+
+
 @dataclass(frozen=True)
 class Metric:
     """A per-instance score: what it is called and how it is read.

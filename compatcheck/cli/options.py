@@ -67,7 +67,8 @@ NoStore = Annotated[
 Metric = Annotated[
     list[str] | None,
     typer.Option(
-        help="Of the task, or exact_match, rouge1, rouge2, rougeL, bertscore, bleu, chrf, score; repeatable. "
+        help="Of the task, or exact_match, rouge1, rouge2, rougeL, bertscore, bleu, chrf, judge, score; "
+        "repeatable. "
         "[default: the task's own]",
         rich_help_panel=WHAT,
     ),

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from compatcheck.compare.clusters import clustered_figures, clustered_rate, find_clusters, worse_than_rest
 from compatcheck.compare.instances import build_instances
-from compatcheck.compare.intervals import Flags, Floats
+from compatcheck.compare.intervals import Flags, Floats, rate
 from compatcheck.compare.metrics import Changes, discrete_metrics
 from compatcheck.compare.pairing import Pairs, failed, pair
 from compatcheck.compare.quadrants import Sorted, resolve_metric, sort_pairs
@@ -23,7 +23,7 @@ from compatcheck.compare.slices import build_slices
 from compatcheck.compare.smooth import smooth_metrics
 from compatcheck.compare.ties import near_ties
 from compatcheck.errors import InputError
-from compatcheck.records import Metric, TaskRun
+from compatcheck.records import Metric, TaskRun, agreed_column
 
 RESAMPLES = 2000
 """Bootstrap resamples and sign permutations: the least p-value is 0.0005."""
@@ -80,6 +80,7 @@ def compare(
         resamples=resamples,
         seed=seed,
     )
+    metrics |= self_agreement(old, new, pairs, found, confidence)
     clusters = None if cluster_by is None else find_clusters(cluster_by, old, new, pairs, scored)
     if clusters is not None:
         metrics, tests = clustered_figures(
@@ -120,6 +121,19 @@ def compare(
         clusters=None if clusters is None else clusters.shown,
         near_ties=near_ties(old, new, pairs, found),
     )
+
+
+def self_agreement(old: TaskRun, new: TaskRun, pairs: Pairs, found: Sorted, confidence: float) -> dict[str, Estimate]:
+    """Of a judge: how often it gave the same verdict both ways round, of the answers of each side that it was asked."""
+    column = agreed_column(found.metric.name)
+    figures = {}
+    for name, run, rows in (("old", old, pairs.old), ("new", new, pairs.new)):
+        if column in run.records:
+            agreed = run.records[column].to_numpy(dtype=np.float64, na_value=np.nan)[rows][found.scored]
+            asked = int(np.isfinite(agreed).sum())
+            why = "the judge was not asked: every answer is the target, or there is none"
+            figures[f"self_agreement_{name}"] = rate(int(np.nansum(agreed)), asked, confidence, why)
+    return figures
 
 
 def figures(

@@ -14,16 +14,13 @@ STRING = pd.Series(["a"]).dtype
 """How this pandas keeps text: ``str`` from version 3 on, ``object`` before."""
 
 _RESERVED = frozenset((*ID_COLUMNS, *TEXT_COLUMNS, "loglikelihoods"))
+_OF_METRICS = ("score:", "prediction:", "agreed:")
 
 
 def slice_fields(*records: pd.DataFrame) -> tuple[str, ...]:
     """The columns that are no part of the record itself, in the order they are first met."""
     names = (str(name) for each in records for name in each.columns)
-    return tuple(
-        dict.fromkeys(
-            name for name in names if name not in _RESERVED and not name.startswith(("score:", "prediction:"))
-        )
-    )
+    return tuple(dict.fromkeys(name for name in names if name not in _RESERVED and not name.startswith(_OF_METRICS)))
 
 
 def from_either(column: str, old: TaskRun, new: TaskRun, pairs: Pairs) -> pd.Series:

@@ -68,6 +68,8 @@ METRICS: Mapping[str, MetricInfo] = {
     "both_correct_changed": MetricInfo("both correct, reworded", "share", "both correct, with different texts"),
     "mean_gain": MetricInfo("mean gain", "score", "mean rise of the score where it rises", "higher"),
     "mean_regression": MetricInfo("mean regression", "score", "mean fall of the score where it falls", "lower"),
+    "self_agreement_old": MetricInfo("judge's self-agreement, old", "share", "same verdict when the order is swapped"),
+    "self_agreement_new": MetricInfo("judge's self-agreement, new", "share", "same verdict when the order is swapped"),
     "mean_difference": MetricInfo("mean difference", "score", "mean of new minus old score", "higher"),
 }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -27,6 +27,7 @@ from compatcheck.scratch import Scratch
 from compatcheck.tasks.load import TaskOptions, check_metric_names, load_tasks
 from compatcheck.tasks.resolve import resolve_task
 
+JUDGE = "judge"
 PLACEHOLDER = "{task}"
 """Stands in a reference for the task's name, where every task has an adapter or a file of its own."""
 
@@ -75,8 +76,25 @@ def collect(request: Request, say: Callable[[str], None] = lambda _: None, progr
     leaves = _leaf_names(request)
     old = _side("old", request.old, request.old_layout, leaves)
     new = _side("new", request.new, request.new_layout, leaves)
-    first, second = _runs([old, new], request, say, progress)
+    with _judged(request, say, progress) as request:
+        first, second = _runs([old, new], request, say, progress)
     return first, second
+
+
+@contextlib.contextmanager
+def _judged(request: Request, say: Callable[[str], None], progress: Any) -> Iterator[Request]:
+    """The request with the judge opened, where a metric asks for one."""
+    from compatcheck.runs.judging import opened
+
+    with opened(
+        request.metrics,
+        request.metric_options,
+        seed=request.engine.seed,
+        store=request.store,
+        say=say,
+        progress=progress,
+    ) as options:
+        yield replace(request, metric_options=options)
 
 
 def collect_streams(
@@ -107,6 +125,10 @@ def collect_streams(
     if reason is not None:
         say(f"about {streams.memory_needed(paths) / 1e9:.1f} GB of memory will be used: {reason}")
         return None
+    if JUDGE in request.metrics:
+        raise InputError(
+            "--metric judge asks a model about every answer, which is not done in a stream; add --no-stream"
+        )
     scratch.require(sum(map(streams.table_bytes, paths)), "comparing these recorded outputs as a stream")
     old, new = (_stream(side, request, scratch) for side in sides)
     return old, new
@@ -154,7 +176,8 @@ def collect_one(
     side = _side("run", request.old, request.old_layout, _leaf_names(request))
     if log is not None and side.recorded:
         raise InputError(f"--lm-eval-log needs a model to evaluate; {side.text} is recorded")
-    return _runs([side], request, say, progress, log)[0]
+    with _judged(request, say, progress) as request:
+        return _runs([side], request, say, progress, log)[0]
 
 
 def collect_reruns(
@@ -177,11 +200,13 @@ def collect_reruns(
     given, engine = request.engine.batch_size, request.engine
     size = given if not isinstance(given, int) else given // 2 if given > 1 else 2
     other = replace(engine, batch_size=size, seed=engine.seed + 1, shuffle=engine.seed + 1)
-    found = _runs(sides, replace(request, engine=other, store=False), say, progress) if sides else []
+    with _judged(request, say, progress) as request:
+        found = _runs(sides, replace(request, engine=other, store=False), say, progress) if sides else []
+        kept = [_with_requested_metrics(_read(again, request), request) for again in recorded]
     found = [
         replace(run, manifest=replace(run.manifest, settings={**run.manifest.settings, "rerun": True})) for run in found
     ]
-    return found + [_with_requested_metrics(_read(again, request), request) for again in recorded]
+    return found + kept
 
 
 def check_reruns(request: Request, count: int, files: Sequence[str] = ()) -> None:
@@ -321,7 +346,12 @@ def _with_requested_metrics(run: Run, request: Request) -> Run:
     """Keep the metrics asked for, computing those a task does not give from prediction and target."""
     if not request.metrics:
         return run
-    return replace(run, tasks=tuple(_with_metrics(task, request) for task in run.tasks))
+    scored = replace(run, tasks=tuple(_with_metrics(task, request) for task in run.tasks))
+    if JUDGE not in request.metrics:
+        return scored
+    from compatcheck.runs.judging import judge_notes
+
+    return replace(scored, notes=(*scored.notes, *judge_notes(scored, request.metric_options)))
 
 
 def _with_metrics(run: TaskRun, request: Request) -> TaskRun:

@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 from compatcheck.errors import InputError
 from compatcheck.records import TaskRun
@@ -21,6 +22,7 @@ from compatcheck.tasks import LoadedTask
 if TYPE_CHECKING:
     from lm_eval.api.model import LM
 
+    from compatcheck.references import Reference
     from compatcheck.runs.store.database import Store
     from compatcheck.runs.store.keys import Draws
     from compatcheck.runs.store.wrapper import LazyEngine, StoredEngine
@@ -160,6 +162,38 @@ def _share_of_memory(groups: Sequence[BaseGroup], engine: str, options: EngineOp
     if engine != "vllm" or {"gpu_memory_utilization", "kv_cache_memory_bytes"} & options.engine_args.keys():
         return 1.0
     return share_beside([group.base for group in groups if isinstance(group.base, Path)], options.dtype, options.device)
+
+
+def open_answering(
+    reference: Reference,
+    name: str,
+    options: EngineOptions,
+    say: Callable[[str], None],
+    progress: Any,
+    store: Store | None,
+    lazy: LazyEngine | None = None,
+) -> tuple[StoredEngine, LazyEngine]:
+    """One model to be asked anything, beside the tasks; ``name`` is what its requests are filed under.
+
+    ``lazy`` is what an earlier call returned for the same model: it is loaded once. Who calls closes it.
+
+    Raises:
+        InputError: as :func:`evaluate_jobs`.
+    """
+    from compatcheck.engines import choose
+    from compatcheck.runs.store.wrapper import LazyEngine, StoredEngine
+
+    job = Job(name, reference, cast(LoadedTask, SimpleNamespace(name=name)))
+    (group,) = group_by_base([job])
+    options = _options_of(group, [group], options)
+    if not group.endpoints:
+        options = replace(options, engine=choose(options.engine)[0])
+    adapter = group.jobs[0][1]
+    if lazy is None:
+        lazy = LazyEngine(lambda needed: _open(group, options, say, progress, [needed]))
+    source = _Sources(options).of(job, adapter, group)
+    folder = _tokenizer_folder(group, source.engine, options)
+    return StoredEngine(lazy, adapter, source, store, seed=options.seed, tokenizer_folder=folder), lazy
 
 
 def _options_of(group: BaseGroup, groups: Sequence[BaseGroup], options: EngineOptions) -> EngineOptions:

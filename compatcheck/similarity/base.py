@@ -16,6 +16,11 @@ References = str | Sequence[str]
 
 ScoreFunction = Callable[[list[str], list[References]], NDArray[np.float64]]
 
+JudgeFunction = Callable[
+    [list[str], list[References], list[str | None]], tuple[NDArray[np.float64], NDArray[np.float64]]
+]
+"""Predictions, targets and inputs to scores and agreement."""
+
 RECORDED = "score"
 """Name of the score that recorded outputs carry themselves; it is read, never computed."""
 
@@ -33,6 +38,25 @@ class Scorer:
     signature: str
     function: ScoreFunction = field(repr=False, compare=False)
     higher_is_better: bool = True
+    judged: JudgeFunction | None = field(default=None, repr=False, compare=False)
+    """Of a judge, which wants the inputs too: gives scores, and whether it agreed with itself."""
+
+    def grade(
+        self,
+        predictions: Sequence[str | None],
+        targets: Sequence[References],
+        inputs: Sequence[str | None] | None = None,
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
+        """Scores as :meth:`score` gives them, and of a judge whether it agreed with itself (NaN: not asked)."""
+        if self.judged is None:
+            return self.score(predictions, targets), None
+        rows = [i for i, text in enumerate(predictions) if isinstance(text, str)]
+        scores, agreed = np.zeros(len(predictions)), np.full(len(predictions), np.nan)
+        if rows:
+            asked = [inputs[i] if inputs is not None else None for i in rows]
+            found = self.judged([str(predictions[i]) for i in rows], [targets[i] for i in rows], asked)
+            scores[rows], agreed[rows] = found
+        return scores, agreed
 
     def score(self, predictions: Sequence[str | None], targets: Sequence[References]) -> NDArray[np.float64]:
         """Return one score per instance, shape (n,).

@@ -9,7 +9,7 @@ from compatcheck.errors import InputError
 
 def test_names() -> None:
     assert similarity.names() == (
-        "bertscore", "bleu", "chrf", "exact_match", "rouge1", "rouge2", "rougeL", "score",
+        "bertscore", "bleu", "chrf", "exact_match", "judge", "rouge1", "rouge2", "rougeL", "score",
     )  # fmt: skip
 
 
@@ -36,7 +36,7 @@ def test_no_answer_scores_zero_and_a_copy_scores_one(name: str) -> None:
 
 
 def test_kinds_and_direction() -> None:
-    kinds = {name: similarity.get(name).kind for name in similarity.names() if name != "score"}
+    kinds = {name: similarity.get(name).kind for name in similarity.names() if name not in ("score", "judge")}
     assert kinds.pop("exact_match") == "discrete"
     assert set(kinds.values()) == {"smooth"}
     assert all(similarity.get(name).higher_is_better for name in kinds)

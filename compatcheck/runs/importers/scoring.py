@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from compatcheck import similarity
 from compatcheck.errors import InputError, did_you_mean
-from compatcheck.records import Metric, score_column
+from compatcheck.records import Metric, agreed_column, score_column
 
 AS_RECORDED = "as recorded"
 """How the signature of a score ends that was read and not computed."""
@@ -61,18 +61,20 @@ def score_records(
             continue
         scorer = similarity.get(name, **(options or {}).get(name, {}))
         targets = records["target"] if references is None else references
-        added[column] = _computed(scorer, records, targets, where)
+        added[column], agreed = _computed(scorer, records, targets, where)
+        if agreed is not None:
+            added[agreed_column(name)] = agreed
         found.append(Metric(name, scorer.kind, scorer.higher_is_better, scorer.signature))
     return (records.assign(**added) if added else records), tuple(found)
 
 
 def _computed(
     scorer: similarity.Scorer, records: pd.DataFrame, targets: Any, where: Callable[[int], str] | None
-) -> np.ndarray[Any, Any]:
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any] | None]:
     wanted = scored_rows(records)
     rows = np.flatnonzero(wanted)
     # Lists of Python texts, in parts: a million rows as objects at once would be most of the memory.
-    scores = np.full(len(records), np.nan)
+    scores, agreed = np.full(len(records), np.nan), np.full(len(records), np.nan)
     for start in range(0, len(rows), 100_000):
         part = rows[start : start + 100_000]
         predictions = _texts(records["prediction"], part)
@@ -84,8 +86,12 @@ def _computed(
                     f"{place}no target, which metric '{scorer.name}' needs; name the field with --target-field, give "
                     "the targets in a file of their own with --targets, or score by a recorded `score`"
                 )
-        scores[part] = scorer.score(predictions, right)
-    return scores
+        inputs = _texts(records["input"], part) if scorer.judged is not None and "input" in records else None
+        found = scorer.grade(predictions, right, inputs)
+        scores[part] = found[0]
+        if found[1] is not None:
+            agreed[part] = found[1]
+    return scores, agreed if scorer.judged is not None else None
 
 
 def scored_rows(records: pd.DataFrame) -> np.ndarray[Any, np.dtype[np.bool_]]:
