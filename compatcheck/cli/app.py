@@ -10,6 +10,7 @@ import typer
 
 from compatcheck import __version__
 from compatcheck.cli import bless, cache, card, demo, diff, doctor, fix, init, noise, plan, report, show, tasks
+from compatcheck.cli import fix_task as train_task_
 from compatcheck.cli import run as run_
 from compatcheck.errors import ExitCode, InputError
 
@@ -30,6 +31,7 @@ app = typer.Typer(
 app.command("diff")(diff.command)
 app.command("run")(run_.command)
 app.command("fix")(fix.command)
+app.command("train-task")(train_task_.command)
 app.command("bless")(bless.command)
 app.command("report")(report.command)
 app.command("show")(show.command)
