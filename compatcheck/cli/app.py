@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import typer
 
 from compatcheck import __version__
-from compatcheck.cli import bless, cache, card, demo, diff, doctor, fix, init, noise, plan, report, show, tasks
+from compatcheck.cli import bless, cache, card, demo, diff, doctor, export, fix, init, noise, plan, report, show, tasks
 from compatcheck.cli import fix_task as train_task_
 from compatcheck.cli import run as run_
 from compatcheck.errors import ExitCode, InputError
@@ -38,6 +38,7 @@ app.command("show")(show.command)
 app.command("card")(card.command)
 app.command("noise")(noise.command)
 app.command("plan")(plan.command)
+app.command("export")(export.command)
 app.command("tasks")(tasks.command)
 app.command("doctor")(doctor.command)
 app.command("init")(init.command)

@@ -84,7 +84,7 @@ def table_bytes(path: Path) -> int:
         with pq.ParquetFile(path) as file:
             first = next(file.iter_batches(batch_size=_SAMPLE_ROWS), None)
             return int(_plain_bytes(first) * file.metadata.num_rows) if first is not None and len(first) else 0
-    except (OSError, pa.ArrowException):
+    except (OSError, pa.ArrowException, UnicodeDecodeError):
         return 0  # reading it says what is wrong
 
 

@@ -210,7 +210,7 @@ def _tool_of_parquet(path: Path) -> str | None:
 
     try:
         names = set(pq.read_schema(path).names)
-    except (OSError, pa.ArrowException):
+    except (OSError, pa.ArrowException, UnicodeDecodeError):
         return None  # reading it says what is wrong
     if names >= {"doc", "metric", "model_response"}:
         return "lighteval"

@@ -146,11 +146,11 @@ def _raw_key(raw: Row) -> _Key:
 
 def _key(record: Record) -> _Key:
     """(instance, perturbation, trial) of a request state, a prediction or an instance's statistics."""
-    trial = record.get(_TRIAL, "a number", 0)
+    trial = record.whole(_TRIAL, 0)
     if "instance" in record.value:
         instance = record.record("instance")
-        return instance.name("id"), _perturbation(instance), int(trial)
-    return record.name("instance_id"), _perturbation(record), int(trial)
+        return instance.name("id"), _perturbation(instance), trial
+    return record.name("instance_id"), _perturbation(record), trial
 
 
 def _perturbation(record: Record) -> str:
@@ -234,7 +234,7 @@ def _chosen(states: Sequence[Record]) -> Row:
         completions = result.need("completions", "a list")
         first = Record(completions[0] if completions else None, f"{result.place}: completions[0]")
         sign = -1.0 if state.value.get("request_mode") == "calibration" else 1.0
-        index = int(state.need("reference_index", "a number"))
+        index = state.whole("reference_index")
         totals[index] = totals.get(index, 0.0) + sign * float(first.need("logprob", "a number"))
     if any(value != value for value in totals.values()):
         raise states[0].fail("a choice's `logprob` is NaN")

@@ -24,6 +24,9 @@ _NOT_METRICS = {
 
 _TAKEN = _NOT_METRICS | {"id", "prediction", "response", "input", "score", "error", "task", "loglikelihoods"}
 
+OWN_FIELD = "compatcheck"
+"""Field of a row that ``compatcheck export`` wrote: the record's columns that lm-eval's fields cannot hold."""
+
 EXTRACTED = "extract"
 """Filter name of answers that ``--extract`` took out of the whole responses."""
 
@@ -58,6 +61,11 @@ class RowReader:
                 return None
             name = self.layout.filter or EXTRACTED
         plain: Row = {"id": self._field(number, row, self.layout.id_field or "doc_id", "--id-field"), "filter": name}
+        own = row.get(OWN_FIELD)
+        if isinstance(own, dict) and not self.restated:
+            metrics = row.get("metrics")
+            scores = {f"score:{name}": row.get(name) for name in map(str, metrics if isinstance(metrics, list) else [])}
+            return {"target": None, "prediction": None} | own | plain | scores
         plain |= self._hashes(row) | self._labels(row)
         if not self.restated:
             plain |= self._scores(number, row)

@@ -186,7 +186,8 @@ def _target(record: Record, variables: Mapping[str, Any]) -> str | None:
     found: list[tuple[str, Any]] = []
     for one in components:
         if isinstance(one, dict) and isinstance(one.get("assertion"), dict):
-            rendered = (one.get("metadata") or {}).get("renderedAssertionValue")
+            about = one.get("metadata")
+            rendered = about.get("renderedAssertionValue") if isinstance(about, dict) else None
             value = one["assertion"].get("value")
             found.append((str(one["assertion"].get("type")), value if rendered is None else rendered))
     if not found:

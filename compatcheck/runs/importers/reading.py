@@ -247,7 +247,11 @@ def _csv(path: Path) -> Iterator[Chunk]:
 def _parquet(path: Path) -> Iterator[Chunk]:
     start = 1
     for batch in parquet_batches(path):
-        yield range(start, start + batch.num_rows), batch.to_pylist()
+        try:
+            rows = batch.to_pylist()
+        except UnicodeDecodeError:
+            raise InputError(f"{path}: not UTF-8 in a row after row {start - 1}; the file is damaged") from None
+        yield range(start, start + batch.num_rows), rows
         start += batch.num_rows
 
 
@@ -260,7 +264,9 @@ def parquet_batches(path: Path) -> Iterator[pa.RecordBatch]:
         # Without read-ahead: that would hold the row groups that were read until the end.
         with pq.ParquetFile(path, pre_buffer=False) as file:
             yield from file.iter_batches(batch_size=CHUNK_ROWS, use_threads=False)
-    except pa.ArrowInvalid as error:
-        raise InputError(f"{path}: not a readable Parquet file ({str(error).splitlines()[0]})") from None
+    except (pa.ArrowException, UnicodeDecodeError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{path}: not a readable Parquet file ({reason})") from None
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
+        reason = error.strerror or " ".join(str(error).split())
+        raise InputError(f"{path}: cannot be read ({reason})") from None

@@ -113,7 +113,7 @@ def part_of_rows(source: Source, layout: Layout, side: str, task: str | None, ta
     rows = extract_targets(build_table(source, source.chunks, layout, side, targets), layout)
     # Scores that the file carries were given to the whole output, not to what is extracted now.
     recorded = () if layout.extract is not None else rows.metrics
-    default = (RECORDED,) if RECORDED in recorded else recorded or ("exact_match",)
+    default = (RECORDED,) if recorded and rows.names_score else recorded or ("exact_match",)
     return Part(rows, task or DEFAULT_TASK, default)
 
 

@@ -80,6 +80,13 @@ class Record:
             raise InputError(f"{self.place}: no field `{name}` (fields: {there[:300]})")
         return found
 
+    def whole(self, name: str, default: int | None = None) -> int:
+        """A whole number; without a default it must be there. Raises InputError for anything else."""
+        found = self.get(name, "a number", default) if default is not None else self.need(name, "a number")
+        if not is_finite(found) or found != int(found):
+            raise InputError(f"{self.place}: `{name}` is {found}, but it must be a whole number")
+        return int(found)
+
     def record(self, name: str) -> Record:
         """The object in a field, empty where missing or null."""
         return Record(self.get(name, "an object", {}), f"{self.place}, `{name}`")

@@ -57,7 +57,7 @@ def stream_recorded(
     if limit is not None and limit < 1:
         raise InputError(f"--limit {limit}: must be 1 or more")
     rows, spools = _survey(path, scratch, layout, side, task or recorded.DEFAULT_TASK)
-    default = (RECORDED,) if RECORDED in rows.metrics else rows.metrics or ("exact_match",)
+    default = (RECORDED,) if rows.names_score else rows.metrics or ("exact_match",)
     wanted = recorded.wanted_metrics(rows, metrics, default)
     settings = {"limit": limit} if limit is not None else {}
     runs = []

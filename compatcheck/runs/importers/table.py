@@ -13,6 +13,7 @@ from compatcheck.runs.importers.columns import TEXT, TEXTS, Checked, Table, firs
 from compatcheck.runs.importers.layout import MISSING, Layout, field_names, picker
 from compatcheck.runs.importers.reading import Chunk, Row, Source
 from compatcheck.runs.importers.targets import Targets
+from compatcheck.similarity import RECORDED
 from compatcheck.text import text_hash
 
 NUMBER = "__number"
@@ -58,6 +59,8 @@ class RowTable:
     has_targets: bool
     first: tuple[int, Row]
     target_field: str = field(default="target")
+    names_score: bool = False
+    """Whether one of the scores is called just ``score``, so that it is the one that counts."""
 
     def missing(self, name: str, option: str) -> InputError:
         """The error of a field that no row has."""
@@ -88,6 +91,7 @@ class Columns:
         self.used = {self.id_field, self.target.name, self.prediction.name, *(OWN_NAMES - {"doc_id"})}
         self.metrics: dict[str, None] = {}
         """Names of the scores met so far."""
+        self.names_score = False
         self.unfit: set[str] = set()
         """Fields that turned out to be no labels; what they gave is to be dropped."""
         self.first: tuple[int, Row] | None = None
@@ -123,6 +127,7 @@ class Columns:
             if key == "score" or key.startswith("score:"):
                 name = key.removeprefix("score:")
                 self.metrics[name] = None
+                self.names_score = self.names_score or key == RECORDED
                 columns[f"score:{name}"] = checked.scores(_column(rows, key), numbers, key)
             elif key.startswith("prediction:"):
                 columns[key] = checked.texts(_column(rows, key), numbers, key)
@@ -148,6 +153,7 @@ class Columns:
         self.target.seen = self.target.seen or self.target.name in names
         scores = [name for name in names if name == "score" or name.startswith("score:")]
         self.metrics |= {name.removeprefix("score:"): None for name in sorted(scores)}
+        self.names_score = self.names_score or RECORDED in scores
         self.used |= {*scores, *(name for name in names if name.startswith("prediction:"))}
 
     def _given_targets(
@@ -185,7 +191,8 @@ def row_table(reader: Columns, table: pa.Table) -> RowTable:
     """The table with what the reader found out on the way."""
     first = reader.finish()
     metrics, target = tuple(reader.metrics), reader.target
-    return RowTable(table, reader.source, metrics, reader.prediction.seen, target.seen, first, target.name)
+    seen = reader.prediction.seen
+    return RowTable(table, reader.source, metrics, seen, target.seen, first, target.name, reader.names_score)
 
 
 def _same_shape(rows: Sequence[Row]) -> bool:
