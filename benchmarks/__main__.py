@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import subprocess
 import sys
@@ -29,6 +30,9 @@ def main() -> None:
     subprocess.run(
         [sys.executable, "-m", "benchmarks.bench_diff", *(["--quick"] if quick else [])], check=True, cwd=HERE.parent
     )
+    if importlib.util.find_spec("vllm") is not None:
+        print("== the vLLM engine ==", flush=True)
+        subprocess.run([sys.executable, str(HERE / "bench_vllm.py"), *(["--quick"] if quick else [])], check=True)
     print("== comparison in memory ==", flush=True)
     subprocess.run([sys.executable, str(HERE / "bench_compare.py")], check=True)
     print("== comparison as a stream ==", flush=True)
