@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import compatcheck
 from compatcheck.cli.app import run as command_line
 from compatcheck.errors import InputError
 from compatcheck.runs.export import FORMATS, export_run
+from tests.docs.pages import DOCS, check_command
 from tests.runs.importers.foreign_samples import DATA, lighteval_tree
 
 INSPECT = DATA / "inspect"
@@ -128,3 +130,11 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "model" / "config.json").write_text("{}")
     assert command_line(["export", str(tmp_path / "model"), "--to", "jsonl", "--out", str(out)]) == 2
     assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_commands_of_the_documentation() -> None:
+    text = (DOCS / "importers.md").read_text(encoding="utf-8")
+    commands = [line.strip() for line in text.splitlines() if line.startswith("    compatcheck ")]
+    assert len(commands) == 6
+    for command in commands:
+        check_command(shlex.split(command))

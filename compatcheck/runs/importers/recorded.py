@@ -19,7 +19,7 @@ from compatcheck.runs.importers.reading import Source, file_kind, read_rows
 from compatcheck.runs.importers.scoring import check_metrics, recorded_metric, score_records, scored_rows
 from compatcheck.runs.importers.table import NUMBER, REFERENCES, RowTable, build_table, extract_targets
 from compatcheck.runs.importers.targets import Targets
-from compatcheck.runs.repeats import average_records
+from compatcheck.runs.repeats import as_mean, average_records
 from compatcheck.similarity import RECORDED
 
 DEFAULT_TASK = "recorded"
@@ -90,6 +90,7 @@ class Part:
         left_out: Sequence[str] = (),
         notes: Sequence[str] = (),
         duplicates: int = 0,
+        spread: tuple[int, int] = (1, 1),
     ) -> None:
         self.rows = rows
         self.task = task
@@ -99,6 +100,7 @@ class Part:
         self.left_out = tuple(left_out)
         self.notes = tuple(notes)
         self.duplicates = duplicates
+        self.spread = spread
 
 
 def _read_file(path: Path, layout: Layout, side: str, task: str | None) -> Part:
@@ -138,6 +140,9 @@ def _runs(
         kept = [m for m in rows.metrics if f"score:{m}" in table.column_names and m in wanted]
         records, found = _scored(table, rows.source, wanted, kept, options, part.higher_is_better)
         own = settings
+        if part.spread[1] > 1:  # the tool's own scores, averaged as they were read
+            found = tuple(as_mean(one, part.spread) if one.name in kept else one for one in found)
+            own = settings | {"repeats": part.spread[1]}
         if averaged:
             records, found, (_, most) = average_records(records, found)
             own = settings | ({"repeats": most} if most > 1 else {})

@@ -49,6 +49,8 @@ class Recording:
     """Sentences on what was left out; may grow while the items are read."""
     duplicates: int = 0
     """Records that were dropped because they repeat another one exactly."""
+    spread: tuple[int, int] = (1, 1)
+    """The least and the greatest number of samples of an instance that were averaged."""
 
 
 class Record:
@@ -169,9 +171,10 @@ def average_repeats(items: Iterable[Item], field: str, what: str, recording: Rec
                 f"{recording.source.at(number)}: the id {row['id']!r:.80} with `{field}` {repeat} again, with other "
                 f"values than in {recording.source.place(group[repeat][0])}"
             )
-    result, failed, most = [], 0, 1
+    result, failed = [], 0
+    sizes = [len(group) for group in grouped.values()] or [1]
+    recording.spread = (min(sizes), max(sizes))
     for group in grouped.values():
-        most = max(most, len(group))
         good = [item for item in group.values() if not item[1].get("error")]
         failed += (len(group) - len(good)) if good else 0
         number, row, raw = (good or list(group.values()))[0]
@@ -181,6 +184,7 @@ def average_repeats(items: Iterable[Item], field: str, what: str, recording: Rec
                 scores[key] = [one.get(key) for _, one, _ in good]
             row = row | {key: _mean(values) for key, values in scores.items()}
         result.append((number, row, raw))
+    most = recording.spread[1]
     if most > 1:
         recording.notes.append(
             f"the {what} of an instance (up to {most}) are averaged; texts are those of the first that worked"
@@ -223,6 +227,7 @@ def as_part(recording: Recording, layout: Layout, side: str, targets: Targets | 
         dict(recording.higher_is_better),
         notes=notes,
         duplicates=recording.duplicates,
+        spread=recording.spread,
     )
 
 

@@ -77,6 +77,8 @@ def test_inspect_json_epochs_and_folder() -> None:
     (epochs,) = load(inspect_log("old", "sums-epochs"))
     assert values(epochs.records["doc_id"]) == ["q1", "q2"]
     assert values(epochs.records["score:match"]) == [1.0, 0.5]  # the mean of two epochs
+    assert [(m.kind, m.signature) for m in epochs.metrics] == [("smooth", "match|as recorded|mean of 2 samples")]
+    assert epochs.settings == {"repeats": 2}
     assert epochs.notes == (
         "sums_epochs: the epochs of an instance (up to 2) are averaged; texts are those of the first that worked",
     )
