@@ -79,7 +79,7 @@ def test_geometry(blessed: Path) -> None:
     picture = trend.trend(diff, diff.only)
     assert picture is not None
     assert [mark.kind for mark in picture.marks] == ["blessed", "forced", "blessed", "new"]
-    assert [mark.x for mark in picture.marks] == [64, 220, 376, 532]
+    assert [mark.x for mark in picture.marks] == [108, 248, 388, 528]
     heights = [mark.y for mark in picture.marks]
     assert heights[1] == max(heights)
     assert heights[2] == min(heights)
