@@ -12,9 +12,7 @@ from compatcheck.cli.output import print_untrusted
 
 
 def command(
-    folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="A kept comparison, with its report.json.")
-    ],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A kept comparison, with its report.json.")],
     model: Annotated[
         Path | None,
         typer.Argument(metavar="[MODEL_FOLDER]", help="Whose README.md gets the section; without it, it is printed."),
