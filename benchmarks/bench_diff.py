@@ -30,6 +30,8 @@ from typing import Any
 from benchmarks.bench_process import write_pair
 from benchmarks.models import text, words
 
+LEAST_BEYOND = 0.5
+"""Seconds beyond the start that are told from its noise."""
 RESULTS = Path(__file__).parent / "results" / "diff.json"
 BIN = Path(sys.executable).parent
 JOIN = """
@@ -265,18 +267,16 @@ def growth(folder: Path, sizes: Sequence[int], figures: dict[str, Any]) -> list[
     figures["growth"] = {}
     for kind, measured in found.items():
         (_, start, base), *rest = measured
-        points = [(math.log(size), math.log(max(seconds - start, 1e-3))) for size, seconds, _ in rest]
-        exponent = statistics.linear_regression(*zip(*points, strict=True)).slope
+        points = [(math.log(n), math.log(s - start)) for n, s, _ in rest if s - start >= LEAST_BEYOND]
+        exponent = statistics.linear_regression(*zip(*points, strict=True)).slope if len(points) > 1 else None
         figures["growth"][kind] = {
             "exponent": exponent, "start_seconds": start, "start_mb": base,
             "measured": [{"instances": n, "seconds": s, "peak_mb": mb} for n, s, mb in rest],
         }  # fmt: skip
         shown = ", ".join(f"{size:,}: {seconds:.1f} s {mb:.0f} MB" for size, seconds, mb in rest)
-        print(
-            f"growth, {kind}: exponent {exponent:.2f} (goal 1.05) beyond {start:.1f} s {base:.0f} MB; {shown}",
-            flush=True,
-        )
-        if exponent > 1.05:
+        told = f"exponent {exponent:.2f} (goal 1.05)" if exponent is not None else "too small to fit an exponent"
+        print(f"growth, {kind}: {told} beyond {start:.1f} s {base:.0f} MB; {shown}", flush=True)
+        if exponent is not None and exponent > 1.05:
             missed.append(f"growth, {kind}: exponent {exponent:.2f}")
     return missed
 
@@ -300,7 +300,8 @@ def main() -> int:
         Case("few-shot generation", "generation", 5, max(4, round(64 * scale)), 1.5),
     ]
     chosen = [case for case in cases if options.only in case.name]
-    figures: dict[str, Any] = {"quick": options.quick, "rounds": rounds}
+    figures: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}  # of the other parts
+    figures |= {"quick": options.quick, "rounds": rounds}
     missed: list[str] = []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
