@@ -134,6 +134,8 @@ def _tool_of_json(head: str, layout: Layout) -> str | None:
 
 def _tool_of_row(row: Row) -> str | None:
     keys = set(row)
+    if keys >= {"id", "prediction"}:
+        return None  # plain rows that carry a tool's fields along
     if keys >= {"instruction", "output", "generator"} or keys >= {"instruction", "output_1", "output_2", "preference"}:
         return "alpaca_eval"
     if keys >= {"instance", "request", "result"} or (
@@ -151,11 +153,10 @@ def _tool_of_keys(keys: set[str]) -> str | None:
         return "inspect"
     if "adapter_spec" in keys or "request_states" in keys:
         return "helm"
-    if keys & {"evalId", "shareableUrl"} and keys & {"results", "config"}:
-        return "promptfoo"
-    if {"results", "config"} <= keys or {"results", "stats", "version"} <= keys:
-        return "promptfoo"
-    return None
+    if keys & {"configs", "versions"}:
+        return None  # lm-eval's summary
+    by_keys = ({"evalId", "results"}, {"results", "config"}, {"results", "stats", "version"})
+    return "promptfoo" if any(keys >= one for one in by_keys) else None
 
 
 def _parsed(text: str) -> Row | None:

@@ -337,3 +337,21 @@ def test_no_heavy_library_is_loaded(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip().endswith("[]")
+
+
+def test_whose_outputs_a_file_holds(tmp_path: Path) -> None:
+    def tool(value: Any, name: str = "out.json") -> str | None:
+        return tool_of(write(tmp_path / name, value), Layout())
+
+    assert tool([row | {"id": 1, "prediction": "x"} for row in ALPACA]) is None
+    assert tool({"results": {"t": {}}, "configs": {}, "config": {}, "versions": {}}) is None  # lm-eval's summary
+    assert tool({"results": {"results": []}, "config": {}, "shareableUrl": None}) == "promptfoo"
+    assert (
+        tool({"evalId": "e", "results": {"results": ["x" * 2_000_000]}}) == "promptfoo"
+    )  # longer than what is looked at
+    assert tool({"version": 2, "status": "success", "eval": {}, "samples": []}) == "inspect"
+    assert tool({"adapter_spec": {}, "request_states": []}) == "helm"
+    assert tool([HELM_STATS[0]]) == "helm"
+    assert tool([{"id": 1}]) is None
+    assert tool_of(tmp_path / "none.json", Layout()) is None
+    assert tool_of(tmp_path, Layout()) is None
