@@ -60,7 +60,7 @@ def find_format(name: str) -> Format:
         InputError: there is none.
     """
     if name not in FORMATS:
-        raise InputError(f"format {name}: unknown{did_you_mean(name, FORMATS)}; known: {', '.join(FORMATS)}")
+        raise InputError(f"format {name}: unknown format{did_you_mean(name, FORMATS)}; known: {', '.join(FORMATS)}")
     return FORMATS[name]
 
 
