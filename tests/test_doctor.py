@@ -39,6 +39,7 @@ def test_broken_settings_are_a_problem(
 
 def test_settings_and_environment_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("COMPATCHECK_STORE", raising=False)
     monkeypatch.setenv("COMPATCHECK_ENGINE", "hf")
     (tmp_path / "compatcheck.toml").write_text("[checks.a]\nold = 'x'\nnew = 'y'\n")
     found = by_topic()

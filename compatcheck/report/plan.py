@@ -26,8 +26,8 @@ def plan_text(plan: Plan) -> str:
         "",
         f"  It can pass from      {plan.least:,} instances on, if not one of them is a negative flip",
         f"  If NFR is {_percent(plan.expected):<11} {needed}",
-        f"  Accuracy −{_percent(plan.fall):<11} {plan.for_fall:,} instances show it {chance} "
-        f"(flip rate {_percent(plan.flip_rate)})",
+        f"  Accuracy −{_percent(plan.fall):<11} {plan.for_fall:,} instances show it {chance}, "
+        f"at {_percent(plan.flip_rate)} flips",
         "",
         f"  {'instances':>10}  {'passes to':>9}  {'fails from':>10}  {'settled':>7}  accuracy fall seen",
     ]
