@@ -137,6 +137,8 @@ def train(
     loop = Loop(trainee, accelerator, output, progress or SilentProgress(), note)
     try:
         standing = loop.run()
+        if isinstance(plain_term, AlignedTerm) and plain_term.coverage is not None:
+            note(f"{plain_term.coverage:.0%} of the weight of the old model found its counterpart in its tokens.")
     finally:
         for each in (teacher, trainee.new, plain_term):
             if each is not None:

@@ -47,6 +47,7 @@ def test_token_strategies_train(
     done, said = run(pair["old"], other, text_examples, tmp_path, strategy=strategy, alignment=alignment)
     assert done.steps == 9
     assert any(f"through {alignment} alignment" in line for line in said)
+    assert any("of the weight of the old model found its counterpart" in line for line in done.notes)
     assert all(abs(epoch["validation_loss"]) < 1e4 for epoch in done.history)
 
 
