@@ -12,6 +12,7 @@ from compatcheck import __version__
 from compatcheck.cli import bless, cache, card, demo, diff, doctor, export, fix, init, noise, plan, report, show, tasks
 from compatcheck.cli import fix_task as train_task_
 from compatcheck.cli import run as run_
+from compatcheck.cli.output import print_error
 from compatcheck.errors import ExitCode, InputError
 
 # typer carries its own copy of click since 0.27 and uses the installed one before: its public error leads to both
@@ -96,7 +97,5 @@ def _message(error: Exception) -> str:
 
 
 def _fail(message: str) -> int:
-    from compatcheck.report.text import safe_text
-
-    print(f"error: {safe_text(' '.join(message.split()))}", file=sys.stderr)
+    print_error(message)
     return ExitCode.USAGE

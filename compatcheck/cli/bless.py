@@ -11,6 +11,7 @@ import typer
 
 from compatcheck import checks, config
 from compatcheck.cli import options
+from compatcheck.cli.output import print_spelled
 from compatcheck.errors import ExitCode, InputError
 
 
@@ -83,7 +84,7 @@ def command(
     if done.diff is not None:
         from compatcheck.report import render
 
-        print(render(done.diff, "terminal", quiet=True))
+        print_spelled(render(done.diff, "terminal", quiet=True), "text")
     if done.entry is None:
         print(f"not blessed: the gate against @{done.name} fails; --force blesses it all the same", file=sys.stderr)
         return ExitCode.REGRESSION

@@ -10,7 +10,7 @@ from typing import Any
 
 from compatcheck import checks, config
 from compatcheck.cli import options
-from compatcheck.cli.output import check_writable, emit
+from compatcheck.cli.output import check_writable, emit, print_error
 from compatcheck.config import Check
 from compatcheck.errors import ExitCode, InputError
 
@@ -48,7 +48,7 @@ def run_checks(
         except InputError as error:
             if quiet:
                 print("could not be run", flush=True)
-            print(f"error: check {check.name}: {' '.join(str(error).split())}", file=sys.stderr)
+            print_error(f"check {check.name}: {error}")
             codes.append(int(ExitCode.USAGE))
     print(_summary([check.name for check in chosen], codes))
     return checks.worst(codes)

@@ -63,14 +63,14 @@ def emit(
     if folder is not None:
         result.save(folder, files)
     if quiet:
-        print(render(result, "terminal", quiet=True))
+        print_spelled(render(result, "terminal", quiet=True), "text")
     else:
         if "terminal" in formats:
             print_untrusted(render(result, "terminal", folder=folder or kept, color=None))
         if "github" in formats:
             print(render(result, "github"))
         if folder is None and texts:
-            print(render(result, texts[0]))
+            print_spelled(render(result, texts[0]), texts[0])
     if "github" in formats:
         _append_summary(result, folder)
     if folder is not None and not quiet:
@@ -81,9 +81,27 @@ def emit(
 
 def print_untrusted(text: str) -> None:
     """Print what may hold any text of a model; on a GitHub runner so that no line of it is taken for a command."""
-    from compatcheck.report.github import on_a_runner, shield
+    from compatcheck.report.runner import on_a_runner, shield
 
     print(shield(text, secrets.token_hex(16)) if on_a_runner() else text)
+
+
+def print_spelled(text: str, format: str) -> None:
+    """Print what another program may read; on a GitHub runner so spelled that no line of it is taken for a command."""
+    print(_spelled(text, format))
+
+
+def print_error(message: str) -> None:
+    """Say on stderr, in one line, what went wrong; the message may quote what a file holds."""
+    from compatcheck.report.text import safe_text
+
+    print(_spelled(f"error: {safe_text(' '.join(message.split()))}", "text"), file=sys.stderr)
+
+
+def _spelled(text: str, format: str) -> str:
+    from compatcheck.report.runner import defuse, on_a_runner
+
+    return defuse(text, format) if on_a_runner() else text
 
 
 def _append_summary(result: Diff, folder: Path | None) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from compatcheck.cli import options
-from compatcheck.cli.output import check_writable
+from compatcheck.cli.output import check_writable, print_spelled, print_untrusted
 from compatcheck.errors import InputError, did_you_mean
 
 
@@ -100,8 +100,8 @@ def command(
     )
     run.save(out)
     if format == "json":
-        print(run_to_json(read_manifest(out), run.scores))
+        print_spelled(run_to_json(read_manifest(out), run.scores), "json")
     elif not quiet:
-        print(render_run(run, run.scores))
+        print_untrusted(render_run(run, run.scores))
     print(f"kept in {out}", file=sys.stderr if format == "json" or not quiet else sys.stdout)
     return 0

@@ -6,7 +6,6 @@ annotations of each kind, a step summary holds 1 MiB, a comment 65,536 character
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -115,16 +114,3 @@ def append_summary(result: Result, path: Path, folder: Path | None = None) -> bo
     except OSError as error:
         raise InputError(f"GITHUB_STEP_SUMMARY={path}: cannot be written ({error.strerror})") from error
     return True
-
-
-def shield(text: str, token: str) -> str:
-    """Text that may hold anything, so wrapped that the runner takes no line of it for a command.
-
-    ``token`` is random, so that the text cannot end the protection itself.
-    """
-    return f"::stop-commands::{token}\n{text}\n::{token}::"
-
-
-def on_a_runner() -> bool:
-    """Whether this is a GitHub Actions job, where standard output is searched for commands."""
-    return os.environ.get("GITHUB_ACTIONS") == "true"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -96,3 +99,44 @@ def test_the_terminal_report_gives_a_runner_no_command(
         assert lines[-1] == f"::{token[1]}::"
         tokens.add(token[1])
     assert len(tokens) == 2
+
+
+READERS: dict[str, Callable[[str], Any]] = {
+    "json": json.loads,
+    "sarif": json.loads,
+    "junit": ElementTree.canonicalize,
+    "markdown": html.unescape,
+}
+
+
+@pytest.mark.parametrize("format", READERS)
+def test_a_printed_format_gives_a_runner_no_command_and_says_the_same(
+    pair: list[str], format: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A pipe to another program cannot be told from the runner's, so nothing may stand around the text."""
+    assert run([*pair, "--format", format]) == 1
+    plain = capsys.readouterr().out
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    assert run([*pair, "--format", format]) == 1
+    printed = capsys.readouterr().out
+    assert READERS[format](printed) == READERS[format](plain)
+    assert not [line for line in printed.splitlines() if line.lstrip().startswith("::") or "##[" in line]
+
+
+def test_an_error_message_gives_a_runner_no_command(
+    pair: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("new.jsonl").write_text(
+        '{"id": "##[error]x\\u001b[31m", "target": "a", "prediction": "a"}\n'
+        '{"id": "##[error]x\\u001b[31m", "target": "a", "prediction": "b"}\n'
+    )
+    Path("compatcheck.toml").write_text(
+        '[checks.one]\nold = "old.jsonl"\nnew = "new.jsonl"\n[checks.two]\nold = "old.jsonl"\nnew = "new.jsonl"\n'
+    )
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    for arguments in (pair, ["diff"]):
+        assert run(arguments) == 2
+        error = capsys.readouterr().err
+        assert "#\\x23[error]x\\x1b[31m" in error
+        assert "##[" not in error
+        assert "\x1b" not in error

@@ -19,7 +19,6 @@ from compatcheck.report.github import (
     escape_data,
     escape_property,
     marker,
-    shield,
 )
 
 COMMAND = re.compile(r"::(error|warning|notice) title=([^,:]*)::(.*)")
@@ -165,7 +164,3 @@ def test_a_cut_summary_ends_with_a_closing_line(large: Callable[[int], Result], 
     assert text.endswith("*The rest is left out: see report.json and the HTML report.*\n")
     assert text.count("<details>") == text.count("</details>")
     assert len(text.encode()) <= SUMMARY_LIMIT
-
-
-def test_a_report_on_a_runner_is_shielded() -> None:
-    assert shield("::error::x\n##[error]y", "t0k3n") == "::stop-commands::t0k3n\n::error::x\n##[error]y\n::t0k3n::"
