@@ -91,6 +91,9 @@ def test_hostile_text_is_no_command(failing: Result, hostile: Result) -> None:
             assert "\n" not in title
         for line in render(result, "github").split("\n"):
             assert len(line.encode()) < 20_000
+    long = failing.comparisons[0].with_gates((Gate("a", "fail", "x" * 100_000), Gate("b" * 100_000, "fail", "y")))
+    for line in render(replace(failing, comparisons=(long,)), "github").split("\n"):
+        assert len(line.encode()) < 20_000
     texts = [text for _, _, text in commands(nasty(failing))]
     assert "%0A" in texts[0]  # it is shown as it was written, and not as a line feed
     assert "\n::stop-commands" in texts[0]  # a line feed of the message, "%0A" in the command

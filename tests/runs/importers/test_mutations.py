@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import copy
-import csv
 import gzip
-import io
 import json
 import random
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,184 +18,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from compatcheck.compare import compare
 from compatcheck.errors import InputError
 from compatcheck.records import TaskRun
 from compatcheck.runs.importers import Layout, load_recorded
-from tests.runs.importers.foreign_samples import (
-    ALPACA,
-    ANNOTATIONS,
-    DATA,
-    HELM_STATES,
-    HELM_STATS,
-    helm_run,
-    inspect_log,
-    lighteval_tree,
-)
+from tests.runs.importers.cases import BY_NAME, CASES, PLAIN, Case, NoColumn, Rows, csv_file, drop, helm_folder, put
+from tests.runs.importers.foreign_samples import inspect_log, lighteval_tree
 
-Rows = list[dict[str, Any]]
-PLAIN = [
-    {"id": "a", "target": "1", "prediction": "1", "score": 1.0, "meta": {"level": 1}},
-    {"id": "b", "target": "2", "prediction": None, "score": 0.0, "meta": {"level": 2}},
-    {"id": "c", "target": "3", "error": "timeout", "meta": {"level": 2}},
-]
-SAMPLES = [
-    {
-        "doc_id": n,
-        "doc": {"question": f"What is {n} plus {n}?", "level": n},
-        "target": str(2 * n),
-        "arguments": {"gen_args_0": {"arg_0": f"What is {n} plus {n}?", "arg_1": {"until": ["\n"]}}},
-        "resps": [[f"It is {2 * n}"]],
-        "filtered_resps": [str(2 * n)],
-        "filter": "none",
-        "metrics": ["exact_match"],
-        "doc_hash": f"{n:064d}",
-        "prompt_hash": f"{n:064d}",
-        "target_hash": f"{n:064d}",
-        "exact_match": 1.0,
-    }
-    for n in range(3)
-]
-
-
-def _gzipped(name: str) -> Any:
-    return json.loads(gzip.decompress((DATA / "promptfoo" / name).read_bytes()))
-
-
-def _inspect_json() -> Any:
-    return json.loads(inspect_log("old", "sums-small").read_text(encoding="utf-8"))
-
-
-@dataclass(frozen=True)
-class Case:
-    """A kind of file: a value with rows in it, how it is written, and where in the value its rows are."""
-
-    name: str
-    value: Callable[[], Any]
-    write: Callable[[Path, Any], Path]
-    rows: Callable[[Any], Rows]
-    identity: str
-    """Dotted field that says which row is which."""
-    score: str = ""
-    """Dotted field of a score."""
-    layout: Layout = field(default_factory=Layout)
-
-    def load(self, folder: Path, value: Any) -> list[TaskRun]:
-        return load_recorded(self.write(folder, value), layout=self.layout)
-
-
-def _file(name: str) -> Callable[[Path, Any], Path]:
-    def write(folder: Path, value: Any) -> Path:
-        text = json.dumps(value)
-        if ".jsonl" in name:
-            text = "".join(json.dumps(row) + "\n" for row in value)
-        (folder / name).write_text(text, encoding="utf-8")
-        return folder / name
-
-    return write
-
-
-class NoColumn(Exception):
-    """A fault that a file of columns cannot have."""
-
-
-def _parquet(folder: Path, value: Any) -> Path:
-    try:
-        pq.write_table(pa.Table.from_pylist(value), folder / "details_t|0_2026-01-01T00-00-00.parquet")
-    except (pa.ArrowException, UnicodeEncodeError):
-        raise NoColumn from None
-    return folder / "details_t|0_2026-01-01T00-00-00.parquet"
-
-
-def _csv(folder: Path, value: Any) -> Path:
-    names = list(dict.fromkeys(key for row in value if isinstance(row, dict) for key in row))
-    file = io.StringIO(newline="")
-    writer = csv.DictWriter(file, names)
-    writer.writeheader()
-    writer.writerows(value)
-    (folder / "rows.csv").write_text(file.getvalue(), encoding="utf-8")
-    return folder / "rows.csv"
-
-
-def _helm(folder: Path, value: Any) -> Path:
-    shutil.rmtree(folder / "run", ignore_errors=True)
-    return helm_run(folder / "run", value.get("states", []), value.get("stats", []))
-
-
-def _itself(value: Any) -> Any:
-    return value
-
-
-def _lighteval_rows() -> Rows:
-    rows: Rows = pq.read_table(DATA / "lighteval" / "choosing.old.parquet").to_pylist()
-    return rows
-
-
-CASES = [
-    Case("jsonl", lambda: copy.deepcopy(PLAIN), _file("rows.jsonl"), _itself, "id", "score"),
-    Case("json", lambda: copy.deepcopy(PLAIN), _file("rows.json"), _itself, "id", "score"),
-    Case("lm-eval", lambda: copy.deepcopy(SAMPLES), _file("samples_t.jsonl"), _itself, "doc_id", "exact_match"),
-    Case("inspect", _inspect_json, _file("2026_t_x.json"), lambda v: v["samples"], "id", "scores.pattern.value"),
-    Case(
-        "promptfoo",
-        lambda: _gzipped("sums.json.gz"),
-        _file("out.json"),
-        lambda v: v["results"]["results"],
-        "vars.a",
-        "namedScores.exact",
-        Layout(part="new"),
-    ),
-    Case(
-        "helm",
-        lambda: {"states": copy.deepcopy(HELM_STATES), "stats": copy.deepcopy(HELM_STATS)},
-        _helm,
-        lambda v: v["states"],
-        "instance.id",
-    ),
-    Case("helm-lines", lambda: copy.deepcopy(HELM_STATES), _file("states.jsonl"), _itself, "instance.id"),
-    Case(
-        "helm-stats",
-        lambda: copy.deepcopy(HELM_STATS),
-        _file("per_instance_stats.json"),
-        _itself,
-        "instance_id",
-        "stats.0.mean",
-    ),
-    Case(
-        "alpaca",
-        lambda: copy.deepcopy(ALPACA),
-        _file("outputs.json"),
-        _itself,
-        "instruction",
-        layout=Layout(targets=DATA / "alpaca_targets.json"),
-    ),
-    Case(
-        "annotations",
-        lambda: copy.deepcopy(ANNOTATIONS),
-        _file("annotations.json"),
-        _itself,
-        "instruction",
-        "preference",
-    ),
-    Case("lighteval", _lighteval_rows, _parquet, _itself, "doc.id", "metric.acc"),
-]
-LONE = "\ud800"
-"""Half of a surrogate pair, which JSON can hold and UTF-8 cannot."""
-BY_NAME = {case.name: case for case in CASES}
 every = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-
-
-def put(row: Any, path: str, value: Any) -> None:
-    *way, last = path.split(".")
-    for part in way:
-        row = row[int(part)] if isinstance(row, list) else row[part]
-    row[int(last) if isinstance(row, list) else last] = value
-
-
-def drop(row: Any, path: str) -> None:
-    *way, last = path.split(".")
-    for part in way:
-        row = row[int(part)] if isinstance(row, list) else row[part]
-    del row[int(last) if isinstance(row, list) else last]
 
 
 def refused(case: Case, folder: Path, value: Any) -> str:
@@ -216,7 +43,7 @@ def count(runs: list[TaskRun]) -> int:
 def mine(case: Case, value: Any) -> Rows:
     """The rows that are read: of promptfoo those of one provider."""
     rows = case.rows(value)
-    return [row for row in rows if row["provider"]["label"] == "new"] if case.name == "promptfoo" else rows
+    return [row for row in rows if row["provider"]["label"] == "new"] if case.name.startswith("promptfoo") else rows
 
 
 @every
@@ -242,6 +69,23 @@ def test_a_row_that_is_there_twice_is_counted(case: Case, tmp_path: Path) -> Non
 
 
 @every
+def test_a_row_that_is_missing_on_one_side_is_counted(case: Case, tmp_path: Path) -> None:
+    value = case.value()
+    (whole,) = case.load(tmp_path, value)
+    rows = case.rows(value)
+    rows.remove(mine(case, value)[0])
+    if case.name == "helm":  # two files that must agree
+        assert "which was not asked" in refused(case, tmp_path, value)
+        del value["stats"][0]
+    (shorter,) = case.load(tmp_path, value)
+    found = compare(whole, shorter, metric=whole.metrics[0].name).pairing
+    assert (found.only_old, found.only_new, found.duplicates, found.target_changed) == (1, 0, 0, 0)
+    assert found.paired + found.errors_old == len(whole.records) - 1
+    found = compare(shorter, whole, metric=whole.metrics[0].name).pairing
+    assert (found.only_old, found.only_new) == (0, 1)
+
+
+@every
 def test_an_id_that_stands_for_two_rows_is_refused(case: Case, tmp_path: Path) -> None:
     value = case.value()
     rows = mine(case, value)
@@ -250,7 +94,9 @@ def test_an_id_that_stands_for_two_rows_is_refused(case: Case, tmp_path: Path) -
     for part in case.identity.split("."):
         first = first[part]
     put(other, case.identity, first)
-    if case.name == "promptfoo":  # a test is its variables; the number of the test tells repeats from duplicates
+    if case.name.startswith(
+        "promptfoo"
+    ):  # a test is its variables; the number of the test tells repeats from duplicates
         other["vars"], other["testCase"], other["testIdx"] = rows[0]["vars"], rows[0]["testCase"], rows[0]["testIdx"]
     case.rows(value).append(other)
     assert "again" in refused(case, tmp_path, value)
@@ -258,11 +104,11 @@ def test_an_id_that_stands_for_two_rows_is_refused(case: Case, tmp_path: Path) -
 
 @every
 def test_a_row_without_its_id_is_refused(case: Case, tmp_path: Path) -> None:
-    if case.name == "promptfoo":
+    if case.name.startswith("promptfoo"):
         pytest.skip("a test of promptfoo is known by its variables")
     value = case.value()
     drop(case.rows(value)[1], case.identity)
-    if case.name == "lighteval":
+    if case.columns:
         assert "`id`" in refused(case, tmp_path, value)  # null in the column
     else:
         assert f"no field `{case.identity.split('.')[-1]}`" in refused(case, tmp_path, value)
@@ -274,10 +120,10 @@ def test_a_score_that_is_none(name: str, bad: Any, tmp_path: Path) -> None:
     case = BY_NAME[name]
     value = case.value()
     put(mine(case, value)[0], case.score, bad)
-    if name == "lighteval" and not isinstance(bad, float | None):
+    if case.columns and not isinstance(bad, float | None):
         return  # a column of numbers holds no texts
     nan = isinstance(bad, float) and bad != bad
-    if (name, bad) == ("annotations", None) or (name == "inspect" and nan):
+    if (name, bad) == ("annotations", None) or (name.startswith("inspect") and nan):
         (run,) = case.load(tmp_path, value)  # these tools' own mark of what was not scored
         assert run.records["error"].notna().sum() == 1
         assert count([run]) == len(mine(case, value))
@@ -361,7 +207,7 @@ def _whole_files(folder: Path) -> Iterator[tuple[str, Path, Path, Layout]]:
         (folder / name).mkdir()
         path = case.write(folder / name, case.value())
         yield name, path, path, case.layout
-    helm = _helm(folder, BY_NAME["helm"].value())
+    helm = helm_folder(folder, BY_NAME["helm"].value())
     for file in ("scenario_state.json", "per_instance_stats.json"):
         yield file, helm, helm / file, Layout()
     for log in ("old", "new"):
@@ -444,12 +290,12 @@ def test_csv_cells(tmp_path: Path) -> None:
         {"id": "a", "target": "1", "prediction": "1", "score": "1"},
         {"id": "b", "target": "2", "prediction": "", "score": "0"},
     ]
-    (run,) = load_recorded(_csv(tmp_path, rows))
+    (run,) = load_recorded(csv_file(tmp_path, rows))
     assert run.records["prediction"].isna().tolist() == [False, True]
     for bad in ("NaN", "inf", "good"):
         with pytest.raises(InputError, match=r"rows\.csv:3: `score`"):
-            load_recorded(_csv(tmp_path, [rows[0], rows[1] | {"score": bad}]))
-    (run,) = load_recorded(_csv(tmp_path, [*rows, rows[0]]))
+            load_recorded(csv_file(tmp_path, [rows[0], rows[1] | {"score": bad}]))
+    (run,) = load_recorded(csv_file(tmp_path, [*rows, rows[0]]))
     assert (len(run.records), run.duplicates) == (2, 1)
     with pytest.raises(InputError, match="again"):
-        load_recorded(_csv(tmp_path, [*rows, rows[0] | {"prediction": "2"}]))
+        load_recorded(csv_file(tmp_path, [*rows, rows[0] | {"prediction": "2"}]))
