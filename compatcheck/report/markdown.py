@@ -97,7 +97,7 @@ def _document(result: Result, top: int, folder: Path | None) -> str:
     ]
     advice = figures.advice_line(result)
     if advice is not None:
-        blocks.append(f"**Release advice: {prose(advice[0])}.** {prose(advice[1])}")
+        blocks.append(f"**Release advice: {prose(advice[0])}**, {prose(advice[1])}")
     blocks.extend(f"> [!NOTE]\n> {prose(note)}" for note in result.notes)
     if len(result.comparisons) > 1:
         blocks.extend(["### Overview", _overview(result)])

@@ -84,10 +84,10 @@ def test_pairing_remarks_say_only_what_is_off(failing: Result, errors: Result) -
 def test_release_advice_is_in_every_report(failing: Result, several: Result) -> None:
     advised = replace(failing, advice=Advice("major", "a regression is shown: <nfr:2%> is broken"))
     assert "advice major version bump  a regression is shown: <nfr:2%> is broken" in render(advised, "terminal")
-    assert "**Release advice: major version bump.** <code>a regression is shown&#58; &#60;nfr&#58;2%&#62;" in render(
+    assert "**Release advice: major version bump**, <code>a regression is shown&#58; &#60;nfr&#58;2%&#62;" in render(
         advised, "markdown"
     )
-    assert "Release advice: major version bump.</strong>" in render(advised, "html")
+    assert "Release advice: major version bump</strong>" in render(advised, "html")
     assert "&lt;nfr:2%&gt; is broken" in render(advised, "html")
     assert json.loads(render(advised, "json"))["advice"] == {
         "bump": "major", "reason": "a regression is shown: <nfr:2%> is broken"

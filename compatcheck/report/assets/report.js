@@ -128,7 +128,7 @@ function build() {
   if (table) { table.destroy(); $("instances").replaceChildren(make("caption", { class: "sr" }, "Instances; choose one to see it side by side")); }
   table = new DataTable("#instances", {
     data: Array.from({ length: data.size }, (_, row) => row),
-    columns, order: [], pageLength: window.matchMedia("(max-width: 1080px)").matches ? 6 : 12, deferRender: true, autoWidth: false, searching: true,
+    columns, order: smooth ? [[2, "asc"]] : [], pageLength: window.matchMedia("(max-width: 1080px)").matches ? 6 : 12, deferRender: true, autoWidth: false, searching: true,
     layout: { topStart: null, topEnd: null, top: "info", bottomStart: null, bottomEnd: null, bottom: "paging" },
     language: {
       info: "_START_–_END_ of _TOTAL_", infoFiltered: "(of _MAX_)", infoEmpty: "none of _MAX_", emptyTable: "No instances.",
