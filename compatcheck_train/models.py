@@ -14,6 +14,7 @@ import torch
 from compatcheck.engines.loading import one_line, without_bars
 from compatcheck.errors import InputError
 from compatcheck.references import Reference
+from compatcheck_train.folders import put
 from compatcheck_train.head import check_head, head_of
 from compatcheck_train.settings import TrainSettings
 
@@ -226,6 +227,5 @@ def save_adapter(student: Student, folder: Path) -> None:
         written["target_modules"] = sorted(written["target_modules"])
     (made / "adapter_config.json").write_text(json.dumps(written, indent=2, sort_keys=True) + "\n")
     (made / "README.md").unlink(missing_ok=True)
-    shutil.rmtree(folder, ignore_errors=True)
-    made.replace(folder)
+    put(made, folder)
     shutil.rmtree(temporary, ignore_errors=True)

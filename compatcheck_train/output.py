@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 from compatcheck.errors import InputError
+from compatcheck_train.folders import holds_other_things, partial_of, write_json
 
 SCHEMA = "compatcheck.train/1"
 
@@ -33,11 +35,11 @@ class Output:
         if self._accelerator.is_main_process:
             known = self._read()
             if known is None:
-                if self.folder.is_dir() and any(self.folder.iterdir()):
+                if holds_other_things(self.folder, [self._run, partial_of(self._run)]):
                     raise InputError(f"--out {self.folder}: holds something that is no training; choose another folder")
                 try:
-                    self.checkpoints.mkdir(parents=True, exist_ok=True)
-                    self._write({"schema": SCHEMA, "identity": identity, "result": None})
+                    self.folder.mkdir(parents=True, exist_ok=True)
+                    write_json(self._run, {"schema": SCHEMA, "identity": identity, "result": None})
                 except OSError as error:
                     raise InputError(f"--out {self.folder}: cannot be written ({error.strerror or error})") from None
             elif known.get("identity") != identity:
@@ -53,16 +55,18 @@ class Output:
         result = known.get("result")
         if result is None or not (self.adapter / "adapter_model.safetensors").is_file():
             return None
+        self._tidy()
         return {**result, "history": tuple(result["history"]), "notes": tuple(result["notes"])}
 
     def finish(self, result: dict[str, Any]) -> None:
         """Write the result and remove what only a resumed run would need."""
-        import shutil
+        write_json(self._run, {**(self._read() or {}), "result": result})
+        self._tidy()
 
-        known = self._read() or {}
-        self._write({**known, "result": result})
-        shutil.rmtree(self.checkpoints, ignore_errors=True)
-        self.best.unlink(missing_ok=True)
+    def _tidy(self) -> None:
+        if self._accelerator.is_main_process:
+            shutil.rmtree(self.checkpoints, ignore_errors=True)
+            self.best.unlink(missing_ok=True)
 
     def _read(self) -> dict[str, Any] | None:
         try:
@@ -70,11 +74,6 @@ class Output:
         except (OSError, ValueError):
             return None
         return known if isinstance(known, dict) and known.get("schema") == SCHEMA else None
-
-    def _write(self, content: dict[str, Any]) -> None:
-        temporary = self._run.with_suffix(".partial")
-        temporary.write_text(json.dumps(content, indent=1, default=str) + "\n", encoding="utf-8")
-        temporary.replace(self._run)
 
 
 def _difference(before: Any, now: dict[str, Any]) -> str:

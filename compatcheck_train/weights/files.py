@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from compatcheck.errors import InputError
 from compatcheck.references import read_json
+from compatcheck_train.folders import put
 
 if TYPE_CHECKING:
     import torch
@@ -95,8 +96,7 @@ def write_lora(
         beside.mkdir(parents=True)
         save_file(dict(sorted(tensors.items())), beside / WEIGHTS, metadata={"format": "pt"})
         (beside / CONFIG).write_text(json.dumps(written, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-        shutil.rmtree(folder, ignore_errors=True)
-        beside.replace(folder)
+        put(beside, folder)
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error.strerror or error})") from None
     finally:
