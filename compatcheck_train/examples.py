@@ -79,6 +79,7 @@ def load_examples(
     num_fewshot: int = 0,
     seed: int = 0,
     overlap: str = "error",
+    tested: str | None = None,
 ) -> Examples:
     """The task's training split as examples, parted at random into training and validation.
 
@@ -92,6 +93,7 @@ def load_examples(
             choice tasks, ``choices``. They go to training.
         num_fewshot: examples in front of every prompt.
         overlap: ``error``, or ``drop`` documents that the test split holds too.
+        tested: the split that plays the test split's part; None: the one that is evaluated by default.
 
     Raises:
         InputError: no training split, bad data, or a training document that is in the test split.
@@ -111,7 +113,7 @@ def load_examples(
     bad = [example.doc_id for example in made if example.gold is None]
     if bad:
         raise InputError(f"{task}, split '{name}', document {bad[0]}: no right answer; give such rows as unlabelled")
-    test = test_keys(task, folder if folder is not None and folder.is_dir() else None, name)
+    test = test_keys(task, folder if folder is not None and folder.is_dir() else None, name, tested)
     made = _apart(made, test, overlap, f"{task}, split '{name}'", notes)
     unlabelled_rows = _apart(unlabelled_rows, test, overlap, str(unlabelled), notes)
     random.Random(seed).shuffle(made)
@@ -190,9 +192,9 @@ def _without_repeats(made: list[Example], notes: list[str]) -> list[Example]:
     return kept
 
 
-def test_keys(task: str, data: Path | None, trained: str) -> dict[str, str]:
-    """Content key -> document id of the split that is evaluated."""
-    (loaded,) = load_tasks([task], TaskOptions(data=data, num_fewshot=0))
+def test_keys(task: str, data: Path | None, trained: str, tested: str | None = None) -> dict[str, str]:
+    """Content key -> document id of the split that is evaluated: ``tested``, or the task's own."""
+    (loaded,) = load_tasks([task], TaskOptions(data=data, split=tested, num_fewshot=0))
     if loaded.settings["split"] == trained:
         raise InputError(f"task {task}: split '{trained}' is the one that is evaluated; it cannot be trained on")
     docs = loaded.task.eval_docs

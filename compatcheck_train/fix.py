@@ -10,16 +10,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from compatcheck.errors import InputError
 from compatcheck.records import Run
 from compatcheck.references import Reference, resolve
 from compatcheck.tasks import LoadedTask
 from compatcheck_train.bound import Bound, bound_of
 from compatcheck_train.examples import Examples, load_examples, with_preferences
+from compatcheck_train.folders import put
 from compatcheck_train.frontier import Frontier, walk
 from compatcheck_train.judging import Judge, Standing, stand
+from compatcheck_train.processes import first
 from compatcheck_train.proof import Proof, prove
-from compatcheck_train.request import AUTO, FixRequest, check, check_old_is_worth_keeping, check_room, claim
+from compatcheck_train.request import (
+    AUTO,
+    FixRequest,
+    check,
+    check_folder,
+    check_old_is_worth_keeping,
+    check_room,
+    check_strategies,
+    claim,
+)
+from compatcheck_train.setup import open_accelerator
 from compatcheck_train.training import Trained, train, train_task_adapter
 from compatcheck_train.trials import Candidate, Trial, candidates_for, run_trials, total_steps
 from compatcheck_train.weights import transfer
@@ -51,6 +62,9 @@ class Fixed:
 def fix(request: FixRequest, out: str | Path, *, say: Say = lambda _: None, progress: Any = None) -> Fixed:
     """Train, choose, blend, prove. A killed fix goes on where it was when it is called again with the same request.
 
+    Of several processes (``accelerate launch``, torchrun) all train; the first one evaluates and writes, and all of
+    them return the same.
+
     Args:
         out: gets ``adapter/`` (a PEFT folder) and ``work/`` (trainings, trials, blends).
 
@@ -67,25 +81,31 @@ def fix(request: FixRequest, out: str | Path, *, say: Say = lambda _: None, prog
 
     old, new = check(request)
     judge, work = request.judge, out / "work"
-    claim(out, _identity(request, old, new))
+    identity = _identity(request, old, new)
+    open_accelerator(request.settings, out)
+    first(lambda: check_folder(out, identity))
     check_room(out, (old, new), say)
     examples = load_examples(
         judge.task, data=judge.data, split=request.train_split, limit=request.train_limit,
         unlabelled=request.unlabelled, validation_share=request.validation_share,
         num_fewshot=judge.num_fewshot or 0, seed=request.settings.seed, overlap=request.overlap,
+        tested=judge.split,
     )  # fmt: skip
+    check_strategies(request, examples)
+    documents, tested = judge.validation(examples, request.validation_most), judge.test()
     notes += examples.notes
     if request.train_task:
+        first(lambda: claim(out, identity))
         say(f"training a task adapter for {request.new}")
         new = resolve(
             str(train_task_adapter(new, examples, request.settings, work / "task", say=say, progress=progress).folder)
         )
-    documents = judge.validation(examples, request.validation_most)
     known = judge.run(documents, {"old": old, "new": new}, say, progress)
     standings = {each.name: each for each in stand(judge, known["old"], known["new"], known, judge.seed)}
     warning = check_old_is_worth_keeping(standings["old"], request.force)
     if warning:
         note(f"Warning: {warning}.")
+    first(lambda: claim(out, identity))
     start = _start(request, old, new, work, note)
     examples = _preferred(request, examples, judge, old, new, say, progress)
     trials, candidate = _choose(request, old, start, examples, documents, known, work, say, progress)
@@ -97,7 +117,7 @@ def fix(request: FixRequest, out: str | Path, *, say: Say = lambda _: None, prog
     if request.blend is not None:
         frontier = walk(request, new, trained.folder, documents, known, work / "blend", say=say, progress=progress)
         chosen = frontier.chosen.folder
-    _publish(chosen, out / "adapter")
+    first(lambda: _publish(chosen, out / "adapter"))
     control = None
     if request.control:
         say(f"training the control, {request.control}, at equal steps")
@@ -106,13 +126,13 @@ def fix(request: FixRequest, out: str | Path, *, say: Say = lambda _: None, prog
     compat = resolve(str(out / "adapter"))
     more = judge.run(documents, {"compat": compat}, progress=progress)
     standings |= {each.name: each for each in stand(judge, known["old"], known["new"], more, judge.seed)}
-    proof, bound, size = _prove(judge, old, new, compat, control, say, progress)
+    proof, bound = _prove(judge, tested, old, new, compat, control, say, progress)
     return Fixed(
         request, out / "adapter", candidate, trained, proof, standings, tuple(trials), frontier, control, bound,
         tuple(dict.fromkeys((*notes, *trained.notes, *proof.notes))), round(time.perf_counter() - started, 1),
         {
             "train": len(examples.train), "validation": documents.size, "unlabelled": len(examples.unlabelled),
-            "test": size,
+            "test": tested.size,
         },
     )  # fmt: skip
 
@@ -123,7 +143,8 @@ def _start(request: FixRequest, old: Reference, new: Reference, work: Path, note
         return new
     assert old.adapter is not None
     assert new.base is not None
-    moved = transfer(old.adapter, new.base, work / "transfer", new.adapter)
+    source, base = old.adapter, new.base
+    moved = first(lambda: transfer(source, base, work / "transfer", new.adapter))
     note(f"--init transfer: {len(moved.moved)} modules moved, {len(moved.left)} left as they are in NEW.")
     return resolve(str(moved.folder))
 
@@ -158,20 +179,18 @@ def _choose(
 
 
 def _prove(
-    judge: Judge, old: Reference, new: Reference, compat: Reference, control: Trained | None, say: Say, progress: Any
-) -> tuple[Proof, Bound | None, int]:
-    loaded = judge.test()
+    judge: Judge, loaded: LoadedTask, old: Reference, new: Reference, compat: Reference, control: Trained | None,
+    say: Say, progress: Any,
+) -> tuple[Proof, Bound | None]:  # fmt: skip
     models = {"old": old, "new": new, "compat": compat}
     if control is not None:
         models["control"] = resolve(str(control.folder))
     runs = judge.run(loaded, models, say, progress)
     proof = prove(runs["old"], runs["new"], runs["compat"], runs.get("control"), seed=judge.seed)
     if judge.metric:
-        first = [m for m in proof.metrics if m.metric == judge.metric]
-        if not first:
-            raise InputError(f"--metric {judge.metric}: not among {', '.join(m.metric for m in proof.metrics)}")
-        proof = dataclasses.replace(proof, metrics=(*first, *(m for m in proof.metrics if m not in first)))
-    return proof, bound_of(runs["old"], runs["new"], loaded, proof.metrics[0].metric), loaded.size
+        ahead = sorted(proof.metrics, key=lambda m: m.metric != judge.metric)
+        proof = dataclasses.replace(proof, metrics=tuple(ahead))
+    return proof, bound_of(runs["old"], runs["new"], loaded, proof.metrics[0].metric)
 
 
 def _publish(source: Path, target: Path) -> None:
@@ -179,14 +198,13 @@ def _publish(source: Path, target: Path) -> None:
     beside = target.with_name(f".{target.name}.partial")
     shutil.rmtree(beside, ignore_errors=True)
     shutil.copytree(source, beside)
-    shutil.rmtree(target, ignore_errors=True)
-    beside.replace(target)
+    put(beside, target)
 
 
 def _identity(request: FixRequest, old: Reference, new: Reference) -> dict[str, Any]:
     """What decides the result: a folder that was made for something else is not gone on with."""
     settings = dataclasses.asdict(request.settings)
-    for name in ("cache_folder", "report_to", "device"):
+    for name in ("cache_folder", "report_to", "device", "save_steps"):
         settings.pop(name)
     rest = {f.name: getattr(request, f.name) for f in dataclasses.fields(request)}
     for name in ("old", "new", "judge", "settings", "force", "notes"):

@@ -11,6 +11,7 @@ from compatcheck.records import Run
 from compatcheck.references import Reference, resolve
 from compatcheck.tasks import LoadedTask
 from compatcheck_train.judging import Standing, best, stand
+from compatcheck_train.processes import first
 from compatcheck_train.request import AUTO, FixRequest
 from compatcheck_train.weights import blend, merge
 
@@ -44,7 +45,7 @@ def walk(
     if request.blend != AUTO:
         shares = (float(request.blend),)  # type: ignore[arg-type]
     say(f"blending with NEW, weights {', '.join(f'{share:g}' for share in shares)}")
-    folders = {share: _blended(request, new, compat, share, folder / f"{share:g}") for share in shares}
+    folders = first(lambda: {share: _blended(request, new, compat, share, folder / f"{share:g}") for share in shares})
     models = {f"{share:g}": resolve(str(place)) for share, place in folders.items()}
     runs = request.judge.run(documents, models, progress=progress)
     standings = {each.name: each for each in stand(request.judge, known["old"], known["new"], runs, request.judge.seed)}

@@ -18,6 +18,7 @@ from compatcheck.runs.jobs import Job
 from compatcheck.runs.store import open_store
 from compatcheck.tasks import LoadedTask, TaskOptions, load_tasks
 from compatcheck_train.examples import Examples, document_key, test_keys
+from compatcheck_train.processes import first
 
 Say = Callable[[str], None]
 
@@ -59,7 +60,7 @@ class Judge:
         (loaded,) = load_tasks([self.task], options)
         if most is not None and loaded.size > most:
             loaded = replace(loaded, indices=sorted(random.Random(self.seed).sample(range(loaded.size), most)))
-        test = test_keys(self.task, self._folder, str(split))
+        test = test_keys(self.task, self._folder, str(split), self.split)
         shared = next((doc for doc in loaded.task.eval_docs if document_key(loaded, doc) in test), None)
         if shared is not None:
             raise InputError(
@@ -94,7 +95,13 @@ class Judge:
     def run(
         self, loaded: LoadedTask, models: Mapping[str, Reference], say: Say = lambda _: None, progress: Any = None
     ) -> dict[str, Run]:
-        """Evaluate models by name on one task; those that share a base are served by one engine."""
+        """Evaluate models by name on one task; those that share a base are served by one engine.
+
+        Of several processes the first one evaluates.
+        """
+        return first(lambda: self._run(loaded, models, say, progress))
+
+    def _run(self, loaded: LoadedTask, models: Mapping[str, Reference], say: Say, progress: Any) -> dict[str, Run]:
         jobs = [Job(name, reference, loaded) for name, reference in models.items()]
         store = open_store(self.store)
         try:

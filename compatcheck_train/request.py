@@ -12,7 +12,10 @@ from typing import Any
 from compatcheck.errors import InputError, did_you_mean
 from compatcheck.references import Reference, resolve
 from compatcheck_train import strategies
+from compatcheck_train.examples import Examples
+from compatcheck_train.folders import holds_other_things, partial_of, write_json
 from compatcheck_train.judging import Judge, Standing
+from compatcheck_train.progress import check_trackers
 from compatcheck_train.settings import TrainSettings
 from compatcheck_train.weights import METHODS
 
@@ -88,7 +91,25 @@ def check(request: FixRequest) -> tuple[Reference, Reference]:
         raise InputError(f"--trial-share {request.trial_share:g}: must be above 0 and at most 1")
     if request.train_task and new.adapter is not None:
         raise InputError(f"--train-task: NEW {request.new} has an adapter already; name the base alone")
+    check_trackers(request.settings.report_to)
     return old, new
+
+
+def check_strategies(request: FixRequest, examples: Examples) -> None:
+    """Whether what is to be trained fits the task's kind, and its options are known.
+
+    Raises:
+        InputError: it does not, or they are not.
+    """
+    names = [n for n in (request.strategy, *request.candidates, request.control or AUTO) if n != AUTO]
+    for name in names:
+        if examples.kind not in strategies.get(name).kinds:
+            fitting = ", ".join(strategies.names(examples.kind))
+            raise InputError(
+                f"strategy {name} is not for {examples.kind} tasks like {examples.task}; there are: {fitting}"
+            )
+    if request.strategy != AUTO:
+        strategies.get(request.strategy).settled(request.settings.strategy_options)
 
 
 def check_old_is_worth_keeping(standing: Standing, force: bool) -> str | None:
@@ -98,13 +119,13 @@ def check_old_is_worth_keeping(standing: Standing, force: bool) -> str | None:
         InputError: it is, and ``force`` is not given.
     """
     old, new = standing.score, standing.score_of_new
-    if standing.nfr_of_new == 0:
-        text = f"on {standing.n} validation documents NEW loses nothing that OLD had right: there is nothing to fix"
-    elif new > 0 and old < MUCH_WORSE * new:
+    if new > 0 and old < MUCH_WORSE * new:
         text = (
             f"OLD scores {old:.4g} and NEW {new:.4g} on the validation documents: an old model this much worse is a "
             "poor teacher, and the method hardly lowers the flips then"
         )
+    elif standing.nfr_of_new == 0:
+        text = f"on {standing.n} validation documents NEW loses nothing that OLD had right: there is nothing to fix"
     else:
         return None
     if not force:
@@ -112,11 +133,11 @@ def check_old_is_worth_keeping(standing: Standing, force: bool) -> str | None:
     return text
 
 
-def claim(out: Path, identity: dict[str, Any]) -> None:
-    """Take the folder for this fix, or go on with the same one.
+def check_folder(out: Path, identity: dict[str, Any]) -> None:
+    """Whether the folder is free for this fix, or holds the same one; nothing is written.
 
     Raises:
-        InputError: it holds something else, or another fix; or it cannot be written.
+        InputError: it holds something else, or another fix.
     """
     path = out / CLAIM
     if out.exists() and not out.is_dir():
@@ -132,11 +153,22 @@ def claim(out: Path, identity: dict[str, Any]) -> None:
                 "remove it"
             )
         return
-    if out.is_dir() and any(out.iterdir()):
+    if holds_other_things(out, [partial_of(path)]):
         raise InputError(f"--out {out}: holds something that is no fix; choose another folder")
+
+
+def claim(out: Path, identity: dict[str, Any]) -> None:
+    """Take the folder for this fix, or go on with the same one.
+
+    Raises:
+        InputError: as :func:`check_folder`; or it cannot be written.
+    """
+    check_folder(out, identity)
+    if (out / CLAIM).is_file():
+        return
     try:
         out.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"schema": SCHEMA, "identity": identity}, indent=1) + "\n", encoding="utf-8")
+        write_json(out / CLAIM, {"schema": SCHEMA, "identity": identity})
     except OSError as error:
         raise InputError(f"--out {out}: cannot be written ({error.strerror or error})") from None
 

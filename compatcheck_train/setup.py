@@ -12,6 +12,7 @@ from compatcheck.errors import InputError
 from compatcheck.references import Reference
 from compatcheck_train.batches import Plan
 from compatcheck_train.models import dtype_of, load_old
+from compatcheck_train.processes import PATIENCE, close_at_exit, refuse_split
 from compatcheck_train.settings import TrainSettings
 from compatcheck_train.strategies import Strategy
 from compatcheck_train.student import Trainee
@@ -30,8 +31,9 @@ def open_accelerator(settings: TrainSettings, out: Path) -> Any:
     """Accelerate's view of the machine: one process, or those that ``accelerate launch`` or torchrun started."""
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
-    from accelerate.utils import DistributedDataParallelKwargs
+    from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 
+    refuse_split()
     device = settings.device
     # Accelerate keeps one state per process; a training after another may compute in another precision.
     AcceleratorState._reset_state(reset_partial_state=int(os.environ.get("WORLD_SIZE", "1")) == 1)
@@ -40,14 +42,12 @@ def open_accelerator(settings: TrainSettings, out: Path) -> Any:
         mixed_precision="bf16" if settings.bf16 else "no",
         log_with=list(settings.report_to) or None,
         project_dir=str(out),
-        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=False)],
-    )
-    kind = accelerator.distributed_type.value
-    if kind in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):
-        raise InputError(
-            f"accelerate is configured for {kind}, which splits weights or optimiser over processes, and checkpoints "
-            "here hold them whole: configure plain data parallelism (MULTI_GPU, MULTI_CPU)"
-        )
+        kwargs_handlers=[
+            DistributedDataParallelKwargs(find_unused_parameters=False), InitProcessGroupKwargs(timeout=PATIENCE),
+        ],
+    )  # fmt: skip
+    refuse_split(accelerator.distributed_type.value)
+    close_at_exit()
     return accelerator
 
 

@@ -7,7 +7,6 @@ safetensors, where Trainer's are pickles.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -143,9 +142,9 @@ def train(
         for each in (teacher, trainee.new, plain_term):
             if each is not None:
                 each.close()
+        for tracker in getattr(accelerator, "trackers", []):
+            tracker.finish()
     result = _finish(student, output, accelerator, standing, strategy.name, notes, plan)
-    with contextlib.suppress(AttributeError):
-        accelerator.end_training()
     del loop, trainee, student
     memory.give_back()
     return result

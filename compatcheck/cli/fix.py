@@ -117,6 +117,7 @@ def command(
     Example: compatcheck fix old-adapter new-adapter --task piqa --preset quick --out fixed
     """
     check_writable(out)
+    quiet = quiet or bool(int(os.environ.get("RANK", "0")))  # of several processes the first one speaks
     from compatcheck.runs.evaluate import EngineOptions
     from compatcheck_train.fix import fix
     from compatcheck_train.judging import Judge
@@ -169,7 +170,7 @@ def command(
     )
     fixed = fix(request, out, say=options.speaker(quiet), progress=options.progress(quiet))
     if int(os.environ.get("RANK", "0")):
-        return ExitCode.OK  # of several processes the first one reports
+        return ExitCode.OK  # and reports
     report = save(fixed, out, shlex.join(["compatcheck", *(context.obj or [])]))
     text = render_text(report)
     print(text.splitlines()[0] if quiet else text)
