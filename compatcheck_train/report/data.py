@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from compatcheck.compare.result import Comparison, Estimate
@@ -120,4 +121,7 @@ def _training(trained: Trained) -> dict[str, Any]:
 
 def _settings(fixed: Fixed) -> Mapping[str, Any]:
     settings = dataclasses.asdict(fixed.candidate.settings(fixed.request.settings))
-    return {k: str(v) if k == "cache_folder" and v is not None else v for k, v in settings.items()}
+    return {
+        name: str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
+        for name, value in settings.items()
+    }

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from compatcheck_train.report.charts import curves_svg, flow_svg, frontier_svg
-from compatcheck_train.report.text import MARKS, percent, points
+from compatcheck_train.report.text import MARKS, fall_of, percent, points
 
 _TEMPLATE = Path(__file__).with_name("fix.html.j2")
 
@@ -25,7 +25,7 @@ def render_html(report: Mapping[str, Any]) -> str:
         r=report,
         mark=MARKS[report["verdict"]],
         share=lambda value: "–" if value is None else f"{100 * value:.2f} %",
-        fall=lambda row: "–" if row["fall"] is None else f"{-100 * row['fall']:+.0f} %",
+        fall=fall_of,
         points=points,
         percent=percent,
         flow=lambda proof: Markup(flow_svg(proof)),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from compatcheck.report.markdown import escape
-from compatcheck_train.report.text import MARKS, percent, points
+from compatcheck_train.report.text import MARKS, fall_of, percent, points
 
 
 def render_markdown(report: Mapping[str, Any]) -> str:
@@ -37,16 +37,12 @@ def render_markdown(report: Mapping[str, Any]) -> str:
             lines += ["", f"## {title}", "", f"| {first} | NFR | change | score |", "|---|---|---|---|"]
             lines += [
                 f"| {escape(str(row['name'] if first == 'strategy' else row['share']))} | {100 * row['nfr']:.2f} % | "
-                f"{_fall(row)} | {row['score']:.4f} |"
+                f"{fall_of(row)} | {row['score']:.4f} |"
                 for row in rows
             ]
     if report["notes"]:
         lines += ["", "## Notes", "", *(f"- {escape(note)}" for note in report["notes"])]
     return "\n".join(lines) + "\n"
-
-
-def _fall(row: Mapping[str, Any]) -> str:
-    return "–" if row["fall"] is None else f"{-100 * row['fall']:+.0f} %"
 
 
 def _sides(proof: Mapping[str, Any]) -> list[str]:

@@ -83,8 +83,7 @@ def _frontier(report: Mapping[str, Any]) -> list[str]:
 
 
 def _of(row: Mapping[str, Any]) -> str:
-    fall = "" if row["fall"] is None else f"{-100 * row['fall']:+.0f} %"
-    return f"{_share(row['nfr']):>7} {fall:>8} {row['score']:>8.4f}"
+    return f"{_share(row['nfr']):>7} {fall_of(row, ''):>8} {row['score']:>8.4f}"
 
 
 def _score(figure: Mapping[str, Any], proof: Mapping[str, Any]) -> str:
@@ -99,6 +98,11 @@ def _share(value: float | None) -> str:
 
 def _span(figure: Mapping[str, Any]) -> str:
     return "" if figure["low"] is None else f"{100 * figure['low']:.2f} – {100 * figure['high']:.2f} %"
+
+
+def fall_of(row: Mapping[str, Any], undefined: str = "–") -> str:
+    """The change of the negative flip rate of a trial or a blend against NEW, as a share of it."""
+    return undefined if row["fall"] is None else f"{0 - 100 * row['fall']:+.0f} %"  # 0 − 0 has no sign
 
 
 def points(figure: Mapping[str, Any]) -> str:
