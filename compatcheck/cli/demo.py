@@ -30,8 +30,8 @@ def command(
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     if not quiet and not models:
         print(
-            "comparing recorded outputs of the fixture models (the models themselves travel with the source: "
-            "clone the repository and run `make demo`)",
+            "comparing recorded outputs of the fixture models\n"
+            "(the models travel with the source: clone the repository and run `make demo`)",
             file=sys.stderr,
         )
     result = demo.run(options.speaker(quiet), options.progress(quiet), recorded=recorded)
