@@ -32,6 +32,8 @@ ROOT = Path(__file__).parent.parent.parent
 DOCS = ROOT / "docs"
 LEFT_OUT = "[…]"
 PLACEHOLDER = re.compile(r"‹(?:time|path)›")
+LM_EVAL_TASK = "mmlu"
+"""The one of lm-eval's own tasks that pages name."""
 NOT_OURS = ("pip", "git", "cd", "export", "accelerate")
 """First words of other programs' commands in ``sh`` blocks, which are not looked at any further."""
 _FENCE = re.compile(r"^(?P<indent> *)(?P<fence>`{3,})(?P<language>[\w-]*)(?P<rest>[^\n`]*)\n", re.MULTILINE)
@@ -172,7 +174,7 @@ class Session:
             compile(block.text, f"line {block.line}", "exec")
         elif block.language == "sh":
             for command in shell_commands(block.text):
-                with _at(f"line {block.line}: {shlex.join(command)}"):
+                with at(f"line {block.line}: {shlex.join(command)}"):
                     check_command(command)
 
     def execute(self, command: str) -> list[str]:
@@ -204,6 +206,23 @@ def shell_commands(text: str) -> list[list[str]]:
     """Words of every command of a shell text: comments are left out, ``\\`` goes on in the next line."""
     lines = text.replace("\\\n", " ").splitlines()
     return [words for line in lines if (words := shlex.split(line, comments=True))]
+
+
+def indented(page: str) -> str:
+    """The text of the indented code blocks of a page: four blanks, after an empty line."""
+    body = re.sub(r"^ *```.*?^ *```", "\n", page, flags=re.DOTALL | re.MULTILINE)
+    return "\n".join(
+        line.removeprefix("    ")
+        for block in re.findall(r"(?:\A|\n)\n((?:(?: {4}[^\n]*)?(?:\n|\Z))+)", body)
+        for line in block.splitlines()
+    )
+
+
+def indented_commands(page: str) -> list[list[str]]:
+    """The commands of compatcheck in the indented blocks of a page; what stands beside them is output or other code."""
+    lines = indented(page).replace("\\\n", " ").splitlines()
+    ours = [line for line in lines if re.match(r"(?:[A-Z_]+=\S* )*(?:\.venv/bin/)?compatcheck ", line)]
+    return [words for line in ours for words in shell_commands(line.replace(".venv/bin/", "", 1))]
 
 
 def check_command(words: list[str]) -> dict[str, Any]:
@@ -264,7 +283,7 @@ def check_values(given: dict[str, Any]) -> None:
         options.parse_pairs(f"--{name}", given.get(name) or [])
     tasks = given.get("task") or []
     for task in [tasks] if isinstance(tasks, str) else tasks:
-        assert task in bundled_names() or task.endswith(".yaml"), (
+        assert task in (*bundled_names(), LM_EVAL_TASK) or task.endswith(".yaml"), (
             f"--task {task}: not one that is known without the hub"
         )
     if "preset" in given:
@@ -276,7 +295,7 @@ def check_values(given: dict[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def _at(where: str) -> Iterator[None]:
+def at(where: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import shlex
+import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
 
+from compatcheck import config
 from tests.docs import pages
 from tests.docs.pages import DOCS, ROOT, Block, Session, blocks, check_command, differs, headings, links, steps
 
@@ -35,6 +38,59 @@ def test_few_commands_are_run() -> None:
     ]
     assert 8 <= len(runs) <= 15
     assert sum(len(pages.shell_commands(block.text)) for block in shown if block.language == "sh") >= 10
+
+
+EVERY = [ROOT / "README.md", *sorted(DOCS.glob("*.md")), ROOT / "fixtures" / "README.md"]
+
+
+@pytest.mark.parametrize("path", EVERY, ids=lambda path: f"{path.parent.name}-{path.name}")
+def test_every_command_in_a_reference_page_is_one(path: Path) -> None:
+    """With all its options, their values, tasks, budgets and formats."""
+    for words in pages.indented_commands(path.read_text(encoding="utf-8")):
+        with pages.at(shlex.join(words)):
+            check_command(words)
+
+
+@pytest.mark.parametrize("path", [path for path in EVERY if path.name not in QUESTIONS], ids=lambda path: path.name)
+def test_the_blocks_of_a_reference_page_are_what_they_say(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    inputs = yaml.safe_load((ROOT / "action.yml").read_text(encoding="utf-8"))["inputs"]
+    for block in blocks(path.read_text(encoding="utf-8")):
+        with pages.at(f"line {block.line}"):
+            if block.language == "toml":
+                Path("compatcheck.toml").write_text(block.text, encoding="utf-8")
+                assert config.load(Path("compatcheck.toml")).checks
+            elif block.language == "yaml":
+                found = (yaml.safe_load(block.text) or {}).get("steps", [])
+                used = [each for each in found if each.get("uses", "").startswith("compatcheck/")]
+                assert all(set(each["with"]) <= set(inputs) for each in used)
+                assert len(used) == block.text.count("uses: compatcheck/")
+            elif block.language == "python":
+                compile(block.text, f"line {block.line}", "exec")
+            elif block.language in ("sh", "console"):
+                commands = block.text if block.language == "sh" else "\n".join(step.command for step in steps(block))
+                for words in pages.shell_commands(commands):
+                    check_command(words)
+
+
+def test_the_reference_pages_show_commands() -> None:
+    shown = [words for path in EVERY for words in pages.indented_commands(path.read_text(encoding="utf-8"))]
+    assert len(shown) >= 60
+    assert {words[1] for words in shown if not words[0].isupper()} >= {
+        "diff", "run", "fix", "bless", "report", "show", "noise", "plan", "export"
+    }  # fmt: skip
+
+
+def test_extras_that_are_named_are_there_and_those_that_are_there_are_named() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = set(project["optional-dependencies"])
+    sources = [*EVERY, *(ROOT / "compatcheck").rglob("*.py"), *(ROOT / "compatcheck_train").rglob("*.py")]
+    texts = [path.read_text(encoding="utf-8") for path in sources]
+    named = {name for text in texts for name in re.findall(r"compatcheck\[([a-z-]+)\]", text)}
+    assert named <= extras
+    assert extras - named <= {"dev", "docs", "tensorboard"}  # what `make` installs, and what the doctor names by table
 
 
 def test_every_page_is_in_the_navigation_once() -> None:
@@ -140,6 +196,15 @@ def test_parsed_commands_give_their_parameters() -> None:
     assert check_command(["HF_HOME=x", "compatcheck", "fix", "a", "b", "--task", "piqa", "--out", "c"])["old"] == "a"
     assert check_command(["make", "docs"]) == {}
     assert check_command(["compatcheck", "cache", "info"]) is not None
+
+
+def test_indented_commands_of_a_page() -> None:
+    page = "Text\n\n    compatcheck diff a \\\n        b  # c\n\n    compatcheck x\n    output\n\n- list\n"
+    page += "    compatcheck no\n"
+    assert pages.indented_commands(page) == [["compatcheck", "diff", "a", "b"], ["compatcheck", "x"]]
+    assert pages.indented_commands("```sh\n\n    compatcheck no\n```\n\n    A=b .venv/bin/compatcheck y") == [
+        ["A=b", "compatcheck", "y"]
+    ]
 
 
 def test_anchors_and_links() -> None:
