@@ -94,7 +94,10 @@ def _libraries() -> Iterator[Finding]:
             importlib.import_module(module)
         except Exception as error:
             yield Finding(
-                package, "problem", f"cannot be imported: {_first_line(error)}", "pip install --upgrade compatcheck"
+                package,
+                "problem",
+                f"cannot be imported: {_first_line(error)}",
+                f"pip install --force-reinstall {package}",
             )
         else:
             yield Finding(package, "ok", str(_version(package)))
