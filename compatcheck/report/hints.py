@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,9 @@ from pathlib import Path
 from compatcheck.compare.result import Result
 from compatcheck.report.figures import all_gates
 from compatcheck.report.text import safe_text
+
+_WORD = re.compile(r"""(?:'[^']*'|"[^"]*"|[^\s'"])+""")
+"""A word of a shell command as :func:`shlex.join` writes it, its quotation marks with it."""
 
 
 @dataclass(frozen=True)
@@ -38,3 +42,20 @@ def next_steps(result: Result, folder: Path | None = None) -> tuple[Hint, ...]:
     if result.verdict == "none":
         hints.append(Hint("set a budget, for an exit code that CI can use: add", "--fail-on nfr:2%"))
     return tuple(hints)
+
+
+def folded(command: str, width: int, indent: str = "  ") -> str:
+    """The command in lines of at most ``width`` characters that a shell reads as one; a longer word stays whole.
+
+    The first line is indented by ``indent`` and those below it twice. What is no command of a shell is left as it is.
+    """
+    words = _WORD.findall(command)
+    if " ".join(words) != command:
+        return indent + command
+    lines = [indent]
+    for word in words:
+        if lines[-1].strip() and len(lines[-1]) + len(word) + len("  \\") > width:
+            lines[-1] += " \\"
+            lines.append(2 * indent)
+        lines[-1] += f"{' ' if lines[-1].strip() else ''}{word}"
+    return "\n".join(lines)

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from compatcheck.compare.result import Comparison, Gate, Result, Side
 from compatcheck.report import figures, trend, trust
-from compatcheck.report.hints import next_steps
+from compatcheck.report.hints import folded, next_steps
 from compatcheck.report.rows import top_flips, worst_slices
 from compatcheck.report.terminal_parts import (
     STYLES,
@@ -62,7 +62,7 @@ def render(
     if quiet:
         return render_parts([verdict_text(result)], width=width, color=color, encoding=encoding, soft_wrap=True)
     count = top if top is not None else 3 if len(result.comparisons) == 1 else 1
-    return render_parts(_parts(result, color, count, folder), width=width, color=color, encoding=encoding)
+    return render_parts(_parts(result, color, count, folder, width), width=width, color=color, encoding=encoding)
 
 
 def render_parts(
@@ -122,7 +122,7 @@ def verdict_text(result: Result) -> Text:
     return Text.assemble((f"{symbol} {word}", style), "  ", safe_text(reason))
 
 
-def _parts(result: Result, color: bool, top: int, folder: Path | None) -> list[RenderableType]:
+def _parts(result: Result, color: bool, top: int, folder: Path | None, width: int) -> list[RenderableType]:
     parts: list[RenderableType] = [verdict_text(result), ""]
     parts.append(_sides(result))
     parts.extend(Text(f"! {safe_text(note)}", style=STYLES["warning"]) for note in result.notes)
@@ -145,7 +145,7 @@ def _parts(result: Result, color: bool, top: int, folder: Path | None) -> list[R
     for hint in hints:
         parts.append(Text(f"{hint.why}{':' if hint.command else ''}"))
         if hint.command:
-            parts.append(Text(f"  {hint.command}", style="bold", overflow="fold"))
+            parts.append(Text(folded(hint.command, width), style="bold", overflow="fold"))
     return parts
 
 

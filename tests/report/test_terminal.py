@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -141,6 +142,24 @@ def test_the_next_command_fits_the_verdict(failing: Result, several: Result) -> 
     assert "--fail-on nfr:2%" in render(several, "terminal")
     unsure = replace(failing, verdict="inconclusive")
     assert "about 4,200 instances would settle the verdict" in render(unsure, "terminal")
+
+
+def test_a_long_command_can_be_pasted_from_the_terminal(failing: Result) -> None:
+    words = [
+        "compatcheck",
+        "diff",
+        "old runs/a b.jsonl",
+        "new.jsonl",
+        "--extract",
+        r"it's: (\d+) \"x\"",
+        *["--task", "t"] * 20,
+    ]
+    shown = render(replace(failing, command=shlex.join(words)), "terminal", width=60)
+    lines = shown[shown.index("side by side:") :].splitlines()[1:]
+    assert len(lines) > 3
+    assert max(map(len, lines)) <= 60
+    pasted = "\n".join(lines).replace("\\\n", "")  # as a shell does
+    assert shlex.split(pasted) == [*words, "--format", "html", "--out", "compat-report"]
 
 
 def test_an_empty_comparison_renders(failing: Result) -> None:
