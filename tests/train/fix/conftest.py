@@ -1,0 +1,84 @@
+"""One small fix of the fixtures' piqa update, made once and shared by every process of the test run."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import pickle
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from compatcheck.runs.evaluate import EngineOptions
+from compatcheck_train.fix import Fixed, fix
+from compatcheck_train.judging import Judge
+from compatcheck_train.report import save
+from compatcheck_train.request import FixRequest
+from compatcheck_train.settings import preset
+
+UNLABELLED = 16
+LIMIT = 80
+
+
+@dataclass(frozen=True)
+class Made:
+    """A finished fix, its report, what it said, and the bytes of OLD's and NEW's adapters from before."""
+
+    out: Path
+    fixed: Fixed
+    report: dict[str, Any]
+    said: tuple[str, ...]
+    before: dict[str, bytes]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()}
+
+
+def request_of(fixtures: Path, root: Path, **changes: Any) -> FixRequest:
+    """A fix that takes seconds: two candidates, six steps."""
+    judge: dict[str, Any] = {
+        "task": "piqa", "data": fixtures / "data", "limit": LIMIT, "store": root / "store",
+        "engine": EngineOptions("hf", device="cpu"),
+    }  # fmt: skip
+    settings: dict[str, Any] = {"max_steps": 6, "device": "cpu", "cache_folder": root / "cache"}
+    judge |= {k: changes.pop(k) for k in list(changes) if k in Judge.__dataclass_fields__}
+    settings |= changes.pop("settings", {})
+    given: dict[str, Any] = {
+        "old": str(fixtures / "adapters" / "piqa-v1"), "new": str(fixtures / "adapters" / "piqa-v2"),
+        "train_limit": 250, "candidates": ("choice-ensemble", "muscle"),
+    }  # fmt: skip
+    return FixRequest(judge=Judge(**judge), settings=preset("quick", **settings), **given | changes)
+
+
+def _make(fixtures: Path, root: Path) -> Made:
+    unlabelled = root / "production.jsonl"
+    with gzip.open(fixtures / "data" / "piqa" / "production.jsonl.gz", "rt", encoding="utf-8") as file:
+        unlabelled.write_text("".join(islice(file, UNLABELLED)), encoding="utf-8")
+    request = request_of(fixtures, root, unlabelled=unlabelled)
+    adapters = [Path(request.old), Path(request.new)]
+    before = {f"{folder.name}/{name}": each for folder in adapters for name, each in contents(folder).items()}
+    said: list[str] = []
+    fixed = fix(request, root / "out", say=said.append)
+    report = save(fixed, root / "out", "compatcheck fix …")
+    return Made(root / "out", fixed, json.loads(json.dumps(report)), tuple(said), before)
+
+
+@pytest.fixture(scope="session")
+def made(fixtures: Path, tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Made:
+    """The processes of one test run share it: the first one makes it, the others wait and read it."""
+    from filelock import FileLock
+
+    if worker_id == "master":
+        return _make(fixtures, tmp_path_factory.mktemp("fix"))
+    root = tmp_path_factory.getbasetemp().parent / "fix"
+    with FileLock(f"{root}.lock"):
+        kept = root / "made.pickle"
+        if not kept.is_file():
+            root.mkdir(exist_ok=True)
+            kept.write_bytes(pickle.dumps(_make(fixtures, root)))
+        found: Made = pickle.loads(kept.read_bytes())
+    return found

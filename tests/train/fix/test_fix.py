@@ -1,0 +1,164 @@
+"""The whole of a fix on the fixtures: what it leaves behind and what alone, and that its figures are those of runs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from scipy.special import softmax
+
+import compatcheck
+from compatcheck.errors import InputError
+from compatcheck.references import resolve
+from compatcheck.tasks import TaskOptions, load_tasks
+from compatcheck_train.fix import fix
+from compatcheck_train.judging import best
+from compatcheck_train.weights.files import read_lora
+from tests.train.fix.conftest import LIMIT, UNLABELLED, Made, contents, request_of
+
+pytestmark = pytest.mark.slow
+
+
+def test_old_and_new_are_left_as_they_were(made: Made, fixtures: Path) -> None:
+    for name, content in made.before.items():
+        assert (fixtures / "adapters" / name).read_bytes() == content, name
+
+
+def test_the_steps_of_a_fix(made: Made) -> None:
+    fixed = made.fixed
+    assert [trial.candidate.name for trial in fixed.trials] == ["choice-ensemble", "muscle"]
+    assert [trial.trained.steps for trial in fixed.trials] == [2, 2], "a third of six steps"
+    assert fixed.trained.steps == 6
+    assert fixed.control is not None and fixed.control.steps == 6
+    assert fixed.control.strategy == "continue-ce"
+    assert fixed.documents == {"train": 200, "validation": 50, "unlabelled": UNLABELLED, "test": LIMIT}
+    assert f"auto goes on with {fixed.candidate.name}" in made.said
+    assert fixed.candidate is next(
+        t.candidate for t in fixed.trials if t.standing is best([t.standing for t in fixed.trials])
+    )
+    assert {path.name for path in (made.out / "work").iterdir()} == {"trials", "compat", "control", "blend"}
+    leftovers = [path for path in made.out.rglob("*") if path.name.startswith(".") or path.name == "checkpoints"]
+    assert leftovers == []
+
+
+def test_the_published_adapter_is_the_chosen_blend(made: Made, fixtures: Path) -> None:
+    frontier = made.fixed.frontier
+    assert frontier is not None
+    assert [point.share for point in frontier.points] == [0.25, 0.5, 0.75, 1.0, 1.25, 1.5]
+    assert frontier.chosen.standing is best([point.standing for point in frontier.points])
+    published = load_file(made.out / "adapter" / "adapter_model.safetensors")
+    chosen = load_file(frontier.chosen.folder / "adapter_model.safetensors")
+    assert published.keys() == chosen.keys()
+    assert all(torch.equal(value, chosen[name]) for name, value in published.items())
+    compat, new, mixed = (
+        read_lora(folder)
+        for folder in (made.fixed.trained.folder, fixtures / "adapters" / "piqa-v2", made.out / "adapter")
+    )
+    share = frontier.chosen.share
+    for module, (a, b) in mixed.pairs.items():
+        parts = [each.scales[module] * (each.pairs[module][1] @ each.pairs[module][0]) for each in (compat, new)]
+        torch.testing.assert_close(b @ a, share * parts[0] + (1 - share) * parts[1], atol=2e-6, rtol=1e-4)
+    reference = resolve(str(made.out / "adapter"))
+    assert reference.base == (fixtures / "models" / "base-v2").resolve()
+
+
+def test_the_proof_is_that_of_diff_on_the_same_documents(made: Made, fixtures: Path) -> None:
+    """The figures of NEW and of compat are those that ``compatcheck diff`` gives without a store."""
+    old = str(fixtures / "adapters" / "piqa-v1")
+    for side, new in (("new", str(fixtures / "adapters" / "piqa-v2")), ("compat", str(made.out / "adapter"))):
+        diff = compatcheck.diff(old, new, task="piqa", data=fixtures / "data", limit=LIMIT, engine="hf", device="cpu")
+        for proof in made.fixed.proof.metrics:
+            theirs = next(c for c in diff.comparisons if c.metric == proof.metric)
+            ours = proof.comparisons[side]
+            assert ours.signature == theirs.signature
+            assert dict(ours.quadrants) == dict(theirs.quadrants)
+            assert ours.metrics["nfr"].count == theirs.metrics["nfr"].count
+
+
+def test_the_bound_is_the_mean_of_both_distributions(made: Made, fixtures: Path) -> None:
+    (loaded,) = load_tasks(["piqa"], TaskOptions(data=fixtures / "data", limit=LIMIT))
+    golds = [loaded.task.doc_to_target(loaded.task.eval_docs[number]) for number in range(LIMIT)]
+    tables = []
+    for name in ("piqa-v1", "piqa-v2"):
+        run = compatcheck.evaluate(
+            str(fixtures / "adapters" / name),
+            task="piqa",
+            data=fixtures / "data",
+            limit=LIMIT,
+            engine="hf",
+            device="cpu",
+        ).tasks[0]
+        rows = dict(zip(run.records["doc_id"], run.records["loglikelihoods"], strict=True))
+        tables.append(np.array([rows[str(number)] for number in range(LIMIT)]))
+    old, new = (table.argmax(1) == golds for table in tables)
+    both = (softmax(tables[0], 1) + softmax(tables[1], 1)).argmax(1) == golds
+    bound = made.fixed.bound
+    assert bound is not None
+    assert bound.nfr.count == (old & ~both).sum() - (old & ~new).sum()
+    assert bound.score.value == pytest.approx(both.mean() - new.mean())
+
+
+def test_called_again_it_returns_what_it_has(made: Made, fixtures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is trained and no model is loaded: trainings are finished and answers are in the store."""
+    before = contents(made.out / "adapter")
+    opened: list[str] = []
+    said: list[str] = []
+    monkeypatch.setattr("compatcheck.engines.open_engine", lambda *a, **k: opened.append(str(a)))
+    monkeypatch.setattr("compatcheck_train.loop.Loop.run", lambda self: opened.append("a training"))
+    again = fix(made.fixed.request, made.out, say=said.append)
+    assert opened == []
+    after = contents(made.out / "adapter")
+    assert after.pop("adapter_model.safetensors") == before["adapter_model.safetensors"]
+    assert [each.judgement for each in again.proof.metrics] == [each.judgement for each in made.fixed.proof.metrics]
+    assert again.standings == made.fixed.standings
+    (made.out / "adapter" / "README.md").write_bytes(before["README.md"])  # the other tests read it
+
+
+def test_a_fix_with_the_steps_left_out(fixtures: Path, tmp_path: Path) -> None:
+    """A strategy by name, no blend, no control; an adapter on NEW's own base as OLD, whose update is the start."""
+    request = request_of(
+        fixtures, tmp_path, old=str(fixtures / "adapters" / "hellaswag-v2"), strategy="choice-old-right",
+        candidates=(), blend=None, control=None, init="transfer", metric="acc_norm", train_limit=40, limit=20,
+        force=True, settings={"max_steps": 2},
+    )  # fmt: skip
+    fixed = fix(request, tmp_path / "out")
+    assert (fixed.trials, fixed.frontier, fixed.control) == ((), None, None)
+    assert fixed.candidate.name == "choice-old-right"
+    assert [each.metric for each in fixed.proof.metrics] == ["acc_norm", "acc"], "the one asked for comes first"
+    assert set(fixed.proof.metrics[0].comparisons) == {"new", "compat"}
+    assert any("modules moved, 0 left" in note for note in fixed.notes)
+    config = json.loads((tmp_path / "out" / "work" / "transfer" / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == str((fixtures / "models" / "base-v2").resolve())
+    with pytest.raises(InputError, match=r"holds a fix with other limit; choose another folder"):
+        fix(replace(request, judge=replace(request.judge, limit=10)), tmp_path / "out")
+
+
+def test_a_base_gets_its_task_adapter_first(fixtures: Path, tmp_path: Path) -> None:
+    request = request_of(
+        fixtures, tmp_path, new=str(fixtures / "models" / "base-v2"), train_task=True, strategy="muscle", blend=0.5,
+        control=None, train_limit=40, limit=20, force=True, settings={"max_steps": 2},
+    )  # fmt: skip
+    fixed = fix(request, tmp_path / "out")
+    task = load_file(tmp_path / "out" / "work" / "task" / "adapter" / "adapter_model.safetensors")
+    assert any(bool((value != 0).any()) for name, value in task.items() if "lora_B" in name)
+    assert fixed.frontier is not None and [point.share for point in fixed.frontier.points] == [0.5]
+    assert fixed.trained.strategy == "muscle"
+    assert fixed.trained.steps == 2
+
+
+def test_a_loss_that_is_no_number_stops_and_keeps_the_checkpoint(fixtures: Path, tmp_path: Path) -> None:
+    """A learning rate beyond all measure: the weights overflow in the first step, so the second loss is none."""
+    request = request_of(
+        fixtures, tmp_path, strategy="muscle", blend=None, control=None, train_limit=60,
+        settings={"max_steps": 4, "learning_rate": 1e30, "warmup_steps": 0, "save_steps": 1},
+    )  # fmt: skip
+    with pytest.raises(InputError, match=r"training loss is nan at step 2.*last good checkpoint is .*step-0000001"):
+        fix(replace(request, force=True), tmp_path / "out")
+    (kept,) = (tmp_path / "out" / "work" / "compat" / "checkpoints").glob("step-*")
+    assert (kept / "weights.safetensors").is_file()
+    assert not (tmp_path / "out" / "adapter").exists()

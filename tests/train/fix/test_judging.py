@@ -1,0 +1,130 @@
+"""Candidates are judged by flips counted by hand, on documents that are not those of the proof."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from compatcheck.errors import InputError
+from compatcheck.records import Manifest, Metric, Run, TaskRun
+from compatcheck_train import strategies
+from compatcheck_train.examples import Examples, load_examples
+from compatcheck_train.judging import Judge, Standing, best, stand
+from compatcheck_train.settings import TrainSettings
+from compatcheck_train.training import train
+from compatcheck_train.trials import Candidate, candidates_for, total_steps
+
+
+def run_of(scores: list[float], metric: Metric) -> Run:
+    records = pd.DataFrame(
+        {
+            "doc_id": [str(i) for i in range(len(scores))],
+            "target": "a",
+            "prediction": "b",
+            f"score:{metric.name}": scores,
+        }
+    )
+    return Run(Manifest("r", "sha256:0", "model"), (TaskRun("t", "none", (metric,), records, {}),))
+
+
+def test_standings_are_counted_by_hand() -> None:
+    rng = np.random.default_rng(1)
+    old, new, one, two = (list((rng.random(200) < share).astype(float)) for share in (0.7, 0.8, 0.75, 0.6))
+    right = Metric("acc", "discrete", True, "test")
+    runs = {name: run_of(scores, right) for name, scores in (("one", one), ("two", two))}
+    found = stand(Judge("t"), run_of(old, right), run_of(new, right), runs)
+    flips = sum(o == 1 and n == 0 for o, n in zip(old, new, strict=True)) / 200
+    for each, scores in zip(found, (one, two), strict=True):
+        assert each.nfr == pytest.approx(sum(o == 1 and s == 0 for o, s in zip(old, scores, strict=True)) / 200)
+        assert each.pfr == pytest.approx(sum(o == 0 and s == 1 for o, s in zip(old, scores, strict=True)) / 200)
+        assert each.score == pytest.approx(np.mean(scores))
+        assert (each.n, each.nfr_of_new, each.score_of_new) == (200, flips, pytest.approx(np.mean(new)))
+        assert each.fall == pytest.approx(1 - each.nfr / flips)
+
+
+def test_where_less_is_better_the_score_is_turned() -> None:
+    errors = Metric("wer", "smooth", False, "test")
+    old, new, better = [0.2, 0.4], [0.3, 0.3], [0.1, 0.1]
+    (found,) = stand(Judge("t"), run_of(old, errors), run_of(new, errors), {"better": run_of(better, errors)})
+    assert (found.score, found.score_of_new) == (pytest.approx(-0.1), pytest.approx(-0.3))
+    assert (found.nfr, found.nfr_of_new) == (0.0, 0.5)
+
+
+def standing(name: str, nfr: float, score: float, nfr_of_new: float = 0.1) -> Standing:
+    return Standing(name, 100, nfr, 0.0, score, nfr_of_new, 0.8)
+
+
+def test_the_best_has_the_fewest_flips_among_those_that_keep_the_score() -> None:
+    kept = [standing("a", 0.05, 0.80), standing("b", 0.04, 0.81), standing("c", 0.01, 0.79)]
+    assert best(kept).name == "b"
+    assert best(kept, slack=0.02).name == "c"
+    assert best([standing("a", 0.05, 0.80), standing("b", 0.05, 0.82)]).name == "b", "of equal flips the better score"
+    assert best([standing("a", 0.05, 0.70), standing("b", 0.09, 0.75)]).name == "b", "none keeps the score"
+    assert standing("a", 0.0, 0.8, nfr_of_new=0.0).fall is None
+
+
+def test_an_unknown_metric_names_those_there_are() -> None:
+    run = run_of([1.0], Metric("acc", "discrete", True, "test"))
+    with pytest.raises(InputError, match="--metric f1: task t does not give it; it gives acc"):
+        Judge("t", metric="f1").pick(run)
+
+
+@pytest.fixture(scope="module")
+def examples(fixtures: Path) -> Examples:
+    return load_examples("piqa", data=fixtures / "data", limit=50)
+
+
+def test_validation_documents_are_the_held_out_ones(examples: Examples, fixtures: Path) -> None:
+    judge = Judge("piqa", data=fixtures / "data")
+    loaded = judge.validation(examples)
+    assert loaded.settings["split"] == "train"
+    assert sorted(loaded.indices or []) == sorted(int(each.doc_id) for each in examples.validation)
+    assert judge.validation(examples, 4).size == 4
+    contexts = {loaded.task.doc_to_text(loaded.task.eval_docs[index]) for index in loaded.indices or []}
+    assert contexts == {each.pairs[0][0] for each in examples.validation}
+
+
+def rows(fixtures: Path, split: str, most: int) -> list[str]:
+    with gzip.open(fixtures / "data" / "piqa" / f"{split}.jsonl.gz", "rt", encoding="utf-8") as file:
+        return list(islice(file, most))
+
+
+def test_documents_of_ones_own_to_choose_on(examples: Examples, fixtures: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own.jsonl"
+    own.write_text("".join(rows(fixtures, "dev", 12)))
+    assert Judge("piqa", data=fixtures / "data", dev=str(own)).validation(examples).size == 12
+    split = Judge("piqa", data=fixtures / "data", dev="dev")
+    first, again = split.validation(examples, 10), split.validation(examples, 10)
+    assert first.indices == again.indices and first.size == 10
+    with_test = [*rows(fixtures, "dev", 3), *rows(fixtures, "validation", 1)]
+    assert json.loads(with_test[-1])["goal"]
+    own.write_text("".join(with_test))
+    # The test split is looked up in the data folder, which a file of one's own has not.
+    with pytest.raises(InputError, match="document 0 of the test split is in it; candidates cannot be chosen on"):
+        Judge("piqa", data=fixtures / "data", dev=str(own)).validation(examples)
+
+
+def test_what_auto_tries_is_for_the_kind() -> None:
+    for kind in ("choice", "text"):
+        for candidate in candidates_for(kind):
+            own = candidate.settings(TrainSettings())
+            strategy = strategies.get(own.strategy)
+            assert kind in strategy.kinds, candidate.name
+            strategy.settled(own.strategy_options)
+        assert len({candidate.name for candidate in candidates_for(kind)}) == len(candidates_for(kind))
+    assert candidates_for("text", ("muscle", "pct")) == (Candidate("muscle", "muscle"), Candidate("pct", "pct"))
+
+
+@pytest.mark.parametrize("changes", [{}, {"batch_size": 5, "gradient_accumulation": 2}, {"max_steps": 3}])
+def test_the_steps_that_are_announced_are_those_that_are_taken(
+    changes: dict[str, int], pair: dict[str, str], choice_examples: Examples, tmp_path: Path
+) -> None:
+    own = TrainSettings(**{"epochs": 2, "batch_size": 4, "gradient_accumulation": 1, "device": "cpu"} | changes)  # type: ignore[arg-type]
+    own = own.changed(strategy="continue-ce")
+    assert total_steps(choice_examples, own) == train(None, pair["new"], choice_examples, own, tmp_path).steps

@@ -1,0 +1,153 @@
+"""The report of a fix: data as documented, and every rendering says what the data says and trusts no text."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from pathlib import Path
+from typing import Any
+from xml.dom import minidom
+
+import pytest
+import yaml
+
+from compatcheck_train.report import render_text
+from compatcheck_train.report.card import render_card
+from compatcheck_train.report.charts import curves_svg, flow_svg, frontier_svg
+from compatcheck_train.report.data import fix_to_dict
+from compatcheck_train.report.html import render_html
+from compatcheck_train.report.markdown import render_markdown
+from compatcheck_train.report.text import MARKS, fall_of
+from tests.train.fix.conftest import UNLABELLED, Made
+from tests.train.fix.schema import problems
+
+pytestmark = pytest.mark.slow
+HOSTILE = "<script>alert(1)</script>\x1b[31m|`*_"
+
+
+@pytest.fixture
+def report(made: Made) -> dict[str, Any]:
+    return copy.deepcopy(made.report)
+
+
+def undefined() -> dict[str, Any]:
+    return {"value": None, "low": None, "high": None, "count": None, "of": 0, "why": "no document was scored for both"}
+
+
+def smooth(report: dict[str, Any]) -> dict[str, Any]:
+    """The report as one of a smooth metric for which nothing was scored, without trials, blend, bound and control."""
+    proof = report["proof"][0]
+    names = ("score_old", "score_new", "pfr", "nfr", "mean_gain", "mean_regression", "mean_difference")
+    side = {
+        "signature": "s", "quadrants": {"positive_flip": 0, "negative_flip": 0, "unchanged": 0},
+        "metrics": {name: undefined() for name in names},
+    }  # fmt: skip
+    proof |= {
+        "kind": "smooth", "n": 0, "sides": {"new": side, "compat": side}, "against_control": {}, "flow": [],
+        "changes": {name: undefined() for name in ("nfr", "nfr_relative", "pfr", "score", "regression")},
+        "undone": {"count": 0, "ids": []}, "appeared": {"count": 0, "ids": []},
+    }  # fmt: skip
+    return report | {"proof": [proof], "bound": None, "trials": [], "frontier": None, "control": None, "notes": []}
+
+
+def test_the_data_keep_to_the_documented_schema(report: dict[str, Any], made: Made) -> None:
+    assert problems(report) == []
+    assert problems(smooth(report), complete=False) == []
+    kept = json.loads((made.out / "fix_report.json").read_text())
+    assert kept == made.report
+    assert fix_to_dict(made.fixed, kept["command"]) == kept
+
+
+def test_the_schema_finds_what_is_wrong(report: dict[str, Any]) -> None:
+    report["documents"]["train"] = "200"
+    report["proof"][0]["changes"]["nfr"].pop("low")
+    report["surprise"] = 1
+    del report["bound"]["score"]
+    assert len(problems(report)) == 4
+
+
+def test_figures_agree_with_each_other(report: dict[str, Any]) -> None:
+    for proof in report["proof"]:
+        flips = {side: each["quadrants"]["negative_flip"] for side, each in proof["sides"].items()}
+        assert proof["changes"]["nfr"]["count"] == flips["compat"] - flips["new"]
+        assert proof["against_control"]["nfr"]["count"] == flips["compat"] - flips["control"]
+        assert proof["appeared"]["count"] - proof["undone"]["count"] == proof["changes"]["nfr"]["count"]
+        assert sum(each["count"] for each in proof["flow"]) == proof["n"]
+    assert report["verdict"] == report["proof"][0]["verdict"]
+    assert report["exit_code"] == {"better": 0, "not better": 1, "inconclusive": 3}[report["verdict"]]
+    assert [each["name"] for each in report["standings"]] == ["old", "new", "compat"]
+
+
+def test_the_terminal(report: dict[str, Any]) -> None:
+    text = render_text(report)
+    lines = text.splitlines()
+    assert lines[0].startswith(MARKS[report["verdict"]])
+    for proof in report["proof"]:
+        assert f"{proof['name']}  ({proof['n']:,} test documents)" in lines
+    for side in ("old", "new", "compat", "control"):
+        assert any(line.startswith(f"  {side} ") for line in lines)
+    assert sum(line.startswith("* ") for line in lines) == 2, "the chosen trial and the chosen blend"
+    assert "-0 %" not in text.replace("(95 %: -0", "")
+    assert fall_of({"fall": 0.0}) == "+0 %" and fall_of({"fall": 0.5}) == "-50 %" and fall_of({"fall": None}) == "–"
+    assert "undefined: no document was scored for both" in render_text(smooth(report))
+    assert "\x1b" not in render_text(report | {"new": HOSTILE, "notes": [HOSTILE]})
+
+
+def test_markdown(report: dict[str, Any]) -> None:
+    text = render_markdown(report)
+    assert text.startswith(f"# {MARKS[report['verdict']]}\n")
+    tables = re.findall(r"(?:^\|.*\n)+", text, flags=re.MULTILINE)
+    assert len(tables) == len(report["proof"]) + 2
+    for table in tables:
+        assert len({line.count("|") for line in table.splitlines()}) == 1, table
+    found = render_markdown(report | {"new": HOSTILE, "notes": [HOSTILE]})
+    assert "<script>" not in found and "\x1b" not in found
+    assert "undefined (no document was scored for both)" in render_markdown(smooth(report))
+
+
+def test_html(report: dict[str, Any]) -> None:
+    from lxml import html
+
+    page = html.document_fromstring(render_html(report))
+    assert page.findtext(".//h1") == MARKS[report["verdict"]]
+    assert len(page.findall(".//svg")) == len(report["proof"]) + 2, "a flow a proof, the frontier, the curves"
+    assert len(page.xpath("//tr[@class='chosen']")) == 2
+    policy = page.xpath("//meta[@http-equiv='Content-Security-Policy']/@content")[0]
+    assert policy.startswith("default-src 'none'")
+    assert not page.xpath("//script | //link | //img | //*[@src]"), "nothing is fetched and nothing runs"
+    hostile = html.document_fromstring(
+        render_html(report | {"new": HOSTILE.replace("\x1b", ""), "command": "<b>x</b>"})
+    )
+    assert not hostile.xpath("//script | //b")
+    assert "no document was scored for both" in render_html(smooth(report))
+
+
+def test_pictures(report: dict[str, Any], made: Made) -> None:
+    proof = report["proof"][0]
+    flow = minidom.parseString(flow_svg(proof))
+    titles = [each.firstChild.data for each in flow.getElementsByTagName("title")]  # type: ignore[union-attr]
+    assert len(titles) == len(proof["flow"])
+    assert sum(int(title.rpartition(" ")[2].replace(",", "")) for title in titles) == proof["n"]
+    curves = minidom.parseString(curves_svg([("compat", report["training"]), ("control", report["control"])]))
+    points = len(report["training"]["history"]) + len(report["control"]["history"])
+    assert len(curves.getElementsByTagName("circle")) == points
+    frontier = minidom.parseString(frontier_svg(report))
+    assert len(frontier.getElementsByTagName("circle")) == len(report["frontier"]["points"]) + 1, "NEW is the first"
+    assert frontier_svg(report | {"frontier": None}) == ""
+    assert curves_svg([("compat", {"history": []})]) == ""
+
+
+def test_the_model_card(report: dict[str, Any], made: Made, fixtures: Path) -> None:
+    text = (made.out / "adapter" / "README.md").read_text()
+    base = str((fixtures / "models" / "base-v2").resolve())
+    assert text == render_card(report, base)
+    front = yaml.safe_load(text.split("---")[1])
+    assert front["base_model"] == base
+    assert front["library_name"] == "peft"
+    assert "200 documents of the task's training split" in text
+    assert f"and {UNLABELLED} inputs without labels" in text
+    assert "biases and mistakes may carry over" in text
+    for proof in report["proof"]:
+        assert proof["sides"]["compat"]["signature"].split("|")[0] in text
+    assert "<script>" not in render_card(report | {"new": HOSTILE}, base)
