@@ -45,11 +45,18 @@ def _close() -> None:
         group.destroy_process_group()
 
 
+def count() -> int:
+    """How many processes train together."""
+    import torch.distributed as group
+
+    return group.get_world_size() if group.is_available() and group.is_initialized() else 1
+
+
 def first(work: Callable[[], T]) -> T:
     """Do it in the first process; every process gets what it returned, or the InputError it raised."""
     import torch.distributed as group
 
-    if not (group.is_available() and group.is_initialized()) or group.get_world_size() == 1:
+    if count() == 1:
         return work()
     told: list[tuple[T | None, str | None]] = [(None, None)]
     failure: BaseException | None = None

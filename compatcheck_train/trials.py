@@ -13,6 +13,7 @@ from compatcheck.references import Reference, resolve
 from compatcheck.tasks import LoadedTask
 from compatcheck_train.examples import Examples
 from compatcheck_train.judging import Judge, Standing, best, stand
+from compatcheck_train.processes import count
 from compatcheck_train.settings import TrainSettings
 from compatcheck_train.training import Trained, train
 
@@ -66,8 +67,8 @@ class Trial:
 
 
 def total_steps(examples: Examples, settings: TrainSettings) -> int:
-    """Optimiser steps of a whole training."""
-    batch = settings.batch_size * settings.gradient_accumulation
+    """Optimiser steps of a whole training, by all processes together."""
+    batch = settings.batch_size * settings.gradient_accumulation * count()
     steps = settings.epochs * math.ceil((len(examples.train) + len(examples.unlabelled)) / batch)
     return min(steps, settings.max_steps) if settings.max_steps else steps
 
