@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -18,6 +19,12 @@ _CHOICES = {
     "alignment": ("alm", "projected"),
     "dtype": ("auto", "float32", "bfloat16"),
 }
+
+
+_KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
+    "float": ((float, int), "a number"), "int": (int, "a whole number"), "bool": (bool, "true or false"),
+    "str": (str, "text"),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -87,6 +94,7 @@ class TrainSettings:
     trust_remote_code: bool = False
 
     def __post_init__(self) -> None:
+        self._settle_types()
         for name, known in _CHOICES.items():
             value = getattr(self, name)
             if value not in known:
@@ -115,6 +123,23 @@ class TrainSettings:
         for name in self.report_to:
             if name not in TRACKERS:
                 raise InputError(f"report_to {name!r}: must be one of {', '.join(TRACKERS)}")
+
+    def _settle_types(self) -> None:
+        """Texts as ``--set`` gives them (a path, and 1e-4, which is a text in YAML) become what they mean."""
+        if isinstance(self.cache_folder, str):
+            object.__setattr__(self, "cache_folder", Path(self.cache_folder))
+        for each in fields(self):
+            name, _, rest = str(each.type).partition(" | ")
+            value = getattr(self, each.name)
+            if name not in _KINDS or (value is None and rest == "None"):
+                continue
+            if name == "float" and isinstance(value, str):
+                with contextlib.suppress(ValueError):
+                    value = float(value)
+                    object.__setattr__(self, each.name, value)
+            kinds, meant = _KINDS[name]
+            if not isinstance(value, kinds) or (isinstance(value, bool) and name != "bool"):
+                raise InputError(f"{each.name} {value!r}: must be {meant}")
 
     @property
     def weight_of_context(self) -> float:

@@ -24,6 +24,12 @@ def test_the_papers_hyper_parameters_are_the_defaults() -> None:
     assert (s.strategy, s.weight_of_context) == ("muscle", 1.0)
 
 
+def test_texts_become_what_they_mean() -> None:
+    """YAML reads 1e-4 as a text."""
+    s = preset("quick", learning_rate="1e-4", cache_folder="teachers", ce_weight="2e-1")
+    assert (s.learning_rate, s.cache_folder, s.ce_weight) == (1e-4, Path("teachers"), 0.2)
+
+
 def test_weight_of_context() -> None:
     assert TrainSettings(tokens="answer").weight_of_context == 0.0
     assert TrainSettings(tokens="answer", context_weight=0.3).weight_of_context == 0.3
@@ -34,6 +40,11 @@ def test_weight_of_context() -> None:
     [
         ({"tokens": "answers"}, r"tokens 'answers': must be one of all, answer \(did you mean 'answer'\?\)"),
         ({"temperature": 0}, "temperature 0: must be above 0"),
+        ({"learning_rate": "fast"}, "learning_rate 'fast': must be a number"),
+        ({"max_steps": 2.5}, "max_steps 2.5: must be a whole number"),
+        ({"bf16": "maybe"}, "bf16 'maybe': must be true or false"),
+        ({"epochs": True}, "epochs True: must be a whole number"),
+        ({"epochs": None}, "epochs None: must be a whole number"),
         ({"temperature": float("nan")}, "temperature nan: must be above 0"),
         ({"epochs": 0}, "epochs 0: must be at least 1"),
         ({"max_steps": 0}, "max_steps 0: must be at least 1, or left out"),
