@@ -107,7 +107,7 @@ def test_markdown(report: dict[str, Any]) -> None:
 
 
 def test_html(report: dict[str, Any]) -> None:
-    from lxml import html
+    from lxml import html  # type: ignore[import-untyped]
 
     page = html.document_fromstring(render_html(report))
     assert page.findtext(".//h1") == MARKS[report["verdict"]]
