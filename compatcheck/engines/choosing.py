@@ -1,8 +1,7 @@
 """Which engine `auto` takes: vLLM where the work outweighs its start-up, `hf` otherwise.
 
-The rule estimates what generating costs the hf engine and what vLLM would save of it. On a CPU both engines were
-measured at three to four times lm-eval's `hf` on few-shot prompts, so that there is nothing to save. The figures for a
-GPU are assumptions on the cautious side, not measured; benchmarks/bench_vllm.py measures them.
+The rule estimates what generating costs the hf engine and what vLLM would save of it. The figures for a CPU were
+measured with benchmarks/bench_vllm.py (docs/benchmarks.md); those for a GPU are assumptions on the cautious side.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ class Rates:
     speed: float
 
 
-RATES = {"cpu": Rates(60.0, 5.0e10, 1.0), "cuda": Rates(90.0, 2.0e13, 4.0)}
+RATES = {"cpu": Rates(30.0, 6.6e10, 1.35), "cuda": Rates(90.0, 2.0e13, 4.0)}
 
 
 @dataclass(frozen=True)
@@ -47,8 +46,6 @@ def worth(work: Work, device: str) -> tuple[bool, str]:
     rates = RATES[device]
     saved = work.operations / rates.operations * (1 - 1 / rates.speed)
     start = rates.start * work.starts
-    if not saved:
-        return False, f"generates as fast on a {device.upper()}, without vLLM's start-up of about {start:.0f} s"
     what = f"up to {work.generated:,} tokens to generate, {saved:,.0f} s to save at most"
     if saved > start:
         return True, f"{what}, outweigh a start-up of about {start:.0f} s"

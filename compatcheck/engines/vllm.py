@@ -75,8 +75,9 @@ class VLLMEngine(LM):
         self._model = Path(model)
         self._folders = {name: Path(folder).resolve() for name, folder in (adapters or {}).items()}
         self._facts = {name: plan.read_adapter(folder) for name, folder in self._folders.items()}
-        self._lora = plan.use_lora(self._facts, base_alone, self._build)
         self._given = dict(engine_args or {})
+        self._lora = plan.way_of_adapters(str(self._given.pop("adapters", "auto")), self._facts, self._build)
+        self._several = len(self._folders) + base_alone > 1
         self._replicas = _whole("data_parallel_size", self._given.pop("data_parallel_size", 1))
         self._dtype = plan.resolve_dtype(self._model, str(self._given.pop("dtype", dtype)), self._build)
         self._trusts = trust_remote_code
@@ -90,6 +91,7 @@ class VLLMEngine(LM):
         self._loaded: str | None = None
         self._children: list[Child] = []
         self._ready: dict[str, Any] | None = None
+        self._exchanges, self._exchanging = True, False
         self._closed = False
         self._note_paths()
 
@@ -124,7 +126,8 @@ class VLLMEngine(LM):
         elif self._folders:
             reasons = [f"{name}: {one.special}" for name, one in self._facts.items() if one.special]
             why = f" ({'; '.join(reasons)})" if reasons else ""
-            self._note(f"Adapters were merged into a temporary copy of their base for vLLM{why}.")
+            turns = ", one after the other in one engine" if self._several else ""
+            self._note(f"Adapters were merged into a temporary copy of their base for vLLM{turns}{why}.")
 
     def _note(self, sentence: str) -> None:
         if sentence not in self.notes:
@@ -133,7 +136,8 @@ class VLLMEngine(LM):
     # Starting, switching, ending
 
     def activate(self, name: str | None) -> None:
-        """Use the adapter of this name; None is the base alone. Starts vLLM, in the background, where it must.
+        """Use the adapter of this name; None is the base alone. Starts vLLM, in the background, where it must. Where
+        adapters are merged, one that runs gets the other's weights instead.
 
         Raises:
             InputError: no adapter of that name.
@@ -149,6 +153,8 @@ class VLLMEngine(LM):
         wanted = None if self._lora else self._active
         if self._children and wanted == self._loaded:
             return
+        if self._children and self._exchanges and self._exchange(wanted):
+            return
         self._end()
         self._closed = False
         self._loaded = wanted
@@ -160,13 +166,34 @@ class VLLMEngine(LM):
             self._end()
             raise
 
+    def _exchange(self, wanted: str | None) -> bool:
+        """Have the running vLLM take other weights of the same shapes; :meth:`wait` waits for the end of it.
+
+        Returns False where the shapes differ: under an adapter the embeddings have the tokenizer's number of rows.
+        """
+        facts = self._settled()
+        rows = facts["vocabulary"] - facts["padding_rows"]
+        if None in (wanted, self._loaded) and plan.text_config(self._model).get("vocab_size") != rows:
+            return False
+        for child in self._children:
+            try:
+                child.tell({"method": "exchange", "given": self._weights(child.folder, wanted)})
+            except OSError:
+                raise self._lost(child) from None
+        self._loaded, self._exchanging = wanted, True
+        return True
+
+    def _weights(self, folder: Path, merged: str | None) -> dict[str, Any]:
+        """The model to load, and what is to be merged first to have it."""
+        if merged is None:
+            return {"model": str(self._model), "merge": []}
+        model = str(folder / MERGED)
+        merge = {"base": str(self._model), "adapter": str(self._folders[merged]), "into": model, "dtype": self._dtype,
+                 "trust_remote_code": self._trusts}  # fmt: skip
+        return {"model": model, "merge": [merge]}
+
     def _start_one(self, number: int, merged: str | None) -> Child:
         folder = own_folder("vllm")
-        model, merge = str(self._model), []
-        if merged is not None:
-            model = str(folder / MERGED)
-            merge = [{"base": str(self._model), "adapter": str(self._folders[merged]), "into": model,
-                      "dtype": self._dtype, "trust_remote_code": self._trusts}]  # fmt: skip
         log = self._log if not number else self._log.with_stem(f"{self._log.stem}-{number + 1}")
         child = Child(HOST, folder, log, self._environment(number))
         slots = self._folders if self._lora else {}
@@ -174,7 +201,7 @@ class VLLMEngine(LM):
         adapters = {
             name: {"name": fingerprints.of_model(self._model, path), "path": str(path)} for name, path in slots.items()
         }
-        child.tell({"model": model, "merge": merge, "arguments": self._arguments, "adapters": adapters})
+        child.tell({**self._weights(folder, merged), "arguments": self._arguments, "adapters": adapters})
         return child
 
     def _environment(self, number: int) -> dict[str, str]:
@@ -208,6 +235,12 @@ class VLLMEngine(LM):
         if self._closed:
             raise InputError("--engine vllm: it was closed")
         self.start()
+        return self._settled()
+
+    def _settled(self) -> dict[str, Any]:
+        """Hear what a start or an exchange came to."""
+        if self._exchanging:
+            self._end_exchange()
         if self._ready is not None:
             return self._ready
         for child in self._children:
@@ -223,11 +256,27 @@ class VLLMEngine(LM):
             self._note("Rows that pad the vocabulary take part in the softmax, also under an adapter.")
         return self._ready
 
+    def _end_exchange(self) -> None:
+        """Wait for the other weights; where vLLM cannot take them it is started again, now and from then on."""
+        self._exchanging = False
+        for child in self._children:
+            message = child.hear()
+            if message is None:
+                raise self._lost(child)
+            shutil.rmtree(child.folder / MERGED, ignore_errors=True)
+            if "error" in message:
+                self._exchanges = False
+                self._note(f"vLLM was started again for other weights: it could not take them ({message['error']}).")
+        if not self._exchanges:
+            self._end()
+            self.start()
+
     def _end(self) -> None:
         for child in self._children:
             child.end()
         self._children = []
         self._ready = None
+        self._exchanging = False
 
     def close(self) -> None:
         """End vLLM's processes and free the memory; the engine cannot be used until something is activated."""

@@ -101,14 +101,27 @@ def read_adapter(folder: Path) -> AdapterFacts:
     return AdapterFacts(rank, modules, special)
 
 
-def use_lora(facts: Mapping[str, AdapterFacts], base_alone: bool, which: str) -> bool:
-    """Whether one engine serves the base with its adapters on it; otherwise each adapter is merged into a copy.
+def way_of_adapters(asked: str, facts: Mapping[str, AdapterFacts], which: str) -> bool:
+    """Whether one engine holds the base with its adapters on it; otherwise their merged weights take turns in it.
 
-    On a CPU an adapter costs two to three times the time of merged weights, so that a single one is merged there.
+    On a CPU an adapter costs two to three times the time of merged weights.
+
+    Args:
+        asked: ``lora``, ``merged``, or ``auto``: LoRA on a GPU, where vLLM computes each of the adapters so.
+        which: ``cpu`` or ``cuda``.
+
+    Raises:
+        InputError: no such way, or ``lora`` for an adapter that vLLM may compute otherwise.
     """
-    if not facts or any(one.special for one in facts.values()):
+    if asked not in ("auto", "lora", "merged"):
+        raise InputError(f"--engine-arg adapters={asked}: must be auto, lora or merged")
+    special = {name: one.special for name, one in facts.items() if one.special}
+    if asked == "lora" and special:
+        name, why = next(iter(special.items()))
+        raise InputError(f"--engine-arg adapters=lora: adapter {name} is no plain LoRA: {why}; leave it out")
+    if not facts or special or asked == "merged":
         return False
-    return which == "cuda" or len(facts) + base_alone > 1
+    return which == "cuda" or asked == "lora"
 
 
 def lora_arguments(facts: Mapping[str, AdapterFacts]) -> dict[str, Any]:

@@ -96,16 +96,20 @@ def gap_where_they_part(hf: Any, prompt: str, mine: str, theirs: str) -> float:
     return abs(float(logits[one[at]] - logits[other[at]]))
 
 
-@pytest.mark.parametrize("version", ["v1", "v2"])
+@pytest.mark.parametrize(("version", "way"), [("v1", "lora"), ("v2", "lora"), ("v2", "merged")])
 def test_one_engine_answers_for_a_base_and_all_its_adapters_as_hf_does(
-    version: str, fixtures: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    version: str, way: str, fixtures: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     base = fixtures / "models" / f"base-{version}"
     adapters = {task: fixtures / "adapters" / f"{task}-{version}" for task in TASKS}
     counter, log = Counter(), tmp_path / "engine.log"
-    engine: Any = open_engine("vllm", base, adapters, progress=counter, log_file=log, base_alone=True)
+    engine: Any = open_engine(
+        "vllm", base, adapters, progress=counter, log_file=log, base_alone=True, engine_args={"adapters": way}
+    )
     hf: Any = open_engine("hf", base, adapters)
     try:
+        engine.activate(TASKS[0])
+        children = [child.pid for child in engine._children]
         for task in TASKS:
             requests = requests_of(task, fixtures / "data")
             for adapter in (task, None):
@@ -130,9 +134,9 @@ def test_one_engine_answers_for_a_base_and_all_its_adapters_as_hf_does(
         assert_same_texts(hf, few, engine.generate_until(few), hf.generate_until(few))
         check_what_no_task_asks_for(engine, hf)
         assert engine.identity["dtype"] == "float32"
-        assert engine.identity["adapters"] == "lora"
-        children = [child.pid for child in engine._children]
-        assert len(children) == 1, "nothing was started again"
+        assert engine.identity["adapters"] == way
+        assert [child.pid for child in engine._children] == children, "nothing was started again"
+        assert len(children) == 1
     finally:
         engine.close()
     assert not [process for pid in children for process in members(pid)]

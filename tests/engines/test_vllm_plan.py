@@ -63,9 +63,10 @@ def test_without_vllm_the_engine_says_how_to_install_it_and_auto_takes_hf(no_vll
             "355 s to save at most, outweigh a start-up of",
         ),
         (Work(675_328, 2 * 7e9 * 675_328, 4), "cuda", False, "do not outweigh vLLM's start-up of about 360 s"),
-        (Work(64_000, 2 * 2e6 * 64_000, 2), "cpu", False, "generates as fast on a CPU, without vLLM's start"),
+        (Work(64_000, 2 * 2e6 * 64_000, 2), "cpu", False, "1 s to save at most, do not outweigh vLLM's start-up"),
+        (Work(1_280_000, 2 * 4.2e7 * 1_280_000, 2), "cpu", True, "outweigh a start-up of about 60 s"),
     ],
-    ids=["choices", "little", "much", "many starts", "tiny"],
+    ids=["choices", "little", "much", "many starts", "tiny", "a CPU with much"],
 )
 def test_vllm_is_taken_where_generating_outweighs_its_start(work: Work, device: str, taken: bool, why: str) -> None:
     found, reason = worth(work, device)
@@ -99,16 +100,21 @@ def test_what_vllm_may_compute_otherwise_is_merged(
 ) -> None:
     facts = plan.read_adapter(edited(fixtures / "adapters" / "piqa-v1", tmp_path / "a", **settings))
     assert facts.special == special
-    assert plan.use_lora({"a": facts, "b": facts}, False, "cuda") is (special == "")
+    assert plan.way_of_adapters("auto", {"a": facts, "b": facts}, "cuda") is (special == "")
+    if special:
+        with pytest.raises(InputError, match=f"adapters=lora: adapter a is no plain LoRA: {special}; leave it out"):
+            plan.way_of_adapters("lora", {"a": facts}, "cuda")
 
 
-def test_one_adapter_is_merged_on_a_cpu_and_served_on_a_gpu(fixtures: Path) -> None:
+def test_adapters_are_merged_on_a_cpu_and_served_on_a_gpu_unless_the_user_says_otherwise(fixtures: Path) -> None:
     facts = plan.read_adapter(fixtures / "adapters" / "piqa-v1")
-    assert not plan.use_lora({}, True, "cuda")
-    assert not plan.use_lora({"a": facts}, False, "cpu")
-    assert plan.use_lora({"a": facts}, True, "cpu")
-    assert plan.use_lora({"a": facts, "b": facts}, False, "cpu")
-    assert plan.use_lora({"a": facts}, False, "cuda")
+    assert not plan.way_of_adapters("auto", {}, "cuda")
+    assert not plan.way_of_adapters("auto", {"a": facts, "b": facts}, "cpu")
+    assert plan.way_of_adapters("lora", {"a": facts}, "cpu")
+    assert plan.way_of_adapters("auto", {"a": facts}, "cuda")
+    assert not plan.way_of_adapters("merged", {"a": facts}, "cuda")
+    with pytest.raises(InputError, match="adapters=both: must be auto, lora or merged"):
+        plan.way_of_adapters("both", {"a": facts}, "cpu")
 
 
 def test_a_slot_stays_free_and_the_rank_is_one_that_vllm_knows() -> None:

@@ -41,6 +41,11 @@ def main() -> None:
     while True:
         call = calls.get()
         try:
+            if call["method"] == "exchange":
+                merge(call["given"]["merge"])
+                serving.exchange(call["given"]["model"])
+                say({"end": None})
+                continue
             say({"end": serving.answer(call, say)})
         except Exception as error:
             _report(error)
@@ -53,13 +58,18 @@ def _read(calls: queue.SimpleQueue[dict[str, Any]], folder: Path) -> None:
     die([folder], whole_session=True)  # whoever started us is gone
 
 
-def _load(order: dict[str, Any]) -> Any:
-    for merge in order["merge"]:
+def merge(orders: list[dict[str, Any]]) -> None:
+    """Write merged copies; imports torch and transformers only where there are any."""
+    for one in orders:
         from compatcheck.engines.merging import merge_adapter
 
         merge_adapter(
-            Path(merge["base"]), Path(merge["adapter"]), Path(merge["into"]), merge["dtype"], merge["trust_remote_code"]
+            Path(one["base"]), Path(one["adapter"]), Path(one["into"]), one["dtype"], one["trust_remote_code"]
         )
+
+
+def _load(order: dict[str, Any]) -> Any:
+    merge(order["merge"])
     _name_cpu_build()
     from compatcheck.engines.vllm_process.serving import Serving
 

@@ -52,8 +52,15 @@ class Serving(VLLM):
             "dtype": str(config.dtype).removeprefix("torch."),
             "tokenizer_name": self.tokenizer_name,
             "vllm": vllm.__version__,
+            "vocabulary": config.get_vocab_size(),
             "padding_rows": config.get_vocab_size() - len(self.tokenizer),
         }
+
+    def exchange(self, model: str) -> None:
+        """Take the weights of another model of the same shapes; what was cached of the former ones is forgotten."""
+        self.model.collective_rpc("reload_weights", kwargs={"weights_path": model})
+        if not self.model.reset_prefix_cache():
+            raise RuntimeError("the prefix cache of the former weights could not be emptied")
 
     def answer(self, call: dict[str, Any], say: Say) -> Any:
         """Answer one call. Requests are answered through ``say`` as ``{"done": [[number, answer], ...]}``."""
