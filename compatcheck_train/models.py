@@ -41,6 +41,10 @@ def dtype_of(reference: Reference, settings: TrainSettings) -> torch.dtype:
     return torch.bfloat16
 
 
+_ALIGNMENT = 64
+"""Bytes that torch's allocator for a CPU aligns to."""
+
+
 def load_base(reference: Reference, settings: TrainSettings, device: torch.device | str) -> Any:
     """The reference's base model, every dropout off, in evaluation mode.
 
@@ -59,7 +63,16 @@ def load_base(reference: Reference, settings: TrainSettings, device: torch.devic
     if model.config.is_encoder_decoder:
         raise InputError(f"{reference.text}: an encoder-decoder model; only causal language models can be trained")
     _without_dropout(model)
+    _align(model)
     return model.to(device).eval()
+
+
+def _align(model: Any) -> None:
+    """Have weights lie where torch's own allocator puts them. Mapped from a file they lie at any byte, and matrix
+    products on a CPU round differently then: a kept copy of an output layer would not give its logits to the bit."""
+    for parameter in model.parameters():
+        if parameter.data_ptr() % _ALIGNMENT:
+            parameter.data = parameter.data.clone()
 
 
 def load_tokenizer(reference: Reference, settings: TrainSettings) -> Any:

@@ -164,6 +164,12 @@ def _save(tensors: dict[str, Tensor], path: Path) -> None:
         raise InputError(f"{path}: cannot be written ({error.strerror or error}); is the disk full?") from None
 
 
+def _own(tensor: Tensor, device: torch.device | str) -> Tensor:
+    """A copy where torch's own allocator puts it. Matrix products round differently on memory that is aligned another
+    way, as what is read from a file may be, and a kept teacher would not equal one online to the bit."""
+    return tensor.to(device, copy=True)
+
+
 class CachedTeacher:
     """Reads what :func:`build` kept. ``head`` may be given, where it is the student's own."""
 
@@ -194,20 +200,15 @@ class CachedTeacher:
                 at += counts[index]
         if wants.states and head is None:
             weights = load_file(folder / _HEAD)
-            self.head = Head(
-                weights["weight"].to(device),
-                weights["bias"].to(device) if "bias" in weights else None,
-                about["scale"],
-                about["cap"],
-            )
+            bias = _own(weights["bias"], device) if "bias" in weights else None
+            self.head = Head(_own(weights["weight"], device), bias, about["scale"], about["cap"])
 
     def batch(self, index: int) -> TeacherBatch:
         shard, start, stop = self._places[index]
         file = self._files[shard]
 
         def read(name: str) -> Tensor:
-            part: Tensor = file.get_slice(name)[start:stop]
-            return part.to(self._device)
+            return _own(file.get_slice(name)[start:stop], self._device)
 
         return TeacherBatch(
             read("hidden") if self._wants.states else None,
