@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import shutil
 import time
 from collections.abc import Callable
@@ -13,7 +14,10 @@ from typing import Any
 from compatcheck.records import Run
 from compatcheck.references import Reference, resolve
 from compatcheck.tasks import LoadedTask
+from compatcheck_train import strategies
+from compatcheck_train.answers import with_joint_answers
 from compatcheck_train.bound import Bound, bound_of
+from compatcheck_train.candidates import Candidate, Prepare, candidates_for, total_steps, train_candidate
 from compatcheck_train.examples import Examples, load_examples, with_preferences
 from compatcheck_train.folders import put
 from compatcheck_train.frontier import Frontier, walk
@@ -32,7 +36,7 @@ from compatcheck_train.request import (
 )
 from compatcheck_train.setup import open_accelerator
 from compatcheck_train.training import Trained, train, train_task_adapter
-from compatcheck_train.trials import Candidate, Trial, candidates_for, run_trials, total_steps
+from compatcheck_train.trials import Trial, run_trials
 from compatcheck_train.weights import transfer
 
 Say = Callable[[str], None]
@@ -52,6 +56,8 @@ class Fixed:
     trials: tuple[Trial, ...] = ()
     frontier: Frontier | None = None
     control: Trained | None = None
+    first: Trained | None = None
+    """The stage before the training, where there was one."""
     bound: Bound | None = None
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
@@ -108,10 +114,24 @@ def fix(request: FixRequest, out: str | Path, *, say: Say = lambda _: None, prog
     first(lambda: claim(out, identity))
     start = _start(request, old, new, work, note)
     examples = _preferred(request, examples, judge, old, new, say, progress)
-    trials, candidate = _choose(request, old, start, examples, documents, known, work, say, progress)
+
+    def prepare(candidate: Candidate, starts: Reference) -> Examples:
+        strategy = strategies.get(candidate.strategy)
+        if "answers" not in strategy.needs:
+            return examples
+        share = strategy.settled(candidate.settings(request.settings).strategy_options)["old_share"]
+        return with_joint_answers(
+            examples, tested, old, starts, work / "answers", engine=judge.engine, old_share=share, say=say,
+            progress=progress,
+        )  # fmt: skip
+
+    trials, candidate = _choose(request, old, start, examples, documents, known, work, prepare, say, progress)
     own = candidate.settings(request.settings)
     say(f"training with {candidate.name}, {total_steps(examples, own)} steps")
-    trained = train(old, start, examples, own, work / "compat", say=say, progress=progress)
+    staged = train_candidate(
+        candidate, old, start, examples, request.settings, work / "compat", prepare=prepare, say=say, progress=progress
+    )
+    trained = staged.trained
     frontier = None
     chosen = trained.folder
     if request.blend is not None:
@@ -121,15 +141,18 @@ def fix(request: FixRequest, out: str | Path, *, say: Say = lambda _: None, prog
     control = None
     if request.control:
         say(f"training the control, {request.control}, at equal steps")
-        plain = own.changed(strategy=request.control, strategy_options={}, ce_weight=None, max_steps=trained.steps)
+        plain = own.changed(strategy=request.control, strategy_options={}, ce_weight=None, max_steps=staged.steps)
+        if staged.first is not None:  # epochs enough for the steps of both stages
+            plain = plain.changed(epochs=own.epochs * math.ceil(staged.steps / trained.steps))
         control = train(old, new, examples, plain, work / "control", say=say, progress=progress)
     compat = resolve(str(out / "adapter"))
     more = judge.run(documents, {"compat": compat}, progress=progress)
     standings |= {each.name: each for each in stand(judge, known["old"], known["new"], more, judge.seed)}
     proof, bound = _prove(judge, tested, old, new, compat, control, say, progress)
     return Fixed(
-        request, out / "adapter", candidate, trained, proof, standings, tuple(trials), frontier, control, bound,
-        tuple(dict.fromkeys((*notes, *trained.notes, *proof.notes))), round(time.perf_counter() - started, 1),
+        request, out / "adapter", candidate, trained, proof, standings, tuple(trials), frontier, control,
+        staged.first, bound, tuple(dict.fromkeys((*notes, *trained.notes, *proof.notes))),
+        round(time.perf_counter() - started, 1),
         {
             "train": len(examples.train), "validation": documents.size, "unlabelled": len(examples.unlabelled),
             "test": tested.size,
@@ -153,7 +176,7 @@ def _preferred(
     request: FixRequest, examples: Examples, judge: Judge, old: Reference, new: Reference, say: Say, progress: Any
 ) -> Examples:
     """Examples with both models' outputs where a strategy wants them."""
-    wanted = {request.strategy, *request.candidates}
+    wanted = {name for text in (request.strategy, *request.candidates) for name in text.split("+")}
     if "regression-preference" not in wanted or examples.kind != "text":
         return examples
     say("both models answer the training documents, for preferences")
@@ -165,14 +188,14 @@ def _preferred(
 
 def _choose(
     request: FixRequest, old: Reference, start: Reference, examples: Examples, documents: LoadedTask,
-    known: dict[str, Run], work: Path, say: Say, progress: Any,
+    known: dict[str, Run], work: Path, prepare: Prepare, say: Say, progress: Any,
 ) -> tuple[list[Trial], Candidate]:  # fmt: skip
     if request.strategy != AUTO:
-        return [], Candidate(request.strategy, request.strategy)
+        return [], Candidate.of(request.strategy)
     candidates = candidates_for(examples.kind, request.candidates)
     trials, winner = run_trials(
         candidates, old, start, examples, request.settings, request.judge, documents, known, request.trial_share,
-        work / "trials", say=say, progress=progress,
+        work / "trials", prepare=prepare, say=say, progress=progress,
     )  # fmt: skip
     say(f"auto goes on with {winner.candidate.name}")
     return trials, winner.candidate

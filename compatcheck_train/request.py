@@ -12,6 +12,7 @@ from typing import Any
 from compatcheck.errors import InputError, did_you_mean
 from compatcheck.references import Reference, resolve
 from compatcheck_train import strategies
+from compatcheck_train.candidates import Candidate
 from compatcheck_train.examples import Examples
 from compatcheck_train.folders import holds_other_things, partial_of, write_json
 from compatcheck_train.judging import Judge, Standing
@@ -37,10 +38,11 @@ class FixRequest:
     judge: Judge
     settings: TrainSettings
     strategy: str = AUTO
-    """A strategy's name, or ``auto``: short trials, judged on the validation documents."""
+    """A strategy's name, or ``FIRST+STRATEGY`` for one with a stage before it (see :class:`Candidate`), or ``auto``:
+    short trials, judged on the validation documents."""
     candidates: tuple[str, ...] = ()
-    """What auto tries; empty: :func:`compatcheck_train.trials.candidates_for` the task's kind."""
-    trial_share: float = 0.34
+    """What auto tries; empty: :func:`compatcheck_train.candidates.candidates_for` the task's kind."""
+    trial_share: float = 0.2
     """Share of the steps that a trial gets."""
     blend: str | float | None = AUTO
     """Weight of compat in the blend with NEW: a number, ``auto`` (the best on the validation documents), or None."""
@@ -75,7 +77,7 @@ def check(request: FixRequest) -> tuple[Reference, Reference]:
     old, new = found
     if old.fingerprint() == new.fingerprint():
         raise InputError(f"OLD {request.old} and NEW {request.new} are the same model; there is nothing to fix")
-    for name in (request.strategy, *request.candidates, *([request.control] if request.control else [])):
+    for name in _named(request):
         if name != AUTO:
             strategies.get(name)
     if request.blend_method not in METHODS:
@@ -101,7 +103,7 @@ def check_strategies(request: FixRequest, examples: Examples) -> None:
     Raises:
         InputError: it does not, or they are not.
     """
-    names = [n for n in (request.strategy, *request.candidates, request.control or AUTO) if n != AUTO]
+    names = [name for name in _named(request) if name != AUTO]
     for name in names:
         if examples.kind not in strategies.get(name).kinds:
             fitting = ", ".join(strategies.names(examples.kind))
@@ -109,7 +111,14 @@ def check_strategies(request: FixRequest, examples: Examples) -> None:
                 f"strategy {name} is not for {examples.kind} tasks like {examples.task}; there are: {fitting}"
             )
     if request.strategy != AUTO:
-        strategies.get(request.strategy).settled(request.settings.strategy_options)
+        strategies.get(Candidate.of(request.strategy).strategy).settled(request.settings.strategy_options)
+
+
+def _named(request: FixRequest) -> list[str]:
+    """The names of all strategies that are asked for."""
+    found = [Candidate.of(text) for text in (request.strategy, *request.candidates)]
+    names = [name for each in found for name in (each.first, each.strategy)]
+    return [name for name in (*names, request.control) if name]
 
 
 def check_old_is_worth_keeping(standing: Standing, force: bool) -> str | None:

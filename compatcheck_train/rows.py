@@ -62,8 +62,9 @@ def make_items(tokenizer: Any, examples: Sequence[Example], rows: str, max_lengt
     """Tokenize examples into items of the kind a strategy wants.
 
     Args:
-        rows: ``answer``: context and right answer; ``choices``: context with every choice; ``pairs``: chosen and
-            rejected where there are, else context and right answer. Without a label: all choices, or the context alone.
+        rows: ``answer``: context and right answer; ``chosen``: context and chosen answer, where there is one;
+            ``choices``: context with every choice; ``pairs``: chosen and rejected where there are, else context and
+            right answer. Without a label: all choices, or the context alone.
         max_length: tokens at most; the beginning of a longer context is left out, as lm-eval does.
 
     Raises:
@@ -89,6 +90,8 @@ def _texts(example: Example, rows: str) -> tuple[str, tuple[tuple[str, str], ...
     if rows == "pairs" and example.chosen is not None and example.rejected is not None:
         context = example.pairs[0][0]
         return "pair", ((context, example.chosen), (context, example.rejected)), 0
+    if rows == "chosen" and example.chosen is not None:
+        return "answer", ((example.pairs[0][0], example.chosen),), 0
     if rows == "choices":
         return "choices", example.pairs, example.gold
     if example.gold is None:

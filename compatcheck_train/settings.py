@@ -166,7 +166,7 @@ _PRESETS: dict[str, dict[str, Any]] = {
     "quick": {
         "epochs": 3,
         "gradient_accumulation": 1,
-        "learning_rate": 5e-4,
+        "learning_rate": 1e-3,
         "warmup_steps": 20,
         "lora_rank": 16,
         "lora_alpha": 32,

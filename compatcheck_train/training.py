@@ -89,6 +89,10 @@ def train(
         raise InputError(
             f"strategy {strategy.name} is not for {examples.kind} tasks like {examples.task}; there are: {fitting}"
         )
+    if "answers" in strategy.needs and not any(example.chosen for example in examples.train):
+        raise InputError(
+            f"strategy {strategy.name} needs both models' answers in the examples: compatcheck_train.answers adds them"
+        )
     check_trackers(settings.report_to)
     new_reference = _model(new, "NEW")
     old_reference = _model(old, "OLD") if strategy.needs_old and old is not None else None

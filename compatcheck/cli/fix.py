@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from compatcheck.cli import options
-from compatcheck.cli.output import check_writable
+from compatcheck.cli.output import check_writable, print_untrusted
 from compatcheck.errors import ExitCode, InputError
 
 _METHOD, _TRAINING, _PROOF = "Method", "Training", "Proof"
@@ -53,7 +53,7 @@ def command(
         str, typer.Option(help="The one that counts.  [default: the task's first]", rich_help_panel=options.WHAT)
     ] = "",
     strategy: Annotated[
-        str, typer.Option(help="auto, or a strategy of docs/muscle.md.", rich_help_panel=_METHOD)
+        str, typer.Option(help="auto, a strategy of docs/fix.md, or FIRST+STRATEGY.", rich_help_panel=_METHOD)
     ] = "auto",
     strategy_arg: Annotated[
         list[str] | None, typer.Option(metavar="K=V", help="An option of it; repeatable.", rich_help_panel=_METHOD)
@@ -61,7 +61,7 @@ def command(
     candidate: Annotated[
         list[str] | None, typer.Option(help="What auto tries; repeatable.", rich_help_panel=_METHOD)
     ] = None,
-    trial_share: Annotated[float, typer.Option(help="Share of the steps of a trial.", rich_help_panel=_METHOD)] = 0.34,
+    trial_share: Annotated[float, typer.Option(help="Share of the steps of a trial.", rich_help_panel=_METHOD)] = 0.2,
     tokens: Annotated[str, typer.Option(help="Loss on all or answer tokens.", rich_help_panel=_METHOD)] = "all",
     context_weight: Annotated[
         float | None, typer.Option(help="Weight of a context token beside an answer's.", rich_help_panel=_METHOD)
@@ -173,7 +173,7 @@ def command(
         return ExitCode.OK  # and reports
     report = save(fixed, out, shlex.join(["compatcheck", *(context.obj or [])]))
     text = render_text(report)
-    print(text.splitlines()[0] if quiet else text)
+    print_untrusted(text.splitlines()[0] if quiet else text)
     if not quiet:
         print(f"kept in {out}: adapter, fix_report.json, fix_report.md, fix_report.html", file=sys.stderr)
     return int(report["exit_code"])

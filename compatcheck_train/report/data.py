@@ -51,6 +51,7 @@ def fix_to_dict(fixed: Fixed, command: str = "") -> dict[str, Any]:
             {
                 "strategy": trial.candidate.strategy,
                 "changes": dict(trial.candidate.changes),
+                "first": trial.candidate.first,
                 "steps": trial.trained.steps,
                 "seconds": round(trial.trained.seconds, 1),
                 **_standing(trial.standing),
@@ -63,6 +64,7 @@ def fix_to_dict(fixed: Fixed, command: str = "") -> dict[str, Any]:
             "points": [{"share": p.share, **_standing(p.standing)} for p in fixed.frontier.points],
         },
         "training": _training(fixed.trained),
+        "first_stage": None if fixed.first is None else _training(fixed.first),
         "control": None if fixed.control is None else _training(fixed.control),
         "seconds": fixed.seconds,
         "notes": list(fixed.notes),

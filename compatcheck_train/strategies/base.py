@@ -22,6 +22,7 @@ NEEDS = {
     "old-sums": "the old model's log-likelihood of every row's answer",
     "new-sums": "the same of the new model",
     "same-tokens": "both teachers' distributions at one position, so one tokenizer",
+    "answers": "both models' answers to every document",
     "totals": "the student's log-likelihood of a row before any weight is known: its output layer runs twice",
 }
 

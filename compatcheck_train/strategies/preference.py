@@ -1,13 +1,26 @@
-"""Preference tuning on what the new model got worse: the old output chosen, the new one rejected."""
+"""What the models themselves said: the likelier of both answers; the old one preferred where the new got worse."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
-from compatcheck_train.strategies.base import Parts, strategy
+from compatcheck_train.rules import Facts, Weights
+from compatcheck_train.strategies.base import Parts, ones, strategy, token_strategy
 
 if TYPE_CHECKING:
     from compatcheck_train.view import View
+
+
+@token_strategy(
+    "sequence-ensemble", needs=("answers",), rows="chosen", kinds=("text",), options={"old_share": 0.5},
+    source="sequence-level distillation (Kim & Rush 2016) with two teachers",
+    cost="no teacher in a step; both models answer every document once, and read both answers",
+    idea="of both models' answers to a document the one that both together find likelier, with cross-entropy",
+    formula="CE on the answer a of the two with the highest (s·log p_old(a) + (1 − s)·log p_new(a)) / length of a",
+)  # fmt: skip
+def sequence_ensemble(facts: Facts, _: Mapping[str, Any]) -> Weights:
+    return Weights(ce=ones(facts))
 
 
 @strategy(

@@ -24,6 +24,7 @@ V, D, T = 11, 6, 2.0
 TOKEN_RULES = (
     "muscle", "old-correct", "old-only", "muscle-ce", "token-likelihood", "sequence-likelihood", "new-only",
     "continue-ce", "ensemble", "data-partition", "pct", "dual-focal", "elodi",
+    "sequence-ensemble",
 )  # fmt: skip
 
 
@@ -43,7 +44,7 @@ def batch_of(rows: str, context_weight: float) -> Batch:
         "choices": (item("choices", 1, (3, 2), (3, 4), (3, 3)), item("choices", None, (2, 2), (2, 3))),
         "pairs": (item("pair", 0, (3, 2), (3, 4)), item("answer", 0, (2, 3))),
     }
-    return collate(items[rows], 0, context_weight)
+    return collate(items["answer" if rows == "chosen" else rows], 0, context_weight)
 
 
 class World:
@@ -120,7 +121,7 @@ def expected_token(world: World, i: int) -> Tensor:
         found = masked(bool(w.logprob("student")[i] < w.logprob("old")[i]))
     elif name == "sequence-likelihood":
         found = masked(bool(w.total("student", row) < w.total("old", row)))
-    elif name == "continue-ce":
+    elif name in ("continue-ce", "sequence-ensemble"):
         return ce
     elif name == "ensemble":
         p = (torch.softmax(w.z["old"][i] / T, -1) + torch.softmax(w.z["new"][i] / T, -1)) / 2

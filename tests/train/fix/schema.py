@@ -24,7 +24,12 @@ def documented() -> dict[str, str]:
         keys = re.findall(r"`([^`]+)`", cells[0])
         if len(cells) > 1 and keys:
             found |= dict.fromkeys(keys, cells[1])
-    same = {key.replace("training.", "control."): kind for key, kind in found.items() if key.startswith("training.")}
+    same = {
+        key.replace("training.", f"{other}."): kind
+        for key, kind in found.items()
+        for other in ("control", "first_stage")
+        if key.startswith("training.")
+    }
     return {**same, **found}
 
 

@@ -31,17 +31,24 @@ def test_old_and_new_are_left_as_they_were(made: Made, fixtures: Path) -> None:
 
 def test_the_steps_of_a_fix(made: Made) -> None:
     fixed = made.fixed
-    assert [trial.candidate.name for trial in fixed.trials] == ["choice-ensemble", "muscle"]
-    assert [trial.trained.steps for trial in fixed.trials] == [2, 2], "a third of six steps"
+    assert [trial.candidate.name for trial in fixed.trials] == ["choice-ce+choice-ensemble", "muscle"]
+    assert [trial.trained.steps for trial in fixed.trials] == [4, 2], "a third of six steps, and of the stage before"
     assert fixed.trained.steps == 6
-    assert fixed.control is not None and fixed.control.steps == 6
+    assert fixed.first is not None and fixed.first.steps == 6, "the candidate with a stage before it won"
+    assert fixed.control is not None and fixed.control.steps == 12
     assert fixed.control.strategy == "continue-ce"
     assert fixed.documents == {"train": 200, "validation": 50, "unlabelled": UNLABELLED, "test": LIMIT}
     assert f"auto goes on with {fixed.candidate.name}" in made.said
     assert fixed.candidate is next(
         t.candidate for t in fixed.trials if t.standing is best([t.standing for t in fixed.trials])
     )
-    assert {path.name for path in (made.out / "work").iterdir()} == {"trials", "compat", "control", "blend"}
+    assert {path.name for path in (made.out / "work").iterdir()} == {
+        "trials",
+        "compat-first",
+        "compat",
+        "control",
+        "blend",
+    }
     leftovers = [path for path in made.out.rglob("*") if path.name.startswith(".") or path.name == "checkpoints"]
     assert leftovers == []
 

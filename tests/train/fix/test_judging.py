@@ -14,11 +14,11 @@ import pytest
 from compatcheck.errors import InputError
 from compatcheck.records import Manifest, Metric, Run, TaskRun
 from compatcheck_train import strategies
+from compatcheck_train.candidates import Candidate, candidates_for, total_steps
 from compatcheck_train.examples import Examples, load_examples
 from compatcheck_train.judging import Judge, Standing, best, stand
 from compatcheck_train.settings import TrainSettings
 from compatcheck_train.training import train
-from compatcheck_train.trials import Candidate, candidates_for, total_steps
 
 
 def run_of(scores: list[float], metric: Metric) -> Run:
@@ -118,7 +118,10 @@ def test_what_auto_tries_is_for_the_kind() -> None:
             assert kind in strategy.kinds, candidate.name
             strategy.settled(own.strategy_options)
         assert len({candidate.name for candidate in candidates_for(kind)}) == len(candidates_for(kind))
-    assert candidates_for("text", ("muscle", "pct")) == (Candidate("muscle", "muscle"), Candidate("pct", "pct"))
+    named = candidates_for("text", ("muscle", "continue-ce+pct"))
+    assert named == (Candidate("muscle", "muscle"), Candidate("continue-ce+pct", "pct", first="continue-ce"))
+    with pytest.raises(InputError, match=r"strategy a\+b\+c: has more than two stages; write FIRST"):
+        candidates_for("text", ("a+b+c",))
 
 
 @pytest.mark.parametrize("changes", [{}, {"batch_size": 5, "gradient_accumulation": 2}, {"max_steps": 3}])

@@ -1,0 +1,146 @@
+"""What can be trained: strategies with settings of their own, some with a stage before; and the training of one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from compatcheck.errors import InputError
+from compatcheck.references import Reference, resolve
+from compatcheck_train.examples import Examples
+from compatcheck_train.processes import count
+from compatcheck_train.settings import TrainSettings
+from compatcheck_train.training import Trained, train
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A strategy with settings of its own. ``name`` is what the table calls it.
+
+    ``first`` is the strategy of a stage before it, on the labelled documents: the adapter that comes of it stands in
+    for NEW's as start and as teacher, so that what labels give and what the old model gives do not pull at each other.
+    """
+
+    name: str
+    strategy: str
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    first: str = ""
+
+    @classmethod
+    def of(cls, text: str) -> Candidate:
+        """What the user names: a strategy, or ``FIRST+STRATEGY``.
+
+        Raises:
+            InputError: more than two stages.
+        """
+        first, _, strategy = text.rpartition("+")
+        if "+" in first:
+            raise InputError(f"strategy {text}: has more than two stages; write FIRST+STRATEGY")
+        return cls(text, strategy, first=first)
+
+    def settings(self, shared: TrainSettings) -> TrainSettings:
+        """The shared settings with the candidate's own laid over."""
+        return shared.changed(strategy=self.strategy, **self.changes)
+
+    def first_settings(self, shared: TrainSettings) -> TrainSettings:
+        """Those of the stage before; options of the strategy itself are not its own."""
+        own = {name: value for name, value in self.changes.items() if name not in ("strategy_options", "ce_weight")}
+        return shared.changed(strategy=self.first, **{**own, "strategy_options": {}, "ce_weight": None})
+
+
+_CHOICE = (
+    Candidate("choice-ensemble", "choice-ensemble"),
+    Candidate("choice-ensemble-ce", "choice-ensemble-ce", {"strategy_options": {"choice_ce": 1.0}}),
+    Candidate("choice-ce+choice-ensemble", "choice-ensemble", first="choice-ce"),
+    Candidate(
+        "choice-ce+choice-ensemble-ce",
+        "choice-ensemble-ce",
+        {"strategy_options": {"choice_ce": 1.0, "old_share": 0.65}},
+        first="choice-ce",
+    ),
+    Candidate("muscle, answer", "muscle", {"tokens": "answer"}),
+)
+_TEXT = (
+    Candidate("sequence-ensemble, answer", "sequence-ensemble", {"tokens": "answer"}),
+    Candidate("continue-ce+sequence-ensemble, answer", "sequence-ensemble", {"tokens": "answer"}, first="continue-ce"),
+    Candidate("muscle, answer", "muscle", {"tokens": "answer"}),
+    Candidate("muscle-ce, answer", "muscle-ce", {"tokens": "answer"}),
+    Candidate("ensemble, answer", "ensemble", {"tokens": "answer"}),
+)
+
+
+def candidates_for(kind: str, names: Sequence[str] = ()) -> tuple[Candidate, ...]:
+    """What auto tries for ``choice`` or ``text`` tasks; ``names`` are tried instead, with the settings as given."""
+    if names:
+        return tuple(map(Candidate.of, names))
+    return _CHOICE if kind == "choice" else _TEXT
+
+
+def total_steps(examples: Examples, settings: TrainSettings) -> int:
+    """Optimiser steps of a whole training, by all processes together."""
+    batch = settings.batch_size * settings.gradient_accumulation * count()
+    steps = settings.epochs * math.ceil((len(examples.train) + len(examples.unlabelled)) / batch)
+    return min(steps, settings.max_steps) if settings.max_steps else steps
+
+
+Prepare = Callable[[Candidate, Reference], Examples]
+"""(candidate, what it starts as) -> the examples with what its strategy needs of them."""
+
+
+@dataclass(frozen=True)
+class Staged:
+    """A candidate's training, and the stage before it where it has one."""
+
+    trained: Trained
+    first: Trained | None = None
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of both."""
+        return self.trained.steps + (self.first.steps if self.first is not None else 0)
+
+    @property
+    def seconds(self) -> float:
+        return self.trained.seconds + (self.first.seconds if self.first is not None else 0.0)
+
+    @property
+    def folder(self) -> Path:
+        """The adapter."""
+        return self.trained.folder
+
+
+def train_candidate(
+    candidate: Candidate, old: Reference, start: Reference, examples: Examples, settings: TrainSettings, folder: Path,
+    share: float = 1.0, *, prepare: Prepare | None = None, say: Say = lambda _: None, progress: Any = None,
+) -> Staged:  # fmt: skip
+    """Train a candidate for a share of its steps.
+
+    Args:
+        start: the adapter that it starts as and takes for the new teacher, unless a stage before it makes one.
+        settings: what candidates share; see :meth:`Candidate.settings`.
+        prepare: what else the examples of a strategy need, once it is known what it starts as.
+        folder: gets the training, and beside it ``<name>-first``; what was killed goes on where it was.
+    """
+    first = None
+    if candidate.first:
+        labelled = replace(examples, unlabelled=())
+        before = candidate.first_settings(settings)
+        steps = _share_of(total_steps(labelled, before), share)
+        say(f"a stage before it with {candidate.first}, {steps} steps")
+        place = folder.with_name(f"{folder.name}-first")
+        first = train(old, start, labelled, before.changed(max_steps=steps), place, say=say, progress=progress)
+        start = resolve(str(first.folder))
+    if prepare is not None:
+        examples = prepare(candidate, start)
+    own = candidate.settings(settings)
+    steps = _share_of(total_steps(examples, own), share)
+    return Staged(train(old, start, examples, own.changed(max_steps=steps), folder, say=say, progress=progress), first)
+
+
+def _share_of(steps: int, share: float) -> int:
+    return max(1, round(share * steps))
