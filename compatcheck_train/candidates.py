@@ -55,7 +55,6 @@ class Candidate:
 
 _CHOICE = (
     Candidate("choice-ensemble", "choice-ensemble"),
-    Candidate("choice-ensemble-ce", "choice-ensemble-ce", {"strategy_options": {"choice_ce": 1.0}}),
     Candidate("choice-ce+choice-ensemble", "choice-ensemble", first="choice-ce"),
     Candidate(
         "choice-ce+choice-ensemble-ce",

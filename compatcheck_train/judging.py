@@ -144,6 +144,8 @@ class Standing:
     score: float
     nfr_of_new: float
     score_of_new: float
+    score_error: float = 0.0
+    """Standard error of the mean difference between its score and NEW's, document by document."""
 
     @property
     def fall(self) -> float | None:
@@ -156,23 +158,39 @@ def stand(judge: Judge, old: Run, new: Run, candidates: Mapping[str, Run], seed:
     before, metric = judge.pick(old)
     sign = next(1.0 if m.higher_is_better else -1.0 for m in before.metrics if m.name == metric)
 
+    def same(run: Run) -> TaskRun:
+        return next(t for t in run.tasks if (t.task, t.filter) == (before.task, before.filter))
+
     def figures(run: Run) -> tuple[int, float, float, float]:
-        other = next(t for t in run.tasks if (t.task, t.filter) == (before.task, before.filter))
-        found = compare(before, other, metric=metric, seed=seed, resamples=100)
+        found = compare(before, same(run), metric=metric, seed=seed, resamples=100)
         nfr, pfr, score = _figures(found)
         return found.n, nfr, pfr, sign * score
 
+    def scores(run: Run) -> Any:
+        return same(run).records.set_index("doc_id")[f"score:{metric}"]
+
+    def error(run: Run) -> float:
+        differences = (scores(run) - scores(new)).dropna()
+        return float(differences.std() / len(differences) ** 0.5) if len(differences) > 1 else 0.0
+
     _, nfr_of_new, _, score_of_new = figures(new)
-    return [Standing(name, *figures(run), nfr_of_new, score_of_new) for name, run in candidates.items()]
+    return [Standing(name, *figures(run), nfr_of_new, score_of_new, error(run)) for name, run in candidates.items()]
 
 
-def best(standings: Sequence[Standing], slack: float = 0.0) -> Standing:
-    """The candidate with the fewest negative flips among those whose score is NEW's or better, but for ``slack``.
+def best(standings: Sequence[Standing], errors: float = 0.0) -> Standing:
+    """The candidate with the fewest negative flips among those whose score is NEW's or better.
 
-    Of equal flips the better score counts. Where none keeps the score, the one with the best score is taken.
+    Of equal flips the better score counts. Where none keeps the score, those are taken whose score lies below by less
+    than its standard error, and where there are none, the one with the best score.
+
+    Args:
+        errors: so many standard errors below NEW's still count as kept: a short trial on few documents says no more.
     """
-    kept = [each for each in standings if each.score >= each.score_of_new - slack]
-    if not kept:
+    for allowed in (errors, max(errors, 1.0)):
+        kept = [each for each in standings if each.score >= each.score_of_new - allowed * each.score_error]
+        if kept:
+            break
+    else:
         return max(standings, key=lambda each: (each.score, -each.nfr))
     return min(kept, key=lambda each: (each.nfr, -each.score))
 

@@ -42,7 +42,7 @@ class FixRequest:
     short trials, judged on the validation documents."""
     candidates: tuple[str, ...] = ()
     """What auto tries; empty: :func:`compatcheck_train.candidates.candidates_for` the task's kind."""
-    trial_share: float = 0.2
+    trial_share: float = 0.34
     """Share of the steps that a trial gets."""
     blend: str | float | None = AUTO
     """Weight of compat in the blend with NEW: a number, ``auto`` (the best on the validation documents), or None."""

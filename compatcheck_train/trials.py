@@ -50,5 +50,5 @@ def run_trials(
     runs = judge.run(documents, models, progress=progress)
     standings = {each.name: each for each in stand(judge, known["old"], known["new"], runs, judge.seed)}
     trials = [Trial(candidate, done, standings[name]) for name, (candidate, done) in trained.items()]
-    winner = best([trial.standing for trial in trials])
+    winner = best([trial.standing for trial in trials], errors=1.0)
     return trials, next(trial for trial in trials if trial.standing is winner)

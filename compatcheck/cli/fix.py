@@ -61,7 +61,7 @@ def command(
     candidate: Annotated[
         list[str] | None, typer.Option(help="What auto tries; repeatable.", rich_help_panel=_METHOD)
     ] = None,
-    trial_share: Annotated[float, typer.Option(help="Share of the steps of a trial.", rich_help_panel=_METHOD)] = 0.2,
+    trial_share: Annotated[float, typer.Option(help="Share of the steps of a trial.", rich_help_panel=_METHOD)] = 0.34,
     tokens: Annotated[str, typer.Option(help="Loss on all or answer tokens.", rich_help_panel=_METHOD)] = "all",
     context_weight: Annotated[
         float | None, typer.Option(help="Weight of a context token beside an answer's.", rich_help_panel=_METHOD)

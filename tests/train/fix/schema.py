@@ -10,7 +10,7 @@ from typing import Any
 DOC = Path(__file__).parents[3] / "docs" / "fix.md"
 _ESTIMATE = {"value": "number?", "low": "number?", "high": "number?", "count": "integer?", "of": "integer?"}
 _STANDING = {"name": "text", "n": "integer", "nfr": "number", "pfr": "number", "score": "number"} | {
-    "nfr_of_new": "number", "score_of_new": "number", "fall": "number?",
+    "nfr_of_new": "number", "score_of_new": "number", "score_error": "number", "fall": "number?",
 }  # fmt: skip
 
 

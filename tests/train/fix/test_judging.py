@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -45,6 +46,7 @@ def test_standings_are_counted_by_hand() -> None:
         assert each.pfr == pytest.approx(sum(o == 0 and s == 1 for o, s in zip(old, scores, strict=True)) / 200)
         assert each.score == pytest.approx(np.mean(scores))
         assert (each.n, each.nfr_of_new, each.score_of_new) == (200, flips, pytest.approx(np.mean(new)))
+        assert each.score_error == pytest.approx(np.std(np.subtract(scores, new), ddof=1) / 200**0.5)
         assert each.fall == pytest.approx(1 - each.nfr / flips)
 
 
@@ -56,14 +58,17 @@ def test_where_less_is_better_the_score_is_turned() -> None:
     assert (found.nfr, found.nfr_of_new) == (0.0, 0.5)
 
 
-def standing(name: str, nfr: float, score: float, nfr_of_new: float = 0.1) -> Standing:
-    return Standing(name, 100, nfr, 0.0, score, nfr_of_new, 0.8)
+def standing(name: str, nfr: float, score: float, nfr_of_new: float = 0.1, error: float = 0.0) -> Standing:
+    return Standing(name, 100, nfr, 0.0, score, nfr_of_new, 0.8, error)
 
 
 def test_the_best_has_the_fewest_flips_among_those_that_keep_the_score() -> None:
     kept = [standing("a", 0.05, 0.80), standing("b", 0.04, 0.81), standing("c", 0.01, 0.79)]
     assert best(kept).name == "b"
-    assert best(kept, slack=0.02).name == "c"
+    within = [replace(each, score_error=0.02) for each in kept]
+    assert best(within).name == "b", "where one keeps the score, it counts"
+    assert best(within, errors=1.0).name == "c"
+    assert best([standing("a", 0.03, 0.79, error=0.02), standing("b", 0.05, 0.795, error=0.001)]).name == "a"
     assert best([standing("a", 0.05, 0.80), standing("b", 0.05, 0.82)]).name == "b", "of equal flips the better score"
     assert best([standing("a", 0.05, 0.70), standing("b", 0.09, 0.75)]).name == "b", "none keeps the score"
     assert standing("a", 0.0, 0.8, nfr_of_new=0.0).fall is None
