@@ -49,7 +49,7 @@ def request_of(fixtures: Path, root: Path, **changes: Any) -> FixRequest:
     settings |= changes.pop("settings", {})
     given: dict[str, Any] = {
         "old": str(fixtures / "adapters" / "piqa-v1"), "new": str(fixtures / "adapters" / "piqa-v2"),
-        "train_limit": 250, "candidates": ("choice-ce+choice-ensemble", "muscle"),
+        "train_limit": 250, "candidates": ("choice-ce+choice-ensemble", "choice-ce+muscle"),
     }  # fmt: skip
     return FixRequest(judge=Judge(**judge), settings=preset("quick", **settings), **given | changes)
 
