@@ -17,7 +17,7 @@ from compatcheck.tasks import LoadedTask
 from compatcheck_train import strategies
 from compatcheck_train.answers import with_joint_answers
 from compatcheck_train.bound import Bound, bound_of
-from compatcheck_train.candidates import Candidate, Prepare, candidates_for, total_steps, train_candidate
+from compatcheck_train.candidates import Candidate, Prepare, candidates_for
 from compatcheck_train.examples import Examples, load_examples, with_preferences
 from compatcheck_train.folders import put
 from compatcheck_train.frontier import Frontier, walk
@@ -36,7 +36,7 @@ from compatcheck_train.request import (
 )
 from compatcheck_train.setup import open_accelerator
 from compatcheck_train.training import Trained, train, train_task_adapter
-from compatcheck_train.trials import Trial, run_trials
+from compatcheck_train.trials import Trial, run_finals, run_trials
 from compatcheck_train.weights import transfer
 
 Say = Callable[[str], None]
@@ -54,6 +54,8 @@ class Fixed:
     standings: dict[str, Standing]
     """OLD, NEW, compat (and the blend) on the validation documents."""
     trials: tuple[Trial, ...] = ()
+    finals: tuple[Standing, ...] = ()
+    """The finalists, trained in full, on the validation documents; empty where only one was trained."""
     frontier: Frontier | None = None
     control: Trained | None = None
     first: Trained | None = None
@@ -125,12 +127,12 @@ def fix(request: FixRequest, out: str | Path, *, say: Say = lambda _: None, prog
             progress=progress,
         )  # fmt: skip
 
-    trials, candidate = _choose(request, old, start, examples, documents, known, work, prepare, say, progress)
+    trials, finalists = _choose(request, old, start, examples, documents, known, work, prepare, say, progress)
+    candidate, staged, finals = run_finals(
+        finalists, old, start, examples, request.settings, judge, documents, known, work / "compat", prepare=prepare,
+        say=say, progress=progress,
+    )  # fmt: skip
     own = candidate.settings(request.settings)
-    say(f"training with {candidate.name}, {total_steps(examples, own)} steps")
-    staged = train_candidate(
-        candidate, old, start, examples, request.settings, work / "compat", prepare=prepare, say=say, progress=progress
-    )
     trained = staged.trained
     frontier = None
     chosen = trained.folder
@@ -150,7 +152,7 @@ def fix(request: FixRequest, out: str | Path, *, say: Say = lambda _: None, prog
     standings |= {each.name: each for each in stand(judge, known["old"], known["new"], more, judge.seed)}
     proof, bound = _prove(judge, tested, old, new, compat, control, say, progress)
     return Fixed(
-        request, out / "adapter", candidate, trained, proof, standings, tuple(trials), frontier, control,
+        request, out / "adapter", candidate, trained, proof, standings, tuple(trials), tuple(finals), frontier, control,
         staged.first, bound, tuple(dict.fromkeys((*notes, *trained.notes, *proof.notes))),
         round(time.perf_counter() - started, 1),
         {
@@ -189,16 +191,18 @@ def _preferred(
 def _choose(
     request: FixRequest, old: Reference, start: Reference, examples: Examples, documents: LoadedTask,
     known: dict[str, Run], work: Path, prepare: Prepare, say: Say, progress: Any,
-) -> tuple[list[Trial], Candidate]:  # fmt: skip
+) -> tuple[list[Trial], list[Candidate]]:  # fmt: skip
     if request.strategy != AUTO:
-        return [], Candidate.of(request.strategy)
+        return [], [Candidate.of(request.strategy)]
     candidates = candidates_for(examples.kind, request.candidates)
-    trials, winner = run_trials(
+    trials, order = run_trials(
         candidates, old, start, examples, request.settings, request.judge, documents, known, request.trial_share,
         work / "trials", prepare=prepare, say=say, progress=progress,
     )  # fmt: skip
-    say(f"auto goes on with {winner.candidate.name}")
-    return trials, winner.candidate
+    named = {candidate.name: candidate for candidate in candidates}
+    finalists = [named[each.name] for each in order[: request.finalists]]
+    say(f"auto goes on with {' and '.join(candidate.name for candidate in finalists)}")
+    return trials, finalists
 
 
 def _prove(

@@ -195,6 +195,16 @@ def best(standings: Sequence[Standing], errors: float = 0.0) -> Standing:
     return min(kept, key=lambda each: (each.nfr, -each.score))
 
 
+def ranked(standings: Sequence[Standing], errors: float = 2.0) -> list[Standing]:
+    """Those of a short trial from the best on: first the ones whose score is not clearly below NEW's, by flips."""
+
+    def place(each: Standing) -> tuple[bool, float, float]:
+        below = each.score < each.score_of_new - errors * each.score_error
+        return (below, -each.score if below else each.nfr, each.nfr if below else -each.score)
+
+    return sorted(standings, key=place)
+
+
 def _figures(comparison: Comparison) -> tuple[float, float, float]:
     metrics = comparison.metrics
     score = metrics["accuracy_new" if comparison.kind == "discrete" else "score_new"].value

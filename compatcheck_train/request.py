@@ -42,8 +42,10 @@ class FixRequest:
     short trials, judged on the validation documents."""
     candidates: tuple[str, ...] = ()
     """What auto tries; empty: :func:`compatcheck_train.candidates.candidates_for` the task's kind."""
-    trial_share: float = 0.34
+    trial_share: float = 0.2
     """Share of the steps that a trial gets."""
+    finalists: int = 2
+    """So many of the candidates are trained in full after the trials; the one that stands best then is taken."""
     blend: str | float | None = AUTO
     """Weight of compat in the blend with NEW: a number, ``auto`` (the best on the validation documents), or None."""
     blend_method: str = "exact"
@@ -89,6 +91,8 @@ def check(request: FixRequest) -> tuple[Reference, Reference]:
         raise InputError(f"--init {request.init}: must be new or transfer")
     if request.init == "transfer" and old.adapter is None:
         raise InputError("--init transfer: OLD is a full model; only an adapter's update can be transferred")
+    if request.finalists < 1:
+        raise InputError(f"--finalists {request.finalists}: must be at least 1")
     if not 0 < request.trial_share <= 1:
         raise InputError(f"--trial-share {request.trial_share:g}: must be above 0 and at most 1")
     if request.train_task and new.adapter is not None:

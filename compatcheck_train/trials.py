@@ -1,4 +1,5 @@
-"""``--strategy auto``: short candidates, judged by flips and score on the validation documents."""
+"""``--strategy auto``: candidates trained for a share of their steps, the best of them in full, all judged by flips and
+score on the validation documents."""
 
 from __future__ import annotations
 
@@ -10,9 +11,9 @@ from typing import Any
 from compatcheck.records import Run
 from compatcheck.references import Reference, resolve
 from compatcheck.tasks import LoadedTask
-from compatcheck_train.candidates import Candidate, Prepare, Staged, train_candidate
+from compatcheck_train.candidates import Candidate, Prepare, Staged, total_steps, train_candidate
 from compatcheck_train.examples import Examples
-from compatcheck_train.judging import Judge, Standing, best, stand
+from compatcheck_train.judging import Judge, Standing, best, ranked, stand
 from compatcheck_train.settings import TrainSettings
 
 Say = Callable[[str], None]
@@ -31,8 +32,9 @@ def run_trials(
     candidates: Sequence[Candidate], old: Reference, new: Reference, examples: Examples, settings: TrainSettings,
     judge: Judge, documents: LoadedTask, known: Mapping[str, Run], share: float, folder: Path, *,
     prepare: Prepare | None = None, say: Say = lambda _: None, progress: Any = None,
-) -> tuple[list[Trial], Trial]:  # fmt: skip
-    """Train every candidate for a share of the steps and judge all of them at once; returns the table and the winner.
+) -> tuple[list[Trial], list[Standing]]:  # fmt: skip
+    """Train every candidate for a share of the steps and judge all of them at once; returns the table, and
+    the standings from the best on.
 
     Args:
         known: the runs of ``old`` and ``new`` on the validation documents.
@@ -50,5 +52,30 @@ def run_trials(
     runs = judge.run(documents, models, progress=progress)
     standings = {each.name: each for each in stand(judge, known["old"], known["new"], runs, judge.seed)}
     trials = [Trial(candidate, done, standings[name]) for name, (candidate, done) in trained.items()]
-    winner = best([trial.standing for trial in trials], errors=1.0)
-    return trials, next(trial for trial in trials if trial.standing is winner)
+    return trials, ranked([trial.standing for trial in trials])
+
+
+def run_finals(
+    finalists: Sequence[Candidate], old: Reference, new: Reference, examples: Examples, settings: TrainSettings,
+    judge: Judge, documents: LoadedTask, known: Mapping[str, Run], folder: Path, *, prepare: Prepare | None = None,
+    say: Say = lambda _: None, progress: Any = None,
+) -> tuple[Candidate, Staged, list[Standing]]:  # fmt: skip
+    """Train every finalist in full; returns the one that stands best, its training, and where each stands (none where
+    there is but one finalist, which is taken as it is).
+
+    Args:
+        folder: its name is that of the first one's training; the others' have a number.
+    """
+    done: dict[str, tuple[Candidate, Staged]] = {}
+    for number, candidate in enumerate(finalists, 1):
+        say(f"training with {candidate.name}, {total_steps(examples, candidate.settings(settings))} steps")
+        place = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
+        staged = train_candidate(
+            candidate, old, new, examples, settings, place, prepare=prepare, say=say, progress=progress
+        )
+        done[candidate.name] = (candidate, staged)
+    if len(done) == 1:
+        return *next(iter(done.values())), []
+    models = {name: resolve(str(staged.folder)) for name, (_, staged) in done.items()}
+    standings = stand(judge, known["old"], known["new"], judge.run(documents, models, progress=progress), judge.seed)
+    return *done[best(standings, errors=1.0).name], standings

@@ -61,7 +61,10 @@ def command(
     candidate: Annotated[
         list[str] | None, typer.Option(help="What auto tries; repeatable.", rich_help_panel=_METHOD)
     ] = None,
-    trial_share: Annotated[float, typer.Option(help="Share of the steps of a trial.", rich_help_panel=_METHOD)] = 0.34,
+    trial_share: Annotated[float, typer.Option(help="Share of the steps of a trial.", rich_help_panel=_METHOD)] = 0.2,
+    finalists: Annotated[
+        int, typer.Option(help="Candidates of auto that are trained in full.", rich_help_panel=_METHOD)
+    ] = 2,
     tokens: Annotated[str, typer.Option(help="Loss on all or answer tokens.", rich_help_panel=_METHOD)] = "all",
     context_weight: Annotated[
         float | None, typer.Option(help="Weight of a context token beside an answer's.", rich_help_panel=_METHOD)
@@ -157,6 +160,7 @@ def command(
         strategy=strategy,
         candidates=tuple(candidate or ()),
         trial_share=trial_share,
+        finalists=finalists,
         blend=_blend(blend),
         blend_method=blend_method,
         control=None if control == "none" else control,

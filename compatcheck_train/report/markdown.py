@@ -31,6 +31,7 @@ def render_markdown(report: Mapping[str, Any]) -> str:
                   f"{points(bound['score'])}."]  # fmt: skip
     for title, rows, first in (
         ("Trials on validation documents", report["trials"], "strategy"),
+        ("Trained in full, on validation documents", report["finals"], "strategy"),
         ("Blend with NEW on validation documents", (report["frontier"] or {}).get("points", []), "weight of compat"),
     ):
         if rows:

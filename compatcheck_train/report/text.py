@@ -23,6 +23,8 @@ def render_text(report: Mapping[str, Any]) -> str:
         lines += ["", f"bound    both models averaged at inference: NFR {percent(fall)}, score {points(score)}"]
     if report["trials"]:
         lines += ["", "trials, on validation documents", *_standings(report["trials"], report["strategy"])]
+    if report["finals"]:
+        lines += ["", "trained in full, on validation documents", *_standings(report["finals"], report["strategy"])]
     if report["frontier"]:
         lines += ["", f"blend with NEW ({report['frontier']['method']}), on validation documents", *_frontier(report)]
     if report["notes"]:

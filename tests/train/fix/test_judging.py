@@ -17,7 +17,7 @@ from compatcheck.records import Manifest, Metric, Run, TaskRun
 from compatcheck_train import strategies
 from compatcheck_train.candidates import Candidate, candidates_for, total_steps
 from compatcheck_train.examples import Examples, load_examples
-from compatcheck_train.judging import Judge, Standing, best, stand
+from compatcheck_train.judging import Judge, Standing, best, ranked, stand
 from compatcheck_train.settings import TrainSettings
 from compatcheck_train.training import train
 
@@ -72,6 +72,16 @@ def test_the_best_has_the_fewest_flips_among_those_that_keep_the_score() -> None
     assert best([standing("a", 0.05, 0.80), standing("b", 0.05, 0.82)]).name == "b", "of equal flips the better score"
     assert best([standing("a", 0.05, 0.70), standing("b", 0.09, 0.75)]).name == "b", "none keeps the score"
     assert standing("a", 0.0, 0.8, nfr_of_new=0.0).fall is None
+
+
+def test_trials_are_ranked_by_flips_where_the_score_is_not_clearly_below() -> None:
+    trials = [
+        standing("clearly below, few flips", 0.01, 0.70, error=0.01), standing("more flips", 0.06, 0.82, error=0.01),
+        standing("within two errors", 0.03, 0.785, error=0.01), standing("clearly below", 0.02, 0.75, error=0.01),
+    ]  # fmt: skip
+    assert [each.name for each in ranked(trials)] == [
+        "within two errors", "more flips", "clearly below", "clearly below, few flips",
+    ]  # fmt: skip
 
 
 def test_an_unknown_metric_names_those_there_are() -> None:

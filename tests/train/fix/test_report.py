@@ -87,7 +87,7 @@ def test_the_terminal(report: dict[str, Any]) -> None:
         assert f"{proof['name']}  ({proof['n']:,} test documents)" in lines
     for side in ("old", "new", "compat", "control"):
         assert any(line.startswith(f"  {side} ") for line in lines)
-    assert sum(line.startswith("* ") for line in lines) == 2, "the chosen trial and the chosen blend"
+    assert sum(line.startswith("* ") for line in lines) == 3, "the chosen trial, finalist and blend"
     assert "-0 %" not in text.replace("(95 %: -0", "")
     assert fall_of({"fall": 0.0}) == "+0 %" and fall_of({"fall": 0.5}) == "-50 %" and fall_of({"fall": None}) == "–"
     assert "undefined: no document was scored for both" in render_text(smooth(report))
@@ -98,7 +98,7 @@ def test_markdown(report: dict[str, Any]) -> None:
     text = render_markdown(report)
     assert text.startswith(f"# {MARKS[report['verdict']]}\n")
     tables = re.findall(r"(?:^\|.*\n)+", text, flags=re.MULTILINE)
-    assert len(tables) == len(report["proof"]) + 2
+    assert len(tables) == len(report["proof"]) + 3
     for table in tables:
         assert len({line.count("|") for line in table.splitlines()}) == 1, table
     found = render_markdown(report | {"new": HOSTILE, "notes": [HOSTILE]})
@@ -112,7 +112,7 @@ def test_html(report: dict[str, Any]) -> None:
     page = html.document_fromstring(render_html(report))
     assert page.findtext(".//h1") == MARKS[report["verdict"]]
     assert len(page.findall(".//svg")) == len(report["proof"]) + 2, "a flow a proof, the frontier, the curves"
-    assert len(page.xpath("//tr[@class='chosen']")) == 2
+    assert len(page.xpath("//tr[@class='chosen']")) == 3
     policy = page.xpath("//meta[@http-equiv='Content-Security-Policy']/@content")[0]
     assert policy.startswith("default-src 'none'")
     assert not page.xpath("//script | //link | //img | //*[@src]"), "nothing is fetched and nothing runs"
