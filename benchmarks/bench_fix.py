@@ -192,12 +192,15 @@ def strategies(task: str, seeds: Sequence[int], given: argparse.Namespace) -> di
 
 
 def row(name: str, change: Mapping[str, Any]) -> str:
-    return (
-        f"| {name} | {100 * change['nfr']:.2f} % | −{100 * change['fall']:.0f} % "
-        f"({100 * change['fall_low']:.0f} to {100 * change['fall_high']:.0f}) | {100 * change['score']:+.2f} "
-        f"({100 * change['score_low']:+.2f} to {100 * change['score_high']:+.2f}) | "
-        f"{', '.join(f'{100 * fall:.0f}' for fall in change['by_seed'])} |"
-    ).replace("−-", "+")
+    """A line of a table: NFR, its change against NEW's (a fall is negative), the score's in points, NFR's by seed."""
+    falls = (change["fall"], change["fall_high"], change["fall_low"], *change["by_seed"])
+    value, low, high, *by_seed = (f"{0.0 - 100 * fall:+.0f}" for fall in falls)
+    score, least, most = (f"{100 * change[key]:+.2f}" for key in ("score", "score_low", "score_high"))
+    cells = (
+        f"{100 * change['nfr']:.2f} %", f"{value} % ({low} to {high})", f"{score} ({least} to {most})",
+        ", ".join(by_seed),
+    )  # fmt: skip
+    return f"| {name} | {' | '.join(cells).replace('-', '−')} |"
 
 
 def show(figures: Mapping[str, Any]) -> None:
@@ -206,7 +209,7 @@ def show(figures: Mapping[str, Any]) -> None:
         f"{100 * figures['fix']['nfr_new']:.2f} %, score {100 * figures['score_old']:.2f} → "
         f"{100 * figures['score_new']:.2f}; chosen: {', '.join(figures['chosen'])}, blends {figures['blend']}; "
         f"{', '.join(f'{s:.0f}' for s in figures['seconds'])} s\n\n"
-        "| | NFR | fall (95 %) | score (95 %) | fall by seed |\n|---|---|---|---|---|"
+        "| | NFR | change (95 %) | score (95 %) | change by seed |\n|---|---|---|---|---|"
     )
     print(row("fix", figures["fix"]))
     print(row("control", figures["control"]))
