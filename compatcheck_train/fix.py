@@ -21,7 +21,7 @@ from compatcheck_train.candidates import Candidate, Prepare, candidates_for
 from compatcheck_train.examples import Examples, load_examples, with_preferences
 from compatcheck_train.folders import put
 from compatcheck_train.frontier import Frontier, walk
-from compatcheck_train.judging import Judge, Standing, stand
+from compatcheck_train.judging import Judge, Standing, best, stand
 from compatcheck_train.processes import first
 from compatcheck_train.proof import Proof, prove
 from compatcheck_train.request import (
@@ -54,8 +54,8 @@ class Fixed:
     standings: dict[str, Standing]
     """OLD, NEW, compat (and the blend) on the validation documents."""
     trials: tuple[Trial, ...] = ()
-    finals: tuple[Standing, ...] = ()
-    """The finalists, trained in full, on the validation documents; empty where only one was trained."""
+    finals: tuple[Trial, ...] = ()
+    """What was trained in full; empty where it was one."""
     frontier: Frontier | None = None
     control: Trained | None = None
     first: Trained | None = None
@@ -127,18 +127,11 @@ def fix(request: FixRequest, out: str | Path, *, say: Say = lambda _: None, prog
             progress=progress,
         )  # fmt: skip
 
-    trials, finalists = _choose(request, old, start, examples, documents, known, work, prepare, say, progress)
-    candidate, staged, finals = run_finals(
-        finalists, old, start, examples, request.settings, judge, documents, known, work / "compat", prepare=prepare,
-        say=say, progress=progress,
-    )  # fmt: skip
+    trials, finals = _train(request, old, start, examples, documents, known, work, prepare, say, progress)
+    final, frontier = _settle(request, finals, new, documents, known, work, say, progress)
+    candidate, staged, trained = final.candidate, final.trained, final.trained.trained
     own = candidate.settings(request.settings)
-    trained = staged.trained
-    frontier = None
-    chosen = trained.folder
-    if request.blend is not None:
-        frontier = walk(request, new, trained.folder, documents, known, work / "blend", say=say, progress=progress)
-        chosen = frontier.chosen.folder
+    chosen = trained.folder if frontier is None else frontier.chosen.folder
     first(lambda: _publish(chosen, out / "adapter"))
     control = None
     if request.control:
@@ -152,7 +145,8 @@ def fix(request: FixRequest, out: str | Path, *, say: Say = lambda _: None, prog
     standings |= {each.name: each for each in stand(judge, known["old"], known["new"], more, judge.seed)}
     proof, bound = _prove(judge, tested, old, new, compat, control, say, progress)
     return Fixed(
-        request, out / "adapter", candidate, trained, proof, standings, tuple(trials), tuple(finals), frontier, control,
+        request, out / "adapter", candidate, trained, proof, standings, tuple(trials),
+        tuple(finals) if len(finals) > 1 else (), frontier, control,
         staged.first, bound, tuple(dict.fromkeys((*notes, *trained.notes, *proof.notes))),
         round(time.perf_counter() - started, 1),
         {
@@ -188,21 +182,45 @@ def _preferred(
     return with_preferences(examples, picked["old"], picked["new"])
 
 
-def _choose(
+def _train(
     request: FixRequest, old: Reference, start: Reference, examples: Examples, documents: LoadedTask,
     known: dict[str, Run], work: Path, prepare: Prepare, say: Say, progress: Any,
-) -> tuple[list[Trial], list[Candidate]]:  # fmt: skip
-    if request.strategy != AUTO:
-        return [], [Candidate.of(request.strategy)]
-    candidates = candidates_for(examples.kind, request.candidates)
-    trials, order = run_trials(
-        candidates, old, start, examples, request.settings, request.judge, documents, known, request.trial_share,
-        work / "trials", prepare=prepare, say=say, progress=progress,
+) -> tuple[list[Trial], list[Trial]]:  # fmt: skip
+    """The trials where there are any, from the best on, and what was trained in full."""
+    trials: list[Trial] = []
+    finalists = [Candidate.of(request.strategy)] if request.strategy != AUTO else []
+    if not finalists:
+        candidates = candidates_for(examples.kind, request.candidates)
+        trials = run_trials(
+            candidates, old, start, examples, request.settings, request.judge, documents, known, request.trial_share,
+            work / "trials", prepare=prepare, say=say, progress=progress,
+        )  # fmt: skip
+        best_ones = trials[: request.finalists]
+        say(f"auto goes on with {' and '.join(trial.candidate.name for trial in best_ones)}")
+        if request.trial_share == 1:
+            return trials, best_ones
+        finalists = [trial.candidate for trial in best_ones]
+    finals = run_finals(
+        finalists, old, start, examples, request.settings, request.judge, documents, known, work / "compat",
+        prepare=prepare, say=say, progress=progress,
     )  # fmt: skip
-    named = {candidate.name: candidate for candidate in candidates}
-    finalists = [named[each.name] for each in order[: request.finalists]]
-    say(f"auto goes on with {' and '.join(candidate.name for candidate in finalists)}")
-    return trials, finalists
+    return trials, finals
+
+
+def _settle(
+    request: FixRequest, finals: list[Trial], new: Reference, documents: LoadedTask, known: dict[str, Run], work: Path,
+    say: Say, progress: Any,
+) -> tuple[Trial, Frontier | None]:  # fmt: skip
+    """What is taken of what was trained in full: of all their blends with NEW, or of them as they are."""
+    if request.blend is None:
+        winner = best([final.standing for final in finals], errors=1.0)
+        return next(final for final in finals if final.standing is winner), None
+    walked = []
+    for number, final in enumerate(finals, 1):
+        place = work / (f"blend-{number}" if number > 1 else "blend")
+        walked.append(walk(request, new, final.trained.folder, documents, known, place, say=say, progress=progress))
+    winner = best([frontier.chosen.standing for frontier in walked])
+    return next((a, b) for a, b in zip(finals, walked, strict=True) if b.chosen.standing is winner)
 
 
 def _prove(

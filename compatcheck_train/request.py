@@ -43,9 +43,9 @@ class FixRequest:
     candidates: tuple[str, ...] = ()
     """What auto tries; empty: :func:`compatcheck_train.candidates.candidates_for` the task's kind."""
     trial_share: float = 0.2
-    """Share of the steps that a trial gets."""
+    """Share of the steps that a trial gets; 1: trials are whole trainings, and none is trained again."""
     finalists: int = 2
-    """So many of the candidates are trained in full after the trials; the one that stands best then is taken."""
+    """So many of the candidates are trained in full and blended; the blend that stands best is taken."""
     blend: str | float | None = AUTO
     """Weight of compat in the blend with NEW: a number, ``auto`` (the best on the validation documents), or None."""
     blend_method: str = "exact"

@@ -13,7 +13,7 @@ from compatcheck.references import Reference, resolve
 from compatcheck.tasks import LoadedTask
 from compatcheck_train.candidates import Candidate, Prepare, Staged, total_steps, train_candidate
 from compatcheck_train.examples import Examples
-from compatcheck_train.judging import Judge, Standing, best, ranked, stand
+from compatcheck_train.judging import Judge, Standing, ranked, stand
 from compatcheck_train.settings import TrainSettings
 
 Say = Callable[[str], None]
@@ -21,7 +21,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Trial:
-    """A candidate's short training and where it stood."""
+    """A candidate's training, in part or in full, and where it stands on the validation documents."""
 
     candidate: Candidate
     trained: Staged
@@ -32,9 +32,8 @@ def run_trials(
     candidates: Sequence[Candidate], old: Reference, new: Reference, examples: Examples, settings: TrainSettings,
     judge: Judge, documents: LoadedTask, known: Mapping[str, Run], share: float, folder: Path, *,
     prepare: Prepare | None = None, say: Say = lambda _: None, progress: Any = None,
-) -> tuple[list[Trial], list[Standing]]:  # fmt: skip
-    """Train every candidate for a share of the steps and judge all of them at once; returns the table, and
-    the standings from the best on.
+) -> list[Trial]:  # fmt: skip
+    """Train every candidate for a share of the steps and judge all of them at once; returns them from the best on.
 
     Args:
         known: the runs of ``old`` and ``new`` on the validation documents.
@@ -48,20 +47,17 @@ def run_trials(
             candidate, old, new, examples, settings, place, share, prepare=prepare, progress=progress
         )
         trained[candidate.name] = (candidate, done)
-    models = {name: resolve(str(done.folder)) for name, (_, done) in trained.items()}
-    runs = judge.run(documents, models, progress=progress)
-    standings = {each.name: each for each in stand(judge, known["old"], known["new"], runs, judge.seed)}
-    trials = [Trial(candidate, done, standings[name]) for name, (candidate, done) in trained.items()]
-    return trials, ranked([trial.standing for trial in trials])
+    trials = _judged(trained, judge, documents, known, progress)
+    order = ranked([trial.standing for trial in trials])
+    return sorted(trials, key=lambda trial: order.index(trial.standing))
 
 
 def run_finals(
     finalists: Sequence[Candidate], old: Reference, new: Reference, examples: Examples, settings: TrainSettings,
     judge: Judge, documents: LoadedTask, known: Mapping[str, Run], folder: Path, *, prepare: Prepare | None = None,
     say: Say = lambda _: None, progress: Any = None,
-) -> tuple[Candidate, Staged, list[Standing]]:  # fmt: skip
-    """Train every finalist in full; returns the one that stands best, its training, and where each stands (none where
-    there is but one finalist, which is taken as it is).
+) -> list[Trial]:  # fmt: skip
+    """Train every finalist in full, and judge them.
 
     Args:
         folder: its name is that of the first one's training; the others' have a number.
@@ -74,8 +70,14 @@ def run_finals(
             candidate, old, new, examples, settings, place, prepare=prepare, say=say, progress=progress
         )
         done[candidate.name] = (candidate, staged)
-    if len(done) == 1:
-        return *next(iter(done.values())), []
-    models = {name: resolve(str(staged.folder)) for name, (_, staged) in done.items()}
-    standings = stand(judge, known["old"], known["new"], judge.run(documents, models, progress=progress), judge.seed)
-    return *done[best(standings, errors=1.0).name], standings
+    return _judged(done, judge, documents, known, progress)
+
+
+def _judged(
+    trained: Mapping[str, tuple[Candidate, Staged]], judge: Judge, documents: LoadedTask, known: Mapping[str, Run],
+    progress: Any,
+) -> list[Trial]:  # fmt: skip
+    models = {name: resolve(str(staged.folder)) for name, (_, staged) in trained.items()}
+    runs = judge.run(documents, models, progress=progress)
+    standings = {each.name: each for each in stand(judge, known["old"], known["new"], runs, judge.seed)}
+    return [Trial(candidate, staged, standings[name]) for name, (candidate, staged) in trained.items()]

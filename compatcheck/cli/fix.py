@@ -61,7 +61,10 @@ def command(
     candidate: Annotated[
         list[str] | None, typer.Option(help="What auto tries; repeatable.", rich_help_panel=_METHOD)
     ] = None,
-    trial_share: Annotated[float, typer.Option(help="Share of the steps of a trial.", rich_help_panel=_METHOD)] = 0.2,
+    trial_share: Annotated[
+        float | None,
+        typer.Option(help="Share of the steps of a trial.  [default: 0.2; 1 if quick]", rich_help_panel=_METHOD),
+    ] = None,
     finalists: Annotated[
         int, typer.Option(help="Candidates of auto that are trained in full.", rich_help_panel=_METHOD)
     ] = 2,
@@ -159,7 +162,7 @@ def command(
         settings=settings_of(preset, **{**given, **further}),
         strategy=strategy,
         candidates=tuple(candidate or ()),
-        trial_share=trial_share,
+        trial_share=trial_share if trial_share is not None else 1.0 if preset == "quick" else 0.2,
         finalists=finalists,
         blend=_blend(blend),
         blend_method=blend_method,

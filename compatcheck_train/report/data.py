@@ -58,7 +58,7 @@ def fix_to_dict(fixed: Fixed, command: str = "") -> dict[str, Any]:
             }
             for trial in fixed.trials
         ],
-        "finals": [_standing(each) for each in fixed.finals],
+        "finals": [_standing(each.standing) for each in fixed.finals],
         "frontier": None if fixed.frontier is None else {
             "method": fixed.frontier.method,
             "chosen": fixed.frontier.chosen.share,

@@ -34,7 +34,7 @@ class Fix:
             "--task", "piqa", "--data", str(fixtures / "data"), "--out", "out", "--preset", "quick",
             "--train-limit", "200", "--limit", "40", "--candidate", "choice-ensemble", "--candidate", "muscle",
             "--set", "max_steps=6", "--set", "save_steps=1", "--set", "cache_folder=teachers", "--teacher", "cache",
-            "--engine", "hf", "--device", "cpu", "--store", "store", "--force",
+            "--engine", "hf", "--device", "cpu", "--store", "store", "--force", "--trial-share", "0.34",
         ]  # fmt: skip
 
     def start(self) -> subprocess.Popen[bytes]:

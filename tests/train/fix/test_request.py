@@ -68,6 +68,7 @@ def test_what_cannot_be_old_or_new(request_: FixRequest, fixtures: Path, tmp_pat
         ({"init": "old"}, "--init old: must be new or transfer"),
         ({"trial_share": 0.0}, "--trial-share 0: must be above 0"),
         ({"trial_share": 1.5}, "at most 1"),
+        ({"finalists": 0}, "--finalists 0: must be at least 1"),
     ],
 )
 def test_what_is_misspelled_or_out_of_range(request_: FixRequest, changes: dict[str, Any], message: str) -> None:
