@@ -148,6 +148,22 @@ def test_a_fix_with_the_steps_left_out(fixtures: Path, tmp_path: Path) -> None:
         fix(replace(request, judge=replace(request.judge, limit=10)), tmp_path / "out")
 
 
+def test_whole_trials_are_not_trained_again(fixtures: Path, tmp_path: Path) -> None:
+    request = request_of(
+        fixtures, tmp_path, candidates=("choice-ce", "choice-ensemble"), trial_share=1.0, blend=None, control=None,
+        train_limit=40, limit=20, force=True, settings={"max_steps": 2},
+    )  # fmt: skip
+    fixed = fix(request, tmp_path / "out")
+    assert {path.name for path in (tmp_path / "out" / "work").iterdir()} == {"trials"}
+    assert [trial.trained.steps for trial in fixed.trials] == [2, 2]
+    assert list(fixed.finals) == list(fixed.trials)
+    winner = best([final.standing for final in fixed.finals], errors=1.0)
+    assert fixed.candidate.name == winner.name
+    published = load_file(tmp_path / "out" / "adapter" / "adapter_model.safetensors")
+    taken = load_file(fixed.trained.folder / "adapter_model.safetensors")
+    assert all(torch.equal(value, taken[name]) for name, value in published.items())
+
+
 def test_a_base_gets_its_task_adapter_first(fixtures: Path, tmp_path: Path) -> None:
     request = request_of(
         fixtures, tmp_path, new=str(fixtures / "models" / "base-v2"), train_task=True, strategy="muscle", blend=0.5,
