@@ -172,6 +172,8 @@ _PRESETS: dict[str, dict[str, Any]] = {
         "lora_alpha": 32,
     },
 }
+TRIAL_SHARES = {"paper": 0.2, "quick": 1.0}
+"""Share of the steps that a trial of ``--strategy auto`` gets: short trainings can be tried whole."""
 
 
 def preset(name: str, **changes: Any) -> TrainSettings:

@@ -129,6 +129,7 @@ def command(
     from compatcheck_train.judging import Judge
     from compatcheck_train.report import render_text, save
     from compatcheck_train.request import FixRequest
+    from compatcheck_train.settings import TRIAL_SHARES
     from compatcheck_train.settings import preset as settings_of
 
     given: dict[str, Any] = {
@@ -162,7 +163,7 @@ def command(
         settings=settings_of(preset, **{**given, **further}),
         strategy=strategy,
         candidates=tuple(candidate or ()),
-        trial_share=trial_share if trial_share is not None else 1.0 if preset == "quick" else 0.2,
+        trial_share=TRIAL_SHARES[preset] if trial_share is None else trial_share,
         finalists=finalists,
         blend=_blend(blend),
         blend_method=blend_method,
