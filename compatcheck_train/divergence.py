@@ -50,10 +50,10 @@ class Problem:
     old: States | None = None
     new: States | None = None
     chunk: int | None = None
-    """Positions at a time; None: what a buffer of 16 MB holds on a CPU, of 256 MB elsewhere."""
+    """Positions at a time; None: what a buffer of 8 MB holds on a CPU, of 256 MB elsewhere."""
 
     def chunk_size(self) -> int:
-        entries = 2**22 if self.hidden.device.type == "cpu" else 2**26
+        entries = 2**21 if self.hidden.device.type == "cpu" else 2**26
         return self.chunk or max(16, entries // self.head.vocabulary)
 
 
@@ -313,7 +313,7 @@ def _cut(problem: Problem, part: slice, hidden: Tensor) -> Problem:
 def token_logprobs(hidden: Tensor, head: Head, targets: Tensor, chunk: int | None = None) -> Tensor:
     """log p(target) at every position (N,), with gradients, from hidden states (N, d). Logits exist chunk by chunk, in
     the forward and again in the backward pass."""
-    size = chunk or max(16, (2**22 if hidden.device.type == "cpu" else 2**26) // head.vocabulary)
+    size = chunk or max(16, (2**21 if hidden.device.type == "cpu" else 2**26) // head.vocabulary)
     if head.trained:
         parts = [
             checkpoint(_logprobs, hidden[i : i + size], head, targets[i : i + size], use_reentrant=False)
@@ -355,7 +355,7 @@ class _TokenLogprobs(torch.autograd.Function):
 
 def token_facts(hidden: Tensor, head: Head, targets: Tensor, chunk: int | None = None) -> tuple[Tensor, Tensor]:
     """Whether the gold token is ranked first, and its log-probability, at every position: two tensors (N,)."""
-    size = chunk or max(16, (2**22 if hidden.device.type == "cpu" else 2**26) // head.vocabulary)
+    size = chunk or max(16, (2**21 if hidden.device.type == "cpu" else 2**26) // head.vocabulary)
     right, logprob = [], []
     with torch.no_grad():
         for start in range(0, len(hidden), size):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import os
+from typing import Any
 
 CPU_TOKENS = 1536
 ACCELERATOR_TOKENS = 16_384
@@ -31,6 +32,14 @@ def tokens_at_once(device: str) -> int:
     return CPU_TOKENS if device == "cpu" else ACCELERATOR_TOKENS
 
 
+def _libc(function: str) -> Any:
+    """A function of the C library; None where it has none of that name."""
+    try:
+        return getattr(ctypes.CDLL(None), function)
+    except (OSError, AttributeError, TypeError):
+        return None
+
+
 def keep_freed_memory() -> None:
     """Let glibc keep up to a gigabyte of freed memory for the next layer instead of handing it back and faulting it in.
 
@@ -38,12 +47,9 @@ def keep_freed_memory() -> None:
     with another C library.
     """
     trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError, TypeError):
-        return
-    mallopt(mmap_threshold, 2**25)  # the largest glibc takes
-    mallopt(trim_threshold, 2**30)
+    if (mallopt := _libc("mallopt")) is not None:
+        mallopt(mmap_threshold, 2**25)  # the largest glibc takes
+        mallopt(trim_threshold, 2**30)
 
 
 def available_bytes(device: str) -> int:
@@ -60,9 +66,11 @@ def available_bytes(device: str) -> int:
 
 
 def give_back() -> None:
-    """Return memory that nothing refers to any more."""
+    """Return memory that nothing refers to any more, also what glibc would keep between blocks still in use."""
     import torch
 
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+    if (trim := _libc("malloc_trim")) is not None:
+        trim(0)
