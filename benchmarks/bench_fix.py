@@ -3,7 +3,8 @@
     python -m benchmarks.bench_fix [--task piqa]… [--seeds 0,1,2] [--new v2] [--test N] [--out DIR] [-- FIX OPTIONS]
     python -m benchmarks.bench_fix strategies --task piqa [--seeds 0] [--out DIR]
 
-The first form runs whole ``compatcheck fix --preset quick`` processes (timed), the second every strategy for the task's
+The first form runs whole ``compatcheck fix --preset quick`` processes, timed (outputs of OLD and NEW are stored by the
+first and read by further seeds), the second every strategy for the task's
 kind at equal epochs, without trials or blends. Both are judged on the task's test split, or with ``--test`` on a larger
 one of so many documents: the fixture's own and further ones from the same generator, disjoint from every other split.
 Changes are against NEW; over seeds they are means, with intervals from resampling documents (each with all its seeds);
@@ -139,7 +140,7 @@ def fixes(task: str, seeds: Sequence[int], given: argparse.Namespace, more: Sequ
         command = [
             str(Path(sys.executable).with_name("compatcheck")), "fix", f"{FIXTURES}/adapters/{task}-v1",
             f"{FIXTURES}/adapters/{task}-{given.new}", "--task", task, *inputs(task, data), "--preset", "quick",
-            "--seed", str(seed), "--store", str(given.out / f"store-{task}-{seed}"), "--out", str(out), "-q", *more,
+            "--seed", str(seed), "--store", str(given.out / f"store-{task}"), "--out", str(out), "-q", *more,
         ]  # fmt: skip
         log = given.out / f"{task}-{given.new}-{seed}.log"
         started = time.perf_counter()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -30,6 +31,8 @@ class Candidate:
     strategy: str
     changes: Mapping[str, Any] = field(default_factory=dict)
     first: str = ""
+    short: bool = False
+    """Tried only where trials are short: in full it costs more than it has been seen to give."""
 
     @classmethod
     def of(cls, text: str) -> Candidate:
@@ -62,22 +65,27 @@ _CHOICE = (
         {"strategy_options": {"choice_ce": 1.0, "old_share": 0.65}},
         first="choice-ce",
     ),
-    Candidate("muscle, answer", "muscle", {"tokens": "answer"}),
+    Candidate("muscle, answer", "muscle", {"tokens": "answer"}, short=True),
 )
 _TEXT = (
     Candidate("sequence-ensemble, answer", "sequence-ensemble", {"tokens": "answer"}),
     Candidate("continue-ce+sequence-ensemble, answer", "sequence-ensemble", {"tokens": "answer"}, first="continue-ce"),
-    Candidate("muscle, answer", "muscle", {"tokens": "answer"}),
+    Candidate("muscle, answer", "muscle", {"tokens": "answer"}, short=True),
     Candidate("muscle-ce, answer", "muscle-ce", {"tokens": "answer"}),
-    Candidate("ensemble, answer", "ensemble", {"tokens": "answer"}),
+    Candidate("ensemble, answer", "ensemble", {"tokens": "answer"}, short=True),
 )
 
 
-def candidates_for(kind: str, names: Sequence[str] = ()) -> tuple[Candidate, ...]:
-    """What auto tries for ``choice`` or ``text`` tasks; ``names`` are tried instead, with the settings as given."""
+def candidates_for(kind: str, names: Sequence[str] = (), share: float = 0.2) -> tuple[Candidate, ...]:
+    """What auto tries for ``choice`` or ``text`` tasks; ``names`` are tried instead, with the settings as given.
+
+    Args:
+        share: of its steps that a trial gets. Fewer are tried where that is all of them.
+    """
     if names:
         return tuple(map(Candidate.of, names))
-    return _CHOICE if kind == "choice" else _TEXT
+    every = _CHOICE if kind == "choice" else _TEXT
+    return tuple(candidate for candidate in every if share < 1 or not candidate.short)
 
 
 def total_steps(examples: Examples, settings: TrainSettings) -> int:
@@ -123,7 +131,8 @@ def train_candidate(
         start: the adapter that it starts as and takes for the new teacher, unless a stage before it makes one.
         settings: what candidates share; see :meth:`Candidate.settings`.
         prepare: what else the examples of a strategy need, once it is known what it starts as.
-        folder: gets the training, and beside it ``<name>-first``; what was killed goes on where it was.
+        folder: gets the training; beside it lies the stage before it, which candidates share where its settings are the
+            same; what was killed goes on where it was.
     """
     first = None
     if candidate.first:
@@ -131,14 +140,19 @@ def train_candidate(
         before = candidate.first_settings(settings)
         steps = _share_of(total_steps(labelled, before), share)
         say(f"a stage before it with {candidate.first}, {steps} steps")
-        place = folder.with_name(f"{folder.name}-first")
-        first = train(old, start, labelled, before.changed(max_steps=steps), place, say=say, progress=progress)
+        before = before.changed(max_steps=steps)
+        place = folder.with_name(f"first-{candidate.first}-{_digest(before)}")
+        first = train(old, start, labelled, before, place, say=say, progress=progress)
         start = resolve(str(first.folder))
     if prepare is not None:
         examples = prepare(candidate, start)
     own = candidate.settings(settings)
     steps = _share_of(total_steps(examples, own), share)
     return Staged(train(old, start, examples, own.changed(max_steps=steps), folder, say=say, progress=progress), first)
+
+
+def _digest(settings: TrainSettings) -> str:
+    return hashlib.sha256(repr(settings).encode()).hexdigest()[:8]
 
 
 def _share_of(steps: int, share: float) -> int:

@@ -190,7 +190,7 @@ def _train(
     trials: list[Trial] = []
     finalists = [Candidate.of(request.strategy)] if request.strategy != AUTO else []
     if not finalists:
-        candidates = candidates_for(examples.kind, request.candidates)
+        candidates = candidates_for(examples.kind, request.candidates, request.trial_share)
         trials = run_trials(
             candidates, old, start, examples, request.settings, request.judge, documents, known, request.trial_share,
             work / "trials", prepare=prepare, say=say, progress=progress,

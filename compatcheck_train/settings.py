@@ -77,6 +77,8 @@ class TrainSettings:
     dtype: str = "auto"
     """Of the base's weights. ``auto``: float32 on a CPU, else the checkpoint's own (bfloat16 for float16)."""
     gradient_checkpointing: bool = False
+    shared_prefix: bool = True
+    """Compute once what the choices of a document have in common, where the model is known to allow it."""
     device: str | None = None
 
     teacher: str = "auto"

@@ -82,7 +82,7 @@ def settle_old(
         model = load_old(reference, settings, device)
         inner = model.get_base_model() if reference.adapter is not None else model
         head = frozen(inner, "old" if reference.adapter is not None else None)
-        return OnlineTeacher(model_states(inner, accelerator.autocast), head, plan, wanted)
+        return OnlineTeacher(model_states(inner, accelerator.autocast, settings.shared_prefix), head, plan, wanted)
 
     config = _config(reference)
     need = estimate_bytes(
@@ -140,7 +140,7 @@ def _cached(how: str, need: int, settings: TrainSettings, who: str, note: Note) 
 
 
 def _numbers(reference: Reference, settings: TrainSettings) -> str:
-    return f"{dtype_of(reference, settings)}{'+bf16' if settings.bf16 else ''}"
+    return f"{dtype_of(reference, settings)}{'+bf16' * settings.bf16}{'+shared' * settings.shared_prefix}"
 
 
 def _config(reference: Reference) -> dict[str, Any]:

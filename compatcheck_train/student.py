@@ -12,6 +12,7 @@ from compatcheck_train.batches import Batch, Plan
 from compatcheck_train.head import Head, decoder_of, head_of
 from compatcheck_train.models import COMPAT, Student
 from compatcheck_train.old_term import OldTerm
+from compatcheck_train.prefixes import trained_states
 from compatcheck_train.settings import TrainSettings
 from compatcheck_train.strategies.base import Strategy
 from compatcheck_train.teachers import OnlineTeacher, Teacher, Wants
@@ -66,8 +67,7 @@ class Trainee(torch.nn.Module):
     def states(self, batch: Batch) -> Tensor:
         """The hidden states at the trained positions (N, d), as the active adapter makes them."""
         with self.autocast():
-            hidden = decoder_of(self.student.base)(input_ids=batch.ids, use_cache=False).last_hidden_state
-        return hidden.flatten(0, 1).index_select(0, batch.select)
+            return trained_states(decoder_of(self.student.base), batch, self.settings.shared_prefix)
 
     def forward(self, index: int) -> tuple[Tensor, Tensor]:
         """The sum of the loss over the positions or documents of micro-batch ``index``, and (right, followed, seen)."""

@@ -12,6 +12,7 @@ from compatcheck.engines import memory
 from compatcheck_train.batches import Batch, Plan
 from compatcheck_train.divergence import token_facts
 from compatcheck_train.head import Head, decoder_of, head_of
+from compatcheck_train.prefixes import trained_states
 from compatcheck_train.teachers.base import TeacherBatch, Wants
 
 States = Callable[[Batch], Tensor]
@@ -45,14 +46,13 @@ class OnlineTeacher:
         memory.give_back()
 
 
-def model_states(model: Any, autocast: Callable[[], Any]) -> States:
+def model_states(model: Any, autocast: Callable[[], Any], shared_prefix: bool = True) -> States:
     """Hidden states of a causal language model in evaluation mode."""
     decoder = decoder_of(model)
 
     def states(batch: Batch) -> Tensor:
         with autocast():
-            hidden = decoder(input_ids=batch.ids, use_cache=False).last_hidden_state
-        return hidden.flatten(0, 1).index_select(0, batch.select)
+            return trained_states(decoder, batch, shared_prefix)
 
     return states
 

@@ -133,6 +133,9 @@ def test_what_auto_tries_is_for_the_kind() -> None:
             assert kind in strategy.kinds, candidate.name
             strategy.settled(own.strategy_options)
         assert len({candidate.name for candidate in candidates_for(kind)}) == len(candidates_for(kind))
+        assert {c.name for c in candidates_for(kind)} - {c.name for c in candidates_for(kind, share=1.0)} >= {
+            "muscle, answer"
+        }
     named = candidates_for("text", ("muscle", "continue-ce+pct"))
     assert named == (Candidate("muscle", "muscle"), Candidate("continue-ce+pct", "pct", first="continue-ce"))
     with pytest.raises(InputError, match=r"strategy a\+b\+c: has more than two stages; write FIRST"):
