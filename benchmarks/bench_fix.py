@@ -4,11 +4,11 @@
     python -m benchmarks.bench_fix strategies --task piqa [--seeds 0] [--out DIR]
 
 The first form runs whole ``compatcheck fix --preset quick`` processes, timed (outputs of OLD and NEW are stored by the
-first and read by further seeds), the second every strategy for the task's
-kind at equal epochs, without trials or blends. Both are judged on the task's test split, or with ``--test`` on a larger
-one of so many documents: the fixture's own and further ones from the same generator, disjoint from every other split.
-Changes are against NEW; over seeds they are means, with intervals from resampling documents (each with all its seeds);
-how seeds differ is listed beside. Writes JSON into --out and prints Markdown.
+first and read by further seeds), the second every strategy for the task's kind at equal epochs, without trials or
+blends. Both are judged on the task's test split, or with ``--test`` on a larger one of so many documents: the fixture's
+own and further ones from the same generator, disjoint from every other split. Changes are against NEW; over seeds they
+are means, with intervals from resampling documents (each with all its seeds); how seeds differ is listed beside. Writes
+JSON into --out and prints Markdown.
 """
 
 from __future__ import annotations

@@ -6,7 +6,8 @@
 ``gkd``: TRL's trainer, its own loss (forward KL, off-policy, T = 1), one teacher in every step; ours is ``old-only``.
 Losses of both sides are compared first, so that a ratio is never that of another computation. Ratios are medians over
 rounds; the one pass that fills the cache is counted as its share of an epoch and told apart. Peak memory is that of a
-process of its own for each side, as it is and without the holes that glibc leaves between blocks. Writes benchmarks/results/train.json.
+process of its own for each side, as it is and without the holes that glibc leaves between blocks. Writes
+benchmarks/results/train.json.
 """
 
 from __future__ import annotations
@@ -386,7 +387,7 @@ def main() -> None:
         show("linear", lambda: linear(root, size, rounds, given.device))
 
         def memory(repeats: int, **environment: str) -> dict[str, Any]:
-            """Medians over processes. glibc keeps holes between blocks in use; ``environment`` may keep it from that."""
+            """Medians over processes. glibc keeps holes between blocks; ``environment`` may keep it from that."""
             found: dict[str, list[float]] = {"ours": [], "plain": []}
             for side in [*found] * repeats:
                 command = [sys.executable, __file__, "--device", given.device, "--peak", side, folder]

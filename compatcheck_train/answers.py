@@ -47,8 +47,7 @@ def with_joint_answers(
         raise InputError(f"{examples.task}: {task.OUTPUT_TYPE} tasks have no answers to choose from")
     groups = (examples.train, examples.validation, examples.unlabelled)
     contexts = [example.pairs[0][0] for group in groups for example in group]
-    key = hashlib.sha256(json.dumps([old.fingerprint(), new.fingerprint(), old_share, contexts]).encode()).hexdigest()
-    path = folder / f"answers-{key[:16]}.json"
+    path = folder / f"answers-{_key(old.fingerprint(), new.fingerprint(), old_share, contexts)}.json"
 
     def make() -> list[str]:
         if path.is_file():
@@ -56,7 +55,7 @@ def with_joint_answers(
             return kept
         say(f"both models answer {len(contexts)} documents, and each reads the other's answers")
         found = _joint(contexts, dict(task.config.generation_kwargs), str(task.config.target_delimiter), old, new,
-                       engine or EngineOptions(), old_share, progress)  # fmt: skip
+                       engine or EngineOptions(), old_share, folder, progress)  # fmt: skip
         folder.mkdir(parents=True, exist_ok=True)
         write_json(path, {"answers": found})
         return found
@@ -73,9 +72,12 @@ def _with(example: Example, answer: str, delimiter: str) -> Example:
 
 def _joint(
     contexts: Sequence[str], decoding: Mapping[str, Any], delimiter: str, old: Reference, new: Reference,
-    options: EngineOptions, old_share: float, progress: Any,
+    options: EngineOptions, old_share: float, folder: Path, progress: Any,
 ) -> list[str]:  # fmt: skip
-    """The answer to every context; empty where both models say nothing."""
+    """The answer to every context; empty where both models say nothing.
+
+    What OLD says is kept: candidates differ only in what stands in for NEW.
+    """
     asked = [(context, dict(decoding)) for context in contexts]
 
     def read(ask: Ask, answers: Sequence[str]) -> list[float]:
@@ -84,9 +86,16 @@ def _joint(
         scores = dict(zip(said, found, strict=True))
         return [scores[n][0] / len(answers[n]) if n in scores else float("-inf") for n in range(len(answers))]
 
-    with _engine(old, options, progress) as ask:
-        of_old = [text.strip() for text in ask("generate_until", asked)]
-        by_old = [read(ask, of_old)]
+    path = folder / f"old-{_key(old.fingerprint(), contexts, dict(decoding), delimiter)}.json"
+    if path.is_file():
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        of_old, by_old = kept["answers"], [kept["logprobs"]]
+    else:
+        with _engine(old, options, progress) as ask:
+            of_old = [text.strip() for text in ask("generate_until", asked)]
+            by_old = [read(ask, of_old)]
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(path, {"answers": of_old, "logprobs": by_old[0]})
     with _engine(new, options, progress) as ask:
         of_new = [text.strip() for text in ask("generate_until", asked)]
         by_new = [read(ask, answers) for answers in (of_old, of_new)]
@@ -98,6 +107,10 @@ def _joint(
         for a, b in zip(by_old, by_new, strict=True)
     ]
     return [a if x > y else b for a, b, x, y in zip(of_old, of_new, *joint, strict=True)]
+
+
+def _key(*parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
 @contextmanager

@@ -127,7 +127,7 @@ def fix(request: FixRequest, out: str | Path, *, say: Say = lambda _: None, prog
             progress=progress,
         )  # fmt: skip
 
-    trials, finals = _train(request, old, start, examples, documents, known, work, prepare, say, progress)
+    trials, finals = _train(request, old, start, examples, documents, known, work, prepare, say, note, progress)
     final, frontier = _settle(request, finals, new, documents, known, work, say, progress)
     candidate, staged, trained = final.candidate, final.trained, final.trained.trained
     own = candidate.settings(request.settings)
@@ -184,7 +184,7 @@ def _preferred(
 
 def _train(
     request: FixRequest, old: Reference, start: Reference, examples: Examples, documents: LoadedTask,
-    known: dict[str, Run], work: Path, prepare: Prepare, say: Say, progress: Any,
+    known: dict[str, Run], work: Path, prepare: Prepare, say: Say, note: Say, progress: Any,
 ) -> tuple[list[Trial], list[Trial]]:  # fmt: skip
     """The trials where there are any, from the best on, and what was trained in full."""
     trials: list[Trial] = []
@@ -193,7 +193,7 @@ def _train(
         candidates = candidates_for(examples.kind, request.candidates, request.trial_share)
         trials = run_trials(
             candidates, old, start, examples, request.settings, request.judge, documents, known, request.trial_share,
-            work / "trials", prepare=prepare, say=say, progress=progress,
+            work / "trials", prepare=prepare, say=say, note=note, progress=progress,
         )  # fmt: skip
         best_ones = trials[: request.finalists]
         say(f"auto goes on with {' and '.join(trial.candidate.name for trial in best_ones)}")
@@ -202,7 +202,7 @@ def _train(
         finalists = [trial.candidate for trial in best_ones]
     finals = run_finals(
         finalists, old, start, examples, request.settings, request.judge, documents, known, work / "compat",
-        prepare=prepare, say=say, progress=progress,
+        prepare=prepare, say=say, note=note, progress=progress,
     )  # fmt: skip
     return trials, finals
 

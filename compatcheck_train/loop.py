@@ -31,6 +31,10 @@ def learning_rate(settings: TrainSettings, step: int, total: int) -> float:
     return settings.learning_rate * factor
 
 
+class Diverged(InputError):
+    """The loss, or its gradient, is no number."""
+
+
 class Loop:
     """Runs a :class:`Trainee`. A step takes the next ``gradient_accumulation`` micro-batches of every process; its loss
     is the mean over all their positions (or documents), however they are spread."""
@@ -59,7 +63,7 @@ class Loop:
         """Train to the end, from the last checkpoint if there is one; the best epoch's weights are in place then.
 
         Raises:
-            InputError: the loss or its gradient is no number.
+            Diverged: the loss or its gradient is no number.
         """
         kept = checkpoint.last(self.output.checkpoints)
         if kept is not None:
@@ -146,7 +150,7 @@ class Loop:
     def _stop(self, value: float) -> None:
         kept = checkpoint.last(self.output.checkpoints)
         where = f"the last good checkpoint is {kept}" if kept else "there is no checkpoint yet"
-        raise InputError(
+        raise Diverged(
             f"the training loss is {value} at step {self.standing.step + 1}, or its gradient is no number; {where}. "
             "Try a lower learning rate"
         )

@@ -14,6 +14,7 @@ from compatcheck.tasks import LoadedTask
 from compatcheck_train.candidates import Candidate, Prepare, Staged, total_steps, train_candidate
 from compatcheck_train.examples import Examples
 from compatcheck_train.judging import Judge, Standing, ranked, stand
+from compatcheck_train.loop import Diverged
 from compatcheck_train.settings import TrainSettings
 
 Say = Callable[[str], None]
@@ -31,23 +32,27 @@ class Trial:
 def run_trials(
     candidates: Sequence[Candidate], old: Reference, new: Reference, examples: Examples, settings: TrainSettings,
     judge: Judge, documents: LoadedTask, known: Mapping[str, Run], share: float, folder: Path, *,
-    prepare: Prepare | None = None, say: Say = lambda _: None, progress: Any = None,
+    prepare: Prepare | None = None, say: Say = lambda _: None, note: Say = lambda _: None, progress: Any = None,
 ) -> list[Trial]:  # fmt: skip
     """Train every candidate for a share of the steps and judge all of them at once; returns them from the best on.
 
     Args:
         known: the runs of ``old`` and ``new`` on the validation documents.
         folder: gets one training per candidate; a killed search goes on where it was.
+        note: is told of a candidate that is left out because its loss became no number.
+
+    Raises:
+        Diverged: every candidate's did.
     """
-    trained: dict[str, tuple[Candidate, Staged]] = {}
-    for number, candidate in enumerate(candidates, 1):
+
+    def one(number: int, candidate: Candidate) -> Staged:
         say(f"trial {number} of {len(candidates)}: {candidate.name}")
         place = folder / f"{number}-{candidate.name.replace(', ', '-').replace(' ', '-')}"
-        done = train_candidate(
+        return train_candidate(
             candidate, old, new, examples, settings, place, share, prepare=prepare, progress=progress
         )
-        trained[candidate.name] = (candidate, done)
-    trials = _judged(trained, judge, documents, known, progress)
+
+    trials = _judged(_trained(candidates, one, note), judge, documents, known, progress)
     order = ranked([trial.standing for trial in trials])
     return sorted(trials, key=lambda trial: order.index(trial.standing))
 
@@ -55,22 +60,43 @@ def run_trials(
 def run_finals(
     finalists: Sequence[Candidate], old: Reference, new: Reference, examples: Examples, settings: TrainSettings,
     judge: Judge, documents: LoadedTask, known: Mapping[str, Run], folder: Path, *, prepare: Prepare | None = None,
-    say: Say = lambda _: None, progress: Any = None,
+    say: Say = lambda _: None, note: Say = lambda _: None, progress: Any = None,
 ) -> list[Trial]:  # fmt: skip
     """Train every finalist in full, and judge them.
 
     Args:
         folder: its name is that of the first one's training; the others' have a number.
+        note: as for :func:`run_trials`.
+
+    Raises:
+        Diverged: the loss of every finalist became no number.
     """
-    done: dict[str, tuple[Candidate, Staged]] = {}
-    for number, candidate in enumerate(finalists, 1):
+
+    def one(number: int, candidate: Candidate) -> Staged:
         say(f"training with {candidate.name}, {total_steps(examples, candidate.settings(settings))} steps")
         place = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
-        staged = train_candidate(
+        return train_candidate(
             candidate, old, new, examples, settings, place, prepare=prepare, say=say, progress=progress
         )
-        done[candidate.name] = (candidate, staged)
-    return _judged(done, judge, documents, known, progress)
+
+    return _judged(_trained(finalists, one, note), judge, documents, known, progress)
+
+
+def _trained(
+    candidates: Sequence[Candidate], one: Callable[[int, Candidate], Staged], note: Say
+) -> dict[str, tuple[Candidate, Staged]]:
+    """All of them by name, less those whose loss became no number, as long as any is left."""
+    done: dict[str, tuple[Candidate, Staged]] = {}
+    failed: list[Diverged] = []
+    for number, candidate in enumerate(candidates, 1):
+        try:
+            done[candidate.name] = (candidate, one(number, candidate))
+        except Diverged as error:
+            failed.append(error)
+            note(f"{candidate.name} is left out: {error}.")
+    if failed and not done:
+        raise failed[0]
+    return done
 
 
 def _judged(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -106,8 +107,11 @@ def parse_metric_args(pairs: Sequence[str]) -> dict[str, dict[str, Any]]:
     return values
 
 
+_EXPONENT = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+")
+
+
 def parse_pairs(option: str, pairs: Sequence[str]) -> dict[str, Any]:
-    """Read ``k=v`` pairs; values are numbers, true/false, null or text, as in YAML.
+    """Read ``k=v`` pairs; values are numbers, true/false, null or text, as in YAML, and 1e-4 is a number.
 
     Raises:
         InputError: a pair without ``=``.
@@ -120,7 +124,10 @@ def parse_pairs(option: str, pairs: Sequence[str]) -> dict[str, Any]:
         if not separator or not key:
             raise InputError(f"{option} {pair}: write it as key=value")
         try:
-            values[key.strip()] = yaml.safe_load(text)
+            value = yaml.safe_load(text)
+            if isinstance(value, str) and _EXPONENT.fullmatch(value):  # YAML 1.1 wants a point before the e
+                value = float(value)
+            values[key.strip()] = value
         except yaml.YAMLError:
             values[key.strip()] = text
     return values

@@ -12,6 +12,7 @@ from compatcheck.errors import InputError
 from compatcheck.references import Reference, resolve
 from compatcheck.runs.evaluate import EngineOptions
 from compatcheck.tasks import LoadedTask, TaskOptions, load_tasks
+from compatcheck_train import answers
 from compatcheck_train.answers import with_joint_answers
 from compatcheck_train.examples import Examples, load_examples
 from compatcheck_train.rows import make_items
@@ -95,6 +96,26 @@ def test_answers_are_kept_and_not_asked_for_again(
     again = with_joint_answers(few, loaded, old, new, tmp_path, engine=CPU, say=said.append)
     assert first == again
     assert said == ["both models answer 7 documents, and each reads the other's answers"]
+
+
+def test_what_old_says_is_kept_for_another_candidate(
+    update: tuple[Examples, LoadedTask, Reference, Reference], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few, loaded, old, new = update
+    opened: list[Reference] = []
+    engine = answers._engine
+
+    def counted(reference: Reference, *rest: Any) -> Any:
+        opened.append(reference)
+        return engine(reference, *rest)
+
+    monkeypatch.setattr(answers, "_engine", counted)
+    with_joint_answers(few, loaded, old, new, tmp_path / "one", engine=CPU)
+    assert opened == [old, new, old]
+    with_joint_answers(few, loaded, old, old, tmp_path / "one", engine=CPU)
+    assert opened[3:] == [old, old], "what stands in for NEW is asked, and OLD reads its answers"
+    shared = with_joint_answers(few, loaded, old, new, tmp_path / "one", engine=CPU, old_share=0.9)
+    assert shared == with_joint_answers(few, loaded, old, new, tmp_path / "two", engine=CPU, old_share=0.9)
 
 
 def test_training_follows_the_chosen_answers_and_needs_them(

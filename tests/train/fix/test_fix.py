@@ -166,6 +166,20 @@ def test_whole_trials_are_not_trained_again(fixtures: Path, tmp_path: Path) -> N
     assert all(torch.equal(value, taken[name]) for name, value in published.items())
 
 
+def test_a_candidate_whose_loss_is_no_number_is_left_out(fixtures: Path, tmp_path: Path) -> None:
+    """At this rate every candidate diverges that has a gradient; at the start ``new-only`` has none."""
+    request = request_of(
+        fixtures, tmp_path, candidates=("choice-ce", "new-only"), trial_share=1.0, blend=None, control=None,
+        train_limit=40, limit=20, force=True, settings={"max_steps": 3, "learning_rate": 1e30, "warmup_steps": 0},
+    )  # fmt: skip
+    fixed = fix(request, tmp_path / "out")
+    assert [trial.candidate.name for trial in fixed.trials] == ["new-only"]
+    (note,) = [note for note in fixed.notes if "left out" in note]
+    assert note.startswith("choice-ce is left out: the training loss is")
+    with pytest.raises(InputError, match="the training loss is"):
+        fix(replace(request, candidates=("choice-ce",)), tmp_path / "none")
+
+
 def test_a_base_gets_its_task_adapter_first(fixtures: Path, tmp_path: Path) -> None:
     request = request_of(
         fixtures, tmp_path, new=str(fixtures / "models" / "base-v2"), train_task=True, strategy="muscle", blend=0.5,
