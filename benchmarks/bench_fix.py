@@ -152,7 +152,7 @@ def fixes(task: str, seeds: Sequence[int], given: argparse.Namespace, more: Sequ
         folders.append(out)
         reports.append(json.loads((out / "fix_report.json").read_text()))
         print(f"{task}, seed {seed}: {seconds[-1]:.0f} s, {log.read_text().splitlines()[-1]}", flush=True)
-    scores = Scores(task, data, given.new, given.out / f"scores-{task}")
+    scores = Scores(task, data, given.new, given.out / f"store-{task}")
     ours = scores.of([str(folder / "adapter") for folder in folders])
     controls = scores.of([str(folder / "work" / "control" / "adapter") for folder in folders])
     return {
@@ -175,7 +175,7 @@ def strategies(task: str, seeds: Sequence[int], given: argparse.Namespace) -> di
     from compatcheck_train.training import train
 
     data = data_folder(task, given.test, given.out)
-    scores = Scores(task, data, given.new, given.out / f"scores-{task}")
+    scores = Scores(task, data, given.new, given.out / f"store-{task}")
     old, new = f"{FIXTURES}/adapters/{task}-v1", f"{FIXTURES}/adapters/{task}-{given.new}"
     found: dict[str, Any] = {}
     kind = load_examples(task, data=data).kind
