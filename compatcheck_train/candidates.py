@@ -57,7 +57,7 @@ class Candidate:
 
 
 _CHOICE = (
-    Candidate("choice-ensemble", "choice-ensemble"),
+    Candidate("choice-ensemble", "choice-ensemble", short=True),
     Candidate("choice-ce+choice-ensemble", "choice-ensemble", first="choice-ce"),
     Candidate(
         "choice-ce+choice-ensemble-ce",
