@@ -177,14 +177,19 @@ def stand(judge: Judge, old: Run, new: Run, candidates: Mapping[str, Run], seed:
     return [Standing(name, *figures(run), nfr_of_new, score_of_new, error(run)) for name, run in candidates.items()]
 
 
-def best(standings: Sequence[Standing], errors: float = 0.0) -> Standing:
-    """The candidate with the fewest negative flips among those whose score is NEW's or better.
+KEPT = 0.5
+"""Standard errors below NEW's at which a score still counts as kept. Of two equal models one is below on any documents;
+asking for NEW's score itself throws away every second candidate that has it."""
+
+
+def best(standings: Sequence[Standing], errors: float = KEPT) -> Standing:
+    """The candidate with the fewest negative flips among those that keep NEW's score.
 
     Of equal flips the better score counts. Where none keeps the score, those are taken whose score lies below by less
     than its standard error, and where there are none, the one with the best score.
 
     Args:
-        errors: so many standard errors below NEW's still count as kept: a short trial on few documents says no more.
+        errors: so many standard errors below NEW's still count as kept.
     """
     for allowed in (errors, max(errors, 1.0)):
         kept = [each for each in standings if each.score >= each.score_of_new - allowed * each.score_error]

@@ -65,9 +65,12 @@ def standing(name: str, nfr: float, score: float, nfr_of_new: float = 0.1, error
 def test_the_best_has_the_fewest_flips_among_those_that_keep_the_score() -> None:
     kept = [standing("a", 0.05, 0.80), standing("b", 0.04, 0.81), standing("c", 0.01, 0.79)]
     assert best(kept).name == "b"
-    within = [replace(each, score_error=0.02) for each in kept]
+    within = [replace(each, score_error=0.015) for each in kept]
     assert best(within).name == "b", "where one keeps the score, it counts"
     assert best(within, errors=1.0).name == "c"
+    half = [standing("a", 0.05, 0.80), standing("b", 0.02, 0.796, error=0.01), standing("c", 0.01, 0.794, error=0.01)]
+    assert best(half).name == "b", "half a standard error below is as good as equal"
+    assert best(half, errors=0.0).name == "a"
     assert best([standing("a", 0.03, 0.79, error=0.02), standing("b", 0.05, 0.795, error=0.001)]).name == "a"
     assert best([standing("a", 0.05, 0.80), standing("b", 0.05, 0.82)]).name == "b", "of equal flips the better score"
     assert best([standing("a", 0.05, 0.70), standing("b", 0.09, 0.75)]).name == "b", "none keeps the score"
