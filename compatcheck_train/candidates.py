@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,7 +14,7 @@ from compatcheck.errors import InputError
 from compatcheck.references import Reference, resolve
 from compatcheck_train.examples import Examples
 from compatcheck_train.processes import count
-from compatcheck_train.settings import TrainSettings
+from compatcheck_train.settings import TRIAL_SHARES, TrainSettings
 from compatcheck_train.training import Trained, train
 
 Say = Callable[[str], None]
@@ -76,7 +77,7 @@ _TEXT = (
 )
 
 
-def candidates_for(kind: str, names: Sequence[str] = (), share: float = 0.2) -> tuple[Candidate, ...]:
+def candidates_for(kind: str, names: Sequence[str] = (), share: float = TRIAL_SHARES["paper"]) -> tuple[Candidate, ...]:
     """What auto tries for ``choice`` or ``text`` tasks; ``names`` are tried instead, with the settings as given.
 
     Args:
@@ -152,7 +153,7 @@ def train_candidate(
 
 
 def _digest(settings: TrainSettings) -> str:
-    return hashlib.sha256(repr(settings).encode()).hexdigest()[:8]
+    return hashlib.sha256(json.dumps(settings.deciding(), sort_keys=True).encode()).hexdigest()[:8]
 
 
 def _share_of(steps: int, share: float) -> int:

@@ -27,6 +27,11 @@ from compatcheck_train.head import Head
 from compatcheck_train.rules import Facts, Rule, Weights
 
 
+def positions_at_once(hidden: Tensor, width: int) -> int:
+    """Positions whose ``width`` logits in float32 fill 8 MB on a CPU and 256 MB elsewhere: what a chunk holds."""
+    return max(16, (2**21 if hidden.device.type == "cpu" else 2**26) // width)
+
+
 @dataclass(frozen=True)
 class States:
     """A teacher at the N positions: hidden states after the final norm (N, d), and its output layer."""
@@ -50,11 +55,10 @@ class Problem:
     old: States | None = None
     new: States | None = None
     chunk: int | None = None
-    """Positions at a time; None: what a buffer of 8 MB holds on a CPU, of 256 MB elsewhere."""
+    """Positions at a time; None: as :func:`positions_at_once` says."""
 
     def chunk_size(self) -> int:
-        entries = 2**21 if self.hidden.device.type == "cpu" else 2**26
-        return self.chunk or max(16, entries // self.head.vocabulary)
+        return self.chunk or positions_at_once(self.hidden, self.head.vocabulary)
 
 
 @dataclass(frozen=True)
@@ -313,7 +317,7 @@ def _cut(problem: Problem, part: slice, hidden: Tensor) -> Problem:
 def token_logprobs(hidden: Tensor, head: Head, targets: Tensor, chunk: int | None = None) -> Tensor:
     """log p(target) at every position (N,), with gradients, from hidden states (N, d). Logits exist chunk by chunk, in
     the forward and again in the backward pass."""
-    size = chunk or max(16, (2**21 if hidden.device.type == "cpu" else 2**26) // head.vocabulary)
+    size = chunk or positions_at_once(hidden, head.vocabulary)
     if head.trained:
         parts = [
             checkpoint(_logprobs, hidden[i : i + size], head, targets[i : i + size], use_reentrant=False)
@@ -355,7 +359,7 @@ class _TokenLogprobs(torch.autograd.Function):
 
 def token_facts(hidden: Tensor, head: Head, targets: Tensor, chunk: int | None = None) -> tuple[Tensor, Tensor]:
     """Whether the gold token is ranked first, and its log-probability, at every position: two tensors (N,)."""
-    size = chunk or max(16, (2**21 if hidden.device.type == "cpu" else 2**26) // head.vocabulary)
+    size = chunk or positions_at_once(hidden, head.vocabulary)
     right, logprob = [], []
     with torch.no_grad():
         for start in range(0, len(hidden), size):

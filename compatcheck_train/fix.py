@@ -248,9 +248,6 @@ def _publish(source: Path, target: Path) -> None:
 
 def _identity(request: FixRequest, old: Reference, new: Reference) -> dict[str, Any]:
     """What decides the result: a folder that was made for something else is not gone on with."""
-    settings = dataclasses.asdict(request.settings)
-    for name in ("cache_folder", "report_to", "device", "save_steps"):
-        settings.pop(name)
     rest = {f.name: getattr(request, f.name) for f in dataclasses.fields(request)}
     for name in ("old", "new", "judge", "settings", "force", "notes"):
         rest.pop(name)
@@ -259,4 +256,10 @@ def _identity(request: FixRequest, old: Reference, new: Reference) -> dict[str, 
         for name in ("task", "split", "dev", "num_fewshot", "limit", "metric", "seed")
     }
     plain = {key: str(value) if isinstance(value, Path) else value for key, value in rest.items()}
-    return {"old": old.fingerprint(), "new": new.fingerprint(), **task, **plain, "settings": settings}
+    return {
+        "old": old.fingerprint(),
+        "new": new.fingerprint(),
+        **task,
+        **plain,
+        "settings": request.settings.deciding(),
+    }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +127,7 @@ class TrainSettings:
                 raise InputError(f"report_to {name!r}: must be one of {', '.join(TRACKERS)}")
 
     def _settle_types(self) -> None:
-        """Texts as ``--set`` gives them (a path, and 1e-4, which is a text in YAML) become what they mean."""
+        """Texts become what they mean: a path, and 1e-4, which is a text in YAML files."""
         if isinstance(self.cache_folder, str):
             object.__setattr__(self, "cache_folder", Path(self.cache_folder))
         for each in fields(self):
@@ -142,6 +142,10 @@ class TrainSettings:
             kinds, meant = _KINDS[name]
             if not isinstance(value, kinds) or (isinstance(value, bool) and name != "bool"):
                 raise InputError(f"{each.name} {value!r}: must be {meant}")
+
+    def deciding(self) -> dict[str, Any]:
+        """The settings that decide the result: what a training is known by when it is gone on with."""
+        return {k: v for k, v in asdict(self).items() if k not in ("report_to", "cache_folder", "save_steps", "device")}
 
     @property
     def weight_of_context(self) -> float:

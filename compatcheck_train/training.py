@@ -212,13 +212,11 @@ def _identity(
     old: Reference | None, new: Reference, examples: Examples, settings: TrainSettings, old_term: OldTerm | None
 ) -> dict[str, Any]:
     """What decides the result: a folder with another one is not gone on with."""
-    own = {k: v for k, v in vars(settings).items() if k not in ("report_to", "cache_folder", "save_steps", "device")}
-    own["strategy_options"] = dict(settings.strategy_options)
     return {
         "old": old.fingerprint() if old is not None else None,
         "new": new.fingerprint(),
         "examples": examples.fingerprint,
-        "settings": own,
+        "settings": settings.deciding(),
         "old_term": old_term.identity if old_term is not None else None,
     }
 

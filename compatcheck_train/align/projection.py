@@ -21,7 +21,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from compatcheck_train.align.mapping import REST, Mapping
-from compatcheck_train.divergence import States
+from compatcheck_train.divergence import States, positions_at_once
 from compatcheck_train.head import Head
 
 
@@ -52,7 +52,7 @@ def projected_kl(
     at the corresponding positions; ``weights`` (n,) are constants. Never holds more than ``chunk`` positions'
     logits."""
     width = head.vocabulary + teacher.head.vocabulary
-    size = chunk or max(16, (2**22 if hidden.device.type == "cpu" else 2**26) // width)
+    size = chunk or positions_at_once(hidden, width)
     if head.trained:
         total = hidden.new_zeros(())
         for start in range(0, len(hidden), size):
