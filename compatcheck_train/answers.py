@@ -29,7 +29,8 @@ Ask = Callable[[str, Sequence[tuple[Any, ...]]], list[Any]]
 
 def with_joint_answers(
     examples: Examples, loaded: LoadedTask, old: Reference, new: Reference, folder: Path, *,
-    engine: EngineOptions | None = None, old_share: float = 0.5, say: Say = lambda _: None, progress: Any = None,
+    engine: EngineOptions | None = None, old_share: float = 0.5, keep_labels: bool = False,
+    say: Say = lambda _: None, progress: Any = None,
 ) -> Examples:  # fmt: skip
     """Examples whose ``chosen`` is, of both models' answers a, the one with the highest joint log-likelihood per
     character: (s·log p_old(a) + (1 − s)·log p_new(a)) / |a|.
@@ -38,6 +39,8 @@ def with_joint_answers(
         loaded: the task, for its decoding.
         folder: keeps the answers, so that a killed fix does not ask again.
         old_share: s; |a| is the number of characters.
+        keep_labels: labelled documents keep their label as the answer where there are unlabelled ones to learn both
+            models' answers from.
 
     Raises:
         InputError: the task generates nothing, or an engine cannot be opened.
@@ -46,6 +49,8 @@ def with_joint_answers(
     if task.OUTPUT_TYPE != "generate_until":
         raise InputError(f"{examples.task}: {task.OUTPUT_TYPE} tasks have no answers to choose from")
     groups = (examples.train, examples.validation, examples.unlabelled)
+    if keep_labels and examples.unlabelled:
+        groups = ((), (), examples.unlabelled)
     contexts = [example.pairs[0][0] for group in groups for example in group]
     path = folder / f"answers-{_key(old.fingerprint(), new.fingerprint(), old_share, contexts)}.json"
 
@@ -62,7 +67,10 @@ def with_joint_answers(
 
     chosen = iter(first(make))
     made = [tuple(_with(example, next(chosen), task.config.target_delimiter) for example in group) for group in groups]
-    return replace(examples, train=made[0], validation=made[1], unlabelled=made[2])
+    train, validation, unlabelled = made
+    return replace(
+        examples, train=train or examples.train, validation=validation or examples.validation, unlabelled=unlabelled
+    )
 
 
 def _with(example: Example, answer: str, delimiter: str) -> Example:

@@ -34,6 +34,11 @@ class Candidate:
     first: str = ""
     short: bool = False
     """Tried only where trials are short: in full it costs more than it has been seen to give."""
+    lifted: bool | None = None
+    """True: tried only where labels alone lift the score clearly, so that labels are what NEW lacks; False: only where
+    they do not."""
+    labelled: bool = False
+    """Trained on the labelled documents alone: the stage before others, as a candidate of its own."""
 
     @classmethod
     def of(cls, text: str) -> Candidate:
@@ -50,6 +55,10 @@ class Candidate:
     def settings(self, shared: TrainSettings) -> TrainSettings:
         """The shared settings with the candidate's own laid over."""
         return shared.changed(strategy=self.strategy, **self.changes)
+
+    def examples(self, every: Examples) -> Examples:
+        """What it is trained on."""
+        return replace(every, unlabelled=()) if self.labelled else every
 
     def first_settings(self, shared: TrainSettings) -> TrainSettings:
         """Those of the stage before; options of the strategy itself are not its own."""
@@ -69,10 +78,20 @@ _CHOICE = (
     Candidate("muscle, answer", "muscle", {"tokens": "answer"}, short=True),
 )
 _TEXT = (
-    Candidate("sequence-ensemble, answer", "sequence-ensemble", {"tokens": "answer"}),
-    Candidate("continue-ce+sequence-ensemble, answer", "sequence-ensemble", {"tokens": "answer"}, first="continue-ce"),
+    Candidate("continue-ce, answer", "continue-ce", {"tokens": "answer"}, lifted=True, labelled=True),
+    Candidate("sequence-ensemble, answer", "sequence-ensemble", {"tokens": "answer"}, lifted=False),
+    Candidate(
+        "continue-ce+sequence-ensemble, answer", "sequence-ensemble", {"tokens": "answer"}, "continue-ce", lifted=False
+    ),
+    Candidate(
+        "continue-ce+sequence-ensemble, answer, labels kept",
+        "sequence-ensemble",
+        {"tokens": "answer", "strategy_options": {"keep_labels": 1}},
+        "continue-ce",
+        lifted=True,
+    ),
     Candidate("muscle, answer", "muscle", {"tokens": "answer"}, short=True),
-    Candidate("muscle-ce, answer", "muscle-ce", {"tokens": "answer"}),
+    Candidate("muscle-ce, answer", "muscle-ce", {"tokens": "answer"}, lifted=False),
     Candidate("ensemble, answer", "ensemble", {"tokens": "answer"}, short=True),
 )
 
@@ -142,18 +161,20 @@ def train_candidate(
         steps = _share_of(total_steps(labelled, before), share)
         say(f"a stage before it with {candidate.first}, {steps} steps")
         before = before.changed(max_steps=steps)
-        place = folder.with_name(f"first-{candidate.first}-{_digest(before)}")
-        first = train(old, start, labelled, before, place, say=say, progress=progress)
+        first = train(old, start, labelled, before, _place_of_stage(before, folder), say=say, progress=progress)
         start = resolve(str(first.folder))
     if prepare is not None:
         examples = prepare(candidate, start)
-    own = candidate.settings(settings)
-    steps = _share_of(total_steps(examples, own), share)
-    return Staged(train(old, start, examples, own.changed(max_steps=steps), folder, say=say, progress=progress), first)
+    examples, own = candidate.examples(examples), candidate.settings(settings)
+    own = own.changed(max_steps=_share_of(total_steps(examples, own), share))
+    if candidate.labelled:
+        folder = _place_of_stage(own, folder)
+    return Staged(train(old, start, examples, own, folder, say=say, progress=progress), first)
 
 
-def _digest(settings: TrainSettings) -> str:
-    return hashlib.sha256(json.dumps(settings.deciding(), sort_keys=True).encode()).hexdigest()[:8]
+def _place_of_stage(settings: TrainSettings, beside: Path) -> Path:
+    digest = hashlib.sha256(json.dumps(settings.deciding(), sort_keys=True).encode()).hexdigest()[:8]
+    return beside.with_name(f"first-{settings.strategy}-{digest}")
 
 
 def _share_of(steps: int, share: float) -> int:

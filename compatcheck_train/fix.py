@@ -121,10 +121,10 @@ def fix(request: FixRequest, out: str | Path, *, say: Say = lambda _: None, prog
         strategy = strategies.get(candidate.strategy)
         if "answers" not in strategy.needs:
             return examples
-        share = strategy.settled(candidate.settings(request.settings).strategy_options)["old_share"]
+        options = strategy.settled(candidate.settings(request.settings).strategy_options)
         return with_joint_answers(
-            examples, tested, old, starts, work / "answers", engine=judge.engine, old_share=share, say=say,
-            progress=progress,
+            examples, tested, old, starts, work / "answers", engine=judge.engine,
+            old_share=options["old_share"], keep_labels=bool(options["keep_labels"]), say=say, progress=progress,
         )  # fmt: skip
 
     trials, finals = _train(request, old, start, examples, documents, known, work, prepare, say, note, progress)

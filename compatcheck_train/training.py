@@ -89,7 +89,7 @@ def train(
         raise InputError(
             f"strategy {strategy.name} is not for {examples.kind} tasks like {examples.task}; there are: {fitting}"
         )
-    if "answers" in strategy.needs and not any(example.chosen for example in examples.train):
+    if "answers" in strategy.needs and not any(example.chosen for example in (*examples.train, *examples.unlabelled)):
         raise InputError(
             f"strategy {strategy.name} needs both models' answers in the examples: compatcheck_train.answers adds them"
         )

@@ -4,6 +4,7 @@ score on the validation documents."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from compatcheck_train.loop import Diverged
 from compatcheck_train.settings import TrainSettings
 
 Say = Callable[[str], None]
+CLEARLY = 3.0
+"""Standard errors by which labels alone must lift NEW's score for labels to count as what NEW lacks."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,8 @@ def run_trials(
     Args:
         known: the runs of ``old`` and ``new`` on the validation documents.
         folder: gets one training per candidate; a killed search goes on where it was.
-        note: is told of a candidate that is left out because its loss became no number.
+        note: is told of a candidate that is left out because its loss became no number, and where labels alone lift
+            the score so clearly that other candidates are tried (``Candidate.lifted``).
 
     Raises:
         Diverged: every candidate's did.
@@ -52,9 +56,30 @@ def run_trials(
             candidate, old, new, examples, settings, place, share, prepare=prepare, progress=progress
         )
 
+    probe = next((candidate for candidate in candidates if candidate.labelled), None)
+    if probe is not None:
+        say(f"what labels alone give: {probe.name}")
+        lifted = False
+        with suppress(Diverged):
+            staged = train_candidate(probe, old, new, examples, settings, folder / "probe", share, progress=progress)
+            (trial,) = _judged({probe.name: (probe, staged)}, judge, documents, known, progress)
+            lifted = _lifted(trial.standing, note)
+        candidates = [candidate for candidate in candidates if candidate.lifted in (None, lifted)]
     trials = _judged(_trained(candidates, one, note), judge, documents, known, progress)
     order = ranked([trial.standing for trial in trials])
     return sorted(trials, key=lambda trial: order.index(trial.standing))
+
+
+def _lifted(standing: Standing, note: Say) -> bool:
+    """Whether labels alone lift the score clearly; then a note says so."""
+    gain, error = standing.score - standing.score_of_new, standing.score_error
+    if gain <= CLEARLY * error:
+        return False
+    note(
+        f"Labels alone lift NEW's score on the validation documents by {gain:.4g} ({error:.2g} is its standard error): "
+        "they are what NEW lacks, so candidates that train with them throughout are tried instead of the others."
+    )
+    return True
 
 
 def run_finals(
@@ -73,7 +98,8 @@ def run_finals(
     """
 
     def one(number: int, candidate: Candidate) -> Staged:
-        say(f"training with {candidate.name}, {total_steps(examples, candidate.settings(settings))} steps")
+        steps = total_steps(candidate.examples(examples), candidate.settings(settings))
+        say(f"training with {candidate.name}, {steps} steps")
         place = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
         return train_candidate(
             candidate, old, new, examples, settings, place, prepare=prepare, say=say, progress=progress

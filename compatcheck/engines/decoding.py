@@ -20,8 +20,7 @@ from compatcheck.errors import InputError
 
 LEAST_SAVING = 256
 LEAST_MEMBERS = 4
-_CPU_ROWS = 32
-_ACCELERATOR_ROWS = 128
+_MOST_ROWS = 128
 _SHARE_OF_MEMORY = 0.4
 
 
@@ -52,7 +51,7 @@ class Decoder:
 
     Args:
         tokens_at_once: tokens of one prompt-reading forward.
-        most_rows: sequences decoded side by side; None chooses by device and memory.
+        most_rows: sequences decoded side by side; None takes as many as help and fit into memory.
         done: gets (request, written tokens) as sequences end.
     """
 
@@ -67,7 +66,7 @@ class Decoder:
         self._runner = runner
         self._stops = StopFinder(tokenizer)
         self._tokens_at_once = tokens_at_once
-        self._most_rows = most_rows or (_CPU_ROWS if runner.device.type == "cpu" else _ACCELERATOR_ROWS)
+        self._most_rows = most_rows or _MOST_ROWS
         self._done = done
 
     def run(self, prompts: Sequence[tuple[tuple[int, ...], Wish]]) -> None:

@@ -74,6 +74,7 @@ class HFEngine(HFLM):
         self._tokens_at_once: int | None = None
         self._stage = Stage(self.progress, "", ())
         self._said: set[str] = set()
+        self._wishes: dict[str, tuple[Wish | None, str]] = {}
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         if dtype == "auto" and device == "cpu":
             dtype = "float32"
@@ -284,10 +285,13 @@ class HFEngine(HFLM):
 
     def _job(self, request: Instance, prompt: list[int]) -> tuple[tuple[int, ...] | None, Wish | None]:
         """The prompt as it is read and what is asked for; (None, None) where transformers must generate."""
-        eos = self.tok_decode(self.eot_token_id, skip_special_tokens=False)
-        wish, reason = read_wish(
-            request.args[1], self.max_gen_toks, eos, self.eot_token_id, self._adapter_base.generation_config
-        )
+        given = repr(request.args[1])
+        if given not in self._wishes:  # a task asks the same for each of its documents
+            eos = self.tok_decode(self.eot_token_id, skip_special_tokens=False)
+            self._wishes[given] = read_wish(
+                request.args[1], self.max_gen_toks, eos, self.eot_token_id, self._adapter_base.generation_config
+            )
+        wish, reason = self._wishes[given]
         if wish is None or self.think_end_token is not None or wish.most < 1 or not prompt:
             reason = reason or ("a thinking token is set" if self.think_end_token is not None else "nothing to go on")
             self._note(f"Generation took transformers' own path where {reason}.")

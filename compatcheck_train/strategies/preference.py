@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 
 @token_strategy(
-    "sequence-ensemble", needs=("answers",), rows="chosen", kinds=("text",), options={"old_share": 0.5},
+    "sequence-ensemble", needs=("answers",), rows="chosen", kinds=("text",),
+    options={"old_share": 0.5, "keep_labels": 0},
     source="sequence-level distillation (Kim & Rush 2016) with two teachers",
     cost="no teacher in a step; both models answer every document once, and read both answers",
     idea="of both models' answers to a document the one that both together find likelier, with cross-entropy",

@@ -118,6 +118,23 @@ def test_what_old_says_is_kept_for_another_candidate(
     assert shared == with_joint_answers(few, loaded, old, new, tmp_path / "two", engine=CPU, old_share=0.9)
 
 
+def test_labels_are_kept_where_unlabelled_documents_carry_the_answers(
+    update: tuple[Examples, LoadedTask, Reference, Reference], tmp_path: Path
+) -> None:
+    few, loaded, old, new = update
+    said: list[str] = []
+    every = with_joint_answers(few, loaded, old, new, tmp_path, engine=CPU)
+    made = with_joint_answers(few, loaded, old, new, tmp_path, engine=CPU, keep_labels=True, say=said.append)
+    assert (made.train, made.validation) == (few.train, few.validation)
+    assert made.unlabelled == every.unlabelled
+    assert said == ["both models answer 1 documents, and each reads the other's answers"]
+    own = TrainSettings(strategy="sequence-ensemble", tokens="answer", epochs=1, device="cpu", max_steps=1)
+    assert train(old, new, made, own, tmp_path / "out").steps == 1
+    alone = replace(few, unlabelled=())
+    kept = with_joint_answers(alone, loaded, old, new, tmp_path, engine=CPU, keep_labels=True)
+    assert kept == with_joint_answers(alone, loaded, old, new, tmp_path, engine=CPU), "else OLD would say nothing"
+
+
 def test_training_follows_the_chosen_answers_and_needs_them(
     update: tuple[Examples, LoadedTask, Reference, Reference], tmp_path: Path
 ) -> None:

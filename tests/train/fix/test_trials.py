@@ -1,0 +1,86 @@
+"""Which candidates are tried where labels alone lift NEW's score, and where they do not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from compatcheck.references import resolve
+from compatcheck_train import preset, trials
+from compatcheck_train.candidates import Candidate, candidates_for
+from compatcheck_train.examples import load_examples
+from compatcheck_train.judging import Judge, Standing
+from compatcheck_train.trials import Trial, run_trials
+
+Run = Callable[[float], tuple[list[Trial], list[str], Path]]
+
+
+@pytest.mark.parametrize(("gain", "lifted"), [(0.1, True), (0.061, True), (0.059, False), (0.0, False), (-0.2, False)])
+def test_labels_lift_where_the_score_rises_by_more_than_three_standard_errors(gain: float, lifted: bool) -> None:
+    said: list[str] = []
+    standing = Standing("labels", 300, 0.02, 0.1, 0.5 + gain, 0.06, 0.5, 0.02)
+    assert trials._lifted(standing, said.append) is lifted
+    assert bool(said) is lifted
+    if lifted:
+        assert f"by {gain:.4g} (0.02 is its standard error)" in said[0]
+
+
+def test_either_way_something_is_tried_for_either_length_of_trials() -> None:
+    for share in (0.2, 1.0):
+        every = candidates_for("text", share=share)
+        (probe,) = [candidate for candidate in every if candidate.labelled]
+        assert probe.lifted is True
+        for lifted in (True, False):
+            tried = [candidate for candidate in every if candidate.lifted in (None, lifted)]
+            assert len(tried) >= 2
+            assert any("sequence-ensemble" in candidate.name for candidate in tried)
+    assert not any(candidate.labelled for candidate in candidates_for("choice"))
+
+
+@pytest.fixture
+def tried(fixtures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """(errors that the rise must have) -> the trials, and what was noted: two steps each, on a few documents."""
+    data = fixtures / "data"
+    judge = Judge("samsum", data=data, num_fewshot=0, dev="dev")
+    found = load_examples("samsum", data=data, limit=30)
+    spare = replace(found.train[0], gold=None, pairs=((found.train[0].pairs[0][0], ""),))
+    examples = replace(found, train=found.train[1:], unlabelled=(spare,))
+    old, new = (resolve(str(fixtures / "adapters" / f"samsum-{version}")) for version in ("v1", "v2"))
+    candidates = (
+        Candidate("labels", "continue-ce", {"tokens": "answer"}, lifted=True, labelled=True),
+        Candidate("two", "muscle-ce", {"tokens": "answer"}, first="continue-ce", lifted=True),
+        Candidate("other", "muscle-ce", {"tokens": "answer"}, lifted=False),
+        Candidate("always", "muscle", {"tokens": "answer"}),
+    )
+    settings = preset("quick", device="cpu", max_steps=2, cache_folder=tmp_path / "cache")
+    documents = judge.validation(examples, 6)
+    known = judge.run(documents, {"old": old, "new": new})
+
+    def run(errors: float) -> tuple[list[Trial], list[str], Path]:
+        monkeypatch.setattr(trials, "CLEARLY", errors)
+        notes: list[str] = []
+        place = tmp_path / f"trials{errors}"
+        made = run_trials(
+            candidates, old, new, examples, settings, judge, documents, known, 1.0, place, note=notes.append
+        )
+        return made, notes, place
+
+    return run
+
+
+def test_candidates_are_those_of_the_case_and_the_stage_is_trained_once(tried: Run) -> None:
+    made, notes, place = tried(float("-inf"))
+    assert {trial.candidate.name for trial in made} == {"labels", "two", "always"}
+    assert len(notes) == 1 and "Labels alone lift" in notes[0]
+    assert len(list(place.glob("first-*"))) == 1, "the stage is the candidate of labels alone"
+    by_name = {trial.candidate.name: trial.trained for trial in made}
+    first = by_name["two"].first
+    assert first is not None and first.folder == by_name["labels"].folder
+    assert (by_name["labels"].steps, by_name["two"].steps) == (2, 4)
+
+    made, notes, _ = tried(float("inf"))
+    assert {trial.candidate.name for trial in made} == {"other", "always"}
+    assert notes == []
