@@ -11,7 +11,7 @@ import torch
 
 from compatcheck.engines.progress import Progress
 from compatcheck.errors import InputError
-from compatcheck_train import checkpoint
+from compatcheck_train import checkpoint, sharding
 from compatcheck_train.checkpoint import Standing
 from compatcheck_train.output import Output
 from compatcheck_train.progress import Metrics, tell
@@ -55,7 +55,13 @@ class Loop:
         plain = torch.optim.AdamW(
             list(self.parameters.values()), lr=self.settings.learning_rate, weight_decay=self.settings.weight_decay
         )
-        self.module, self.optimizer = accelerator.prepare(trainee, plain)
+        self.sharded = sharding.active(self.settings)
+        self.module: Any = trainee
+        if self.sharded:
+            sharding.same_start(self.parameters.values())
+            self.optimizer = accelerator.prepare(plain)
+        else:
+            self.module, self.optimizer = accelerator.prepare(trainee, plain)
         self.plain = plain
         self.standing = Standing()
 
@@ -132,6 +138,8 @@ class Loop:
             if share:
                 total += loss.detach().double().cpu() / size
                 counts += numbers
+        if self.sharded:
+            sharding.average_gradients(self.parameters.values())
         norm = self.accelerator.clip_grad_norm_(list(self.parameters.values()), self.settings.max_grad_norm)
         device = self.accelerator.device
         both = self.accelerator.reduce(torch.stack([total, *counts.double()]).float().to(device), "sum").tolist()
@@ -160,10 +168,13 @@ class Loop:
         every = range(self.plan.training, len(self.plan.items))
         total, counts = torch.zeros((), dtype=torch.float64), torch.zeros(3, dtype=torch.long)
         with torch.no_grad():
-            for index in every[self.rank :: self.world]:
-                loss, numbers = self.trainee(index)
-                total += loss.detach().double().cpu()
-                counts += numbers
+            for turn in range(math.ceil(len(every) / self.world)):
+                # As in a step: where weights are split, all processes run them equally often.
+                place = turn * self.world + self.rank
+                loss, numbers = self.trainee(every[place] if place < len(every) else every[0])
+                if place < len(every):
+                    total += loss.detach().double().cpu()
+                    counts += numbers
         both = self.accelerator.reduce(
             torch.stack([total, *counts.double()]).to(self.accelerator.device, torch.float32), "sum"
         ).tolist()

@@ -14,18 +14,24 @@ from compatcheck.errors import InputError
 T = TypeVar("T")
 PATIENCE = timedelta(weeks=1)
 """How long the others wait while the first one evaluates; the usual ten or thirty minutes are too few."""
-_SPLITTING = ("FSDP", "DEEPSPEED", "MEGATRON_LM")
+_SPLITTING = ("DEEPSPEED", "MEGATRON_LM")
 _LAUNCHER = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT")
 _LAUNCHERS = ("TORCHELASTIC_", "ACCELERATE_", "PMI_", "OMPI_COMM_", "MV2_COMM_")
 
 
+def true(text: str | None) -> bool:
+    """What accelerate takes for yes in its variables."""
+    return (text or "").lower() in ("1", "true", "yes", "y", "on", "t")
+
+
 def refuse_split(kind: str | None = None) -> None:
-    """Raise InputError where ``accelerate launch`` is set up to split weights or optimiser, or ``kind`` says so."""
+    """Raise InputError where ``accelerate launch`` is set up for an engine that takes over the training, or ``kind``
+    says so."""
     for name in _SPLITTING:
-        if kind == name or os.environ.get(f"ACCELERATE_USE_{name}", "").lower() in ("1", "true", "yes"):
+        if kind == name or true(os.environ.get(f"ACCELERATE_USE_{name}")):
             raise InputError(
-                f"accelerate is configured for {name}, which splits weights or optimiser over processes, and "
-                "checkpoints here hold them whole: configure plain data parallelism (MULTI_GPU, MULTI_CPU)"
+                f"accelerate is configured for {name}, which takes over weights and optimiser; only the small adapter "
+                "is trained here: configure FSDP to split the base over processes, else MULTI_GPU or MULTI_CPU"
             )
 
 

@@ -27,6 +27,9 @@ _KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
 }  # fmt: skip
 
 
+_NOT_DECIDING = ("report_to", "cache_folder", "save_steps", "device", "shard_base")
+
+
 @dataclass(frozen=True)
 class TrainSettings:
     """Settings of one training. Bad values raise :class:`InputError` when it is made."""
@@ -80,6 +83,9 @@ class TrainSettings:
     shared_prefix: bool = True
     """Compute once what the choices of a document have in common, where the model is known to allow it."""
     device: str | None = None
+    shard_base: bool = False
+    """Several processes: each holds a piece of the base's layers (FSDP), the adapter is whole on all of them.
+    ``accelerate launch --use_fsdp`` asks for the same."""
 
     teacher: str = "auto"
     """``cache``: the old model runs once and is freed; ``online``: it runs beside the student in every step."""
@@ -145,7 +151,7 @@ class TrainSettings:
 
     def deciding(self) -> dict[str, Any]:
         """The settings that decide the result: what a training is known by when it is gone on with."""
-        return {k: v for k, v in asdict(self).items() if k not in ("report_to", "cache_folder", "save_steps", "device")}
+        return {k: v for k, v in asdict(self).items() if k not in _NOT_DECIDING}
 
     @property
     def weight_of_context(self) -> float:

@@ -10,6 +10,7 @@ from typing import Any
 from compatcheck.engines.progress import Progress
 from compatcheck.errors import InputError
 from compatcheck.references import Reference
+from compatcheck_train import sharding
 from compatcheck_train.batches import Plan
 from compatcheck_train.models import dtype_of, load_old
 from compatcheck_train.processes import PATIENCE, close_at_exit, refuse_split
@@ -37,15 +38,16 @@ def open_accelerator(settings: TrainSettings, out: Path) -> Any:
     device = settings.device
     # Accelerate keeps one state per process; a training after another may compute in another precision.
     AcceleratorState._reset_state(reset_partial_state=int(os.environ.get("WORLD_SIZE", "1")) == 1)
-    accelerator = Accelerator(
-        cpu=device == "cpu",
-        mixed_precision="bf16" if settings.bf16 else "no",
-        log_with=list(settings.report_to) or None,
-        project_dir=str(out),
-        kwargs_handlers=[
-            DistributedDataParallelKwargs(find_unused_parameters=False), InitProcessGroupKwargs(timeout=PATIENCE),
-        ],
-    )  # fmt: skip
+    with sharding.unseen():
+        accelerator = Accelerator(
+            cpu=device == "cpu",
+            mixed_precision="bf16" if settings.bf16 else "no",
+            log_with=list(settings.report_to) or None,
+            project_dir=str(out),
+            kwargs_handlers=[
+                DistributedDataParallelKwargs(find_unused_parameters=False), InitProcessGroupKwargs(timeout=PATIENCE),
+            ],
+        )  # fmt: skip
     refuse_split(accelerator.distributed_type.value)
     close_at_exit()
     return accelerator
@@ -76,10 +78,12 @@ def settle_old(
     """The old model as a teacher: cached (it is loaded, run once and freed) or online; None where nothing is asked."""
     if not wanted:
         return None
-    device = accelerator.device
+    device, split = accelerator.device, sharding.active(settings)
 
     def open_teacher() -> OnlineTeacher:
-        model = load_old(reference, settings, device)
+        model = load_old(reference, settings, "cpu" if split else device)
+        if split:
+            sharding.shard(model, device)
         inner = model.get_base_model() if reference.adapter is not None else model
         head = frozen(inner, "old" if reference.adapter is not None else None)
         return OnlineTeacher(model_states(inner, accelerator.autocast, settings.shared_prefix), head, plan, wanted)
@@ -96,7 +100,7 @@ def settle_old(
         note(f"The old model runs once; what it gives takes {_size(need)} in {folder}.")
     build(
         open_teacher, folder, plan, wanted, rank=accelerator.process_index, world=accelerator.num_processes,
-        wait=accelerator.wait_for_everyone, progress=progress,
+        wait=accelerator.wait_for_everyone, progress=progress, together=split,
     )  # fmt: skip
     return CachedTeacher(folder, plan, wanted, device)
 
@@ -119,6 +123,7 @@ def settle_new(trainee: Trainee, reference: Reference, accelerator: Any, note: N
     build(
         lambda: trainee.new_online(wanted), folder, plan, wanted, rank=accelerator.process_index,
         world=accelerator.num_processes, wait=accelerator.wait_for_everyone, progress=progress, label="new model",
+        together=sharding.active(settings),
     )  # fmt: skip
     trainee.new = CachedTeacher(folder, plan, wanted, accelerator.device, head)
 

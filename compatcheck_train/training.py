@@ -16,7 +16,7 @@ from compatcheck.engines import memory
 from compatcheck.engines.progress import Progress, SilentProgress
 from compatcheck.errors import InputError
 from compatcheck.references import Reference, resolve
-from compatcheck_train import strategies
+from compatcheck_train import sharding, strategies
 from compatcheck_train.align.term import AlignedTerm, align_wants
 from compatcheck_train.batches import Plan, make_plan
 from compatcheck_train.examples import Examples
@@ -132,7 +132,11 @@ def train(
                 [plan.batch(i).texts for i in range(len(plan.items))],
                 [[row.ids for item in group for row in item.rows] for group in plan.items],
             )
-    student = load_student(new_reference, settings, accelerator.device)
+    split = sharding.active(settings)
+    student = load_student(new_reference, settings, "cpu" if split else accelerator.device)
+    if split:
+        sharding.shard(student.peft, accelerator.device)
+        note(f"The layers of NEW's base are split over {accelerator.num_processes} processes.")
     trainee = Trainee(student, plan, strategy, settings, options, accelerator.autocast, teacher, plain_term)
     settle_new(trainee, new_reference, accelerator, note, progress)
     count = sum(p.numel() for p in student.parameters().values())

@@ -100,11 +100,15 @@ def build(
     wait: Callable[[], None] = lambda: None,
     progress: Progress | None = None,
     label: str = "old model",
+    together: bool = False,
 ) -> None:
     """Run a teacher over every micro-batch and keep what it gives; does nothing where that is done.
 
     Several processes take turns over the shards; ``wait`` is a barrier between them. The teacher is opened only when
     something is missing, and closed at the end.
+
+    Args:
+        together: the teacher's weights are split over the processes, so that all of them must run it equally often.
     """
     if complete(folder):
         return
@@ -115,22 +119,22 @@ def build(
         assert teacher.head is not None
         each = (teacher.head.weight.shape[1] * teacher.head.weight.element_size() if wants.states else 0) + 5
         plan_of = shards(plan, each)
-        mine = [(number, batches) for number, batches in enumerate(plan_of) if number % world == rank]
-        progress.start(f"{label}: once over the training data", sum(len(batches) for _, batches in mine))
+        missing = [n for n in range(len(plan_of)) if not _shard(folder, n).is_file()]
+        batches_of = [sum(len(plan_of[n]) for n in missing if n % world == each) for each in range(world)]
+        progress.start(f"{label}: once over the training data", batches_of[rank])
         if rank == 0 and wants.states:
             _save({"weight": teacher.head.weight} | _bias(teacher.head), folder / _HEAD)
-        for number, batches in mine:
-            path = folder / f"shard-{number:05}.safetensors"
-            if path.is_file():
-                progress.advance(len(batches))
-                continue
+        for number in (n for n in missing if n % world == rank):
+            batches = plan_of[number]
             tensors: dict[str, list[Tensor]] = {}
             for index in batches:
                 for name, value in vars(teacher.batch(index)).items():
                     if value is not None:
                         tensors.setdefault(name, []).append(value.to("cpu", torch.uint8 if name == "right" else None))
                 progress.advance(1)
-            _save({name: torch.cat(parts) for name, parts in tensors.items()}, path)
+            _save({name: torch.cat(parts) for name, parts in tensors.items()}, _shard(folder, number))
+        for _ in range(max(batches_of) - batches_of[rank] if together else 0):
+            teacher.batch(0)
         about = {
             "shards": [[batches.start, batches.stop] for batches in plan_of],
             "positions": positions(plan),
@@ -146,6 +150,10 @@ def build(
         temporary.write_text(json.dumps(about))
         temporary.replace(folder / "done.json")
     wait()
+
+
+def _shard(folder: Path, number: int) -> Path:
+    return folder / f"shard-{number:05}.safetensors"
 
 
 def _bias(head: Head) -> dict[str, Tensor]:

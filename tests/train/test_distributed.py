@@ -1,4 +1,4 @@
-"""Two processes over gloo give what one gives, and share the work of the teacher cache."""
+"""Two processes over gloo give what one gives, and share the work of the teacher cache and, if asked, the base."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ SCRIPT = """
     import os, sys
     from pathlib import Path
     sys.path.insert(0, sys.argv[4])
-    from compatcheck_train import TrainSettings
+    from compatcheck_train import TrainSettings, sharding
     from compatcheck_train.examples import Example, Examples
     from compatcheck_train.training import train
     import json
@@ -28,16 +29,22 @@ SCRIPT = """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     settings = TrainSettings(
         strategy=sys.argv[3], epochs=2, batch_size=2, gradient_accumulation=4 // world, learning_rate=1e-2,
-        device="cpu", teacher=raw["teacher"], new_teacher=raw["teacher"], cache_folder=Path(raw["cache"]), save_steps=1,
-        max_length=32,
+        device="cpu", shard_base=raw["shard"] == "setting", teacher=raw["teacher"], new_teacher=raw["teacher"],
+        cache_folder=Path(raw["cache"]), save_steps=1, max_length=32,
     )
+    split, held = sharding.shard, []
+    def shard(model, device):
+        before = sum(p.numel() for p in model.parameters())
+        split(model, device)
+        held.append(sum(getattr(p, "to_local", lambda: p)().numel() for p in model.parameters()) / before)
+    sharding.shard = shard
     done = train(raw["old"], raw["new"], examples, settings, sys.argv[2])
     if os.environ.get("RANK", "0") == "0":
-        print(json.dumps([h["validation_loss"] for h in done.history]))
+        print(json.dumps([[h["validation_loss"] for h in done.history], held, done.notes]))
 """
 
 
-def launch(arguments: list[str], processes: int, folder: Path) -> list[float]:
+def launch(arguments: list[str], processes: int, folder: Path, **environment: str) -> list[Any]:
     import json
 
     script = folder / "run.py"
@@ -47,7 +54,7 @@ def launch(arguments: list[str], processes: int, folder: Path) -> list[float]:
         port = free.getsockname()[1]
     running = []
     for rank in range(processes):
-        variables = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+        variables = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", **environment}
         if processes > 1:
             variables |= {
                 "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1",
@@ -60,14 +67,20 @@ def launch(arguments: list[str], processes: int, folder: Path) -> list[float]:
     outputs = [process.communicate(timeout=500) for process in running]
     for process, (_, errors) in zip(running, outputs, strict=True):
         assert process.returncode == 0, errors[-3000:]
-    found: list[float] = json.loads(outputs[0][0].splitlines()[-1])
+    found: list[Any] = json.loads(outputs[0][0].splitlines()[-1])
     return found
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("strategy", "teacher"), [("muscle", "online"), ("choice-ensemble", "cache")])
+@pytest.mark.parametrize(
+    ("strategy", "teacher", "shard"),
+    [
+        ("muscle", "online", ""), ("choice-ensemble", "cache", ""), ("muscle", "online", "setting"),
+        ("choice-ensemble", "cache", "accelerate"),
+    ],
+)  # fmt: skip
 def test_two_processes_give_what_one_gives(
-    strategy: str, teacher: str, pair: dict[str, str], make_examples: object, tmp_path: Path
+    strategy: str, teacher: str, shard: str, pair: dict[str, str], make_examples: object, tmp_path: Path
 ) -> None:
     import json
 
@@ -83,11 +96,18 @@ def test_two_processes_give_what_one_gives(
         folder.mkdir()
         setup = {
             "train": rows(examples.train), "validation": rows(examples.validation), "old": pair["old"],
-            "new": pair["new"], "teacher": teacher, "cache": str(folder / "cache"),
+            "new": pair["new"], "teacher": teacher, "cache": str(folder / "cache"), "shard": shard,
         }  # fmt: skip
         (folder / "setup.json").write_text(json.dumps(setup))
         root = str(Path(__file__).parent.parent.parent)
-        losses = launch([str(folder / "setup.json"), str(folder / "out"), strategy, root], processes, folder)
+        asked = {"ACCELERATE_USE_FSDP": "true"} if shard == "accelerate" else {}
+        losses, held, notes = launch(
+            [str(folder / "setup.json"), str(folder / "out"), strategy, root], processes, folder, **asked
+        )
+        assert ("The layers of NEW's base are split over 2 processes." in notes) is (bool(shard) and processes == 2)
+        # The old model and the new one, where both are split: their layers are most of them, and half is here.
+        assert len(held) == (2 if shard and processes == 2 else 0)
+        assert all(0.5 <= share < 0.75 for share in held), held
         found[processes] = (losses, load_file(folder / "out" / "adapter" / "adapter_model.safetensors"))
     assert found[1][0] == pytest.approx(found[2][0], abs=1e-5)
     assert found[1][1].keys() == found[2][1].keys()

@@ -312,13 +312,13 @@ def test_wrong_combinations_are_refused(
     assert not any(tmp_path.iterdir())
 
 
-def test_configurations_that_split_weights_are_refused(
+def test_engines_that_take_over_the_training_are_refused(
     pair: dict[str, str], text_examples: Examples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from accelerate import Accelerator
     from accelerate.utils import DistributedType
 
-    monkeypatch.setattr(Accelerator, "distributed_type", property(lambda self: DistributedType.FSDP))
-    with pytest.raises(InputError, match="configured for FSDP, which splits weights"):
+    monkeypatch.setattr(Accelerator, "distributed_type", property(lambda self: DistributedType.DEEPSPEED))
+    with pytest.raises(InputError, match="configured for DEEPSPEED, which takes over weights and optimiser"):
         train(pair["old"], pair["new"], text_examples, settings(), tmp_path / "out")
     assert not (tmp_path / "out").exists()
