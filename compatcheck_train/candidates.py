@@ -60,6 +60,10 @@ class Candidate:
         """What it is trained on."""
         return replace(every, unlabelled=()) if self.labelled else every
 
+    def is_only(self, strategy: str) -> bool:
+        """Whether it is trained with that strategy and nothing else."""
+        return self.strategy == strategy and not self.first
+
     def first_settings(self, shared: TrainSettings) -> TrainSettings:
         """Those of the stage before; options of the strategy itself are not its own."""
         own = {name: value for name, value in self.changes.items() if name not in ("strategy_options", "ce_weight")}

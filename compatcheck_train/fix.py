@@ -140,6 +140,8 @@ def fix(request: FixRequest, out: str | Path, *, say: Say = lambda _: None, prog
         if staged.first is not None:  # epochs enough for the steps of both stages
             plain = plain.changed(epochs=own.epochs * math.ceil(staged.steps / trained.steps))
         control = train(old, new, examples, plain, work / "control", say=say, progress=progress)
+        if candidate.is_only(request.control):
+            note(f"The adapter was trained as the control was, with {request.control}: they differ by the blend alone.")
     compat = resolve(str(out / "adapter"))
     more = judge.run(documents, {"compat": compat}, progress=progress)
     standings |= {each.name: each for each in stand(judge, known["old"], known["new"], more, judge.seed)}

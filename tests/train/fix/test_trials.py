@@ -40,6 +40,12 @@ def test_either_way_something_is_tried_for_either_length_of_trials() -> None:
     assert not any(candidate.labelled for candidate in candidates_for("choice"))
 
 
+def test_what_the_control_does_too_is_told_from_what_it_does_not() -> None:
+    told = {c.name for c in candidates_for("text", share=1.0) if c.is_only("continue-ce")}
+    assert told == {"continue-ce, answer"}
+    assert not Candidate.of("continue-ce+continue-ce").is_only("continue-ce")
+
+
 @pytest.fixture
 def tried(fixtures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """(errors that the rise must have) -> the trials, and what was noted: two steps each, on a few documents."""
