@@ -14,7 +14,7 @@ from compatcheck.errors import InputError
 T = TypeVar("T")
 PATIENCE = timedelta(weeks=1)
 """How long the others wait while the first one evaluates; the usual ten or thirty minutes are too few."""
-_SPLITTING = ("DEEPSPEED", "MEGATRON_LM")
+_TAKING_OVER = ("DEEPSPEED", "MEGATRON_LM")
 _LAUNCHER = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT")
 _LAUNCHERS = ("TORCHELASTIC_", "ACCELERATE_", "PMI_", "OMPI_COMM_", "MV2_COMM_")
 
@@ -24,10 +24,10 @@ def true(text: str | None) -> bool:
     return (text or "").lower() in ("1", "true", "yes", "y", "on", "t")
 
 
-def refuse_split(kind: str | None = None) -> None:
+def refuse_engine(kind: str | None = None) -> None:
     """Raise InputError where ``accelerate launch`` is set up for an engine that takes over the training, or ``kind``
     says so."""
-    for name in _SPLITTING:
+    for name in _TAKING_OVER:
         if kind == name or true(os.environ.get(f"ACCELERATE_USE_{name}")):
             raise InputError(
                 f"accelerate is configured for {name}, which takes over weights and optimiser; only the small adapter "

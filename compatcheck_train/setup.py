@@ -13,7 +13,7 @@ from compatcheck.references import Reference
 from compatcheck_train import sharding
 from compatcheck_train.batches import Plan
 from compatcheck_train.models import dtype_of, load_old
-from compatcheck_train.processes import PATIENCE, close_at_exit, refuse_split
+from compatcheck_train.processes import PATIENCE, close_at_exit, refuse_engine
 from compatcheck_train.settings import TrainSettings
 from compatcheck_train.strategies import Strategy
 from compatcheck_train.student import Trainee
@@ -34,7 +34,7 @@ def open_accelerator(settings: TrainSettings, out: Path) -> Any:
     from accelerate.state import AcceleratorState
     from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 
-    refuse_split()
+    refuse_engine()
     device = settings.device
     # Accelerate keeps one state per process; a training after another may compute in another precision.
     AcceleratorState._reset_state(reset_partial_state=int(os.environ.get("WORLD_SIZE", "1")) == 1)
@@ -48,7 +48,7 @@ def open_accelerator(settings: TrainSettings, out: Path) -> Any:
                 DistributedDataParallelKwargs(find_unused_parameters=False), InitProcessGroupKwargs(timeout=PATIENCE),
             ],
         )  # fmt: skip
-    refuse_split(accelerator.distributed_type.value)
+    refuse_engine(accelerator.distributed_type.value)
     close_at_exit()
     return accelerator
 

@@ -20,7 +20,7 @@ from compatcheck_train import request as guards
 from compatcheck_train.fix import fix
 from compatcheck_train.folders import partial_of
 from compatcheck_train.judging import Standing
-from compatcheck_train.processes import _SPLITTING
+from compatcheck_train.processes import _TAKING_OVER
 from compatcheck_train.request import (
     CLAIM,
     FixRequest,
@@ -85,8 +85,8 @@ def test_a_tracker_that_is_not_installed(name: str, fixtures: Path, tmp_path: Pa
     assert not any(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name", _SPLITTING)
-def test_launchers_that_split_weights(
+@pytest.mark.parametrize("name", _TAKING_OVER)
+def test_launchers_that_take_over_the_training(
     name: str, fixtures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """``accelerate launch`` says what it is configured for in these variables."""
@@ -94,7 +94,7 @@ def test_launchers_that_split_weights(
     adapters = [str(fixtures / "adapters" / f"piqa-{version}") for version in ("v1", "v2")]
     given = ["--task", "piqa", "--data", str(fixtures / "data"), "--device", "cpu", "--out", str(tmp_path / "out")]
     assert run(["fix", *adapters, *given]) == 2
-    assert f"accelerate is configured for {name}, which splits weights" in capsys.readouterr().err
+    assert f"accelerate is configured for {name}, which takes over weights and optimiser" in capsys.readouterr().err
     assert not any(tmp_path.iterdir())
 
 
