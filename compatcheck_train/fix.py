@@ -139,7 +139,7 @@ def fix(request: FixRequest, out: str | Path, *, say: Say = lambda _: None, prog
         plain = own.changed(strategy=request.control, strategy_options={}, ce_weight=None, max_steps=staged.steps)
         if staged.first is not None:  # epochs enough for the steps of both stages
             plain = plain.changed(epochs=own.epochs * math.ceil(staged.steps / trained.steps))
-        control = train(old, new, examples, plain, work / "control", say=say, progress=progress)
+        control = train(old, new, candidate.examples(examples), plain, work / "control", say=say, progress=progress)
         if candidate.is_only(request.control):
             note(f"The adapter was trained as the control was, with {request.control}: they differ by the blend alone.")
     compat = resolve(str(out / "adapter"))

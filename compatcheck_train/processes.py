@@ -19,16 +19,13 @@ _LAUNCHER = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK
 _LAUNCHERS = ("TORCHELASTIC_", "ACCELERATE_", "PMI_", "OMPI_COMM_", "MV2_COMM_")
 
 
-def true(text: str | None) -> bool:
-    """What accelerate takes for yes in its variables."""
-    return (text or "").lower() in ("1", "true", "yes", "y", "on", "t")
-
-
 def refuse_engine(kind: str | None = None) -> None:
     """Raise InputError where ``accelerate launch`` is set up for an engine that takes over the training, or ``kind``
     says so."""
+    from accelerate.utils import parse_flag_from_env
+
     for name in _TAKING_OVER:
-        if kind == name or true(os.environ.get(f"ACCELERATE_USE_{name}")):
+        if kind == name or parse_flag_from_env(f"ACCELERATE_USE_{name}"):
             raise InputError(
                 f"accelerate is configured for {name}, which takes over weights and optimiser; only the small adapter "
                 "is trained here: configure FSDP to split the base over processes, else MULTI_GPU or MULTI_CPU"

@@ -12,10 +12,11 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from compatcheck.errors import InputError
 from compatcheck_train.head import decoder_of
-from compatcheck_train.processes import count, true
+from compatcheck_train.processes import count
 from compatcheck_train.settings import TrainSettings
 
 _VARIABLE = "ACCELERATE_USE_FSDP"
@@ -23,7 +24,9 @@ _VARIABLE = "ACCELERATE_USE_FSDP"
 
 def active(settings: TrainSettings) -> bool:
     """Whether several processes are to split the base, by the settings or by ``accelerate launch --use_fsdp``."""
-    return (settings.shard_base or true(os.environ.get(_VARIABLE))) and count() > 1
+    from accelerate.utils import parse_flag_from_env
+
+    return count() > 1 and (settings.shard_base or bool(parse_flag_from_env(_VARIABLE)))
 
 
 @contextlib.contextmanager
@@ -76,13 +79,11 @@ def same_start(parameters: Iterable[torch.nn.Parameter]) -> None:
 
 def average_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
     """The mean over all processes, in one message."""
-    every = list(parameters)
-    for parameter in every:
+    gradients = []
+    for parameter in parameters:
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
-    flat = torch.cat([parameter.grad.flatten() for parameter in every if parameter.grad is not None])
+        gradients.append(parameter.grad)
+    flat = parameters_to_vector(gradients)
     torch.distributed.all_reduce(flat)
-    flat /= count()
-    for parameter, part in zip(every, flat.split([p.numel() for p in every]), strict=True):
-        assert parameter.grad is not None
-        parameter.grad.copy_(part.view_as(parameter))
+    vector_to_parameters(flat / count(), gradients)

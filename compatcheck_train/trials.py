@@ -4,7 +4,6 @@ score on the validation documents."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,10 +59,12 @@ def run_trials(
     if probe is not None:
         say(f"what labels alone give: {probe.name}")
         lifted = False
-        with suppress(Diverged):
+        try:
             staged = train_candidate(probe, old, new, examples, settings, folder / "probe", share, progress=progress)
             (trial,) = _judged({probe.name: (probe, staged)}, judge, documents, known, progress)
             lifted = _lifted(trial.standing, note)
+        except Diverged as error:
+            note(f"{probe.name} is left out: {error}.")
         candidates = [candidate for candidate in candidates if candidate.lifted in (None, lifted)]
     trials = _judged(_trained(candidates, one, note), judge, documents, known, progress)
     order = ranked([trial.standing for trial in trials])
