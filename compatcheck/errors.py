@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import os
+import traceback
 from collections.abc import Iterable
 from enum import IntEnum
+from pathlib import Path
+
+DEBUG = "COMPATCHECK_DEBUG"
+"""Environment variable: set, tracebacks are shown as well."""
 
 
 class ExitCode(IntEnum):
@@ -27,6 +33,32 @@ class InputError(Exception):
     The message is one line that says what is wrong, where (file, line, field) and how to mend it.
     The command line prints it and exits with :attr:`ExitCode.USAGE`.
     """
+
+
+def one_line(error: BaseException) -> str:
+    """The first telling line of an exception's message, at most 300 characters."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = " ".join(lines[:3]) if lines else type(error).__name__
+    return text if len(text) <= 300 else text[:297] + "..."
+
+
+def internal_error(error: BaseException) -> str:
+    """What is said of an exception that nobody foresaw: its kind, its message and the line of ours it went through."""
+    here = Path(__file__).parents[1]
+    trace = [(Path(frame.filename), frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    below = [(file.relative_to(here), line) for file, line in trace if file.is_relative_to(here)]
+    ours = [f" ({file}:{line})" for file, line in below if file.parts[0] in ("compatcheck", "compatcheck_train")]
+    where = ours[-1] if ours else ""
+    kind, text = type(error).__name__, one_line(error)
+    return (
+        f"internal error: {kind if text == kind else f'{kind}: {text}'}{where}; run again with {DEBUG}=1 for the "
+        "traceback, and report it"
+    )
+
+
+def traceback_wanted() -> bool:
+    """Whether the user asked for tracebacks (:data:`DEBUG`)."""
+    return os.environ.get(DEBUG, "") not in ("", "0")
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -2,24 +2,29 @@
 
 Registered under ``compatcheck``; importing it loads nothing but the standard library. The ``--compatcheck-*`` options
 are those of :data:`compatcheck.config.FROM_ENVIRONMENT` and read as the environment variables are.
+
+A comparison that could not be made fails its test in one line, and pytest's exit status is 2 then, not 1: nothing
+was shown about the models.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from compatcheck import config
-from compatcheck.errors import InputError
+from compatcheck.errors import ExitCode, InputError, internal_error, traceback_wanted
 
 if TYPE_CHECKING:
     from compatcheck.api import Diff
 
 CompatDiff = Callable[..., "Diff"]
 _DONE = pytest.StashKey[list[tuple[str, "Diff"]]]()
+_NOT_COMPARED = ("compatcheck", "not compared")
+"""Stands among the properties of a test's report, which travel between the processes of pytest-xdist."""
 _HELP = {
     "engine": "engine that runs models: auto, hf, vllm …",
     "batch_size": "sequences at a time, or auto",
@@ -40,6 +45,39 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_DONE] = []
+    config.pluginmanager.register(_ExitStatus())
+
+
+class _InternalError(Exception):
+    """The message is :func:`compatcheck.errors.internal_error`'s."""
+
+
+class _ExitStatus:
+    """Turns pytest's exit status where a comparison could not be made."""
+
+    def __init__(self) -> None:
+        self.not_compared = False
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self.not_compared |= report.failed and _NOT_COMPARED in map(tuple, report.user_properties)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if self.not_compared and session.exitstatus == pytest.ExitCode.TESTS_FAILED:
+            session.exitstatus = int(ExitCode.USAGE)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    error = call.excinfo.value if call.excinfo is not None else None
+    if isinstance(error, InputError | _InternalError) and "compat_diff" in getattr(item, "fixturenames", ()):
+        report.user_properties.append(_NOT_COMPARED)
+        if not traceback_wanted():
+            report.longrepr = str(error) if isinstance(error, _InternalError) else f"error: {error}"
+    return report
 
 
 @pytest.fixture(scope="session")
@@ -64,7 +102,12 @@ def compat_diff(request: pytest.FixtureRequest) -> CompatDiff:
         else:
             chosen = config.Check("", str(old), str(new), settings.options)
         settled = checks.settle({**chosen.options, **options}, given)
-        result = checks.run(chosen, settled)
+        try:
+            result = checks.run(chosen, settled)
+        except InputError:
+            raise
+        except Exception as error:
+            raise _InternalError(internal_error(error)) from error
         done = request.config.stash[_DONE]
         name = check or f"diff-{len(done) + 1}"
         if settled.get("out"):

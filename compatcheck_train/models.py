@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from compatcheck.engines.loading import one_line, without_bars
-from compatcheck.errors import InputError
+from compatcheck.engines.loading import without_bars
+from compatcheck.errors import InputError, one_line
 from compatcheck.references import Reference
 from compatcheck_train.folders import put
 from compatcheck_train.head import check_head, head_of

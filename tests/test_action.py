@@ -132,3 +132,31 @@ def test_the_comment_is_made_once_and_then_updated(action: dict[str, Any], proje
     assert "<!-- compatcheck:" in first[0]
     known.write_text("4711\n")
     assert comment()[-1].startswith("api --method PATCH repos/o/r/issues/comments/4711")
+
+
+@pytest.mark.parametrize(("name", "does"), [("traceback", "exit 1"), ("killed", "kill -9 $$"), ("absent", "exit 127")])
+def test_what_is_not_a_verdict_is_an_error(action: dict[str, Any], project: Path, name: str, does: str) -> None:
+    """An installation that is broken ends with 1 as Python does, and the folder may hold the report of another day."""
+    compare(action, project, OLD="good.jsonl", NEW="bad.jsonl")
+    tool = project / name / "compatcheck"
+    tool.parent.mkdir()
+    tool.write_text(f"#!/bin/sh\n{does}\n")
+    tool.chmod(0o755)
+    blank = {"OLD": "good.jsonl", "NEW": "bad.jsonl", "TASK": "", "FAIL_ON": "", "ARGS": "", "OUT": "rep"}
+    output = project / "again"
+    script = f'export PATH="{tool.parent}:$PATH"\n' + step(action, "Compare")
+    done = run_script(script, project, **blank, EXIT_ZERO="false", GITHUB_OUTPUT=str(output))
+    assert (done.returncode, output.read_text()) == (2, "exit-code=2\n"), done.stdout + done.stderr
+
+
+def test_steps_that_fail_end_with_2(action: dict[str, Any], project: Path) -> None:
+    for name, tool in (("Install", "python"), ("Comment", "gh")):
+        compare(action, project, OLD="good.jsonl", NEW="bad.jsonl")
+        broken = project / name / tool
+        broken.parent.mkdir()
+        broken.write_text("#!/bin/sh\nexit 1\n")
+        broken.chmod(0o755)
+        script = f'export PATH="{broken.parent}:$PATH"\n' + step(action, name)
+        done = run_script(script, project, OUT="rep", COMMENTS="c", GITHUB_REPOSITORY="o/r", PACKAGE="x")
+        assert done.returncode == 2, (name, done.stdout, done.stderr)
+        assert "::error title=compatcheck::" in done.stdout

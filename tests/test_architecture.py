@@ -54,6 +54,7 @@ BELOW = {
         "tasks",
     },
     "evaluation": {"compare", "report", "runs", "tasks"},
+    "__main__": {"cli"},
     "demo": {"api"},
     "cli": {
         "api",

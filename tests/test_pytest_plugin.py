@@ -68,3 +68,37 @@ def test_the_plugin_loads_nothing_heavy(project: Path) -> None:
         "import sys\n\ndef test_light():\n    assert not {'numpy', 'pandas', 'torch'} & set(sys.modules)\n"
     )
     assert pytest_run(project, "test_light.py", "-p", "no:hypothesispytest").returncode == 0
+
+
+BROKEN = """
+import compatcheck
+import pytest
+
+def test_absent(compat_diff):
+    compat_diff("good.jsonl", "absent.jsonl")
+
+def test_expected(compat_diff):
+    with pytest.raises(compatcheck.InputError):
+        compat_diff("good.jsonl", "absent.jsonl")
+
+def test_internal(compat_diff, monkeypatch):
+    monkeypatch.setattr("compatcheck.api.diff", lambda *_, **__: 1 / 0)
+    compat_diff("good.jsonl", "good.jsonl")
+"""
+
+
+@pytest.mark.parametrize("processes", [(), ("-n", "2")])
+def test_what_could_not_be_compared_is_no_regression(project: Path, processes: tuple[str, ...]) -> None:
+    (project / "test_broken.py").write_text(BROKEN)
+    done = pytest_run(project, "test_broken.py", *processes)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "2 failed, 1 passed" in done.stdout
+    assert "\nerror: absent.jsonl: no such file or folder" in done.stdout
+    assert "\ninternal error: ZeroDivisionError: division by zero (compatcheck/" in done.stdout
+    assert "Traceback" not in done.stdout
+    assert done.stdout.count("checks.run") == 0
+
+
+def test_a_test_that_fails_by_itself_keeps_the_status_of_pytest(project: Path) -> None:
+    (project / "test_own.py").write_text("def test_own(compat_diff):\n    assert False\n")
+    assert pytest_run(project, "test_own.py").returncode == 1

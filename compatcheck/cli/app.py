@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 
@@ -12,8 +11,8 @@ from compatcheck import __version__
 from compatcheck.cli import bless, cache, card, demo, diff, doctor, export, fix, init, noise, plan, report, show, tasks
 from compatcheck.cli import fix_task as train_task_
 from compatcheck.cli import run as run_
-from compatcheck.cli.output import print_error
-from compatcheck.errors import ExitCode, InputError
+from compatcheck.cli.output import print_error, print_failure, reader_is_gone
+from compatcheck.errors import ExitCode
 
 # typer carries its own copy of click since 0.27 and uses the installed one before: its public error leads to both
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
@@ -62,19 +61,13 @@ def _root(
     pass
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit with an :class:`~compatcheck.errors.ExitCode`."""
-    sys.exit(int(run(arguments)))
-
-
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return the exit code; every error the user can mend is one line on stderr."""
+    """Run the command line and return the exit code; whatever goes wrong is one line on stderr."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        given = list(sys.argv[1:] if arguments is None else arguments)
-        code = app(args=given, standalone_mode=False, obj=given)
-        return int(code or ExitCode.OK)
-    except InputError as error:
-        return _fail(str(error))
+        code = int(app(args=given, standalone_mode=False, obj=given) or ExitCode.OK)
+        sys.stdout.flush()
+        return code
     except _UsageError as error:
         context = getattr(error, "ctx", None)
         if not given or not _message(error):
@@ -86,10 +79,13 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except (typer.Abort, KeyboardInterrupt):
         print("interrupted", file=sys.stderr)
         return ExitCode.INTERRUPTED
-    except BrokenPipeError:
-        # the reader closed the pipe (`compatcheck diff … | head`); nothing is wrong on our side
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ExitCode.OK
+    except BaseException as error:  # a panic of a library written in Rust is no Exception, and sys.exit() is none
+        if isinstance(error, SystemExit) and isinstance(error.__context__, OSError):
+            error = error.__context__  # click's own answer to a broken pipe is sys.exit(1)
+        if reader_is_gone() and isinstance(error, BrokenPipeError):
+            return ExitCode.OK  # `compatcheck tasks | head`: nothing is wrong on our side
+        print_failure(error)
+        return ExitCode.USAGE
 
 
 def _message(error: Exception) -> str:

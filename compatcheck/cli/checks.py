@@ -10,7 +10,7 @@ from typing import Any
 
 from compatcheck import checks, config
 from compatcheck.cli import options
-from compatcheck.cli.output import check_writable, emit, print_error
+from compatcheck.cli.output import check_writable, emit, print_failure
 from compatcheck.config import Check
 from compatcheck.errors import ExitCode, InputError
 
@@ -45,10 +45,10 @@ def run_checks(
         sys.stdout.flush()
         try:
             codes.append(_run(check, given, command, alone=False))
-        except InputError as error:
+        except Exception as error:
             if quiet:
                 print("could not be run", flush=True)
-            print_error(f"check {check.name}: {error}")
+            print_failure(error, f"check {check.name}: ")
             codes.append(int(ExitCode.USAGE))
     print(_summary([check.name for check in chosen], codes))
     return checks.worst(codes)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from compatcheck.errors import ExitCode, InputError
+from compatcheck.errors import ExitCode, InputError, internal_error, one_line, traceback_wanted
 
 if TYPE_CHECKING:
     from compatcheck.api import Diff
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 DEFAULT_FOLDER = Path("compat-report")
 """Where files go when a file format is asked for without --out."""
 _FILES_ONLY = {"html", "png"}
+_OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE)
+"""A full disk, rights, too many open files: nothing that is ours to mend."""
 
 
 def check_writable(out: Path | None) -> None:
@@ -53,7 +57,6 @@ def emit(
     annotations in any case, and adds to the summary of the step where ``GITHUB_STEP_SUMMARY`` names its file.
     """
     from compatcheck import gate
-    from compatcheck.report import render
 
     files = [name for name in formats if name != "terminal"]
     texts = [name for name in files if name != "github"]
@@ -62,21 +65,32 @@ def emit(
         folder = DEFAULT_FOLDER
     if folder is not None:
         result.save(folder, files)
-    if quiet:
-        print_spelled(render(result, "terminal", quiet=True), "text")
-    else:
-        if "terminal" in formats:
-            print_untrusted(render(result, "terminal", folder=folder or kept, color=None))
-        if "github" in formats:
-            print(render(result, "github"))
-        if folder is None and texts:
-            print_spelled(render(result, texts[0]), texts[0])
+    try:
+        _print(result, formats, texts if folder is None else [], folder or kept, quiet)
+        sys.stdout.flush()
+    except BrokenPipeError:  # `compatcheck diff … | head`: the exit code says the verdict all the same
+        if not reader_is_gone():
+            raise
     if "github" in formats:
         _append_summary(result, folder)
     if folder is not None and not quiet:
         names = ["report.json", "instances.parquet", *(_file_of(name) for name in files)]
         print(f"kept in {folder}: {', '.join(dict.fromkeys(names))}", file=sys.stderr)
     return int(ExitCode.OK if exit_zero else gate.exit_code(result.verdict))
+
+
+def _print(result: Diff, formats: Sequence[str], texts: Sequence[str], kept: Path | None, quiet: bool) -> None:
+    from compatcheck.report import render
+
+    if quiet:
+        print_spelled(render(result, "terminal", quiet=True), "text")
+        return
+    if "terminal" in formats:
+        print_untrusted(render(result, "terminal", folder=kept, color=None))
+    if "github" in formats:
+        print(render(result, "github"))
+    if texts:
+        print_spelled(render(result, texts[0]), texts[0])
 
 
 def print_untrusted(text: str) -> None:
@@ -93,9 +107,47 @@ def print_spelled(text: str, format: str) -> None:
 
 def print_error(message: str) -> None:
     """Say on stderr, in one line, what went wrong; the message may quote what a file holds."""
+    _print_line(f"error: {message}")
+
+
+def print_failure(error: BaseException, where: str = "") -> None:
+    """Say in one line what was raised: an error that the user can mend, or one that nobody foresaw.
+
+    Args:
+        where: stands before the message, such as ``check NAME: ``.
+    """
+    if traceback_wanted():
+        traceback.print_exception(error)
+    if isinstance(error, InputError):
+        print_error(f"{where}{error}")
+    elif isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
+        file = error.filename
+        print_error(f"{where}{file}: {error.strerror}" if file else f"{where}{one_line(error)}")
+    else:
+        _print_line(where + internal_error(error))
+
+
+def reader_is_gone() -> bool:
+    """Whether whoever reads our output has closed the pipe. Output that cannot be written is thrown away from then."""
+    import select
+
+    stream = sys.__stdout__  # after a broken pipe click puts something in place of sys.stdout that hides it
+    if stream is None or not hasattr(select, "poll"):
+        return False
+    waiting = select.poll()
+    waiting.register(stream.fileno(), 0)  # errors alone
+    gone = bool(waiting.poll(0))
+    try:
+        stream.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    return gone
+
+
+def _print_line(text: str) -> None:
     from compatcheck.report.text import safe_text
 
-    print(_spelled(f"error: {safe_text(' '.join(message.split()))}", "text"), file=sys.stderr)
+    print(_spelled(safe_text(" ".join(text.split())), "text"), file=sys.stderr)
 
 
 def _spelled(text: str, format: str) -> str:

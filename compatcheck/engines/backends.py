@@ -13,9 +13,8 @@ from lm_eval.api.model import LM
 
 from compatcheck.endpoints import refuse_secrets
 from compatcheck.engines import memory
-from compatcheck.engines.loading import one_line
 from compatcheck.engines.progress import Progress, SilentProgress
-from compatcheck.errors import InputError
+from compatcheck.errors import InputError, one_line
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance

@@ -8,14 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from compatcheck.errors import InputError
-
-
-def one_line(error: BaseException) -> str:
-    """The first telling line of an exception's message, at most 300 characters."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = " ".join(lines[:3]) if lines else type(error).__name__
-    return text if len(text) <= 300 else text[:297] + "..."
+from compatcheck.errors import InputError, one_line
 
 
 @contextmanager

@@ -19,10 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 from lm_eval.api.model import LM
 
-from compatcheck.engines.loading import one_line
 from compatcheck.engines.progress import Progress, SilentProgress, Stage
 from compatcheck.engines.sharding import Batch, batches
-from compatcheck.errors import InputError
+from compatcheck.errors import InputError, one_line
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance

@@ -212,9 +212,7 @@ def test_what_a_worker_refuses_is_one_line(cluster: None, fixtures: Path) -> Non
 def test_a_run_with_ray_is_the_run_without(fixtures: Path, tmp_path: Path) -> None:
     given = ["run", f"{fixtures}/adapters/piqa-v1", "--task", "piqa", "--data", f"{fixtures}/data", "--limit", "12"]
     assert run([*given, "--engine", "hf", "-q", "--no-store", "--out", str(tmp_path / "hf")]) == 0
-    script = (
-        f"import sys; from compatcheck.cli.app import main; main({[*given, *RAY, '--out', str(tmp_path / 'ray')]!r})"
-    )
+    script = f"import sys; from compatcheck.cli import main; main({[*given, *RAY, '--out', str(tmp_path / 'ray')]!r})"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     lines = done.stderr.splitlines()
@@ -231,7 +229,7 @@ RAY = ["--engine", "ray", "--engine-arg", "workers=2", "--no-store"]
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_no_process_is_left(fixtures: Path, tmp_path: Path, number: signal.Signals) -> None:
     given = ["run", str(fixtures / "models" / "base-v1"), "--task", "gsm8k", "--data", f"{fixtures}/data"]
-    script = f"from compatcheck.cli.app import main; main({[*given, *RAY, '--out', str(tmp_path / 'kept')]!r})"
+    script = f"from compatcheck.cli import main; main({[*given, *RAY, '--out', str(tmp_path / 'kept')]!r})"
     child = subprocess.Popen(
         [sys.executable, "-c", script],
         stdout=subprocess.PIPE,

@@ -94,7 +94,7 @@ def _name_cpu_build() -> None:
 
 
 def _one_line(error: Exception) -> str:
-    from compatcheck.engines.loading import one_line
+    from compatcheck.errors import one_line
 
     return one_line(error)
 

@@ -23,7 +23,7 @@ def launch(fixtures: Path, folder: Path, processes: int, *further: str) -> list[
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     arguments = [
-        sys.executable, "-c", "from compatcheck.cli.app import main; main()", "fix",
+        sys.executable, "-c", "from compatcheck.cli import main; main()", "fix",
         *(str(fixtures / "adapters" / f"piqa-{version}") for version in ("v1", "v2")),
         "--task", "piqa", "--data", str(fixtures / "data"), "--out", "out", "--preset", "quick", "--train-limit", "150",
         "--limit", "40", "--candidate", "choice-ensemble", "--candidate", "muscle", "--set", "epochs=1",

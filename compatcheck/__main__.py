@@ -1,0 +1,5 @@
+"""``python -m compatcheck`` is the command line."""
+
+from compatcheck.cli import main
+
+main()
