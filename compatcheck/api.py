@@ -8,9 +8,10 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from compatcheck.compare.counterparts import counterparts
 from compatcheck.compare.result import Comparison, Estimate, Result, Side, Stored
 from compatcheck.errors import InputError, did_you_mean
-from compatcheck.records import Manifest, Metric, Run, StreamedRun, TaskRun
+from compatcheck.records import Manifest, Run
 from compatcheck.scratch import Scratch
 
 if TYPE_CHECKING:
@@ -320,7 +321,7 @@ def compare_runs(
     from compatcheck.compare import compare
     from compatcheck.compare.clusters import FEW
 
-    pairs, notes = _counterparts(old, new)
+    pairs, notes = counterparts(old, new)
     comparisons = [
         compare(
             run,
@@ -354,7 +355,7 @@ def _diff_of_streams(
 ) -> Diff:
     from compatcheck.compare.streaming import Settings, compare_streams
 
-    pairs, notes = _counterparts(old, new)
+    pairs, notes = counterparts(old, new)
     with scratch.writing():
         comparisons, file = compare_streams(pairs, Settings(**options), scratch, say)
     notes += [
@@ -364,32 +365,6 @@ def _diff_of_streams(
         if len(one.instances) < one.rows
     ]
     return _judged(old, new, comparisons, notes, rules, Stored(file.path, scratch))
-
-
-def _counterparts(
-    old: Run | StreamedSide, new: Run | StreamedSide
-) -> tuple[list[tuple[Any, Any, list[Metric]]], list[str]]:
-    """The task runs of both sides that belong together with the metrics they share, and notes on those without."""
-    theirs = {(run.task, run.filter): run for run in new.tasks}
-    pairs = [
-        (run, theirs[run.task, run.filter], _shared_metrics(run, theirs[run.task, run.filter]))
-        for run in old.tasks
-        if (run.task, run.filter) in theirs
-    ]
-    pairs = [pair for pair in pairs if pair[2]]
-    compared = {(run.task, run.filter) for run, _, _ in pairs}
-    notes = [
-        f"{side}: {run.task} ({run.filter}) has no counterpart on the other side and is not compared"
-        for side, runs in (("old", old.tasks), ("new", new.tasks))
-        for run in runs
-        if (run.task, run.filter) not in compared
-    ]
-    if not pairs:
-        raise InputError(
-            f"old and new share no task, filter and metric: old has {_names(old)}; new has {_names(new)}; "
-            "record both for the same task, or name a --metric"
-        )
-    return pairs, notes
 
 
 def load(folder: str | os.PathLike[str]) -> Diff:
@@ -406,20 +381,6 @@ def load(folder: str | os.PathLike[str]) -> Diff:
 def as_diff(result: Result) -> Diff:
     """The same result with the methods of :class:`Diff`."""
     return Diff(**{f.name: getattr(result, f.name) for f in fields(Result)})
-
-
-def _shared_metrics(old: TaskRun | StreamedRun, new: TaskRun | StreamedRun) -> list[Metric]:
-    """Metrics both sides have; discrete only where it is on both sides."""
-    theirs = {metric.name: metric for metric in new.metrics}
-    return [
-        metric if theirs[metric.name].kind == "discrete" else theirs[metric.name]
-        for metric in old.metrics
-        if metric.name in theirs
-    ]
-
-
-def _names(run: Run | StreamedSide) -> str:
-    return ", ".join(f"{t.task}/{t.filter} ({', '.join(m.name for m in t.metrics)})" for t in run.tasks) or "nothing"
 
 
 def _as_side(manifest: Manifest) -> Side:

@@ -146,6 +146,43 @@ class Gate:
 
 
 @dataclass(frozen=True)
+class Look:
+    """A budget's figure after ``n`` instances, with one-sided bounds that hold at all looks together."""
+
+    n: int
+    value: float | None
+    lower: float
+    upper: float
+
+
+@dataclass(frozen=True)
+class BoundPath:
+    """How the bounds of a budget's figure went while instances came in."""
+
+    rule: str
+    threshold: float
+    verdict: str
+    decided_at: int | None
+    """After how many instances; None where it was not decided."""
+    looks: tuple[Look, ...]
+    """Not every look: each has about a tenth more instances than the one before it, and the last is the last."""
+
+
+@dataclass(frozen=True)
+class Sequential:
+    """How an evaluation went that was judged after every ``step`` documents, and stopped when it was decided."""
+
+    step: int
+    used: int
+    """Documents that were evaluated, or rows that were drawn."""
+    available: int
+    """Documents that there are."""
+    seed: int
+    """Of the order in which they were drawn."""
+    paths: tuple[BoundPath, ...] = ()
+
+
+@dataclass(frozen=True)
 class Comparison:
     """Two runs paired on one (task, filter, metric).
 
@@ -181,6 +218,8 @@ class Comparison:
     """The clusters that intervals and tests count by; None where every instance counts by itself."""
     near_ties: NearTies | None = None
     """Of a choice by log-likelihoods how many flips are near ties; None where they are not known."""
+    sequential: Sequential | None = None
+    """Where the gate was judged after every step: how it went; None where the number of instances was fixed."""
 
     @property
     def name(self) -> str:

@@ -17,14 +17,17 @@ from compatcheck.compare.result import (
     Advice,
     BlessedRun,
     BlessedScore,
+    BoundPath,
     ClusterCount,
     Comparison,
     Estimate,
     Gate,
+    Look,
     NearTies,
     NoiseFloor,
     Pairing,
     Result,
+    Sequential,
     Side,
     Slice,
     TieCount,
@@ -151,7 +154,23 @@ def _comparison(each: Comparison) -> dict[str, Any]:
         "noise": None if each.noise is None else _noise(each.noise),
         "near_ties": None if each.near_ties is None else _near_ties(each.near_ties),
         "clusters": None if each.clusters is None else dict(vars(each.clusters)),
+        "sequential": None if each.sequential is None else _sequential(each.sequential),
     }
+
+
+def _sequential(found: Sequential) -> dict[str, Any]:
+    paths = [vars(path) | {"looks": [_plain(vars(look)) for look in path.looks]} for path in found.paths]
+    return vars(found) | {"saved": found.available - found.used, "paths": paths}
+
+
+def _read_sequential(data: Mapping[str, Any] | None) -> Sequential | None:
+    if data is None:
+        return None
+    known = {name: value for name, value in data.items() if name != "saved"}
+    paths = tuple(
+        BoundPath(**{**path, "looks": tuple(Look(**look) for look in path["looks"])}) for path in data["paths"]
+    )
+    return Sequential(**{**known, "paths": paths})
 
 
 def _near_ties(ties: NearTies) -> dict[str, Any]:
@@ -239,6 +258,7 @@ def _read_comparison(data: Mapping[str, Any], instances: pd.DataFrame) -> Compar
         noise=_read_noise(data.get("noise")),
         near_ties=_read_near_ties(data.get("near_ties")),
         clusters=None if data.get("clusters") is None else ClusterCount(**data["clusters"]),
+        sequential=_read_sequential(data.get("sequential")),
     )
 
 

@@ -1,0 +1,55 @@
+"""Which task runs of two sides belong together, and by which metrics they can be compared."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from compatcheck.errors import InputError
+from compatcheck.records import Metric, StreamedRun, TaskRun
+
+Counterparts = list[tuple[Any, Any, list[Metric]]]
+"""Task run of OLD, that of NEW, and the metrics they share."""
+
+
+def counterparts(old: Any, new: Any) -> tuple[Counterparts, list[str]]:
+    """The task runs of both sides that belong together with the metrics they share, and notes on those without.
+
+    ``old`` and ``new`` are runs, in memory or streamed: what has ``tasks``.
+
+    Raises:
+        InputError: they share nothing.
+    """
+    theirs = {(run.task, run.filter): run for run in new.tasks}
+    pairs = [
+        (run, theirs[run.task, run.filter], shared_metrics(run, theirs[run.task, run.filter]))
+        for run in old.tasks
+        if (run.task, run.filter) in theirs
+    ]
+    pairs = [pair for pair in pairs if pair[2]]
+    compared = {(run.task, run.filter) for run, _, _ in pairs}
+    notes = [
+        f"{side}: {run.task} ({run.filter}) has no counterpart on the other side and is not compared"
+        for side, runs in (("old", old.tasks), ("new", new.tasks))
+        for run in runs
+        if (run.task, run.filter) not in compared
+    ]
+    if not pairs:
+        raise InputError(
+            f"old and new share no task, filter and metric: old has {_names(old)}; new has {_names(new)}; "
+            "record both for the same task, or name a --metric"
+        )
+    return pairs, notes
+
+
+def shared_metrics(old: TaskRun | StreamedRun, new: TaskRun | StreamedRun) -> list[Metric]:
+    """Metrics both sides have; discrete only where it is on both sides."""
+    theirs = {metric.name: metric for metric in new.metrics}
+    return [
+        metric if theirs[metric.name].kind == "discrete" else theirs[metric.name]
+        for metric in old.metrics
+        if metric.name in theirs
+    ]
+
+
+def _names(run: Any) -> str:
+    return ", ".join(f"{t.task}/{t.filter} ({', '.join(m.name for m in t.metrics)})" for t in run.tasks) or "nothing"
