@@ -207,7 +207,8 @@ _PATHS = ("data", "targets", "out")
 _KEYS: dict[str, Callable[[Any], str | None]] = {
     "task": _texts, "data": _text, "split": _text, "limit": _whole, "sample": _whole, "num_fewshot": _whole,
     "engine": _text, "engine_args": _table, "batch_size": _batch, "dtype": _text, "device": _text,
-    "apply_chat_template": _yes, "trust_remote_code": _yes, "seed": _whole, "store": _store,
+    "apply_chat_template": _yes, "fewshot_as_multiturn": _yes, "trust_remote_code": _yes, "seed": _whole,
+    "store": _store,
     "metric": _texts, "metric_args": _tables, "epsilon": _number, "correct_at": _number, "slice_by": _texts,
     "cluster_by": _text,
     "fail_on": _texts, "id_field": _text, "target_field": _text, "prediction_field": _text,

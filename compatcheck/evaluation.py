@@ -78,6 +78,7 @@ def evaluate(
     dtype: str = "auto",
     device: str | None = None,
     apply_chat_template: bool = False,
+    fewshot_as_multiturn: bool = True,
     trust_remote_code: bool = False,
     seed: int = DEFAULT_SEED,
     store: str | os.PathLike[str] | bool | None = None,
@@ -108,7 +109,15 @@ def evaluate(
     from compatcheck.tasks.load import TaskOptions
 
     options = EngineOptions(
-        engine, engine_args or {}, batch_size, dtype, device, seed, trust_remote_code, apply_chat_template
+        engine,
+        engine_args or {},
+        batch_size,
+        dtype,
+        device,
+        seed,
+        trust_remote_code,
+        apply_chat_template,
+        fewshot_as_multiturn,
     )
     request = Request(
         old=os.fspath(reference),

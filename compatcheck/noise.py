@@ -80,6 +80,7 @@ def measure(
     dtype: str = "auto",
     device: str | None = None,
     apply_chat_template: bool = False,
+    fewshot_as_multiturn: bool = True,
     trust_remote_code: bool = False,
     seed: int = DEFAULT_SEED,
     store: str | os.PathLike[str] | bool | None = None,
@@ -117,7 +118,15 @@ def measure(
         metric_options=metric_args or {},
         task_options=TaskOptions(Path(data) if data is not None else None, split, limit, sample, num_fewshot, seed),
         engine=EngineOptions(
-            engine, engine_args or {}, batch_size, dtype, device, seed, trust_remote_code, apply_chat_template
+            engine,
+            engine_args or {},
+            batch_size,
+            dtype,
+            device,
+            seed,
+            trust_remote_code,
+            apply_chat_template,
+            fewshot_as_multiturn,
         ),
         old_layout=Layout(
             id_field=id_field,

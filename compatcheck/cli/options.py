@@ -50,6 +50,14 @@ Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; found 
 ApplyChatTemplate = Annotated[
     bool, typer.Option("--apply-chat-template", help="Use the model's chat template.", rich_help_panel=ENGINE)
 ]
+FewshotAsMultiturn = Annotated[
+    bool,
+    typer.Option(
+        "--fewshot-as-multiturn/--no-fewshot-as-multiturn",
+        help="Under a chat template, examples are turns of their own or all in one message.",
+        rich_help_panel=ENGINE,
+    ),
+]
 TrustRemoteCode = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run code that comes with a model.", rich_help_panel=ENGINE)
 ]

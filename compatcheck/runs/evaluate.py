@@ -12,16 +12,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 from compatcheck.errors import InputError
 from compatcheck.records import TaskRun
-from compatcheck.runs.failures import failed_documents, failure_note, only_answered
+from compatcheck.runs.failures import failed_documents, failure_note
 from compatcheck.runs.jobs import BaseGroup, Job, group_by_base
-from compatcheck.runs.lm_eval_rows import task_runs_of_samples
-from compatcheck.runs.requests import as_built, build_requests, quiet
+from compatcheck.runs.requests import build_requests, notes_on_prompts
+from compatcheck.runs.task import evaluate_task
 from compatcheck.runs.work import engine_for
 from compatcheck.tasks import LoadedTask
 
 if TYPE_CHECKING:
-    from lm_eval.api.model import LM
-
     from compatcheck.references import Reference
     from compatcheck.runs.store.database import Store
     from compatcheck.runs.store.keys import Draws
@@ -44,6 +42,8 @@ class EngineOptions:
     seed: int = 0
     trust_remote_code: bool = False
     apply_chat_template: bool = False
+    fewshot_as_multiturn: bool = True
+    """Under a chat template few-shot examples are turns of their own, as on lm-eval's command line."""
     log_folder: Path | None = None
     """Takes what engines in processes of their own write; by default the user's cache."""
     memory_share: float = 1.0
@@ -256,7 +256,8 @@ def _plan(
         )
         missing = None
         if store is not None:
-            missing = engine.missing(build_requests(engine, job.task, options.apply_chat_template), plan_draws)
+            chat = options.apply_chat_template, options.fewshot_as_multiturn
+            missing = engine.missing(build_requests(engine, job.task, *chat), plan_draws)
         if missing != 0:
             needed.append(adapter)
         planned.append(_Planned(job, adapter, engine, missing))
@@ -356,40 +357,11 @@ def _evaluate(
     )
     started, loading = time.perf_counter(), engine.loading_seconds
     told = functools.partial(log, job) if log else None
-    runs = evaluate_task(stored, job.task, options.apply_chat_template, told)
+    runs = evaluate_task(stored, job.task, options.apply_chat_template, told, options.fewshot_as_multiturn)
     seconds = time.perf_counter() - started - (engine.loading_seconds - loading)
-    notes = (*stored.notes, *failure_note(job.reference.text, job.task, failed_documents(stored, job.task)))
+    notes = (
+        *notes_on_prompts(job.task),
+        *stored.notes,
+        *failure_note(job.reference.text, job.task, failed_documents(stored, job.task)),
+    )
     return Evaluated(job, runs, dict(stored.identity), seconds, notes, stored.asked, stored.from_store)
-
-
-def evaluate_task(
-    engine: LM,
-    loaded: LoadedTask,
-    apply_chat_template: bool = False,
-    log: Callable[[Mapping[str, Any], Any], None] | None = None,
-) -> tuple[TaskRun, ...]:
-    """Evaluate one task with an engine (any ``lm_eval.api.model.LM``); one :class:`TaskRun` per filter."""
-    settings = loaded.settings | ({"chat_template": True} if apply_chat_template else {})
-    results = _results(engine, loaded, apply_chat_template, errors=log is not None)
-    failed = failed_documents(engine, loaded)
-    runs = task_runs_of_samples(results["samples"][loaded.name], loaded, settings, failed)
-    if log is not None:
-        log(only_answered(results, loaded, failed), engine)
-    return runs
-
-
-def _results(engine: LM, loaded: LoadedTask, apply_chat_template: bool, errors: bool) -> dict[str, Any]:
-    """What lm-eval's ``evaluate`` returns; ``errors`` adds its standard errors, of which some are resampled."""
-    from lm_eval.evaluator import evaluate
-
-    build_requests(engine, loaded, apply_chat_template)
-    with quiet(), as_built(loaded):
-        results = evaluate(
-            lm=engine,
-            task_dict={"tasks": {loaded.name: loaded.task}},
-            samples={loaded.name: loaded.indices} if loaded.indices is not None else None,
-            bootstrap_iters=100_000 if errors else 0,  # lm-eval's default
-            log_samples=True,
-            apply_chat_template=apply_chat_template,
-        )
-    return dict(results)

@@ -11,6 +11,7 @@ import pandas as pd
 from compatcheck.errors import InputError
 from compatcheck.records import Run, agreed_column
 from compatcheck.references import resolve
+from compatcheck.runs.chat import Chat
 from compatcheck.runs.evaluate import EngineOptions, open_answering
 from compatcheck.runs.store import Where, open_store
 from compatcheck.similarity.judge import Verdicts, rubric_text
@@ -95,7 +96,7 @@ class Judge:
             chat = self.reference.endpoint is not None or _has_template(self.reference)
         if not chat:
             return prompt
-        written: str = engine.apply_chat_template([{"role": "user", "content": prompt}])
+        written: str = Chat(engine)([{"role": "user", "content": prompt}])
         return written
 
     def close(self) -> None:

@@ -51,7 +51,7 @@ class LmEvalLog:
                 model_args=arguments,
                 system_instruction=None,
                 chat_template=engine.chat_template(template) if template else None,
-                fewshot_as_multiturn=False,
+                fewshot_as_multiturn=bool(template) and self._options.fewshot_as_multiturn,
             )
             self._trackers[name] = tracker
             self._results[name] = {key: {} for key in _BY_TASK} | self._about(arguments, engine)

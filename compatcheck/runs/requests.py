@@ -6,9 +6,11 @@ import contextlib
 import functools
 import logging
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+from compatcheck.runs.chat import Chat
 from compatcheck.tasks import LoadedTask
 
 if TYPE_CHECKING:
@@ -16,33 +18,57 @@ if TYPE_CHECKING:
     from lm_eval.api.model import LM
     from lm_eval.api.task import Task
 
-_built: WeakKeyDictionary[Task, str] = WeakKeyDictionary()
-"""Which prompts a task's requests were built with last; a chat template makes others of every tokenizer."""
-_PLAIN = "plain"
+
+@dataclass(frozen=True)
+class _Built:
+    """What a task's requests were built with last, and the notes on it."""
+
+    prompts: tuple[str, bool]
+    notes: tuple[str, ...] = ()
 
 
-def build_requests(engine: LM, loaded: LoadedTask, apply_chat_template: bool = False) -> list[Instance]:
+_built: WeakKeyDictionary[Task, _Built] = WeakKeyDictionary()
+"""A chat template makes other prompts of every tokenizer."""
+
+
+def build_requests(
+    engine: LM, loaded: LoadedTask, apply_chat_template: bool = False, fewshot_as_multiturn: bool = True
+) -> list[Instance]:
     """The task's requests without answers, built unless the task has them already.
 
-    The few-shot examples are drawn with the task's seed, so they are the same whenever they are built.
+    The few-shot examples are drawn with the task's seed, so they are the same whenever they are built. Under a chat
+    template they are turns of the conversation, or with ``fewshot_as_multiturn=False`` all in one message of the user.
+
+    Raises:
+        InputError: the chat template is missing, or does not take the conversation.
     """
     task: Any = loaded.task
     compile_templates_once()
-    prompts = str(engine.tokenizer_name) if apply_chat_template else _PLAIN
-    if _built.get(task) != prompts:
+    turns = apply_chat_template and fewshot_as_multiturn
+    prompts = (str(engine.tokenizer_name) if apply_chat_template else "", turns)
+    known = _built.get(task)
+    if known is None or known.prompts != prompts:
         task.set_fewshot_seed(seed=loaded.settings["seed"])
+        chat = Chat(engine)
         with quiet():
             task.build_all_requests(
                 samples=loaded.indices,
                 apply_chat_template=apply_chat_template,
-                chat_template=engine.apply_chat_template if apply_chat_template else None,
-                tokenizer_name=prompts if apply_chat_template else "",
+                fewshot_as_multiturn=turns,
+                chat_template=chat if apply_chat_template else None,
+                tokenizer_name=prompts[0],
             )
-        _built[task] = prompts
+        _built[task] = _Built(prompts, chat.notes)
     for instance in task.instances:
         instance.resps, instance.filtered_resps = [], {}
     instances: list[Instance] = task.instances
     return instances
+
+
+def notes_on_prompts(loaded: LoadedTask) -> tuple[str, ...]:
+    """What is to be said of the prompts that were built last."""
+    task: Any = loaded.task
+    return _built[task].notes if task in _built else ()
 
 
 def compile_templates_once() -> None:

@@ -22,7 +22,7 @@ from compatcheck.engines import open_engine
 from compatcheck.errors import InputError
 from compatcheck.evaluation import load_run
 from compatcheck.records import TaskRun
-from compatcheck.runs.evaluate import evaluate_task
+from compatcheck.runs.task import evaluate_task
 from compatcheck.tasks import TaskOptions, load_tasks
 
 if importlib.util.find_spec("ray") is None:

@@ -9,8 +9,8 @@ import pytest
 from lm_eval import utils
 from lm_eval.evaluator import evaluate
 
-from compatcheck.runs.evaluate import evaluate_task
 from compatcheck.runs.requests import build_requests
+from compatcheck.runs.task import evaluate_task
 from compatcheck.tasks import LoadedTask, TaskOptions, load_tasks
 from tests.runs.store.conftest import CountingEngine
 

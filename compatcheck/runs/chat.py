@@ -1,0 +1,71 @@
+"""Conversations put into a model's chat template, and what is said of a template that does not take them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from compatcheck.errors import InputError, one_line
+
+if TYPE_CHECKING:
+    from lm_eval.api.model import LM
+
+_FILES = ("chat_template.jinja", "chat_template.json", "tokenizer_config.json")
+
+
+class Chat:
+    """What lm-eval calls for the prompt of every document. ``notes`` are plain sentences about it."""
+
+    def __init__(self, engine: LM) -> None:
+        self._engine: Any = engine
+        self._checked = False
+        self.notes: tuple[str, ...] = ()
+
+    def __call__(self, history: list[dict[str, Any]], add_generation_prompt: bool = True) -> Any:
+        """The prompt that a conversation makes: a text, or for a server the conversation itself.
+
+        Raises:
+            InputError: there is no template, or it refuses the conversation or fails on it.
+        """
+        prompt = self._render(history, add_generation_prompt)
+        if not self._checked and any(message["role"] == "system" for message in history):
+            self._checked = True
+            self._look_for_the_system_message(prompt, history, add_generation_prompt)
+        return prompt
+
+    def _render(self, history: list[dict[str, Any]], add_generation_prompt: bool) -> Any:
+        try:
+            return self._engine.apply_chat_template(history, add_generation_prompt=add_generation_prompt)
+        except InputError:
+            raise
+        except Exception as error:  # a template is a program of the model's author: anything may come out of it
+            where = _where(self._engine.tokenizer_name)
+            if "chat_template is not set" in str(error):
+                raise InputError(
+                    f"{where}: no chat template; leave out --apply-chat-template, or name a tokenizer that has one: "
+                    "--engine-arg tokenizer=FOLDER"
+                ) from error
+            roles = ", ".join(str(message["role"]) for message in history[:4]) + (", …" if len(history) > 4 else "")
+            raise InputError(
+                f"{where}: the chat template does not take this conversation ({roles}): {one_line(error)}"
+            ) from error
+
+    def _look_for_the_system_message(self, prompt: Any, history: list[dict[str, Any]], generation: bool) -> None:
+        """lm-eval drops system messages that a template refuses, and some templates leave them out by themselves."""
+        without = [message for message in history if message["role"] != "system"]
+        try:
+            same = self._engine.apply_chat_template(without, add_generation_prompt=generation) == prompt
+        except Exception:  # it needs a system message
+            same = False
+        if same:
+            self.notes = (
+                f"{_where(self._engine.tokenizer_name)}: the chat template takes no system message: what the task says "
+                "there (its description) is left out of the prompts.",
+            )
+
+
+def _where(name: str) -> str:
+    """The file of a tokenizer that holds its chat template; where it is no folder, its name."""
+    folder = Path(name)
+    found = next((folder / file for file in _FILES if (folder / file).is_file()), None)
+    return str(found or name)
