@@ -1,17 +1,18 @@
-"""Intervals: Wilson for rates, Newcombe for a paired difference, resampling for ratios and means.
+"""Intervals: for display, and the one-sided bounds that gates judge by, both at the same confidence level.
 
-Every function returns :class:`Bounds`: two-sided limits for display and one-sided limits for gates, both at the same
-confidence level.
+Rates: Wilson for display, Clopper–Pearson to judge. A paired difference: Newcombe for display and to fail, the bound of
+:func:`net_lower` to pass. Ratios and means: resampling.
 """
 
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
+from scipy.special import betaincc, betaincinv, ndtri
 
 from compatcheck.compare.result import Estimate
 
@@ -57,14 +58,25 @@ def wilson(count: float, of: float, z: float) -> tuple[float, float]:
     return low, high
 
 
+def exact(count: float, of: float, confidence: float) -> tuple[float, float]:
+    """One-sided bounds of ``count`` in ``of``, each at ``confidence`` (Clopper & Pearson 1934, Biometrika 26:404).
+
+    Each errs at most 1 − confidence of the time, for every n and rate. ``count`` and ``of`` may be fractional, as an
+    effective number of instances is (Korn & Graubard 1998).
+    """
+    lower = 0.0 if count <= 0 else float(betaincinv(count, of - count + 1, 1 - confidence))
+    upper = 1.0 if count >= of else float(betaincinv(count + 1, of - count, confidence))
+    return lower, upper
+
+
 def rate(count: int, of: int, confidence: float, why: str = "no pair could be scored") -> Estimate:
-    """A proportion with its Wilson interval; undefined, with the reason ``why``, when ``of`` is 0."""
+    """A proportion with Wilson's interval and exact one-sided bounds; undefined, with ``why``, when ``of`` is 0."""
     if of == 0:
         return Estimate(None, count=int(count), of=0, why=why)
-    two_sided, one_sided = z_values(confidence)
-    low, high = wilson(count, of, two_sided)
-    lower, upper = wilson(count, of, one_sided)
-    return Estimate(count / of, low, high, int(count), int(of), lower=lower, upper=upper)
+    low, high = wilson(count, of, z_values(confidence)[0])
+    one_sided = partial(exact, int(count), int(of))
+    lower, upper = one_sided(confidence)
+    return Estimate(count / of, low, high, int(count), int(of), lower=lower, upper=upper, one_sided=one_sided)
 
 
 def newcombe(both: float, first: float, second: float, neither: float, z: float) -> tuple[float, float]:
@@ -94,10 +106,56 @@ def _combined(one: float, other: float, correlation: float) -> float:
     return math.sqrt(max(0.0, one * one - 2 * correlation * one * other + other * other))
 
 
+_NODES, _WEIGHTS = (np.array([1, 0])[:, None] + np.stack(np.polynomial.legendre.leggauss(128))) / 2
+"""Points of (0, 1) and their weights: an integral by Gauss and Legendre."""
+
+
+def net_lower(positive: float, negative: float, n: float, confidence: float) -> float:
+    """Lower bound of PFR − NFR, for showing that it is not below a budget: where :func:`net_below` is 1 − confidence.
+
+    It is at most the score bound of Tango (1998), whose error reaches 6.8 % where flips go one way
+    (docs/statistics.md).
+    """
+    if positive <= 0:
+        return -exact(negative, n, confidence)[1]
+    low, high = -1.0, max(-1.0, (positive - negative) / n)
+    for _ in range(50):
+        middle = (low + high) / 2
+        low, high = (low, middle) if net_below(positive, negative, n, middle) > 1 - confidence else (middle, high)
+    return low
+
+
+def net_below(positive: float, negative: float, n: float, bound: float) -> float:
+    """p-value of "PFR − NFR is at most ``bound``".
+
+    The test of Gaffke (2005; Learned-Miller & Thomas 2019, arXiv:1905.06208) for the mean of gains in {−1, 0, 1}: the
+    probability that the mean is at most ``bound`` when the n gains and one more of −1 have Dirichlet(1, …, 1) weights.
+    Without a positive flip it is the exact binomial one of NFR. Counts may be fractional.
+    """
+    rest = n - positive - negative
+    if positive <= 0:
+        return 1.0 if bound >= 0 or rest <= 0 else float(betaincc(negative + 1, rest, min(1.0, -bound)))
+    # Of the weight of all flips, F ~ Beta, the negative ones have the share U ~ Beta: the mean is F·(1 − 2U).
+    balance = 1 - 2 * betaincinv(negative + 1, positive, _NODES)
+    flips = positive + negative + 1
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = np.clip(np.abs(bound / balance), 0, 1)
+    beyond = betaincc(flips, rest, share) if rest > 0 else (share < 1).astype(float)
+    if bound < 0:
+        return float(_WEIGHTS @ np.where(balance < 0, beyond, 0.0))
+    return float(_WEIGHTS @ np.where(balance < 0, 1.0, 1 - beyond))
+
+
+def net_bounds(counts: tuple[float, float, float, float], confidence: float) -> tuple[float, float]:
+    """One-sided bounds of PFR − NFR: :func:`net_lower`, and Newcombe's upper limit."""
+    _, positive, negative, _ = counts
+    n = sum(counts)
+    return net_lower(positive, negative, n, confidence), newcombe(*counts, z_values(confidence)[1])[1]
+
+
 def difference(counts: Counts, confidence: float) -> Bounds:
-    """Bounds of PFR − NFR."""
-    two_sided, one_sided = z_values(confidence)
-    return Bounds(*newcombe(*counts, two_sided), *newcombe(*counts, one_sided))
+    """Bounds of PFR − NFR: Newcombe's interval, and one-sided :func:`net_bounds`."""
+    return Bounds(*newcombe(*counts, z_values(confidence)[0]), *net_bounds(counts, confidence))
 
 
 def relative(

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
-from compatcheck.compare.intervals import Counts, difference, rate, relative
+from compatcheck.compare.intervals import Counts, difference, net_bounds, rate, relative
 from compatcheck.compare.result import QUADRANTS, Estimate
 
 NO_PREDICTIONS = "no predictions were recorded, only scores"
@@ -65,12 +66,13 @@ def discrete_metrics(
 
 
 def _net(counts: Counts, confidence: float) -> Estimate:
-    bc, pf, nf, bw = counts
+    _, pf, nf, _ = counts
     n = sum(counts)
     if n == 0:
         return Estimate(None, of=0, why="no pair could be scored")
-    low, high, lower, upper = difference((bc, pf, nf, bw), confidence)
-    return Estimate((pf - nf) / n, low, high, pf - nf, n, lower=lower, upper=upper)
+    low, high, lower, upper = difference(counts, confidence)
+    one_sided = partial(net_bounds, counts)
+    return Estimate((pf - nf) / n, low, high, pf - nf, n, lower=lower, upper=upper, one_sided=one_sided)
 
 
 def _relative_nfr(counts: Counts, confidence: float, resamples: int, rng: np.random.Generator) -> Estimate:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from compatcheck.compare.intervals import wilson, z_values
+from compatcheck.compare.intervals import exact, wilson, z_values
 from compatcheck.compare.metrics import discrete_metrics
 from compatcheck.compare.pairing import pair
 from compatcheck.compare.quadrants import sort_pairs
@@ -59,8 +59,9 @@ def noise_floor(
 ) -> NoiseFloor:
     """Pool the flips of pairs of runs of the same model on the same task and filter.
 
-    A rate is the sum of the flips over the sum of the scored instances of all pairs. Its interval is Wilson's for as
-    many instances as one pair has: those of another pair are the same instances again, so they narrow nothing.
+    A rate is the sum of the flips over the sum of the scored instances of all pairs. Its interval is Wilson's, and
+    its one-sided bounds are Clopper's and Pearson's, for as many instances as one pair has: those of another pair are
+    the same instances again, so they narrow nothing.
     ``flips`` is NFR + PFR; of a smooth metric that is the share with |D| > ε.
 
     Raises:
@@ -105,7 +106,6 @@ def _pooled(figures: Sequence[Estimate], confidence: float) -> Estimate:
     if of == 0:
         why = next((figure.why for figure in figures if figure.why), "no pair could be scored")
         return Estimate(None, count=count, of=0, why=why)
-    two_sided, one_sided = z_values(confidence)
-    low, high = wilson(count / len(figures), of / len(figures), two_sided)
-    lower, upper = wilson(count / len(figures), of / len(figures), one_sided)
+    low, high = wilson(count / len(figures), of / len(figures), z_values(confidence)[0])
+    lower, upper = exact(count / len(figures), of / len(figures), confidence)
     return Estimate(count / of, low, high, count, of, lower=lower, upper=upper)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
-from scipy.special import bdtr, ndtri
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import bdtr, bdtrc, bdtrik, ndtri
 
-from compatcheck.compare.intervals import wilson, z_values
+from compatcheck.compare.intervals import Floats, exact, z_values
 from compatcheck.errors import InputError
 
 MOST = 10_000_000
@@ -30,36 +31,41 @@ class Decision:
 
 
 def decision(n: int, budget: float, confidence: float = 0.95) -> Decision:
-    """The numbers of flips in ``n`` instances that settle an upper budget, by one-sided Wilson bounds.
+    """The numbers of flips in ``n`` instances that settle an upper budget, by one-sided Clopper–Pearson bounds.
 
     Raises:
         InputError: no instances, or a budget outside (0, 1).
     """
     _check(n, budget)
-    z = z_values(confidence)[1]
-    passes_to = _last(n, lambda k: wilson(k, n, z)[1] <= budget)
-    fails_from = _last(n, lambda k: wilson(k, n, z)[0] <= budget)
-    least = 0 if fails_from is None else fails_from + 1
-    return Decision(n, passes_to, least if least <= n else None)
+    passes_to, fails_from = _limits(np.array([n]), budget, confidence)
+    most, least = int(passes_to[0]), int(fails_from[0])
+    return Decision(n, most if most >= 0 else None, least if least <= n else None)
 
 
-def _last(n: int, holds: Callable[[int], bool]) -> int | None:
-    """The greatest k in 0..n for which ``holds(k)``, which is true up to some k and false after it."""
-    if not holds(0):
-        return None
-    low, high = 0, n
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if holds(middle) else (low, middle - 1)
-    return low
+def _limits(n: NDArray[np.int64], budget: float, confidence: float) -> tuple[Floats, Floats]:
+    """For every number of instances the most flips that pass, −1 for none, and the least that fail, n + 1 for none.
+
+    The upper bound is within the budget where so few flips or fewer have a probability of at most 1 − confidence at the
+    budget, and the lower one beyond it where so many or more have less than that.
+    """
+    error = 1 - confidence
+    guess = np.nan_to_num(np.floor(bdtrik(error, n, budget)), nan=-1.0)
+    passes_to = np.maximum(guess + 1, 0.0)
+    for _ in range(3):  # the root is exact to rounding: at most a step or two away
+        passes_to = np.where((passes_to >= 0) & (bdtr(passes_to, n, budget) > error), passes_to - 1, passes_to)
+    guess = np.nan_to_num(np.floor(bdtrik(confidence, n, budget)), nan=0.0)
+    fails_from = np.maximum(guess - 1, 0.0)
+    for _ in range(5):
+        reached = np.where(fails_from > 0, bdtrc(fails_from - 1, n, budget), 1.0)
+        fails_from = np.where((fails_from <= n) & (reached >= error), fails_from + 1, fails_from)
+    return passes_to, fails_from
 
 
 def least_to_pass(budget: float, confidence: float = 0.95) -> int:
-    """The fewest instances with which a budget can be kept at all, with no flip among them: z²·(1/budget − 1)."""
+    """The fewest instances that can keep a budget, with no flip among them: log(1 − c) / log(1 − budget)."""
     _check(1, budget)
-    z = z_values(confidence)[1]
-    n = max(1, math.ceil(z * z * (1 / budget - 1)))
-    while wilson(0, n, z)[1] > budget:  # rounding at the edge
+    n = max(1, math.floor(math.log(1 - confidence) / math.log1p(-budget)))
+    while exact(0, n, confidence)[1] > budget:
         n += 1
     return n
 
@@ -69,14 +75,14 @@ def chance_to_settle(n: int, budget: float, rate: float, confidence: float = 0.9
 
     None where the true rate is the budget, so that neither is right.
     """
-    if rate == budget:
-        return None
-    found = decision(n, budget, confidence)
+    return None if rate == budget else float(_chances(np.array([n]), budget, rate, confidence)[0])
+
+
+def _chances(n: NDArray[np.int64], budget: float, rate: float, confidence: float) -> Floats:
+    passes_to, fails_from = _limits(n, budget, confidence)
     if rate < budget:
-        return 0.0 if found.passes_to is None else float(bdtr(found.passes_to, n, rate))
-    if found.fails_from is None:
-        return 0.0
-    return 1.0 if found.fails_from == 0 else 1 - float(bdtr(found.fails_from - 1, n, rate))
+        return np.where(passes_to < 0, 0.0, bdtr(np.maximum(passes_to, 0), n, rate))
+    return np.where(fails_from > n, 0.0, bdtrc(np.minimum(fails_from, n) - 1, n, rate))
 
 
 def needed_to_settle(budget: float, rate: float, power: float = 0.8, confidence: float = 0.95) -> int | None:
@@ -97,8 +103,7 @@ def needed_to_settle(budget: float, rate: float, power: float = 0.8, confidence:
         return None
 
     def settles(n: int) -> bool:
-        chance = chance_to_settle(n, budget, rate, confidence)
-        return chance is not None and chance >= power
+        return bool(_chances(np.array([n]), budget, rate, confidence)[0] >= power)
 
     high = 16
     while not settles(high):
@@ -111,10 +116,21 @@ def needed_to_settle(budget: float, rate: float, power: float = 0.8, confidence:
         low, high = (low, middle) if settles(middle) else (middle + 1, high)
     n = low
     while True:  # step over the saw-teeth of the binomial
-        ahead = next((k for k in range(n + math.ceil(0.02 * n), n - 1, -1) if not settles(k)), None)
-        if ahead is None:
+        ahead = np.arange(n, n + math.ceil(0.02 * n) + 1)
+        short = ahead[_chances(ahead, budget, rate, confidence) < power]
+        if len(short) == 0:
             return n
-        n = ahead + 1
+        n = int(short[-1]) + 1
+
+
+def needed_for_change(reach: float, power: float = 0.8, confidence: float = 0.95) -> float:
+    """By what factor a sample must grow for a bound to clear a budget with probability ``power``.
+
+    ``reach`` is the distance of the one-sided bound from the observed value over that of the budget. Bounds near the
+    value with the square root of n; for power the budget must lie z_power standard errors beyond the bound.
+    """
+    _check_power(power)
+    return (reach * (1 + float(ndtri(power)) / z_values(confidence)[1])) ** 2
 
 
 def needed_for_net(fall: float, flip_rate: float, power: float = 0.8, confidence: float = 0.95) -> int:

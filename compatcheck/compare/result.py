@@ -5,7 +5,7 @@ Its JSON form is the ``compatcheck.report/1`` contract.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,8 @@ class Estimate:
     upper: float | None = None
     effective: float | None = None
     """How many independent instances the interval counts with, where instances are grouped in clusters."""
+    one_sided: Callable[[float], tuple[float, float]] | None = field(default=None, repr=False, compare=False)
+    """``lower`` and ``upper`` at another confidence, for several budgets judged together; not kept in files."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,9 @@ class Gate:
     verdict: str
     reason: str
     needed_n: int | None = None
-    """About how many instances would settle an inconclusive rule; None where it is settled or unknowable."""
+    """How many instances would settle an inconclusive rule with 80 % power; None where it is settled or unknowable."""
+    tier: str = "critical"
+    """``critical``: it bears on the verdict; ``advisory``: it is shown."""
 
 
 @dataclass(frozen=True)

