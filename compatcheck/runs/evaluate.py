@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from compatcheck.runs.store.wrapper import LazyEngine, StoredEngine
     from compatcheck.runs.store.writer import Source
 
+_MEMORY = {"gpu_memory_utilization", "kv_cache_memory_bytes"}
+"""Arguments of vLLM by which the user divides the memory himself."""
 Log = Callable[[Job, Mapping[str, Any], Any], None]
 """Gets a job, what lm-eval's ``evaluate`` returned for it (samples included) and the engine."""
 
@@ -67,7 +69,9 @@ class Evaluated:
 
 
 @dataclass(frozen=True)
-class _Planned:
+class Planned:
+    """One job, and what it asks."""
+
     job: Job
     adapter: str | None
     engine: StoredEngine
@@ -76,14 +80,16 @@ class _Planned:
 
 
 @dataclass(frozen=True)
-class _Plan:
+class Plan:
     """Jobs of one base. Where no job misses an answer the engine is never opened."""
 
     engine: LazyEngine
-    jobs: tuple[_Planned, ...]
+    jobs: tuple[Planned, ...]
 
     starts_early: bool = False
     """Whether the engine starts in the background, and there is memory for it beside another one."""
+    fills_memory: bool = False
+    """Whether the engine takes the memory for itself, so that no other one can be open beside it."""
 
     @property
     def has_work(self) -> bool:
@@ -111,7 +117,7 @@ def evaluate_jobs(
         InputError: an engine that does not exist, or a model it cannot load.
     """
     done: list[Evaluated] = []
-    plans = _plans(group_by_base(jobs), options, say, progress, store)
+    plans = plan_jobs(group_by_base(jobs), options, say, progress, store)
     working = [plan for plan in plans if plan.has_work]
     try:
         for plan in plans:
@@ -130,14 +136,18 @@ def evaluate_jobs(
     return done
 
 
-def _plans(
+def plan_jobs(
     groups: Sequence[BaseGroup],
     options: EngineOptions,
     say: Callable[[str], None],
     progress: Any,
     store: Store | None,
-) -> list[_Plan]:
-    """What every base has to do, known before any model is loaded."""
+) -> list[Plan]:
+    """What every base has to do, known before any model is loaded. Who calls closes the engines.
+
+    Raises:
+        InputError: an engine that does not exist.
+    """
     from compatcheck.runs.store.keys import Draws
 
     run, plan = Draws(), Draws()
@@ -159,7 +169,7 @@ def _share_of_memory(groups: Sequence[BaseGroup], engine: str, options: EngineOp
     """What of the memory each engine may take so that the next one can start while one answers; 1 where it cannot."""
     from compatcheck.engines.vllm_plan import share_beside
 
-    if engine != "vllm" or {"gpu_memory_utilization", "kv_cache_memory_bytes"} & options.engine_args.keys():
+    if engine != "vllm" or _MEMORY & options.engine_args.keys():
         return 1.0
     return share_beside([group.base for group in groups if isinstance(group.base, Path)], options.dtype, options.device)
 
@@ -231,7 +241,7 @@ def _plan(
     sources: _Sources,
     run_draws: Draws,
     plan_draws: Draws,
-) -> _Plan:
+) -> Plan:
     from compatcheck.runs.store.keys import asks_to_sample
     from compatcheck.runs.store.wrapper import LazyEngine, StoredEngine
 
@@ -241,7 +251,7 @@ def _plan(
         return _open(group, options, say, progress, dict.fromkeys([adapter, *needed]))
 
     lazy = LazyEngine(open_)
-    planned: list[_Planned] = []
+    planned: list[Planned] = []
     for job, adapter in group.jobs:
         source = sources.of(job, adapter, group)
         engine = StoredEngine(
@@ -260,8 +270,10 @@ def _plan(
             missing = engine.missing(build_requests(engine, job.task, *chat), plan_draws)
         if missing != 0:
             needed.append(adapter)
-        planned.append(_Planned(job, adapter, engine, missing))
-    return _Plan(lazy, tuple(planned), options.memory_share < 1)
+        planned.append(Planned(job, adapter, engine, missing))
+    asked = _MEMORY & options.engine_args.keys()
+    fills = options.engine == "vllm" and not group.endpoints and options.memory_share == 1 and not asked
+    return Plan(lazy, tuple(planned), options.memory_share < 1, fills)
 
 
 def _open(
@@ -348,7 +360,7 @@ def _tokenizer_folder(group: BaseGroup, engine: str, options: EngineOptions) -> 
 
 
 def _evaluate(
-    planned: _Planned, engine: LazyEngine, options: EngineOptions, say: Callable[[str], None], log: Log | None
+    planned: Planned, engine: LazyEngine, options: EngineOptions, say: Callable[[str], None], log: Log | None
 ) -> Evaluated:
     job, stored = planned.job, planned.engine
     say(

@@ -27,16 +27,19 @@ def failed_documents(engine: Any, loaded: LoadedTask) -> dict[Any, str]:
     }
 
 
-def failure_note(reference: str, loaded: LoadedTask, failed: Mapping[Any, str]) -> tuple[str, ...]:
-    """What is said of the failed documents of a task; nothing where there are none."""
+def failure_note(
+    reference: str, loaded: LoadedTask, failed: Mapping[Any, str], asked: int | None = None
+) -> tuple[str, ...]:
+    """What is said of the failed documents of a task, of ``asked`` or all; nothing where there are none."""
     if not failed:
         return ()
-    share = len(failed) / max(1, loaded.size)
+    size = loaded.size if asked is None else asked
+    share = len(failed) / max(1, size)
     message, count = Counter(failed.values()).most_common(1)[0]
     warning = f"Warning, {share:.0%} of {loaded.name} failed: figures rest on the other documents alone. "
     why = "" if count == len(failed) else f"{count} of them: "
     return (
-        f"{warning if share > FEW else ''}{reference}: {len(failed)} of {loaded.size} documents of {loaded.name} could "
+        f"{warning if share > FEW else ''}{reference}: {len(failed)} of {size} documents of {loaded.name} could "
         f"not be answered and count as errors, not as wrong: {why}{message}",
     )
 

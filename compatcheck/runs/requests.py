@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -88,6 +89,23 @@ def as_built(loaded: LoadedTask) -> Iterator[None]:
         yield
     finally:
         del task.build_all_requests
+
+
+@contextlib.contextmanager
+def these_documents(loaded: LoadedTask, requests: Mapping[int, list[Instance]]) -> Iterator[None]:
+    """lm-eval evaluates these documents alone, by these requests; documents go by their place in the task."""
+    task: Any = loaded.task
+    all_of_them = task._instances
+    for instance in itertools.chain.from_iterable(requests.values()):
+        instance.resps, instance.filtered_resps = [], {}
+    with as_built(loaded):
+        task._instances = [*itertools.chain.from_iterable(requests.values())]
+        task.doc_iterator = lambda **_: iter([(place, asked[0].doc) for place, asked in requests.items()])
+        try:
+            yield
+        finally:
+            task._instances = all_of_them
+            del task.doc_iterator
 
 
 @contextlib.contextmanager

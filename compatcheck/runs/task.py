@@ -23,11 +23,7 @@ def evaluate_task(
     fewshot_as_multiturn: bool = True,
 ) -> tuple[TaskRun, ...]:
     """Evaluate one task with an engine (any ``lm_eval.api.model.LM``); one :class:`TaskRun` per filter."""
-    settings = dict(loaded.settings)
-    if apply_chat_template:
-        settings["chat_template"] = True
-        if settings.get("num_fewshot"):
-            settings["fewshot_as_multiturn"] = fewshot_as_multiturn
+    settings = settings_of(loaded, apply_chat_template, fewshot_as_multiturn)
     build_requests(engine, loaded, apply_chat_template, fewshot_as_multiturn)
     results = _results(engine, loaded, apply_chat_template, errors=log is not None)
     failed = failed_documents(engine, loaded)
@@ -35,6 +31,16 @@ def evaluate_task(
     if log is not None:
         log(only_answered(results, loaded, failed), engine)
     return runs
+
+
+def settings_of(loaded: LoadedTask, apply_chat_template: bool, fewshot_as_multiturn: bool) -> dict[str, Any]:
+    """What a figure's signature says of the task and of its prompts."""
+    settings = dict(loaded.settings)
+    if apply_chat_template:
+        settings["chat_template"] = True
+        if settings.get("num_fewshot"):
+            settings["fewshot_as_multiturn"] = fewshot_as_multiturn
+    return settings
 
 
 def _results(engine: LM, loaded: LoadedTask, apply_chat_template: bool, errors: bool) -> dict[str, Any]:
