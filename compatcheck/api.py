@@ -115,6 +115,7 @@ def diff(
     store: str | os.PathLike[str] | bool | None = None,
     metric: str | Sequence[str] | None = None,
     metric_args: Mapping[str, Mapping[str, Any]] | None = None,
+    lower_is_better: str | Sequence[str] = (),
     epsilon: float = 0.0,
     correct_at: float | None = None,
     slice_by: str | Sequence[str] = (),
@@ -156,6 +157,7 @@ def diff(
     from compatcheck.runs.evaluate import EngineOptions
     from compatcheck.runs.importers import Layout
     from compatcheck.runs.repeats import check_way
+    from compatcheck.runs.settling import check_directions, with_direction
     from compatcheck.tasks.load import TaskOptions
 
     if epsilon < 0:
@@ -175,7 +177,7 @@ def diff(
         new=os.fspath(new),
         tasks=tuple(_several(task)),
         metrics=tuple(_several(metric)),
-        metric_options=metric_args or {},
+        metric_options=with_direction(metric_args, lower_is_better),
         task_options=TaskOptions(Path(data) if data is not None else None, split, limit, sample, num_fewshot, seed),
         engine=EngineOptions(
             engine,
@@ -204,11 +206,13 @@ def diff(
     if streams is not None and (noise_floor or again):
         raise InputError("the noise floor of a comparison that is streamed cannot be measured; add --no-stream")
     if streams is not None:
+        check_directions(request.metric_options, [run for side in streams for run in side.tasks])
         streamed = _diff_of_streams(
             *streams, place, say, rules, epsilon=epsilon, correct_at=correct_at, slice_by=slices, seed=seed
         )
         return _with_history(streamed, request.old)
     old_run, new_run = collect(request, say, progress)
+    check_directions(request.metric_options, [*old_run.tasks, *new_run.tasks])
     reruns = collect_reruns(request, noise_floor, again, say, progress)
     judged = diff_of_runs(
         old_run,

@@ -84,6 +84,7 @@ def evaluate(
     store: str | os.PathLike[str] | bool | None = None,
     metric: str | Sequence[str] | None = None,
     metric_args: Mapping[str, Mapping[str, Any]] | None = None,
+    lower_is_better: str | Sequence[str] = (),
     id_field: str | None = None,
     target_field: str | None = None,
     prediction_field: str | None = None,
@@ -106,6 +107,7 @@ def evaluate(
     from compatcheck.runs.evaluate import EngineOptions
     from compatcheck.runs.importers import Layout
     from compatcheck.runs.lm_eval_log import LmEvalLog
+    from compatcheck.runs.settling import check_directions, with_direction
     from compatcheck.tasks.load import TaskOptions
 
     options = EngineOptions(
@@ -124,7 +126,7 @@ def evaluate(
         new="",
         tasks=tuple([task] if isinstance(task, str) else task or ()),
         metrics=tuple([metric] if isinstance(metric, str) else metric or ()),
-        metric_options=metric_args or {},
+        metric_options=with_direction(metric_args, lower_is_better),
         task_options=TaskOptions(Path(data) if data is not None else None, split, limit, sample, num_fewshot, seed),
         engine=options,
         old_layout=Layout(
@@ -139,6 +141,7 @@ def evaluate(
     log = LmEvalLog(options, seed, limit) if lm_eval_log else None
     began, clock = datetime.now(UTC), time.perf_counter()
     run = collect_one(request, say, progress, log)
+    check_directions(request.metric_options, run.tasks)
     made = Made(command, began.isoformat(timespec="seconds"), round(time.perf_counter() - clock, 2))
     return Evaluation(run.manifest, run.tasks, run.notes, made, _version(), log)
 

@@ -86,6 +86,7 @@ def measure(
     store: str | os.PathLike[str] | bool | None = None,
     metric: str | Sequence[str] | None = None,
     metric_args: Mapping[str, Mapping[str, Any]] | None = None,
+    lower_is_better: str | Sequence[str] = (),
     epsilon: float = 0.0,
     correct_at: float | None = None,
     id_field: str | None = None,
@@ -106,6 +107,7 @@ def measure(
     from compatcheck.runs.collect import Request
     from compatcheck.runs.evaluate import EngineOptions
     from compatcheck.runs.importers import Layout
+    from compatcheck.runs.settling import check_directions, with_direction
     from compatcheck.tasks.load import TaskOptions
 
     several = [references] if isinstance(references, str | os.PathLike) else references
@@ -115,7 +117,7 @@ def measure(
         new="",
         tasks=tuple([task] if isinstance(task, str) else task or ()),
         metrics=tuple([metric] if isinstance(metric, str) else metric or ()),
-        metric_options=metric_args or {},
+        metric_options=with_direction(metric_args, lower_is_better),
         task_options=TaskOptions(Path(data) if data is not None else None, split, limit, sample, num_fewshot, seed),
         engine=EngineOptions(
             engine,
@@ -138,6 +140,7 @@ def measure(
         store=store,
     )
     runs = _runs(request, names, repeats, say, progress)
+    check_directions(request.metric_options, [one for run in runs for one in run.tasks])
     measured = _measured(runs, epsilon, correct_at)
     notes = dict.fromkeys(note for run in runs for note in run.notes)
     return NoiseReport(tuple(names), measured, tuple(notes))

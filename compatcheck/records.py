@@ -55,6 +55,10 @@ class Metric:
     kind: str
     higher_is_better: bool = True
     signature: str = ""
+    assumed: bool = False
+    """Nothing says which way the score points; higher was taken as better."""
+    settled: tuple[tuple[str, bool], ...] = ()
+    """Other readings of the scores that the user, or the task, has decided about: ``("ignore_case", True)`` …"""
 
 
 @dataclass(frozen=True)

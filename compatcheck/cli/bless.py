@@ -31,6 +31,7 @@ def command(
     sample: options.Sample = None,
     num_fewshot: options.NumFewshot = None,
     metric: options.Metric = None,
+    lower_is_better: options.LowerIsBetter = None,
     engine: options.Engine = "auto",
     engine_arg: options.EngineArg = None,
     batch_size: options.BatchSize = "auto",
@@ -64,7 +65,8 @@ def command(
         raise InputError("REF is missing: name a model, recorded outputs or a kept run to bless")
     given = {
         "task": task, "data": data, "split": split, "limit": limit, "sample": sample, "num_fewshot": num_fewshot,
-        "metric": metric, "engine": engine, "engine_args": options.parse_pairs("--engine-arg", engine_arg or []),
+        "metric": metric, "lower_is_better": lower_is_better, "engine": engine,
+        "engine_args": options.parse_pairs("--engine-arg", engine_arg or []),
         "batch_size": options.parse_batch_size(batch_size), "dtype": options.check_dtype(dtype), "device": device,
         "seed": seed, "store": options.choose_store(store, no_store), "fail_on": fail_on,
     }  # fmt: skip

@@ -47,6 +47,7 @@ def command(
     no_store: options.NoStore = False,
     metric: options.Metric = None,
     metric_arg: options.MetricArg = None,
+    lower_is_better: options.LowerIsBetter = None,
     epsilon: Annotated[
         float, typer.Option(help="A gain within ±X counts as unchanged.", rich_help_panel=options.COMPARE)
     ] = 0.0,
@@ -141,6 +142,7 @@ def command(
         "store": options.choose_store(store, no_store),
         "metric": metric,
         "metric_args": options.parse_metric_args(metric_arg or []),
+        "lower_is_better": lower_is_better,
         "epsilon": epsilon,
         "correct_at": correct_at,
         "slice_by": slice_by,

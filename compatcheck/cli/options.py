@@ -76,7 +76,7 @@ NoStore = Annotated[
 Metric = Annotated[
     list[str] | None,
     typer.Option(
-        help="Of the task, or exact_match, rouge1, rouge2, rougeL, bertscore, bleu, chrf, judge, score; "
+        help="Of the task, or exact_match, contains, rouge1, rouge2, rougeL, bertscore, bleu, chrf, judge, score; "
         "repeatable. "
         "[default: the task's own]",
         rich_help_panel=WHAT,
@@ -84,7 +84,11 @@ Metric = Annotated[
 ]
 MetricArg = Annotated[
     list[str] | None,
-    typer.Option(metavar="M.K=V", help="Setting of a metric: rouge1.use_stemmer=true.", rich_help_panel=WHAT),
+    typer.Option(metavar="M.K=V", help="Setting of a metric: exact_match.ignore_case=true.", rich_help_panel=WHAT),
+]
+LowerIsBetter = Annotated[
+    list[str] | None,
+    typer.Option(metavar="METRIC", help="A smaller score is better; repeatable.", rich_help_panel=WHAT),
 ]
 IdField = Annotated[str | None, typer.Option(help="Dotted: meta.id.", rich_help_panel=ROWS)]
 TargetField = Annotated[str | None, typer.Option(help="Dotted.", rich_help_panel=ROWS)]

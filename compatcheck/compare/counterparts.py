@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from compatcheck.errors import InputError
@@ -42,13 +43,27 @@ def counterparts(old: Any, new: Any) -> tuple[Counterparts, list[str]]:
 
 
 def shared_metrics(old: TaskRun | StreamedRun, new: TaskRun | StreamedRun) -> list[Metric]:
-    """Metrics both sides have; discrete only where it is on both sides."""
+    """Metrics both sides have; discrete only where it is on both sides, settled where either is.
+
+    Raises:
+        InputError: the sides say that one points in different directions.
+    """
     theirs = {metric.name: metric for metric in new.metrics}
-    return [
-        metric if theirs[metric.name].kind == "discrete" else theirs[metric.name]
-        for metric in old.metrics
-        if metric.name in theirs
-    ]
+    shared = []
+    for metric in old.metrics:
+        other = theirs.get(metric.name)
+        if other is None:
+            continue
+        if metric.higher_is_better != other.higher_is_better:
+            words = ["better" if one.higher_is_better else "worse" for one in (metric, other)]
+            raise InputError(
+                f"{old.task}: a higher {metric.name} is {words[0]} in OLD and {words[1]} in NEW; say "
+                f"--lower-is-better {metric.name} or --metric-arg {metric.name}.higher_is_better=true"
+            )
+        settled = dict(metric.settled) | dict(other.settled)
+        chosen = metric if other.kind == "discrete" else other
+        shared.append(replace(chosen, settled=tuple(settled.items())))
+    return shared
 
 
 def _names(run: Any) -> str:

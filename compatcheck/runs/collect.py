@@ -20,6 +20,7 @@ from compatcheck.runs.importers.streaming import stream_recorded
 from compatcheck.runs.jobs import Job
 from compatcheck.runs.kept import KeptRun
 from compatcheck.runs.kept_side import select
+from compatcheck.runs.settling import settle
 from compatcheck.runs.store import Where, open_store
 from compatcheck.runs.streams import StreamedSide
 from compatcheck.runs.task_scoring import score_with_task
@@ -162,6 +163,7 @@ def _stream(side: _Side, request: Request, scratch: Scratch) -> StreamedSide:
         )
         for run in found:
             runs += streams.score_stream(run, run.task) if _wants_task_scores(run, side, request) else [run]
+    runs = [settle(run, request.metrics, request.metric_options) for run in runs]
     return StreamedSide(manifest, tuple(runs), tuple(dict.fromkeys([*notes, *(n for run in runs for n in run.notes)])))
 
 
@@ -344,14 +346,19 @@ def _fingerprint(side: _Side) -> str:
 
 def _with_requested_metrics(run: Run, request: Request) -> Run:
     """Keep the metrics asked for, computing those a task does not give from prediction and target."""
-    if not request.metrics:
-        return run
-    scored = replace(run, tasks=tuple(_with_metrics(task, request) for task in run.tasks))
+    tasks = [_with_metrics(task, request) if request.metrics else task for task in run.tasks]
+    scored = _noted(run, [settle(task, request.metrics, request.metric_options) for task in tasks])
     if JUDGE not in request.metrics:
         return scored
     from compatcheck.runs.judging import judge_notes
 
     return replace(scored, notes=(*scored.notes, *judge_notes(scored, request.metric_options)))
+
+
+def _noted(run: Run, tasks: Sequence[TaskRun]) -> Run:
+    """The run with these tasks, and their notes among its own."""
+    notes = dict.fromkeys([*run.notes, *(note for task in tasks for note in task.notes)])
+    return replace(run, tasks=tuple(tasks), notes=tuple(notes))
 
 
 def _with_metrics(run: TaskRun, request: Request) -> TaskRun:

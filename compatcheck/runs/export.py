@@ -22,7 +22,7 @@ from compatcheck.records import TEXT_COLUMNS, Metric, Run, TaskRun, score_column
 from compatcheck.references import resolve
 from compatcheck.runs.choices import NO_MATCH
 from compatcheck.runs.importers.lm_eval_rows import OWN_FIELD
-from compatcheck.runs.importers.scoring import LOWER_IS_BETTER
+from compatcheck.runs.importers.scoring import recorded_metric
 from compatcheck.similarity import RECORDED
 from compatcheck.text import text_hash
 
@@ -86,7 +86,8 @@ def table_of(tasks: Sequence[TaskRun], out: Path) -> pd.DataFrame:
                 f"--out {out.with_name(PLACEHOLDER + out.suffix)}, or name one with --task"
             )
         for metric in one.metrics:
-            if metric.higher_is_better == (metric.name in LOWER_IS_BETTER):
+            read = recorded_metric(metric.name, one.records[score_column(metric.name)])
+            if metric.higher_is_better != read.higher_is_better:
                 better = "larger" if metric.higher_is_better else "smaller"
                 raise InputError(f"a table does not say that a {better} {metric.name} is better; use --to lm-eval")
     frames = []

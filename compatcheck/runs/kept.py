@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 from compatcheck.errors import InputError, did_you_mean
 from compatcheck.records import Manifest, Metric, Run, TaskRun
 from compatcheck.references import RUN_MANIFEST, RUN_SCHEMA, is_kept_run, read_json
+from compatcheck.runs.importers.scoring import AS_RECORDED
+from compatcheck.similarity import direction
 
 if TYPE_CHECKING:
     from compatcheck.runs.kept_table import Layout
@@ -184,7 +186,7 @@ def open_run(folder: Path, tasks: Sequence[str] = ()) -> tuple[KeptRun, list[Par
             part["task"],
             part["filter"],
             part["rows"],
-            tuple(Metric(*(metric[name] for name in _METRIC_FIELDS)) for metric in part["metrics"]),
+            tuple(_metric(metric) for metric in part["metrics"]),
             part["settings"],
             part["duplicates"],
             tuple(part["notes"]),
@@ -250,6 +252,17 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
+def _metric(written: Mapping[str, Any]) -> Metric:
+    """A metric of the manifest. Earlier versions told the direction of a recorded score from seven names alone."""
+    metric = Metric(*(written[name] for name in _METRIC_FIELDS))
+    if "assumed" in written:
+        settled = tuple((str(name), bool(meant)) for name, meant in written.get("settled", ()))
+        return replace(metric, assumed=bool(written["assumed"]), settled=settled)
+    recorded = metric.signature.endswith(AS_RECORDED)
+    lower = recorded and metric.higher_is_better and direction.higher_is_better(metric.name) is False
+    return replace(metric, higher_is_better=False) if lower else metric
+
+
 def _check(path: Path, part: Mapping[str, Any], fields: Mapping[str, tuple[type, ...]], place: str) -> None:
     for name, kinds in fields.items():
         if name not in part:
@@ -285,10 +298,7 @@ def _manifest(run: Run, layout: Layout, records: dict[str, Any], made: Made, log
                 "filter": one.filter,
                 "rows": len(one.records),
                 "duplicates": one.duplicates,
-                "metrics": [
-                    {"name": m.name, "kind": m.kind, "higher_is_better": m.higher_is_better, "signature": m.signature}
-                    for m in one.metrics
-                ],
+                "metrics": [dict(vars(metric)) for metric in one.metrics],
                 "settings": dict(one.settings),
                 "notes": list(one.notes),
                 "columns": dict(kinds),

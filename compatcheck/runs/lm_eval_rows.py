@@ -15,6 +15,8 @@ from compatcheck.errors import InputError
 from compatcheck.records import Metric, TaskRun, not_compared, prediction_column, score_column
 from compatcheck.runs.choices import HASH_LENGTH, NO_MATCH, predicted_choices
 from compatcheck.runs.repeats import as_mean, sample_scores
+from compatcheck.similarity.direction import higher_is_better
+from compatcheck.similarity.exact import CASE, PUNCTUATION
 from compatcheck.tasks import LoadedTask
 
 SLICE_TEXT_LIMIT = 80
@@ -82,8 +84,8 @@ def _task_run(
         Metric(
             name,
             "discrete" if records[score_column(name)].dropna().isin((0, 1)).all() and name not in _SMOOTH else "smooth",
-            bool(higher.get(name, True)),
-            f"lm-eval|task-version:{version}",
+            *_direction(name, higher.get(name), f"lm-eval|task-version:{version}"),
+            _settled(task, name),
         )
         for name in names
     )
@@ -91,6 +93,19 @@ def _task_run(
         metrics = tuple(as_mean(metric, (repeats, repeats)) for metric in metrics)
     notes = not_compared(loaded.name, [name for name in samples[0]["metrics"] if name not in names])
     return TaskRun(loaded.name, filter_name, metrics, records, settings, notes=notes)
+
+
+def _direction(name: str, told: bool | None, signature: str) -> tuple[bool, str, bool]:
+    """Which way a metric points, as the task says, else its name; with its signature, and whether it is assumed."""
+    told = higher_is_better(name) if told is None else told
+    return told is not False, signature, told is None
+
+
+def _settled(task: Any, metric: str) -> tuple[tuple[str, bool], ...]:
+    """What the task itself says of case and punctuation in its exact match."""
+    entries = getattr(task.config, "metric_list", None) or []
+    mine = [one for one in entries if one.get("metric") == metric == "exact_match"]
+    return tuple((name, one[name]) for one in mine for name in (CASE, PUNCTUATION) if isinstance(one.get(name), bool))
 
 
 def _failed_row(row: dict[str, Any], error: str | None) -> dict[str, Any]:

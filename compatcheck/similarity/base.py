@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -96,8 +97,8 @@ def names() -> tuple[str, ...]:
 def get(name: str, **options: Any) -> Scorer:
     """Return the scorer of that name.
 
-    ``options`` are those of the metric: ``use_stemmer`` (ROUGE), ``model_type``, ``num_layers`` and
-    ``batch_size`` (BERTScore). Raises InputError for an unknown name.
+    ``options`` are those of the metric: ``ignore_case`` (exact_match), ``use_stemmer`` (ROUGE), ``model_type`` and
+    ``num_layers`` (BERTScore). Raises InputError for an unknown name or option.
     """
     if name == RECORDED:
         raise InputError(
@@ -106,6 +107,13 @@ def get(name: str, **options: Any) -> Scorer:
     if name not in _FACTORIES:
         known = names()
         raise InputError(f"unknown metric '{name}'{did_you_mean(name, known)}; metrics are {', '.join(known)}")
+    parameters = inspect.signature(_FACTORIES[name]).parameters
+    settings = list(parameters)[1:]
+    takes_any = any(one.kind is one.VAR_KEYWORD for one in parameters.values())
+    for option in options:
+        if option not in settings and not takes_any:
+            there = f"its settings are {', '.join(settings)}" if settings else "it has no settings"
+            raise InputError(f"--metric-arg {name}.{option}: no such setting{did_you_mean(option, settings)}; {there}")
     return _FACTORIES[name](name, **options)
 
 

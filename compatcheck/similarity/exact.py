@@ -1,12 +1,22 @@
-"""Exact match: the prediction is the target, letter by letter."""
+"""Exact match and its kin: the prediction is the target, or holds it; letter by letter, or with less strictness."""
 
 from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from compatcheck.similarity.base import References, Scorer, scorer
+from compatcheck.errors import InputError
+from compatcheck.similarity.base import References, ScoreFunction, Scorer, scorer, several
 from compatcheck.text import plain_number
+
+CASE, PUNCTUATION, STRIP = "ignore_case", "ignore_punctuation", "strip"
+_NUMBER_SIGN = r"(?<!\w)[-−+](?=[.,]?\d)"
+_INSIDE_NUMBER = r"(?<=\d)[.,:/](?=\d)|(?<![\w.,])[.,](?=\d)"
+_MARKS = re.compile(rf"{_NUMBER_SIGN}|{_INSIDE_NUMBER}|(?P<mark>[^\w\s])")
 
 
 def same_text(prediction: str, target: str) -> bool:
@@ -20,25 +30,135 @@ def same_text(prediction: str, target: str) -> bool:
     return number is not None and number == plain_number(target)
 
 
-def _exact_match(predictions: list[str], targets: list[References]) -> NDArray[np.float64]:
-    pairs = zip(predictions, targets, strict=True)
-    return np.fromiter(
-        (
-            (text == right or same_text(text, right))
-            if isinstance(right, str)
-            else any(same_text(text, one) for one in right)
-            for text, right in pairs
-        ),
-        dtype=np.float64,
-        count=len(predictions),
-    )
+def plainer(text: str, *, ignore_case: bool, ignore_punctuation: bool) -> str:
+    """A text without what does not count. Marks that belong to a number stay: ``-5`` is not ``5``."""
+    if ignore_case:
+        text = text.casefold()
+    if ignore_punctuation:
+        text = " ".join(_MARKS.sub(lambda found: "" if found["mark"] else found[0], text).split())
+    return text
+
+
+def _matching(ignore_case: bool, ignore_punctuation: bool) -> Callable[[str, str], bool]:
+    if not (ignore_case or ignore_punctuation):
+        return same_text
+
+    def plain(text: str) -> str:
+        return plainer(text, ignore_case=ignore_case, ignore_punctuation=ignore_punctuation)
+
+    return lambda prediction, target: same_text(prediction, target) or same_text(plain(prediction), plain(target))
+
+
+def _holding(ignore_case: bool, ignore_punctuation: bool) -> Callable[[str, str], bool]:
+    """Whether the prediction holds the target as words of its own: ``12`` is not in ``120``."""
+
+    def plain(text: str) -> str:
+        return plainer(text.strip(), ignore_case=ignore_case, ignore_punctuation=ignore_punctuation)
+
+    def holds(prediction: str, target: str) -> bool:
+        whole, part = plain(prediction), plain(target)
+        if not part or part not in whole:
+            return whole == part
+        before, after = (r"(?<!\w)" if part[0].isalnum() else ""), (r"(?!\w)" if part[-1].isalnum() else "")
+        if part[0].isdigit():
+            before = r"(?<!\w)(?<!\d[.,])(?<!^[-−])(?<!\W[-−])"
+        if part[-1].isdigit():
+            after = r"(?!\w)(?![.,]\d)"
+        return re.search(before + re.escape(part) + after, whole) is not None
+
+    return holds
+
+
+def _function(match: Callable[[str, str], bool]) -> ScoreFunction:
+    def score(predictions: list[str], targets: list[References]) -> NDArray[np.float64]:
+        pairs = zip(predictions, targets, strict=True)
+        return np.fromiter(
+            (
+                (text == right or match(text, right))
+                if isinstance(right, str)
+                else any(match(text, one) for one in right)
+                for text, right in pairs
+            ),
+            dtype=np.float64,
+            count=len(predictions),
+        )
+
+    return score
 
 
 @scorer("exact_match")
-def exact_match(name: str) -> Scorer:
+def exact_match(name: str, ignore_case: bool | None = None, ignore_punctuation: bool | None = None) -> Scorer:
     """1 where prediction and target are the same text, else 0.
 
-    Case counts. White space at both ends does not, nor do thousands separators where both are numbers:
-    ``"1,234"`` matches ``"1234"``. Numbers are compared as written: ``"18.0"`` does not match ``"18"``.
+    Case counts unless ``ignore_case``, punctuation unless ``ignore_punctuation`` (marks of a number always do). White
+    space at both ends does not count, nor do thousands separators where both are numbers: ``"1,234"`` matches
+    ``"1234"``. Numbers are compared as written: ``"18.0"`` does not match ``"18"``.
     """
-    return Scorer(name, "discrete", "exact_match|strip|thousands-separators:ignored", _exact_match)
+    case, marks = _said(name, ignore_case=ignore_case, ignore_punctuation=ignore_punctuation)
+    signature = f"exact_match|strip|thousands-separators:ignored{_signed(case, marks)}"
+    return Scorer(name, "discrete", signature, _function(_matching(case, marks)))
+
+
+@scorer("contains")
+def contains(name: str, ignore_case: bool | None = None, ignore_punctuation: bool | None = None) -> Scorer:
+    """1 where the prediction holds the target as words of its own, else 0: ``"Paris"`` in ``"It is Paris."``.
+
+    ``"12"`` is not in ``"120"``, nor in ``"-12"``. Case and punctuation as for ``exact_match``.
+    """
+    case, marks = _said(name, ignore_case=ignore_case, ignore_punctuation=ignore_punctuation)
+    return Scorer(name, "discrete", f"contains|whole-words{_signed(case, marks)}", _function(_holding(case, marks)))
+
+
+def _signed(case: bool, marks: bool) -> str:
+    return ("|case:ignored" if case else "") + ("|punctuation:ignored" if marks else "")
+
+
+def _said(name: str, **options: bool | None) -> list[bool]:
+    for option, value in options.items():
+        if value is not None and not isinstance(value, bool):
+            raise InputError(f"--metric-arg {name}.{option}={value}: must be true or false")
+    return [bool(value) for value in options.values()]
+
+
+def other_readings(
+    scores: NDArray[np.float64],
+    predictions: Sequence[str | None],
+    targets: Sequence[str | None],
+    settled: Mapping[str, bool],
+) -> dict[tuple[str, ...], NDArray[np.float64]]:
+    """What a strict exact match would score if white space, case, punctuation, or the last two, did not count.
+
+    Args:
+        scores: 1 or 0, shape (n,); NaN where there is none. A 1 stays a 1: less strictness makes nothing wrong.
+        targets: texts; a JSON list of texts stands for several of equal standing.
+        settled: options of which the user has said whether they are meant.
+
+    Returns the scores by the options that are added, without readings that change nothing.
+    """
+    wrong = [i for i in np.flatnonzero(scores == 0) if predictions[i] is not None and targets[i] is not None]
+    on = {option for option, meant in settled.items() if meant}
+    ways = [(STRIP,), (CASE,), (PUNCTUATION,), (CASE, PUNCTUATION)]
+    found: dict[tuple[str, ...], NDArray[np.float64]] = {}
+    for way in ways:
+        if settled.keys() & set(way):
+            continue
+        match = _matching(CASE in on or CASE in way, PUNCTUATION in on or PUNCTUATION in way)
+        right = [i for i in wrong if any(match(str(predictions[i]), one) for one in references(str(targets[i])))]
+        if way == (STRIP,):  # what white space alone explains needs nothing else
+            wrong = sorted({*wrong} - {*right})
+        if right:
+            found[way] = scores.copy()
+            found[way][right] = 1.0
+    return found
+
+
+def references(target: str) -> list[str]:
+    """The texts that a target column stands for: itself, or those of the JSON list it holds."""
+    if target.startswith('["') and target.endswith('"]'):
+        try:
+            listed = json.loads(target)
+        except ValueError:
+            return [target]
+        if all(isinstance(one, str) for one in listed):
+            return several(listed)
+    return [target]

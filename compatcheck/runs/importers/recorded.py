@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -91,6 +92,7 @@ class Part:
         notes: Sequence[str] = (),
         duplicates: int = 0,
         spread: tuple[int, int] = (1, 1),
+        score_notes: Sequence[str] = (),
     ) -> None:
         self.rows = rows
         self.task = task
@@ -101,6 +103,8 @@ class Part:
         self.notes = tuple(notes)
         self.duplicates = duplicates
         self.spread = spread
+        self.score_notes = tuple(score_notes)
+        """What is said where no metric is asked for."""
 
 
 def _read_file(path: Path, layout: Layout, side: str, task: str | None) -> Part:
@@ -116,7 +120,17 @@ def part_of_rows(source: Source, layout: Layout, side: str, task: str | None, ta
     # Scores that the file carries were given to the whole output, not to what is extracted now.
     recorded = () if layout.extract is not None else rows.metrics
     default = (RECORDED,) if recorded and rows.names_score else recorded or ("exact_match",)
-    return Part(rows, task or DEFAULT_TASK, default)
+    return Part(rows, task or DEFAULT_TASK, default, score_notes=score_notes(rows, default))
+
+
+def score_notes(rows: RowTable, default: Sequence[str]) -> tuple[str, ...]:
+    """What is said where the rows' own score is taken though exact match could be computed, and nobody asked for it."""
+    if RECORDED not in default or not (rows.has_predictions and rows.has_targets):
+        return ()
+    return (
+        "the rows' own `score` is compared, not whether prediction and target are equal; say --metric score or "
+        "--metric exact_match",
+    )
 
 
 def _runs(
@@ -146,7 +160,7 @@ def _runs(
         if averaged:
             records, found, (_, most) = average_records(records, found)
             own = settings | ({"repeats": most} if most > 1 else {})
-        notes = (*part.notes, *not_compared(task, [] if metrics else part.left_out))
+        notes = (*part.notes, *(() if metrics else (*not_compared(task, part.left_out), *part.score_notes)))
         runs.append(TaskRun(task, name, found, records, own, duplicates, notes))
     return runs
 
@@ -188,26 +202,51 @@ def _scored(
         return source.at(int(numbers[row]))
 
     references = table[REFERENCES].to_pylist() if REFERENCES in table.column_names else None
-    records = settle_scores(_frame(table, kept), kept, where)
+    records = _frame(table, kept)
+    recorded = {
+        name: recorded_metric(name, records[f"score:{name}"], higher_is_better.get(name), options) for name in kept
+    }
+    worst = {name: worst_score(metric, records[f"score:{name}"].min()) for name, metric in recorded.items()}
+    records = settle_scores(records, worst, where)
     records, metrics = score_records(records, wanted, references=references, options=options, where=where)
-    recorded = {name: recorded_metric(name, records[f"score:{name}"], higher_is_better.get(name)) for name in kept}
     return records, tuple(recorded.get(metric.name, metric) for metric in metrics)
 
 
-def settle_scores(records: pd.DataFrame, names: Sequence[str], where: Callable[[int], str]) -> pd.DataFrame:
-    """Scores that were read: no answer is wrong, and what failed has none.
+def worst_score(metric: Metric, least: float) -> float | None:
+    """The score of a row without an answer: what is wrong on a discrete metric, else 0 where none can be worse.
+
+    ``least`` is the least score of the file, NaN where it has none. None where no score is sure to be the worst: that
+    of a metric where less is better has no end, nor has one with scores below 0.
+    """
+    if math.isnan(least):
+        return None
+    if metric.kind == "discrete":
+        return 0.0 if metric.higher_is_better else 1.0
+    return 0.0 if metric.higher_is_better and least >= 0 else None
+
+
+def settle_scores(
+    records: pd.DataFrame, worst: Mapping[str, float | None], where: Callable[[int], str]
+) -> pd.DataFrame:
+    """Scores that were read: no answer is wrong, and what failed has none. ``worst`` is that of :func:`worst_score`.
 
     Raises InputError for a row that lacks one; ``where`` names the place of a row.
     """
-    for name in names:
+    for name, lowest in worst.items():
         scores = records[f"score:{name}"]
         ok = scored_rows(records)
-        if "prediction" in records.columns:
-            scores = scores.mask(scores.isna() & records["prediction"].isna(), 0.0)  # no answer is wrong
+        if "prediction" in records.columns and lowest is not None:
+            scores = scores.mask(scores.isna() & records["prediction"].isna(), lowest)  # no answer is wrong
         gaps = np.flatnonzero(scores.isna().to_numpy() & ok)
         if len(gaps):
+            row = int(gaps[0])
             field = name if name == RECORDED else f"score:{name}"
-            raise InputError(f"{where(int(gaps[0]))}: no `{field}`; every row without an error needs one")
+            if "prediction" in records.columns and records["prediction"].isna().iloc[row]:
+                raise InputError(
+                    f"{where(row)}: no answer and no `{field}`, and no score of it is sure to be the worst: less is "
+                    "better, or scores lie below 0, or no row has one; give the row a score or an `error`"
+                )
+            raise InputError(f"{where(row)}: no `{field}`; every row without an error needs one")
         records[f"score:{name}"] = scores.where(ok)
     return records
 

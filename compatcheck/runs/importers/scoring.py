@@ -12,19 +12,56 @@ import pyarrow as pa
 from compatcheck import similarity
 from compatcheck.errors import InputError, did_you_mean
 from compatcheck.records import Metric, agreed_column, score_column
+from compatcheck.similarity import direction
 
 AS_RECORDED = "as recorded"
 """How the signature of a score ends that was read and not computed."""
 
-LOWER_IS_BETTER = frozenset({"word_perplexity", "byte_perplexity", "bits_per_byte", "brier_score", "ter", "wer", "cer"})
-"""Metrics by whose usual name a smaller score is the better one."""
+LOG_LIKELIHOOD = "log-likelihood of each document"
+"""In the signature of a score that is called a perplexity and is none."""
+DIRECTION = "higher_is_better"
+"""Setting of any recorded metric: which way it points (``--lower-is-better``, ``--metric-arg X.higher_is_better``)."""
+Options = Mapping[str, Mapping[str, Any]]
 
 
-def recorded_metric(name: str, scores: pd.Series, higher_is_better: bool | None = None) -> Metric:
-    """The metric of scores that were read, not computed: discrete when every one is 0 or 1."""
-    discrete = bool(scores.dropna().isin((0.0, 1.0)).all())
-    better = name not in LOWER_IS_BETTER if higher_is_better is None else higher_is_better
-    return Metric(name, "discrete" if discrete else "smooth", better, f"{name}|{AS_RECORDED}")
+def recorded_metric(
+    name: str, scores: pd.Series, higher_is_better: bool | None = None, options: Options | None = None
+) -> Metric:
+    """The metric of scores that were read, not computed: discrete when every one is 0 or 1.
+
+    Which way it points: what the user says (``options``), else what the file says (``higher_is_better``), else what the
+    name says, else higher is taken as better. What is called a perplexity and never above 0 is a log-likelihood.
+    """
+    kind = "discrete" if scores.dropna().isin((0.0, 1.0)).all() else "smooth"
+    said = direction_said(name, options)
+    if said is None and are_log_likelihoods(name, lambda: scores):
+        return Metric(name, kind, True, f"{name}|{LOG_LIKELIHOOD}|{AS_RECORDED}")
+    for told in (said, higher_is_better, direction.higher_is_better(name)):
+        if told is not None:
+            return Metric(name, kind, told, f"{name}|{AS_RECORDED}")
+    return Metric(name, kind, True, f"{name}|{AS_RECORDED}", assumed=name != similarity.RECORDED)
+
+
+def are_log_likelihoods(name: str, scores: Callable[[], pd.Series]) -> bool:
+    """Whether what is called a perplexity is the log-likelihood of each document, as lm-eval writes it.
+
+    A perplexity is never below 1, the logarithm of a probability never above 0.
+    """
+    if "perplexity" not in name.lower() and name.lower() != "ppl":
+        return False
+    known = scores()
+    return bool(known.max() <= 0) and bool(known.min() < 0)
+
+
+def direction_said(name: str, options: Options | None) -> bool | None:
+    """What the user says of a metric's direction, if anything.
+
+    Raises InputError where that is neither true nor false.
+    """
+    said = (options or {}).get(name, {}).get(DIRECTION)
+    if said is not None and not isinstance(said, bool):
+        raise InputError(f"--metric-arg {name}.{DIRECTION}={said}: must be true or false")
+    return said
 
 
 def check_metrics(metrics: Sequence[str], recorded: Sequence[str] = ()) -> None:
@@ -40,7 +77,7 @@ def score_records(
     metrics: Sequence[str],
     *,
     references: Sequence[Any] | None = None,
-    options: Mapping[str, Mapping[str, Any]] | None = None,
+    options: Options | None = None,
     where: Callable[[int], str] | None = None,
 ) -> tuple[pd.DataFrame, tuple[Metric, ...]]:
     """Add a ``score:<metric>`` column for each metric that the records do not have yet.
@@ -57,8 +94,13 @@ def score_records(
     for name in dict.fromkeys(metrics):
         column = score_column(name)
         if column in records.columns:
-            found.append(recorded_metric(name, records[column]))
+            found.append(recorded_metric(name, records[column], options=options))
             continue
+        if direction_said(name, options) is not None:
+            raise InputError(
+                f"--metric {name}: is computed here, so which way it points is known; --lower-is-better and "
+                f"{DIRECTION} are for scores that were recorded or that a task gives"
+            )
         scorer = similarity.get(name, **(options or {}).get(name, {}))
         targets = records["target"] if references is None else references
         added[column], agreed = _computed(scorer, records, targets, where)

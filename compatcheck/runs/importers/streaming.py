@@ -7,6 +7,7 @@ is in memory at a time, beside one 64-bit fingerprint of every id.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +24,12 @@ from compatcheck.runs.importers.flat import flat_columns
 from compatcheck.runs.importers.foreign import targets_of
 from compatcheck.runs.importers.layout import Layout
 from compatcheck.runs.importers.reading import Source, file_kind, parquet_batches, read_rows
-from compatcheck.runs.importers.scoring import recorded_metric, score_records
+from compatcheck.runs.importers.scoring import Options, recorded_metric, score_records
 from compatcheck.runs.importers.spool import Spool
 from compatcheck.runs.importers.table import NUMBER, REFERENCES, Columns, RowTable, row_table
 from compatcheck.scratch import Scratch
 from compatcheck.similarity import RECORDED
 
-Options = Mapping[str, Mapping[str, Any]]
 _KINDS = {pa.int64(): "integer", pa.float64(): "number", pa.bool_(): "boolean"}
 _NULLABLE = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
 
@@ -66,7 +66,8 @@ def stream_recorded(
         duplicates = part.drop_repeats()
         if limit is not None:
             part.keep_first(limit)
-        runs.append(part.run(name, filter, settings, duplicates))
+        notes = () if metrics else recorded.score_notes(rows, default)
+        runs.append(replace(part.run(name, filter, settings, duplicates), notes=notes))
     return [run for run in runs if not tasks or run.task in tasks] or recorded.no_such_task(path, runs, tasks)
 
 
@@ -132,6 +133,8 @@ class _Part:
         self.spool, self.source, self.wanted, self.options = spool, source, wanted, options
         self.carried = [name for name in carried if score_column(name) in spool.types and name in wanted]
         """Scores that are read, not computed."""
+        self.worst: dict[str, float | None] = {}
+        """Of these, what no answer scores."""
         self.dropped: NDArray[np.int64] = np.empty(0, np.int64)
         """Places of rows that repeat an earlier one."""
         self.rows = spool.rows
@@ -214,14 +217,18 @@ class _Part:
         """What a table in memory gives: a recorded score is discrete when every one is 0 or 1."""
         found = {}
         computed = [name for name in self.wanted if name not in self.carried]
-        discrete = dict.fromkeys(self.carried, True)
+        telling: dict[str, pd.Series] = {name: pd.Series([], dtype=float) for name in self.carried}
         names = [score_column(name) for name in self.carried]
-        for records in self.read(names) if names else ():
-            for name in self.carried:
-                kind = recorded_metric(name, records[score_column(name)]).kind
-                discrete[name] = discrete[name] and kind == "discrete"
+        for table in self.tables(names) if names else ():
+            for name in self.carried:  # the least, the greatest, and one that is neither 0 nor 1 tell all
+                scores = pd.concat([telling[name], table[score_column(name)].to_pandas().dropna()])
+                ordered = scores.sort_values()
+                telling[name] = pd.concat([ordered[:1], ordered[-1:], scores[~scores.isin((0.0, 1.0))][:1]])
         for name in self.carried:
-            found[name] = recorded_metric(name, pd.Series([0.0 if discrete[name] else 0.5]))
+            found[name] = recorded_metric(name, telling[name], options=self.options)
+            self.worst[name] = recorded.worst_score(found[name], telling[name].min())
+        for records in self.read(names) if names else ():
+            del records  # reading them says what is wrong
         if computed:
             empty = pd.DataFrame({"doc_id": [], "prediction": [], "target": []})
             found |= {metric.name: metric for metric in score_records(empty, computed, options=self.options)[1]}
@@ -247,8 +254,7 @@ class _Part:
         def where(row: int) -> str:
             return self.source.at(int(numbers[row]))
 
-        carried = [name for name in scores if name in self.carried]
-        records = recorded.settle_scores(records, carried, where)
+        records = recorded.settle_scores(records, {n: self.worst[n] for n in scores if n in self.carried}, where)
         references = table[REFERENCES].to_pylist() if REFERENCES in table.column_names else None
         return score_records(records, scores, references=references, options=self.options, where=where)[0]
 
