@@ -58,6 +58,12 @@ def advise(comparisons: Sequence[Comparison], verdict: str, noise: Noise | None 
     """
     if not comparisons:
         return Advice("undecided", "nothing was compared")
+    if verdict != "fail" and any(each.sequential for each in comparisons):
+        return Advice(
+            "undecided",
+            "the evaluation stopped as soon as its budgets were decided; what else changed takes a number of instances "
+            "that was fixed beforehand",
+        )
 
     def noise_of(each: Comparison) -> Noise:
         return noise or measured(each) or Noise()

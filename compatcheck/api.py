@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compatcheck.compare.counterparts import counterparts
-from compatcheck.compare.result import Comparison, Estimate, Result, Side, Stored
+from compatcheck.compare.result import Comparison, Estimate, Gate, Result, Side, Stored
 from compatcheck.errors import InputError, did_you_mean
 from compatcheck.records import Manifest, Run
 from compatcheck.scratch import Scratch
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from compatcheck.gate import Rule
     from compatcheck.runs.streams import StreamedSide
+    from compatcheck.sequential import Decided
 
 DEFAULT_SEED = 1234
 
@@ -123,6 +124,9 @@ def diff(
     noise_floor: int = 0,
     noise_run: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
     fail_on: str | Sequence[str] = (),
+    until_decided: bool = False,
+    step: int | None = None,
+    max: int | None = None,
     id_field: str | None = None,
     target_field: str | None = None,
     prediction_field: str | None = None,
@@ -144,6 +148,10 @@ def diff(
     a folder, None for the one in the user's cache, False for none. ``noise_floor`` runs OLD so often again, and
     ``noise_run`` names recorded reruns of it: what flips between them is the noise floor (docs/trust.md).
 
+    With ``until_decided`` documents are drawn in the random order of ``seed``, ``step`` at a time (25) and at most
+    ``max`` of a task, until every budget of ``fail_on`` is decided by bounds that hold at every look
+    (docs/sequential.md).
+
     Recorded outputs that would take too much memory are compared as a stream (docs/scaling.md): the figures are the
     same, ``instances`` then are the most telling ones, and ``save`` writes them all. ``stream`` says yes or no whatever
     their size. Temporary files go to ``scratch``, by default the system's folder, and are removed with the result.
@@ -152,7 +160,7 @@ def diff(
     Raises:
         InputError: something given cannot be used; the message says what, where and how to mend it.
     """
-    from compatcheck import gate
+    from compatcheck import gate, sequential
     from compatcheck.runs.collect import Request, check_reruns, collect, collect_reruns, collect_streams
     from compatcheck.runs.evaluate import EngineOptions
     from compatcheck.runs.importers import Layout
@@ -196,11 +204,15 @@ def diff(
         store=store,
     )
     slices = _several(slice_by)
+    plan = None
+    if until_decided or step is not None or max is not None:
+        plan = sequential.plan(until_decided, step, max, seed=seed, epsilon=epsilon, correct_at=correct_at)
+        plan.check(rules, cluster_by=cluster_by, noise_floor=noise_floor, stream=stream)
     place = Scratch(Path(scratch) if scratch is not None else None)
     again = [os.fspath(each) for each in ([noise_run] if isinstance(noise_run, str | os.PathLike) else noise_run)]
     check_reruns(request, noise_floor, again)
     with place.writing():
-        streams = collect_streams(request, place, stream, say)
+        streams = None if plan is not None else collect_streams(request, place, stream, say)
     if streams is not None and cluster_by is not None:
         raise InputError("--cluster-by: a comparison that is streamed cannot count by clusters; add --no-stream")
     if streams is not None and (noise_floor or again):
@@ -211,7 +223,8 @@ def diff(
             *streams, place, say, rules, epsilon=epsilon, correct_at=correct_at, slice_by=slices, seed=seed
         )
         return _with_history(streamed, request.old)
-    old_run, new_run = collect(request, say, progress)
+    decided = None if plan is None else sequential.decide(request, rules, plan, say, progress)
+    old_run, new_run = collect(request, say, progress) if decided is None else (decided.old, decided.new)
     check_directions(request.metric_options, [*old_run.tasks, *new_run.tasks])
     reruns = collect_reruns(request, noise_floor, again, say, progress)
     judged = diff_of_runs(
@@ -224,6 +237,7 @@ def diff(
         cluster_by=cluster_by,
         seed=seed,
         reruns=reruns,
+        decided=decided,
     )
     return _with_history(judged, request.old)
 
@@ -239,10 +253,12 @@ def diff_of_runs(
     cluster_by: str | None = None,
     seed: int = DEFAULT_SEED,
     reruns: Sequence[Run] = (),
+    decided: Decided | None = None,
 ) -> Diff:
     """Compare two runs that are in memory, as :func:`compatcheck.evaluate` and ``load_run`` give them.
 
-    ``reruns`` are further runs of OLD, from which the noise floor is taken.
+    ``reruns`` are further runs of OLD, from which the noise floor is taken; ``decided`` says how the budgets were
+    judged while the runs grew.
 
     Raises:
         InputError: they share nothing, a rule covers nothing, or a budget is within the noise floor.
@@ -250,12 +266,14 @@ def diff_of_runs(
     comparisons, notes = compare_runs(
         old, new, epsilon=epsilon, correct_at=correct_at, slice_by=slice_by, cluster_by=cluster_by, seed=seed
     )
+    if decided is not None:
+        comparisons, notes = [decided.with_paths(each) for each in comparisons], [*decided.notes, *notes]
     if reruns:
         from compatcheck.noise import with_noise
 
         comparisons, more = with_noise(comparisons, old, reruns, epsilon=epsilon, correct_at=correct_at)
         notes += more
-    return _judged(old, new, comparisons, notes, rules)
+    return _judged(old, new, comparisons, notes, rules, settled=None if decided is None else decided.gates)
 
 
 def _judged(
@@ -265,11 +283,12 @@ def _judged(
     notes: Sequence[str],
     rules: Sequence[Rule],
     stored: Stored | None = None,
+    settled: Mapping[tuple[str, str], Gate] | None = None,
 ) -> Diff:
     from compatcheck import gate
     from compatcheck.advice import advise
 
-    judged, verdict = gate.judge(comparisons, rules)
+    judged, verdict = gate.judge(comparisons, rules, settled=settled)
     notes = (*notes, *gate.noise_remarks(comparisons, rules))
     return Diff(
         old=_as_side(old.manifest),

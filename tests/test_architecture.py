@@ -40,6 +40,7 @@ BELOW = {
     "engines": {"references", "adapters", "endpoints", "fingerprints"},
     "runs": {"engines", "endpoints", "references", "fingerprints", "tasks", "similarity"},
     "noise": {"compare", "report", "runs", "references", "tasks"},
+    "sequential": {"compare", "gate", "runs"},
     "api": {
         "advice",
         "baselines",
@@ -50,6 +51,7 @@ BELOW = {
         "references",
         "report",
         "runs",
+        "sequential",
         "similarity",
         "tasks",
     },

@@ -88,6 +88,22 @@ def command(
             rich_help_panel=options.COMPARE,
         ),
     ] = None,
+    until_decided: Annotated[
+        bool,
+        typer.Option(
+            "--until-decided",
+            help="Draw documents at random until every budget is decided; the verdict holds at every look.",
+            rich_help_panel=options.COMPARE,
+        ),
+    ] = False,
+    step: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Documents between two looks.  [default: 25]", rich_help_panel=options.COMPARE),
+    ] = None,
+    max: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Draw no more of a task than this.", rich_help_panel=options.COMPARE),
+    ] = None,
     exit_zero: Annotated[
         bool, typer.Option("--exit-zero", help="Exit with 0 whatever the verdict.", rich_help_panel=options.COMPARE)
     ] = False,
@@ -150,6 +166,9 @@ def command(
         "noise_floor": noise_floor,
         "noise_run": noise_run,
         "fail_on": fail_on,
+        "until_decided": until_decided,
+        "step": step,
+        "max": max,
         "id_field": id_field,
         "target_field": target_field,
         "prediction_field": prediction_field,

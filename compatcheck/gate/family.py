@@ -7,7 +7,7 @@ critical budgets (Holm 1979, Scandinavian Journal of Statistics 6:65).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from compatcheck.compare.result import Comparison, Gate
@@ -25,9 +25,15 @@ _EXIT_CODES = {
 
 
 def judge(
-    comparisons: Sequence[Comparison], rules: Sequence[Rule], required: Sequence[str] = ()
+    comparisons: Sequence[Comparison],
+    rules: Sequence[Rule],
+    required: Sequence[str] = (),
+    settled: Mapping[tuple[str, str], Gate] | None = None,
 ) -> tuple[tuple[Comparison, ...], str]:
     """Judge every rule on every comparison it covers; return the comparisons with their gates, and the verdict.
+
+    ``settled`` holds judgements that were made while instances came in, by the name of the comparison and the text of
+    the rule; they hold together already.
 
     The verdict is ``fail`` if any critical gate fails, else ``inconclusive`` if any is, else ``pass``; ``none`` without
     critical rules. Advisory gates are judged each by itself and do not bear on it.
@@ -40,7 +46,11 @@ def judge(
         if not any(rule.covers(each) for each in comparisons):
             raise InputError(nothing_covered(rule, comparisons))
     each_rule = [(place, rule) for place, each in enumerate(comparisons) for rule in rules if rule.covers(each)]
-    found = [evidence(rule, comparisons[place]) for place, rule in each_rule]
+    known = settled or {}
+    found = [
+        known.get((comparisons[place].name, rule.text)) or evidence(rule, comparisons[place])
+        for place, rule in each_rule
+    ]
     gates = [
         one if isinstance(one, Gate) else gate_of(rule, comparisons[place], one)
         for (place, rule), one in zip(each_rule, found, strict=True)

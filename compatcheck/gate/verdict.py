@@ -57,12 +57,17 @@ def judge_one(rule: Rule, comparison: Comparison) -> Gate:
     return found if isinstance(found, Gate) else gate_of(rule, comparison, found)
 
 
+def label_of(rule: Rule, key: str) -> str:
+    """What the figure ``key`` is called where this rule speaks of it."""
+    return NAMES[key].label if key != "net" or rule.name == "net" else "accuracy change"
+
+
 def evidence(rule: Rule, comparison: Comparison) -> Evidence | Gate:
     """What the rule is judged by; or the judgement itself where there is nothing to judge by."""
     key = rule.key(comparison)
     assert key is not None  # covers() said so
     known, figure, threshold = NAMES[key], comparison.metrics[key], rule.threshold
-    label = known.label if key != "net" or rule.name == "net" else "accuracy change"
+    label = label_of(rule, key)
     if figure.value is None:
         if key == "mean_regression" and comparison.n >= MIN_AVERAGED:
             # Nothing regressed in a sample worth the name: no instance speaks against the budget.

@@ -25,6 +25,7 @@ from compatcheck.runs.store import Where, open_store
 from compatcheck.runs.streams import StreamedSide
 from compatcheck.runs.task_scoring import score_with_task
 from compatcheck.scratch import Scratch
+from compatcheck.tasks import LoadedTask
 from compatcheck.tasks.load import TaskOptions, check_metric_names, load_tasks
 from compatcheck.tasks.resolve import resolve_task
 
@@ -52,7 +53,9 @@ class Request:
 
 
 @dataclass(frozen=True)
-class _Side:
+class Side:
+    """OLD or NEW as the user wrote it, and what it names."""
+
     name: str
     text: str
     layout: Layout
@@ -74,16 +77,16 @@ def collect(request: Request, say: Callable[[str], None] = lambda _: None, progr
     Raises:
         InputError: anything of the request cannot be used.
     """
-    leaves = _leaf_names(request)
-    old = _side("old", request.old, request.old_layout, leaves)
-    new = _side("new", request.new, request.new_layout, leaves)
-    with _judged(request, say, progress) as request:
+    leaves = leaf_names(request)
+    old = make_side("old", request.old, request.old_layout, leaves)
+    new = make_side("new", request.new, request.new_layout, leaves)
+    with judged(request, say, progress) as request:
         first, second = _runs([old, new], request, say, progress)
     return first, second
 
 
 @contextlib.contextmanager
-def _judged(request: Request, say: Callable[[str], None], progress: Any) -> Iterator[Request]:
+def judged(request: Request, say: Callable[[str], None], progress: Any) -> Iterator[Request]:
     """The request with the judge opened, where a metric asks for one."""
     from compatcheck.runs.judging import opened
 
@@ -111,10 +114,11 @@ def collect_streams(
     """
     if wanted is False:
         return None
-    leaves = _leaf_names(request)
+    leaves = leaf_names(request)
     sides = [
-        _side("old", request.old, request.old_layout, leaves), _side("new", request.new, request.new_layout, leaves)
-    ]  # fmt: skip
+        make_side("old", request.old, request.old_layout, leaves),
+        make_side("new", request.new, request.new_layout, leaves),
+    ]
     references = [(side, reference) for side in sides for reference in side.references.values()]
     reasons = [streams.why_not(reference, side.layout, request.task_options) for side, reference in references]
     reason = next((reason for reason in reasons if reason is not None), None)
@@ -135,7 +139,7 @@ def collect_streams(
     return old, new
 
 
-def _stream(side: _Side, request: Request, scratch: Scratch) -> StreamedSide:
+def _stream(side: Side, request: Request, scratch: Scratch) -> StreamedSide:
     """As :func:`_read`, without holding the records."""
     runs: list[StreamedRun] = []
     notes: list[str] = []
@@ -175,10 +179,10 @@ def collect_one(
     Raises:
         InputError: anything of the request cannot be used.
     """
-    side = _side("run", request.old, request.old_layout, _leaf_names(request))
+    side = make_side("run", request.old, request.old_layout, leaf_names(request))
     if log is not None and side.recorded:
         raise InputError(f"--lm-eval-log needs a model to evaluate; {side.text} is recorded")
-    with _judged(request, say, progress) as request:
+    with judged(request, say, progress) as request:
         return _runs([side], request, say, progress, log)[0]
 
 
@@ -202,9 +206,9 @@ def collect_reruns(
     given, engine = request.engine.batch_size, request.engine
     size = given if not isinstance(given, int) else given // 2 if given > 1 else 2
     other = replace(engine, batch_size=size, seed=engine.seed + 1, shuffle=engine.seed + 1)
-    with _judged(request, say, progress) as request:
+    with judged(request, say, progress) as request:
         found = _runs(sides, replace(request, engine=other, store=False), say, progress) if sides else []
-        kept = [_with_requested_metrics(_read(again, request), request) for again in recorded]
+        kept = [with_requested_metrics(read_side(again, request), request) for again in recorded]
     found = [
         replace(run, manifest=replace(run.manifest, settings={**run.manifest.settings, "rerun": True})) for run in found
     ]
@@ -217,17 +221,17 @@ def check_reruns(request: Request, count: int, files: Sequence[str] = ()) -> Non
         _rerun_sides(request, count, files)
 
 
-def _rerun_sides(request: Request, count: int, files: Sequence[str]) -> tuple[_Side, list[_Side]]:
+def _rerun_sides(request: Request, count: int, files: Sequence[str]) -> tuple[Side, list[Side]]:
     if count < 0:
         raise InputError(f"--noise-floor {count}: how often OLD is run again is a number of at least 0")
-    leaves = _leaf_names(request)
-    side = _side("old", request.old, request.old_layout, leaves)
+    leaves = leaf_names(request)
+    side = make_side("old", request.old, request.old_layout, leaves)
     if count and side.recorded:
         raise InputError(
             f"--noise-floor {count}: {request.old} is recorded, so it cannot be run again; name recorded reruns of it "
             "with --noise-run FILE, or compare those among themselves: compatcheck noise RUN1 RUN2"
         )
-    recorded = [_side("old", text, request.old_layout, leaves) for text in files]
+    recorded = [make_side("old", text, request.old_layout, leaves) for text in files]
     for again in recorded:
         if not again.recorded:
             raise InputError(f"--noise-run {again.text}: is no recorded run; --noise-floor K runs OLD again by itself")
@@ -235,20 +239,13 @@ def _rerun_sides(request: Request, count: int, files: Sequence[str]) -> tuple[_S
 
 
 def _runs(
-    sides: Sequence[_Side], request: Request, say: Callable[[str], None], progress: Any, log: Log | None = None
+    sides: Sequence[Side], request: Request, say: Callable[[str], None], progress: Any, log: Log | None = None
 ) -> list[Run]:
     models = [side for side in sides if not side.recorded]
-    recorded = {side.name: _read(side, request) for side in sides if side.recorded}
+    recorded = {side.name: read_side(side, request) for side in sides if side.recorded}
     evaluated: list[Evaluated] = []
     if models:
-        if not request.tasks:
-            raise InputError(
-                "--task is missing: say on which task(s) the models are evaluated (see `compatcheck tasks`)"
-            )
-        choose(request.engine.engine)
-        tasks = load_tasks(request.tasks, request.task_options)
-        for task in tasks:
-            check_metric_names(request.metrics, [*task.task.aggregation(), *similarity.names()])
+        tasks = loaded_tasks(request)
         jobs = [Job(side.name, side.of(task.name), task) for side in models for task in tasks]
         with contextlib.ExitStack() as stack:
             store = open_store(request.store)
@@ -257,11 +254,27 @@ def _runs(
             evaluated = evaluate_jobs(jobs, request.engine, say, progress, store, log)
         if store is not None and store.notes:
             evaluated[0] = replace(evaluated[0], notes=(*evaluated[0].notes, *store.notes))
-    runs = {side.name: _evaluated_run(side, evaluated) for side in models} | recorded
-    return [_with_requested_metrics(runs[side.name], request) for side in sides]
+    runs = {side.name: evaluated_run(side, evaluated) for side in models} | recorded
+    return [with_requested_metrics(runs[side.name], request) for side in sides]
 
 
-def _leaf_names(request: Request) -> list[str]:
+def loaded_tasks(request: Request) -> list[LoadedTask]:
+    """The tasks that models are evaluated on, with data and prompts.
+
+    Raises:
+        InputError: no task, an unknown one, no data, or an engine or metric that does not exist.
+    """
+    if not request.tasks:
+        raise InputError("--task is missing: say on which task(s) the models are evaluated (see `compatcheck tasks`)")
+    choose(request.engine.engine)
+    tasks = load_tasks(request.tasks, request.task_options)
+    for task in tasks:
+        check_metric_names(request.metrics, [*task.task.aggregation(), *similarity.names()])
+    return tasks
+
+
+def leaf_names(request: Request) -> list[str]:
+    """The tasks whose names stand for ``{task}`` in a reference; empty where no reference has it."""
     if PLACEHOLDER not in request.old and PLACEHOLDER not in request.new:
         return []
     if not request.tasks:
@@ -269,16 +282,26 @@ def _leaf_names(request: Request) -> list[str]:
     return [source.name for task in request.tasks for source in resolve_task(task)]
 
 
-def _side(name: str, text: str, layout: Layout, leaves: Sequence[str]) -> _Side:
+def make_side(name: str, text: str, layout: Layout, leaves: Sequence[str]) -> Side:
+    """Resolve what a side names.
+
+    Raises:
+        InputError: nothing that can be compared, or recorded outputs for some tasks and models for others.
+    """
     if PLACEHOLDER not in text:
-        return _Side(name, text, layout, {None: resolve(text)})
+        return Side(name, text, layout, {None: resolve(text)})
     references: dict[str | None, Reference] = {task: resolve(text.replace(PLACEHOLDER, task)) for task in leaves}
     if len({reference.recorded is None for reference in references.values()}) > 1:
         raise InputError(f"{text}: recorded outputs for some tasks and a model for others; make it one kind")
-    return _Side(name, text, layout, references)
+    return Side(name, text, layout, references)
 
 
-def _read(side: _Side, request: Request) -> Run:
+def read_side(side: Side, request: Request) -> Run:
+    """The records of a side that was recorded.
+
+    Raises:
+        InputError: a file that cannot be read, or an option that does not apply to it.
+    """
     runs: list[TaskRun] = []
     kept: list[KeptRun] = []
     for task, reference in side.references.items():
@@ -311,13 +334,14 @@ def _read(side: _Side, request: Request) -> Run:
     return Run(manifest, tuple(runs), tuple(notes))
 
 
-def _wants_task_scores(run: TaskRun | StreamedRun, side: _Side, request: Request) -> bool:
+def _wants_task_scores(run: TaskRun | StreamedRun, side: Side, request: Request) -> bool:
     """Plain recorded texts of a named task are scored as the task says, unless the user or the file says how."""
     recorded = any(metric.signature.endswith(AS_RECORDED) for metric in run.metrics)
     return bool(request.tasks) and not (request.metrics or recorded or side.layout.extract or side.layout.repeats)
 
 
-def _evaluated_run(side: _Side, evaluated: Iterable[Evaluated]) -> Run:
+def evaluated_run(side: Side, evaluated: Iterable[Evaluated]) -> Run:
+    """What the jobs of one side gave, as its run."""
     mine = [one for one in evaluated if one.job.side == side.name]
     kinds = {one.job.reference.kind for one in mine}
     kind = next((kind for kind in ("endpoint", "adapter") if kind in kinds), "model")
@@ -337,17 +361,16 @@ def _evaluated_run(side: _Side, evaluated: Iterable[Evaluated]) -> Run:
     return Run(manifest, runs, tuple(notes))
 
 
-def _fingerprint(side: _Side) -> str:
+def _fingerprint(side: Side) -> str:
     from compatcheck import fingerprints
 
     each = {task: reference.fingerprint() for task, reference in side.references.items()}
     return each[None] if None in each else fingerprints.combine(f"{task}={value}" for task, value in each.items())
 
 
-def _with_requested_metrics(run: Run, request: Request) -> Run:
+def with_requested_metrics(run: Run, request: Request) -> Run:
     """Keep the metrics asked for, computing those a task does not give from prediction and target."""
-    tasks = [_with_metrics(task, request) if request.metrics else task for task in run.tasks]
-    scored = _noted(run, [settle(task, request.metrics, request.metric_options) for task in tasks])
+    scored = _noted(run, [read_as_asked(task, request) for task in run.tasks])
     if JUDGE not in request.metrics:
         return scored
     from compatcheck.runs.judging import judge_notes
@@ -359,6 +382,11 @@ def _noted(run: Run, tasks: Sequence[TaskRun]) -> Run:
     """The run with these tasks, and their notes among its own."""
     notes = dict.fromkeys([*run.notes, *(note for task in tasks for note in task.notes)])
     return replace(run, tasks=tuple(tasks), notes=tuple(notes))
+
+
+def read_as_asked(run: TaskRun, request: Request) -> TaskRun:
+    """One task with the metrics asked for, each read as it is to be read."""
+    return settle(_with_metrics(run, request) if request.metrics else run, request.metrics, request.metric_options)
 
 
 def _with_metrics(run: TaskRun, request: Request) -> TaskRun:
