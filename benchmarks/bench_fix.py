@@ -76,9 +76,9 @@ class Scores:
     """Scores of models on the test split, document by document."""
 
     def __init__(self, task: str, data: Path, new: str, store: Path) -> None:
-        from compatcheck_train.judging import Judge
+        from compatcheck_train.judging import HELD_OUT, Judge
 
-        self.judge = Judge(task, data=data, num_fewshot=0, store=store)
+        self.judge = Judge(task, data=data, dev=HELD_OUT, num_fewshot=0, store=store)  # all of the split is scored
         self.loaded = self.judge.test()
         self.old, self.new = self.of([f"{FIXTURES}/adapters/{task}-v1", f"{FIXTURES}/adapters/{task}-{new}"])
 

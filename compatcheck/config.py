@@ -1,7 +1,8 @@
 """The project's settings: ``compatcheck.toml``, or ``[tool.compatcheck]`` in pyproject.toml.
 
 Top-level keys are the options of ``compatcheck diff`` and serve every check and every ``diff`` of the project; a table
-``[checks.NAME]`` names OLD and NEW and may say anything otherwise. Command line > environment > check > top level.
+``[checks.NAME]`` names OLD and NEW and may say anything otherwise. ``[fix]`` has settings of ``compatcheck fix``.
+Command line > environment > check > top level.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ class Config:
     key: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
     checks: tuple[Check, ...] = ()
+    fix: Mapping[str, Any] = field(default_factory=dict)
 
 
 def find(start: Path | None = None) -> Path | None:
@@ -77,8 +79,11 @@ def load(path: Path | None = None) -> Config:
     checks = table.pop("checks", {})
     if not isinstance(checks, dict):
         raise place.error("checks", "must be a table of tables, such as [checks.summaries]")
+    fixes = _fix(table.pop("fix", {}), place)
     options = _options(table, place)
-    return Config(found, key, options, tuple(_check(name, each, options, place) for name, each in checks.items()))
+    return Config(
+        found, key, options, tuple(_check(name, each, options, place) for name, each in checks.items()), fixes
+    )
 
 
 def from_environment(environment: Mapping[str, str] | None = None) -> dict[str, Any]:
@@ -129,12 +134,26 @@ def _check(name: str, table: Any, shared: Mapping[str, Any], place: _Place) -> C
     return Check(name, old, new, {**shared, **_options(rest, place)})
 
 
+def _fix(table: Any, place: _Place) -> dict[str, Any]:
+    if not isinstance(table, dict):
+        raise place.error("fix", f"must be a table with {' or '.join(_FIX)}")
+    for key, value in table.items():
+        if key not in _FIX:
+            raise place.below("fix").error(
+                key, f"no such setting{did_you_mean(key, _FIX)}; there are {', '.join(_FIX)}"
+            )
+        problem = _FIX[key](value)
+        if problem:
+            raise place.below("fix").error(key, f"{value!r} must be {problem}")
+    return dict(table)
+
+
 def _options(table: Mapping[str, Any], place: _Place) -> dict[str, Any]:
     options: dict[str, Any] = {}
     for written, value in table.items():
         key = written.replace("-", "_")
         if key not in _KEYS:
-            hint = did_you_mean(key, [*_KEYS, "checks", "old", "new"])
+            hint = did_you_mean(key, [*_KEYS, "checks", "fix", "old", "new"])
             raise place.error(written, f"no such setting{hint}; see `compatcheck diff --help`, whose options they are")
         if key in options:
             raise place.error(written, "is given twice, with - and with _")
@@ -203,6 +222,8 @@ _tables = _kind("a table of tables", lambda v: isinstance(v, dict) and all(isins
 _batch = _kind('a whole number or "auto"', lambda v: v == "auto" or (_whole_number(v) and v >= 1))
 _store = _kind("a folder, or false for none", lambda v: isinstance(v, str) or v is False)
 
+_FIX: dict[str, Callable[[Any], str | None]] = {"margin": _number, "seeds": _whole}
+"""What ``[fix]`` may say: the margin in points, and the number of trainings."""
 _PATHS = ("data", "targets", "out")
 _KEYS: dict[str, Callable[[Any], str | None]] = {
     "task": _texts, "data": _text, "split": _text, "limit": _whole, "sample": _whole, "num_fewshot": _whole,

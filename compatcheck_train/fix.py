@@ -21,9 +21,10 @@ from compatcheck_train.candidates import Candidate, Prepare, candidates_for
 from compatcheck_train.examples import Examples, load_examples, with_preferences
 from compatcheck_train.folders import put
 from compatcheck_train.frontier import Frontier, walk
-from compatcheck_train.judging import Judge, Standing, best, stand
+from compatcheck_train.judging import CHOOSING_SHARE, Judge, Standing, best, stand
 from compatcheck_train.processes import first
-from compatcheck_train.proof import Proof, prove
+from compatcheck_train.proof import COMPAT, CONTROL, Proof, prove
+from compatcheck_train.repeats import Picked, Repeat, control_of, pick, repeat
 from compatcheck_train.request import (
     AUTO,
     FixRequest,
@@ -35,8 +36,8 @@ from compatcheck_train.request import (
     claim,
 )
 from compatcheck_train.setup import open_accelerator
-from compatcheck_train.training import Trained, train, train_task_adapter
-from compatcheck_train.trials import Trial, run_finals, run_trials
+from compatcheck_train.training import Trained, train_task_adapter
+from compatcheck_train.trials import CLEARLY, Trial, run_finals, run_trials
 from compatcheck_train.weights import transfer
 
 Say = Callable[[str], None]
@@ -44,7 +45,8 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Fixed:
-    """A finished fix: everything that the report shows. ``adapter`` is the folder to serve."""
+    """A finished fix: everything that the report shows. ``adapter`` is the folder to serve: the compatibility adapter,
+    or the control's where the proof says so (``proof.judgement.delivered``)."""
 
     request: FixRequest
     adapter: Path
@@ -65,6 +67,8 @@ class Fixed:
     seconds: float = 0.0
     documents: dict[str, int] = field(default_factory=dict)
     """Numbers of training, validation, unlabelled and test documents."""
+    picked: Picked | None = None
+    """Where there were several trainings: which of them is delivered."""
 
 
 def fix(request: FixRequest, out: str | Path, *, say: Say = lambda _: None, progress: Any = None) -> Fixed:
@@ -100,8 +104,12 @@ def fix(request: FixRequest, out: str | Path, *, say: Say = lambda _: None, prog
         tested=judge.split,
     )  # fmt: skip
     check_strategies(request, examples)
-    documents, tested = judge.validation(examples, request.validation_most), judge.test()
+    most = request.validation_most
+    documents, tested = judge.validation(examples, most), judge.test(most)
     notes += examples.notes
+    warning = judge.known_to_new(documents, examples)
+    if warning:
+        note(f"Warning: {warning}")
     if request.train_task:
         first(lambda: claim(out, identity))
         say(f"training a task adapter for {request.new}")
@@ -130,22 +138,33 @@ def fix(request: FixRequest, out: str | Path, *, say: Say = lambda _: None, prog
     trials, finals = _train(request, old, start, examples, documents, known, work, prepare, say, note, progress)
     final, frontier = _settle(request, finals, new, documents, known, work, say, progress)
     candidate, staged, trained = final.candidate, final.trained, final.trained.trained
-    own = candidate.settings(request.settings)
+    if candidate.is_only(request.control or ""):
+        note(f"The adapter was trained as the control was, with {request.control}: they differ by the blend alone.")
     chosen = trained.folder if frontier is None else frontier.chosen.folder
-    first(lambda: _publish(chosen, out / "adapter"))
-    control = None
-    if request.control:
-        say(f"training the control, {request.control}, at equal steps")
-        plain = own.changed(strategy=request.control, strategy_options={}, ce_weight=None, max_steps=staged.steps)
-        if staged.first is not None:  # epochs enough for the steps of both stages
-            plain = plain.changed(epochs=own.epochs * math.ceil(staged.steps / trained.steps))
-        control = train(old, new, candidate.examples(examples), plain, work / "control", say=say, progress=progress)
-        if candidate.is_only(request.control):
-            note(f"The adapter was trained as the control was, with {request.control}: they differ by the blend alone.")
-    compat = resolve(str(out / "adapter"))
-    more = judge.run(documents, {"compat": compat}, progress=progress)
-    standings |= {each.name: each for each in stand(judge, known["old"], known["new"], more, judge.seed)}
-    proof, bound = _prove(judge, tested, old, new, compat, control, say, progress)
+    seed = request.settings.seed
+    control = control_of(
+        request, candidate, staged, old, new, examples, work / "control", seed, say=say, progress=progress
+    )
+    repeats = [Repeat(seed, chosen, staged, control)]
+    share = None if frontier is None else frontier.chosen.share
+    repeats += [
+        repeat(
+            request, candidate, share, another, old, start, new, examples, documents, known, work, prepare=prepare,
+            say=say, progress=progress,
+        )
+        for another in range(seed + 1, seed + request.seeds)
+    ]  # fmt: skip
+    picked = pick(judge, repeats, documents, known, progress)
+    standings["compat"] = picked.standings[repeats.index(picked.compat)]
+    proof, bound = _prove(request, tested, old, new, picked, repeats, say, progress)
+    delivered = picked.compat.folder
+    if proof.judgement.delivered == CONTROL:
+        assert picked.control is not None and picked.control.control is not None
+        delivered = picked.control.control.folder
+    first(lambda: _publish(delivered, out / "adapter"))
+    known_better = _known_better(standings["new"], proof)
+    if known_better:
+        note(known_better)
     return Fixed(
         request, out / "adapter", candidate, trained, proof, standings, tuple(trials),
         tuple(finals) if len(finals) > 1 else (), frontier, control,
@@ -155,7 +174,25 @@ def fix(request: FixRequest, out: str | Path, *, say: Say = lambda _: None, prog
             "train": len(examples.train), "validation": documents.size, "unlabelled": len(examples.unlabelled),
             "test": tested.size,
         },
+        picked if len(repeats) > 1 else None,
     )  # fmt: skip
+
+
+def _known_better(new: Standing, proof: Proof) -> str | None:
+    """A note where NEW scores clearly better on the documents that were chosen on than on those of the proof."""
+    metric = proof.metrics[0]
+    score = metric.comparisons["new"].metrics["accuracy_new" if metric.kind == "discrete" else "score_new"]
+    if score.value is None or score.low is None or score.high is None or metric.n == 0:
+        return None
+    error = (score.high - score.low) / (2 * 1.96)
+    error *= math.sqrt(1 + metric.n / new.n)  # of the difference, both as noisy as their numbers say
+    sign = -1 if new.score < 0 else 1  # a standing's is turned where less is better
+    if new.score - sign * score.value <= CLEARLY * error:
+        return None
+    return (
+        f"NEW scores {abs(new.score):.4g} on the documents that were chosen on and {score.value:.4g} on those of the "
+        "proof: it may have been trained on the former."
+    )
 
 
 def _start(request: FixRequest, old: Reference, new: Reference, work: Path, note: Say) -> Reference:
@@ -226,14 +263,22 @@ def _settle(
 
 
 def _prove(
-    judge: Judge, loaded: LoadedTask, old: Reference, new: Reference, compat: Reference, control: Trained | None,
+    request: FixRequest, loaded: LoadedTask, old: Reference, new: Reference, picked: Picked, repeats: list[Repeat],
     say: Say, progress: Any,
 ) -> tuple[Proof, Bound | None]:  # fmt: skip
-    models = {"old": old, "new": new, "compat": compat}
-    if control is not None:
-        models["control"] = resolve(str(control.folder))
+    judge, several = request.judge, len(repeats) > 1
+    models = {"old": old, "new": new}
+    for each in repeats if several else [picked.compat]:
+        models[f"{COMPAT} {each.seed}"] = resolve(str(each.folder))
+        if each.control is not None:
+            models[f"{CONTROL} {each.seed}"] = resolve(str(each.control.folder))
     runs = judge.run(loaded, models, say, progress)
-    proof = prove(runs["old"], runs["new"], runs["compat"], runs.get("control"), seed=judge.seed)
+    proof = prove(
+        runs["old"], runs["new"], runs[f"{COMPAT} {picked.compat.seed}"],
+        None if picked.control is None else runs[f"{CONTROL} {picked.control.seed}"], seed=judge.seed,
+        margin=request.margin,
+        trained={e.seed: (runs[f"{COMPAT} {e.seed}"], runs.get(f"{CONTROL} {e.seed}")) for e in repeats if several},
+    )  # fmt: skip
     if judge.metric:
         ahead = sorted(proof.metrics, key=lambda m: m.metric != judge.metric)
         proof = dataclasses.replace(proof, metrics=tuple(ahead))
@@ -251,7 +296,7 @@ def _publish(source: Path, target: Path) -> None:
 def _identity(request: FixRequest, old: Reference, new: Reference) -> dict[str, Any]:
     """What decides the result: a folder that was made for something else is not gone on with."""
     rest = {f.name: getattr(request, f.name) for f in dataclasses.fields(request)}
-    for name in ("old", "new", "judge", "settings", "force", "notes"):
+    for name in ("old", "new", "judge", "settings", "force", "notes", "margin", "seeds"):
         rest.pop(name)
     task = {
         name: getattr(request.judge, name)
@@ -263,5 +308,6 @@ def _identity(request: FixRequest, old: Reference, new: Reference) -> dict[str, 
         "new": new.fingerprint(),
         **task,
         **plain,
+        "documents to choose on": CHOOSING_SHARE if request.judge.dev is None else 0,
         "settings": request.settings.deciding(),
     }

@@ -21,6 +21,10 @@ from compatcheck_train.examples import Examples, document_key, test_keys
 from compatcheck_train.processes import first
 
 Say = Callable[[str], None]
+HELD_OUT = "held-out"
+"""``Judge.dev``: the held-out part of the training split, which NEW's own adapter may have been trained on."""
+CHOOSING_SHARE = 0.25
+"""Share of the evaluation split that is set aside to choose on (measured: docs/muscle.md)."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +39,8 @@ class Judge:
     split: str | None = None
     """The split of the proof; None: the one that is evaluated by default."""
     dev: str | None = None
-    """Documents that candidates and blends are judged on: a split's name or a JSONL file; None: the held-out part of
-    the training split, which NEW's own adapter may have been trained on."""
+    """Documents that candidates and blends are judged on: a split's name, a JSONL file or :data:`HELD_OUT`; None: a
+    part of the split of the proof that is drawn with ``seed``, and the proof is on the rest."""
     num_fewshot: int | None = None
     limit: int | None = None
     """Documents of the proof at most."""
@@ -52,6 +56,8 @@ class Judge:
             InputError: a dev file or split that is not there, or that shares documents with the test split.
         """
         if self.dev is None:
+            return self._parted(most)[0]
+        if self.dev == HELD_OUT:
             chosen = examples.validation if most is None else examples.validation[:most]
             return self.on_training_documents(examples, [int(example.doc_id) for example in chosen])
         file = Path(self.dev)
@@ -79,18 +85,51 @@ class Judge:
     def _folder(self) -> Path | None:
         return self.data if self.data is None or self.data.is_dir() else None
 
-    def test(self) -> LoadedTask:
-        """The task on the split of the proof."""
-        options = TaskOptions(
-            self._folder,
-            self.split,
-            self.limit,
-            None,
-            self.num_fewshot,
-            self.seed,
-        )
+    def test(self, most: int | None = None) -> LoadedTask:
+        """The task on the documents of the proof: its split, less what is chosen on (at most so many of them)."""
+        return self._evaluated() if self.dev is not None else self._parted(most)[1]
+
+    def _evaluated(self) -> LoadedTask:
+        options = TaskOptions(self._folder, self.split, self.limit, None, self.num_fewshot, self.seed)
         (loaded,) = load_tasks([self.task], options)
         return loaded
+
+    def _parted(self, most: int | None) -> tuple[LoadedTask, LoadedTask]:
+        """The evaluated documents in two: to choose on, and for the proof; documents of equal content stay together.
+
+        Raises:
+            InputError: there are too few to be parted.
+        """
+        loaded = self._evaluated()
+        numbers = range(len(loaded.task.eval_docs)) if loaded.indices is None else loaded.indices
+        by_content: dict[str, list[int]] = {}
+        for number in numbers:
+            by_content.setdefault(document_key(loaded, loaded.task.eval_docs[number]), []).append(number)
+        keys = sorted(by_content)
+        random.Random(self.seed).shuffle(keys)
+        wanted = round(CHOOSING_SHARE * len(keys))
+        chosen = keys[: wanted if most is None else min(wanted, most)]
+        if not chosen:
+            raise InputError(
+                f"task {self.task}: {loaded.size} documents to evaluate are too few to set some aside to choose on; "
+                f"give documents with --dev, or --dev {HELD_OUT}"
+            )
+        choosing = sorted(number for key in chosen for number in by_content[key])
+        rest = sorted(set(numbers) - set(choosing))
+        return replace(loaded, indices=choosing), replace(loaded, indices=rest)
+
+    def known_to_new(self, documents: LoadedTask, examples: Examples) -> str | None:
+        """A warning where documents to choose on are rows of the training split, which NEW may have been trained on."""
+        seen = {example.key for example in (*examples.train, *examples.validation)}
+        numbers = range(len(documents.task.eval_docs)) if documents.indices is None else documents.indices
+        count = sum(document_key(documents, documents.task.eval_docs[number]) in seen for number in numbers)
+        if not count:
+            return None
+        return (
+            f"Candidates are chosen on {documents.size:,} documents of which {count:,} are training rows. NEW looks "
+            "better on rows that it was trained on than it is, so what would help may be passed over; without --dev "
+            "they are chosen on a part of the evaluation split."
+        )
 
     def run(
         self, loaded: LoadedTask, models: Mapping[str, Reference], say: Say = lambda _: None, progress: Any = None

@@ -17,6 +17,7 @@ from compatcheck_train.examples import Examples
 from compatcheck_train.folders import holds_other_things, partial_of, write_json
 from compatcheck_train.judging import Judge, Standing
 from compatcheck_train.progress import check_trackers
+from compatcheck_train.proof import MARGIN
 from compatcheck_train.settings import TrainSettings
 from compatcheck_train.weights import METHODS
 
@@ -60,6 +61,10 @@ class FixRequest:
     validation_share: float = 0.2
     validation_most: int | None = 1000
     overlap: str = "error"
+    margin: float = MARGIN
+    """By so much the score may be below NEW's, as a proportion (0.01 is one point)."""
+    seeds: int = 1
+    """So many trainings of what is chosen, with seeds from ``settings.seed`` on; the proof is over all of them."""
     force: bool = False
     notes: tuple[str, ...] = field(default=())
 
@@ -91,6 +96,10 @@ def check(request: FixRequest) -> tuple[Reference, Reference]:
         raise InputError(f"--init {request.init}: must be new or transfer")
     if request.init == "transfer" and old.adapter is None:
         raise InputError("--init transfer: OLD is a full model; only an adapter's update can be transferred")
+    if not 0 <= request.margin < 1:
+        raise InputError(f"--margin {100 * request.margin:g}: must be 0 points or more, and below 100")
+    if request.seeds < 1:
+        raise InputError(f"--seeds {request.seeds}: must be at least 1")
     if request.finalists < 1:
         raise InputError(f"--finalists {request.finalists}: must be at least 1")
     if not 0 < request.trial_share <= 1:

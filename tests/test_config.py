@@ -104,6 +104,12 @@ def test_paths_are_relative_to_the_file(project: Path, monkeypatch: pytest.Monke
     assert config.load().checks[0].new == "adapters/{task}-v2"
 
 
+def test_settings_of_fix(project: Path) -> None:
+    write(project, "limit = 5\n[fix]\nmargin = 2\nseeds = 3")
+    loaded = config.load()
+    assert (loaded.fix, loaded.options) == ({"margin": 2, "seeds": 3}, {"limit": 5})
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
@@ -116,6 +122,9 @@ def test_paths_are_relative_to_the_file(project: Path, monkeypatch: pytest.Monke
         ("checks = 3", "checks: must be a table"),
         ("fail_on = []\nfail-on = []", "given twice"),
         ("limit = ", "not TOML"),
+        ("fix = 3", "fix: must be a table with margin or seeds"),
+        ("[fix]\nseed = 3", "fix.seed: no such setting (did you mean 'seeds'?)"),
+        ("[fix]\nmargin = '1%'", "fix.margin: '1%' must be a number"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_place(project: Path, text: str, says: str) -> None:

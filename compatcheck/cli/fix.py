@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from compatcheck import config
 from compatcheck.cli import options
 from compatcheck.cli.output import check_writable, print_untrusted
 from compatcheck.errors import ExitCode, InputError
@@ -31,8 +32,8 @@ def command(
     dev: Annotated[
         str | None,
         typer.Option(
-            metavar="SPLIT|FILE",
-            help="Documents to choose on.  [default: the held-out 20 % of the training split]",
+            metavar="SPLIT|FILE|held-out",
+            help="Documents to choose on.  [default: a quarter of the evaluation split, the proof is on the rest]",
             rich_help_panel=options.WHAT,
         ),
     ] = None,
@@ -94,6 +95,16 @@ def command(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of split, order and training.", rich_help_panel=_TRAINING)] = 0,
+    seeds: Annotated[
+        int | None,
+        typer.Option(metavar="K", help="Trainings behind the proof.  [default: 1]", rich_help_panel=_PROOF),
+    ] = None,
+    margin: Annotated[
+        float | None,
+        typer.Option(
+            metavar="POINTS", help="By so much the score may be below NEW's.  [default: 1]", rich_help_panel=_PROOF
+        ),
+    ] = None,
     teacher: Annotated[
         str, typer.Option(help="cache (old runs once and is freed), online or auto.", rich_help_panel=_TRAINING)
     ] = "auto",
@@ -118,7 +129,8 @@ def command(
 ) -> int:
     """Train an adapter on NEW's base that gives back negative flips and keeps NEW's gains, then prove it.
 
-    Exits with 0 proven better, 1 not better, 3 inconclusive. A killed fix goes on where it was.
+    Exits with 0 where what is delivered is proven better than NEW (the control's adapter where plain further training
+    is as good), 1 not better, 3 inconclusive. A killed fix goes on where it was.
 
     Example: compatcheck fix old-adapter new-adapter --task piqa --preset quick --out fixed
     """
@@ -139,6 +151,8 @@ def command(
         "trust_remote_code": trust_remote_code,
     }  # fmt: skip
     further = options.parse_pairs("--set", set_ or [])
+    asked = {"seeds": seeds, "margin": margin}
+    usual = {**config.load().fix, **{name: value for name, value in asked.items() if value is not None}}
     request = FixRequest(
         old=old,
         new=new,
@@ -175,6 +189,8 @@ def command(
         train_limit=train_limit,
         overlap="drop" if drop_overlap else "error",
         force=force,
+        margin=usual.get("margin", 1) / 100,
+        seeds=usual.get("seeds", 1),
     )
     fixed = fix(request, out, say=options.speaker(quiet), progress=options.progress(quiet))
     if int(os.environ.get("RANK", "0")):

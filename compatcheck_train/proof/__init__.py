@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from compatcheck_train.proof.proof import Flow, MetricProof, Proof, prove
-from compatcheck_train.proof.verdict import VERDICTS, Judgement, judge
+from compatcheck_train.proof.seeds import Seeds
+from compatcheck_train.proof.verdict import COMPAT, CONTROL, MARGIN, VERDICTS, Judgement, judge
 
-__all__ = ["VERDICTS", "Flow", "Judgement", "MetricProof", "Proof", "judge", "prove"]
+__all__ = [
+    "COMPAT", "CONTROL", "MARGIN", "VERDICTS", "Flow", "Judgement", "MetricProof", "Proof", "Seeds", "judge", "prove",
+]  # fmt: skip

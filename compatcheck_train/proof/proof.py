@@ -15,9 +15,12 @@ from compatcheck.compare.result import Comparison, Estimate
 from compatcheck.errors import InputError
 from compatcheck.records import Run
 from compatcheck_train.proof.change import mean_change, rate_change, relative_rate_change
-from compatcheck_train.proof.verdict import Judgement, judge
+from compatcheck_train.proof.seeds import Seeds, over_seeds
+from compatcheck_train.proof.verdict import COMPAT, CONTROL, MARGIN, Judgement, both, judge, of_one
 
-NEW, COMPAT, CONTROL = "new", "compat", "control"
+NEW = "new"
+Side = str | tuple[str, int]
+"""``new``, ``compat``, ``control``, or one of the last two with the seed it was trained with."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +36,10 @@ class Flow:
 class MetricProof:
     """One (task, filter, metric). ``comparisons`` has old → new, old → compat and, where there is one, old → control.
 
-    ``changes`` compares compat with new, ``against_control`` compat with the control: ``nfr`` and ``nfr_relative`` (the
-    fall is negative), ``nfr_mc`` and ``pfr`` where they are known, and ``score`` (accuracy, or the mean of a smooth
-    metric, positive for better). ``undone`` and ``appeared`` are the documents whose negative flip is gone or is new.
+    ``changes`` compares compat with new, ``control_changes`` the control with new, ``against_control`` compat with the
+    control: ``nfr`` and ``nfr_relative`` (the fall is negative), ``nfr_mc`` and ``pfr`` where they are known, and
+    ``score`` (accuracy, or the mean of a smooth metric, positive for better). ``undone`` and ``appeared`` are the
+    documents whose negative flip is gone or is new with compat. ``seeds`` has the same over several trainings.
     """
 
     task: str
@@ -46,10 +50,12 @@ class MetricProof:
     comparisons: Mapping[str, Comparison]
     changes: Mapping[str, Estimate]
     against_control: Mapping[str, Estimate]
+    control_changes: Mapping[str, Estimate]
     flow: tuple[Flow, ...]
     undone: tuple[str, ...]
     appeared: tuple[str, ...]
     judgement: Judgement
+    seeds: Seeds | None = None
 
     @property
     def name(self) -> str:
@@ -69,14 +75,25 @@ class Proof:
         return self.metrics[0].judgement
 
 
-def prove(old: Run, new: Run, compat: Run, control: Run | None = None, *, epsilon: float = 0.0, seed: int = 0) -> Proof:
+def prove(
+    old: Run, new: Run, compat: Run, control: Run | None = None, *, epsilon: float = 0.0, seed: int = 0,
+    margin: float = MARGIN, trained: Mapping[int, tuple[Run, Run | None]] | None = None,
+) -> Proof:  # fmt: skip
     """Compare old → new, old → compat and old → control on the documents that all of them have.
+
+    Args:
+        margin: by so much the score may be below NEW's (:func:`judge`).
+        trained: compat and its control by the seed of their training, where there are several; ``compat`` and
+            ``control`` are those of them that may be delivered.
 
     Raises:
         InputError: the runs share no task, filter and metric.
     """
-    sides = {NEW: new, COMPAT: compat} | ({CONTROL: control} if control is not None else {})
-    found: dict[str, dict[tuple[str, str, str], Comparison]] = {}
+    given: dict[Side, Run | None] = {NEW: new, COMPAT: compat, CONTROL: control}
+    for number, (one, its_control) in (trained or {}).items():
+        given |= {(COMPAT, number): one, (CONTROL, number): its_control}
+    sides = {side: run for side, run in given.items() if run is not None}
+    found: dict[Side, dict[tuple[str, str, str], Comparison]] = {}
     notes: list[str] = []
     for side, run in sides.items():
         comparisons, said = compare_runs(old, run, epsilon=epsilon, seed=seed)
@@ -86,12 +103,12 @@ def prove(old: Run, new: Run, compat: Run, control: Run | None = None, *, epsilo
     if not keys:
         raise InputError("old, new and compat share no task, filter and metric, so nothing can be proven")
     return Proof(
-        tuple(_metric({side: each[key] for side, each in found.items()}, seed) for key in keys),
+        tuple(_metric({side: each[key] for side, each in found.items()}, seed, margin) for key in keys),
         tuple(dict.fromkeys(notes)),
     )
 
 
-def _metric(comparisons: Mapping[str, Comparison], seed: int) -> MetricProof:
+def _metric(comparisons: Mapping[Side, Comparison], seed: int, margin: float) -> MetricProof:
     tables = {side: _scored(each) for side, each in comparisons.items()}
     shared = tables[NEW].index
     for table in tables.values():
@@ -100,6 +117,12 @@ def _metric(comparisons: Mapping[str, Comparison], seed: int) -> MetricProof:
     first = comparisons[NEW]
     changes = _changes(tables[NEW], tables[COMPAT], first.kind, seed)
     against = _changes(tables[CONTROL], tables[COMPAT], first.kind, seed) if CONTROL in tables else {}
+    of_control = _changes(tables[NEW], tables[CONTROL], first.kind, seed) if CONTROL in tables else {}
+    judgement = judge(changes, against, of_control, margin)
+    seeds = _over_seeds(tables, first.kind, seed)
+    if seeds is not None:
+        judgement = judge(seeds.changes, seeds.against_control, seeds.control_changes, margin)
+        judgement = both(judgement, of_one(of_control if judgement.delivered == CONTROL else changes, margin))
     flips = {side: _is(table, "negative_flip") for side, table in tables.items()}
     ids = tables[NEW]["doc_id"].to_numpy(dtype=object)
     moves = Counter(zip(tables[NEW]["quadrant"], tables[COMPAT]["quadrant"], strict=True))
@@ -109,9 +132,10 @@ def _metric(comparisons: Mapping[str, Comparison], seed: int) -> MetricProof:
         metric=first.metric,
         kind=first.kind,
         n=len(shared),
-        comparisons=dict(comparisons),
+        comparisons={side: each for side, each in comparisons.items() if isinstance(side, str)},
         changes=changes,
         against_control=against,
+        control_changes=of_control,
         flow=tuple(
             Flow(here, there, moves[here, there])
             for here in first.quadrants
@@ -120,8 +144,26 @@ def _metric(comparisons: Mapping[str, Comparison], seed: int) -> MetricProof:
         ),
         undone=tuple(map(str, ids[flips[NEW] & ~flips[COMPAT]])),
         appeared=tuple(map(str, ids[~flips[NEW] & flips[COMPAT]])),
-        judgement=judge(changes, against),
+        judgement=judgement,
+        seeds=seeds,
     )
+
+
+def _over_seeds(tables: Mapping[Side, pd.DataFrame], kind: str, seed: int) -> Seeds | None:
+    """The same changes as means over trainings, where there are several."""
+    numbers = [side[1] for side in tables if isinstance(side, tuple) and side[0] == COMPAT]
+    if not numbers:
+        return None
+    score = (lambda t: _right(t).astype(np.float64)) if kind == "discrete" else _gain
+
+    def figures(side: str) -> tuple[Floats, Floats]:
+        """Flips and scores, (K, n)."""
+        found = [tables[side, number] for number in numbers]
+        lost = np.array([_is(table, "negative_flip") for table in found], dtype=np.float64)
+        return lost, np.array([score(table) for table in found])
+
+    before = (_is(tables[NEW], "negative_flip").astype(np.float64)[None], score(tables[NEW])[None])
+    return over_seeds(numbers, before, figures(COMPAT), figures(CONTROL) if CONTROL in tables else None, seed)
 
 
 def _scored(comparison: Comparison) -> pd.DataFrame:

@@ -32,6 +32,8 @@ def fix_to_dict(fixed: Fixed, command: str = "") -> dict[str, Any]:
         "verdict": judgement.verdict,
         "reason": judgement.reason,
         "against_control": judgement.against_control,
+        "delivered": judgement.delivered,
+        "margin": request.margin,
         "exit_code": int(judgement.exit_code),
         "command": command,
         "task": request.judge.task,
@@ -69,6 +71,32 @@ def fix_to_dict(fixed: Fixed, command: str = "") -> dict[str, Any]:
         "control": None if fixed.control is None else _training(fixed.control),
         "seconds": fixed.seconds,
         "notes": list(fixed.notes),
+        "seeds": _seeds(fixed),
+    }  # fmt: skip
+
+
+def _seeds(fixed: Fixed) -> dict[str, Any] | None:
+    """The trainings of the first proof, where there were several."""
+    seeds, picked = fixed.proof.metrics[0].seeds, fixed.picked
+    if seeds is None or picked is None:
+        return None
+    controls = seeds.each_control or (None,) * len(seeds.numbers)
+    return {
+        "numbers": list(seeds.numbers),
+        "delivered": picked.compat.seed,
+        "control_delivered": None if picked.control is None else picked.control.seed,
+        **{
+            name: {key: _estimate(each) for key, each in getattr(seeds, name).items()}
+            for name in ("changes", "against_control", "control_changes")
+        },
+        "each": [
+            {"seed": number, "nfr": own["nfr"], "score": own["score"], "standing": _standing(standing)}
+            for number, own, standing in zip(seeds.numbers, seeds.each, picked.standings, strict=True)
+        ],
+        "each_control": [
+            {"seed": number, "nfr": own["nfr"], "score": own["score"]}
+            for number, own in zip(seeds.numbers, controls, strict=True) if own is not None
+        ],
     }  # fmt: skip
 
 
@@ -83,9 +111,11 @@ def _metric(proof: MetricProof) -> dict[str, Any]:
         "verdict": proof.judgement.verdict,
         "reason": proof.judgement.reason,
         "against_control_verdict": proof.judgement.against_control,
+        "delivered": proof.judgement.delivered,
         "sides": {side: _comparison(each) for side, each in proof.comparisons.items()},
         "changes": {name: _estimate(each) for name, each in proof.changes.items()},
         "against_control": {name: _estimate(each) for name, each in proof.against_control.items()},
+        "control_changes": {name: _estimate(each) for name, each in proof.control_changes.items()},
         "flow": [dataclasses.asdict(each) for each in proof.flow],
         "undone": {"count": len(proof.undone), "ids": list(proof.undone[:ID_LIMIT])},
         "appeared": {"count": len(proof.appeared), "ids": list(proof.appeared[:ID_LIMIT])},

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from compatcheck_train.report.charts import curves_svg, flow_svg, frontier_svg
-from compatcheck_train.report.text import MARKS, fall_of, percent, points
+from compatcheck_train.report.text import explanation, fall_of, headline, over_seeds, percent, points
 
 _TEMPLATE = Path(__file__).with_name("fix.html.j2")
 
@@ -23,7 +23,9 @@ def render_html(report: Mapping[str, Any]) -> str:
     )
     return template.render(
         r=report,
-        mark=MARKS[report["verdict"]],
+        mark=headline(report),
+        explanation=" ".join(explanation(report)),
+        over_seeds=over_seeds(report),
         share=lambda value: "–" if value is None else f"{100 * value:.2f} %",
         fall=fall_of,
         points=points,

@@ -6,16 +6,20 @@ from collections.abc import Mapping
 from typing import Any
 
 from compatcheck.report.markdown import escape
-from compatcheck_train.report.text import MARKS, fall_of, percent, points
+from compatcheck_train.report.text import explanation, fall_of, headline, over_seeds, percent, points
 
 
 def render_markdown(report: Mapping[str, Any]) -> str:
     """The report of :func:`fix_to_dict`."""
-    lines = [f"# {MARKS[report['verdict']]}", "", escape(report["reason"]) + ".", ""]
+    control = report["delivered"] == "control"
+    strategy = report["control"]["strategy"] if control else report["strategy"]
+    lines = [f"# {headline(report)}", "", escape(" ".join(explanation(report))), ""]
     lines += [
         f"- old: {escape(report['old'])}", f"- new: {escape(report['new'])}", f"- adapter: {escape(report['adapter'])}",
-        f"- method: {escape(report['strategy'])}, {report['training']['steps']:,} steps",
+        f"- method: {escape(strategy)}, {report['control' if control else 'training']['steps']:,} steps",
     ]  # fmt: skip
+    if report["seeds"]:
+        lines += ["", f"## {len(report['seeds']['numbers'])} seeds", "", *seed_lines(report)]
     for proof in report["proof"]:
         lines += [
             "",
@@ -44,6 +48,11 @@ def render_markdown(report: Mapping[str, Any]) -> str:
     if report["notes"]:
         lines += ["", "## Notes", "", *(f"- {escape(note)}" for note in report["notes"])]
     return "\n".join(lines) + "\n"
+
+
+def seed_lines(report: Mapping[str, Any]) -> list[str]:
+    """What several trainings gave, as a list."""
+    return [f"- {label}: {text}" for label, text in over_seeds(report)]
 
 
 def _sides(proof: Mapping[str, Any]) -> list[str]:

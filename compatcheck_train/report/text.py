@@ -8,13 +8,77 @@ from typing import Any
 from compatcheck.report.text import safe_text
 
 MARKS = {"better": "✓ PROVEN BETTER", "not better": "✗ NOT BETTER", "inconclusive": "? INCONCLUSIVE"}
+_BESIDE_CONTROL = {
+    "better": "than NEW and than plain further training",
+    "fewer flips": "than NEW; beside plain further training fewer flips, but the score may be lower",
+    "open": "than NEW; not shown to be better than plain further training",
+    "worse": "than NEW; plain further training is at least as good",
+    "": "than NEW; no control was trained to compare with",
+}
+
+
+def headline(report: Mapping[str, Any]) -> str:
+    """What is delivered, and whether it is proven better than NEW and than plain further training."""
+    verdict = MARKS[report["verdict"]]
+    if report["delivered"] == "control":
+        return f"{verdict} than NEW: PLAIN FURTHER TRAINING, at least as good; following OLD added nothing"
+    if report["verdict"] == "better":
+        return f"{verdict} {_BESIDE_CONTROL[report['against_control']]}"
+    return verdict
+
+
+def explanation(report: Mapping[str, Any]) -> list[str]:
+    """The reason in sentences, what is in the adapter's folder where it is the control's, and what one seed leaves."""
+    said = [f"{report['reason'][:1].upper()}{report['reason'][1:]}."]
+    if report["delivered"] == "control":
+        against = ((report["seeds"] or {}).get("against_control")) or report["proof"][0]["against_control"]
+        said.append(
+            f"The adapter is the control's: {report['control']['strategy']} for as many steps, without OLD. Following "
+            f"OLD had NFR {points(against['nfr'])} and score {points(against['score'])} against it."
+        )
+    seeds = report["seeds"]
+    if seeds is None:
+        said.append(
+            "One training stands behind this: its interval is over documents, and says nothing of how far another seed "
+            "would come out elsewhere (--seeds 3)."
+        )
+    else:
+        which = seeds["control_delivered"] if report["delivered"] == "control" else seeds["delivered"]
+        said.append(
+            f"Trained with {len(seeds['numbers'])} seeds: the intervals over seeds take documents and seeds as drawn; "
+            f"seed {which} stood best on the documents to choose on and is delivered."
+        )
+    return said
+
+
+def over_seeds(report: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What several trainings gave, as (label, text)."""
+    seeds = report["seeds"]
+    if seeds is None:
+        return []
+    lines = [
+        ("NFR against NEW", f"{points(seeds['changes']['nfr'])}; relative {percent(seeds['changes']['nfr_relative'])}"),
+        ("score against NEW", points(seeds["changes"]["score"])),
+    ]
+    if seeds["against_control"]:
+        lines.append(("NFR against control", points(seeds["against_control"]["nfr"])))
+        lines.append(("score against control", points(seeds["against_control"]["score"])))
+    for name, label in (("each", "compat"), ("each_control", "control")):
+        each = ", ".join(f"{one['seed']}: {100 * one['nfr']:+.2f} / {100 * one['score']:+.2f}" for one in seeds[name])
+        if each:
+            lines.append((f"{label} by seed", f"{each} (points of NFR / score)"))
+    return lines
 
 
 def render_text(report: Mapping[str, Any]) -> str:
     """The report of :func:`fix_to_dict` for 80 columns."""
-    lines = [f"{MARKS[report['verdict']]}  {safe_text(report['reason'])}", ""]
+    lines = [headline(report), *(safe_text(each) for each in explanation(report)), ""]
     lines += [f"old      {safe_text(report['old'])}", f"new      {safe_text(report['new'])}"]
-    lines += [f"adapter  {safe_text(report['adapter'])}", f"method   {safe_text(report['strategy'])}, {_steps(report)}"]
+    method = report["strategy"] if report["delivered"] == "compat" else report["control"]["strategy"]
+    lines += [f"adapter  {safe_text(report['adapter'])}", f"method   {safe_text(method)}, {_steps(report)}"]
+    if report["seeds"]:
+        lines += ["", f"{len(report['seeds']['numbers'])} seeds, {safe_text(report['proof'][0]['name'])}"]
+        lines += [f"  {label:<22} {text}" for label, text in over_seeds(report)]
     for proof in report["proof"]:
         lines += ["", f"{safe_text(proof['name'])}  ({proof['n']:,} test documents)", *_table(proof)]
         lines += _changes(proof)
@@ -33,7 +97,7 @@ def render_text(report: Mapping[str, Any]) -> str:
 
 
 def _steps(report: Mapping[str, Any]) -> str:
-    training = report["training"]
+    training = report["training" if report["delivered"] == "compat" else "control"]
     return f"{training['steps']:,} steps, {training['parameters']:,} parameters, {report['seconds']:,.0f} s in all"
 
 

@@ -41,7 +41,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def request_of(fixtures: Path, root: Path, **changes: Any) -> FixRequest:
     """A fix that takes seconds: two candidates, six steps."""
     judge: dict[str, Any] = {
-        "task": "piqa", "data": fixtures / "data", "limit": LIMIT, "store": root / "store",
+        "task": "piqa", "data": fixtures / "data", "dev": "dev", "limit": LIMIT, "store": root / "store",
         "engine": EngineOptions("hf", device="cpu"),
     }  # fmt: skip
     settings: dict[str, Any] = {"max_steps": 6, "device": "cpu", "cache_folder": root / "cache"}
@@ -49,7 +49,7 @@ def request_of(fixtures: Path, root: Path, **changes: Any) -> FixRequest:
     settings |= changes.pop("settings", {})
     given: dict[str, Any] = {
         "old": str(fixtures / "adapters" / "piqa-v1"), "new": str(fixtures / "adapters" / "piqa-v2"),
-        "train_limit": 250, "candidates": ("choice-ce+choice-ensemble", "choice-ce+muscle"),
+        "train_limit": 250, "validation_most": 50, "candidates": ("choice-ce+choice-ensemble", "choice-ce+muscle"),
     }  # fmt: skip
     return FixRequest(judge=Judge(**judge), settings=preset("quick", **settings), **given | changes)
 
@@ -58,7 +58,7 @@ def _make(fixtures: Path, root: Path) -> Made:
     unlabelled = root / "production.jsonl"
     with gzip.open(fixtures / "data" / "piqa" / "production.jsonl.gz", "rt", encoding="utf-8") as file:
         unlabelled.write_text("".join(islice(file, UNLABELLED)), encoding="utf-8")
-    request = request_of(fixtures, root, unlabelled=unlabelled)
+    request = request_of(fixtures, root, unlabelled=unlabelled, seeds=2)
     adapters = [Path(request.old), Path(request.new)]
     before = {f"{folder.name}/{name}": each for folder in adapters for name, each in contents(folder).items()}
     said: list[str] = []

@@ -19,6 +19,7 @@ from compatcheck.references import resolve
 from compatcheck.tasks import TaskOptions, load_tasks
 from compatcheck_train.fix import fix
 from compatcheck_train.judging import best, ranked
+from compatcheck_train.report import render_text, save
 from compatcheck_train.weights.files import read_lora
 from tests.train.fix.conftest import LIMIT, UNLABELLED, Made, contents, request_of
 
@@ -37,6 +38,7 @@ def test_the_steps_of_a_fix(made: Made) -> None:
     assert fixed.trained.steps == 6
     assert fixed.first is not None and fixed.first.steps == 6
     assert fixed.control is not None and fixed.control.steps == 12
+    assert fixed.frontier is not None and fixed.picked is not None
     assert fixed.control.strategy == "continue-ce"
     assert fixed.documents == {"train": 200, "validation": 50, "unlabelled": UNLABELLED, "test": LIMIT}
     order = [each.name for each in ranked([trial.standing for trial in fixed.trials])]
@@ -53,7 +55,11 @@ def test_the_steps_of_a_fix(made: Made) -> None:
         "control",
         "blend",
         "blend-2",
+        "seed-1",
     }
+    again = {re.sub("-[0-9a-f]{8}$", "", path.name) for path in (made.out / "work" / "seed-1").iterdir()}
+    blended = {"blend"} if fixed.frontier.chosen.share != 1 else set()
+    assert again == {"compat", "first-choice-ce", "control"} | blended
     leftovers = [path for path in made.out.rglob("*") if path.name.startswith(".") or path.name == "checkpoints"]
     assert leftovers == []
 
@@ -63,13 +69,16 @@ def test_the_published_adapter_is_the_chosen_blend(made: Made, fixtures: Path) -
     assert frontier is not None
     assert [point.share for point in frontier.points] == [0.25, 0.5, 0.75, 1.0, 1.25, 1.5]
     assert frontier.chosen.standing is best([point.standing for point in frontier.points])
+    picked = made.fixed.picked
+    assert picked is not None
     published = load_file(made.out / "adapter" / "adapter_model.safetensors")
-    chosen = load_file(frontier.chosen.folder / "adapter_model.safetensors")
+    chosen = load_file(picked.compat.folder / "adapter_model.safetensors")
+    assert made.fixed.proof.judgement.delivered == "compat"
     assert published.keys() == chosen.keys()
     assert all(torch.equal(value, chosen[name]) for name, value in published.items())
     compat, new, mixed = (
         read_lora(folder)
-        for folder in (made.fixed.trained.folder, fixtures / "adapters" / "piqa-v2", made.out / "adapter")
+        for folder in (picked.compat.staged.folder, fixtures / "adapters" / "piqa-v2", made.out / "adapter")
     )
     share = frontier.chosen.share
     for module, (a, b) in mixed.pairs.items():
@@ -113,6 +122,42 @@ def test_the_bound_is_the_mean_of_both_distributions(made: Made, fixtures: Path)
     assert bound is not None
     assert bound.nfr.count == (old & ~both).sum() - (old & ~new).sum()
     assert bound.score.value == pytest.approx(both.mean() - new.mean())
+
+
+def test_every_training_is_in_the_proof(made: Made) -> None:
+    seeds, picked = made.fixed.proof.metrics[0].seeds, made.fixed.picked
+    assert seeds is not None and picked is not None
+    assert seeds.numbers == (0, 1)
+    folders = (made.out / "work" / "control", made.out / "work" / "seed-1" / "control")
+    trained = [load_file(folder / "adapter" / "adapter_model.safetensors") for folder in folders]
+    assert any(not torch.equal(value, trained[1][name]) for name, value in trained[0].items()), "another seed"
+    assert picked.compat.seed == (0, 1)[picked.standings.index(best(picked.standings))]
+    delivered = made.fixed.proof.metrics[0].changes
+    place = seeds.numbers.index(picked.compat.seed)
+    assert seeds.each[place]["nfr"] == pytest.approx(delivered["nfr"].value)
+    assert seeds.each[place]["score"] == pytest.approx(delivered["score"].value)
+
+
+def test_the_controls_adapter_is_delivered_where_it_is_as_good(fixtures: Path, tmp_path: Path) -> None:
+    """The strategy is the control's own, so both are the same to the bit, and following OLD added nothing."""
+    request = request_of(
+        fixtures, tmp_path, strategy="continue-ce", candidates=(), blend=None, train_limit=40, limit=20, force=True,
+        settings={"max_steps": 2},
+    )  # fmt: skip
+    fixed = fix(request, tmp_path / "out")
+    judgement = fixed.proof.judgement
+    assert (judgement.against_control, judgement.delivered) == ("worse", "control")
+    assert fixed.control is not None
+    published = load_file(tmp_path / "out" / "adapter" / "adapter_model.safetensors")
+    control = load_file(fixed.control.folder / "adapter_model.safetensors")
+    assert all(torch.equal(value, control[name]) for name, value in published.items())
+    report = save(fixed, tmp_path / "out")
+    assert report["delivered"] == "control" and report["exit_code"] == int(judgement.exit_code)
+    for place in ("fix_report.md", "fix_report.html", "adapter/README.md"):
+        text = (tmp_path / "out" / place).read_text()
+        assert "PLAIN FURTHER TRAINING, at least as good; following OLD added nothing" in text, place
+        assert "The adapter is the control" in text, place
+    assert "PLAIN FURTHER TRAINING" in render_text(report).splitlines()[0]
 
 
 def test_called_again_it_returns_what_it_has(made: Made, fixtures: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from compatcheck.records import Manifest, Metric, Run, TaskRun
 from compatcheck_train import strategies
 from compatcheck_train.candidates import Candidate, candidates_for, total_steps
 from compatcheck_train.examples import Examples, load_examples
-from compatcheck_train.judging import Judge, Standing, best, ranked, stand
+from compatcheck_train.judging import HELD_OUT, Judge, Standing, best, ranked, stand
 from compatcheck_train.settings import TrainSettings
 from compatcheck_train.training import train
 
@@ -98,8 +98,47 @@ def examples(fixtures: Path) -> Examples:
     return load_examples("piqa", data=fixtures / "data", limit=50)
 
 
-def test_validation_documents_are_the_held_out_ones(examples: Examples, fixtures: Path) -> None:
-    judge = Judge("piqa", data=fixtures / "data")
+def test_a_part_of_the_evaluation_split_is_set_aside_to_choose_on(examples: Examples, fixtures: Path) -> None:
+    judge = Judge("piqa", data=fixtures / "data", limit=100)
+    choosing, proof = judge.validation(examples), judge.test()
+    assert choosing.indices is not None and proof.indices is not None
+    assert (len(choosing.indices), len(proof.indices)) == (25, 75)
+    assert sorted((*choosing.indices, *proof.indices)) == list(range(100)), "every document is in one of them"
+    assert judge.validation(examples).indices == choosing.indices, "drawn with a seed"
+    assert replace(judge, seed=2).validation(examples).indices != choosing.indices
+    few = judge.validation(examples, 10).indices
+    assert few is not None and set(few) < set(choosing.indices)
+    assert judge.test(10).size == 90, "what is not chosen on is proven on"
+    assert judge.known_to_new(choosing, examples) is None
+    with pytest.raises(InputError, match=r"1 documents to evaluate are too few .* --dev held-out"):
+        replace(judge, limit=1).test()
+
+
+def test_documents_of_equal_content_are_not_parted(examples: Examples, fixtures: Path, tmp_path: Path) -> None:
+    (tmp_path / "piqa").mkdir()
+    twice = [row for row in rows(fixtures, "validation", 20) for _ in range(2)]
+    (tmp_path / "piqa" / "validation.jsonl").write_text("".join(twice))
+    judge = Judge("piqa", data=tmp_path)
+    choosing, proof = judge.validation(examples).indices, judge.test().indices
+    assert choosing is not None and proof is not None
+    assert {number // 2 for number in choosing}.isdisjoint(number // 2 for number in proof)
+    assert len(choosing) == 10
+
+
+def test_rows_that_new_was_trained_on_are_warned_of(examples: Examples, fixtures: Path, tmp_path: Path) -> None:
+    held_out = Judge("piqa", data=fixtures / "data", dev=HELD_OUT)
+    warning = held_out.known_to_new(held_out.validation(examples), examples)
+    assert warning is not None and "on 10 documents of which 10 are training rows" in warning
+    own = tmp_path / "own.jsonl"
+    known = int(examples.train[0].doc_id)
+    own.write_text("".join([*rows(fixtures, "dev", 5), rows(fixtures, "train", known + 1)[known]]))
+    mixed = Judge("piqa", data=fixtures / "data", dev=str(own))
+    warning = mixed.known_to_new(mixed.validation(examples), examples)
+    assert warning is not None and "on 6 documents of which 1 are training rows" in warning
+
+
+def test_the_held_out_part_of_the_training_split(examples: Examples, fixtures: Path) -> None:
+    judge = Judge("piqa", data=fixtures / "data", dev=HELD_OUT)
     loaded = judge.validation(examples)
     assert loaded.settings["split"] == "train"
     assert sorted(loaded.indices or []) == sorted(int(each.doc_id) for each in examples.validation)

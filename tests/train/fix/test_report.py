@@ -18,7 +18,7 @@ from compatcheck_train.report.charts import curves_svg, flow_svg, frontier_svg
 from compatcheck_train.report.data import fix_to_dict
 from compatcheck_train.report.html import render_html
 from compatcheck_train.report.markdown import render_markdown
-from compatcheck_train.report.text import MARKS, fall_of
+from compatcheck_train.report.text import MARKS, fall_of, headline
 from tests.train.fix.conftest import UNLABELLED, Made
 from tests.train.fix.schema import problems
 
@@ -44,11 +44,15 @@ def smooth(report: dict[str, Any]) -> dict[str, Any]:
         "metrics": {name: undefined() for name in names},
     }  # fmt: skip
     proof |= {
-        "kind": "smooth", "n": 0, "sides": {"new": side, "compat": side}, "against_control": {}, "flow": [],
+        "kind": "smooth", "n": 0, "sides": {"new": side, "compat": side}, "against_control": {}, "control_changes": {},
+        "flow": [],
         "changes": {name: undefined() for name in ("nfr", "nfr_relative", "pfr", "score", "regression")},
         "undone": {"count": 0, "ids": []}, "appeared": {"count": 0, "ids": []},
     }  # fmt: skip
-    return report | {"proof": [proof], "bound": None, "trials": [], "frontier": None, "control": None, "notes": []}
+    return report | {
+        "proof": [proof], "bound": None, "trials": [], "frontier": None, "control": None, "notes": [], "seeds": None,
+        "delivered": "compat", "against_control": "",
+    }  # fmt: skip
 
 
 def test_the_data_keep_to_the_documented_schema(report: dict[str, Any], made: Made) -> None:
@@ -75,6 +79,8 @@ def test_figures_agree_with_each_other(report: dict[str, Any]) -> None:
         assert proof["appeared"]["count"] - proof["undone"]["count"] == proof["changes"]["nfr"]["count"]
         assert sum(each["count"] for each in proof["flow"]) == proof["n"]
     assert report["verdict"] == report["proof"][0]["verdict"]
+    assert report["delivered"] == report["proof"][0]["delivered"]
+    assert report["seeds"]["numbers"] == [each["seed"] for each in report["seeds"]["each"]] == [0, 1]
     assert report["exit_code"] == {"better": 0, "not better": 1, "inconclusive": 3}[report["verdict"]]
     assert [each["name"] for each in report["standings"]] == ["old", "new", "compat"]
 
@@ -82,7 +88,8 @@ def test_figures_agree_with_each_other(report: dict[str, Any]) -> None:
 def test_the_terminal(report: dict[str, Any]) -> None:
     text = render_text(report)
     lines = text.splitlines()
-    assert lines[0].startswith(MARKS[report["verdict"]])
+    assert lines[0] == headline(report)
+    assert "Trained with 2 seeds" in text and "2 seeds, piqa/acc" in text
     for proof in report["proof"]:
         assert f"{proof['name']}  ({proof['n']:,} test documents)" in lines
     for side in ("old", "new", "compat", "control"):
@@ -90,13 +97,38 @@ def test_the_terminal(report: dict[str, Any]) -> None:
     assert sum(line.startswith("* ") for line in lines) == 3, "the chosen trial, finalist and blend"
     assert "-0 %" not in text.replace("(95 %: -0", "")
     assert fall_of({"fall": 0.0}) == "+0 %" and fall_of({"fall": 0.5}) == "-50 %" and fall_of({"fall": None}) == "–"
-    assert "undefined: no document was scored for both" in render_text(smooth(report))
+    without = render_text(smooth(report))
+    assert "undefined: no document was scored for both" in without
+    assert "One training stands behind this" in without
     assert "\x1b" not in render_text(report | {"new": HOSTILE, "notes": [HOSTILE]})
+
+
+@pytest.mark.parametrize(
+    ("verdict", "against", "delivered", "said"),
+    [
+        ("better", "better", "compat", "than NEW and than plain further training"),
+        ("better", "fewer flips", "compat", "than NEW; beside plain further training fewer flips, but the score may"),
+        ("better", "open", "compat", "than NEW; not shown to be better than plain further training"),
+        ("better", "", "compat", "than NEW; no control was trained"),
+        (
+            "better",
+            "worse",
+            "control",
+            "than NEW: PLAIN FURTHER TRAINING, at least as good; following OLD added",
+        ),
+        ("inconclusive", "open", "compat", ""),
+        ("not better", "worse", "control", "than NEW: PLAIN FURTHER TRAINING, at least as good"),
+    ],
+)
+def test_the_headline_says_where_the_control_stands(verdict: str, against: str, delivered: str, said: str) -> None:
+    found = headline({"verdict": verdict, "against_control": against, "delivered": delivered})
+    assert found.startswith(f"{MARKS[verdict]} {said}".rstrip())
 
 
 def test_markdown(report: dict[str, Any]) -> None:
     text = render_markdown(report)
-    assert text.startswith(f"# {MARKS[report['verdict']]}\n")
+    assert text.startswith(f"# {headline(report)}\n")
+    assert "## 2 seeds" in text
     tables = re.findall(r"(?:^\|.*\n)+", text, flags=re.MULTILINE)
     assert len(tables) == len(report["proof"]) + 3
     for table in tables:
@@ -110,7 +142,8 @@ def test_html(report: dict[str, Any]) -> None:
     from lxml import html  # type: ignore[import-untyped]
 
     page = html.document_fromstring(render_html(report))
-    assert page.findtext(".//h1") == MARKS[report["verdict"]]
+    assert page.findtext(".//h1") == headline(report)
+    assert "2 seeds" in page.text_content()
     assert len(page.findall(".//svg")) == len(report["proof"]) + 2, "a flow a proof, the frontier, the curves"
     assert len(page.xpath("//tr[@class='chosen']")) == 3
     policy = page.xpath("//meta[@http-equiv='Content-Security-Policy']/@content")[0]

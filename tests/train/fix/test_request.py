@@ -69,6 +69,9 @@ def test_what_cannot_be_old_or_new(request_: FixRequest, fixtures: Path, tmp_pat
         ({"trial_share": 0.0}, "--trial-share 0: must be above 0"),
         ({"trial_share": 1.5}, "at most 1"),
         ({"finalists": 0}, "--finalists 0: must be at least 1"),
+        ({"margin": -0.01}, "--margin -1: must be 0 points or more"),
+        ({"margin": 1.0}, "--margin 100: must be 0 points or more, and below 100"),
+        ({"seeds": 0}, "--seeds 0: must be at least 1"),
     ],
 )
 def test_what_is_misspelled_or_out_of_range(request_: FixRequest, changes: dict[str, Any], message: str) -> None:

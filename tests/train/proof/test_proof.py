@@ -116,12 +116,15 @@ def estimate(value: float, half: float) -> Estimate:
 @pytest.mark.parametrize(
     ("nfr", "score", "verdict"),
     [
-        (estimate(-0.03, 0.01), estimate(0.0, 0.01), "better"),
-        (estimate(-0.03, 0.01), estimate(-0.005, 0.01), "better"),
+        (estimate(-0.03, 0.01), estimate(0.0, 0.009), "better"),
+        (estimate(-0.03, 0.01), estimate(-0.005, 0.004), "better"),
+        (estimate(-0.03, 0.01), estimate(-0.005, 0.01), "inconclusive"),
+        (estimate(-0.03, 0.01), estimate(-0.02, 0.03), "inconclusive"),
         (estimate(-0.03, 0.01), estimate(-0.03, 0.01), "not better"),
         (estimate(0.03, 0.01), estimate(0.05, 0.01), "not better"),
         (estimate(-0.005, 0.01), estimate(0.05, 0.01), "inconclusive"),
         (Estimate(None, why="no document was scored for both"), estimate(0, 1), "inconclusive"),
+        (Estimate(-0.03, count=1, of=1), Estimate(0.0, count=1, of=1), "inconclusive"),
     ],
 )
 def test_verdicts(nfr: Estimate, score: Estimate, verdict: str) -> None:
@@ -129,6 +132,17 @@ def test_verdicts(nfr: Estimate, score: Estimate, verdict: str) -> None:
     assert found.verdict == verdict
     expected = {"better": ExitCode.OK, "not better": ExitCode.REGRESSION, "inconclusive": ExitCode.INCONCLUSIVE}
     assert found.exit_code == expected[verdict]
+    assert found.delivered == "compat"
+
+
+def test_the_margin_is_how_far_below_the_score_may_be() -> None:
+    changes = {"nfr": estimate(-0.03, 0.01), "score": estimate(-0.01, 0.009)}
+    assert judge(changes, margin=0.02).verdict == "better", "shown below NEW's, and shown to be within the margin"
+    assert judge(changes, margin=0.01).verdict == "not better"
+    assert "at most 2 points below NEW's" in judge(changes, margin=0.02).reason
+    level = {"nfr": estimate(-0.03, 0.01), "score": estimate(0.0, 0.001)}
+    assert judge(level, margin=0.0).verdict == "inconclusive"
+    assert "may be more than 0 points below NEW's" in judge(level, margin=0.0).reason
 
 
 def test_no_claim_without_its_interval() -> None:
@@ -137,12 +151,43 @@ def test_no_claim_without_its_interval() -> None:
     assert "95 % interval" in reason
 
 
-def test_the_control_is_judged_beside() -> None:
-    better = {"nfr": estimate(-0.03, 0.01), "score": estimate(0.0, 0.01)}
-    assert judge(better, {"nfr": estimate(-0.02, 0.01)}).against_control == "better"
-    assert judge(better, {"nfr": estimate(0.02, 0.01)}).against_control == "worse"
-    assert judge(better, {"nfr": estimate(0.0, 0.01)}).against_control == "open"
-    assert judge(better).against_control == ""
+BETTER = {"nfr": estimate(-0.03, 0.01), "score": estimate(0.02, 0.01)}
+
+
+@pytest.mark.parametrize(
+    ("nfr", "score", "standing", "delivered"),
+    [
+        (estimate(-0.02, 0.01), estimate(0.0, 0.005), "better", "compat"),
+        (estimate(-0.02, 0.01), estimate(-0.03, 0.01), "fewer flips", "compat"),
+        (estimate(-0.02, 0.01), estimate(0.0, 0.02), "fewer flips", "compat"),
+        (estimate(-0.005, 0.01), estimate(0.01, 0.02), "open", "compat"),
+        (estimate(0.005, 0.01), estimate(0.01, 0.02), "open", "compat"),
+        (estimate(-0.005, 0.01), estimate(-0.01, 0.02), "open", "compat"),
+        (estimate(0.0, 0.01), estimate(0.0, 0.02), "worse", "control"),
+        (estimate(0.02, 0.01), estimate(-0.01, 0.02), "worse", "control"),
+        (estimate(-0.001, 0.01), estimate(-0.084, 0.02), "worse", "control"),  # 8.4 points, and flips no worse
+        (estimate(0.02, 0.01), estimate(0.01, 0.02), "open", "compat"),
+    ],
+)
+def test_the_control_decides_what_is_delivered(nfr: Estimate, score: Estimate, standing: str, delivered: str) -> None:
+    found = judge(BETTER, {"nfr": nfr, "score": score}, BETTER)
+    assert (found.against_control, found.delivered, found.verdict) == (standing, delivered, "better")
+    lost = {"nfr": estimate(-0.03, 0.01), "score": estimate(-0.05, 0.01)}
+    judged = judge(BETTER, {"nfr": nfr, "score": score}, lost)
+    assert judged.verdict == ("not better" if delivered == "control" else "better"), "on what is delivered"
+    assert judge(BETTER).against_control == ""
+
+
+def test_what_is_delivered_is_what_is_judged() -> None:
+    rng = np.random.default_rng(8)
+    old, new = random_scores(2000, (0.7, 0.75), 9)
+    compat = np.where(rng.random(2000) < 0.2, old, new)
+    control = np.maximum(compat, rng.random(2000) < 0.3)
+    runs = [run_of(each.astype(float), RIGHT) for each in (old, new, compat, control)]
+    found = prove(*runs).metrics[0]
+    assert found.judgement.delivered == "control"
+    assert found.control_changes["score"].value == pytest.approx(control.mean() - new.mean())
+    assert f"{100 * (control.mean() - new.mean()):+.2f} points" in found.judgement.reason
 
 
 def test_runs_that_share_nothing() -> None:
