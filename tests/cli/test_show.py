@@ -147,7 +147,7 @@ class Terminal:
         self.before = termios.tcgetattr(slave)
         self.slave = slave
         plain = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
-        code = "from compatcheck.cli.app import main; main()"
+        code = "from compatcheck.cli import main; main()"
         self.process = subprocess.Popen(
             [sys.executable, "-c", code, "show", str(folder), *options],
             stdin=slave, stdout=slave, stderr=slave, env={**plain, "TERM": "xterm-256color", **environment},

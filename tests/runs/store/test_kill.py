@@ -33,7 +33,7 @@ REQUESTS = 2 * LIMIT * sum(TASKS.values())
 DRIVER = """
 import os, sys
 log = os.open(sys.argv.pop(1), os.O_CREAT | os.O_APPEND | os.O_WRONLY)
-from compatcheck.cli.app import main
+from compatcheck.cli import main
 from compatcheck.engines import decoding, scoring
 from compatcheck.runs.store import wrapper
 

@@ -29,7 +29,7 @@ class Fix:
         folder.mkdir()
         self.folder = folder
         self.arguments = [
-            sys.executable, "-c", "from compatcheck.cli.app import main; main()", "fix",
+            sys.executable, "-c", "from compatcheck.cli import main; main()", "fix",
             *(str(fixtures / "adapters" / f"piqa-{version}") for version in ("v1", "v2")),
             "--task", "piqa", "--data", str(fixtures / "data"), "--out", "out", "--preset", "quick",
             "--train-limit", "200", "--limit", "40", "--candidate", "choice-ensemble", "--candidate", "muscle",
