@@ -24,14 +24,16 @@ def smooth(old, new, *, task="samsum", metric="rouge1", higher_is_better=True):
     return _compare(np.asarray(old), np.asarray(new), Metric(metric, "smooth", higher_is_better), task, "none")
 
 
-def _compare(old, new, metric, task, filter, *, predictions=False):
+def _compare(old, new, metric, task, filter, *, predictions=False, group=None):
     def run(scores):
         records = pd.DataFrame({"doc_id": [str(place) for place in range(len(scores))], f"score:{metric.name}": scores})
         if predictions:
             records["prediction"] = [str(score) for score in scores]
+        if group is not None:
+            records["group"] = group
         return TaskRun(task, filter, (metric,), records)
 
-    return compare(run(old), run(new), metric=metric.name)
+    return compare(run(old), run(new), metric=metric.name, cluster_by=None if group is None else "group")
 
 
 def gates(rule, *comparisons):
@@ -70,7 +72,7 @@ def test_a_small_drop_of_the_mean_keeps_a_wide_limit():
     old = np.random.default_rng(0).beta(2, 3, 2000)
     found = gate("rouge1.regression:0.05", smooth(old, old - 0.002))
     assert found.verdict == "pass"
-    assert found.reason == "mean difference −0.002 (one-sided 95 % bound −0.002) keeps the budget of at least −0.05"
+    assert found.reason == "mean difference −0.002 (one-sided 95 % bound −0.0035) keeps the budget of at least −0.05"
 
 
 def test_few_flips_among_many_pass():
@@ -186,7 +188,7 @@ def test_short_names_of_the_paper():
 def test_a_mean_of_few_values_settles_nothing():
     found = gate("regression:0.03", smooth([0.5] * 3, [0.5] * 3))
     assert (found.verdict, found.needed_n) == ("inconclusive", 30)
-    found = gate("mean_regression:0.3", smooth([0.5] * 100, [0.4] * 6 + [0.5] * 94))
+    found = gate("mean_regression:0.1", smooth([0.5] * 100, [0.4] * 6 + [0.5] * 94))
     assert (found.verdict, found.needed_n) == ("inconclusive", 500)
 
 
@@ -197,9 +199,57 @@ def test_undefined_is_inconclusive_with_its_reason():
     assert gate("mean_gain:0.1", smooth([0.5] * 100, [0.4] * 100)).verdict == "inconclusive"
 
 
-def test_nothing_regressed_keeps_a_budget_on_the_regression():
-    assert gate("mean_regression:0.1", smooth([0.5] * 100, [0.6] * 100)).verdict == "pass"
+def test_nothing_regressed_keeps_a_budget_on_the_regression_only_where_much_was_seen():
+    """At most 2.95 % of 100 regress, by 1 each at worst."""
+    found = gate("mean_regression:0.03", smooth([0.5] * 100, [0.6] * 100))
+    assert found.verdict == "pass"
+    assert found.reason == (
+        "mean regression: no instance regressed, fewer than 30, so how large a regression is cannot be known, but "
+        "at most 2.95 % regress (one-sided 95 % bound), by 1 each at worst: 0.0295 over all keeps the budget of at "
+        "most 0.03"
+    )
+    assert gate("mean_regression:0.02", smooth([0.5] * 100, [0.6] * 100)).verdict == "inconclusive"
     assert gate("mean_regression:0.1", smooth([0.5] * 5, [0.6] * 5)).verdict == "inconclusive"
+
+
+def test_thirty_equal_outputs_show_little():
+    """None of 30 lost: at most 9.5 % do, and each may lose all."""
+    equal = smooth([0.5] * 30, [0.5] * 30)
+    assert equal.metrics["mean_difference"].lower == pytest.approx(-(1 - 0.05 ** (1 / 30)))
+    assert gate("regression:0.0001", equal).verdict == "inconclusive"
+    assert gate("regression:0.09", equal).verdict == "inconclusive"
+    assert gate("regression:0.1", equal).verdict == "pass"
+
+
+@pytest.mark.parametrize("n", [30, 100, 300])
+def test_one_loss_in_a_hundred_of_size_one_does_not_pass_at_its_budget(n):
+    """The share of samples that pass regression:0.01 where 1 % lose 1, by the binomial; a bootstrap passes 74 %."""
+    passed = 0.0
+    for losses in range(20):
+        comparison = smooth([1.0] * n, [0.0] * losses + [1.0] * (n - losses))
+        verdict = gate("regression:0.01", comparison).verdict
+        passed += binom.pmf(losses, n, 0.01) * (verdict == "pass")
+    assert passed <= 0.05
+
+
+def test_few_gains_pass_only_by_what_all_that_lost_may_have_lost():
+    tiny = smooth([0.5] * 200, [0.49] * 9 + [0.5] * 191)
+    assert tiny.metrics["mean_difference"].lower == -tiny.metrics["nfr"].upper
+    more = smooth([0.5] * 200, [0.49] * 9 + [0.51] + [0.5] * 190)
+    assert more.metrics["mean_difference"].lower > -more.metrics["nfr"].upper
+
+
+@pytest.mark.parametrize(("clusters", "verdict"), [(3, "inconclusive"), (4, "inconclusive"), (5, "fail")])
+def test_fewer_than_five_clusters_settle_nothing(clusters, verdict):
+    n = 200
+    fields = [f"c{place % clusters}" for place in range(n)]
+    comparison = _compare(
+        np.ones(n), np.zeros(n), Metric("exact_match", "discrete"), "t", "none", predictions=True, group=fields
+    )
+    found = gate("nfr:2%", comparison)
+    assert found.verdict == verdict
+    if verdict == "inconclusive":
+        assert found.reason == f"{clusters} clusters by 'group': fewer than 5 settle no budget"
 
 
 def test_a_rule_without_prefix_covers_every_comparison_that_has_it():

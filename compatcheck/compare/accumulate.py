@@ -23,8 +23,8 @@ MOST_VALUES = 100_000
 class Tally:
     """Adds up the parts of one metric.
 
-    A quadrant costs counts alone; a smooth metric 17 bytes a pair (two scores and a code) for its sums, its interval
-    and its test, which are then those of the whole, number by number, in the order of OLD.
+    A quadrant costs counts alone; a smooth metric 25 bytes a pair (two scores, the gain and a code) for its sums, its
+    interval and its test, which are then those of the whole, number by number.
     """
 
     def __init__(self, discrete: bool, pairs: int) -> None:
@@ -37,8 +37,8 @@ class Tally:
         self._changes: Changes | None = None
         self._gains: Gains | None = None
         size = 0 if discrete else pairs
-        self._old, self._new, self._codes = np.empty(size), np.empty(size), np.empty(size, np.int8)
-        self._lower_is_better = False
+        self._old, self._new, self._gain = np.empty(size), np.empty(size), np.empty(size)
+        self._codes = np.empty(size, np.int8)
 
     def add(self, found: Sorted) -> None:
         """Take note of the pairs of a part."""
@@ -54,7 +54,7 @@ class Tally:
         else:
             part = slice(self.n, self.n + len(codes))
             self._old[part], self._new[part], self._codes[part] = found.old[scored], found.new[scored], codes
-            self._lower_is_better = not found.metric.higher_is_better
+            self._gain[part] = found.gain[scored]
         self.n += len(codes)
 
     @property
@@ -68,8 +68,7 @@ class Tally:
     def numbers(self) -> tuple[Floats, Floats, Floats, NDArray[np.int8]]:
         """Old scores, new scores, gains and codes of the scored pairs; empty for a discrete metric."""
         size = 0 if self.discrete else self.n
-        old, new = self._old[:size], self._new[:size]
-        return old, new, (old - new if self._lower_is_better else new - old), self._codes[:size]
+        return self._old[:size], self._new[:size], self._gain[:size], self._codes[:size]
 
     def gains(self, gain: Floats) -> Gains | None:
         """The histogram; ``gain`` is what :meth:`numbers` gave."""

@@ -1,44 +1,49 @@
 """Grouped instances: several questions on one passage are right or wrong together, so they count for less than as many
 single ones.
 
-Rates keep Wilson's interval, at the effective number of instances: n over the design effect, which is the variance of
-the rate by clusters (linearised, Woodruff 1971) over the one that independent instances would have (Kish 1965; the
-combination is compared by Franco et al. 2019). Means are resampled by whole clusters.
+Rates keep their intervals, at the effective number of instances: n over the design effect, which is the variance of the
+rate by clusters (linearised, Woodruff 1971) over the one that independent instances would have (Kish 1965; the
+combination is compared by Franco et al. 2019). One-sided bounds are Clopper's and Pearson's at that number times
+(z/t)² (Korn & Graubard 1998), with Student's t for so many clusters. Means have Student's t, with one degree of freedom
+less than there are clusters, on the linearised standard error (Cameron, Gelbach & Miller 2008).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.special import stdtrit
+from scipy.special import stdtr, stdtrit
 
 from compatcheck.compare.intervals import (
-    LARGE,
-    Bounds,
     Flags,
     Floats,
-    bootstrap_sums,
+    exact,
+    net_lower,
     newcombe,
-    normal,
-    percentiles,
     relative,
+    relative_bounds,
     wilson,
+    z_values,
 )
 from compatcheck.compare.pairing import Pairs
 from compatcheck.compare.quadrants import Sorted
 from compatcheck.compare.result import QUADRANTS, ClusterCount, Estimate
 from compatcheck.compare.significance import sign_flip
 from compatcheck.compare.slices import check_field, field_values, text_of
+from compatcheck.compare.smooth import judging
 from compatcheck.errors import InputError
 from compatcheck.records import TaskRun
 
 FEW = 30
 """With fewer clusters their spread is badly known, and a note says so."""
+LEAST = 5
+"""Fewer clusters settle no budget, and give no p-value of a slice."""
 
 
 @dataclass(frozen=True)
@@ -105,17 +110,32 @@ def _quantiles(groups: int, confidence: float) -> tuple[float, float]:
     return float(stdtrit(groups - 1, 0.5 + confidence / 2)), float(stdtrit(groups - 1, confidence))
 
 
+def _worth(size: float, groups: int, confidence: float) -> float:
+    """The effective size for a bound by normal quantiles, where the spread is known from so many clusters only."""
+    return size * (z_values(confidence)[1] / _quantiles(groups, confidence)[1]) ** 2
+
+
+def _exact(rate: float, size: float, groups: int, confidence: float) -> tuple[float, float]:
+    worth = _worth(size, groups, confidence)
+    return exact(rate * worth, worth, confidence)
+
+
 def clustered_rate(figure: Estimate, part: Flags, of: Flags, clusters: Clusters, confidence: float) -> Estimate:
     """The same rate with an interval by clusters; from 0 to 1 where it is of one cluster alone."""
     if figure.value is None:
         return figure
     size, groups = effective_size(part, of, clusters)
     if groups < 2:
-        return replace(figure, low=0.0, high=1.0, lower=0.0, upper=1.0, effective=size)
-    two_sided, one_sided = _quantiles(groups, confidence)
-    low, high = wilson(figure.value * size, size, two_sided)
-    lower, upper = wilson(figure.value * size, size, one_sided)
-    return replace(figure, low=low, high=high, lower=lower, upper=upper, effective=size)
+        return replace(figure, low=0.0, high=1.0, lower=0.0, upper=1.0, effective=size, one_sided=None)
+    low, high = wilson(figure.value * size, size, _quantiles(groups, confidence)[0])
+    return _judged(
+        replace(figure, low=low, high=high, effective=size), partial(_exact, figure.value, size, groups), confidence
+    )
+
+
+def _judged(figure: Estimate, at: Callable[[float], tuple[float, float]], confidence: float) -> Estimate:
+    lower, upper = at(confidence)
+    return replace(figure, lower=lower, upper=upper, one_sided=at)
 
 
 def clustered_figures(
@@ -140,7 +160,7 @@ def clustered_figures(
         if found.names == QUADRANTS:
             done |= _differences(done, found, clusters, confidence, resamples, seed)
         else:
-            done |= _means(done, found, clusters, confidence, resamples, seed)
+            done |= _means(done, found, clusters, confidence)
     return done, {"permutation_p": test}
 
 
@@ -176,44 +196,53 @@ def _shares(found: Sorted) -> dict[str, tuple[Flags, Flags]]:
 def _differences(
     metrics: Mapping[str, Estimate], found: Sorted, clusters: Clusters, confidence: float, resamples: int, seed: int
 ) -> dict[str, Estimate]:
-    """PFR − NFR by Newcombe's method and relative NFR by Dirichlet draws, both at the effective size."""
+    """PFR − NFR and relative NFR with the bounds of single instances, both at the effective size."""
+    groups = clusters.count
+    if groups < 2:
+        return {}
     gain = found.gain[found.scored]
     net = np.sign(gain)
     n = len(net)
     counts = np.array([found.counts[name] for name in QUADRANTS], dtype=np.float64)
     spread = float(net.var())
     residual = clusters.sums(net - net.mean())
-    variance = clusters.count / max(clusters.count - 1, 1) * float(residual @ residual) / (n * n)
+    variance = groups / (groups - 1) * float(residual @ residual) / (n * n)
     sizes = clusters.sums(np.ones(n))
     size = n * n / float(sizes @ sizes) if spread == 0 else n if variance <= 0 else min(n, spread / variance)
     bc, pf, nf, bw = counts * (size / n)
-    two_sided, one_sided = _quantiles(clusters.count, confidence) if clusters.count > 1 else (math.inf, math.inf)
-    done = {}
-    if clusters.count > 1:
-        low, high = newcombe(bc, pf, nf, bw, two_sided)
-        lower, upper = newcombe(bc, pf, nf, bw, one_sided)
-        done["net"] = replace(metrics["net"], low=low, high=high, lower=lower, upper=upper, effective=size)
+    low, high = newcombe(bc, pf, nf, bw, _quantiles(groups, confidence)[0])
+    figure = replace(metrics["net"], low=low, high=high, effective=size)
+    done = {"net": _judged(figure, partial(_net, counts / n, size, groups), confidence)}
     figure = metrics["relative_nfr"]
     if figure.value is not None:
         size = metrics["nfr"].effective or n
-        b, p, f, w = counts * (size / n)
-        found_bounds = relative((b, p, f, w), confidence, resamples, np.random.default_rng(seed))
-        value = figure.value
-        done["relative_nfr"] = replace(
-            figure,
-            low=min(found_bounds.low, value),
-            high=max(found_bounds.high, value),
-            lower=min(found_bounds.lower, value),
-            upper=max(found_bounds.upper, value),
-            effective=size,
-        )
+        found_bounds = relative(counts * (size / n), confidence, resamples, seed)
+        figure = replace(figure, low=found_bounds.low, high=found_bounds.high, effective=size)
+        at = partial(_relative, counts / n, size, groups, resamples, seed)
+        done["relative_nfr"] = _judged(figure, at, confidence)
     return done
 
 
+def _net(shares: Floats, size: float, groups: int, confidence: float) -> tuple[float, float]:
+    worth = _worth(size, groups, confidence)
+    bc, pf, nf, bw = shares * size
+    upper = newcombe(bc, pf, nf, bw, _quantiles(groups, confidence)[1])[1]
+    return net_lower(pf * worth / size, nf * worth / size, worth, confidence), upper
+
+
+def _relative(
+    shares: Floats, size: float, groups: int, resamples: int, seed: int, confidence: float
+) -> tuple[float, float]:
+    return relative_bounds(shares * _worth(size, groups, confidence), resamples, seed, confidence)
+
+
 def _means(
-    metrics: Mapping[str, Estimate], found: Sorted, clusters: Clusters, confidence: float, resamples: int, seed: int
+    metrics: Mapping[str, Estimate], found: Sorted, clusters: Clusters, confidence: float
 ) -> dict[str, Estimate]:
-    """Every mean is a ratio of two sums over clusters; clusters are resampled as a whole."""
+    """Every mean is a ratio of two sums over clusters: Student's t on its linearised error.
+
+    One-sided bounds are no tighter than those of as many single instances, which allow for a loss that is rare.
+    """
     scored = found.scored
     old, new, gain, codes = found.old[scored], found.new[scored], found.gain[scored], found.codes[scored]
     up, down = (codes == found.names.index(name) for name in ("positive_flip", "negative_flip"))
@@ -225,25 +254,34 @@ def _means(
         "mean_gain": (gain, up),
         "mean_regression": (-gain, down),
     }
-    sums = {name: (clusters.sums(values * part), clusters.sums(part)) for name, (values, part) in parts.items()}
-    rng = np.random.default_rng(seed)
-    draws = None
-    if clusters.count <= LARGE:
-        draws = bootstrap_sums(np.stack([each for pair in sums.values() for each in pair]), resamples, rng)
+    single = judging(old, new, gain, up, down)
     done = {}
-    for place, (name, (totals, counts)) in enumerate(sums.items()):
-        figure = metrics[name]
-        if figure.value is None or int((counts > 0).sum()) < 2:
-            done[name] = replace(figure, low=None, high=None, lower=None, upper=None)
+    for name, (values, part) in parts.items():
+        totals, counts = clusters.sums(values * part), clusters.sums(part)
+        figure, groups = metrics[name], int((counts > 0).sum())
+        if figure.value is None or groups < 2:
+            done[name] = replace(figure, low=None, high=None, lower=None, upper=None, one_sided=None)
             continue
-        if draws is None:
-            bounds = normal(figure.value, _error(totals, counts), confidence)
-        else:
-            total, count = draws[:, 2 * place], draws[:, 2 * place + 1]
-            held = count > 0
-            bounds = percentiles(total[held] / count[held], confidence)
-        done[name] = _bounded(figure, bounds)
+        at = _MeanByClusters(figure.value, _error(totals, counts), groups, single[name])
+        reach = at.reach(0.5 + confidence / 2)
+        done[name] = _judged(replace(figure, low=figure.value - reach, high=figure.value + reach), at, confidence)
     return done
+
+
+@dataclass(frozen=True)
+class _MeanByClusters:
+    value: float
+    error: float
+    groups: int
+    single: Callable[[float], tuple[float, float]]
+
+    def reach(self, confidence: float) -> float:
+        return self.error * float(stdtrit(self.groups - 1, confidence))
+
+    def __call__(self, confidence: float) -> tuple[float, float]:
+        lower, upper = self.single(confidence)
+        reach = self.reach(confidence)
+        return min(lower, self.value - reach), max(upper, self.value + reach)
 
 
 def _error(totals: Floats, counts: Floats) -> float:
@@ -253,24 +291,19 @@ def _error(totals: Floats, counts: Floats) -> float:
     return math.sqrt(groups / (groups - 1) * float(residual @ residual)) / float(counts.sum())
 
 
-def _bounded(figure: Estimate, bounds: Bounds) -> Estimate:
-    return replace(figure, low=bounds.low, high=bounds.high, lower=bounds.lower, upper=bounds.upper)
-
-
 def worse_than_rest(down: Flags, inside: Flags, clusters: Clusters) -> float | None:
-    """One-sided p of "this slice flips negatively more often than the rest", by clusters; None without a rest.
+    """One-sided p of "this slice flips negatively more often than the rest", by clusters.
 
-    Student's t for the difference of the two rates, with a linearised standard error by clusters.
+    Student's t for the difference of the two rates. Its standard error is that by clusters of the residuals about the
+    rate of all, as the null hypothesis has it: those about a part's own rate vanish for a slice within a cluster.
+    None where the slice or the rest lies in fewer than :data:`LEAST` clusters.
     """
-    from scipy.special import stdtr
-
     size, rest = int(inside.sum()), int((~inside).sum())
-    if size == 0 or rest == 0:
+    groups = min(int((clusters.sums(part) > 0).sum()) for part in (inside, ~inside))
+    if groups < LEAST:
         return None
-    mine, theirs = float(down[inside].mean()), float(down[~inside].mean())
-    shares = np.where(inside, (down - mine) / size, -(down - theirs) / rest)
-    sums = clusters.sums(shares)
-    error = math.sqrt(clusters.count / max(clusters.count - 1, 1) * float(sums @ sums))
-    if error < 1e-12:
-        return 1.0 if mine <= theirs else None
-    return float(stdtr(clusters.count - 1, -(mine - theirs) / error))
+    difference = float(down[inside].mean() - down[~inside].mean())
+    residual = (down - down.mean()) * np.where(inside, 1 / size, -1 / rest)
+    sums = clusters.sums(residual)
+    error = math.sqrt(clusters.count / (clusters.count - 1) * float(sums @ sums))
+    return 1.0 if error == 0 else float(stdtr(groups - 1, -difference / error))

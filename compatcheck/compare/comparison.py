@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from compatcheck.compare.clusters import clustered_figures, clustered_rate, find_clusters, worse_than_rest
 from compatcheck.compare.instances import build_instances
 from compatcheck.compare.intervals import Flags, Floats, rate
+from compatcheck.compare.means import score_range
 from compatcheck.compare.metrics import Changes, discrete_metrics
-from compatcheck.compare.pairing import Pairs, failed, pair
+from compatcheck.compare.pairing import Pairs, failed, pair, take
 from compatcheck.compare.quadrants import Sorted, resolve_metric, sort_pairs
 from compatcheck.compare.result import QUADRANTS, Comparison, Estimate, Pairing, Slice
 from compatcheck.compare.signature import signature
@@ -81,10 +82,14 @@ def compare(
         seed=seed,
     )
     metrics |= self_agreement(old, new, pairs, found, confidence)
-    clusters = None if cluster_by is None else find_clusters(cluster_by, old, new, pairs, scored)
-    if clusters is not None:
+    clusters, by_id, found_by_id = None, pairs, found
+    if cluster_by is not None:
+        # Sums over clusters, and the draws of their signs, do not hang on the order of the rows.
+        order = np.argsort(take(old.records["doc_id"], pairs.old).to_numpy(dtype=object), kind="stable")
+        by_id, found_by_id = pairs.take(order), found.take(order)
+        clusters = find_clusters(cluster_by, old, new, by_id, found_by_id.scored)
         metrics, tests = clustered_figures(
-            metrics, found, clusters, confidence=confidence, resamples=resamples, seed=seed
+            metrics, found_by_id, clusters, confidence=confidence, resamples=resamples, seed=seed
         )
 
     def by_clusters(part: Slice, inside: Flags, down: Flags) -> Slice:
@@ -116,9 +121,10 @@ def compare(
         metrics=metrics,
         tests=tests,
         instances=build_instances(old, new, pairs, found),
-        slices=build_slices(old, new, pairs, found, slice_by, confidence, again) if slice_by else (),
+        slices=build_slices(old, new, by_id, found_by_id, slice_by, confidence, again) if slice_by else (),
         confidence=confidence,
         clusters=None if clusters is None else clusters.shown,
+        score_range=score_range(found.old[scored], found.new[scored]) if found.names != QUADRANTS else None,
         near_ties=near_ties(old, new, pairs, found),
     )
 
@@ -150,6 +156,9 @@ def figures(
     seed: int,
 ) -> tuple[dict[str, Estimate], dict[str, float | None]]:
     """Metrics and tests of the scored pairs, whose group is ``names[code]``; quadrants need their counts alone."""
+    # In an order of their own: what is resampled does not hang on the order of the rows.
+    order = np.lexsort((codes, new, old, gain))
+    old, new, gain, codes = old[order], new[order], gain[order], codes[order]
     if names == QUADRANTS:
         metrics = discrete_metrics(counts, changes, confidence=confidence, resamples=resamples, seed=seed)
         return metrics, {"mcnemar_p": mcnemar(counts["negative_flip"], counts["positive_flip"])}

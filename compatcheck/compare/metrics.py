@@ -11,9 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
-
-from compatcheck.compare.intervals import Counts, difference, net_bounds, rate, relative
+from compatcheck.compare.intervals import Counts, difference, net_bounds, rate, relative, relative_bounds
 from compatcheck.compare.result import QUADRANTS, Estimate
 
 NO_PREDICTIONS = "no predictions were recorded, only scores"
@@ -55,7 +53,7 @@ def discrete_metrics(
         "nfr_mc": of_changes(nf + seen.both_wrong),
         "inconsistency": of_changes(seen.both_wrong),
         "net": _net(counts, confidence),
-        "relative_nfr": _relative_nfr(counts, confidence, resamples, np.random.default_rng(seed)),
+        "relative_nfr": _relative_nfr(counts, confidence, resamples, seed),
         "btc": share(bc, old_correct, "the old model has no correct answer"),
         "bec": share(bw, old_wrong, "the old model has no wrong answer"),
         "nfi": share(nf, new_wrong, "the new model has no wrong answer"),
@@ -75,8 +73,8 @@ def _net(counts: Counts, confidence: float) -> Estimate:
     return Estimate((pf - nf) / n, low, high, pf - nf, n, lower=lower, upper=upper, one_sided=one_sided)
 
 
-def _relative_nfr(counts: Counts, confidence: float, resamples: int, rng: np.random.Generator) -> Estimate:
-    bc, pf, nf, bw = counts
+def _relative_nfr(counts: Counts, confidence: float, resamples: int, seed: int) -> Estimate:
+    bc, _, nf, bw = counts
     n = sum(counts)
     if n == 0:
         return Estimate(None, of=0, why="no pair could be scored")
@@ -85,6 +83,6 @@ def _relative_nfr(counts: Counts, confidence: float, resamples: int, rng: np.ran
     if nf + bw == 0:
         return Estimate(None, count=nf, of=n, why="the new model has no wrong answer")
     value = nf * n / ((bc + nf) * (nf + bw))
-    low, high, lower, upper = relative((bc, pf, nf, bw), confidence, resamples, rng)
-    # The half that is added to each count moves the samples a little: the observed value still is in the interval.
-    return Estimate(value, min(low, value), max(high, value), nf, n, lower=min(lower, value), upper=max(upper, value))
+    low, high, lower, upper = relative(counts, confidence, resamples, seed)
+    one_sided = partial(relative_bounds, counts, resamples, seed)
+    return Estimate(value, low, high, nf, n, lower=lower, upper=upper, one_sided=one_sided)

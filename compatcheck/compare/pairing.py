@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -31,6 +31,10 @@ class Pairs:
     only_new: int
     target_changed: int
     examples: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def take(self, order: Rows) -> Pairs:
+        """The same pairs in another order."""
+        return replace(self, old=self.old[order], new=self.new[order])
 
 
 @dataclass(frozen=True)

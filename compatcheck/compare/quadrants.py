@@ -15,6 +15,9 @@ from compatcheck.compare.result import QUADRANTS, SMOOTH_GROUPS
 from compatcheck.errors import InputError, did_you_mean
 from compatcheck.records import Metric, TaskRun, prediction_column, score_column
 
+ROUNDING = 1e-9
+"""Scores that differ by less, relative to their scale, are equal: sums in another order differ in the last digit."""
+
 
 @dataclass(frozen=True)
 class Sorted:
@@ -33,6 +36,24 @@ class Sorted:
     """None where no predictions were recorded."""
     prediction_old: pd.Series | None
     prediction_new: pd.Series | None
+
+    def take(self, order: NDArray[np.intp]) -> Sorted:
+        """The same pairs in another order."""
+
+        def of(values: pd.Series | None) -> pd.Series | None:
+            return None if values is None else take(values, order)
+
+        return replace(
+            self,
+            old=self.old[order],
+            new=self.new[order],
+            gain=self.gain[order],
+            codes=self.codes[order],
+            scored=self.scored[order],
+            changed=None if self.changed is None else self.changed[order],
+            prediction_old=of(self.prediction_old),
+            prediction_new=of(self.prediction_new),
+        )
 
     @property
     def counts(self) -> dict[str, int]:
@@ -96,6 +117,7 @@ def sort_pairs(
     before = _scores("OLD", old, pairs.old, metric.name, scored, discrete)
     after = _scores("NEW", new, pairs.new, metric.name, scored, discrete)
     gain = after - before if metric.higher_is_better else before - after
+    gain[np.abs(gain) <= rounding(before, after)] = 0.0
     gain[~scored] = np.nan
     names: tuple[str, ...] = SMOOTH_GROUPS
     if metric.kind == "discrete" or correct_at is not None:
@@ -106,7 +128,7 @@ def sort_pairs(
         codes = (~right_old).astype(np.int8) + 2 * (~right_new).astype(np.int8)
     else:
         # A gain that equals epsilon but for rounding (0.8 − 0.6 against 0.2) is within it.
-        edge = epsilon * (1 + 1e-9)
+        edge = epsilon * (1 + ROUNDING)
         codes = np.full(len(gain), SMOOTH_GROUPS.index("unchanged"), dtype=np.int8)
         codes[gain > edge] = SMOOTH_GROUPS.index("positive_flip")
         codes[gain < -edge] = SMOOTH_GROUPS.index("negative_flip")
@@ -119,8 +141,19 @@ def sort_pairs(
     return Sorted(metric, names, before, after, gain, codes, scored, changed, prediction_old, prediction_new)
 
 
+def rounding(before: Floats, after: Floats) -> Floats:
+    """The size of a gain, shape (pairs,), that the order of a sum may make: :data:`ROUNDING` of the scores' scale.
+
+    The scale is the larger of the pair's own scores and the median of all that are not zero.
+    """
+    sizes = np.maximum(np.abs(before), np.abs(after))
+    known = sizes[np.isfinite(sizes) & (sizes > 0)]
+    return ROUNDING * np.maximum(sizes, float(np.median(known)) if len(known) else 0.0)
+
+
 def _correct(scores: Floats, threshold: float, higher_is_better: bool) -> Flags:
-    return scores >= threshold if higher_is_better else scores <= threshold
+    slack = ROUNDING * abs(threshold)
+    return scores >= threshold - slack if higher_is_better else scores <= threshold + slack
 
 
 def _scores(side: str, run: TaskRun, rows: np.ndarray, metric: str, scored: Flags, discrete: bool) -> Floats:

@@ -220,6 +220,8 @@ class Comparison:
     """What flips between reruns of OLD; None where it was not measured."""
     clusters: ClusterCount | None = None
     """The clusters that intervals and tests count by; None where every instance counts by itself."""
+    score_range: tuple[float, float] | None = None
+    """Of a smooth metric: the range its scores are taken to have; a bound on a mean allows for losses of that size."""
     near_ties: NearTies | None = None
     """Of a choice by log-likelihoods how many flips are near ties; None where they are not known."""
     sequential: Sequential | None = None

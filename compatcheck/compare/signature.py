@@ -28,10 +28,12 @@ def signature(
 ) -> str:
     """``task|filter:…|metric:…|…``; a setting in which OLD and NEW differ is shown as ``old/new``."""
     level = f"{100 * confidence:.10g}"
-    intervals = f"wilson{level}" if clusters is None else f"wilson{level}-effective-n"
-    if metric.kind != "discrete":
-        units, by = (n, "") if clusters is None else (clusters.count, "cluster-")
-        intervals += f"+{by}normal{level}" if units > LARGE else f"+{by}bootstrap{level}x{resamples}"
+    worth = "" if clusters is None else "-effective-n"
+    intervals, bounds = f"wilson{level}{worth}", f"clopper-pearson{level}{worth}+gaffke{level}"
+    if metric.kind != "discrete" and clusters is not None:
+        intervals, bounds = f"{intervals}+cluster-t{level}", f"{bounds}+cluster-t{level}"
+    elif metric.kind != "discrete":
+        intervals += f"+normal{level}" if n > LARGE else f"+bootstrap{level}x{resamples}"
     parts = {"filter": old.filter, "metric": metric.name, "n": n}
     if metric.kind != "discrete":
         parts["eps"] = f"{epsilon:.10g}"
@@ -39,7 +41,7 @@ def signature(
         parts["correct"] = f"{'>=' if metric.higher_is_better else '<='}{correct_at:.10g}"
     if clusters is not None:
         parts["clusters"] = f"{clusters.field}:{clusters.count}"
-    parts |= {"ci": intervals, "seed": seed}
+    parts |= {"ci": intervals, "bounds": bounds, "seed": seed}
     parts |= _settings(old.settings, new.settings)
     if metric.signature:
         parts["impl"] = metric.signature

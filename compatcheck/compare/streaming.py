@@ -17,6 +17,7 @@ from compatcheck.compare.accumulate import Flips, Tally, is_numeric
 from compatcheck.compare.comparison import RESAMPLES, check_options, figures
 from compatcheck.compare.instance_file import InstanceFile
 from compatcheck.compare.instances import build_instances, common_kind, slice_fields
+from compatcheck.compare.means import score_range
 from compatcheck.compare.overview import Overview
 from compatcheck.compare.pairing import Pairs, failed
 from compatcheck.compare.quadrants import resolve_metric, sort_pairs
@@ -178,6 +179,7 @@ class _StreamedPair:
             slices=adjust([part for one in flips for part in one.slices(settings.confidence)]),
             confidence=settings.confidence,
             overview=Overview(telling.rows, tally.gains(gain)),
+            score_range=None if tally.discrete else score_range(old, new),
         )
 
     def _columns(self, pairs: StreamPairs) -> tuple[list[str], list[str]]:

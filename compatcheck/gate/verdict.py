@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from compatcheck.compare.clusters import LEAST
 from compatcheck.compare.result import Comparison, Estimate, Gate
 from compatcheck.gate.needed import needed
 from compatcheck.gate.rules import NAMES, Name, Rule
@@ -64,27 +65,48 @@ def label_of(rule: Rule, key: str) -> str:
 
 def evidence(rule: Rule, comparison: Comparison) -> Evidence | Gate:
     """What the rule is judged by; or the judgement itself where there is nothing to judge by."""
-    key = rule.key(comparison)
+    key, clusters = rule.key(comparison), comparison.clusters
     assert key is not None  # covers() said so
+    if clusters is not None and clusters.count < LEAST:
+        why = f"{clusters.count} clusters by '{clusters.field}': fewer than {LEAST} settle no budget"
+        return Gate(rule.text, "inconclusive", why, tier=rule.tier)
     known, figure, threshold = NAMES[key], comparison.metrics[key], rule.threshold
     label = label_of(rule, key)
-    if figure.value is None:
-        if key == "mean_regression" and comparison.n >= MIN_AVERAGED:
-            # Nothing regressed in a sample worth the name: no instance speaks against the budget.
-            why = f"{label} is undefined, as {figure.why}: nothing goes against the budget"
-            return Gate(rule.text, "pass", why, tier=rule.tier)
-        return Gate(rule.text, "inconclusive", f"{label} is undefined: {figure.why}", tier=rule.tier)
     averaged = figure.count if key.startswith(("mean_", "score_")) else None
+    if key == "mean_regression" and (averaged or 0) < MIN_AVERAGED:
+        return _few_regressed(rule, comparison, figure)
+    if figure.value is None:
+        return Gate(rule.text, "inconclusive", f"{label} is undefined: {figure.why}", tier=rule.tier)
     if averaged is not None and averaged < MIN_AVERAGED:
-        return Gate(
-            rule.text,
-            "inconclusive",
-            f"{label} is {figure.value:.3g}, a mean of {averaged}: fewer than {MIN_AVERAGED} values settle no budget",
-            math.ceil(comparison.n * MIN_AVERAGED / averaged),
-            rule.tier,
-        )
+        why = f"{label} is {figure.value:.3g}, a mean of {averaged}: fewer than {MIN_AVERAGED} values settle no budget"
+        needed_n = math.ceil(comparison.n * MIN_AVERAGED / averaged)
+        return Gate(rule.text, "inconclusive", why, needed_n, rule.tier)
     assert figure.lower is not None and figure.upper is not None  # only a mean of a single value has no bounds
     return Evidence(known, label, figure, threshold, figure.value, figure.lower, figure.upper, comparison.confidence)
+
+
+def _few_regressed(rule: Rule, comparison: Comparison, figure: Estimate) -> Gate:
+    """A mean of few regressions, or of none: kept only where the loss over all instances is shown to be so small.
+
+    At worst as many regress as the bound of NFR says, each by the whole range of the score.
+    """
+    share, ends = comparison.metrics["nfr"].upper, comparison.score_range
+    seen = (
+        f"{figure.count:,} of {comparison.n:,} regressed" if figure.count else f"{figure.why or 'nothing was scored'}"
+    )
+    few = f"mean regression: {seen}, fewer than {MIN_AVERAGED}, so how large a regression is cannot be known"
+    if share is None or ends is None:
+        return Gate(rule.text, "inconclusive", few, tier=rule.tier)
+    width = ends[1] - ends[0]
+    worst, budget = share * width, rule.threshold
+    needed_n = math.ceil(comparison.n * MIN_AVERAGED / figure.count) if figure.count else None
+    level = f"one-sided {100 * comparison.confidence:g} % bound"
+    write = writer(False, budget, (worst,))
+    bound = f"at most {100 * share:.3g} % regress ({level}), by {width:g} each at worst: {write(worst)} over all"
+    verdict, word = ("pass", "but") if worst <= budget else ("inconclusive", "and")
+    keeps = "keeps" if worst <= budget else "does not keep"
+    reason = f"{few}, {word} {bound} {keeps} the budget of at most {write(budget)}"
+    return Gate(rule.text, verdict, reason, None if verdict == "pass" else needed_n, rule.tier)
 
 
 def gate_of(rule: Rule, comparison: Comparison, found: Evidence) -> Gate:

@@ -42,7 +42,10 @@ def test_whole_clusters_that_agree_are_worth_one_instance_each_less_one(make_run
     assert nfr.effective == pytest.approx(19)
     assert (nfr.value, nfr.count, nfr.of) == (0.2, 20, 100)
     assert (nfr.low, nfr.high) == pytest.approx(wilson(0.2 * 19, 19, stats.t.ppf(0.975, 19)))
-    assert (nfr.lower, nfr.upper) == pytest.approx(wilson(0.2 * 19, 19, stats.t.ppf(0.95, 19)))
+    worth = 19 * (stats.norm.ppf(0.95) / stats.t.ppf(0.95, 19)) ** 2
+    hits = 0.2 * worth
+    assert nfr.lower == pytest.approx(stats.beta.ppf(0.05, hits, worth - hits + 1))
+    assert nfr.upper == pytest.approx(stats.beta.ppf(0.95, hits + 1, worth - hits))
     assert (c.clusters.field, c.clusters.count, c.clusters.largest) == ("passage", 20, 5)
 
 
@@ -94,8 +97,8 @@ def test_instances_without_a_group_are_clusters_of_their_own(make_run):
     assert (c.clusters.count, c.clusters.largest) == (4, 2)
 
 
-def test_means_are_resampled_by_whole_clusters(make_run, smooth):
-    """The bootstrap's spread is that of a linearised standard error by clusters, computed here with pandas."""
+def test_means_have_students_t_by_clusters(make_run, smooth):
+    """The standard error by clusters is computed here with pandas."""
     rng = np.random.default_rng(2)
     passage = np.repeat(np.arange(200), 4)
     shift = np.repeat(rng.normal(0, 0.1, 200), 4)
@@ -104,13 +107,30 @@ def test_means_are_resampled_by_whole_clusters(make_run, smooth):
     new = make_run(list(0.5 + gain), metric=smooth)
     c = compare(old, new, metric="rouge1", cluster_by="passage", seed=3)
     means = pd.Series(gain).groupby(passage).mean()
-    half = 1.96 * means.std(ddof=1) / np.sqrt(200)
+    half = stats.t.ppf(0.975, 199) * means.std(ddof=1) / np.sqrt(200)
     found = c.metrics["mean_difference"]
     assert found.value == pytest.approx(gain.mean())
-    assert found.high - found.low == pytest.approx(2 * half, rel=0.08)
+    assert found.high - found.low == pytest.approx(2 * half)
     plain = compare(old, new, metric="rouge1", seed=3).metrics["mean_difference"]
     assert found.high - found.low > 1.7 * (plain.high - plain.low)
     assert c.metrics["mean_gain"].low < c.metrics["mean_gain"].value < c.metrics["mean_gain"].high
+
+
+@pytest.mark.parametrize("groups", [3, 5, 10])
+def test_means_of_few_clusters_err_at_most_one_time_in_twenty(make_run, smooth, groups):
+    """Clusters of 10 that move together, at the budget: a bootstrap of 3 clusters passes one in five."""
+    rng = np.random.default_rng(8)
+    passed = failed = 0
+    for _ in range(300):
+        gain = np.repeat(rng.normal(-0.02, 0.1, groups), 10) + rng.normal(0, 0.02, 10 * groups)
+        old = make_run([0.5] * len(gain), metric=smooth, passage=[f"p{n // 10}" for n in range(len(gain))])
+        new = make_run(list(np.clip(0.5 + gain, 0, 1)), metric=smooth)
+        c = compare(old, new, metric="rouge1", cluster_by="passage", resamples=100)
+        verdict = judge([c], parse_rules(["regression:0.02"]))[1]
+        passed, failed = passed + (verdict == "pass"), failed + (verdict == "fail")
+    assert max(passed, failed) / 300 <= 0.05 + 1.645 * np.sqrt(0.05 * 0.95 / 300)
+    if groups < 5:
+        assert passed == failed == 0
 
 
 def test_intervals_cover_what_is_true_where_plain_ones_do_not():
@@ -140,7 +160,7 @@ def test_the_gate_and_the_signature_count_by_clusters(make_run):
         needed = judged.gates[0].needed_n
     assert verdicts == {None: "pass", "passage": "inconclusive"}
     assert needed is not None and needed > 1000
-    assert "|clusters:passage:50|ci:wilson95-effective-n|" in c.signature
+    assert "|clusters:passage:50|ci:wilson95-effective-n|bounds:clopper-pearson95-effective-n+gaffke95|" in c.signature
     assert "clusters" not in compare(old, new, metric="exact_match").signature
 
 
@@ -153,18 +173,48 @@ def test_the_test_exchanges_the_signs_of_whole_clusters(make_run):
 
 
 def test_slices_are_tested_by_clusters(make_run):
-    """The t-test of two rates with standard error by clusters, written out again."""
+    """The t-test of two rates with residuals about the rate of all, by clusters, written out again."""
     old, new = questions(make_run, topic=["a", "a", "b", "b", "b"] * 40)
     found = compare(old, new, metric="exact_match", cluster_by="passage", slice_by=["topic"]).slices
     down = ((old.records["score:exact_match"] == 1) & (new.records["score:exact_match"] == 0)).astype(float)
     for part in found:
         inside = old.records["topic"] == part.value
         mine, rest = down[inside].mean(), down[~inside].mean()
-        e = np.where(inside, (down - mine) / inside.sum(), -(down - rest) / (~inside).sum())
+        e = (down - down.mean()) * np.where(inside, 1 / inside.sum(), -1 / (~inside).sum())
         sums = pd.Series(e).groupby(old.records["passage"]).sum()
         error = np.sqrt(40 / 39 * (sums**2).sum())
         assert part.p == pytest.approx(stats.t.sf((mine - rest) / error, 39))
         assert part.nfr.effective is not None
+
+
+def test_a_slice_in_few_clusters_has_no_p_value(make_run):
+    """A slice within one cluster has a spread of its own of nothing: it says nothing of other clusters."""
+    old = make_run(
+        [1.0] * 100, passage=[f"p{n // 10}" for n in range(100)], topic=["one"] * 10 + ["few"] * 30 + ["many"] * 60
+    )
+    new = make_run([0.0] * 5 + [1.0] * 95)
+    found = compare(old, new, metric="exact_match", cluster_by="passage", slice_by=["topic"]).slices
+    # "many" is held against a rest of 4 clusters.
+    assert [each.p for each in found] == [None, None, None]
+    old.records["topic"] = ["first"] * 50 + ["second"] * 50
+    found = compare(old, new, metric="exact_match", cluster_by="passage", slice_by=["topic"]).slices
+    assert all(0 < each.p < 1 for each in found)
+
+
+@pytest.mark.parametrize("within", [True, False])
+def test_slices_of_nothing_are_found_one_time_in_twenty(make_run, within):
+    """Null data in 20 clusters of 10; slices that follow the clusters, and slices that cross them."""
+    rng = np.random.default_rng(12)
+    found = 0
+    for _ in range(300):
+        rate = np.repeat(rng.beta(0.4, 3.6, 20), 10)
+        down = rng.random(200) < rate
+        topic = np.repeat(rng.permutation(20) % 3, 10) if within else rng.integers(0, 3, 200)
+        old = make_run([1.0] * 200, passage=[f"p{n // 10}" for n in range(200)], topic=[f"t{n}" for n in topic])
+        new = make_run(list(1.0 - down))
+        c = compare(old, new, metric="exact_match", cluster_by="passage", slice_by=["topic"], resamples=100)
+        found += any(each.p_adjusted is not None and each.p_adjusted < 0.05 for each in c.slices)
+    assert found / 300 <= 0.05 + 1.645 * np.sqrt(0.05 * 0.95 / 300)
 
 
 @pytest.mark.parametrize(

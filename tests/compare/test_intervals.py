@@ -90,7 +90,7 @@ def test_the_net_interval_is_ordered_and_turns_with_the_sides(counts):
 
 
 def test_relative_nfr_has_an_upper_limit_when_no_flip_is_seen():
-    bounds = relative((60, 10, 0, 30), 0.95, 2000, np.random.default_rng(0))
+    bounds = relative((60, 10, 0, 30), 0.95, 2000, 0)
     assert 0 < bounds.upper < bounds.high < 0.3
 
 
@@ -100,7 +100,7 @@ def test_relative_nfr_agrees_with_the_plain_bootstrap_where_counts_are_large():
     draws = rng.multinomial(7000, np.array(counts) / 7000, size=4000)
     old_correct, new_wrong = draws[:, 0] + draws[:, 2], draws[:, 2] + draws[:, 3]
     low, high = np.quantile(draws[:, 2] * 7000 / (old_correct * new_wrong), [0.025, 0.975])
-    bounds = relative(counts, 0.95, 4000, np.random.default_rng(4))
+    bounds = relative(counts, 0.95, 4000, 4)
     assert (bounds.low, bounds.high) == pytest.approx((low, high), abs=0.1 * (high - low))
 
 
@@ -198,3 +198,15 @@ def test_the_passing_bound_of_net_is_the_quantile_of_drawn_weights(positive, neg
     shares = np.random.default_rng(1).dirichlet([max(cell, 1e-12) for cell in cells], 200_000)
     drawn = np.quantile(shares[:, 2] - shares[:, 0], 0.05)
     assert net_lower(positive, negative, n, 0.95) == pytest.approx(drawn, abs=2e-3 * max(1, n / 30) ** -0.5 + 1e-3)
+
+
+@pytest.mark.parametrize("quadrants", [(0.0, 0.5, 0.3, 0.2), (0.5, 0.2, 0.3, 0.0)])
+def test_relative_nfr_at_its_ceiling_is_missed_one_time_in_twenty(quadrants):
+    """One quadrant is empty, so that NFR is all that OLD had right, or all that NEW has wrong."""
+    both, _, negative, wrong = quadrants
+    truth = negative / ((both + negative) * (negative + wrong))
+    rng = np.random.default_rng(11)
+    missed = 0
+    for counts in rng.multinomial(30, quadrants, 600):
+        missed += relative(tuple(counts), 0.95, 400, 1).upper < truth
+    assert missed / 600 <= 0.05 + 1.645 * math.sqrt(0.05 * 0.95 / 600)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 
 from compatcheck.compare import compare
@@ -19,9 +20,28 @@ def test_discrete_quadrants_and_gain(make_run):
 
 def test_smooth_groups_are_strict_without_a_dead_band(make_run, smooth):
     old = make_run([0.5, 0.5, 0.5], metric=smooth)
-    new = make_run([0.5, 0.5 + 1e-12, 0.5 - 1e-12], metric=smooth)
+    new = make_run([0.5, 0.5 + 1e-8, 0.5 - 1e-8], metric=smooth)
     found = compare(old, new, metric="rouge1")
     assert found.quadrants == {"positive_flip": 1, "negative_flip": 1, "unchanged": 1}
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-6, 1e6])
+def test_a_sum_in_another_order_is_no_flip(make_run, smooth, scale):
+    """The mean of the same samples in another order: the last digits differ, by more than nothing."""
+    samples = np.random.default_rng(3).random((100, 9)) * scale
+    old, new = samples.mean(axis=1), np.array([sum(row[::-1]) / 9 for row in samples])
+    assert (old != new).sum() > 10
+    found = compare(make_run(old, metric=smooth), make_run(new, metric=smooth), metric="rouge1")
+    assert found.quadrants == {"positive_flip": 0, "negative_flip": 0, "unchanged": 100}
+    assert found.metrics["mean_difference"].value == 0
+    assert found.tests["permutation_p"] == 1.0
+
+
+def test_a_threshold_is_reached_but_for_rounding(make_run, smooth):
+    assert 0.1 + 0.2 > 0.3 > 0.3 - 1e-16
+    old = make_run([0.3], metric=smooth)
+    new = make_run([(0.7 - 0.4)], metric=smooth)  # 0.29999999999999993
+    assert compare(old, new, metric="rouge1", correct_at=0.3).quadrants["both_correct"] == 1
 
 
 def test_the_dead_band_includes_its_edge_whatever_the_rounding(make_run, smooth):
