@@ -2,36 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
+from compatcheck import model_files
 from compatcheck.errors import InputError
-
-Shape = tuple[int, ...]
-
-
-def tensor_shapes(path: Path) -> dict[str, Shape]:
-    """Shapes of the tensors in a safetensors file, from its header.
-
-    The header is an 8-byte little-endian length followed by JSON (safetensors format description).
-
-    Raises:
-        InputError: the file is no safetensors file or is cut off.
-    """
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if size < 8 or not 2 <= length <= min(size - 8, 100_000_000):
-            raise InputError(f"{path}: not a safetensors file (damaged or cut off)")
-        try:
-            header = json.loads(file.read(length))
-        except ValueError:
-            raise InputError(f"{path}: not a safetensors file (its header is not JSON)") from None
-    header.pop("__metadata__", None)
-    end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
-    if 8 + length + end > size:
-        raise InputError(f"{path}: cut off ({size} bytes, its header promises {8 + length + end})")
-    return {name: tuple(entry["shape"]) for name, entry in header.items()}
+from compatcheck.model_files import Shape, tensor_shapes
 
 
 def check(text: str, folder: Path, base: Path) -> None:
@@ -42,18 +17,10 @@ def check(text: str, folder: Path, base: Path) -> None:
     """
     weights = folder / "adapter_model.safetensors"
     if not weights.is_file():
-        pickled = next((p.name for pattern in ("*.bin", "*.pt", "*.pkl") for p in folder.glob(pattern)), None)
-        if pickled:
-            raise InputError(
-                f"{text}: {pickled} is a pickle, which can run code when loaded; only safetensors are read "
-                "(save the adapter again with save_pretrained)"
-            )
+        model_files.refuse_pickles(text, folder, "adapter")
         raise InputError(f"{text}: adapter_model.safetensors is missing")
     shapes = tensor_shapes(weights)
-    base_shapes: dict[str, Shape] = {}
-    for path in sorted(base.glob("*.safetensors")):
-        base_shapes.update(tensor_shapes(path))
-    _check_shapes(text, base, _updates(shapes), base_shapes)
+    _check_shapes(text, base, _updates(shapes), model_files.check_weight_files(str(base), base))
 
 
 def _updates(shapes: dict[str, Shape]) -> dict[str, Shape]:

@@ -70,7 +70,7 @@ def _json_digest(path: Path) -> bytes:
         return b"-"
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return _file_digest(path)
     return hashlib.sha256(json.dumps(_canonical(value), sort_keys=True).encode()).digest()
 
@@ -78,7 +78,7 @@ def _json_digest(path: Path) -> bytes:
 def _canonical(value: Any) -> Any:
     if isinstance(value, dict):
         return {
-            key: sorted(item) if key == "target_modules" and isinstance(item, list) else _canonical(item)
+            key: sorted(item, key=str) if key == "target_modules" and isinstance(item, list) else _canonical(item)
             for key, item in value.items()
             if key not in _VOLATILE
         }

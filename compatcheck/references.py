@@ -12,11 +12,11 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from compatcheck import adapters, baselines, endpoints
+from compatcheck import adapters, baselines, endpoints, model_files
 from compatcheck.endpoints import Endpoint
 from compatcheck.errors import InputError
+from compatcheck.model_files import read_json
 
 RECORDED_SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".csv", ".csv.gz", ".parquet")
 RUN_MANIFEST = "manifest.json"
@@ -35,7 +35,6 @@ _FOLDER_MARKS = (
 )
 """By which files the outputs of a tool are known."""
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.\-]*(/[\w.\-]+)?(@[\w.\-/]+)?\Z")
-_PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 _WHAT = (
     "a reference is a model folder or hub id, an adapter folder or hub id, BASE+ADAPTER, an endpoint "
     "(http://host:port/v1#model), a blessed baseline (@name), or recorded outputs "
@@ -161,7 +160,7 @@ def _resolve_base_plus_adapter(text: str) -> Reference:
         raise InputError(f"{text}: {adapter_text} has no adapter_config.json, so it is no adapter")
     if not (base / "config.json").is_file() or (base / "adapter_config.json").is_file():
         raise InputError(f"{text}: {base_text} is not a full model (no config.json); the base stands before the '+'")
-    _check_model(base_text, base)
+    model_files.check_model(base_text, base)
     adapters.check(adapter_text, adapter, base)
     return Reference(text, "adapter", base=base, base_name=base_text, adapter=adapter)
 
@@ -182,11 +181,11 @@ def _resolve_folder(text: str, folder: Path) -> Reference:
         return Reference(text, "run", recorded=folder)
     if (folder / "adapter_config.json").is_file():
         base_name, base = _base_of_adapter(text, folder)
-        _check_model(base_name, base)
+        model_files.check_model(base_name, base)
         adapters.check(text, folder, base)
         return Reference(text, "adapter", base=base, base_name=base_name, adapter=folder)
     if (folder / "config.json").is_file():
-        _check_model(text, folder)
+        model_files.check_model(text, folder)
         return Reference(text, "model", base=folder, base_name=text)
     if next(folder.glob("**/samples_*.jsonl*"), None) is not None or tool_of_folder(folder) is not None:
         return Reference(text, "recorded", recorded=folder)
@@ -245,38 +244,3 @@ def _snapshot(hub_id: str) -> Path:
         raise InputError(
             f"{hub_id}: not a folder here, and the model hub did not give it ({type(error).__name__}: {first[:160]})"
         ) from None
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object, or say which file is broken."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({error})") from None
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}:{error.lineno}: not JSON ({error.msg})") from None
-    if not isinstance(value, dict):
-        raise InputError(f"{path}: expected a JSON object, found {type(value).__name__}")
-    return value
-
-
-def _check_model(text: str, folder: Path) -> None:
-    config = read_json(folder / "config.json")
-    if "model_type" not in config:
-        raise InputError(f"{folder / 'config.json'}: model_type is missing; not a transformers model")
-    weights = sorted(folder.glob("*.safetensors"))
-    if not weights:
-        pickled = next((p.name for pattern in _PICKLES for p in folder.glob(pattern)), None)
-        if pickled:
-            raise InputError(
-                f"{text}: {pickled} is a pickle, which can run code when loaded; only safetensors are read "
-                "(save the model again with save_pretrained)"
-            )
-        raise InputError(f"{text}: no *.safetensors weights in the folder")
-    for path in weights:
-        adapters.tensor_shapes(path)
-    if not any(
-        (folder / name).is_file()
-        for name in ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt")
-    ):
-        raise InputError(f"{text}: no tokenizer files (tokenizer.json …) beside the weights")

@@ -28,6 +28,8 @@ class Chat:
             InputError: there is no template, or it refuses the conversation or fails on it.
         """
         prompt = self._render(history, add_generation_prompt)
+        if isinstance(prompt, str) and not prompt:
+            raise InputError(f"{_where(self._engine.tokenizer_name)}: the chat template makes an empty prompt")
         if not self._checked and any(message["role"] == "system" for message in history):
             self._checked = True
             self._look_for_the_system_message(prompt, history, add_generation_prompt)

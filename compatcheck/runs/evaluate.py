@@ -146,7 +146,7 @@ def plan_jobs(
     """What every base has to do, known before any model is loaded. Who calls closes the engines.
 
     Raises:
-        InputError: an engine that does not exist.
+        InputError: an engine that does not exist, or a model that cannot be loaded as its files show.
     """
     from compatcheck.runs.store.keys import Draws
 
@@ -159,10 +159,30 @@ def plan_jobs(
         mine if group.endpoints else replace(mine, engine=engine, memory_share=share)
         for group, mine in zip(groups, each, strict=True)
     ]
-    return [
-        _plan(group, mine, say, progress, store, _Sources(mine), run, plan)
-        for group, mine in zip(groups, each, strict=True)
-    ]
+    plans = []
+    for group, mine in zip(groups, each, strict=True):
+        if mine.apply_chat_template:
+            _check(group, mine, tokenizer_alone=True)  # prompts are made with it
+        plans.append(_plan(group, mine, say, progress, store, _Sources(mine), run, plan))
+    for group, mine, planned in zip(groups, each, plans, strict=True):
+        if planned.has_work:
+            _check(group, mine)
+    return plans
+
+
+def _check(group: BaseGroup, options: EngineOptions, tokenizer_alone: bool = False) -> None:
+    """Find what cannot be loaded before the other side is paid for."""
+    from compatcheck.engines.checking import check_loading
+
+    if not group.endpoints:
+        check_loading(
+            Path(group.base),
+            group.adapters.values(),
+            engine=options.engine,
+            trust_remote_code=options.trust_remote_code,
+            engine_args=options.engine_args,
+            tokenizer_alone=tokenizer_alone,
+        )
 
 
 def _share_of_memory(groups: Sequence[BaseGroup], engine: str, options: EngineOptions) -> float:

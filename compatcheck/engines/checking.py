@@ -1,0 +1,181 @@
+"""Whether transformers and PEFT take the files of a model, asked of them before any model is loaded.
+
+A side that cannot be loaded is found before the other one is paid for. The values of configuration files are judged by
+building transformers' own objects of them, and the weights by its own loading, onto the meta device: names and shapes
+are held against the model, no weight is read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from compatcheck import model_files
+from compatcheck.errors import InputError, one_line
+
+_OTHER_LOADING = frozenset(
+    {"subfolder", "gguf_file", "backend", "delta", "autogptq", "gptqmodel", "quantization_config", "load_in_4bit",
+     "load_in_8bit", "config", "hf_overrides", "load_format", "quantization", "tokenizer", "trust_remote_code"}
+)  # fmt: skip
+"""Arguments of engines under which a model is loaded in another way than plainly."""
+
+
+def check_loading(
+    base: Path,
+    adapters: Iterable[Path] = (),
+    *,
+    engine: str = "hf",
+    trust_remote_code: bool = False,
+    engine_args: Mapping[str, Any] | None = None,
+    tokenizer_alone: bool = False,
+) -> None:
+    """Check that a model's files and those of its adapters will be taken by an engine that reads them by transformers.
+
+    Raises:
+        InputError: one line that names the file and says what transformers or PEFT has against it.
+    """
+    arguments = dict(engine_args or {})
+    engine = str(arguments.get("inner", "hf")) if engine == "ray" else engine
+    if engine not in ("auto", "hf", "vllm") or _OTHER_LOADING & arguments.keys():
+        return
+    with _silent():
+        if tokenizer_alone:
+            check_tokenizer(base, trust_remote_code)
+            return
+        config = _config(base, trust_remote_code, known_only=engine == "vllm")
+        if config is None:
+            return
+        check_tokenizer(base, trust_remote_code)
+        _generation_config(base)
+        if engine != "vllm" and not trust_remote_code and not getattr(config, "quantization_config", None):
+            _weights(base, config)
+        for folder in adapters:
+            _adapter_config(folder)
+
+
+def check_tokenizer(folder: Path, trust_remote_code: bool = False) -> None:
+    """Check that transformers can make the tokenizer of a folder, and that it encodes and decodes.
+
+    Raises:
+        InputError: as :func:`check_loading`.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        with _silent():
+            tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=trust_remote_code)
+            tokenizer.decode(tokenizer("a b")["input_ids"])
+    except BaseException as error:
+        _reraise_interrupt(error)
+        raise _refused(_tokenizer_file(folder), "no tokenizer can be made of it", error) from error
+
+
+def _config(folder: Path, trust_remote_code: bool, known_only: bool) -> Any:
+    from transformers import AutoConfig
+
+    file = folder / "config.json"
+    try:
+        config = AutoConfig.from_pretrained(str(folder), trust_remote_code=trust_remote_code)
+    except Exception as error:
+        if known_only and "does not recognize this architecture" in str(error):
+            return None  # vLLM has models of its own
+        raise _refused(file, "transformers does not take it", error) from error
+    layers = {name: value for name, value in config.to_dict().items() if "layers" in name and isinstance(value, int)}
+    most = len(model_files.check_weight_files(str(folder), folder))
+    for name, value in layers.items():
+        if value > most:
+            raise InputError(f"{file}: {name} is {value}, but the files hold {most} weights in all")
+    return config
+
+
+def _generation_config(folder: Path) -> None:
+    from transformers import GenerationConfig
+
+    file = folder / "generation_config.json"
+    if not file.is_file():
+        return
+    try:
+        GenerationConfig.from_pretrained(str(folder)).validate()
+    except Exception as error:
+        raise _refused(file, "transformers does not take it", error) from error
+
+
+def _weights(folder: Path, config: Any) -> None:
+    """Load onto the meta device: transformers' own account of names and shapes."""
+    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
+    from transformers.models.auto.modeling_auto import MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES
+
+    two_parts = config.model_type in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES  # as lm-eval's hf decides it
+    auto_class = AutoModelForSeq2SeqLM if two_parts else AutoModelForCausalLM
+    try:
+        _, info = auto_class.from_pretrained(
+            str(folder), config=config, device_map="meta", output_loading_info=True, ignore_mismatched_sizes=True
+        )
+    except Exception as error:
+        raise _refused(folder / "config.json", "no model can be made of it", error) from error
+    for name, stored, wanted in sorted(info.get("mismatched_keys") or (), key=str):
+        raise InputError(
+            f"{folder / 'config.json'}: makes {name} {_times(wanted)}, but it is {_times(stored)} in the weights; one "
+            "of the two is another model's"
+        )
+
+
+def _adapter_config(folder: Path) -> None:
+    from peft import PeftConfig
+
+    try:
+        PeftConfig.from_pretrained(str(folder))
+    except Exception as error:
+        raise _refused(folder / "adapter_config.json", "PEFT does not take it", error) from error
+
+
+def _tokenizer_file(folder: Path) -> Path:
+    """The file that is to blame where no tokenizer can be made."""
+    from tokenizers import Tokenizer
+
+    file = folder / "tokenizer.json"
+    if not file.exists():
+        others = any(next(folder.glob(name), None) for name in ("vocab.*", "*.model", "*.tiktoken", "merges.txt"))
+        return folder / "tokenizer_config.json" if others else file
+    try:
+        Tokenizer.from_str(file.read_text(encoding="utf-8")).encode("a b")
+    except BaseException as error:
+        _reraise_interrupt(error)
+        return file
+    return folder / "tokenizer_config.json"
+
+
+def _refused(file: Path, what: str, error: BaseException) -> InputError:
+    kind = type(error).__name__
+    told = one_line(error)
+    return InputError(f"{file}: {what}: {told if told and not told.isdigit() else kind} ({kind})")
+
+
+def _reraise_interrupt(error: BaseException) -> None:
+    """A library written in Rust panics with what is no Exception; interrupts are none either, and go on."""
+    if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit):
+        raise error
+
+
+def _times(shape: Any) -> str:
+    return "×".join(map(str, shape))
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """transformers says what it has to say by exceptions here: its own report would be said twice."""
+    from compatcheck.engines.loading import without_bars
+
+    logger = logging.getLogger("transformers")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with without_bars(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
