@@ -111,7 +111,12 @@ def compat_diff(request: pytest.FixtureRequest) -> CompatDiff:
         done = request.config.stash[_DONE]
         name = check or f"diff-{len(done) + 1}"
         if settled.get("out"):
-            result.save(Path(str(settled["out"])) / name)
+            from compatcheck.api import as_diff
+            from compatcheck.report.earlier import with_earlier_looks
+
+            folder = Path(str(settled["out"])) / name
+            result = as_diff(with_earlier_looks(result, folder))
+            result.save(folder)
         done.append((name, result))
         return result
 

@@ -170,6 +170,8 @@ class BoundPath:
     """After how many instances; None where it was not decided."""
     looks: tuple[Look, ...]
     """Not every look: each has about a tenth more instances than the one before it, and the last is the last."""
+    unit: str = "share"
+    """``share``, ``points`` (a difference of shares) or ``score``."""
 
 
 @dataclass(frozen=True)
@@ -327,5 +329,7 @@ class Result:
     """Release advice; None in a report that was kept before there was any."""
     history: tuple[BlessedRun, ...] = ()
     """Where OLD is a blessed baseline: what was blessed under its name up to it, oldest first."""
+    earlier_looks: tuple[int, ...] = ()
+    """After how many instances the same budgets were found open before, where their number was fixed each time."""
     stored: Stored | None = field(default=None, repr=False, compare=False)
     """Where all instances lie on disk; None where they are all at hand."""

@@ -49,6 +49,7 @@ def result_to_dict(result: Result) -> dict[str, Any]:
         "old": _side(result.old),
         "new": _side(result.new),
         "notes": list(result.notes),
+        "earlier_looks": list(result.earlier_looks),
         "history": [_blessed(each) for each in result.history],
         "comparisons": [_comparison(each) for each in result.comparisons],
     }
@@ -106,6 +107,7 @@ def result_from_dict(data: Mapping[str, Any], instances: pd.DataFrame) -> Result
             notes=tuple(data.get("notes", ())),
             command=data.get("command", ""),
             advice=None if data.get("advice") is None else Advice(**data["advice"]),
+            earlier_looks=tuple(data.get("earlier_looks", ())),
             history=tuple(_read_blessed(each) for each in data.get("history", ())),
         )
     except KeyError as error:

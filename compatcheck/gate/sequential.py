@@ -46,6 +46,10 @@ class Watched:
         return self.decided_at is None
 
     @property
+    def unit(self) -> str:
+        return "score" if not self.known.percent else "points" if self.evidence.key == "net" else "share"
+
+    @property
     def p_of_breaking(self) -> float:
         return math.exp(-self.breaks)
 
@@ -147,7 +151,7 @@ class Budgets:
     def paths(self, name: str) -> tuple[BoundPath, ...]:
         """How the budgets of a comparison were judged."""
         return tuple(
-            BoundPath(one.rule.text, one.evidence.threshold, one.verdict, one.decided_at, tuple(one.looks))
+            BoundPath(one.rule.text, one.evidence.threshold, one.verdict, one.decided_at, tuple(one.looks), one.unit)
             for one in self.watched
             if one.comparison == name
         )

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compatcheck.compare.result import Result
-from compatcheck.report import figures, html_charts, trend, trust
+from compatcheck.report import figures, html_charts, looks, trend, trust
 from compatcheck.report.hints import next_steps
 from compatcheck.report.html_data import payload
 from compatcheck.report.rows import slice_fields, worst_slices
@@ -110,6 +110,7 @@ def _environment() -> Environment:
     environment.globals.update(
         figures=figures,
         trust=trust,
+        looks=looks,
         trend=trend.trend,
         charts=html_charts,
         slice_fields=slice_fields,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from compatcheck.compare.result import Comparison, Result, Slice
-from compatcheck.report import figures, trend, trust
+from compatcheck.report import figures, looks, trend, trust
 from compatcheck.report.hints import next_steps
 from compatcheck.report.rows import Instance, top_flips, worst_slices
 from compatcheck.report.text import safe_text, trim_middle
@@ -157,6 +157,7 @@ def _comparison(comparison: Comparison, named: bool, top: int) -> list[str]:
                 ],
             )
         )
+    blocks.extend(_looks(comparison))
     blocks.append(_quadrants(comparison))
     blocks.append(_metrics(comparison))
     blocks.extend(f"**{name}:** {prose(sentence)}" for name, sentence in trust.remarks(comparison))
@@ -220,6 +221,18 @@ def _metrics(comparison: Comparison) -> str:
     change = figures.headline_change(comparison)
     head = f"**{prose(change.label)} {change.short}**  {change.delta}" if change else ""
     return "\n\n".join(part for part in (head, _details("All metrics", "\n\n".join([table, *tests]))) if part)
+
+
+def _looks(comparison: Comparison) -> list[str]:
+    """How the bounds went while instances came in, folded away."""
+    if comparison.sequential is None:
+        return []
+    tables = []
+    for path in comparison.sequential.paths:
+        rows = [(row.n, row.value, row.bounds) for row in looks.rows(path)]
+        header = ("n", "value", f"{figures.level(comparison)} bounds at every look")
+        tables.append(f"{prose(looks.title(path))}\n\n{_table(header, 'rrl', rows)}")
+    return [looks.drawn(comparison), _details("Bounds over instances", "\n\n".join(tables))]
 
 
 SLICE_BAR = 10

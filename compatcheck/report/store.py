@@ -114,6 +114,15 @@ def load(folder: Path) -> Result:
         raise InputError(f"{folder / REPORT}: {error}") from error
 
 
+def read_report(folder: Path) -> dict[str, Any]:
+    """The report.json of a folder as it stands there.
+
+    Raises:
+        InputError: there is none, or it is no JSON object.
+    """
+    return _read_json(Path(folder) / REPORT)
+
+
 def _missing(path: Path) -> InputError:
     return InputError(f"{path.parent}: has no {path.name}; name a folder that compatcheck diff --out wrote")
 

@@ -22,6 +22,7 @@ from compatcheck.report.terminal_parts import (
     STYLES,
     flip_block,
     heading,
+    look_tables,
     metric_table,
     quadrant_picture,
     slice_table,
@@ -208,6 +209,8 @@ def _comparison(comparison: Comparison, named: bool, color: bool, top: int) -> l
     if named or len(comparison.gates) > 1:  # a single one is the verdict line already
         parts.extend(_gate(gate) for gate in comparison.gates)
         parts.extend([""] if comparison.gates else [])
+    if comparison.sequential is not None:
+        parts.extend(look_tables(comparison))
     parts.extend([quadrant_picture(comparison), heading("Metrics"), metric_table(comparison)])
     for name, sentence in trust.remarks(comparison):
         parts.append(Text.assemble((f"\n{name}  ", "bold"), safe_text(sentence)))

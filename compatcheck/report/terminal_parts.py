@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from compatcheck.compare.result import Comparison, Slice
-from compatcheck.report import figures, trust
+from compatcheck.report import figures, looks, trust
 from compatcheck.report.rows import Instance
 from compatcheck.report.text import safe_text, trim_middle
 from compatcheck.report.worddiff import Segment, trim_segments, word_diff
@@ -122,6 +122,21 @@ def metric_table(comparison: Comparison) -> RenderableType:
     for name, p in comparison.tests.items():
         parts.append(Text(f"{figures.TEST_LABELS.get(name, safe_text(name))}: {figures.p_value(p)}"))
     return Group(*parts)
+
+
+def look_tables(comparison: Comparison) -> list[RenderableType]:
+    """How the bounds of every budget went while instances came in."""
+    parts: list[RenderableType] = [Text(looks.drawn(comparison), style="dim")]
+    for path in comparison.sequential.paths if comparison.sequential is not None else ():
+        table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False, header_style="dim")
+        table.add_column("n", justify="right")
+        table.add_column("value", justify="right")
+        table.add_column(f"{figures.level(comparison)} bounds at every look")
+        table.add_column("• value  | budget", no_wrap=True)
+        for row in looks.rows(path):
+            table.add_row(row.n, row.value, row.bounds, row.track)
+        parts.extend([Text(f"\n{safe_text(looks.title(path))}", style="bold"), table])
+    return [*parts, ""]
 
 
 def slice_table(slices: Iterable[Slice]) -> Table:
