@@ -21,13 +21,31 @@ def command(
     ] = None,
     power: Annotated[str, typer.Option(metavar="RATE", help="With what probability.")] = "80%",
     n: Annotated[list[int] | None, typer.Option("--n", help="Say what N instances can show; repeatable.")] = None,
+    sequential: Annotated[
+        bool, typer.Option("--sequential", help="Say what to expect of diff --until-decided, by simulation.")
+    ] = False,
+    rate: Annotated[
+        list[str] | None,
+        typer.Option(metavar="RATE", help="With --sequential: a true NFR to simulate; repeatable."),
+    ] = None,
+    step: Annotated[int, typer.Option(help="With --sequential: documents between two looks.")] = 25,
+    max: Annotated[int, typer.Option(metavar="N", help="With --sequential: documents that there are.")] = 10_000,
+    seed: Annotated[int, typer.Option(help="With --sequential: of the simulation.")] = 1234,
     format: Annotated[str, typer.Option(help="terminal or json.")] = "terminal",
 ) -> None:
     """How many instances are needed to judge a budget, and what N instances can show."""
     if format not in ("terminal", "json"):
         raise InputError(f"--format {format}: must be terminal or json")
+    from compatcheck.report.plan import plan_json, plan_text, sequential_plan_text
+
+    if sequential:
+        from compatcheck.compare.expectation import make_sequential_plan
+
+        rates = [options.parse_rate("--rate", each) for each in rate or []]
+        expectation = make_sequential_plan(options.parse_rate("--nfr", nfr), rates, step=step, most=max, seed=seed)
+        typer.echo(plan_json(expectation) if format == "json" else sequential_plan_text(expectation))
+        return
     from compatcheck.compare.plan import make_plan
-    from compatcheck.report.plan import plan_json, plan_text
 
     plan = make_plan(
         options.parse_rate("--nfr", nfr),

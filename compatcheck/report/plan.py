@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 
+from compatcheck.compare.expectation import SequentialPlan
 from compatcheck.compare.plan import Plan
 
 
-def plan_json(plan: Plan) -> str:
+def plan_json(plan: Plan | SequentialPlan) -> str:
     """The plan as a JSON object (``schema: "compatcheck.plan/1"``); rates are proportions."""
     return json.dumps({"schema": "compatcheck.plan/1", **asdict(plan)}, indent=2)
 
@@ -44,6 +45,30 @@ def plan_text(plan: Plan) -> str:
         "passes to, fails from: so many negative flips; in between it is inconclusive",
         f"settled: how often the gate is, if the NFR is {_percent(plan.expected)}",
         f"accuracy fall seen: the smallest that is shown {chance}",
+    ]
+    return "\n".join(lines)
+
+
+def sequential_plan_text(plan: SequentialPlan) -> str:
+    """What to expect of ``--until-decided``, for a terminal of 80 columns."""
+    lines = [
+        f"Budget nfr:{_percent(plan.budget, '')}%, judged every {plan.step:,} documents until decided, at most "
+        f"{plan.most:,}",
+        "",
+        f"  It can pass from      {plan.least:,} instances on, if not one of them is a negative flip",
+        "",
+        f"  {'if NFR is':>10}  {'half decided by':>15}  {'90 % by':>9}  {'pass':>6}  {'fail':>6}  {'open':>6}",
+    ]
+    for each in plan.table:
+        half, ninety = ("–" if n is None else f"{n:,}" for n in (each.median, each.ninety))
+        shares = (each.passes, each.fails, max(0.0, 1 - each.passes - each.fails))
+        verdicts = "  ".join(f"{share:>6.1%}" for share in shares)
+        lines.append(f"  {_percent(each.rate):>10}  {half:>15}  {ninety:>9}  {verdicts}")
+    lines += [
+        "",
+        f"{plan.runs:,} simulated evaluations each, seed {plan.seed}",
+        f"at the budget itself pass and fail are errors, each at most {_percent(1 - plan.confidence)} of the time",
+        f"–: more than {plan.most:,}; open: not decided by then",
     ]
     return "\n".join(lines)
 

@@ -42,3 +42,17 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
 def test_what_cannot_be_meant(arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["plan", *arguments]) == 2
     assert says in capsys.readouterr().err
+
+
+def test_sequential(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["plan", "--sequential", "--nfr", "5%", "--rate", "0.5%", "--rate", "20%", "--max", "1000", "--step", "10"]
+    assert run(asked) == 0
+    shown = capsys.readouterr().out
+    assert "judged every 10 documents until decided, at most 1,000" in shown
+    assert max(map(len, shown.splitlines())) <= 80
+    assert run([*asked, "--format", "json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["schema"] == "compatcheck.plan/1"
+    assert [row["rate"] for row in plan["table"]] == [0.005, 0.2]
+    assert plan["table"][0]["passes"] > 0.95
+    assert plan["table"][1]["fails"] > 0.95
