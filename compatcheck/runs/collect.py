@@ -345,20 +345,30 @@ def evaluated_run(side: Side, evaluated: Iterable[Evaluated]) -> Run:
     mine = [one for one in evaluated if one.job.side == side.name]
     kinds = {one.job.reference.kind for one in mine}
     kind = next((kind for kind in ("endpoint", "adapter") if kind in kinds), "model")
+    reference = mine[0].job.reference
     answers, stored = sum(one.answers for one in mine), sum(one.answers_from_store for one in mine)
     manifest = Manifest(
         side.text,
         _fingerprint(side),
         kind,
-        engine=mine[0].engine,
+        engine={**mine[0].engine, **_quantization(reference)},
         settings={"seconds": round(sum(one.seconds for one in mine), 2), "answers": answers, "from_store": stored},
     )
     runs = tuple(run for one in mine for run in one.runs)
     said = [note for one in mine for note in (*one.job.task.notes, *one.notes)]
+    said += [
+        f"{each.gguf.name}: GGUF {each.quantization}, computed from its dequantised weights."
+        for each in (one.job.reference for one in mine)
+        if each.gguf is not None
+    ]
     if stored and side.name != "run":  # what is kept holds wherever the answers came from
         said.append(f"{side.name}: {stored:,} of {answers:,} answers from the store")
     notes = dict.fromkeys([*said, *(note for run in runs for note in run.notes)])
     return Run(manifest, runs, tuple(notes))
+
+
+def _quantization(reference: Reference) -> dict[str, str]:
+    return {} if reference.quantization is None else {"quantization": f"GGUF {reference.quantization}"}
 
 
 def _fingerprint(side: Side) -> str:

@@ -1,4 +1,4 @@
-"""In half precision the packed path is kept where it differs from plain forwards no more than these among themselves."""
+"""Half precision keeps the packed path where it differs from plain forwards no more than these among themselves."""
 
 from __future__ import annotations
 
