@@ -153,7 +153,7 @@ def _runs(request: Request, names: Sequence[str], repeats: int, say: Callable[[s
     if len(names) == 1:
         if repeats < 1:
             raise InputError(f"--repeats {repeats}: one model is run again at least once")
-        if PLACEHOLDER not in names[0] and resolve(names[0]).recorded is not None:
+        if PLACEHOLDER not in names[0] and resolve(names[0], request.engine.trust_remote_code).recorded is not None:
             raise InputError(
                 f"{names[0]}: one recorded run shows no noise; name several runs of the same model, or the model itself"
             )

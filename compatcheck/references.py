@@ -14,7 +14,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from compatcheck import adapters, baselines, endpoints, gguf, model_files
+from compatcheck import adapters, baselines, endpoints, gguf, hub, model_files
 from compatcheck.endpoints import Endpoint
 from compatcheck.errors import InputError
 from compatcheck.model_files import read_json
@@ -92,8 +92,8 @@ class Reference:
         return None if self.gguf is None or self.base is None else str(gguf.facts_of(self.base)["quantization"])
 
 
-def resolve(text: str) -> Reference:
-    """Resolve OLD or NEW.
+def resolve(text: str, trust_remote_code: bool = False) -> Reference:
+    """Resolve OLD or NEW; of a hub id the model's own code is fetched only where it is trusted.
 
     Raises:
         InputError: it names nothing usable; the message says what was found and what is accepted.
@@ -114,7 +114,7 @@ def resolve(text: str) -> Reference:
     if file is not None:
         return Reference(text, "model", base=gguf.folder_of(file), base_name=text, gguf=file)
     if path.is_dir():
-        return _resolve_folder(text, path)
+        return _resolve_folder(text, path, trust_remote_code)
     if path.is_file():
         if path.suffix.lower() == ".eval":
             return Reference(text, "recorded", recorded=path)
@@ -122,12 +122,12 @@ def resolve(text: str) -> Reference:
             raise InputError(f"{text}: not a file of recorded outputs; known are {', '.join(RECORDED_SUFFIXES)}")
         return Reference(text, "recorded", recorded=path)
     if "+" in text:
-        return _resolve_base_plus_adapter(text)
+        return _resolve_base_plus_adapter(text, trust_remote_code)
     if _looks_like_a_path(text):
         raise InputError(f"{text}: no such file or folder; {_WHAT}")
     if not _HUB_ID.match(text):
         raise InputError(f"{text!r}: not a path that exists and not a hub id; {_WHAT}")
-    return _resolve_folder(text, _snapshot(text))
+    return _resolve_folder(text, hub.snapshot(text, trust_remote_code), trust_remote_code)
 
 
 def _resolve_outputs(text: str, tool: str | None) -> Reference | None:
@@ -164,12 +164,13 @@ def _looks_like_a_path(text: str) -> bool:
     )
 
 
-def _resolve_base_plus_adapter(text: str) -> Reference:
+def _resolve_base_plus_adapter(text: str, trust_remote_code: bool) -> Reference:
     base_text, _, adapter_text = text.partition("+")
     if not base_text or not adapter_text:
         raise InputError(f"{text}: BASE+ADAPTER needs a name on both sides of the '+'")
     file = gguf.locate(base_text)
-    base, adapter = gguf.folder_of(file) if file else _locate(base_text), _locate(adapter_text)
+    base = gguf.folder_of(file) if file else _locate(base_text, trust_remote_code)
+    adapter = _locate(adapter_text)
     if not (adapter / "adapter_config.json").is_file():
         raise InputError(f"{text}: {adapter_text} has no adapter_config.json, so it is no adapter")
     if not (base / "config.json").is_file() or (base / "adapter_config.json").is_file():
@@ -190,11 +191,11 @@ def is_kept_run(folder: Path) -> bool:
     return isinstance(value, dict) and str(value.get("schema")).startswith(RUN_SCHEMA.partition("/")[0] + "/")
 
 
-def _resolve_folder(text: str, folder: Path) -> Reference:
+def _resolve_folder(text: str, folder: Path, trust_remote_code: bool) -> Reference:
     if is_kept_run(folder):
         return Reference(text, "run", recorded=folder)
     if (folder / "adapter_config.json").is_file():
-        base_name, base = _base_of_adapter(text, folder)
+        base_name, base = _base_of_adapter(text, folder, trust_remote_code)
         file = base if base.is_file() else None
         base = gguf.folder_of(file) if file else base
         model_files.check_model(base_name, base)
@@ -214,54 +215,38 @@ def _resolve_folder(text: str, folder: Path) -> Reference:
     )
 
 
-def _base_of_adapter(text: str, folder: Path) -> tuple[str, Path]:
-    """What the base is called, and its folder or GGUF file."""
-    config = read_json(folder / "adapter_config.json")
-    name = config.get("base_model_name_or_path")
+def _base_of_adapter(text: str, folder: Path, trust_remote_code: bool) -> tuple[str, Path]:
+    """What the base is called, ``@REVISION`` included, and its folder or GGUF file."""
+    file = folder / "adapter_config.json"
+    config = read_json(file)
+    name, revision = config.get("base_model_name_or_path"), config.get("revision")
     if not name or not isinstance(name, str):
-        raise InputError(
-            f"{folder / 'adapter_config.json'}: base_model_name_or_path is missing; name the base as BASE+{text}"
-        )
+        raise InputError(f"{file}: base_model_name_or_path is missing; name the base as BASE+{text}")
     for candidate in (folder / name, Path(name).expanduser()):
         if candidate.is_dir() or gguf.is_gguf(candidate):
             found = candidate.resolve()
             inside = found.is_relative_to(Path.cwd())
             return str(found.relative_to(Path.cwd()) if inside else found), found
-    if not Path(name).is_absolute() and (file := gguf.locate(name)) is not None:
-        return name, file
+    if revision is not None and not (isinstance(revision, str) and revision):
+        raise InputError(f"{file}: revision is {revision!r}; it names a revision of the base, or is null")
+    named = name if revision is None or "@" in name else f"{name}@{revision}"
+    if not Path(name).is_absolute() and (packed := gguf.locate(named)) is not None:
+        return named, packed
     if _looks_like_a_path(name) or not _HUB_ID.match(name):
         raise InputError(
-            f"{folder / 'adapter_config.json'}: base model '{name}' does not exist (looked beside the adapter and in "
+            f"{file}: base model '{name}' does not exist (looked beside the adapter and in "
             f"the working directory); name it as BASE+{text}"
         )
-    return name, _snapshot(name)
+    try:
+        return named, hub.snapshot(named, trust_remote_code)
+    except InputError as error:
+        raise InputError(f"{file}: names a base that cannot be had: {error}") from None
 
 
-def _locate(text: str) -> Path:
+def _locate(text: str, trust_remote_code: bool = False) -> Path:
     path = Path(text).expanduser()
     if path.is_dir():
         return path
     if _looks_like_a_path(text) or not _HUB_ID.match(text):
         raise InputError(f"{text}: no such folder")
-    return _snapshot(text)
-
-
-def _snapshot(hub_id: str) -> Path:
-    """Local snapshot of a hub id; downloads what is missing, safetensors only."""
-    from huggingface_hub import snapshot_download
-
-    repo, _, revision = hub_id.partition("@")
-    try:
-        return Path(
-            snapshot_download(
-                repo,
-                revision=revision or None,
-                allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"],
-                ignore_patterns=["*.bin", "original/*"],
-            )
-        )
-    except Exception as error:  # the hub client raises many kinds: network, permission, missing repository
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(
-            f"{hub_id}: not a folder here, and the model hub did not give it ({type(error).__name__}: {first[:160]})"
-        ) from None
+    return hub.snapshot(text, trust_remote_code)

@@ -233,7 +233,11 @@ def save_adapter(student: Student, folder: Path) -> None:
     reference = student.reference
     name = reference.base_name or str(reference.base)
     local = Path(name).expanduser()
-    written["base_model_name_or_path"] = str(local.resolve()) if local.exists() else name
+    if local.exists():
+        written["base_model_name_or_path"] = str(local.resolve())
+    else:
+        written["base_model_name_or_path"], _, revision = name.partition("@")
+        written["revision"] = revision or None
     written["inference_mode"] = True
     written["lora_dropout"] = 0.0
     if isinstance(written.get("target_modules"), list):

@@ -77,7 +77,7 @@ def check(request: FixRequest) -> tuple[Reference, Reference]:
     """
     found = []
     for side, text in (("OLD", request.old), ("NEW", request.new)):
-        reference = resolve(text)
+        reference = resolve(text, request.settings.trust_remote_code)
         if reference.base is None:
             raise InputError(f"{side} {text}: fix trains on weights; name a model folder, an adapter or BASE+ADAPTER")
         found.append(reference)

@@ -94,8 +94,8 @@ def train(
             f"strategy {strategy.name} needs both models' answers in the examples: compatcheck_train.answers adds them"
         )
     check_trackers(settings.report_to)
-    new_reference = _model(new, "NEW")
-    old_reference = _model(old, "OLD") if strategy.needs_old and old is not None else None
+    new_reference = _model(new, "NEW", settings)
+    old_reference = _model(old, "OLD", settings) if strategy.needs_old and old is not None else None
     if strategy.needs_old and old_reference is None:
         raise InputError(f"strategy {strategy.name} needs OLD")
     accelerator = open_accelerator(settings, Path(out))
@@ -173,15 +173,15 @@ def train_task_adapter(
     Raises:
         InputError: as :func:`train`; also where ``base`` names an adapter.
     """
-    reference = _model(base, "base")
+    reference = _model(base, "base", settings)
     if reference.adapter is not None:
         raise InputError(f"{reference.text}: has an adapter already; a task adapter is trained on a full model")
     own = replace(settings, strategy="continue-ce", strategy_options={}, ce_weight=None)
     return train(None, reference, examples, own, out, say=say, progress=progress)
 
 
-def _model(given: str | Reference, side: str) -> Reference:
-    reference = resolve(given) if isinstance(given, str) else given
+def _model(given: str | Reference, side: str, settings: TrainSettings) -> Reference:
+    reference = resolve(given, settings.trust_remote_code) if isinstance(given, str) else given
     if reference.base is None:
         raise InputError(f"{side} {reference.text}: recorded outputs cannot be trained on; give the model")
     return reference

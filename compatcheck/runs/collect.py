@@ -78,8 +78,8 @@ def collect(request: Request, say: Callable[[str], None] = lambda _: None, progr
         InputError: anything of the request cannot be used.
     """
     leaves = leaf_names(request)
-    old = make_side("old", request.old, request.old_layout, leaves)
-    new = make_side("new", request.new, request.new_layout, leaves)
+    old = make_side("old", request.old, request.old_layout, leaves, request.engine.trust_remote_code)
+    new = make_side("new", request.new, request.new_layout, leaves, request.engine.trust_remote_code)
     with judged(request, say, progress) as request:
         first, second = _runs([old, new], request, say, progress)
     return first, second
@@ -116,8 +116,8 @@ def collect_streams(
         return None
     leaves = leaf_names(request)
     sides = [
-        make_side("old", request.old, request.old_layout, leaves),
-        make_side("new", request.new, request.new_layout, leaves),
+        make_side("old", request.old, request.old_layout, leaves, request.engine.trust_remote_code),
+        make_side("new", request.new, request.new_layout, leaves, request.engine.trust_remote_code),
     ]
     references = [(side, reference) for side in sides for reference in side.references.values()]
     reasons = [streams.why_not(reference, side.layout, request.task_options) for side, reference in references]
@@ -179,7 +179,7 @@ def collect_one(
     Raises:
         InputError: anything of the request cannot be used.
     """
-    side = make_side("run", request.old, request.old_layout, leaf_names(request))
+    side = make_side("run", request.old, request.old_layout, leaf_names(request), request.engine.trust_remote_code)
     if log is not None and side.recorded:
         raise InputError(f"--lm-eval-log needs a model to evaluate; {side.text} is recorded")
     with judged(request, say, progress) as request:
@@ -225,13 +225,13 @@ def _rerun_sides(request: Request, count: int, files: Sequence[str]) -> tuple[Si
     if count < 0:
         raise InputError(f"--noise-floor {count}: how often OLD is run again is a number of at least 0")
     leaves = leaf_names(request)
-    side = make_side("old", request.old, request.old_layout, leaves)
+    side = make_side("old", request.old, request.old_layout, leaves, request.engine.trust_remote_code)
     if count and side.recorded:
         raise InputError(
             f"--noise-floor {count}: {request.old} is recorded, so it cannot be run again; name recorded reruns of it "
             "with --noise-run FILE, or compare those among themselves: compatcheck noise RUN1 RUN2"
         )
-    recorded = [make_side("old", text, request.old_layout, leaves) for text in files]
+    recorded = [make_side("old", text, request.old_layout, leaves, request.engine.trust_remote_code) for text in files]
     for again in recorded:
         if not again.recorded:
             raise InputError(f"--noise-run {again.text}: is no recorded run; --noise-floor K runs OLD again by itself")
@@ -282,15 +282,17 @@ def leaf_names(request: Request) -> list[str]:
     return [source.name for task in request.tasks for source in resolve_task(task)]
 
 
-def make_side(name: str, text: str, layout: Layout, leaves: Sequence[str]) -> Side:
+def make_side(name: str, text: str, layout: Layout, leaves: Sequence[str], trust_remote_code: bool) -> Side:
     """Resolve what a side names.
 
     Raises:
         InputError: nothing that can be compared, or recorded outputs for some tasks and models for others.
     """
     if PLACEHOLDER not in text:
-        return Side(name, text, layout, {None: resolve(text)})
-    references: dict[str | None, Reference] = {task: resolve(text.replace(PLACEHOLDER, task)) for task in leaves}
+        return Side(name, text, layout, {None: resolve(text, trust_remote_code)})
+    references: dict[str | None, Reference] = {
+        task: resolve(text.replace(PLACEHOLDER, task), trust_remote_code) for task in leaves
+    }
     if len({reference.recorded is None for reference in references.values()}) > 1:
         raise InputError(f"{text}: recorded outputs for some tasks and a model for others; make it one kind")
     return Side(name, text, layout, references)

@@ -35,8 +35,8 @@ class Drawing:
         self._request, self._pair = request, pair
         leaves = collect.leaf_names(request)
         self._sides = (
-            collect.make_side("old", request.old, request.old_layout, leaves),
-            collect.make_side("new", request.new, request.new_layout, leaves),
+            collect.make_side("old", request.old, request.old_layout, leaves, request.engine.trust_remote_code),
+            collect.make_side("new", request.new, request.new_layout, leaves, request.engine.trust_remote_code),
         )
         # How a score is read is settled by all of its rows, before any of them is drawn.
         self._recorded = {side.name: _settled(side, request) for side in self._sides if side.recorded}
