@@ -1,14 +1,18 @@
 """Release advice: which part of a model's version number the evidence asks for, patch, minor or major.
 
-Read from the finished comparisons and the verdict, with the same one rule as the gate: what the bounds do not show is
-left open, and never counts as good news. A comparison is
+Read from the finished comparisons and the verdict: what is not shown is left open, and never counts as good news. A
+comparison is
 
-- *unchanged* where the upper bounds of both flip rates lie within the noise,
-- else *regressed* where a budget is broken or the interval of its net change (PFR − NFR, or the mean difference of the
-  scores) lies wholly below zero,
-- else *improved* where that interval lies wholly above zero,
-- else *changed* where the lower bound of a flip rate is beyond the noise,
+- *regressed* where a critical budget is broken, or its net change (PFR − NFR, or the mean difference of the scores) is
+  shown to be below zero,
+- *improved* where it is shown to be above zero,
+- *unchanged* where net change, NFR and PFR are shown to lie within a margin (two one-sided tests, Schuirmann 1987),
+- *changed* where NFR is shown to be above the measured noise floor, and the net change not to fall by the margin,
+- *kept* where the latter alone is shown,
 - else *open*.
+
+What is shown holds over all comparisons together (Holm). The margin is one point above the noise floor, or one point
+where none was measured; of a smooth metric's mean it is that share of the range of the score.
 """
 
 from __future__ import annotations
@@ -17,44 +21,42 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from compatcheck.compare.result import Advice, Comparison, Estimate
+from compatcheck.compare.significance import holm, p_beyond
 
-ASSUMED_NOISE = 0.01
-"""Share of instances that may flip either way without any change of the model, where no noise floor was measured."""
+MARGIN = 0.01
+"""What a net change or a rate of flips may be beyond the noise without counting as a change."""
 
 
 @dataclass(frozen=True)
 class Noise:
-    """The share of flips that counts as no change, and where it is from."""
+    """The share of flips that OLD has against itself; None where it was not measured."""
 
-    share: float = ASSUMED_NOISE
-    source: str = "assumed, as no noise floor was measured"
+    share: float | None = None
+
+    @property
+    def margin(self) -> float:
+        return MARGIN + (self.share or 0.0)
 
     def __str__(self) -> str:
-        return f"{_percent(self.share)} {self.source}"
+        if self.share is None:
+            return f"{_percent(self.margin)}; no noise floor was measured"
+        return f"{_percent(self.margin)}, 1 point above the noise floor of {_percent(self.share)}"
 
 
-def measured(comparison: Comparison) -> Noise | None:
-    """The noise of a comparison whose noise floor was measured.
-
-    It is the upper bound of the larger of NFR and PFR without any change; a measurement on few instances has a high
-    bound, which must not excuse more than the larger of what was seen and :data:`ASSUMED_NOISE`.
-    """
+def measured(comparison: Comparison) -> Noise:
+    """The noise of a comparison: the larger of NFR and PFR without any change, as it was seen."""
     floor = comparison.noise
-    rates = [floor.metrics[name] for name in ("nfr", "pfr")] if floor is not None else []
-    if floor is None or any(figure.value is None for figure in rates):
-        return None
-    bound = max(_known(figure.upper) for figure in rates)
-    seen = max(figure.value or 0.0 for figure in rates)
-    return Noise(min(bound, max(ASSUMED_NOISE, seen)), "measured without any change")
+    rates = [floor.metrics[name].value for name in ("nfr", "pfr")] if floor is not None else []
+    known = [rate for rate in rates if rate is not None]
+    return Noise(max(known) if len(known) == 2 else None)
 
 
-def advise(comparisons: Sequence[Comparison], verdict: str, noise: Noise | None = None) -> Advice:
+def advise(comparisons: Sequence[Comparison], verdict: str) -> Advice:
     """The advice for a judged result.
 
-    ``noise`` is by default what was measured of each comparison, else :data:`ASSUMED_NOISE`.
     ``major``: a regression is shown. ``undecided``: a budget or a change is open, so that more instances are needed.
-    ``minor``: better, or other answers in no worse balance, without a regression that is shown. ``patch``: unchanged
-    within the noise in every comparison.
+    ``minor``: better, or other answers, and no comparison falls by the margin. ``patch``: unchanged within the margin
+    in every comparison.
     """
     if not comparisons:
         return Advice("undecided", "nothing was compared")
@@ -65,13 +67,10 @@ def advise(comparisons: Sequence[Comparison], verdict: str, noise: Noise | None 
             "that was fixed beforehand",
         )
 
-    def noise_of(each: Comparison) -> Noise:
-        return noise or measured(each) or Noise()
+    states = _states(comparisons)
 
-    found = [(each, _state(each, noise_of(each))) for each in comparisons]
-
-    def of(*states: str) -> list[Comparison]:
-        return [each for each, state in found if state in states]
+    def of(*names: str) -> list[Comparison]:
+        return [each for each, state in zip(comparisons, states, strict=True) if state in names]
 
     def named(each: Comparison) -> str:
         return f"{each.name}: " if len(comparisons) > 1 else ""
@@ -83,11 +82,18 @@ def advise(comparisons: Sequence[Comparison], verdict: str, noise: Noise | None 
         first = worse[0]
         return Advice("major", f"a regression is shown: {named(first)}{_regression(first)}{more(worse)}")
     if verdict == "inconclusive":
-        unsure = [each for each in comparisons if any(gate.verdict == "inconclusive" for gate in each.gates)]
+        unsure = [each for each in comparisons if _open_rules(each)]
         first = unsure[0]
-        rule = next(gate.rule for gate in first.gates if gate.verdict == "inconclusive")
         return Advice(
-            "undecided", f"a budget is open: {named(first)}{rule}{more(unsure)}; more instances would settle it"
+            "undecided",
+            f"a budget is open: {named(first)}{_open_rules(first)[0]}{more(unsure)}; more instances would settle it",
+        )
+    if unsure := of("open"):
+        first = unsure[0]
+        return Advice(
+            "undecided",
+            f"neither a change nor its absence is shown: {named(first)}{_flips(first)}, {_reach(first)} against a "
+            f"margin of {measured(first)}{more(unsure)}; more instances would settle it",
         )
     if better := of("improved"):
         first = better[0]
@@ -96,51 +102,73 @@ def advise(comparisons: Sequence[Comparison], verdict: str, noise: Noise | None 
         first = changed[0]
         return Advice(
             "minor",
-            f"answers changed beyond the noise ({noise_of(first)}), and no regression is shown: "
-            f"{named(first)}{_flips(first)}{more(changed)}",
+            f"more answers changed than without any change (NFR against the noise floor: p = "
+            f"{first.tests['noise_p']:.2g}), and no regression is shown: {named(first)}{_flips(first)}{more(changed)}",
         )
-    if unsure := of("open"):
-        first = unsure[0]
+    if kept := of("kept"):
+        first = kept[0]
+        hint = "" if measured(first).share is not None else "; --noise-floor says how many flip without any change"
         return Advice(
             "undecided",
-            f"neither a change nor its absence is shown: {named(first)}{_flips(first)}, "
-            f"bounds up to {_bounds(first)} against a noise of {noise_of(first)}{more(unsure)}; more instances would "
-            "settle it",
+            f"no regression is shown, and not that answers are the same: {named(first)}{_flips(first)}, "
+            f"{_reach(first)} against a margin of {measured(first)}{more(kept)}{hint}",
         )
     each = max(comparisons, key=_most)
     return Advice(
         "patch",
-        f"behaviour is unchanged within the noise ({noise_of(each)}): {named(each)}at most {_bounds(each)} flip",
+        f"behaviour is unchanged within a margin of {measured(each)}: {named(each)}at most {_bounds(each)} flip",
     )
 
 
-def _state(comparison: Comparison, noise: Noise) -> str:
-    if any(gate.verdict == "fail" for gate in comparison.gates):
-        return "regressed"
-    rates = [figure for figure in _rates(comparison) if figure.value is not None]
-    if len(rates) == 2 and all(_known(figure.upper) <= noise.share for figure in rates):
-        return "unchanged"
-    change = _net(comparison)
-    if change is not None and change.low is not None and change.high is not None:
-        if change.high < 0:
-            return "regressed"
-        if change.low > 0:
-            return "improved"
-    if any(figure.lower is not None and figure.lower > noise.share for figure in rates):
-        return "changed"
-    return "open"
+def _states(comparisons: Sequence[Comparison]) -> list[str]:
+    errors = [1 - each.confidence for each in comparisons]
+    nets = [_net(each) for each in comparisons]
+    worse = holm([p_beyond(net, 0.0, error, above=False) for net, error in zip(nets, errors, strict=True)])
+    better = [p_beyond(net, 0.0, error, above=True) for net, error in zip(nets, errors, strict=True)]
+    moved = [each.tests.get("noise_p") for each in comparisons]
+    claims = holm([*better, *(p for p in moved if p is not None)])
+    better, rest = claims[: len(better)], iter(claims[len(better) :])
+    changed = [1.0 if p is None else next(rest) for p in moved]
+    found = []
+    for place, each in enumerate(comparisons):
+        error = errors[place] * (1 + 1e-9)
+        if any(gate.verdict == "fail" and gate.tier == "critical" for gate in each.gates) or worse[place] <= error:
+            found.append("regressed")
+        elif better[place] <= error:
+            found.append("improved")
+        elif not _keeps(each):
+            found.append("open")
+        elif _unchanged(each):
+            found.append("unchanged")
+        else:
+            found.append("changed" if changed[place] <= error else "kept")
+    return found
 
 
-def _known(bound: float | None) -> float:
-    return float("inf") if bound is None else bound
+def _keeps(comparison: Comparison) -> bool:
+    """Whether the net change is shown not to fall by the margin."""
+    net = _net(comparison)
+    return net.lower is not None and net.lower >= -_margin(comparison)
+
+
+def _unchanged(comparison: Comparison) -> bool:
+    net, margin = _net(comparison), measured(comparison).margin
+    return net.upper is not None and net.upper <= _margin(comparison) and _most(comparison) <= margin
+
+
+def _margin(comparison: Comparison) -> float:
+    """The margin in the units of the net change."""
+    least, most = comparison.score_range or (0.0, 1.0)
+    return measured(comparison).margin * (1.0 if comparison.kind == "discrete" else most - least)
 
 
 def _rates(comparison: Comparison) -> list[Estimate]:
     return [comparison.metrics.get(name, Estimate(None)) for name in ("nfr", "pfr")]
 
 
-def _net(comparison: Comparison) -> Estimate | None:
-    return comparison.metrics.get("net" if comparison.kind == "discrete" else "mean_difference")
+def _net(comparison: Comparison) -> Estimate:
+    name = "net" if comparison.kind == "discrete" else "mean_difference"
+    return comparison.metrics.get(name, Estimate(None))
 
 
 def _most(comparison: Comparison) -> float:
@@ -148,19 +176,32 @@ def _most(comparison: Comparison) -> float:
     return max(1.0 if figure.upper is None else figure.upper for figure in _rates(comparison))
 
 
+def _open_rules(comparison: Comparison) -> list[str]:
+    return [gate.rule for gate in comparison.gates if gate.verdict == "inconclusive" and gate.tier == "critical"]
+
+
 def _regression(comparison: Comparison) -> str:
-    broken = next((gate for gate in comparison.gates if gate.verdict == "fail"), None)
-    return f"budget {broken.rule} is broken" if broken is not None else _change(comparison)
+    broken = [gate for gate in comparison.gates if gate.verdict == "fail" and gate.tier == "critical"]
+    return f"budget {broken[0].rule} is broken" if broken else _change(comparison)
 
 
 def _change(comparison: Comparison) -> str:
     figure = _net(comparison)
-    assert figure is not None and figure.value is not None and figure.low is not None and figure.high is not None
+    assert figure.value is not None and figure.low is not None and figure.high is not None
     if comparison.kind == "discrete":
         values = [f"{100 * value:+.2g}".replace("-", "−") for value in (figure.value, figure.low, figure.high)]
         return f"net change {values[0]} points (95 %: {values[1]} to {values[2]})"
     values = [f"{value:+.3g}".replace("-", "−") for value in (figure.value, figure.low, figure.high)]
     return f"mean difference {values[0]} (95 %: {values[1]} to {values[2]})"
+
+
+def _reach(comparison: Comparison) -> str:
+    """The bounds that are held against the margin."""
+    net = _net(comparison)
+    if net.lower is None:
+        return "nothing was scored"
+    lower = f"{100 * net.lower:.2g} points" if comparison.kind == "discrete" else f"{net.lower:.3g}"
+    return f"net change at least {lower}, flips up to {_bounds(comparison)}".replace("-", "−")
 
 
 def _flips(comparison: Comparison) -> str:

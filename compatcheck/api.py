@@ -124,6 +124,8 @@ def diff(
     noise_floor: int = 0,
     noise_run: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
     fail_on: str | Sequence[str] = (),
+    advisory: str | Sequence[str] = (),
+    required: str | Sequence[str] = (),
     until_decided: bool = False,
     step: int | None = None,
     max: int | None = None,
@@ -171,7 +173,8 @@ def diff(
     if epsilon < 0:
         raise InputError(f"--epsilon {epsilon}: must be 0 or more")
     check_way(repeats)
-    rules = gate.parse_rules(_several(fail_on))
+    rules = [*gate.parse_rules(_several(fail_on)), *gate.parse_rules(_several(advisory), gate.ADVISORY)]
+    must = tuple(_several(required))
     layout = Layout(
         id_field=id_field,
         target_field=target_field,
@@ -220,7 +223,7 @@ def diff(
     if streams is not None:
         check_directions(request.metric_options, [run for side in streams for run in side.tasks])
         streamed = _diff_of_streams(
-            *streams, place, say, rules, epsilon=epsilon, correct_at=correct_at, slice_by=slices, seed=seed
+            *streams, place, say, rules, must, epsilon=epsilon, correct_at=correct_at, slice_by=slices, seed=seed
         )
         return _with_history(streamed, request.old)
     decided = None if plan is None else sequential.decide(request, rules, plan, say, progress)
@@ -231,6 +234,7 @@ def diff(
         old_run,
         new_run,
         rules=rules,
+        required=must,
         epsilon=epsilon,
         correct_at=correct_at,
         slice_by=slices,
@@ -247,6 +251,7 @@ def diff_of_runs(
     new: Run,
     *,
     rules: Sequence[Rule] = (),
+    required: Sequence[str] = (),
     epsilon: float = 0.0,
     correct_at: float | None = None,
     slice_by: Sequence[str] = (),
@@ -273,7 +278,8 @@ def diff_of_runs(
 
         comparisons, more = with_noise(comparisons, old, reruns, epsilon=epsilon, correct_at=correct_at)
         notes += more
-    return _judged(old, new, comparisons, notes, rules, settled=None if decided is None else decided.gates)
+    settled = None if decided is None else decided.gates
+    return _judged(old, new, comparisons, notes, rules, required, settled=settled)
 
 
 def _judged(
@@ -282,13 +288,14 @@ def _judged(
     comparisons: Sequence[Comparison],
     notes: Sequence[str],
     rules: Sequence[Rule],
+    required: Sequence[str] = (),
     stored: Stored | None = None,
     settled: Mapping[tuple[str, str], Gate] | None = None,
 ) -> Diff:
     from compatcheck import gate
     from compatcheck.advice import advise
 
-    judged, verdict = gate.judge(comparisons, rules, settled=settled)
+    judged, verdict = gate.judge(comparisons, rules, required, settled)
     notes = (*notes, *gate.noise_remarks(comparisons, rules))
     return Diff(
         old=_as_side(old.manifest),
@@ -376,6 +383,7 @@ def _diff_of_streams(
     scratch: Scratch,
     say: Callable[[str], None],
     rules: Sequence[Rule],
+    required: Sequence[str],
     **options: Any,
 ) -> Diff:
     from compatcheck.compare.streaming import Settings, compare_streams
@@ -389,7 +397,7 @@ def _diff_of_streams(
         for one in comparisons
         if len(one.instances) < one.rows
     ]
-    return _judged(old, new, comparisons, notes, rules, Stored(file.path, scratch))
+    return _judged(old, new, comparisons, notes, rules, required, Stored(file.path, scratch))
 
 
 def load(folder: str | os.PathLike[str]) -> Diff:

@@ -233,7 +233,7 @@ _KEYS: dict[str, Callable[[Any], str | None]] = {
     "metric": _texts, "metric_args": _tables, "lower_is_better": _texts,
     "epsilon": _number, "correct_at": _number, "slice_by": _texts,
     "cluster_by": _text,
-    "fail_on": _texts, "until_decided": _yes, "step": _whole, "max": _whole,
+    "fail_on": _texts, "advisory": _texts, "required": _texts, "until_decided": _yes, "step": _whole, "max": _whole,
     "id_field": _text, "target_field": _text, "prediction_field": _text,
     "old_prediction_field": _text, "new_prediction_field": _text, "extract": _text, "targets": _text,
     "stream": _yes, "repeats": _text, "noise_floor": _whole, "noise_run": _texts,

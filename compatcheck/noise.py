@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compatcheck.compare.noise import Measured, Measurements, noise_floor
+from compatcheck.compare.noise import Measured, Measurements, above_noise, noise_floor
 from compatcheck.compare.result import Comparison, NoiseFloor
 from compatcheck.errors import InputError
 from compatcheck.records import Metric, Run, TaskRun
@@ -59,7 +59,8 @@ def with_noise(
             metric = _metric(pairs, each.metric, each.kind)
             source = _source([run for run, other in zip(reruns, others, strict=True) if other is not None])
             floor = _floor(pairs, metric, source, epsilon, correct_at, each.confidence)
-            each = replace(each, noise=floor)
+            p = above_noise(each.metrics["nfr"], floor.metrics["nfr"], floor.reruns) if each.clusters is None else None
+            each = replace(each, noise=floor, tests=each.tests if p is None else {**each.tests, "noise_p": p})
         found.append(each)
     return found, notes
 

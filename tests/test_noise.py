@@ -106,12 +106,13 @@ def test_budgets_against_the_floor(rule: str, outcome: str) -> None:
 
 
 def test_the_advice_takes_the_measured_noise() -> None:
-    def noise(value: float, upper: float) -> Noise | None:
-        return measured(floor(nfr=Estimate(value, upper=upper), pfr=Estimate(0.0, upper=0.001)))
+    def noise(nfr: float, pfr: float) -> Noise:
+        return measured(floor(nfr=Estimate(nfr), pfr=Estimate(pfr)))
 
-    assert noise(0.0, 0.003) == Noise(0.003, "measured without any change")
-    assert noise(0.02, 0.03) == Noise(0.02, "measured without any change")  # no more than was seen
-    assert noise(0.0, 0.12) == Noise(0.01, "measured without any change")  # few instances excuse nothing
+    assert noise(0.0, 0.0).margin == 0.01
+    assert noise(0.02, 0.03).margin == 0.04
+    assert str(noise(0.02, 0.03)) == "4 %, 1 point above the noise floor of 3 %"
+    assert measured(floor(nfr=Estimate(0.0), pfr=Estimate(None))).share is None
 
 
 def test_runs_of_the_same_model_among_themselves(files: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:

@@ -104,6 +104,20 @@ def command(
         int | None,
         typer.Option(metavar="N", help="Draw no more of a task than this.", rich_help_panel=options.COMPARE),
     ] = None,
+    advisory: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="EXPR",
+            help="A budget that is judged and shown, and bears on no verdict; repeatable.",
+            rich_help_panel=options.COMPARE,
+        ),
+    ] = None,
+    required: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TASK", help="An error where it was not compared; repeatable.", rich_help_panel=options.COMPARE
+        ),
+    ] = None,
     exit_zero: Annotated[
         bool, typer.Option("--exit-zero", help="Exit with 0 whatever the verdict.", rich_help_panel=options.COMPARE)
     ] = False,
@@ -166,6 +180,8 @@ def command(
         "noise_floor": noise_floor,
         "noise_run": noise_run,
         "fail_on": fail_on,
+        "advisory": advisory,
+        "required": required,
         "until_decided": until_decided,
         "step": step,
         "max": max,

@@ -6,6 +6,7 @@ noise of the machine (batches, kernels) or of sampling. The rates of all pairs o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -75,6 +76,20 @@ def noise_floor(
         n=round(sum(rates["nfr"].of or 0 for rates in found) / len(found)),
         metrics={name: _pooled([rates[name] for rates in found], confidence) for name in names},
     )
+
+
+def above_noise(nfr: Estimate, noise: Estimate, reruns: int) -> float | None:
+    """One-sided p-value of "NEW flips no more often than OLD does against itself"; None where a rate is undefined.
+
+    Fisher's exact test of the negative flips against those of one rerun, the mean of ``reruns`` rounded up: they are
+    the same instances again. Flips on the same instances make it the more cautious.
+    """
+    from scipy.stats import hypergeom
+
+    if nfr.count is None or not nfr.of or noise.count is None or not noise.of:
+        return None
+    flips, size = math.ceil(noise.count / reruns), round(noise.of / reruns)
+    return min(1.0, float(hypergeom.sf(nfr.count - 1, nfr.of + size, nfr.count + flips, nfr.of)))
 
 
 def _rates(

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.special import bdtr
 
 from compatcheck.compare.intervals import LARGE
+from compatcheck.compare.result import Estimate
 
 _CELLS = 4_000_000
 """Random signs held at once: 32 MB as floats."""
@@ -61,3 +62,27 @@ def holm(p_values: Sequence[float]) -> list[float]:
         least = max(least, min(1.0, (len(p_values) - rank) * p_values[place]))
         adjusted[place] = least
     return adjusted
+
+
+def p_beyond(figure: Estimate, threshold: float, most: float, *, above: bool) -> float:
+    """One-sided p-value of "the figure is not beyond ``threshold``": the least error with which its bound shows it.
+
+    1 where that is more than ``most``, the error of the bounds that the figure has; ``most`` where they are known at
+    that one alone.
+    """
+
+    def shown(lower: float, upper: float) -> bool:
+        return lower > threshold if above else upper < threshold
+
+    if figure.lower is None or figure.upper is None or not shown(figure.lower, figure.upper):
+        return 1.0
+    at = figure.one_sided
+    low, high = math.log(1e-12), math.log(most)
+    if at is None:
+        return most
+    if shown(*at(1 - 1e-12)):
+        return 1e-12
+    while high - low > 1e-3:
+        middle = (low + high) / 2
+        low, high = (low, middle) if shown(*at(1 - math.exp(middle))) else (middle, high)
+    return math.exp(high)

@@ -7,10 +7,12 @@ settle one, :mod:`~compatcheck.gate.noise` holds budgets against the noise floor
 
 from compatcheck.gate.family import exit_code, judge
 from compatcheck.gate.noise import noise_remarks
-from compatcheck.gate.rules import GRAMMAR, Rule, parse_rules
+from compatcheck.gate.rules import ADVISORY, CRITICAL, GRAMMAR, Rule, parse_rules
 from compatcheck.gate.verdict import MIN_AVERAGED, judge_one, settle
 
 __all__ = [
+    "ADVISORY",
+    "CRITICAL",
     "GRAMMAR",
     "MIN_AVERAGED",
     "Rule",

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from compatcheck.compare.result import Comparison
 from compatcheck.errors import InputError
-from compatcheck.gate.rules import NAMES, Rule
+from compatcheck.gate.rules import CRITICAL, NAMES, Rule
 from compatcheck.gate.verdict import writer
 
 
@@ -16,10 +16,10 @@ def noise_remarks(comparisons: Sequence[Comparison], rules: Sequence[Rule]) -> t
 
     A budget that reruns of OLD against OLD are shown to use up by themselves says nothing of NEW, so it is no verdict
     but an error: where the noise's one-sided bound on the good side is beyond it. One that the measured noise, or its
-    other bound, reaches is noted. A measured noise of none forbids no budget.
+    other bound, reaches is noted, and so is an advisory one. A measured noise of none forbids no budget.
 
     Raises:
-        InputError: a budget within the noise floor.
+        InputError: a critical budget within the noise floor.
     """
     found = []
     for rule, each in itertools.product(rules, comparisons):
@@ -32,7 +32,7 @@ def noise_remarks(comparisons: Sequence[Comparison], rules: Sequence[Rule]) -> t
         least, most = (noise.lower, noise.upper) if known.upper else (noise.upper, noise.lower)
         write = writer(known.percent, budget, (noise.value, least, most))
         sign, way = ("above", "at least") if known.upper else ("below", "at most")
-        if budget < least if known.upper else budget > least:
+        if rule.tier == CRITICAL and (budget < least if known.upper else budget > least):
             raise InputError(
                 f"--fail-on {rule.text!r}: the budget is within the noise floor of {each.name} ({known.label} "
                 f"{write(noise.value)}, by its bound {way} {write(least)}; {each.noise.source}): the old model breaks "

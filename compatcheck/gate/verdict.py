@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from compatcheck.compare.clusters import LEAST
 from compatcheck.compare.result import Comparison, Estimate, Gate
+from compatcheck.compare.significance import p_beyond
 from compatcheck.gate.needed import needed
 from compatcheck.gate.rules import NAMES, Name, Rule
 
@@ -126,27 +127,10 @@ def gate_of(rule: Rule, comparison: Comparison, found: Evidence) -> Gate:
 
 
 def p_of_breaking(found: Evidence) -> float:
-    """p-value of "the budget is kept": the least error with which the one-sided bound still shows it broken.
-
-    Where the bounds are known at one confidence alone it is that confidence's error, or 1.
-    """
-    at, upper_budget = found.figure.one_sided, found.known.upper
-
-    def broken(error: float) -> bool:
-        assert at is not None
-        return settle(upper_budget, found.threshold, *at(1 - error)) == "fail"
-
+    """p-value of "the budget is kept"; 1 where the evidence does not break it."""
     if found.verdict != "fail":
         return 1.0
-    if at is None:
-        return 1 - found.confidence
-    low, high = math.log(1e-12), math.log(1 - found.confidence)
-    if broken(math.exp(low)):
-        return math.exp(low)
-    while high - low > 1e-3:
-        middle = (low + high) / 2
-        low, high = (low, middle) if broken(math.exp(middle)) else (middle, high)
-    return math.exp(high)
+    return p_beyond(found.figure, found.threshold, 1 - found.confidence, above=found.known.upper)
 
 
 def writer(percent: bool, threshold: float, others: Iterable[float]) -> Callable[[float], str]:

@@ -154,6 +154,7 @@ def p_value(p: float | None) -> str:
 TEST_LABELS: Mapping[str, str] = {
     "mcnemar_p": "exact McNemar test",
     "permutation_p": "sign-flip permutation test",
+    "noise_p": "NFR above the noise floor (Fisher)",
 }
 
 VERDICT_WORDS: Mapping[str, str] = {
@@ -166,13 +167,20 @@ VERDICT_SYMBOLS: Mapping[str, str] = {"pass": "✓", "fail": "✗", "inconclusiv
 
 
 def all_gates(result: Result) -> tuple[tuple[Comparison, Gate], ...]:
-    """Every gate of a result with its comparison."""
-    return tuple((comparison, gate) for comparison in result.comparisons for gate in comparison.gates)
+    """Every gate of a result that bears on its verdict, with its comparison."""
+    return tuple(
+        (comparison, gate) for comparison in result.comparisons for gate in comparison.gates if gate.tier == "critical"
+    )
+
+
+def rule_text(gate: Gate) -> str:
+    """The rule, and that it is advisory. Holds text of the user's."""
+    return gate.rule if gate.tier == "critical" else f"{gate.rule} ({gate.tier})"
 
 
 def comparison_verdict(comparison: Comparison) -> str:
-    """The worst verdict among a comparison's gates; ``none`` where it has none."""
-    verdicts = {gate.verdict for gate in comparison.gates}
+    """The worst verdict among a comparison's critical gates; ``none`` where it has none."""
+    verdicts = {gate.verdict for gate in comparison.gates if gate.tier == "critical"}
     return next((word for word in ("fail", "inconclusive", "pass") if word in verdicts), "none")
 
 

@@ -111,9 +111,11 @@ def _case(name: object, comparison: Comparison, group: str) -> xml.Element:
 
 
 def _gate(gate: Gate, comparison: Comparison) -> xml.Element:
-    case = _case(gate.rule, comparison, "budgets")
+    case = _case(figures.rule_text(gate), comparison, "budgets")
     tag = {"fail": "failure", "inconclusive": "error"}.get(gate.verdict)
-    if tag is not None:
+    if gate.tier != "critical":
+        xml.SubElement(case, "system-out").text = f"{gate.verdict}: {_legal(gate.reason)}"
+    elif tag is not None:
         outcome = xml.SubElement(case, tag, {"type": gate.verdict, "message": _legal(gate.reason)})
         more = f"\nabout {gate.needed_n:,} instances would settle it" if gate.needed_n else ""
         outcome.text = f"{_legal(gate.reason)}{more}\n{_legal(comparison.signature)}"

@@ -152,7 +152,7 @@ def _comparison(comparison: Comparison, named: bool, top: int) -> list[str]:
                 ("budget", "verdict", "reason"),
                 "lll",
                 [
-                    (escape(g.rule), f"{EMOJI.get(g.verdict, '')} {g.verdict}", prose(g.reason))
+                    (escape(figures.rule_text(g)), f"{EMOJI.get(g.verdict, '')} {g.verdict}", prose(g.reason))
                     for g in comparison.gates
                 ],
             )

@@ -125,7 +125,7 @@ def _results(result: Result, where: str) -> Iterator[dict[str, Any]]:
     for listed in listed_flips(result, PER_COMPARISON, IN_ALL):
         comparison = listed.comparison
         for gate in comparison.gates:
-            if gate.verdict in ("fail", "inconclusive"):
+            if gate.tier == "critical" and gate.verdict in ("fail", "inconclusive"):
                 yield _gate(gate, comparison, where)
         yield from _rows_left_out(comparison, where)
         for flip in listed.flips:

@@ -206,7 +206,8 @@ def _comparison(comparison: Comparison, named: bool, color: bool, top: int) -> l
     if named:
         parts.append(heading(safe_text(comparison.name), rule=True))
     parts.append("")
-    if named or len(comparison.gates) > 1:  # a single one is the verdict line already
+    if named or len(comparison.gates) > 1 or any(gate.tier != "critical" for gate in comparison.gates):
+        # A single critical one is the verdict line already.
         parts.extend(_gate(gate) for gate in comparison.gates)
         parts.extend([""] if comparison.gates else [])
     if comparison.sequential is not None:
@@ -237,5 +238,6 @@ def _gate(gate: Gate) -> Text:
     symbol = figures.VERDICT_SYMBOLS.get(gate.verdict, "·")
     word = figures.VERDICT_WORDS.get(gate.verdict, gate.verdict)
     return Text.assemble(
-        (f"{symbol} {word}", STYLES.get(gate.verdict, "bold")), f"  {safe_text(gate.rule)}  {safe_text(gate.reason)}"
+        (f"{symbol} {word}", STYLES.get(gate.verdict, "bold")),
+        f"  {safe_text(figures.rule_text(gate))}  {safe_text(gate.reason)}",
     )

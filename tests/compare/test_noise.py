@@ -2,10 +2,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
-from scipy.stats import binomtest
+from scipy.stats import binom, binomtest, fisher_exact
 
-from compatcheck.compare.noise import noise_floor
+from compatcheck.compare.intervals import exact
+from compatcheck.compare.noise import above_noise, noise_floor
+from compatcheck.compare.result import Estimate
 from compatcheck.records import Metric, TaskRun
 
 Maker = Callable[..., TaskRun]
@@ -60,3 +63,31 @@ def test_without_predictions_agreement_is_undefined(make_run: Maker) -> None:
     assert floor.metrics["agreement"].why == "no predictions were recorded, only scores"
     assert floor.metrics["btc"].value == 1.0
     assert floor.metrics["nfi"].why == "the new model has no wrong answer"
+
+
+@pytest.mark.parametrize(("flips", "reruns"), [(12, 1), (12, 3), (40, 3)])
+def test_nfr_is_tested_against_the_noise(flips: int, reruns: int) -> None:
+    """Fisher's exact test; three reruns of the same instances say no more than one."""
+    nfr, noise = Estimate(None, count=flips, of=500), Estimate(None, count=10 * reruns, of=500 * reruns)
+    table = [[flips, 500 - flips], [10, 490]]
+    assert above_noise(nfr, noise, reruns) == pytest.approx(fisher_exact(table, "greater").pvalue)
+    assert above_noise(Estimate(None), noise, reruns) is None
+
+
+def test_the_same_model_again_is_rarely_above_its_noise() -> None:
+    rng = np.random.default_rng(2)
+    found = [
+        above_noise(Estimate(None, count=int(new), of=200), Estimate(None, count=int(again), of=200), 1)
+        for new, again in rng.binomial(200, 0.05, (2000, 2))
+    ]
+    assert np.mean([p is not None and p < 0.05 for p in found]) <= 0.05
+
+
+@pytest.mark.parametrize("noise", [0.005, 0.02, 0.05])
+def test_a_budget_at_twice_the_noise_is_rarely_an_error(noise: float) -> None:
+    """By exact sums: of measurements on 100 instances, those whose lower bound is beyond twice the true noise."""
+    flips = np.arange(101)
+    beyond = np.array([exact(int(k), 100, 0.95)[0] > 2 * noise for k in flips])
+    assert binom.pmf(flips[beyond], 100, noise).sum() <= 0.01
+    by_point = binom.pmf(flips[flips / 100 >= 2 * noise], 100, noise).sum()
+    assert by_point > 0.02
