@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 PRESENTATION = ("format", "out", "exit_zero", "quiet")
 """Options that bear on how a result is shown, not on what it is."""
 OF_TWO = (
-    "fail_on", "advisory", "required", "epsilon", "correct_at", "slice_by", "old_prediction_field", "new_prediction_field",
-    "stream", "noise_floor", "noise_run", "cluster_by", "repeats", "until_decided", "step", "max",
+    "fail_on", "advisory", "required", "epsilon", "correct_at", "slice_by", "old_prediction_field",
+    "new_prediction_field", "stream", "noise_floor", "noise_run", "cluster_by", "repeats", "until_decided", "step",
+    "max",
 )  # fmt: skip
 """Options of a comparison that the evaluation of one side does not have."""
 

@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from compatcheck.compare.intervals import Floats
+from compatcheck.compare.intervals import Flags, Floats
 from compatcheck.compare.metrics import Changes
 from compatcheck.compare.overview import Gains, gains_of, together
 from compatcheck.compare.quadrants import Sorted
 from compatcheck.compare.result import QUADRANTS, SMOOTH_GROUPS, Slice
-from compatcheck.compare.slices import MISSING, by_frequency, count_slices, label, text_of
+from compatcheck.compare.slices import MISSING, by_frequency, count_slices, label, old_right, text_of
 from compatcheck.errors import InputError
 
 MOST_VALUES = 100_000
@@ -84,13 +84,14 @@ def _more(one: Changes | None, other: Changes | None) -> Changes | None:
 
 
 class Flips:
-    """Counts flips by the values of one field: 4 bytes a pair for texts, 8 for numbers, and 2 for the flips."""
+    """Counts flips by the values of one field: 4 bytes a pair for texts, 8 for numbers, and 3 for the flips."""
 
     def __init__(self, field: str, pairs: int, numeric: bool) -> None:
         self.field = field
         self._numeric = numeric
         self._values: NDArray[Any] = np.empty(pairs, np.float64 if numeric else np.int32)
         self._up, self._down = np.zeros(pairs, dtype=bool), np.zeros(pairs, dtype=bool)
+        self._held: Flags | None = None
         self._names: dict[str, int] = {}
         self._n = 0
 
@@ -101,6 +102,11 @@ class Flips:
         self._n += len(codes)
         self._up[part] = codes == found.names.index("positive_flip")
         self._down[part] = codes == found.names.index("negative_flip")
+        right = old_right(found)
+        if right is not None:
+            if self._held is None:
+                self._held = np.zeros(len(self._up), dtype=bool)
+            self._held[part] = right
         if self._numeric:
             self._values[part] = values.to_numpy(dtype=np.float64, na_value=np.nan)
         else:
@@ -110,7 +116,8 @@ class Flips:
         """The slices of the field, as :func:`compatcheck.compare.slices.build_slices` makes them."""
         codes, labels = self._labelled(self._values[: self._n])
         up, down = self._up[: self._n], self._down[: self._n]
-        return count_slices(self.field, codes, labels, up, down, confidence)
+        held = None if self._held is None else self._held[: self._n]
+        return count_slices(self.field, codes, labels, up, down, held, confidence)
 
     def _labelled(self, values: NDArray[Any]) -> tuple[NDArray[np.intp], list[str]]:
         if self._numeric:

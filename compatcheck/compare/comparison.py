@@ -92,10 +92,13 @@ def compare(
             metrics, found_by_id, clusters, confidence=confidence, resamples=resamples, seed=seed
         )
 
-    def by_clusters(part: Slice, inside: Flags, down: Flags) -> Slice:
+    def by_clusters(part: Slice, inside: Flags, down: Flags, held: Flags | None) -> Slice:
         assert clusters is not None
         nfr = clustered_rate(part.nfr, down, inside, clusters, confidence)
-        return replace(part, nfr=nfr, p=worse_than_rest(down, inside, clusters))
+        lost = part.lost
+        if lost is not None and held is not None:
+            lost = clustered_rate(lost, down, inside & held, clusters, confidence)
+        return replace(part, nfr=nfr, p=worse_than_rest(down, inside, clusters), lost=lost)
 
     again = None if clusters is None else by_clusters
     return Comparison(

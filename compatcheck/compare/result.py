@@ -89,6 +89,9 @@ class Slice:
     """p-value of "this slice flips negatively more often than the rest" (Fisher's exact test, one-sided)."""
     p_adjusted: float | None = None
     """The same after Benjamini–Hochberg over all slices of the comparison."""
+    lost: Estimate | None = None
+    """1 − BTC: of what OLD had right, the share that NEW has wrong. NFR grows with OLD's accuracy, this does not. None
+    for a smooth metric."""
 
 
 @dataclass(frozen=True)

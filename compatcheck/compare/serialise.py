@@ -148,7 +148,10 @@ def _comparison(each: Comparison) -> dict[str, Any]:
         "quadrants": dict(each.quadrants),
         "metrics": {name: _estimate(figure) for name, figure in each.metrics.items()},
         "tests": _plain(each.tests),
-        "slices": [vars(one) | {"nfr": _estimate(one.nfr)} for one in each.slices],
+        "slices": [
+            vars(one) | {"nfr": _estimate(one.nfr), "lost": None if one.lost is None else _estimate(one.lost)}
+            for one in each.slices
+        ],
         "slice_tests": sum(one.p is not None for one in each.slices),
         "gates": [dict(vars(gate)) for gate in each.gates],
         "fields": [name for name in each.instances.columns if name not in INSTANCE_COLUMNS],
@@ -254,7 +257,7 @@ def _read_comparison(data: Mapping[str, Any], instances: pd.DataFrame) -> Compar
         metrics={name: Estimate(**figure) for name, figure in data["metrics"].items()},
         tests=dict(data["tests"]),
         instances=_read_instances(data, instances),
-        slices=tuple(Slice(**{**one, "nfr": Estimate(**one["nfr"])}) for one in data["slices"]),
+        slices=tuple(_read_slice(one) for one in data["slices"]),
         gates=tuple(Gate(**gate) for gate in data["gates"]),
         confidence=data.get("confidence", 0.95),
         overview=_read_overview(data.get("overview")),
@@ -264,6 +267,11 @@ def _read_comparison(data: Mapping[str, Any], instances: pd.DataFrame) -> Compar
         clusters=None if data.get("clusters") is None else ClusterCount(**data["clusters"]),
         sequential=_read_sequential(data.get("sequential")),
     )
+
+
+def _read_slice(data: Mapping[str, Any]) -> Slice:
+    lost = data.get("lost")
+    return Slice(**{**data, "nfr": Estimate(**data["nfr"]), "lost": None if lost is None else Estimate(**lost)})
 
 
 def _read_instances(data: Mapping[str, Any], instances: pd.DataFrame) -> pd.DataFrame:

@@ -16,7 +16,7 @@ from compatcheck.compare.instances import from_either, slice_fields
 from compatcheck.compare.intervals import Flags, rate
 from compatcheck.compare.pairing import Pairs
 from compatcheck.compare.quadrants import Sorted
-from compatcheck.compare.result import Slice
+from compatcheck.compare.result import QUADRANTS, Slice
 from compatcheck.compare.ties import margins
 from compatcheck.errors import InputError, did_you_mean
 from compatcheck.records import TaskRun
@@ -43,13 +43,14 @@ def build_slices(
     found: Sorted,
     fields: Sequence[str],
     confidence: float,
-    again: Callable[[Slice, Flags, Flags], Slice] | None = None,
+    again: Callable[[Slice, Flags, Flags, Flags | None], Slice] | None = None,
 ) -> tuple[Slice, ...]:
     """Flips by the values of ``fields`` (any further column of the records, ``target``, or automatic ones).
 
     Each slice is compared with the rest of the pairs by Fisher's exact test, one-sided: does it flip negatively more
     often? The p-values are adjusted over all slices of the comparison (Benjamini–Hochberg). ``again`` gets every slice
-    with the flags of its pairs and of negative flips, and returns it with other figures: those by clusters.
+    with the flags of its pairs, of negative flips and of what OLD had right, and returns it with other figures: those
+    by clusters.
 
     Raises:
         InputError: a field that the records do not have.
@@ -61,9 +62,10 @@ def build_slices(
         codes, labels = label(values)
         flips = found.codes[found.scored]
         positive, negative = (flips == found.names.index(name) for name in ("positive_flip", "negative_flip"))
-        counted = count_slices(field, codes, labels, positive, negative, confidence)
+        held = old_right(found)
+        counted = count_slices(field, codes, labels, positive, negative, held, confidence)
         if again is not None:
-            counted = [again(each, codes == place, negative) for place, each in enumerate(counted)]
+            counted = [again(each, codes == place, negative, held) for place, each in enumerate(counted)]
         slices += counted
     return adjust(slices)
 
@@ -127,14 +129,33 @@ def check_field(field: str, old: TaskRun, new: TaskRun, option: str = "--slice-b
     raise InputError(f"{option}: the records of task '{old.task}' have no field '{field}'{hint}; {has}")
 
 
+def old_right(found: Sorted) -> Flags | None:
+    """Of the scored pairs those that OLD has right; None for a smooth metric."""
+    if found.names != QUADRANTS:
+        return None
+    codes = found.codes[found.scored]
+    return (codes == QUADRANTS.index("both_correct")) | (codes == QUADRANTS.index("negative_flip"))
+
+
 def count_slices(
-    field: str, codes: NDArray[Any], labels: Sequence[str], up: Flags, down: Flags, confidence: float
+    field: str,
+    codes: NDArray[Any],
+    labels: Sequence[str],
+    up: Flags,
+    down: Flags,
+    held: Flags | None,
+    confidence: float,
 ) -> list[Slice]:
-    """The slices of one field; ``codes`` number the label of each scored pair, ``up`` and ``down`` flag its flip."""
+    """The slices of one field; ``codes`` number the label of each scored pair, ``up`` and ``down`` flag its flip.
+
+    ``held`` flags what OLD had right.
+    """
     size = len(labels)
     sizes = np.bincount(codes, minlength=size)
     positive, negative = (np.bincount(codes[flips], minlength=size) for flips in (up, down))
     p_values = _worse_than_rest(sizes, negative)
+    right = None if held is None else np.bincount(codes[held], minlength=size)
+    why = "the old model has no correct answer"
     return [
         Slice(
             field=field,
@@ -144,6 +165,7 @@ def count_slices(
             negative_flips=int(negative[place]),
             nfr=rate(int(negative[place]), int(sizes[place]), confidence),
             p=p_values[place],
+            lost=None if right is None else rate(int(negative[place]), int(right[place]), confidence, why),
         )
         for place, name in enumerate(labels)
     ]

@@ -20,7 +20,7 @@ from compatcheck.compare.result import Result
 from compatcheck.report import figures, html_charts, looks, trend, trust
 from compatcheck.report.hints import next_steps
 from compatcheck.report.html_data import payload
-from compatcheck.report.rows import slice_fields, worst_slices
+from compatcheck.report.rows import slice_fields, small_slices, worst_slices
 from compatcheck.report.text import safe_text
 
 if TYPE_CHECKING:
@@ -115,6 +115,7 @@ def _environment() -> Environment:
         charts=html_charts,
         slice_fields=slice_fields,
         worst_slices=worst_slices,
+        small_slices=small_slices,
         bar=_bar,
     )
     return environment

@@ -10,7 +10,7 @@ from pathlib import Path
 from compatcheck.compare.result import Comparison, Result, Slice
 from compatcheck.report import figures, looks, trend, trust
 from compatcheck.report.hints import next_steps
-from compatcheck.report.rows import Instance, top_flips, worst_slices
+from compatcheck.report.rows import Instance, small_slices, top_flips, worst_slices
 from compatcheck.report.text import safe_text, trim_middle
 from compatcheck.report.worddiff import Segment, trim_segments, word_diff
 
@@ -167,7 +167,7 @@ def _comparison(comparison: Comparison, named: bool, top: int) -> list[str]:
         blocks.append(f"**Pairing:** {comparison.pairing.paired:,} pairs; {listed}")
     worst = worst_slices(comparison, 8)
     if worst:
-        hidden = len(comparison.slices) - len(worst)
+        hidden = len(comparison.slices) - len(worst) - small_slices(comparison)
         more = f" ({hidden} more in report.json)" if hidden else ""
         tests = trust.slice_tests(comparison)
         body = "\n\n".join(part for part in (_slices(worst), f"<sub>{tests}</sub>" if tests else "") if part)
@@ -256,13 +256,14 @@ def _slices(slices: list[Slice]) -> str:
             f"{part.positive_flips:,}",
             figures.estimate("nfr", part.nfr),
             figures.interval("nfr", part.nfr),
+            "" if part.lost is None else figures.estimate("btc", part.lost),
             "" if part.p_adjusted is None else figures.p_value(part.p_adjusted).removeprefix("p ").removeprefix("= "),
             _bar(part, most),
         )
         for part in slices
     ]
-    header = ("slice", "n", "worse", "better", "NFR", "interval", "adjusted p", "flips")
-    return _table(header, "lrrrrlll", rows)
+    header = ("slice", "n", "worse", "better", "NFR", "interval", "1−BTC", "adjusted p", "flips")
+    return _table(header, "lrrrrlrll", rows)
 
 
 def _flip(flip: Instance, kind: str) -> str:

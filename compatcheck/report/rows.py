@@ -11,6 +11,9 @@ from compatcheck.compare.result import INSTANCE_COLUMNS, Comparison, Slice
 from compatcheck.report.figures import NO_ANSWER
 from compatcheck.report.text import safe_text
 
+LEAST = 20
+"""Smaller slices are kept in report.json and not shown."""
+
 
 def slice_fields(instances: pd.DataFrame) -> list[str]:
     """Columns the user's data brought along."""
@@ -86,10 +89,18 @@ def top_flips(comparison: Comparison, count: int) -> list[Instance]:
 
 
 def worst_slices(comparison: Comparison, count: int = 6) -> list[Slice]:
-    """The slices with the highest negative flip rates, those that stand out from the rest first."""
+    """The slices with the highest negative flip rates, those that stand out from the rest first.
+
+    Those of fewer than :data:`LEAST` instances are left out: the worst of many small ones is worst by chance.
+    """
 
     def key(part: Slice) -> tuple[bool, float, int]:
         stands_out = part.p_adjusted is not None and part.p_adjusted < 0.05
         return not stands_out, -(part.nfr.value or 0.0), -part.n
 
-    return [part for part in sorted(comparison.slices, key=key) if part.n][:count]
+    return [part for part in sorted(comparison.slices, key=key) if part.n >= LEAST][:count]
+
+
+def small_slices(comparison: Comparison) -> int:
+    """How many slices are too small to be shown."""
+    return sum(part.n < LEAST for part in comparison.slices)

@@ -17,7 +17,7 @@ from rich.text import Text
 from compatcheck.compare.result import Comparison, Gate, Result, Side
 from compatcheck.report import figures, trend, trust
 from compatcheck.report.hints import folded, next_steps
-from compatcheck.report.rows import top_flips, worst_slices
+from compatcheck.report.rows import small_slices, top_flips, worst_slices
 from compatcheck.report.terminal_parts import (
     STYLES,
     flip_block,
@@ -221,10 +221,10 @@ def _comparison(comparison: Comparison, named: bool, color: bool, top: int) -> l
         parts.append(Text.assemble(head, "; ".join(safe_text(remark) for remark in remarks)))
     worst = worst_slices(comparison)
     if worst:
-        hidden = len(comparison.slices) - len(worst)
+        hidden = len(comparison.slices) - len(worst) - small_slices(comparison)
         parts.extend([heading(f"Worst slices{f' ({hidden} more)' if hidden else ''}"), slice_table(worst)])
-        if tests := trust.slice_tests(comparison):
-            parts.append(Text(tests, style="dim"))
+    if tests := trust.slice_tests(comparison):
+        parts.append(Text(tests if worst else f"\nSlices  {tests}", style="dim"))
     flips = top_flips(comparison, top)
     if flips:
         of = comparison.quadrants.get("negative_flip", len(flips))

@@ -146,6 +146,9 @@ def slice_table(slices: Iterable[Slice]) -> Table:
     table.add_column("slice", overflow="fold", max_width=24)
     table.add_column("n", justify="right")
     table.add_column("NFR", justify="right")
+    lost = any(part.lost is not None for part in slices)
+    if lost:
+        table.add_column("1−BTC", justify="right")
     table.add_column("adj. p", justify="right")
     table.add_column("+ better  - worse", no_wrap=True)
     most = max((part.positive_flips + part.negative_flips for part in slices), default=0)
@@ -158,6 +161,7 @@ def slice_table(slices: Iterable[Slice]) -> Table:
             Text(trim_middle(safe_text(f"{part.field}={part.value}"), 40)),
             f"{part.n:,}",
             figures.estimate("nfr", part.nfr),
+            *([figures.estimate("btc", part.lost)] if lost and part.lost is not None else []),
             "" if part.p_adjusted is None else figures.p_value(part.p_adjusted).removeprefix("p ").removeprefix("= "),
             Text.assemble((f"{total:,} ".rjust(6)), ("+" * plus, "green"), ("-" * minus, "red")),
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from compatcheck.compare.result import Comparison, Estimate, NearTies, NoiseFloor, TieCount
 from compatcheck.report import figures
+from compatcheck.report.rows import LEAST, small_slices
 
 
 def beside(comparison: Comparison, name: str, figure: Estimate) -> str:
@@ -49,14 +50,20 @@ def near_tie_sentence(ties: NearTies) -> str:
 
 
 def slice_tests(comparison: Comparison) -> str:
-    """How many tests the adjusted p-values of the slices stand for; empty where there is none."""
-    tests = sum(part.p is not None for part in comparison.slices)
-    if not tests:
+    """What the figures of the slices stand for: how many tests, chosen how, and what is left out."""
+    if not comparison.slices:
         return ""
-    return (
-        f"{tests:,} tests, one a slice: does it flip negatively more often than the rest? "
-        "p adjusted over all of them (Benjamini–Hochberg)"
-    )
+    parts = []
+    if tests := sum(part.p is not None for part in comparison.slices):
+        parts.append(
+            f"{tests:,} tests, one a slice: does it flip negatively more often than the rest? p adjusted over all of "
+            "them (Benjamini–Hochberg); rates and intervals are not adjusted for selection: the worst of many look "
+            "worse than they are"
+        )
+    if small := small_slices(comparison):
+        which = "slice has" if small == 1 else "slices have"
+        parts.append(f"{small:,} {which} fewer than {LEAST} instances: in report.json")
+    return ". ".join(parts)
 
 
 def noise_sentence(noise: NoiseFloor) -> str:

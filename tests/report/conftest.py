@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import random
 from collections.abc import Callable
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -224,6 +225,7 @@ def hostile() -> Result:
     comparison = discrete(
         hostile_rows(), (Gate(HOSTILE, "fail", HOSTILE),), errors_old=1, no_answer_new=2, target_changed=1
     )
+    comparison = replace(comparison, slices=tuple(replace(part, n=20 + part.n) for part in comparison.slices))
     side = Side(HOSTILE, "sha256:0", "recorded", {HOSTILE: HOSTILE}, {"seed": HOSTILE})
     return Result(side, side, (comparison,), "fail", "0.1.0", (HOSTILE,), HOSTILE)
 

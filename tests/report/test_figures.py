@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import html
 import json
 from dataclasses import replace
 
@@ -95,3 +96,22 @@ def test_release_advice_is_in_every_report(failing: Result, several: Result) -> 
     assert json.loads(render(several, "json"))["advice"] is None
     for format in ("terminal", "markdown"):
         assert "dvice" not in render(several, format)
+
+
+def test_small_slices_are_folded_away_and_the_choice_of_the_worst_is_said(failing: Result) -> None:
+    comparison = failing.comparisons[0]
+    (first, *_) = comparison.slices
+    lost = Estimate(0.25, 0.1, 0.4, 5, 20, lower=0.1, upper=0.4)
+    slices = (
+        replace(first, value="large", n=20, lost=lost),
+        replace(first, value="small", n=19, nfr=replace(first.nfr, value=1.0)),
+    )
+    result = replace(failing, comparisons=(replace(comparison, slices=slices),))
+    for format in ("terminal", "markdown", "html"):
+        text = " ".join(html.unescape(render(result, format)).split())
+        shown = text[: text.index("const")] if format == "html" and "const" in text else text
+        assert "topic=large" in shown or ">topic</span> large" in shown, format
+        assert "topic=small" not in shown and ">topic</span> small" not in shown, format
+        assert "25.0 %" in shown, format
+        assert "not adjusted for selection" in shown, format
+        assert "1 slice has fewer than 20 instances: in report.json" in shown, format

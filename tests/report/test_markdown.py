@@ -44,7 +44,7 @@ def test_hostile_text_stays_text(hostile: Result) -> None:
     assert "evil" not in outside
     rows = [line for line in blocks.split("\n") if line.startswith("| <code>topic")]
     assert len(rows) == 8
-    assert {line.count("|") for line in rows} == {9}
+    assert {line.count("|") for line in rows} == {10}
     assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e\ud800]", text)
     assert "\\x1b[31mred" in text
 
