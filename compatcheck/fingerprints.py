@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from compatcheck.adapters import CONFIG, WEIGHTS, tokenizer
 from compatcheck.paths import cache_dir
 
 _VOLATILE = {
@@ -44,7 +45,7 @@ def of_model(base: Path, adapter: Path | None = None) -> str:
         digest.update(_json_digest(base / name))
     for name in _TOKENIZER_FILES:
         digest.update(_json_digest(base / name) if name.endswith(".json") else _optional(base / name))
-    _add_adapter(digest, adapter)
+    _add_adapter(digest, adapter, base)
     return f"sha256:{digest.hexdigest()[:16]}"
 
 
@@ -71,10 +72,15 @@ def of_recorded(path: Path) -> str:
     return f"sha256:{digest.hexdigest()[:16]}"
 
 
-def _add_adapter(digest: Any, adapter: Path | None) -> None:
-    if adapter is not None:
-        digest.update(_json_digest(adapter / "adapter_config.json"))
-        digest.update(_file_digest(adapter / "adapter_model.safetensors"))
+def _add_adapter(digest: Any, adapter: Path | None, base: Path | None = None) -> None:
+    """Configuration and weights of an adapter, and its own tokenizer unless it is the base's."""
+    if adapter is None:
+        return
+    digest.update(_json_digest(adapter / CONFIG))
+    digest.update(_file_digest(adapter / WEIGHTS))
+    if base is None or tokenizer.differences(base, adapter):
+        for name in tokenizer.FILES:
+            digest.update(_json_digest(adapter / name) if name.endswith(".json") else _optional(adapter / name))
 
 
 def _optional(path: Path) -> bytes:

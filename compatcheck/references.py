@@ -12,9 +12,11 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from compatcheck import adapters, baselines, endpoints, gguf, hub, model_files
+from compatcheck.adapters import tokenizer as adapter_tokenizer
 from compatcheck.endpoints import Endpoint
 from compatcheck.errors import InputError
 from compatcheck.model_files import read_json
@@ -65,6 +67,14 @@ class Reference:
     gguf: Path | None = None
     tool: str | None = None
     part: str | None = None
+
+    @cached_property
+    def tokenizer(self) -> Path | None:
+        """Folder of the tokenizer where it is not the base's: one beside the adapter that differs from it."""
+        if self.base is None or self.adapter is None:
+            return None
+        folder = adapter_tokenizer.folder_for(self.base, self.adapter)
+        return None if folder == self.base else folder
 
     def fingerprint(self) -> str:
         """Content fingerprint, equal on every machine that holds the same files. Reads the weights once.

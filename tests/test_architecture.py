@@ -33,7 +33,7 @@ BELOW = {
     "scaffold": {"config"},
     "similarity": set(),
     "adapters": {"model_files"},
-    "fingerprints": set(),
+    "fingerprints": {"adapters"},
     "endpoints": set(),
     "model_files": set(),
     "gguf": {"fingerprints"},
@@ -41,7 +41,7 @@ BELOW = {
     "references": {"adapters", "baselines", "endpoints", "fingerprints", "gguf", "hub", "model_files"},
     "tasks": {"similarity"},
     "engines": {"references", "adapters", "endpoints", "fingerprints", "model_files"},
-    "runs": {"engines", "endpoints", "references", "fingerprints", "tasks", "similarity"},
+    "runs": {"adapters", "engines", "endpoints", "references", "fingerprints", "tasks", "similarity"},
     "noise": {"compare", "report", "runs", "references", "tasks"},
     "sequential": {"compare", "gate", "runs"},
     "api": {

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from lm_eval.api.model import LM
 
+from compatcheck.adapters import kind_of
 from compatcheck.endpoints import refuse_secrets
 from compatcheck.engines import memory
 from compatcheck.engines.progress import Progress, SilentProgress
@@ -58,6 +59,11 @@ class BackendEngine(LM):
         self._adapter_argument = next((key for key in _ADAPTER_ARGUMENTS if key in accepted), None)
         if self._adapters and self._adapter_argument is None:
             raise InputError(f"--engine {name}: this backend takes no adapters; merge the adapter or use --engine hf")
+        for folder in self._adapters.values():
+            if why := kind_of(Path(folder)).own_base:
+                raise InputError(
+                    f"--engine {name}: {folder}: {why}, and lm-eval's loader gets it wrong; use --engine hf"
+                )
         self._inner: LM | None = None
         self._active: str | None = None
         self._open(next(iter(self._adapters), None))

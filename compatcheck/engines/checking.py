@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from compatcheck import model_files
+from compatcheck.engines.loading import check_weights, without_bars
 from compatcheck.errors import InputError, one_line
 
 _OTHER_LOADING = frozenset(
@@ -31,6 +32,7 @@ def check_loading(
     engine: str = "hf",
     trust_remote_code: bool = False,
     engine_args: Mapping[str, Any] | None = None,
+    tokenizer: Path | None = None,
     tokenizer_alone: bool = False,
 ) -> None:
     """Check that a model's files and those of its adapters will be taken by an engine that reads them by transformers.
@@ -44,15 +46,15 @@ def check_loading(
         return
     with _silent():
         if tokenizer_alone:
-            check_tokenizer(base, trust_remote_code)
+            check_tokenizer(tokenizer or base, trust_remote_code)
             return
         config = _config(base, trust_remote_code, known_only=engine == "vllm")
         if config is None:
             return
-        check_tokenizer(base, trust_remote_code)
+        check_tokenizer(tokenizer or base, trust_remote_code)
         _generation_config(base)
         if engine != "vllm" and not trust_remote_code and not getattr(config, "quantization_config", None):
-            _weights(base, config)
+            _weights(base, config, bool(arguments.get("unused_weights")))
         for folder in adapters:
             _adapter_config(folder)
 
@@ -104,7 +106,7 @@ def _generation_config(folder: Path) -> None:
         raise _refused(file, "transformers does not take it", error) from error
 
 
-def _weights(folder: Path, config: Any) -> None:
+def _weights(folder: Path, config: Any, unused: bool) -> None:
     """Load onto the meta device: transformers' own account of names and shapes."""
     from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
     from transformers.models.auto.modeling_auto import MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES
@@ -122,6 +124,7 @@ def _weights(folder: Path, config: Any) -> None:
             f"{folder / 'config.json'}: makes {name} {_times(wanted)}, but it is {_times(stored)} in the weights; one "
             "of the two is another model's"
         )
+    check_weights(str(folder), info, (lambda _: None) if unused else None)
 
 
 def _adapter_config(folder: Path) -> None:
@@ -168,8 +171,6 @@ def _times(shape: Any) -> str:
 @contextlib.contextmanager
 def _silent() -> Iterator[None]:
     """transformers says what it has to say by exceptions here: its own report would be said twice."""
-    from compatcheck.engines.loading import without_bars
-
     logger = logging.getLogger("transformers")
     level = logger.level
     logger.setLevel(logging.CRITICAL)

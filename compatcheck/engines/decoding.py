@@ -32,9 +32,9 @@ class StopFinder:
         self._windows: dict[tuple[str, ...], int] = {}
 
     def ended(self, text: Text) -> bool:
-        """After the last token: an end token, the most tokens, or a stop string."""
+        """After the last token: an end token, the most tokens, a stop string, or logits that are no numbers."""
         wish = text.wish
-        if text.written[-1] in wish.ends or len(text.written) >= wish.most:
+        if text.broken or text.written[-1] in wish.ends or len(text.written) >= wish.most:
             return True
         if not wish.stops:
             return False
@@ -52,7 +52,7 @@ class Decoder:
     Args:
         tokens_at_once: tokens of one prompt-reading forward.
         most_rows: sequences decoded side by side; None takes as many as help and fit into memory.
-        done: gets (request, written tokens) as sequences end.
+        done: gets (request, written tokens) as sequences end; None where the model's logits were not finite.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Decoder:
         tokenizer: Any,
         tokens_at_once: int,
         most_rows: int | None,
-        done: Callable[[int, list[int]], None],
+        done: Callable[[int, list[int] | None], None],
     ) -> None:
         self._runner = runner
         self._stops = StopFinder(tokenizer)
@@ -183,7 +183,7 @@ class Decoder:
             if not self._stops.ended(text):
                 row += 1
                 continue
-            self._done(text.request, text.written)
+            self._done(text.request, None if text.broken else text.written)
             left.discard(text.request)
             last = active.pop()
             if row < len(active):

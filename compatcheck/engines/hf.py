@@ -6,20 +6,17 @@ state, a sliding window shorter than the text, position biases ...) its own path
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import torch
-from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import postprocess_generated_text
 
 from compatcheck.engines import memory
 from compatcheck.engines.decoding import Decoder
 from compatcheck.engines.encoding import encode_all, encode_pairs
-from compatcheck.engines.loading import Adapters, one_line, without_bars
-from compatcheck.engines.progress import Progress, SilentProgress, Stage
+from compatcheck.engines.finite import NOT_FINITE, NotFinite, watch_logits
+from compatcheck.engines.hf_model import HFModel
+from compatcheck.engines.progress import Stage
 from compatcheck.engines.runner import Runner, check_tokens, longest_text
 from compatcheck.engines.sampling import Wish, read_wish
 from compatcheck.engines.scoring import Answer, documents_of, score
@@ -30,123 +27,25 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 _Request = tuple[Any, list[int], list[int]]
-_log = logging.getLogger(__name__)
 
 
-class HFEngine(HFLM):
-    """A full model, or one base with several adapters of which one is active at a time.
+class HFEngine(HFModel):
+    """Answers requests with an :class:`HFModel`."""
 
-    ``notes`` are plain sentences about paths taken; ``identity`` is what the outputs depend on besides the weights.
-    """
-
-    def __init__(
-        self,
-        model: str | Path,
-        adapters: Mapping[str, str | Path] | None = None,
-        *,
-        batch_size: int | str = "auto",
-        dtype: str = "auto",
-        device: str | None = None,
-        seed: int = 0,
-        engine_args: Mapping[str, Any] | None = None,
-        trust_remote_code: bool = False,
-        progress: Progress | None = None,
-    ) -> None:
-        """Load the model and its adapters.
-
-        Args:
-            batch_size: documents in one forward, or "auto" for as many as a budget of tokens holds.
-            dtype: a torch dtype's name; "auto" is the checkpoint's own on an accelerator and float32 on a CPU.
-            engine_args: further arguments of lm-eval's ``HFLM``.
-
-        Raises:
-            InputError: the model or an adapter cannot be loaded, or an argument is wrong.
-        """
-        self._model: Any = None
-        self.batch_size_per_gpu: int | str
-        self.notes: list[str] = []
-        self.progress: Progress = progress or SilentProgress()
-        self._folders = dict(adapters or {})
-        self._adapters: Adapters | None = None
+    def __init__(self, *args: Any, **options: Any) -> None:
+        """As :class:`HFModel`."""
         self._runner: Runner | None = None
         self._refusal: str | None = None
         self._checked = False
         self._tokens_at_once: int | None = None
-        self._stage = Stage(self.progress, "", ())
-        self._said: set[str] = set()
         self._wishes: dict[str, tuple[Wish | None, str]] = {}
-        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        if dtype == "auto" and device == "cpu":
-            dtype = "float32"
-            self._note("On the CPU the weights are computed in float32 (--dtype auto).")
-        if device == "cpu":
-            memory.keep_freed_memory()
-        torch.manual_seed(seed)
-        try:
-            with without_bars():
-                super().__init__(
-                    pretrained=str(model), device=device, dtype=dtype, batch_size=_batch_size(batch_size),
-                    trust_remote_code=trust_remote_code, **dict(engine_args or {}),
-                )  # fmt: skip
-        except (OSError, ValueError, TypeError, AttributeError, ImportError, KeyError) as error:
-            raise InputError(f"{model}: cannot be loaded: {one_line(error)}") from error
-
-    # Loading and switching
-
-    def _create_model(self, pretrained: str, **kwargs: Any) -> None:
-        super()._create_model(pretrained, **kwargs)
-        base = self._model
-        config = getattr(base.config, "text_config", None) or base.config
-        # lm-eval fits the embeddings to the tokenizer when there is an adapter. Growing is done alike; where it would
-        # drop rows that pad the matrix they are left out of the softmax instead, so that the base alone stays whole.
-        self._vocabulary: int | None = None
-        if self._folders and len(self.tokenizer) > config.vocab_size:
-            base.resize_token_embeddings(len(self.tokenizer))
-        elif self._folders and len(self.tokenizer) < config.vocab_size:
-            self._vocabulary = len(self.tokenizer)
-        self._adapters = Adapters(base, self._folders)
-        self._model = self._adapters.model
-
-    def activate(self, name: str | None) -> None:
-        """Use the adapter of this name; None is the base alone.
-
-        Raises:
-            InputError: no adapter of that name.
-        """
-        assert self._adapters is not None
-        self._adapters.activate(name)
-        self._model = self._adapters.model
-        self._model.eval()
-        self._said.clear()  # what is noted below concerns another model
+        super().__init__(*args, **options)
+        self._stage = Stage(self.progress, "", ())
 
     def close(self) -> None:
         """Free the memory; the engine cannot be used afterwards."""
-        self._model = self._adapters = self._runner = None
-        memory.give_back()
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """Engine, versions, dtype, device and adapter: what the outputs depend on besides weights and prompts."""
-        import lm_eval
-        import peft
-        import transformers
-
-        return {
-            "engine": "hf",
-            "versions": {
-                "torch": torch.__version__, "transformers": transformers.__version__,
-                "lm_eval": lm_eval.__version__, "peft": peft.__version__,
-            },
-            "dtype": str(next(self.model.parameters()).dtype).removeprefix("torch."),
-            "device": str(self.device),
-            "max_length": self.max_length,
-        }  # fmt: skip
-
-    def _note(self, sentence: str) -> None:
-        if sentence not in self._said:
-            self._said.add(sentence)
-            self.notes.append(sentence)
-            _log.info(sentence)
+        self._runner = None
+        super().close()
 
     def _fast(self, tokens: Sequence[int], what: str) -> Runner | None:
         """The packed runner if it may be used for the active adapter; checked on some real tokens the first time."""
@@ -154,20 +53,19 @@ class HFEngine(HFLM):
         reason = None
         if self.backend != "causal":
             reason = "it is an encoder-decoder"
-        elif self._adapters.learns_prompts:
-            reason = "its adapter puts virtual tokens before the text"
+        elif self._adapters.kind is not None and self._adapters.kind.in_forward:
+            reason = f"its adapter ({self._adapters.kind.name}) works in the call of the whole model"
         elif self.mixed_precision_dtype is not None:
             reason = "mixed precision is asked for"
         elif not self._checked:
             runner = Runner(self._adapters.base, self.device)
-            self._refusal = runner.check(check_tokens(tokens))
+            self._refusal = runner.check(check_tokens(tokens), self._model)
             self._runner, self._checked = runner, True
         reason = reason or self._refusal
         if reason:
             self._note(f"{what} took lm-eval's own path for this model: {reason}.")
             return None
         assert self._runner is not None
-        self._runner.vocabulary = self._vocabulary if self._adapters.active is not None else None
         return self._runner
 
     def _staged(self, label: str, requests: Sequence[Any]) -> Stage:
@@ -179,11 +77,6 @@ class HFEngine(HFLM):
         if self._tokens_at_once is None:
             self._tokens_at_once = memory.tokens_at_once(self.device.type)
         return self._tokens_at_once
-
-    @property
-    def _most(self) -> int | None:
-        """The user's batch size, or None for auto."""
-        return self.batch_size if isinstance(self.batch_size, int) else None
 
     # Log-likelihoods
 
@@ -204,6 +97,7 @@ class HFEngine(HFLM):
             return super()._loglikelihood_tokens(requests, disable_tqdm=True, override_bs=override_bs)
         if not requests:
             return []
+        self._check_rows(tokens for _, context, continuation in requests for tokens in (context, continuation))
         runner = self._fast(requests[0][1] + requests[0][2], "Scoring")
         answers: list[Answer | None] = [None] * len(requests)
         limit = longest_text(self.config)
@@ -254,6 +148,7 @@ class HFEngine(HFLM):
     def _generate(self, requests: list[Instance]) -> list[str]:
         texts: list[str | None] = [None] * len(requests)
         prompts = encode_all(self, [request.args[0] for request in requests]) if self.backend == "causal" else None
+        self._check_rows(prompts or [])
         runner = self._fast(next((p for p in prompts or [] if p), []), "Generation")
         plain: list[int] = []
         jobs: list[tuple[int, tuple[int, ...], Wish]] = []
@@ -264,24 +159,45 @@ class HFEngine(HFLM):
             else:
                 plain.append(number)
 
-        def done(job: int, written: list[int]) -> None:
+        def done(job: int, written: list[int] | None) -> None:
             number, _, wish = jobs[job]
+            self._stage.advance(1)
+            if written is None:
+                self._fail(requests[number])
+                return
             text = postprocess_generated_text(self.tok_decode(written), list(wish.stops), None)
             texts[number] = text
             self.cache_hook.add_partial("generate_until", requests[number].args, text)
-            self._stage.advance(1)
 
         if jobs:
             assert runner is not None
             decoder = Decoder(runner, self.tokenizer, self._budget, self._most, done)
             decoder.run([(tokens, wish) for _, tokens, wish in jobs])
         if plain:
-            own = super().generate_until
             longest = max((len(prompts[n]) for n in plain), default=1) + 256 if prompts else self.max_length
-            found = self._in_slices(plain, longest, lambda part: own([requests[n] for n in part], disable_tqdm=True))
+            found = self._in_slices(plain, longest, lambda part: self._own_texts([requests[n] for n in part]))
             for number, text in zip(plain, found, strict=True):
                 texts[number] = text
         return [text if text is not None else "" for text in texts]
+
+    def _own_texts(self, requests: list[Instance]) -> list[str]:
+        """transformers' own generation; a batch in which logits are not finite is made again one by one."""
+        try:
+            return super().generate_until(requests, disable_tqdm=True)
+        except NotFinite:
+            if len(requests) == 1:
+                self._fail(requests[0])
+                return [""]
+        return [text for request in requests for text in self._own_texts([request])]
+
+    def _model_generate(self, context: Any, max_length: int, stop: list[str], **arguments: Any) -> Any:
+        from transformers import LogitsProcessorList
+
+        watched = LogitsProcessorList([watch_logits()])
+        return super()._model_generate(context, max_length, stop, logits_processor=watched, **arguments)
+
+    def _fail(self, request: Instance) -> None:
+        self.failures[request.task_name, request.doc_id] = NOT_FINITE
 
     def _job(self, request: Instance, prompt: list[int]) -> tuple[tuple[int, ...] | None, Wish | None]:
         """The prompt as it is read and what is asked for; (None, None) where transformers must generate."""
@@ -307,11 +223,6 @@ class HFEngine(HFLM):
             self._note_long(1, limit)
             return None, None
         return tuple(prompt), wish
-
-    @property
-    def _adapter_base(self) -> Any:
-        assert self._adapters is not None
-        return self._adapters.base
 
     # lm-eval's own path
 
@@ -355,15 +266,3 @@ class HFEngine(HFLM):
         finally:
             self.batch_size_per_gpu = given
         return found
-
-
-def _batch_size(given: int | str) -> int | str:
-    if str(given) == "auto":
-        return "auto"
-    try:
-        size = int(given)
-    except ValueError:
-        size = 0
-    if size < 1:
-        raise InputError(f"batch size {given!r}: a positive number or 'auto'")
-    return size

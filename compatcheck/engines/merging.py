@@ -4,35 +4,64 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
-from compatcheck.engines.loading import Adapters, without_bars
+from compatcheck.adapters import kind_of
+from compatcheck.engines.loading import load_causal, put_adapter
+from compatcheck.engines.proof import TOLERANCE, difference, probe
 from compatcheck.errors import InputError
 
 
 def merge_adapter(base: Path, adapter: Path, into: Path, dtype: str, trust_remote_code: bool = False) -> None:
     """Write base + adapter as one full model, safetensors, with the base's tokenizer beside it.
 
-    The sum is made in float32 on the CPU and rounded once, to ``dtype``. Where the embeddings have another number of
-    rows than the tokenizer has tokens they are fitted to it, as lm-eval's ``hf`` backend does under an adapter.
+    The sum is made in float32 on the CPU and rounded once, to ``dtype``. What is written gives the log-probabilities
+    that transformers and PEFT make of base and adapter, or is refused.
 
     Raises:
-        InputError: an adapter that has no merged form (prompt tuning), or that does not fit its base.
+        InputError: an adapter that has no merged form (virtual tokens), that does not fit its base, or whose merged
+            weights give other log-probabilities.
     """
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    with without_bars():
-        model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, trust_remote_code=trust_remote_code)
-        tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=trust_remote_code)
-    if model.get_input_embeddings().weight.shape[0] != len(tokenizer):
-        model.resize_token_embeddings(len(tokenizer))
-    adapters = Adapters(model, {"adapter": adapter})
-    if adapters.learns_prompts:
-        raise InputError(f"{adapter}: virtual tokens cannot be merged into weights; use --engine hf")
-    merged = adapters.model.merge_and_unload(safe_merge=True)
-    target = merged.dtype if dtype == "auto" else getattr(torch, dtype)
-    merged.to(target)
-    merged.config.dtype = target
+    kind = kind_of(adapter)
+    if kind.in_forward:
+        raise InputError(f"{adapter}: {kind.own_base}: it cannot be merged into weights; use --engine hf")
+
+    def load() -> Any:
+        return load_causal(base, dtype=torch.float32, trust_remote_code=trust_remote_code)
+
+    model = load()
+    target, tied = model.config.dtype if dtype == "auto" else getattr(torch, dtype), _is_tied(model)
+    expected = probe(put_adapter(model, adapter, "adapter", []).eval())
+    worst = float("inf")
+    # What an adapter adds to one of two tied layers must not reach the other; some kinds add to both.
+    for untie in (False, True) if tied and not kind.plain else (False,):
+        model = load()
+        if untie:
+            _untie(model)
+        merged = put_adapter(model, adapter, "adapter", []).merge_and_unload(safe_merge=True)
+        worst = min(worst, difference(expected, probe(merged)))
+        if difference(expected, probe(merged)) > TOLERANCE["float32"]:
+            continue
+        _write(merged, base, into, target)
+        if kind.plain:
+            return
+        written = load_causal(into, dtype=torch.float32, trust_remote_code=trust_remote_code)
+        apart = difference(expected, probe(written))
+        if apart <= TOLERANCE[str(target).removeprefix("torch.")]:
+            return
+        worst = min(worst, apart)
+        shutil.rmtree(into)
+    raise InputError(
+        f"{adapter}: merged into its base's weights it gives other log-probabilities than transformers and PEFT do "
+        f"(by {worst:.2g} or more); use --engine hf"
+    )
+
+
+def _write(merged: Any, base: Path, into: Path, dtype: Any) -> None:
+    merged.to(dtype)
+    merged.config.dtype = dtype
     into.mkdir(parents=True, exist_ok=True)
     merged.save_pretrained(into, safe_serialization=True)
     for path in base.iterdir():  # tokenizer, chat template, remote code: everything small that is not there yet
@@ -40,3 +69,17 @@ def merge_adapter(base: Path, adapter: Path, into: Path, dtype: str, trust_remot
             if path.name.endswith(".index.json") or (into / path.name).exists():
                 continue
             shutil.copyfile(path, into / path.name)
+
+
+def _is_tied(model: Any) -> bool:
+    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    return embedding is not None and head is not None and head.weight is embedding.weight
+
+
+def _untie(model: Any) -> None:
+    """Give the head a matrix of its own."""
+    import torch
+
+    model.get_output_embeddings().weight = torch.nn.Parameter(model.get_input_embeddings().weight.detach().clone())
+    for config in (model.config, model.config.get_text_config()):
+        config.tie_word_embeddings = False

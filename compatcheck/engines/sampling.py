@@ -86,6 +86,8 @@ class Text:
     prompt: tuple[int, ...]
     wish: Wish
     written: list[int] = field(default_factory=list)
+    broken: bool = False
+    """Whether the model gave logits for it that are no numbers."""
     _followers: dict[tuple[int, ...], set[int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -116,8 +118,13 @@ class Text:
 
 
 def next_tokens(texts: Sequence[Text], logits: Tensor) -> list[int]:
-    """The arg-max token of each text, (n, vocabulary) logits, after the repetition rules."""
+    """The arg-max token of each text, (n, vocabulary) logits, after the repetition rules.
+
+    A text whose logits are not finite is marked ``broken``; its token means nothing.
+    """
     scores = logits.float()
+    for row, finite in enumerate(scores.amax(-1).isfinite().tolist()):
+        texts[row].broken |= not finite
     if any(text.wish.penalty != 1.0 or text.wish.no_repeat for text in texts):
         scores = scores.clone()
     for row, text in enumerate(texts):

@@ -167,14 +167,8 @@ class VLLMEngine(LM):
             raise
 
     def _exchange(self, wanted: str | None) -> bool:
-        """Have the running vLLM take other weights of the same shapes; :meth:`wait` waits for the end of it.
-
-        Returns False where the shapes differ: under an adapter the embeddings have the tokenizer's number of rows.
-        """
-        facts = self._settled()
-        rows = facts["vocabulary"] - facts["padding_rows"]
-        if None in (wanted, self._loaded) and plan.text_config(self._model).get("vocab_size") != rows:
-            return False
+        """Have the running vLLM take other weights of the same shapes; :meth:`wait` waits for the end of it."""
+        self._settled()
         for child in self._children:
             try:
                 child.tell({"method": "exchange", "given": self._weights(child.folder, wanted)})
@@ -252,8 +246,6 @@ class VLLMEngine(LM):
             self._ready = message["ready"]
             shutil.rmtree(child.folder / MERGED, ignore_errors=True)  # its weights are in memory now
         assert self._ready is not None
-        if self._ready["padding_rows"] > 0 and self._lora:
-            self._note("Rows that pad the vocabulary take part in the softmax, also under an adapter.")
         return self._ready
 
     def _end_exchange(self) -> None:
@@ -309,26 +301,16 @@ class VLLMEngine(LM):
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         """(log-likelihood, is greedy) of each (context, continuation)."""
-        self._check_scoring()
         found = self._answers("loglikelihood", "scoring choices", requests)
         return [(float(value), bool(greedy)) for value, greedy in found]
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
         """Log-likelihood of whole texts."""
-        self._check_scoring()
         return [float(total) for total in self._answers("loglikelihood_rolling", "scoring texts", requests)]
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         """The text generated for each (context, generation arguments), cut at its stop strings."""
         return [str(text) for text in self._answers("generate_until", "generating", requests)]
-
-    def _check_scoring(self) -> None:
-        head = self._facts[self._active].head if self._active is not None else None
-        if head:
-            raise InputError(
-                f"{self._folders[str(self._active)]}: it changes the output layer ({head}), which vLLM leaves out "
-                "of the log-probabilities of a prompt; use --engine hf"
-            )
 
     def _answers(self, method: str, label: str, requests: Sequence[Instance]) -> list[Any]:
         """Answers in the order of the requests; each is told to progress and cache when it comes."""

@@ -13,18 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from compatcheck import adapters as adapter_files
+from compatcheck.adapters import WEIGHTS, kind_of, read_config
 from compatcheck.errors import InputError
+from compatcheck.model_files import tensor_shapes
 
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """Values of vLLM's ``max_lora_rank``."""
-HEADS = frozenset({"lm_head", "embed_out", "output_layer"})
-EMBEDDINGS = frozenset({"embed_tokens", "wte", "embed_in", "word_embeddings"})
-_PLAIN = {"use_dora": False, "lora_bias": False, "bias": "none", "modules_to_save": None, "alpha_pattern": {},
-          "rank_pattern": {}, "layer_replication": None, "use_qalora": False, "use_bdlora": None,
-          "alora_invocation_tokens": None, "target_parameters": None, "trainable_token_indices": None,
-          "fan_in_fan_out": False, "arrow_config": None, "monteclora_config": None, "kasa_config": None}  # fmt: skip
-"""Settings of an adapter with which it is the plain LoRA that every version of vLLM computes."""
+_BEYOND = ("use_dora", "rank_pattern", "alpha_pattern", "fan_in_fan_out")
+"""Settings of a LoRA that only adds to its base with which not every version of vLLM computes it."""
 _BYTES = {"float32": 4, "float": 4, "float64": 8}
 CPU_SHARE = 0.25
 """Part of the free memory that the key-value cache takes on a CPU."""
@@ -67,35 +63,33 @@ def require_build() -> str:
 
 @dataclass(frozen=True)
 class AdapterFacts:
-    """What matters of an adapter: ``rank`` of its LoRA, the modules it changes, why it is no plain LoRA (or "")."""
+    """What matters of an adapter: ``rank`` of its LoRA, the modules it changes, why vLLM must not be given it as LoRA
+    (or "")."""
 
     rank: int
     modules: frozenset[str]
     special: str
 
-    @property
-    def head(self) -> str | None:
-        """The output layer, where a low-rank update targets it."""
-        return next(iter(sorted(self.modules & HEADS)), None)
-
 
 def read_adapter(folder: Path) -> AdapterFacts:
-    """Facts of one adapter folder."""
-    config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-    shapes = adapter_files.tensor_shapes(folder / "adapter_model.safetensors")
+    """Facts of one adapter folder.
+
+    Raises:
+        InputError: an adapter that has no merged form either, so that vLLM cannot take it.
+    """
+    kind, config = kind_of(folder), read_config(folder)
+    if kind.in_forward:
+        raise InputError(
+            f"{folder}: {kind.own_base}, so that it cannot be merged into weights for vLLM; use --engine hf"
+        )
+    shapes = tensor_shapes(folder / WEIGHTS)
     modules = frozenset(name.split(".lora_A.")[0].rsplit(".", 1)[-1] for name in shapes if ".lora_A." in name)
-    modules |= {name.split(".lora_embedding_A")[0].rsplit(".", 1)[-1] for name in shapes if ".lora_embedding_A" in name}
-    kind = str(config.get("peft_type", "")).upper()
-    special = "" if kind == "LORA" else f"it is {kind}"
-    for name, plain in _PLAIN.items():
-        value = config.get(name, plain)
-        if not special and value != plain and value not in (None, False, {}, []):
+    special = kind.own_base
+    for name in _BEYOND:
+        if not special and config.get(name):
             special = f"{name} is set"
-    if not special and isinstance(config.get("init_lora_weights"), str):
-        special = f"init_lora_weights is {config['init_lora_weights']}"
-    if not special and modules & (HEADS | EMBEDDINGS):
-        special = f"it changes {', '.join(sorted(modules & (HEADS | EMBEDDINGS)))}"
-    rank = int(config.get("r") or 0)
+    rank = config.get("r")
+    rank = rank if isinstance(rank, int) else 0
     if not special and not 0 < rank <= RANKS[-1]:
         special = f"its rank is {rank}"
     return AdapterFacts(rank, modules, special)
@@ -163,7 +157,7 @@ def text_config(model: Path) -> dict[str, Any]:
 
 def parameters(model: Path) -> int:
     """Parameters of a model, from the headers of its files; 0 for what is no folder here."""
-    shapes = [shape for path in model.glob("*.safetensors") for shape in adapter_files.tensor_shapes(path).values()]
+    shapes = [shape for path in model.glob("*.safetensors") for shape in tensor_shapes(path).values()]
     return sum(math.prod(shape) for shape in shapes)
 
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
-from compatcheck.errors import InputError
+from compatcheck.adapters import tokenizer
 from compatcheck.records import TaskRun
 from compatcheck.runs.failures import failed_documents, failure_note
 from compatcheck.runs.jobs import BaseGroup, Job, group_by_base
+from compatcheck.runs.opening import EngineOptions, check_group, open_group, options_of
 from compatcheck.runs.requests import build_requests, notes_on_prompts
 from compatcheck.runs.task import evaluate_task
 from compatcheck.runs.work import engine_for
@@ -30,28 +31,6 @@ _MEMORY = {"gpu_memory_utilization", "kv_cache_memory_bytes"}
 """Arguments of vLLM by which the user divides the memory himself."""
 Log = Callable[[Job, Mapping[str, Any], Any], None]
 """Gets a job, what lm-eval's ``evaluate`` returned for it (samples included) and the engine."""
-
-
-@dataclass(frozen=True)
-class EngineOptions:
-    """How to open an engine; the same for OLD and NEW."""
-
-    engine: str = "auto"
-    engine_args: Mapping[str, Any] = field(default_factory=dict)
-    batch_size: int | str = "auto"
-    dtype: str = "auto"
-    device: str | None = None
-    seed: int = 0
-    trust_remote_code: bool = False
-    apply_chat_template: bool = False
-    fewshot_as_multiturn: bool = True
-    """Under a chat template few-shot examples are turns of their own, as on lm-eval's command line."""
-    log_folder: Path | None = None
-    """Takes what engines in processes of their own write; by default the user's cache."""
-    memory_share: float = 1.0
-    """Part of the memory that an engine may take; where it is less than 1 the next one starts beside it."""
-    shuffle: int | None = None
-    """Seed of another order and of other batches, for reruns that measure noise; None asks as the task is built."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +130,7 @@ def plan_jobs(
     from compatcheck.runs.store.keys import Draws
 
     run, plan = Draws(), Draws()
-    each = [_options_of(group, groups, options) for group in groups]
+    each = [options_of(group, groups, options) for group in groups]
     here = [job for group in groups if not group.endpoints for job, _ in group.jobs]
     engine = engine_for(here, options.engine, options.device, say)  # one for both sides: they are to be compared
     share = _share_of_memory(groups, engine, options)
@@ -162,27 +141,12 @@ def plan_jobs(
     plans = []
     for group, mine in zip(groups, each, strict=True):
         if mine.apply_chat_template:
-            _check(group, mine, tokenizer_alone=True)  # prompts are made with it
+            check_group(group, mine, tokenizer_alone=True)  # prompts are made with it
         plans.append(_plan(group, mine, say, progress, store, _Sources(mine), run, plan))
     for group, mine, planned in zip(groups, each, plans, strict=True):
         if planned.has_work:
-            _check(group, mine)
+            check_group(group, mine)
     return plans
-
-
-def _check(group: BaseGroup, options: EngineOptions, tokenizer_alone: bool = False) -> None:
-    """Find what cannot be loaded before the other side is paid for."""
-    from compatcheck.engines.checking import check_loading
-
-    if not group.endpoints:
-        check_loading(
-            Path(group.base),
-            group.adapters.values(),
-            engine=options.engine,
-            trust_remote_code=options.trust_remote_code,
-            engine_args=options.engine_args,
-            tokenizer_alone=tokenizer_alone,
-        )
 
 
 def _share_of_memory(groups: Sequence[BaseGroup], engine: str, options: EngineOptions) -> float:
@@ -215,41 +179,15 @@ def open_answering(
 
     job = Job(name, reference, cast(LoadedTask, SimpleNamespace(name=name)))
     (group,) = group_by_base([job])
-    options = _options_of(group, [group], options)
+    options = options_of(group, [group], options)
     if not group.endpoints:
         options = replace(options, engine=choose(options.engine)[0])
     adapter = group.jobs[0][1]
     if lazy is None:
-        lazy = LazyEngine(lambda needed: _open(group, options, say, progress, [needed]))
+        lazy = LazyEngine(lambda needed: open_group(group, options, say, progress, [needed]))
     source = _Sources(options).of(job, adapter, group)
     folder = _tokenizer_folder(group, source.engine, options)
     return StoredEngine(lazy, adapter, source, store, seed=options.seed, tokenizer_folder=folder), lazy
-
-
-def _options_of(group: BaseGroup, groups: Sequence[BaseGroup], options: EngineOptions) -> EngineOptions:
-    """What of the options concerns a group: beside an endpoint a model has arguments of its own.
-
-    Raises:
-        InputError: all is answered by endpoints, and an option says how to run a model here.
-    """
-    servers = [bool(one.endpoints) for one in groups]
-    if not any(servers):
-        return options
-    from compatcheck.engines.endpoint import ENGINE_ARGS
-
-    if all(servers):
-        for name, given in (("engine", options.engine), ("dtype", options.dtype), ("device", options.device or "auto")):
-            if given != "auto":
-                raise InputError(
-                    f"--{name} {given}: no model runs here, the server of {group.base} runs it; leave it away"
-                )
-        return replace(options, device="server")
-    arguments = {
-        name: value for name, value in options.engine_args.items() if (name in ENGINE_ARGS) == bool(group.endpoints)
-    }
-    if group.endpoints:
-        return replace(options, engine="auto", engine_args=arguments, dtype="auto", device="server")
-    return replace(options, engine_args=arguments)
 
 
 def _plan(
@@ -268,7 +206,7 @@ def _plan(
     needed: list[str | None] = []
 
     def open_(adapter: str | None) -> Any:
-        return _open(group, options, say, progress, dict.fromkeys([adapter, *needed]))
+        return open_group(group, options, say, progress, dict.fromkeys([adapter, *needed]))
 
     lazy = LazyEngine(open_)
     planned: list[Planned] = []
@@ -296,53 +234,6 @@ def _plan(
     return Plan(lazy, tuple(planned), options.memory_share < 1, fills)
 
 
-def _open(
-    group: BaseGroup,
-    options: EngineOptions,
-    say: Callable[[str], None],
-    progress: Any,
-    needed: Collection[str | None],
-) -> Any:
-    """Load the base with the adapters that have something to do, the first of them first."""
-    from compatcheck.engines import open_endpoint, open_engine
-
-    if options.shuffle is not None:
-        from compatcheck.runs.shuffled import Shuffled
-
-        return Shuffled(_open(group, replace(options, shuffle=None), say, progress, needed), options.shuffle)
-    if group.endpoints:
-        say(f"asking {group.base}")
-        return open_endpoint(
-            group.endpoints,
-            batch_size=options.batch_size,
-            seed=options.seed,
-            engine_args=dict(options.engine_args),
-            progress=progress,
-        )
-    adapters = {name: group.adapters[name] for name in needed if name is not None}
-    name = group.jobs[0][0].reference.base_name or str(group.base)
-    say(f"loading {name}" + (f" with {', '.join(adapters)}" if adapters else ""))
-    return open_engine(
-        options.engine,
-        group.base,
-        adapters,
-        batch_size=options.batch_size,
-        dtype=options.dtype,
-        device=options.device,
-        seed=options.seed,
-        engine_args=dict(options.engine_args),
-        trust_remote_code=options.trust_remote_code,
-        progress=progress,
-        base_alone=bool(adapters) and None in needed,
-        memory_share=options.memory_share,
-        log_file=options.log_folder / f"engine-{_file_name(name)}.log" if options.log_folder else None,
-    )
-
-
-def _file_name(text: str) -> str:
-    return "".join(letter if letter.isalnum() or letter in "-." else "-" for letter in text).strip("-.")[-80:]
-
-
 class _Sources:
     """What answers are filed under; every model's files are read once."""
 
@@ -366,7 +257,6 @@ class _Sources:
             device=self._options.device,
             engine_args=self._options.engine_args,
             trust_remote_code=self._options.trust_remote_code,
-            beside_adapters=adapter is None and bool(group.adapters),
         )
         fingerprint = self._fingerprint(job.reference)
         key = model_key(fingerprint, identity)
@@ -376,7 +266,7 @@ class _Sources:
 def _tokenizer_folder(group: BaseGroup, engine: str, options: EngineOptions) -> Path | None:
     """Where a chat template can be read without the model; None where only the engine knows how."""
     plain = engine == "hf" and not group.endpoints and not options.engine_args and not options.trust_remote_code
-    return Path(group.base) if plain else None
+    return (group.tokenizer or Path(group.base)) if plain else None
 
 
 def _evaluate(
@@ -392,8 +282,16 @@ def _evaluate(
     runs = evaluate_task(stored, job.task, options.apply_chat_template, told, options.fewshot_as_multiturn)
     seconds = time.perf_counter() - started - (engine.loading_seconds - loading)
     notes = (
+        *_tokenizer_note(job.reference),
         *notes_on_prompts(job.task),
         *stored.notes,
         *failure_note(job.reference.text, job.task, failed_documents(stored, job.task)),
     )
     return Evaluated(job, runs, dict(stored.identity), seconds, notes, stored.asked, stored.from_store)
+
+
+def _tokenizer_note(reference: Reference) -> tuple[str, ...]:
+    if reference.tokenizer is None or reference.base is None or reference.adapter is None:
+        return ()
+    found = " and ".join(tokenizer.differences(reference.base, reference.adapter))
+    return (f"{reference.text}: the adapter's own tokenizer was used, which differs from its base's in {found}.",)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from compatcheck.adapters import kind_of
 from compatcheck.endpoints import Endpoint
 from compatcheck.references import Reference
 from compatcheck.tasks import LoadedTask
@@ -22,7 +24,7 @@ class Job:
 
 @dataclass(frozen=True)
 class BaseGroup:
-    """Jobs that share a base: loaded once, with every adapter they need beside it. Or jobs that share a server."""
+    """Jobs that share a loaded base, with every adapter they need beside it. Or jobs that share a server."""
 
     base: Path | str
     """The base's folder, or the server's address."""
@@ -32,21 +34,31 @@ class BaseGroup:
     """Each job with the name of its adapter (None is the base itself), or of its model on the server."""
     endpoints: tuple[Endpoint, ...] = ()
     """The models on the server; empty for a base."""
+    tokenizer: Path | None = None
+    """Folder of the tokenizer, where it is not the base's own."""
 
 
 def group_by_base(jobs: Iterable[Job]) -> list[BaseGroup]:
-    """Group jobs by base, in the order in which the bases first appear."""
-    groups: dict[Path | str, list[Job]] = {}
+    """Group jobs by what is loaded once, in the order in which it first appears.
+
+    Models share a base where their adapters only add to it and they read texts by the same tokenizer
+    (:mod:`compatcheck.adapters.kinds`); every other adapter gets a base of its own.
+
+    Raises:
+        InputError: an adapter's configuration cannot be read.
+    """
+    groups: dict[tuple[Any, ...], list[Job]] = {}
     for job in jobs:
         reference = job.reference
         if reference.endpoint is not None:
-            groups.setdefault(reference.endpoint.url, []).append(job)
+            groups.setdefault((reference.endpoint.url,), []).append(job)
             continue
         assert reference.base is not None, "recorded outputs need no engine"
-        groups.setdefault(reference.base.resolve(), []).append(job)
-    return [
-        _group(base, members) if isinstance(base, Path) else _server(base, members) for base, members in groups.items()
-    ]
+        own = None
+        if reference.adapter is not None and not kind_of(reference.adapter).plain:
+            own = reference.adapter.resolve()
+        groups.setdefault((reference.base.resolve(), reference.tokenizer, own), []).append(job)
+    return [_server(key[0], jobs) if len(key) == 1 else _group(key[0], jobs) for key, jobs in groups.items()]
 
 
 def _server(url: str, jobs: list[Job]) -> BaseGroup:
@@ -67,4 +79,5 @@ def _group(base: Path, jobs: list[Job]) -> BaseGroup:
                 name, number = f"{stem}_{number}", number + 1
             names[folder.resolve()] = name
     paired = tuple((job, names[job.reference.adapter.resolve()] if job.reference.adapter else None) for job in jobs)
-    return BaseGroup(base, {name: folder for folder, name in names.items()}, paired)
+    adapters = {name: folder for folder, name in names.items()}
+    return BaseGroup(base, adapters, paired, tokenizer=jobs[0].reference.tokenizer)

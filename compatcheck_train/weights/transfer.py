@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from compatcheck.adapters import tensor_shapes
 from compatcheck.errors import InputError
+from compatcheck.model_files import tensor_shapes
 from compatcheck_train.weights.blend import _reduced
 from compatcheck_train.weights.files import base_name, read_lora, write_lora
 

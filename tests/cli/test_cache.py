@@ -112,7 +112,7 @@ def test_a_damaged_store_is_shown_and_cleared(folder: Path, capsys: pytest.Captu
     assert run(["cache", "info", "--store", str(folder)]) == 0
     captured = capsys.readouterr()
     assert "0 answers" in captured.out
-    assert "set aside as damaged: responses-1.damaged-" in captured.out
+    assert "set aside as damaged: responses-2.damaged-" in captured.out
     assert "is damaged" in captured.err
     assert len(files.set_aside_files(folder)) == 1
     assert run(["cache", "prune", "--older-than", "1d", "--store", str(folder)]) == 0

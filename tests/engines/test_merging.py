@@ -47,7 +47,7 @@ def test_the_copy_is_rounded_once_to_the_dtype_asked_for(
         assert torch.equal(weights, whole[name].to(torch.bfloat16)), name
 
 
-def test_rows_that_pad_the_vocabulary_are_left_out(
+def test_rows_that_pad_the_vocabulary_are_kept(
     model_folder: Callable[[str], Path], adapter_folders: dict[str, Path], tmp_path: Path
 ) -> None:
     import shutil
@@ -61,7 +61,7 @@ def test_rows_that_pad_the_vocabulary_are_left_out(
     model.resize_token_embeddings(tokens + 9)
     model.save_pretrained(tmp_path / "padded")
     merge_adapter(tmp_path / "padded", adapter_folders["new"], tmp_path / "merged", "float32")
-    assert load_file(tmp_path / "merged" / "model.safetensors")["lm_head.weight"].shape[0] == tokens
+    assert load_file(tmp_path / "merged" / "model.safetensors")["lm_head.weight"].shape[0] == tokens + 9
 
 
 def test_virtual_tokens_cannot_be_merged(model_folder: Callable[[str], Path], tmp_path: Path) -> None:
@@ -71,6 +71,6 @@ def test_virtual_tokens_cannot_be_merged(model_folder: Callable[[str], Path], tm
     base = AutoModelForCausalLM.from_pretrained(model_folder("llama"))
     tuning = PromptTuningConfig(num_virtual_tokens=4, task_type="CAUSAL_LM")
     get_peft_model(base, tuning).save_pretrained(tmp_path / "tuned")
-    with pytest.raises(InputError, match="virtual tokens cannot be merged into weights; use --engine hf"):
+    with pytest.raises(InputError, match="it is PROMPT_TUNING: it cannot be merged into weights; use --engine hf"):
         merge_adapter(model_folder("llama"), tmp_path / "tuned", tmp_path / "merged", "float32")
     assert not (tmp_path / "merged").exists()

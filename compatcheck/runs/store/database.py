@@ -170,6 +170,12 @@ class Store:
         with self._lock:
             try:
                 with files.alone(self.path.parent):
+                    for old in files.outdated(self.path.parent):
+                        aside = files.set_aside(old, "outdated")
+                        self._note(
+                            "Answers that an earlier version stored are not used, as some models were loaded wrongly "
+                            f"then: they were set aside as {aside.name} (`compatcheck cache clear` removes them)."
+                        )
                     try:
                         return files.connect(self.path)
                     except (sqlite3.Error, UnicodeDecodeError) as error:

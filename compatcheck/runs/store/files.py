@@ -9,8 +9,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-FILE = "responses-1.sqlite"
-"""The number is the schema's: another version of compatcheck with another schema keeps a file of its own."""
+FILE = "responses-2.sqlite"
+"""The number goes up with the schema and where answers of before must not be trusted."""
+_BEFORE = ("responses-1.sqlite",)
+"""Stores of earlier versions: their answers may come from models that were loaded wrongly."""
 APPLICATION = 0x434D5043
 SCHEMA_VERSION = 1
 BUSY_SECONDS = 60.0
@@ -130,13 +132,18 @@ def check(connection: sqlite3.Connection) -> None:
     connection.execute("SELECT key, checksum FROM answers LIMIT 1").fetchone()
 
 
-def set_aside(path: Path) -> Path:
-    """Give a damaged store another name, with its log; returns the new name. The old name is free afterwards."""
+def outdated(folder: Path) -> list[Path]:
+    """Stores of earlier versions that lie here under their own names."""
+    return [folder / name for name in _BEFORE if (folder / name).exists()]
+
+
+def set_aside(path: Path, why: str = "damaged") -> Path:
+    """Give a store another name, with its log; returns the new name. The old name is free afterwards."""
     stamp = time.strftime("%Y%m%d-%H%M%S")
-    target = path.with_name(f"{path.stem}.damaged-{stamp}{path.suffix}")
+    target = path.with_name(f"{path.stem}.{why}-{stamp}{path.suffix}")
     number = 2
     while target.exists():
-        target = path.with_name(f"{path.stem}.damaged-{stamp}-{number}{path.suffix}")
+        target = path.with_name(f"{path.stem}.{why}-{stamp}-{number}{path.suffix}")
         number += 1
     path.replace(target)
     for ending in ("-wal", "-shm"):
@@ -147,5 +154,4 @@ def set_aside(path: Path) -> Path:
 
 def set_aside_files(folder: Path) -> list[Path]:
     """Stores that were set aside here, with their logs."""
-    stem, _, suffix = FILE.rpartition(".")
-    return sorted(folder.glob(f"{stem}.damaged-*.{suffix}*"))
+    return sorted(path for why in ("damaged", "outdated") for path in folder.glob(f"responses-*.{why}-*.sqlite*"))

@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-REVISIONS = {"hf": 1}
-"""Counted up when a change of our own engine changes its outputs: what was stored before is not used any more."""
+LOADER = 2
+"""Counted up when a change of how models and adapters are loaded, or of our engines, changes outputs: what was stored
+before is not used any more, and a store of before is set aside."""
 _PACKAGES = {
     "hf": ("torch", "transformers", "tokenizers", "peft", "lm_eval"),
     "endpoint": ("lm_eval",),
@@ -35,7 +36,6 @@ def identity_of(
     device: str | None = None,
     engine_args: Mapping[str, Any] | None = None,
     trust_remote_code: bool = False,
-    beside_adapters: bool = False,
 ) -> dict[str, Any]:
     """Engine, versions of the libraries that compute, device, dtype and arguments; loads no model and no torch.
 
@@ -45,11 +45,10 @@ def identity_of(
     Args:
         engine: the engine's name, never ``auto``.
         base: folder of the full model; None for an endpoint.
-        beside_adapters: the base answers alone while adapters for other jobs are loaded on it.
     """
     found: dict[str, Any] = {
         "engine": engine,
-        "revision": REVISIONS.get(engine, 1),
+        "loader": LOADER,
         "versions": _versions((*_PACKAGES.get(engine, ("torch", "transformers", "lm_eval")), engine)),
         "arguments": {
             name: _by_content(value)
@@ -62,8 +61,6 @@ def identity_of(
     found["dtype"] = _dtype(base, where) if dtype == "auto" and engine == "hf" else dtype
     if trust_remote_code and base is not None:
         found["code"] = _code(base)
-    if beside_adapters and (base is None or _has_more_tokens_than_rows(base)):
-        found["embeddings"] = "grown"  # lm-eval gives a base with adapters as many rows as the tokenizer has tokens
     return found
 
 
@@ -120,20 +117,3 @@ def _code(base: Path) -> str:
     for path in sorted(base.glob("**/*.py")):
         hashed.update(path.name.encode() + b"\0" + path.read_bytes())
     return hashed.hexdigest()[:16]
-
-
-def _has_more_tokens_than_rows(base: Path) -> bool:
-    """Whether the tokenizer knows more tokens than the embedding has rows; true where that cannot be read."""
-    try:
-        config = json.loads((base / "config.json").read_text(encoding="utf-8"))
-        rows = int((config.get("text_config") or config)["vocab_size"])
-        tokenizer = json.loads((base / "tokenizer.json").read_text(encoding="utf-8"))
-        vocabulary = tokenizer["model"]["vocab"]
-        known = len(vocabulary)
-        if isinstance(vocabulary, dict):
-            known += sum(token["content"] not in vocabulary for token in tokenizer.get("added_tokens") or [])
-        else:
-            known += len(tokenizer.get("added_tokens") or [])
-    except (OSError, ValueError, KeyError, TypeError):
-        return True
-    return known > rows

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from lm_eval.api.model import LM, CacheHook
 
+from compatcheck.engines.finite import MOST, NOT_FINITE, is_finite
+from compatcheck.errors import InputError
 from compatcheck.runs.store.keys import Draws, answer_key, is_sampled, request_digest
 from compatcheck.runs.store.writer import Source
 
@@ -244,7 +246,7 @@ class StoredEngine(LM):
     ) -> dict[Any, Any]:
         engine = self._engine.use(self._adapter)
         _failures(engine).clear()  # of another job
-        receipt = _Receipt(self, kind, engine)
+        receipt = _Receipt(self, kind, engine, len({(one.task_name, one.doc_id) for one in requests}))
         asked = []
         for name, number in absent.items():
             request = copy.copy(requests[number])  # the next side asks the same: what a backend changes stays its own
@@ -265,6 +267,7 @@ class StoredEngine(LM):
             self._identity = dict(engine.identity)
         for name, request, answer in zip(absent, asked, answers, strict=True):
             receipt.settle(name, request, answer)
+        receipt.check_finite()
         failures = _failures(engine)
         self.failures.update(failures)
         receipt.note(engine.notes[receipt.noted :], kind, store=not failures)
@@ -276,8 +279,10 @@ class StoredEngine(LM):
 class _Receipt:
     """Takes the answers of one call as they come in: the ``cache_hook`` of the engine meanwhile."""
 
-    def __init__(self, wrapper: StoredEngine, kind: str, engine: Any) -> None:
+    def __init__(self, wrapper: StoredEngine, kind: str, engine: Any, documents: int) -> None:
         self._wrapper = wrapper
+        self._documents = documents
+        """How many are asked about, those with stored answers included."""
         self._store = wrapper._store
         self._kind = kind
         self._engine = engine
@@ -306,8 +311,34 @@ class _Receipt:
         """The answer as it was returned: kept unless it was before, as it is."""
         if isinstance(name, bytes) and (name not in self._kept or self._kept[name] != answer):
             self._keep(name, request, answer)
+        elif not is_finite(self._kind, answer):
+            self._fail(request)
+
+    def _fail(self, request: Instance) -> None:
+        self._wrapper.failures[request.task_name, request.doc_id] = NOT_FINITE
+        self.check_finite()
+
+    def check_finite(self) -> None:
+        """End the run where too many documents got no finite score: the model computes no numbers.
+
+        Raises:
+            InputError: so it is.
+        """
+        failed = {**_failures(self._engine), **self._wrapper.failures}
+        broken = [where for where, message in failed.items() if message == NOT_FINITE]
+        if len(broken) > MOST * self._documents:
+            source = self._source
+            dtype = self._engine.identity.get("dtype") or "its dtype"
+            raise InputError(
+                f"{source.reference}: {NOT_FINITE} (NaN or infinity, {source.engine}, {dtype}) for {len(broken)} of "
+                f"{self._documents} documents of {source.task} so far, the first of them number {broken[0][1]}; its "
+                "weights are damaged or overflow: try --dtype float32, or check the checkpoint"
+            )
 
     def _keep(self, key: bytes, request: Instance, answer: Any) -> None:
+        if not is_finite(self._kind, answer):
+            self._fail(request)
+            return
         if self._store is None or (request.task_name, request.doc_id) in _failures(self._engine):
             return
         self.note(self._engine.notes[self.noted :], self._kind)

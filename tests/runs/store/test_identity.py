@@ -77,14 +77,6 @@ def test_code_that_comes_with_a_model_counts_where_it_is_run(base: Path) -> None
     assert "code" not in identity_of("hf", base, device="cpu")
 
 
-def test_a_base_beside_adapters_is_another_only_where_its_embedding_grows(base: Path) -> None:
-    assert key(base, device="cpu", beside_adapters=True) == key(base, device="cpu")
-    (base / "config.json").write_text(json.dumps({"vocab_size": 2}))
-    assert key(base, device="cpu", beside_adapters=True) != key(base, device="cpu")
-    (base / "tokenizer.json").unlink()
-    assert identity_of("hf", base, device="cpu", beside_adapters=True)["embeddings"] == "grown"
-
-
 def test_it_loads_no_model_library(fixtures: Path) -> None:
     script = (
         "import sys\nfrom pathlib import Path\nfrom compatcheck.runs.store.identity import identity_of\n"

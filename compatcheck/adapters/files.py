@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from compatcheck import model_files
 from compatcheck.errors import InputError
 from compatcheck.model_files import Shape, tensor_shapes
 
+CONFIG = "adapter_config.json"
+WEIGHTS = "adapter_model.safetensors"
+_LAYER = re.compile(r"\.\d+\.")
+"""A layer's number in the name of a weight. What lies outside of layers may be tied, or grown with the vocabulary."""
+
 
 def check(text: str, folder: Path, base: Path) -> None:
-    """Check that an adapter is stored as safetensors and that its shapes fit the base.
+    """Check that an adapter is stored as safetensors and, as far as names and shapes tell, that it fits the base.
+
+    What cannot be told from files (quantised or fused weights, experts, a head tied to the embeddings) is left to the
+    loading, which accounts for every weight.
 
     Raises:
-        InputError: a pickle, a missing file, a module the base lacks, or a shape that does not fit.
+        InputError: a pickle, a missing file, a layer the base lacks, or a shape that does not fit.
     """
-    weights = folder / "adapter_model.safetensors"
+    weights = folder / WEIGHTS
     if not weights.is_file():
         model_files.refuse_pickles(text, folder, "adapter")
-        raise InputError(f"{text}: adapter_model.safetensors is missing")
+        raise InputError(f"{text}: {WEIGHTS} is missing")
     shapes = tensor_shapes(weights)
-    _check_shapes(text, base, _updates(shapes), model_files.check_weight_files(str(base), base))
+    base_shapes = model_files.check_weight_files(str(base), base)
+    if not model_files.read_json(base / "config.json").get("quantization_config"):
+        _check_shapes(text, base, _updates(shapes), base_shapes)
 
 
 def _updates(shapes: dict[str, Shape]) -> dict[str, Shape]:
@@ -36,19 +47,17 @@ def _updates(shapes: dict[str, Shape]) -> dict[str, Shape]:
 
 
 def _check_shapes(text: str, base: Path, updates: dict[str, Shape], base_shapes: dict[str, Shape]) -> None:
-    found: dict[str, Shape | None] = {
-        module: base_shapes.get(f"{module}.weight") or base_shapes.get(f"{module.removeprefix('model.')}.weight")
-        for module in updates
-    }
-    if not any(found.values()):
-        return  # the checkpoint names its weights otherwise (fused, quantised); PEFT itself will judge on loading
+    in_layers = {_LAYER.sub(".*.", name) for name in base_shapes if _LAYER.search(name)}
     for module, update in updates.items():
-        weight = found[module]
+        names = (f"{module}.weight", f"{module.removeprefix('model.')}.weight")
+        weight = next((base_shapes[name] for name in names if name in base_shapes), None)
         if weight is None:
-            raise InputError(
-                f"{text}: adapts {module}, which the base {base} does not have; it was trained on another base"
-            )
-        if update not in (weight, weight[::-1]):
+            if any(_LAYER.search(name) and _LAYER.sub(".*.", name) in in_layers for name in names):
+                raise InputError(
+                    f"{text}: adapts {module}, which the base {base} does not have; it was trained on another base"
+                )
+            continue
+        if _LAYER.search(module) and len(weight) == 2 and update not in (weight, weight[::-1]):
             raise InputError(
                 f"{text}: shapes do not fit the base {base}: {module} is {_times(weight)} there, the adapter was made "
                 f"for {_times(update)}; name the right base as BASE+ADAPTER"

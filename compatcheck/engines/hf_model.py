@@ -1,0 +1,190 @@
+"""A model as the transformers engine holds it: loaded by lm-eval's ``hf`` backend, adapters put on, and proven.
+
+lm-eval ties embeddings again after it has put an adapter on, and cuts them to the tokenizer; so here adapters come on
+when its own loading is done.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from lm_eval.models.huggingface import HFLM
+
+from compatcheck.adapters import kind_of
+from compatcheck.engines import memory, proof
+from compatcheck.engines.loading import LOAD_ERRORS, Adapters, Checked, listening, without_bars
+from compatcheck.engines.progress import Progress, SilentProgress
+from compatcheck.errors import InputError, one_line
+
+_log = logging.getLogger(__name__)
+
+
+class HFModel(HFLM):
+    """A full model, or one base with several adapters of which one is active at a time.
+
+    ``notes`` are plain sentences about paths taken; ``identity`` is what the outputs depend on besides the weights.
+    """
+
+    def __init__(
+        self,
+        model: str | Path,
+        adapters: Mapping[str, str | Path] | None = None,
+        *,
+        batch_size: int | str = "auto",
+        dtype: str = "auto",
+        device: str | None = None,
+        seed: int = 0,
+        engine_args: Mapping[str, Any] | None = None,
+        trust_remote_code: bool = False,
+        progress: Progress | None = None,
+    ) -> None:
+        """Load the model and its adapters.
+
+        Args:
+            batch_size: documents in one forward, or "auto" for as many as a budget of tokens holds.
+            dtype: a torch dtype's name; "auto" is the checkpoint's own on an accelerator and float32 on a CPU.
+            engine_args: further arguments of lm-eval's ``HFLM``.
+
+        Raises:
+            InputError: the model or an adapter cannot be loaded, or an argument is wrong.
+        """
+        self._model: Any = None
+        self.batch_size_per_gpu: int | str
+        self.notes: list[str] = []
+        self.progress: Progress = progress or SilentProgress()
+        self._folders = dict(adapters or {})
+        self._adapters: Adapters | None = None
+        self._said: set[str] = set()
+        self.failures: dict[tuple[Any, Any], str] = {}
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        if dtype == "auto" and device == "cpu":
+            dtype = "float32"
+            self._note("On the CPU the weights are computed in float32 (--dtype auto).")
+        if device == "cpu":
+            memory.keep_freed_memory()
+        torch.manual_seed(seed)
+        expected = self._alone(model, dtype, device, trust_remote_code, engine_args or {})
+        arguments = dict(engine_args or {})
+        self._unused = bool(arguments.pop("unused_weights", False))
+        try:
+            with without_bars(), listening(self.notes):
+                super().__init__(
+                    pretrained=str(model), device=device, dtype=dtype, batch_size=_batch_size(batch_size),
+                    trust_remote_code=trust_remote_code, **arguments,
+                )  # fmt: skip
+        except LOAD_ERRORS as error:
+            raise InputError(f"{model}: cannot be loaded: {one_line(error)}") from error
+        self._adapters = Adapters(self._model, self._folders, self.notes)
+        self._model = self._adapters.model
+        self._rows = self._adapters.base.get_input_embeddings().weight.shape[0]
+        if (self.tokenizer.pad_token_id or 0) >= self._rows:
+            self.tokenizer.pad_token_id = self.tokenizer.eos_token_id or 0
+        if expected is not None:
+            self._prove(*expected)
+
+    def _alone(
+        self, model: str | Path, dtype: str, device: str, trusted: bool, arguments: Mapping[str, Any]
+    ) -> tuple[str, torch.Tensor] | None:
+        """What the adapter makes of its base where transformers and PEFT alone load them; None for plain LoRA."""
+        folder = next((str(one) for one in self._folders.values() if not kind_of(Path(one)).plain), None)
+        if folder is None or arguments.keys() - {"tokenizer", "max_length", "add_bos_token"}:
+            return None
+        try:
+            kwargs = {"dtype": getattr(torch, dtype, dtype), "trust_remote_code": trusted}
+            found = proof.alone(model, folder, device, **kwargs)
+        except Exception:  # of whatever kind: the engine's own loading says it in one line
+            return None
+        finally:
+            memory.give_back()
+        return folder, found
+
+    def _prove(self, folder: str, expected: torch.Tensor) -> None:
+        dtype = str(self._model.dtype).removeprefix("torch.")
+        proof.check_same(folder, expected, proof.probe(self._model, folder), "loaded by lm-eval", dtype)
+
+    def _create_model(self, pretrained: str, **kwargs: Any) -> None:
+        auto_class: Any = self.AUTO_MODEL_CLASS  # type: ignore[has-type]
+        self.AUTO_MODEL_CLASS = Checked(auto_class, pretrained, self._note if self._unused else None)
+        try:
+            super()._create_model(pretrained, **kwargs)
+        finally:
+            self.AUTO_MODEL_CLASS = auto_class
+
+    def activate(self, name: str | None) -> None:
+        """Use the adapter of this name; None is the base alone.
+
+        Raises:
+            InputError: no adapter of that name.
+        """
+        assert self._adapters is not None
+        self._adapters.activate(name)
+        self._model = self._adapters.model
+        self._model.eval()
+        self._said.clear()  # what is noted below concerns another model
+
+    def close(self) -> None:
+        """Free the memory; the engine cannot be used afterwards."""
+        self._model = self._adapters = None
+        memory.give_back()
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Engine, versions, dtype, device and adapter: what the outputs depend on besides weights and prompts."""
+        import lm_eval
+        import peft
+        import transformers
+
+        return {
+            "engine": "hf",
+            "versions": {
+                "torch": torch.__version__, "transformers": transformers.__version__,
+                "lm_eval": lm_eval.__version__, "peft": peft.__version__,
+            },
+            "dtype": str(next(self.model.parameters()).dtype).removeprefix("torch."),
+            "device": str(self.device),
+            "max_length": self.max_length,
+        }  # fmt: skip
+
+    def _note(self, sentence: str) -> None:
+        if sentence not in self._said:
+            self._said.add(sentence)
+            self.notes.append(sentence)
+            _log.info(sentence)
+
+    def _check_rows(self, texts: Iterable[Sequence[int]]) -> None:
+        """Refuse tokens that the model has no embedding for, where its tokenizer knows more than it embeds."""
+        if len(self.tokenizer) <= self._rows:
+            return
+        worst = max((token for tokens in texts for token in tokens), default=0)
+        if worst >= self._rows:
+            raise InputError(
+                f"{self.tokenizer.name_or_path}: the tokenizer has {len(self.tokenizer)} tokens, the model embeds "
+                f"{self._rows}: {self.tokenizer.convert_ids_to_tokens(worst)!r} in a prompt has no embedding; the "
+                "grown embeddings were not saved with the adapter, or the tokenizer is another model's"
+            )
+
+    @property
+    def _most(self) -> int | None:
+        """The user's batch size, or None for auto."""
+        return self.batch_size if isinstance(self.batch_size, int) else None
+
+    @property
+    def _adapter_base(self) -> Any:
+        assert self._adapters is not None
+        return self._adapters.base
+
+
+def _batch_size(given: int | str) -> int | str:
+    if str(given) == "auto":
+        return "auto"
+    try:
+        size = int(given)
+    except ValueError:
+        size = 0
+    if size < 1:
+        raise InputError(f"batch size {given!r}: a positive number or 'auto'")
+    return size
