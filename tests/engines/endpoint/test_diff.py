@@ -155,3 +155,49 @@ def test_lm_evals_own_log_leaves_failed_documents_out(fixtures: Path) -> None:
     assert found["n-samples"]["piqa"] == {"original": 800, "effective": 2}
     with pytest.raises(InputError, match="no document could be answered: gone"):
         only_answered(results, loaded, dict.fromkeys(range(4), "gone"))
+
+
+def quiz(folder: Path, questions: list[str]) -> dict[str, Any]:
+    """Data and task with these questions, whose answers are what the server says."""
+    rows = [{"q": q, "a": f"said: {q}"} for q in questions]
+    (folder / "many.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return {"data": folder / "many.jsonl", "engine_args": {"retries": 0, "backoff": 0.01, "timeout": 2}}
+
+
+def test_until_decided_asks_no_more_than_it_needs(task: list[str], tmp_path: Path) -> None:
+    """Failed requests are errors of the documents that were drawn, and no document is asked beyond the last look."""
+    options = quiz(tmp_path, [f"refusing {i}" if i % 10 == 0 else f"good {i}" for i in range(200)])
+    with serving(Hostile) as server:
+        result = compatcheck.diff(
+            f"{server.url}#m", f"{server.url}#n", task=task[1], **options,
+            fail_on="nfr:10%", until_decided=True, step=20, store=False,
+        )  # fmt: skip
+        asked = server.paths()["/v1/completions"]
+    how = result.only.sequential
+    assert how is not None
+    assert result.verdict == "pass"
+    assert how.used < 100
+    assert 2 * how.used <= asked <= 2 * how.used + 4, "a trivial request now and then shows that the server is there"
+    assert result.only.pairing.errors_old == result.only.pairing.errors_new == how.used - result.only.n > 0
+
+
+def test_until_decided_gives_up_where_nothing_is_answered(task: list[str], tmp_path: Path) -> None:
+    options = quiz(tmp_path, ["refusing"] * 400)
+    with serving(Hostile) as server:
+        with pytest.raises(InputError, match="no document could be answered: HTTP 400"):
+            compatcheck.diff(
+                f"{server.url}#m", f"{server.url}#n", task=task[1], **options, fail_on="nfr:10%", until_decided=True
+            )
+        assert server.paths()["/v1/completions"] <= 60
+
+
+def test_a_step_without_any_answer_is_waited_for(task: list[str], tmp_path: Path) -> None:
+    """One document at a time: the failed ones come before it is known what the task is scored by."""
+    options = quiz(tmp_path, ["refusing 1", "refusing 2", "good 3", "good 4", "refusing 5", "good 6"])
+    with serving(Hostile) as server:
+        result = compatcheck.diff(
+            f"{server.url}#m", f"{server.url}#n", task=task[1], **options,
+            fail_on="nfr:10%", until_decided=True, step=1, store=False,
+        )  # fmt: skip
+    assert result.verdict == "inconclusive"
+    assert (result.only.n, result.only.pairing.errors_old, len(result.instances)) == (3, 3, 6)
