@@ -7,7 +7,31 @@ from typing import Any
 
 from lm_eval.models.utils import has_bos_prefix
 
+from compatcheck.errors import InputError
+
 Pair = tuple[list[int], list[int]]
+
+
+def start_token(engine: Any) -> int | None:
+    """The token that lm-eval puts in place of an empty context: the user's, BOS or EOS; None where there is none."""
+    tokenizer = engine.tokenizer
+    found = (getattr(engine, "custom_prefix_token_id", None), tokenizer.bos_token_id, tokenizer.eos_token_id)
+    return next((token for token in found if token is not None), None)
+
+
+def require_start(engine: Any) -> int:
+    """As :func:`start_token`.
+
+    Raises:
+        InputError: there is none.
+    """
+    start = start_token(engine)
+    if start is None:
+        raise InputError(
+            f"{engine.tokenizer.name_or_path}: a prompt is empty, and the tokenizer has neither a BOS nor an EOS token "
+            "to begin with; name one by its number: --engine-arg prefix_token_id=N"
+        )
+    return start
 
 
 def encode_pairs(engine: Any, strings: Sequence[tuple[str, str]]) -> list[Pair]:
@@ -33,14 +57,16 @@ def encode_pairs(engine: Any, strings: Sequence[tuple[str, str]]) -> list[Pair]:
             pairs.append((before, whole[len(before) :]))
         else:
             alone = engine.tok_encode(continuation, add_special_tokens=False)
-            starts = bool(alone) and alone[0] == engine.prefix_token_id
-            pairs.append((alone[:1], alone[1:]) if starts else ([engine.prefix_token_id], alone))
+            start = require_start(engine)
+            starts = bool(alone) and alone[0] == start
+            pairs.append((alone[:1], alone[1:]) if starts else ([start], alone))
     return pairs
 
 
 def encode_all(engine: Any, strings: Sequence[str]) -> list[list[int]]:
     """``tok_encode`` of each string."""
-    start = engine.tokenizer.decode(engine.prefix_token_id)
+    first = start_token(engine)
+    start = None if first is None else engine.tokenizer.decode(first)
     found: list[list[int]] = [[]] * len(strings)
     for has_start in (False, True):
         numbers = [n for n, string in enumerate(strings) if has_bos_prefix(string, start) is has_start]

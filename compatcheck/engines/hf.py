@@ -208,7 +208,12 @@ class HFEngine(HFModel):
                 request.args[1], self.max_gen_toks, eos, self.eot_token_id, self._adapter_base.generation_config
             )
         wish, reason = self._wishes[given]
-        if wish is None or self.think_end_token is not None or wish.most < 1 or not prompt:
+        if not prompt:
+            raise InputError(
+                f"task {request.task_name}, document {request.doc_id}: the prompt is empty, and the tokenizer begins "
+                "no text with a token of its own; there is nothing to go on from"
+            )
+        if wish is None or self.think_end_token is not None or wish.most < 1:
             reason = reason or ("a thinking token is set" if self.think_end_token is not None else "nothing to go on")
             self._note(f"Generation took transformers' own path where {reason}.")
             return None, None

@@ -12,18 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lm_eval.models.huggingface import HFLM
 
 from compatcheck.adapters import kind_of
 from compatcheck.engines import memory, proof
 from compatcheck.engines.loading import LOAD_ERRORS, Adapters, Checked, listening, without_bars
+from compatcheck.engines.mended import MendedHFLM
 from compatcheck.engines.progress import Progress, SilentProgress
 from compatcheck.errors import InputError, one_line
 
 _log = logging.getLogger(__name__)
 
 
-class HFModel(HFLM):
+class HFModel(MendedHFLM):
     """A full model, or one base with several adapters of which one is active at a time.
 
     ``notes`` are plain sentences about paths taken; ``identity`` is what the outputs depend on besides the weights.

@@ -48,6 +48,8 @@ def read_wish(
     if "max_length" in given:
         return None, "max_length is set"
     temperature, sampled = given.get("temperature", 0.0), given.get("do_sample")
+    if sampled and "temperature" in given and not temperature:
+        sampled = given["do_sample"] = False
     if sampled or (sampled is None and temperature):
         return None, "sampling is asked for"
     effective = copy.deepcopy(defaults)
@@ -66,7 +68,7 @@ def read_wish(
         ids.add(eos_id)
     wish = Wish(
         most=most,
-        stops=tuple(stops),
+        stops=tuple(stop for stop in stops if stop),
         ends=frozenset(ids),
         no_repeat=int(effective.no_repeat_ngram_size or 0),
         penalty=float(effective.repetition_penalty or 1.0),

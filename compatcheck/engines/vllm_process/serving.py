@@ -12,7 +12,7 @@ from vllm import SamplingParams, TokensPrompt
 from vllm.lora.request import LoRARequest
 from vllm.sampling_params import RequestOutputKind
 
-from compatcheck.engines.encoding import encode_all, encode_pairs
+from compatcheck.engines.encoding import encode_all, encode_pairs, require_start
 from compatcheck.engines.vllm_process.logits import ARGUMENT
 from compatcheck.errors import InputError
 
@@ -126,7 +126,8 @@ class Serving(VLLM):
 
     def _generate(self, given: list[Any]) -> None:
         encoded = encode_all(self, [context for context, *_ in given])
-        eos = self.tokenizer.decode(self.eot_token_id) or self.tokenizer.eos_token
+        end = self.eot_token_id
+        eos = None if end is None else self.tokenizer.decode(end) or self.tokenizer.eos_token
         jobs: list[tuple[list[int], SamplingParams]] = []
         untils: list[list[str]] = []
         for number, (tokens, (_, arguments, *draw)) in enumerate(zip(encoded, given, strict=True)):
@@ -138,7 +139,7 @@ class Serving(VLLM):
                     f"max_gen_toks {most} leaves no room for a prompt: the model reads {self.max_length} tokens in all"
                 )
             prompt, most = maybe_truncate(
-                tokens or [self.prefix_token_id], max_gen_toks=most, max_model_len=self.max_length,
+                tokens or [require_start(self)], max_gen_toks=most, max_model_len=self.max_length,
                 side=self.truncation_side, verbose=False,
             )  # fmt: skip
             # With a thinking part the task's stop strings may stand in it: they are applied to what follows it.
