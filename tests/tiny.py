@@ -7,8 +7,8 @@ import random
 from pathlib import Path
 from typing import Any
 
-_WORDS = """red blue green stone river cloud mouse table seven nine bread paper light door glass ship wind moon salt fish
-tree hand road song star leaf sand rain fire snow"""
+_WORDS = """red blue green stone river cloud mouse table seven nine bread paper light door glass ship wind moon salt
+fish tree hand road song star leaf sand rain fire snow"""
 WORDS = _WORDS.split()
 PROMPT = "Question: {} Answer:"
 CHAT = (
@@ -115,14 +115,14 @@ def tasks(
     return rows
 
 
-def loglikelihoods(model: Any, words: Any, context: str, choices: list[str]) -> list[float]:
+def loglikelihoods(model: Any, words: Any, context: str, choices: list[str], between: str = " ") -> list[float]:
     """Of each choice after a context, by plain forward passes of a model."""
     import torch
 
     begun = len(words(context)["input_ids"])
     found = []
     for choice in choices:
-        whole = words(f"{context} {choice}")["input_ids"]
+        whole = words(f"{context}{between}{choice}")["input_ids"]
         with torch.inference_mode():
             logits = model(torch.tensor([whole])).logits[0].float().log_softmax(-1)
         found.append(sum(float(logits[n - 1, whole[n]]) for n in range(begun, len(whole))))

@@ -160,7 +160,8 @@ def put_adapter(model: Any, folder: str | Path, name: str, notes: list[str], **k
     except InputError:
         raise
     except Exception as error:  # peft lets many kinds through, from safetensors' own to TypeError
-        raise InputError(f"{folder}: adapter cannot be put on its base: {one_line(error)}") from error
+        file = Path(folder) / (WEIGHTS if type(error).__name__ == "SafetensorError" else "adapter_config.json")
+        raise InputError(f"{file}: adapter cannot be put on its base: {one_line(error)}") from error
     _check_arrived(folder, model, name, result, same=before is model)
     notes[:] = [note for note in notes if "missing adapter keys" not in note]
     return model
@@ -198,16 +199,16 @@ def _check_arrived(folder: str, model: Any, name: str, result: Any, same: bool) 
 
     if result.missing_keys:
         raise InputError(
-            f"{folder}: adapter does not fit its base: its file lacks {_named(sorted(result.missing_keys))}, which its "
-            "configuration names; it was made for another base, or part of it was not saved"
+            f"{folder}: adapter does not fit its base: {WEIGHTS} lacks {_named(sorted(result.missing_keys))}, which "
+            "its configuration names; it was made for another base, or part of it was not saved"
         )
     there = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
     left = set(result.unexpected_keys) - there.keys()  # virtual tokens have no place in the layers
     unexpected = sorted(key.removeprefix("base_model.model.") for key in left)
     if unexpected:
         raise InputError(
-            f"{folder}: its file holds weights that have no place: {_named(unexpected)}; it was trained on another "
-            "base, or target_modules, modules_to_save or layers_to_transform in adapter_config.json were changed"
+            f"{folder}: {WEIGHTS} holds weights that have no place: {_named(unexpected)}; it was trained on "
+            "another base, or target_modules, modules_to_save or layers_to_transform in adapter_config.json changed"
         )
     for key, value in load_peft_weights(folder, device="cpu").items():
         loaded = there.get(key)
