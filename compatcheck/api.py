@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compatcheck.compare.counterparts import counterparts
+from compatcheck.compare.counterparts import counterparts, sample_notes
 from compatcheck.compare.result import Comparison, Estimate, Gate, Result, Side, Stored
 from compatcheck.errors import InputError, did_you_mean
 from compatcheck.records import Manifest, Run
@@ -117,7 +117,7 @@ def diff(
     metric: str | Sequence[str] | None = None,
     metric_args: Mapping[str, Mapping[str, Any]] | None = None,
     lower_is_better: str | Sequence[str] = (),
-    epsilon: float = 0.0,
+    epsilon: float | None = None,
     correct_at: float | None = None,
     slice_by: str | Sequence[str] = (),
     cluster_by: str | None = None,
@@ -170,7 +170,7 @@ def diff(
     from compatcheck.runs.settling import check_directions, with_direction
     from compatcheck.tasks.load import TaskOptions
 
-    if epsilon < 0:
+    if epsilon is not None and epsilon < 0:
         raise InputError(f"--epsilon {epsilon}: must be 0 or more")
     check_way(repeats)
     rules = [*gate.parse_rules(_several(fail_on)), *gate.parse_rules(_several(advisory), gate.ADVISORY)]
@@ -209,6 +209,7 @@ def diff(
     slices = _several(slice_by)
     plan = None
     if until_decided or step is not None or max is not None:
+        epsilon = epsilon or 0.0  # one dead-band for every step
         plan = sequential.plan(until_decided, step, max, seed=seed, epsilon=epsilon, correct_at=correct_at)
         plan.check(rules, cluster_by=cluster_by, noise_floor=noise_floor, stream=stream)
     place = Scratch(Path(scratch) if scratch is not None else None)
@@ -252,7 +253,7 @@ def diff_of_runs(
     *,
     rules: Sequence[Rule] = (),
     required: Sequence[str] = (),
-    epsilon: float = 0.0,
+    epsilon: float | None = None,
     correct_at: float | None = None,
     slice_by: Sequence[str] = (),
     cluster_by: str | None = None,
@@ -339,7 +340,7 @@ def compare_runs(
     old: Run,
     new: Run,
     *,
-    epsilon: float = 0.0,
+    epsilon: float | None = None,
     correct_at: float | None = None,
     slice_by: Sequence[str] = (),
     cluster_by: str | None = None,
@@ -368,6 +369,8 @@ def compare_runs(
         for run, other, metrics in pairs
         for metric in metrics
     ]
+    if epsilon is None and correct_at is None:
+        notes += sample_notes(pairs)
     notes += [
         f"{each.name}: only {each.clusters.count} clusters by '{each.clusters.field}': with fewer than {FEW} their "
         "spread is badly known, and so are the intervals"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -37,7 +38,7 @@ def with_noise(
     old: Run,
     reruns: Sequence[Run],
     *,
-    epsilon: float = 0.0,
+    epsilon: float | None = None,
     correct_at: float | None = None,
 ) -> tuple[list[Comparison], list[str]]:
     """The comparisons with the noise floor of OLD, and a note for each that no rerun has the scores of.
@@ -88,7 +89,7 @@ def measure(
     metric: str | Sequence[str] | None = None,
     metric_args: Mapping[str, Mapping[str, Any]] | None = None,
     lower_is_better: str | Sequence[str] = (),
-    epsilon: float = 0.0,
+    epsilon: float | None = None,
     correct_at: float | None = None,
     id_field: str | None = None,
     target_field: str | None = None,
@@ -163,7 +164,7 @@ def _runs(request: Request, names: Sequence[str], repeats: int, say: Callable[[s
     return [collect_one(request, say, progress), *collect_reruns(request, 0, names[1:], say, progress)]
 
 
-def _measured(runs: Sequence[Run], epsilon: float, correct_at: float | None) -> tuple[Measured, ...]:
+def _measured(runs: Sequence[Run], epsilon: float | None, correct_at: float | None) -> tuple[Measured, ...]:
     found = []
     for own in runs[0].tasks:
         for metric in own.metrics:
@@ -186,7 +187,7 @@ def _floor(
     pairs: Sequence[tuple[TaskRun, TaskRun]],
     metric: Metric,
     source: str,
-    epsilon: float,
+    epsilon: float | None,
     correct_at: float | None,
     confidence: float,
 ) -> NoiseFloor:
@@ -202,7 +203,8 @@ def _metric(pairs: Sequence[tuple[TaskRun, TaskRun]], name: str, kind: str) -> M
     """The metric of all runs in one reading: smooth where one run, or the comparison, has it so."""
     each = [metric for pair in pairs for run in pair for metric in run.metrics if metric.name == name]
     smooth = "smooth" in (kind, *(metric.kind for metric in each))
-    return replace(each[0], kind="smooth" if smooth else each[0].kind)
+    error = math.sqrt(2) * max(metric.error for metric in each)
+    return replace(each[0], kind="smooth" if smooth else each[0].kind, error=error)
 
 
 def _source(reruns: Sequence[Run]) -> str:

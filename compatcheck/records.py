@@ -59,6 +59,8 @@ class Metric:
     """Nothing says which way the score points; higher was taken as better."""
     settled: tuple[tuple[str, bool], ...] = ()
     """Other readings of the scores that the user, or the task, has decided about: ``("ignore_case", True)`` …"""
+    error: float = 0.0
+    """Standard error of one document's score (root mean square over documents), where it is an average of samples."""
 
 
 @dataclass(frozen=True)

@@ -49,8 +49,12 @@ def command(
     metric_arg: options.MetricArg = None,
     lower_is_better: options.LowerIsBetter = None,
     epsilon: Annotated[
-        float, typer.Option(help="A gain within ±X counts as unchanged.", rich_help_panel=options.COMPARE)
-    ] = 0.0,
+        float | None,
+        typer.Option(
+            help="A gain within ±X counts as unchanged.  [default: 0; of averaged samples 2.5 standard errors]",
+            rich_help_panel=options.COMPARE,
+        ),
+    ] = None,
     correct_at: Annotated[
         float | None, typer.Option(help="A score of at least X counts as correct.", rich_help_panel=options.COMPARE)
     ] = None,

@@ -25,7 +25,9 @@ def command(
     metric: options.Metric = None,
     metric_arg: options.MetricArg = None,
     lower_is_better: options.LowerIsBetter = None,
-    epsilon: Annotated[float, typer.Option(help="A gain within ±X counts as unchanged.")] = 0.0,
+    epsilon: Annotated[
+        float | None, typer.Option(help="A gain within ±X counts as unchanged.  [default: 0; of samples 2.5 errors]")
+    ] = None,
     correct_at: Annotated[float | None, typer.Option(help="A score of at least X counts as correct.")] = None,
     engine: options.Engine = "auto",
     engine_arg: options.EngineArg = None,

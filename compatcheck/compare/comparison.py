@@ -16,7 +16,7 @@ from compatcheck.compare.intervals import Flags, Floats, rate
 from compatcheck.compare.means import score_range
 from compatcheck.compare.metrics import Changes, discrete_metrics
 from compatcheck.compare.pairing import Pairs, failed, pair, take
-from compatcheck.compare.quadrants import Sorted, resolve_metric, sort_pairs
+from compatcheck.compare.quadrants import Sorted, dead_band, resolve_metric, sort_pairs
 from compatcheck.compare.result import QUADRANTS, Comparison, Estimate, Pairing, Slice
 from compatcheck.compare.signature import signature
 from compatcheck.compare.significance import mcnemar, sign_flip
@@ -35,7 +35,7 @@ def compare(
     new: TaskRun,
     *,
     metric: Metric | str,
-    epsilon: float = 0.0,
+    epsilon: float | None = None,
     correct_at: float | None = None,
     slice_by: Sequence[str] = (),
     cluster_by: str | None = None,
@@ -47,7 +47,8 @@ def compare(
 
     Args:
         metric: a name that both runs score, or how to read that score.
-        epsilon: dead-band of a smooth metric: a gain of at most this size, either way, is "unchanged".
+        epsilon: dead-band of a smooth metric: a gain of at most this size, either way, is "unchanged"; None for 0, and
+            for averages of samples 2.5 standard errors of their difference.
         correct_at: makes a smooth metric discrete: a score that reaches this is correct.
         slice_by: fields of the records by whose values flips are counted.
         cluster_by: field of the records whose values group instances; intervals and tests then count by groups.
@@ -111,7 +112,7 @@ def compare(
             new,
             found.metric,
             n=n,
-            epsilon=epsilon,
+            epsilon=dead_band(epsilon, found.metric),
             correct_at=correct_at,
             confidence=confidence,
             resamples=resamples,
@@ -200,8 +201,10 @@ def _no_answer(predictions: pd.Series | None, scored: Flags) -> int:
     return 0 if predictions is None else int((predictions.isna().to_numpy() & scored).sum())
 
 
-def check_options(epsilon: float, correct_at: float | None, confidence: float, resamples: int, seed: int) -> None:
-    if not (math.isfinite(epsilon) and epsilon >= 0):
+def check_options(
+    epsilon: float | None, correct_at: float | None, confidence: float, resamples: int, seed: int
+) -> None:
+    if epsilon is not None and not (math.isfinite(epsilon) and epsilon >= 0):
         raise InputError(f"--epsilon {epsilon:g}: the dead-band is a finite number of at least 0")
     if correct_at is not None and not math.isfinite(correct_at):
         raise InputError(f"--correct-at {correct_at:g}: the threshold is a finite number")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from compatcheck.compare.quadrants import dead_band, resolve_metric
 from compatcheck.errors import InputError
 from compatcheck.records import Metric, StreamedRun, TaskRun
 
@@ -68,3 +69,17 @@ def shared_metrics(old: TaskRun | StreamedRun, new: TaskRun | StreamedRun) -> li
 
 def _names(run: Any) -> str:
     return ", ".join(f"{t.task}/{t.filter} ({', '.join(m.name for m in t.metrics)})" for t in run.tasks) or "nothing"
+
+
+def sample_notes(pairs: Counterparts) -> list[str]:
+    """What was taken as unchanged where scores are averages of samples."""
+    found = []
+    for run, other, metrics in pairs:
+        for metric in metrics:
+            band = dead_band(None, resolve_metric(metric, run, other))
+            if band > 0:
+                found.append(
+                    f"{run.task}: {metric.name} is an average of samples; a gain within ±{band:.2g}, 2.5 standard "
+                    "errors of a difference, counts as unchanged; --epsilon sets another dead-band"
+                )
+    return found

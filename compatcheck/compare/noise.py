@@ -54,7 +54,7 @@ def noise_floor(
     metric: Metric,
     *,
     source: str,
-    epsilon: float = 0.0,
+    epsilon: float | None = None,
     correct_at: float | None = None,
     confidence: float = 0.95,
 ) -> NoiseFloor:
@@ -93,7 +93,7 @@ def above_noise(nfr: Estimate, noise: Estimate, reruns: int) -> float | None:
 
 
 def _rates(
-    one: TaskRun, other: TaskRun, metric: Metric, epsilon: float, correct_at: float | None, confidence: float
+    one: TaskRun, other: TaskRun, metric: Metric, epsilon: float | None, correct_at: float | None, confidence: float
 ) -> dict[str, Estimate]:
     found = sort_pairs(one, other, pair(one, other), metric, epsilon=epsilon, correct_at=correct_at)
     n = int(found.scored.sum())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -91,23 +92,34 @@ def resolve_metric(metric: Metric | str, old: TaskRun, new: TaskRun) -> Metric:
                 f"{', '.join(known) or 'no score at all'}"
             )
         found.append(next(each for each in run.metrics if each.name == name))
-    if isinstance(metric, Metric):
-        return metric
     first, second = found
+    error = math.hypot(first.error, second.error)
+    if isinstance(metric, Metric):
+        return metric if metric.error == error else replace(metric, error=error)
     if first.higher_is_better != second.higher_is_better:
         raise InputError(f"OLD and NEW disagree on whether a higher '{name}' is better on task '{old.task}'")
     kind = "smooth" if "smooth" in (first.kind, second.kind) else first.kind
     signatures = dict.fromkeys(each.signature for each in found if each.signature)
-    return replace(first, kind=kind, signature=" / ".join(signatures))
+    return replace(first, kind=kind, signature=" / ".join(signatures), error=error)
+
+
+def dead_band(epsilon: float | None, metric: Metric) -> float:
+    """The dead-band of a metric that :func:`resolve_metric` gave: what was asked for, else what its samples need.
+
+    Averages of samples move from run to run: a gain within 2.5 standard errors of a difference is unchanged, which few
+    documents of an unchanged model leave, however many samples there are. Without samples it is 0.
+    """
+    return epsilon if epsilon is not None else 2.5 * metric.error
 
 
 def sort_pairs(
-    old: TaskRun, new: TaskRun, pairs: Pairs, metric: Metric, *, epsilon: float, correct_at: float | None
+    old: TaskRun, new: TaskRun, pairs: Pairs, metric: Metric, *, epsilon: float | None, correct_at: float | None
 ) -> Sorted:
     """Sort the pairs by ``metric``.
 
-    Smooth: the gain beyond ``epsilon`` decides. Discrete: a score of 1 is correct (0 where lower is better);
-    with ``correct_at`` a score that reaches it is (stays at or below it, where lower is better).
+    Smooth: the gain beyond ``epsilon`` decides, or beyond :func:`dead_band` where that is None. Discrete: a score of 1
+    is correct (0 where lower is better); with ``correct_at`` a score that reaches it is (stays at or below it, where
+    lower is better).
 
     Raises:
         InputError: a score that is missing without an error, infinite, or neither 0 nor 1 on a discrete metric.
@@ -128,7 +140,7 @@ def sort_pairs(
         codes = (~right_old).astype(np.int8) + 2 * (~right_new).astype(np.int8)
     else:
         # A gain that equals epsilon but for rounding (0.8 − 0.6 against 0.2) is within it.
-        edge = epsilon * (1 + ROUNDING)
+        edge = dead_band(epsilon, metric) * (1 + ROUNDING)
         codes = np.full(len(gain), SMOOTH_GROUPS.index("unchanged"), dtype=np.int8)
         codes[gain > edge] = SMOOTH_GROUPS.index("positive_flip")
         codes[gain < -edge] = SMOOTH_GROUPS.index("negative_flip")

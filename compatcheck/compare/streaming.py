@@ -20,7 +20,7 @@ from compatcheck.compare.instances import build_instances, common_kind, slice_fi
 from compatcheck.compare.means import score_range
 from compatcheck.compare.overview import Overview
 from compatcheck.compare.pairing import Pairs, failed
-from compatcheck.compare.quadrants import resolve_metric, sort_pairs
+from compatcheck.compare.quadrants import dead_band, resolve_metric, sort_pairs
 from compatcheck.compare.result import INSTANCE_COLUMNS, Comparison, Pairing
 from compatcheck.compare.signature import signature
 from compatcheck.compare.slices import AUTOMATIC, adjust, check_field, expand, field_values
@@ -39,7 +39,7 @@ Job = tuple[StreamedRun, StreamedRun, Sequence[Metric]]
 class Settings:
     """As the arguments of :func:`compatcheck.compare.compare`."""
 
-    epsilon: float = 0.0
+    epsilon: float | None = None
     correct_at: float | None = None
     slice_by: Sequence[str] = ()
     seed: int = 0
@@ -152,7 +152,7 @@ class _StreamedPair:
                 *self.empty,
                 metric,
                 n=tally.n,
-                epsilon=settings.epsilon,
+                epsilon=dead_band(settings.epsilon, metric),
                 correct_at=settings.correct_at,
                 confidence=settings.confidence,
                 resamples=settings.resamples,

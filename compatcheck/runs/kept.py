@@ -257,7 +257,8 @@ def _metric(written: Mapping[str, Any]) -> Metric:
     metric = Metric(*(written[name] for name in _METRIC_FIELDS))
     if "assumed" in written:
         settled = tuple((str(name), bool(meant)) for name, meant in written.get("settled", ()))
-        return replace(metric, assumed=bool(written["assumed"]), settled=settled)
+        error = float(written.get("error", 0.0))
+        return replace(metric, assumed=bool(written["assumed"]), settled=settled, error=error)
     recorded = metric.signature.endswith(AS_RECORDED)
     lower = recorded and metric.higher_is_better and direction.higher_is_better(metric.name) is False
     return replace(metric, higher_is_better=False) if lower else metric

@@ -14,7 +14,7 @@ import pandas as pd
 from compatcheck.errors import InputError
 from compatcheck.records import Metric, TaskRun, not_compared, prediction_column, score_column
 from compatcheck.runs.choices import HASH_LENGTH, NO_MATCH, predicted_choices
-from compatcheck.runs.repeats import as_mean, sample_scores
+from compatcheck.runs.repeats import as_mean, error_of_shares, sample_scores
 from compatcheck.similarity.direction import higher_is_better
 from compatcheck.similarity.exact import CASE, PUNCTUATION
 from compatcheck.tasks import LoadedTask
@@ -90,7 +90,10 @@ def _task_run(
         for name in names
     )
     if averaged is not None:
-        metrics = tuple(as_mean(metric, (repeats, repeats)) for metric in metrics)
+        metrics = tuple(
+            as_mean(metric, (repeats, repeats), error_of_shares(records[score_column(metric.name)].to_numpy(), repeats))
+            for metric in metrics
+        )
     notes = not_compared(loaded.name, [name for name in samples[0]["metrics"] if name not in names])
     return TaskRun(loaded.name, filter_name, metrics, records, settings, notes=notes)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from compatcheck.errors import InputError
 from compatcheck.records import Metric, score_column
@@ -29,8 +30,8 @@ def average_records(
     """One record for each ``doc_id``, in the order of the first: scores averaged, all else of the first that worked.
 
     Samples with an error take no part where another one of their document worked. A discrete score becomes the share of
-    samples that are right, and its metric smooth: an average is neither right nor wrong. Also returns the least and the
-    greatest number of samples of a document.
+    samples that are right, and its metric smooth: an average is neither right nor wrong. It knows the standard error of
+    an average. Also returns the least and the greatest number of samples of a document.
 
     Raises:
         InputError: rows of one document differ in their target.
@@ -56,19 +57,35 @@ def average_records(
     first = order[np.r_[True, codes[order][1:] != codes[order][:-1]]]
     averaged = records.iloc[first].reset_index(drop=True)
     good = np.bincount(codes, weights=worked, minlength=len(distinct))
+    found = []
     for metric in metrics:
         column = score_column(metric.name)
         values = np.where(worked, records[column].to_numpy(dtype=np.float64, na_value=np.nan), 0.0)
         with np.errstate(invalid="ignore", divide="ignore"):
-            averaged[column] = np.where(good > 0, np.bincount(codes, values, len(distinct)) / good, np.nan)
-    return averaged, tuple(as_mean(metric, spread) for metric in metrics), spread
+            means = np.bincount(codes, values, len(distinct)) / good
+            around = np.bincount(codes, np.where(worked, (values - means[codes]) ** 2, 0.0), len(distinct))
+            squares = (around / (good - 1) / good)[good > 1]
+            averaged[column] = np.where(good > 0, means, np.nan)
+        found.append(as_mean(metric, spread, float(np.sqrt(squares.mean())) if len(squares) else 0.0))
+    return averaged, tuple(found), spread
 
 
-def as_mean(metric: Metric, spread: tuple[int, int]) -> Metric:
-    """The metric of averaged samples, which its signature names."""
+def as_mean(metric: Metric, spread: tuple[int, int], error: float = 0.0) -> Metric:
+    """The metric of averaged samples, which its signature names; ``error`` is an average's standard error."""
     samples = f"{spread[0]}" if spread[0] == spread[1] else f"{spread[0]} to {spread[1]}"
     signature = f"{metric.signature}|" if metric.signature else ""
-    return replace(metric, kind="smooth", signature=f"{signature}mean of {samples} samples")
+    return replace(metric, kind="smooth", signature=f"{signature}mean of {samples} samples", error=error)
+
+
+def error_of_shares(shares: NDArray[np.float64], samples: int) -> float:
+    """Root mean square, over documents, of the standard error of a share of ``samples`` right or wrong answers.
+
+    Of scores between 0 and 1 it is an upper bound; 0 where that is unknown: a single sample, or other scores.
+    """
+    known = shares[np.isfinite(shares)]
+    if samples < 2 or len(known) == 0 or known.min() < 0 or known.max() > 1:
+        return 0.0
+    return float(np.sqrt((known * (1 - known) / (samples - 1)).mean()))
 
 
 def sample_scores(task: Any, filter_name: str, samples: Sequence[Mapping[str, Any]]) -> list[dict[str, float]] | None:

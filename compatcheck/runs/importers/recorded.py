@@ -13,14 +13,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from compatcheck.errors import InputError, did_you_mean
-from compatcheck.records import NO_FILTER, TEXT_COLUMNS, Metric, StreamedRun, TaskRun, not_compared
+from compatcheck.records import NO_FILTER, TEXT_COLUMNS, Metric, StreamedRun, TaskRun, not_compared, score_column
 from compatcheck.references import tool_of_folder
 from compatcheck.runs.importers.layout import Layout
 from compatcheck.runs.importers.reading import Source, file_kind, read_rows
 from compatcheck.runs.importers.scoring import check_metrics, recorded_metric, score_records, scored_rows
 from compatcheck.runs.importers.table import NUMBER, REFERENCES, RowTable, build_table, extract_targets
 from compatcheck.runs.importers.targets import Targets
-from compatcheck.runs.repeats import as_mean, average_records
+from compatcheck.runs.repeats import as_mean, average_records, error_of_shares
 from compatcheck.similarity import RECORDED
 
 DEFAULT_TASK = "recorded"
@@ -155,7 +155,12 @@ def _runs(
         records, found = _scored(table, rows.source, wanted, kept, options, part.higher_is_better)
         own = settings
         if part.spread[1] > 1:  # the tool's own scores, averaged as they were read
-            found = tuple(as_mean(one, part.spread) if one.name in kept else one for one in found)
+            found = tuple(
+                as_mean(one, part.spread, error_of_shares(records[score_column(one.name)].to_numpy(), part.spread[0]))
+                if one.name in kept
+                else one
+                for one in found
+            )
             own = settings | {"repeats": part.spread[1]}
         if averaged:
             records, found, (_, most) = average_records(records, found)
