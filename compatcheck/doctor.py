@@ -124,6 +124,7 @@ def _engines() -> Iterator[Finding]:
 
 def _extras() -> Iterator[Finding]:
     for package, extra, use in (
+        ("gguf", "gguf", "GGUF files as OLD and NEW"),
         ("ray", "ray", "--engine ray"),
         ("matplotlib", "plots", "--format png and svg"),
         ("tensorboard", "tensorboard", "training curves in TensorBoard"),
