@@ -108,6 +108,7 @@ class Decided:
             drawn.append(f"{task}: {used:,} of {there:,} {what}{rest}; the figures are of these")
         return (
             *drawn,
+            *dict.fromkeys(one.evidence.assumed for one in self.budgets.watched if one.evidence.assumed),
             "the verdict holds although it was looked for after every step; the intervals and p-values of the other "
             "figures are those of a number of instances that was fixed beforehand",
         )

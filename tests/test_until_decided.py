@@ -171,12 +171,18 @@ def test_what_cannot_be_meant(rows: Rows, options: dict[str, Any], said: str) ->
         compatcheck.diff(*rows(50, 0.0), **{"fail_on": "nfr:2%", "until_decided": True, **options})
 
 
-def test_a_score_of_unknown_range_is_refused(rows: Rows) -> None:
-    old, new = rows(50, 0.0, quality=3.5)
-    with pytest.raises(InputError, match="between which values the scores of 'score' lie is not known"):
-        for path in (old, new):
-            path.write_text(path.read_text().replace('"quality"', '"score"'))
-        decided((old, new), "regression:0.1")
+@pytest.mark.parametrize(("score", "said"), [(0.5, "score: its scores are taken to lie in 0 to 1"), (3.5, "")])
+def test_a_score_whose_range_is_not_known(rows: Rows, score: float, said: str) -> None:
+    pair = rows(700, 0.0, quality=score)
+    for path in pair:
+        path.write_text(path.read_text().replace('"quality"', '"score"'))
+    if said:
+        result = decided(pair, "regression:0.02")
+        assert said in result.notes
+        assert result.verdict == "pass"
+        return
+    with pytest.raises(InputError, match="score has a value outside 0 to 1"):
+        decided(pair, "score_new:0.1")
 
 
 def test_models_are_evaluated_no_further_than_needed(fixtures: Path, tmp_path: Path) -> None:

@@ -14,11 +14,11 @@ from compatcheck.errors import InputError
 
 Range = tuple[float, float]
 
-_RANGES: Mapping[str, Range] = {
-    **dict.fromkeys(("acc", "acc_norm", "acc_mutual_info", "exact_match", "contains", "em", "f1", "judge"), (0.0, 1.0)),
-    **dict.fromkeys(("rouge1", "rouge2", "rougeL", "rougeLsum", "bleu", "chrf"), (0.0, 1.0)),
-    "bertscore": (-1.0, 1.0),
-}
+_KNOWN = (
+    "acc", "acc_norm", "acc_mutual_info", "exact_match", "contains", "em", "f1", "judge", "rouge1", "rouge2", "rougeL",
+    "rougeLsum", "bleu", "chrf",
+)  # fmt: skip
+_RANGES: Mapping[str, Range] = {**dict.fromkeys(_KNOWN, (0.0, 1.0)), "bertscore": (-1.0, 1.0)}
 """Between which values the scores of an instance lie, for metrics where that is known."""
 
 
@@ -29,9 +29,9 @@ class _Counted(NamedTuple):
     hits: Flags
 
 
-def score_range(metric: str) -> Range | None:
-    """The least and the greatest score of an instance by this metric; None where it is not known."""
-    return _RANGES.get(metric)
+def score_range(metric: str) -> Range:
+    """The least and the greatest score of an instance by this metric; 0 and 1 where nothing better is known."""
+    return _RANGES.get(metric, (0.0, 1.0))
 
 
 class FigureEvidence:
@@ -42,6 +42,8 @@ class FigureEvidence:
         InputError: there is no bound of this figure that holds at every look.
         """
         self.key, self.threshold = key, threshold
+        self.assumed = ""
+        """What was taken for granted of the scores; empty where nothing was."""
         self._gathered: RateEvidence | MeanEvidence
         if key in _RATES:
             self._gathered = RateEvidence(threshold)
@@ -52,6 +54,7 @@ class FigureEvidence:
                 f"{', '.join([*_RATES, *_MEANS])}, or evaluate a fixed number of instances"
             )
         self._range = _range_of(key, metric)
+        self.assumed = "" if key == "net" or metric in _RANGES else f"{metric}: its scores are taken to lie in 0 to 1"
         self._gathered = MeanEvidence(threshold, *self._range)
 
     def add(self, found: Sorted) -> None:
@@ -67,10 +70,9 @@ class FigureEvidence:
         try:
             self._gathered.add(_MEANS[self.key](found))
         except ValueError as error:
-            low, high = self._range
             raise InputError(
-                f"--until-decided: {found.metric.name} has {error}, and its scores were taken to lie in "
-                f"{low:g} to {high:g}; set a budget on nfr, or make it discrete with --correct-at"
+                f"--until-decided: {found.metric.name} has {error}: a bound of its mean that holds at every look "
+                "has to know where scores lie; set a budget on nfr, or make it discrete with --correct-at"
             ) from None
 
     def value(self) -> float | None:
@@ -88,13 +90,7 @@ class FigureEvidence:
 def _range_of(key: str, metric: str) -> Range:
     if key == "net":
         return -1.0, 1.0
-    found = score_range(metric)
-    if found is None:
-        raise InputError(
-            f"--until-decided: between which values the scores of '{metric}' lie is not known, so no bound of their "
-            "mean holds at every look; set a budget on nfr, or make it discrete with --correct-at"
-        )
-    low, high = found
+    low, high = score_range(metric)
     if key == "mean_difference":
         return low - high, high - low
     return (0.0, high - low) if key in ("mean_gain", "mean_regression") else (low, high)
