@@ -17,6 +17,7 @@ from lm_eval.api.model import LM
 
 from compatcheck import fingerprints
 from compatcheck.engines import vllm_plan as plan
+from compatcheck.engines.finite import NOT_FINITE
 from compatcheck.engines.processes import Child, own_folder
 from compatcheck.engines.progress import Progress, SilentProgress, Stage
 from compatcheck.errors import InputError
@@ -71,6 +72,7 @@ class VLLMEngine(LM):
         super().__init__()
         self._build = plan.require_build()
         self.notes: list[str] = []
+        self.failures: dict[tuple[Any, Any], str] = {}
         self.progress: Progress = progress or SilentProgress()
         self._model = Path(model)
         self._folders = {name: Path(folder).resolve() for name, folder in (adapters or {}).items()}
@@ -310,7 +312,7 @@ class VLLMEngine(LM):
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         """The text generated for each (context, generation arguments), cut at its stop strings."""
-        return [str(text) for text in self._answers("generate_until", "generating", requests)]
+        return [str(text or "") for text in self._answers("generate_until", "generating", requests)]
 
     def _answers(self, method: str, label: str, requests: Sequence[Instance]) -> list[Any]:
         """Answers in the order of the requests; each is told to progress and cache when it comes."""
@@ -327,9 +329,12 @@ class VLLMEngine(LM):
             for child, numbers in given.items():
                 for position, answer in self._listen(child):
                     number = numbers[position]
+                    stage.advance(1)
+                    if answer is None:
+                        self.failures[requests[number].task_name, requests[number].doc_id] = NOT_FINITE
+                        continue
                     found[number] = tuple(answer) if isinstance(answer, list) else answer
                     self.cache_hook.add_partial(method, requests[number].args, found[number])
-                    stage.advance(1)
         return found
 
     def _tell(self, child: Child, method: str, given: Any) -> None:

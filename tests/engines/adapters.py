@@ -10,6 +10,11 @@ from typing import Any
 
 import pytest
 
+from compatcheck.references import resolve
+from compatcheck.runs.evaluate import EngineOptions, evaluate_jobs
+from compatcheck.runs.jobs import Job
+from compatcheck.tasks.load import TaskOptions, load_tasks
+
 PROMPT = "Question: {question} Answer:"
 WORDS = ["red", "blue", "green", "stone", "river", "cloud", "mouse", "table", "seven", "nine", "bread", "paper"]
 LINEAR = ["q_proj", "v_proj"]
@@ -66,7 +71,9 @@ def tokenizer() -> Any:
     return PreTrainedTokenizerFast(tokenizer_object=made, bos_token="<s>", eos_token="</s>", pad_token="<pad>")
 
 
-def save_base(folder: Path, *, tied: bool = False, spare: int = 0, experts: bool = False, seed: int = 0) -> Path:
+def save_base(
+    folder: Path, *, tied: bool = False, spare: int = 0, experts: bool = False, seed: int = 0, nan: bool = False
+) -> Path:
     """A random Llama, or a Mixtral, with ``spare`` more embedding rows than its tokenizer has tokens."""
     import torch
     import transformers as t
@@ -74,8 +81,9 @@ def save_base(folder: Path, *, tied: bool = False, spare: int = 0, experts: bool
     tok = tokenizer()
     settings: dict[str, Any] = {
         "vocab_size": len(tok) + spare, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
-        "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 256, "initializer_range": 0.2,
-        "tie_word_embeddings": tied, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2, "attention_bias": True,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 32, "max_position_embeddings": 256,
+        "initializer_range": 0.2, "tie_word_embeddings": tied, "attention_bias": True,
+        "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2,
     }  # fmt: skip
     torch.manual_seed(seed)
     if experts:
@@ -83,6 +91,9 @@ def save_base(folder: Path, *, tied: bool = False, spare: int = 0, experts: bool
         model = t.MixtralForCausalLM(t.MixtralConfig(**settings, num_local_experts=4, num_experts_per_tok=2))
     else:
         model = t.LlamaForCausalLM(t.LlamaConfig(**settings))
+    if nan:
+        with torch.no_grad():
+            model.model.layers[1].mlp.down_proj.weight[0, 0] = float("nan")
     model.save_pretrained(folder)
     tok.save_pretrained(folder)
     return folder
@@ -126,8 +137,8 @@ def edit(path: Path, **changes: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes), encoding="utf-8")
 
 
-def save_task(folder: Path, documents: int = 12) -> tuple[Path, Path]:
-    """A task of choices in lm-eval's format, and its rows."""
+def save_task(folder: Path, documents: int = 12, generates: bool = False) -> tuple[Path, Path]:
+    """A task of choices, or of texts, in lm-eval's format, and its rows."""
     rng = random.Random(5)
     rows = [
         {"question": " ".join(rng.choices(WORDS, k=6)), "choices": rng.sample(WORDS, 4), "label": rng.randrange(4)}
@@ -138,10 +149,16 @@ def save_task(folder: Path, documents: int = 12) -> tuple[Path, Path]:
     data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     task = folder / "choice.yaml"
     text = PROMPT.replace("{question}", "{{question}}")
+    ask = 'output_type: multiple_choice\ndoc_to_target: "{{label}}"\ndoc_to_choice: "{{choices}}"'
+    if generates:
+        ask = (
+            'output_type: generate_until\ndoc_to_target: "{{choices[label]}}"\n'
+            'generation_kwargs: {until: ["\\n"], max_gen_toks: 8, do_sample: false}'
+        )
+    metric = "exact_match" if generates else "acc"
     task.write_text(
-        f'task: choice\ndataset_path: json\ntest_split: test\noutput_type: multiple_choice\ndoc_to_text: "{text}"\n'
-        'doc_to_target: "{{label}}"\ndoc_to_choice: "{{choices}}"\n'
-        "metric_list:\n  - metric: acc\n    aggregation: mean\n    higher_is_better: true\n",
+        f'task: choice\ndataset_path: json\ntest_split: test\ndoc_to_text: "{text}"\n{ask}\n'
+        f"metric_list:\n  - metric: {metric}\n    aggregation: mean\n    higher_is_better: true\n",
         encoding="utf-8",
     )
     return task, data
@@ -174,3 +191,11 @@ def plain(
                 sums.append(sum(float(logits[at - 1, tokens[at]]) for at in range(start, len(tokens))))
             found.append(sums)
     return found
+
+
+def scored(sides: list[Path], task: tuple[Path, Path], engine: str = "hf", **options: Any) -> list[list[list[float]]]:
+    """Log-likelihoods of each side's choices, evaluated together as `diff` does."""
+    (loaded,) = load_tasks([str(task[0])], TaskOptions(data=task[1]))
+    jobs = [Job(f"side {n}", resolve(str(folder)), loaded) for n, folder in enumerate(sides)]
+    done = {one.job.side: one for one in evaluate_jobs(jobs, EngineOptions(engine=engine, **options))}
+    return [[list(values) for values in done[job.side].runs[0].records["loglikelihoods"]] for job in jobs]

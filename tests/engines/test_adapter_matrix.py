@@ -9,14 +9,8 @@ from typing import Any
 
 import pytest
 
-from compatcheck.references import resolve
-from compatcheck.runs.evaluate import EngineOptions, evaluate_jobs
-from compatcheck.runs.jobs import Job
-from compatcheck.tasks.load import TaskOptions, load_tasks
-from tests.engines.adapters import KINDS, plain, save_adapter, save_base, save_task
-
-PEFT_ITSELF_FAILS: dict[tuple[str, bool], str] = {}
-"""Kinds that PEFT alone does not load on a base, by (kind, tied)."""
+from compatcheck.errors import InputError
+from tests.engines.adapters import KINDS, plain, save_adapter, save_base, save_task, scored
 
 
 @pytest.fixture(scope="module")
@@ -56,14 +50,6 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return save_task(tmp_path_factory.mktemp("task"))
 
 
-def scored(sides: list[Path], task: tuple[Path, Path], **options: Any) -> list[list[list[float]]]:
-    """Log-likelihoods of each side, evaluated together as `diff` does."""
-    (loaded,) = load_tasks([str(task[0])], TaskOptions(data=task[1]))
-    jobs = [Job(f"side {n}", resolve(str(folder)), loaded) for n, folder in enumerate(sides)]
-    done = {one.job.side: one for one in evaluate_jobs(jobs, EngineOptions(engine="hf", **options))}
-    return [[list(values) for values in done[job.side].runs[0].records["loglikelihoods"]] for job in jobs]
-
-
 @pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
 @pytest.mark.parametrize("beside", ["base", "lora", "its own kind"])
 @pytest.mark.parametrize("kind", list(KINDS))
@@ -85,3 +71,31 @@ def test_every_kind_changes_answers_here(kind: str, tied: bool, truth: Callable[
     """Without which the comparison above would show nothing."""
     alone, adapted = truth(None, tied, 0), truth(kind, tied, 1)
     assert max(abs(a - b) for x, y in zip(alone, adapted, strict=True) for a, b in zip(x, y, strict=True)) > 0.05
+
+
+@pytest.mark.parametrize("beside", ["base", "lora", "its own kind"])
+def test_lora_on_the_parameters_of_experts(beside: str, tmp_path: Path, task: tuple[Path, Path]) -> None:
+    base = save_base(tmp_path / "base", experts=True)
+    experts: dict[str, Any] = {"target_modules": [], "target_parameters": ["mlp.experts.down_proj"]}
+    adapter = save_adapter(base, tmp_path / "experts", **experts)
+    other, settings = {
+        "base": (base, None),
+        "lora": (tmp_path / "lora", {}),
+        "its own kind": (tmp_path / "e2", experts),
+    }[beside]
+    if settings is not None:
+        save_adapter(base, other, seed=3, **settings)
+    found = scored([other, adapter], task)
+    truth = (plain(base, None if other == base else other, task[1]), plain(base, adapter, task[1]))
+    for values, expected in zip(found, truth, strict=True):
+        for ours, theirs in zip(values, expected, strict=True):
+            assert ours == pytest.approx(theirs, abs=1e-4)
+
+
+@pytest.mark.parametrize("generates", [False, True], ids=["choices", "texts"])
+def test_a_model_that_computes_no_numbers_is_not_scored(generates: bool, tmp_path: Path) -> None:
+    base = save_base(tmp_path / "base", nan=True)
+    with pytest.raises(
+        InputError, match=r"base: .*not finite \(NaN or infinity, hf, float32\) for \d+ of 12 documents"
+    ):
+        scored([base], save_task(tmp_path / "task", generates=generates))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -151,8 +152,11 @@ class Serving(VLLM):
         order = sorted(range(len(jobs)), key=lambda n: (-len(jobs[n][0]), given[n][0]))
 
         def finished(position: int, output: Any) -> None:
-            number = order[position]
-            ids = list(output.outputs[0].token_ids)
+            number, written = order[position], output.outputs[0]
+            if not math.isfinite(written.cumulative_logprob):
+                self._done.append([number, None])
+                return
+            ids = list(written.token_ids)
             text = self.tokenizer.decode(ids, skip_special_tokens=self.think_end_token is None)
             text = postprocess_generated_text(text, untils[number], self.think_end_token)
             self._done.append([number, text])
@@ -184,7 +188,10 @@ class Serving(VLLM):
         if size:
             given["extra_args"] = {ARGUMENT: size}
         try:
-            return SamplingParams(max_tokens=most, stop=stops, output_kind=RequestOutputKind.FINAL_ONLY, **given)
+            # The chosen tokens' log-probabilities tell a model that computes no numbers.
+            return SamplingParams(
+                max_tokens=most, stop=stops, output_kind=RequestOutputKind.FINAL_ONLY, **{"logprobs": 0} | given
+            )
         except TypeError as error:
             raise InputError(
                 f"vLLM does not know a generation argument of the task ({error}); use --engine hf"
