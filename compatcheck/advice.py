@@ -51,8 +51,8 @@ def measured(comparison: Comparison) -> Noise:
     return Noise(max(known) if len(known) == 2 else None)
 
 
-def advise(comparisons: Sequence[Comparison], verdict: str) -> Advice:
-    """The advice for a judged result.
+def advise(comparisons: Sequence[Comparison], verdict: str, doubts: Sequence[str] = ()) -> Advice:
+    """The advice for a judged result. ``doubts`` say why its figures do not show what they seem to.
 
     ``major``: a regression is shown. ``undecided``: a budget or a change is open, so that more instances are needed.
     ``minor``: better, or other answers, and no comparison falls by the margin. ``patch``: unchanged within the margin
@@ -81,6 +81,8 @@ def advise(comparisons: Sequence[Comparison], verdict: str) -> Advice:
     if worse := of("regressed"):
         first = worse[0]
         return Advice("major", f"a regression is shown: {named(first)}{_regression(first)}{more(worse)}")
+    if doubts:
+        return Advice("undecided", f"{doubts[0]}{f' (and {len(doubts) - 1} more)' if len(doubts) > 1 else ''}")
     if verdict == "inconclusive":
         unsure = [each for each in comparisons if _open_rules(each)]
         first = unsure[0]
@@ -153,7 +155,14 @@ def _keeps(comparison: Comparison) -> bool:
 
 def _unchanged(comparison: Comparison) -> bool:
     net, margin = _net(comparison), measured(comparison).margin
-    return net.upper is not None and net.upper <= _margin(comparison) and _most(comparison) <= margin
+    same = net.upper is not None and net.upper <= _margin(comparison) and _most(comparison) <= margin
+    return same and _answers_kept(comparison, 2 * margin)  # either way
+
+
+def _answers_kept(comparison: Comparison, margin: float) -> bool:
+    """Whether the answers are shown to be equal but for the margin: equal scores do not say so. Unknown ones may be."""
+    agreement = comparison.metrics.get("agreement", Estimate(None))
+    return agreement.value is None or (agreement.lower is not None and 1 - agreement.lower <= margin)
 
 
 def _margin(comparison: Comparison) -> float:

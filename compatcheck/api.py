@@ -8,9 +8,10 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compatcheck.compare.counterparts import counterparts, sample_notes
+from compatcheck.compare.counterparts import absent_notes, counterparts, differences_of, sample_notes
 from compatcheck.compare.result import Comparison, Estimate, Gate, Result, Side, Stored
 from compatcheck.errors import InputError, did_you_mean
+from compatcheck.gate.doubts import MAX_MISSING
 from compatcheck.records import Manifest, Run
 from compatcheck.scratch import Scratch
 
@@ -126,6 +127,8 @@ def diff(
     fail_on: str | Sequence[str] = (),
     advisory: str | Sequence[str] = (),
     required: str | Sequence[str] = (),
+    max_missing: float | str = MAX_MISSING,
+    allow_same: bool = False,
     until_decided: bool = False,
     step: int | None = None,
     max: int | None = None,
@@ -150,6 +153,10 @@ def diff(
     a folder, None for the one in the user's cache, False for none. ``noise_floor`` runs OLD so often again, and
     ``noise_run`` names recorded reruns of it: what flips between them is the noise floor (docs/trust.md).
 
+    No budget passes where more than ``max_missing`` (a share, or a text such as "2%") of the larger side's rows show
+    nothing: without partner, with changed content, in error, or without an answer on both sides. That OLD is NEW is an
+    error unless ``allow_same``.
+
     With ``until_decided`` documents are drawn in the random order of ``seed``, ``step`` at a time (25) and at most
     ``max`` of a task, until every budget of ``fail_on`` is decided by bounds that hold at every look
     (docs/sequential.md).
@@ -163,10 +170,17 @@ def diff(
         InputError: something given cannot be used; the message says what, where and how to mend it.
     """
     from compatcheck import gate, sequential
-    from compatcheck.runs.collect import Request, check_reruns, collect, collect_reruns, collect_streams
+    from compatcheck.runs.collect import (
+        Request,
+        check_reruns,
+        collect,
+        collect_reruns,
+        collect_streams,
+    )
     from compatcheck.runs.evaluate import EngineOptions
     from compatcheck.runs.importers import Layout
     from compatcheck.runs.repeats import check_way
+    from compatcheck.runs.same import refuse_same, refuse_same_model
     from compatcheck.runs.settling import check_directions, with_direction
     from compatcheck.tasks.load import TaskOptions
 
@@ -175,6 +189,7 @@ def diff(
     check_way(repeats)
     rules = [*gate.parse_rules(_several(fail_on)), *gate.parse_rules(_several(advisory), gate.ADVISORY)]
     must = tuple(_several(required))
+    most_missing = gate.parse_share("--max-missing", max_missing)
     layout = Layout(
         id_field=id_field,
         target_field=target_field,
@@ -215,6 +230,8 @@ def diff(
     place = Scratch(Path(scratch) if scratch is not None else None)
     again = [os.fspath(each) for each in ([noise_run] if isinstance(noise_run, str | os.PathLike) else noise_run)]
     check_reruns(request, noise_floor, again)
+    if not allow_same:
+        refuse_same_model(request)
     with place.writing():
         streams = None if plan is not None else collect_streams(request, place, stream, say)
     if streams is not None and cluster_by is not None:
@@ -223,13 +240,28 @@ def diff(
         raise InputError("the noise floor of a comparison that is streamed cannot be measured; add --no-stream")
     if streams is not None:
         check_directions(request.metric_options, [run for side in streams for run in side.tasks])
+        if not allow_same:
+            found = differences_of(*streams)
+            refuse_same(*streams, differ=bool(found.found), known=not found.unknown)
         streamed = _diff_of_streams(
-            *streams, place, say, rules, must, epsilon=epsilon, correct_at=correct_at, slice_by=slices, seed=seed
+            *streams,
+            place,
+            say,
+            rules,
+            must,
+            most_missing,
+            epsilon=epsilon,
+            correct_at=correct_at,
+            slice_by=slices,
+            seed=seed,
         )
         return _with_history(streamed, request.old)
     decided = None if plan is None else sequential.decide(request, rules, plan, say, progress)
     old_run, new_run = collect(request, say, progress) if decided is None else (decided.old, decided.new)
     check_directions(request.metric_options, [*old_run.tasks, *new_run.tasks])
+    if not allow_same:
+        found = differences_of(old_run, new_run)
+        refuse_same(old_run, new_run, differ=bool(found.found), known=not found.unknown)
     reruns = collect_reruns(request, noise_floor, again, say, progress)
     judged = diff_of_runs(
         old_run,
@@ -243,6 +275,7 @@ def diff(
         seed=seed,
         reruns=reruns,
         decided=decided,
+        max_missing=most_missing,
     )
     return _with_history(judged, request.old)
 
@@ -260,11 +293,12 @@ def diff_of_runs(
     seed: int = DEFAULT_SEED,
     reruns: Sequence[Run] = (),
     decided: Decided | None = None,
+    max_missing: float = MAX_MISSING,
 ) -> Diff:
     """Compare two runs that are in memory, as :func:`compatcheck.evaluate` and ``load_run`` give them.
 
     ``reruns`` are further runs of OLD, from which the noise floor is taken; ``decided`` says how the budgets were
-    judged while the runs grew.
+    judged while the runs grew. No budget passes where more than ``max_missing`` of the larger side's rows show nothing.
 
     Raises:
         InputError: they share nothing, a rule covers nothing, or a budget is within the noise floor.
@@ -280,7 +314,7 @@ def diff_of_runs(
         comparisons, more = with_noise(comparisons, old, reruns, epsilon=epsilon, correct_at=correct_at)
         notes += more
     settled = None if decided is None else decided.gates
-    return _judged(old, new, comparisons, notes, rules, required, settled=settled)
+    return _judged(old, new, comparisons, notes, rules, required, settled=settled, max_missing=max_missing)
 
 
 def _judged(
@@ -292,12 +326,14 @@ def _judged(
     required: Sequence[str] = (),
     stored: Stored | None = None,
     settled: Mapping[tuple[str, str], Gate] | None = None,
+    max_missing: float = MAX_MISSING,
 ) -> Diff:
     from compatcheck import gate
     from compatcheck.advice import advise
 
-    judged, verdict = gate.judge(comparisons, rules, required, settled)
-    notes = (*notes, *gate.noise_remarks(comparisons, rules))
+    _, absent = counterparts(old, new)
+    judged, verdict = gate.judge(comparisons, rules, required, settled, max_missing=max_missing, absent=absent)
+    notes = (*notes, *gate.noise_remarks(comparisons, rules), *gate.remarks(comparisons))
     return Diff(
         old=_as_side(old.manifest),
         new=_as_side(new.manifest),
@@ -305,7 +341,9 @@ def _judged(
         verdict=verdict,
         version=_version(),
         notes=tuple(dict.fromkeys((*old.notes, *new.notes, *notes))),
-        advice=advise(judged, verdict),
+        advice=advise(judged, verdict, gate.doubts_of(judged, max_missing, absent)),
+        differences=differences_of(old, new),
+        absent=absent,
         stored=stored,
     )
 
@@ -353,8 +391,10 @@ def compare_runs(
     """
     from compatcheck.compare import compare
     from compatcheck.compare.clusters import FEW
+    from compatcheck.rereading import reread
 
-    pairs, notes = counterparts(old, new)
+    pairs, absent = counterparts(old, new)
+    notes = absent_notes(absent)
     comparisons = [
         compare(
             run,
@@ -365,6 +405,7 @@ def compare_runs(
             slice_by=slice_by,
             cluster_by=cluster_by,
             seed=seed,
+            reread=reread,
         )
         for run, other, metrics in pairs
         for metric in metrics
@@ -387,20 +428,24 @@ def _diff_of_streams(
     say: Callable[[str], None],
     rules: Sequence[Rule],
     required: Sequence[str],
+    max_missing: float,
     **options: Any,
 ) -> Diff:
     from compatcheck.compare.streaming import Settings, compare_streams
+    from compatcheck.rereading import reread
 
-    pairs, notes = counterparts(old, new)
+    pairs, absent = counterparts(old, new)
+    notes = absent_notes(absent)
     with scratch.writing():
-        comparisons, file = compare_streams(pairs, Settings(**options), scratch, say)
+        comparisons, file = compare_streams(pairs, Settings(**options, reread=reread), scratch, say)
     notes += [
         f"{one.name}: compared as a stream; {len(one.instances):,} of {one.rows:,} instances are shown, flips first, "
         "and all of them are in instances.parquet where the comparison is kept (--out)"
         for one in comparisons
         if len(one.instances) < one.rows
     ]
-    return _judged(old, new, comparisons, notes, rules, required, Stored(file.path, scratch))
+    stored = Stored(file.path, scratch)
+    return _judged(old, new, comparisons, notes, rules, required, stored, max_missing=max_missing)
 
 
 def load(folder: str | os.PathLike[str]) -> Diff:

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 PRESENTATION = ("format", "out", "exit_zero", "quiet")
 """Options that bear on how a result is shown, not on what it is."""
 OF_TWO = (
-    "fail_on", "advisory", "required", "epsilon", "correct_at", "slice_by", "old_prediction_field",
+    "fail_on", "advisory", "required", "max_missing", "allow_same", "epsilon", "correct_at", "slice_by",
+    "old_prediction_field",
     "new_prediction_field", "stream", "noise_floor", "noise_run", "cluster_by", "repeats", "until_decided", "step",
     "max",
 )  # fmt: skip

@@ -219,6 +219,7 @@ _texts = _kind(
 )
 _table = _kind("a table", lambda v: isinstance(v, dict))
 _tables = _kind("a table of tables", lambda v: isinstance(v, dict) and all(isinstance(e, dict) for e in v.values()))
+_share = _kind('a share such as "2%" or 0.02', lambda v: isinstance(v, str | float | int) and not isinstance(v, bool))
 _batch = _kind('a whole number or "auto"', lambda v: v == "auto" or (_whole_number(v) and v >= 1))
 _store = _kind("a folder, or false for none", lambda v: isinstance(v, str) or v is False)
 
@@ -233,7 +234,8 @@ _KEYS: dict[str, Callable[[Any], str | None]] = {
     "metric": _texts, "metric_args": _tables, "lower_is_better": _texts,
     "epsilon": _number, "correct_at": _number, "slice_by": _texts,
     "cluster_by": _text,
-    "fail_on": _texts, "advisory": _texts, "required": _texts, "until_decided": _yes, "step": _whole, "max": _whole,
+    "fail_on": _texts, "advisory": _texts, "required": _texts, "max_missing": _share, "allow_same": _yes,
+    "until_decided": _yes, "step": _whole, "max": _whole,
     "id_field": _text, "target_field": _text, "prediction_field": _text,
     "old_prediction_field": _text, "new_prediction_field": _text, "extract": _text, "targets": _text,
     "stream": _yes, "repeats": _text, "noise_floor": _whole, "noise_run": _texts,

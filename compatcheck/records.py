@@ -14,11 +14,12 @@ import pandas as pd
 ID_COLUMNS = ("task", "doc_id", "filter")
 """A record is one (task, document id, filter)."""
 
-TEXT_COLUMNS = ("input", "target", "prediction", "response", "error", "doc_hash", "target_hash")
+TEXT_COLUMNS = ("input", "target", "prediction", "response", "error", "doc_hash", "target_hash", "full_prompt")
 """Text of a record; each may be null.
 
 ``prediction`` is what is scored, after the filter (``"18"``, ``"sol2"``); null means "no answer".
 ``response`` is the whole text the model gave, where it differs from the prediction; for display only.
+``full_prompt`` is the whole text the model was given, where that is not ``input``: with examples, in a chat template.
 ``error`` is set when the instance could not be evaluated: such a record is never scored.
 ``doc_hash`` and ``target_hash`` fingerprint the content, so that a row is never paired with another one's. A
 ``doc_hash`` may say what it was made of (``input:0f3a…``); hashes of different things are not held against each other.

@@ -42,6 +42,7 @@ BELOW = {
     "tasks": {"similarity"},
     "engines": {"references", "adapters", "endpoints", "fingerprints", "model_files"},
     "runs": {"adapters", "engines", "endpoints", "references", "fingerprints", "tasks", "similarity"},
+    "rereading": {"compare", "similarity"},
     "noise": {"compare", "report", "runs", "references", "tasks"},
     "sequential": {"compare", "gate", "runs"},
     "api": {
@@ -53,6 +54,7 @@ BELOW = {
         "noise",
         "references",
         "report",
+        "rereading",
         "runs",
         "sequential",
         "similarity",
@@ -162,7 +164,7 @@ def test_comparing_recorded_outputs_loads_no_model_library(tmp_path: Path) -> No
         (tmp_path / f"{name}.jsonl").write_text('{"id": 1, "target": "a", "prediction": "a"}\n' * 1)
     loaded = loaded_by(
         "from compatcheck.cli.app import run\n"
-        f"code = run(['diff', {str(tmp_path / 'old.jsonl')!r}, {str(tmp_path / 'new.jsonl')!r}, '-q'])\n"
+        f"code = run(['diff', {str(tmp_path / 'old.jsonl')!r}, {str(tmp_path / 'new.jsonl')!r}, '-q', '--allow-same'])\n"
         "assert code == 0, code"
     )
     assert loaded.isdisjoint({"torch", "transformers", "lm_eval", "datasets", "peft"})

@@ -122,6 +122,18 @@ def command(
             metavar="TASK", help="An error where it was not compared; repeatable.", rich_help_panel=options.COMPARE
         ),
     ] = None,
+    max_missing: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RATE",
+            help="No budget passes where more rows than that show nothing.  [default: 2%]",
+            rich_help_panel=options.COMPARE,
+        ),
+    ] = None,
+    allow_same: Annotated[
+        bool,
+        typer.Option("--allow-same", help="OLD and NEW may be the same.", rich_help_panel=options.COMPARE),
+    ] = False,
     exit_zero: Annotated[
         bool, typer.Option("--exit-zero", help="Exit with 0 whatever the verdict.", rich_help_panel=options.COMPARE)
     ] = False,
@@ -186,6 +198,8 @@ def command(
         "fail_on": fail_on,
         "advisory": advisory,
         "required": required,
+        "max_missing": max_missing,
+        "allow_same": allow_same,
         "until_decided": until_decided,
         "step": step,
         "max": max,

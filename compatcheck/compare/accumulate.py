@@ -32,7 +32,6 @@ class Tally:
         self.names = QUADRANTS if discrete else SMOOTH_GROUPS
         self.n = 0
         """Scored pairs."""
-        self.no_answer = [0, 0]
         self._counts = np.zeros(len(self.names), np.int64)
         self._changes: Changes | None = None
         self._gains: Gains | None = None
@@ -46,9 +45,6 @@ class Tally:
         codes = found.codes[scored]
         self._counts += np.bincount(codes, minlength=len(self.names))
         self._changes = _more(self._changes, found.changes)
-        for side, predictions in enumerate((found.prediction_old, found.prediction_new)):
-            if predictions is not None:
-                self.no_answer[side] += int((predictions.isna().to_numpy() & scored).sum())
         if self.discrete:
             self._gains = together(self._gains, gains_of(found.gain[scored], "discrete"))
         else:

@@ -7,17 +7,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from compatcheck.compare.clusters import clustered_figures, clustered_rate, find_clusters, worse_than_rest
+from compatcheck.compare.coverage import Covered
 from compatcheck.compare.instances import build_instances
 from compatcheck.compare.intervals import Flags, Floats, rate
 from compatcheck.compare.means import score_range
 from compatcheck.compare.metrics import Changes, discrete_metrics
-from compatcheck.compare.pairing import Pairs, failed, pair, take
+from compatcheck.compare.pairing import Pairs, pair, take
 from compatcheck.compare.quadrants import Sorted, dead_band, resolve_metric, sort_pairs
-from compatcheck.compare.result import QUADRANTS, Comparison, Estimate, Pairing, Slice
+from compatcheck.compare.readings import Readings, Reread
+from compatcheck.compare.result import QUADRANTS, Comparison, Estimate, Slice
 from compatcheck.compare.signature import signature
 from compatcheck.compare.significance import mcnemar, sign_flip
 from compatcheck.compare.slices import build_slices
@@ -42,6 +43,7 @@ def compare(
     seed: int = 0,
     confidence: float = 0.95,
     resamples: int = RESAMPLES,
+    reread: Reread | None = None,
 ) -> Comparison:
     """Pair two runs and compute everything a report shows of them.
 
@@ -52,6 +54,7 @@ def compare(
         correct_at: makes a smooth metric discrete: a score that reaches this is correct.
         slice_by: fields of the records by whose values flips are counted.
         cluster_by: field of the records whose values group instances; intervals and tests then count by groups.
+        reread: gives other readings of the scores, to see what hangs on them.
         seed: of the bootstrap and the permutation test; the same input and seed give the same figures.
 
     Raises:
@@ -102,6 +105,17 @@ def compare(
         return replace(part, nfr=nfr, p=worse_than_rest(down, inside, clusters), lost=lost)
 
     again = None if clusters is None else by_clusters
+    covered, readings = Covered(), Readings(reread if correct_at is None else None, metric)
+    for counter in (covered, readings):
+        counter.add(found, old, new, pairs)
+
+    def otherwise(counts: Mapping[str, int], changes: Changes | None, other: Sorted | None) -> Mapping[str, Estimate]:
+        """The figures of another reading."""
+        made = discrete_metrics(counts, changes, confidence=confidence, resamples=resamples, seed=seed)
+        if clusters is None or other is None:
+            return made
+        return clustered_figures(made, other, clusters, confidence=confidence, resamples=resamples, seed=seed)[0]
+
     return Comparison(
         task=old.task,
         filter=old.filter,
@@ -120,7 +134,7 @@ def compare(
             clusters=None if clusters is None else clusters.shown,
         ),
         n=n,
-        pairing=_pairing(old, new, pairs, found),
+        pairing=covered.pairing(pairs, (len(old.records), len(new.records)), old.duplicates + new.duplicates),
         quadrants=found.counts,
         metrics=metrics,
         tests=tests,
@@ -130,6 +144,7 @@ def compare(
         clusters=None if clusters is None else clusters.shown,
         score_range=score_range(found.old[scored], found.new[scored]) if found.names != QUADRANTS else None,
         near_ties=near_ties(old, new, pairs, found),
+        readings=readings.readings(n, found.changes, otherwise),
     )
 
 
@@ -179,26 +194,6 @@ def figures(
     )
     # Its own stream of random numbers: the p-value does not hang on how many draws the bootstrap made.
     return metrics, {"permutation_p": sign_flip(gain, resamples, np.random.default_rng([seed, 1]))}
-
-
-def _pairing(old: TaskRun, new: TaskRun, pairs: Pairs, found: Sorted) -> Pairing:
-    return Pairing(
-        paired=int(found.scored.sum()),
-        only_old=pairs.only_old,
-        only_new=pairs.only_new,
-        duplicates=old.duplicates + new.duplicates,
-        target_changed=pairs.target_changed,
-        errors_old=int(failed(old.records, pairs.old).sum()),
-        errors_new=int(failed(new.records, pairs.new).sum()),
-        no_answer_old=_no_answer(found.prediction_old, found.scored),
-        no_answer_new=_no_answer(found.prediction_new, found.scored),
-        key=pairs.key,
-        examples=pairs.examples,
-    )
-
-
-def _no_answer(predictions: pd.Series | None, scored: Flags) -> int:
-    return 0 if predictions is None else int((predictions.isna().to_numpy() & scored).sum())
 
 
 def check_options(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from compatcheck.compare.differences import Differences, differences, with_engine
 from compatcheck.compare.quadrants import dead_band, resolve_metric
+from compatcheck.compare.result import Absent
 from compatcheck.errors import InputError
 from compatcheck.records import Metric, StreamedRun, TaskRun
 
@@ -13,14 +16,16 @@ Counterparts = list[tuple[Any, Any, list[Metric]]]
 """Task run of OLD, that of NEW, and the metrics they share."""
 
 
-def counterparts(old: Any, new: Any) -> tuple[Counterparts, list[str]]:
-    """The task runs of both sides that belong together with the metrics they share, and notes on those without.
+def counterparts(old: Any, new: Any) -> tuple[Counterparts, tuple[Absent, ...]]:
+    """The task runs of both sides that belong together with the metrics they share, and those without a counterpart.
 
-    ``old`` and ``new`` are runs, in memory or streamed: what has ``tasks``.
+    ``old`` and ``new`` are runs, in memory or streamed: what has ``tasks`` and a ``manifest``. The settings of the task
+    runs that are returned name the engine, too.
 
     Raises:
         InputError: they share nothing.
     """
+    old, new = with_engine(old), with_engine(new)
     theirs = {(run.task, run.filter): run for run in new.tasks}
     pairs = [
         (run, theirs[run.task, run.filter], shared_metrics(run, theirs[run.task, run.filter]))
@@ -29,18 +34,32 @@ def counterparts(old: Any, new: Any) -> tuple[Counterparts, list[str]]:
     ]
     pairs = [pair for pair in pairs if pair[2]]
     compared = {(run.task, run.filter) for run, _, _ in pairs}
-    notes = [
-        f"{side}: {run.task} ({run.filter}) has no counterpart on the other side and is not compared"
+    absent = tuple(
+        Absent(side, run.task, run.filter, len(run.records) if isinstance(run, TaskRun) else run.rows)
         for side, runs in (("old", old.tasks), ("new", new.tasks))
         for run in runs
         if (run.task, run.filter) not in compared
-    ]
+    )
     if not pairs:
         raise InputError(
             f"old and new share no task, filter and metric: old has {_names(old)}; new has {_names(new)}; "
             "record both for the same task, or name a --metric"
         )
-    return pairs, notes
+    return pairs, absent
+
+
+def differences_of(old: Any, new: Any) -> Differences:
+    """What two runs, in memory or streamed, differ in besides the model."""
+    return differences((run.settings, other.settings) for run, other, _ in counterparts(old, new)[0])
+
+
+def absent_notes(absent: Sequence[Absent]) -> list[str]:
+    """A sentence for every task and filter that was not compared."""
+    return [
+        f"{one.side}: {one.task} ({one.filter}) has no counterpart on the other side: its {one.rows:,} rows are not "
+        "compared"
+        for one in absent
+    ]
 
 
 def shared_metrics(old: TaskRun | StreamedRun, new: TaskRun | StreamedRun) -> list[Metric]:
@@ -63,7 +82,8 @@ def shared_metrics(old: TaskRun | StreamedRun, new: TaskRun | StreamedRun) -> li
             )
         settled = dict(metric.settled) | dict(other.settled)
         chosen = metric if other.kind == "discrete" else other
-        shared.append(replace(chosen, settled=tuple(settled.items())))
+        signatures = " / ".join(dict.fromkeys(one.signature for one in (metric, other) if one.signature))
+        shared.append(replace(chosen, settled=tuple(settled.items()), signature=signatures))
     return shared
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from compatcheck.compare.pairing import Pairs, Rows, take
+from compatcheck.compare.pairing import Pairs, Rows, differ, take
 from compatcheck.compare.quadrants import Sorted
-from compatcheck.compare.result import INSTANCE_COLUMNS
+from compatcheck.compare.result import INSTANCE_COLUMNS, PROMPT_COLUMNS
 from compatcheck.records import ID_COLUMNS, TEXT_COLUMNS, TaskRun
 
 STRING = pd.Series(["a"]).dtype
@@ -64,7 +64,7 @@ def build_instances(old: TaskRun, new: TaskRun, pairs: Pairs, found: Sorted) -> 
     """One row per pair, errors included: :data:`INSTANCE_COLUMNS` and the slice fields.
 
     Text columns in their order are shared with the records, not copied. A slice field with the name of another column
-    becomes ``field:<name>``.
+    becomes ``field:<name>``. Where the models were given different texts, these are :data:`PROMPT_COLUMNS`.
     """
     size = len(pairs.old)
     (_, old_rows), (_, new_rows) = _sides(old, new, pairs)
@@ -92,10 +92,25 @@ def build_instances(old: TaskRun, new: TaskRun, pairs: Pairs, found: Sorted) -> 
         "error_new": _side("error", new, new_rows),
         "doc_hash": from_either("doc_hash", old, new, pairs),
     }
+    columns |= _prompts(old, new, old_rows, new_rows)
     for name in slice_fields(old.records, new.records):
-        shown = f"field:{name}" if name in INSTANCE_COLUMNS else name
+        shown = f"field:{name}" if name in (*INSTANCE_COLUMNS, *PROMPT_COLUMNS) else name
         columns[shown] = from_either(name, old, new, pairs)
     return pd.DataFrame(columns, copy=False)
+
+
+def _prompts(old: TaskRun, new: TaskRun, old_rows: Rows, new_rows: Rows) -> dict[str, pd.Series]:
+    """The whole texts that the models were given, in the rows where they differ; nothing where they are all equal."""
+    if not all("full_prompt" in run.records and "input" in run.records for run in (old, new)):
+        return {}
+    asked = []
+    for run, rows in ((old, old_rows), (new, new_rows)):
+        whole = take(run.records["full_prompt"], rows)
+        asked.append(whole.where(whole.notna(), take(run.records["input"], rows)))
+    different = differ(*asked)
+    if not different.any():
+        return {}
+    return {name: one.where(different, None) for name, one in zip(PROMPT_COLUMNS, asked, strict=True)}
 
 
 def _sides(old: TaskRun, new: TaskRun, pairs: Pairs) -> tuple[tuple[TaskRun, Rows], tuple[TaskRun, Rows]]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 
+from compatcheck.compare.differences import Differences
 from compatcheck.compare.overview import Overview
 
 SCHEMA = "compatcheck.report/1"
@@ -26,6 +27,8 @@ INSTANCE_COLUMNS = (
     "response_new", "score_old", "score_new", "gain", "quadrant", "changed", "error_old", "error_new", "doc_hash",
 )  # fmt: skip
 """Columns of ``Comparison.instances`` in their order; any further column is a slice field."""
+PROMPT_COLUMNS = ("prompt_old", "prompt_new")
+"""Further columns where the models were given different texts: the whole of them, null where they are equal."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,50 @@ class Pairing:
     """What rows were paired by: ``id`` or ``content hash``."""
     examples: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """The first few ids behind ``only_old``, ``only_new`` and ``target_changed``, where there are any."""
+    rows_old: int | None = None
+    rows_new: int | None = None
+    """Rows of each side; None in a report that was kept before they were counted."""
+    no_answer_both: int = 0
+    """Scored pairs in which neither side gave an answer: they show nothing."""
+    cut_off_old: int | None = None
+    cut_off_new: int | None = None
+    """Scored pairs in which that side's answer ended at the greatest number of tokens; None where it is not known."""
+
+    @property
+    def larger(self) -> int:
+        """Rows of the larger side."""
+        seen = self.paired + self.target_changed + max(self.errors_old, self.errors_new)
+        return max(self.rows_old or 0, self.rows_new or 0) or seen + max(self.only_old, self.only_new)
+
+    @property
+    def missing(self) -> int:
+        """Rows of the larger side that show nothing: not scored, or without an answer on both sides."""
+        return self.larger - self.paired + self.no_answer_both
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a comparison would be if its scores were read otherwise: ``way`` names the options of that."""
+
+    way: tuple[str, ...]
+    changed_old: int
+    changed_new: int
+    """Scores of each side that would be others, of ``of`` scored pairs."""
+    of: int
+    quadrants: Mapping[str, int]
+    metrics: Mapping[str, Estimate] = field(repr=False, default_factory=dict)
+    """Empty where the reading is only a hint."""
+
+
+@dataclass(frozen=True)
+class Absent:
+    """A task and filter that one side lacks."""
+
+    side: str
+    """The side that has it, ``old`` or ``new``."""
+    task: str
+    filter: str
+    rows: int
 
 
 @dataclass(frozen=True)
@@ -229,6 +276,8 @@ class Comparison:
     """Of a smooth metric: the range its scores are taken to have; a bound on a mean allows for losses of that size."""
     near_ties: NearTies | None = None
     """Of a choice by log-likelihoods how many flips are near ties; None where they are not known."""
+    readings: tuple[Reading, ...] = ()
+    """Other readings of the scores that would change many of them, and that nobody has decided about."""
     sequential: Sequential | None = None
     """Where the gate was judged after every step: how it went; None where the number of instances was fixed."""
 
@@ -330,6 +379,10 @@ class Result:
     """The command line that made it, for repeating it; may be empty."""
     advice: Advice | None = None
     """Release advice; None in a report that was kept before there was any."""
+    differences: Differences | None = None
+    """What OLD and NEW differ in besides the model; None in a report that was kept before it was looked at."""
+    absent: tuple[Absent, ...] = ()
+    """Tasks and filters that one side lacks."""
     history: tuple[BlessedRun, ...] = ()
     """Where OLD is a blessed baseline: what was blessed under its name up to it, oldest first."""
     earlier_looks: tuple[int, ...] = ()

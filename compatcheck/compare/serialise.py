@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from compatcheck.compare.differences import Difference, Differences
 from compatcheck.compare.instances import STRING
 from compatcheck.compare.overview import Gains, Overview
 from compatcheck.compare.result import (
     INSTANCE_COLUMNS,
     SCHEMA,
+    Absent,
     Advice,
     BlessedRun,
     BlessedScore,
@@ -26,6 +28,7 @@ from compatcheck.compare.result import (
     NearTies,
     NoiseFloor,
     Pairing,
+    Reading,
     Result,
     Sequential,
     Side,
@@ -48,6 +51,8 @@ def result_to_dict(result: Result) -> dict[str, Any]:
         "command": result.command,
         "old": _side(result.old),
         "new": _side(result.new),
+        "differences": None if result.differences is None else _differences(result.differences),
+        "absent": [dict(vars(one)) for one in result.absent],
         "notes": list(result.notes),
         "earlier_looks": list(result.earlier_looks),
         "history": [_blessed(each) for each in result.history],
@@ -108,6 +113,8 @@ def result_from_dict(data: Mapping[str, Any], instances: pd.DataFrame) -> Result
             command=data.get("command", ""),
             advice=None if data.get("advice") is None else Advice(**data["advice"]),
             earlier_looks=tuple(data.get("earlier_looks", ())),
+            differences=_read_differences(data.get("differences")),
+            absent=tuple(Absent(**one) for one in data.get("absent", ())),
             history=tuple(_read_blessed(each) for each in data.get("history", ())),
         )
     except KeyError as error:
@@ -160,6 +167,7 @@ def _comparison(each: Comparison) -> dict[str, Any]:
         "score_range": None if each.score_range is None else list(each.score_range),
         "near_ties": None if each.near_ties is None else _near_ties(each.near_ties),
         "clusters": None if each.clusters is None else dict(vars(each.clusters)),
+        "readings": [_reading(one) for one in each.readings],
         "sequential": None if each.sequential is None else _sequential(each.sequential),
     }
 
@@ -177,6 +185,30 @@ def _read_sequential(data: Mapping[str, Any] | None) -> Sequential | None:
         BoundPath(**{**path, "looks": tuple(Look(**look) for look in path["looks"])}) for path in data["paths"]
     )
     return Sequential(**{**known, "paths": paths})
+
+
+def _differences(found: Differences) -> dict[str, Any]:
+    return {
+        "sentence": found.sentence,
+        "in": [dict(vars(one)) for one in found.found],
+        "unknown": list(found.unknown),
+    }
+
+
+def _read_differences(data: Mapping[str, Any] | None) -> Differences | None:
+    if data is None:
+        return None
+    return Differences(tuple(Difference(**one) for one in data["in"]), tuple(data["unknown"]))
+
+
+def _reading(one: Reading) -> dict[str, Any]:
+    figures = {name: _estimate(figure) for name, figure in one.metrics.items()}
+    return vars(one) | {"way": list(one.way), "quadrants": dict(one.quadrants), "metrics": figures}
+
+
+def _read_reading(data: Mapping[str, Any]) -> Reading:
+    figures = {name: Estimate(**figure) for name, figure in data["metrics"].items()}
+    return Reading(**{**data, "way": tuple(data["way"]), "metrics": figures})
 
 
 def _near_ties(ties: NearTies) -> dict[str, Any]:
@@ -265,6 +297,7 @@ def _read_comparison(data: Mapping[str, Any], instances: pd.DataFrame) -> Compar
         score_range=None if data.get("score_range") is None else (data["score_range"][0], data["score_range"][1]),
         near_ties=_read_near_ties(data.get("near_ties")),
         clusters=None if data.get("clusters") is None else ClusterCount(**data["clusters"]),
+        readings=tuple(_read_reading(one) for one in data.get("readings", ())),
         sequential=_read_sequential(data.get("sequential")),
     )
 

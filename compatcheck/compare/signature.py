@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from compatcheck.compare.differences import short
 from compatcheck.compare.intervals import LARGE
 from compatcheck.compare.result import ClusterCount
 from compatcheck.records import Metric, TaskRun
@@ -61,9 +62,9 @@ def _settings(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, str]:
     shown = {}
     for name in dict.fromkeys([*old, *new]):
         values = [settings.get(name) for settings in (old, new)]
-        if all(value is None or isinstance(value, Mapping | list | tuple) for value in values):
+        if all(value is None for value in values):
             continue
-        texts = ["none" if value is None else str(value) for value in values]
+        texts = ["none" if v is None else short(v) if isinstance(v, Mapping | list | tuple) else str(v) for v in values]
         shown[_SHORT.get(name, name)] = texts[0] if texts[0] == texts[1] else "/".join(texts)
     return shown
 

@@ -7,7 +7,7 @@ smooth metric its scores (see :class:`~compatcheck.compare.accumulate.Tally`).
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,13 +15,17 @@ import pandas as pd
 
 from compatcheck.compare.accumulate import Flips, Tally, is_numeric
 from compatcheck.compare.comparison import RESAMPLES, check_options, figures
+from compatcheck.compare.coverage import Covered
+from compatcheck.compare.differences import differences
 from compatcheck.compare.instance_file import InstanceFile
 from compatcheck.compare.instances import build_instances, common_kind, slice_fields
 from compatcheck.compare.means import score_range
+from compatcheck.compare.metrics import Changes, discrete_metrics
 from compatcheck.compare.overview import Overview
-from compatcheck.compare.pairing import Pairs, failed
-from compatcheck.compare.quadrants import dead_band, resolve_metric, sort_pairs
-from compatcheck.compare.result import INSTANCE_COLUMNS, Comparison, Pairing
+from compatcheck.compare.pairing import Pairs
+from compatcheck.compare.quadrants import Sorted, dead_band, resolve_metric, sort_pairs
+from compatcheck.compare.readings import Readings, Reread
+from compatcheck.compare.result import INSTANCE_COLUMNS, PROMPT_COLUMNS, Comparison, Estimate, Pairing
 from compatcheck.compare.signature import signature
 from compatcheck.compare.slices import AUTOMATIC, adjust, check_field, expand, field_values
 from compatcheck.compare.stream_join import join
@@ -45,6 +49,7 @@ class Settings:
     seed: int = 0
     confidence: float = 0.95
     resamples: int = RESAMPLES
+    reread: Reread | None = None
 
 
 def compare_streams(
@@ -78,6 +83,7 @@ class _StreamedPair:
         self.empty = _without_rows(old), _without_rows(new)
         self.metrics = [resolve_metric(metric, *self.empty) for metric in metrics]
         self.fields: list[str] = []
+        self.prompts = _other_prompts(old, new)
 
     def compare(
         self, file: InstanceFile, scratch: Scratch, attempt: int, say: Callable[[str], None]
@@ -91,16 +97,18 @@ class _StreamedPair:
         tallies = [Tally(m.kind == "discrete" or settings.correct_at is not None, count) for m in self.metrics]
         flips = [[Flips(field, count, self._numeric(field)) for field in self.fields] for _ in self.metrics]
         telling = [Telling() for _ in self.metrics]
-        errors = np.zeros(2, np.int64)
+        covered = [Covered() for _ in self.metrics]
+        readings = [Readings(settings.reread if settings.correct_at is None else None, m) for m in self.metrics]
         done, said = 0, time.monotonic()
         for before, after in join(self.old, self.new, pairs, self._columns(pairs), scratch):
             old, new = (replace(run, records=part) for run, part in zip(self.empty, (before, after), strict=True))
             rows = np.arange(len(before))
             part = Pairs(rows, rows, pairs.key, 0, 0, 0)
-            errors += [int(failed(each.records, rows).sum()) for each in (old, new)]
             for place, metric in enumerate(self.metrics):
                 found = sort_pairs(old, new, part, metric, epsilon=settings.epsilon, correct_at=settings.correct_at)
                 tallies[place].add(found)
+                covered[place].add(found, old, new, part)
+                readings[place].add(found, old, _with_target(new, before), part)
                 for one in flips[place]:
                     values = field_values(one.field, old, new, part)[found.scored]
                     one.add(values, found)
@@ -114,15 +122,18 @@ class _StreamedPair:
         del before, after, old, new
         results = []
         for place, metric in enumerate(self.metrics):
-            results.append(self._result(metric, pairs, errors, tallies[place], flips[place], telling[place]))
+            pairing = covered[place].pairing(
+                pairs, (self.old.rows, self.new.rows), self.old.duplicates + self.new.duplicates
+            )
+            results.append(self._result(metric, pairing, readings[place], tallies[place], flips[place], telling[place]))
             tallies[place] = Tally(True, 0)  # its numbers are not needed any more
         return results
 
     def _result(
         self,
         metric: Metric,
-        pairs: StreamPairs,
-        errors: np.ndarray,
+        pairing: Pairing,
+        readings: Readings,
         tally: Tally,
         flips: Sequence[Flips],
         telling: Telling,
@@ -141,6 +152,12 @@ class _StreamedPair:
             resamples=settings.resamples,
             seed=settings.seed,
         )
+
+        def otherwise(counts: Mapping[str, int], changes: Changes | None, _: Sorted | None) -> Mapping[str, Estimate]:
+            return discrete_metrics(
+                counts, changes, confidence=settings.confidence, resamples=settings.resamples, seed=settings.seed
+            )
+
         if tally.discrete:
             metric = replace(metric, kind="discrete")
         return Comparison(
@@ -159,19 +176,7 @@ class _StreamedPair:
                 seed=settings.seed,
             ),
             n=tally.n,
-            pairing=Pairing(
-                paired=tally.n,
-                only_old=pairs.only_old,
-                only_new=pairs.only_new,
-                duplicates=self.old.duplicates + self.new.duplicates,
-                target_changed=pairs.target_changed,
-                errors_old=int(errors[0]),
-                errors_new=int(errors[1]),
-                no_answer_old=tally.no_answer[0],
-                no_answer_new=tally.no_answer[1],
-                key=pairs.key,
-                examples=pairs.examples,
-            ),
+            pairing=pairing,
             quadrants=tally.counts,
             metrics=metrics,
             tests=tests,
@@ -180,6 +185,7 @@ class _StreamedPair:
             confidence=settings.confidence,
             overview=Overview(telling.rows, tally.gains(gain)),
             score_range=None if tally.discrete else score_range(old, new),
+            readings=readings.readings(tally.n, tally.changes, otherwise),
         )
 
     def _columns(self, pairs: StreamPairs) -> tuple[list[str], list[str]]:
@@ -189,7 +195,11 @@ class _StreamedPair:
         from_old -= {"error", *(prediction_column(metric.name) for metric in self.metrics)}
         if pairs.key != "id":
             from_old.discard("doc_hash")
-        return [*self.old.kinds, *scores], [*(name for name in self.new.kinds if name not in from_old), *scores]
+        if self.prompts:
+            from_old -= {"input", "full_prompt"}
+        mine = [name for name in self.old.kinds if self.prompts or name != "full_prompt"]
+        theirs = [name for name in self.new.kinds if name in mine or name not in self.old.kinds]
+        return [*mine, *scores], [*(name for name in theirs if name not in from_old), *scores]
 
     def _numeric(self, field: str) -> bool:
         if field in AUTOMATIC:
@@ -197,6 +207,18 @@ class _StreamedPair:
         if field in self.old.complete:
             return is_numeric([self.old.kinds[field]])
         return is_numeric([run.kinds[field] for run in (self.old, self.new) if field in run.kinds])
+
+
+def _other_prompts(old: StreamedRun, new: StreamedRun) -> bool:
+    """Whether the models were given different texts, and these were recorded."""
+    known = all("full_prompt" in run.kinds and "input" in run.kinds for run in (old, new))
+    return known and differences([(old.settings, new.settings)]).of_prompts
+
+
+def _with_target(run: TaskRun, other: pd.DataFrame) -> TaskRun:
+    """NEW's part with the targets of OLD's, which are the same, where they were read once for both."""
+    lacks = "target" not in run.records and "target" in other
+    return replace(run, records=run.records.assign(target=other["target"])) if lacks else run
 
 
 def _without_rows(run: StreamedRun) -> TaskRun:
@@ -209,10 +231,12 @@ def _fields(jobs: Sequence[Job]) -> dict[str, str]:
     """The slice fields of all instances, with the kind that holds their values."""
     found: dict[str, str] = {}
     for old, new, _ in jobs:
+        if _other_prompts(old, new):
+            found |= dict.fromkeys(PROMPT_COLUMNS, "text")
         for name in slice_fields(_without_rows(old).records, _without_rows(new).records):
             kinds = [run.kinds[name] for run in (old, new) if name in run.kinds]
             kind = kinds[0] if name in old.complete or len(kinds) == 1 else common_kind(*kinds)
-            shown = f"field:{name}" if name in INSTANCE_COLUMNS else name
+            shown = f"field:{name}" if name in (*INSTANCE_COLUMNS, *PROMPT_COLUMNS) else name
             found[shown] = common_kind(found[shown], kind) if shown in found else kind
     return found
 

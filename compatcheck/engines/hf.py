@@ -15,6 +15,7 @@ from compatcheck.engines import memory
 from compatcheck.engines.decoding import Decoder
 from compatcheck.engines.encoding import encode_all, encode_pairs
 from compatcheck.engines.finite import NOT_FINITE, NotFinite, watch_logits
+from compatcheck.engines.generated import LENGTH, STOP, Generated
 from compatcheck.engines.hf_model import HFModel
 from compatcheck.engines.progress import Stage
 from compatcheck.engines.runner import Runner, check_tokens, longest_text
@@ -165,7 +166,9 @@ class HFEngine(HFModel):
             if written is None:
                 self._fail(requests[number])
                 return
-            text = postprocess_generated_text(self.tok_decode(written), list(wish.stops), None)
+            whole = self.tok_decode(written)
+            ended = written[-1] in wish.ends or any(stop in whole for stop in wish.stops)
+            text = Generated(postprocess_generated_text(whole, list(wish.stops), None), STOP if ended else LENGTH)
             texts[number] = text
             self.cache_hook.add_partial("generate_until", requests[number].args, text)
 

@@ -18,6 +18,7 @@ from lm_eval.api.model import LM
 from compatcheck import fingerprints
 from compatcheck.engines import vllm_plan as plan
 from compatcheck.engines.finite import NOT_FINITE
+from compatcheck.engines.generated import Generated
 from compatcheck.engines.processes import Child, own_folder
 from compatcheck.engines.progress import Progress, SilentProgress, Stage
 from compatcheck.errors import InputError
@@ -333,7 +334,7 @@ class VLLMEngine(LM):
                     if answer is None:
                         self.failures[requests[number].task_name, requests[number].doc_id] = NOT_FINITE
                         continue
-                    found[number] = tuple(answer) if isinstance(answer, list) else answer
+                    found[number] = _as_returned(answer)
                     self.cache_hook.add_partial(method, requests[number].args, found[number])
         return found
 
@@ -448,3 +449,11 @@ def _cpu_threads(number: int, replicas: int) -> dict[str, str]:
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     mine = cores[number::replicas] if replicas > 1 else []
     return {"VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, mine)) if mine else "nobind"}
+
+
+def _as_returned(answer: Any) -> Any:
+    """What a method of ``LM`` returns for one request, from what a process says of it."""
+    if isinstance(answer, dict):
+        reason = answer["finish_reason"]
+        return Generated(answer["text"], reason) if reason else answer["text"]
+    return tuple(answer) if isinstance(answer, list) else answer

@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from compatcheck.compare.result import Comparison, Gate
+from compatcheck.compare.result import Absent, Comparison, Gate
 from compatcheck.compare.significance import holm
 from compatcheck.errors import ExitCode, InputError, did_you_mean
-from compatcheck.gate.rules import CRITICAL, Rule, nothing_covered
-from compatcheck.gate.verdict import Evidence, evidence, gate_of, p_of_breaking
+from compatcheck.gate.counts import with_absent
+from compatcheck.gate.doubts import MAX_MISSING, doubted
+from compatcheck.gate.rules import CRITICAL, Rule, is_count, nothing_covered
+from compatcheck.gate.verdict import Evidence, evidence, gate_of, judge_one, p_of_breaking
 
 _EXIT_CODES = {
     "pass": ExitCode.OK,
@@ -29,11 +31,14 @@ def judge(
     rules: Sequence[Rule],
     required: Sequence[str] = (),
     settled: Mapping[tuple[str, str], Gate] | None = None,
+    max_missing: float = MAX_MISSING,
+    absent: Sequence[Absent] = (),
 ) -> tuple[tuple[Comparison, ...], str]:
     """Judge every rule on every comparison it covers; return the comparisons with their gates, and the verdict.
 
     ``settled`` holds judgements that were made while instances came in, by the name of the comparison and the text of
-    the rule; they hold together already.
+    the rule; they hold together already. A pass is inconclusive where more than ``max_missing`` of the rows show
+    nothing, tasks that are ``absent`` on one side among them (:mod:`compatcheck.gate.doubts`).
 
     The verdict is ``fail`` if any critical gate fails, else ``inconclusive`` if any is, else ``pass``; ``none`` without
     critical rules. Advisory gates are judged each by itself and do not bear on it.
@@ -55,12 +60,21 @@ def judge(
         one if isinstance(one, Gate) else gate_of(rule, comparisons[place], one)
         for (place, rule), one in zip(each_rule, found, strict=True)
     ]
-    gates = _together(gates, found)
+    gates = _together(gates, found, [is_count(rule) for _, rule in each_rule])
+    gates = [
+        doubted(gate, rule, comparisons[place], _again, max_missing, absent)
+        for (place, rule), gate in zip(each_rule, gates, strict=True)
+    ]
     judged = tuple(
         each.with_gates(tuple(gate for (mine, _), gate in zip(each_rule, gates, strict=True) if mine == place))
         for place, each in enumerate(comparisons)
     )
-    return judged, _worst(gate.verdict for gate in gates if gate.tier == CRITICAL)
+    judged = with_absent(judged, rules, absent)
+    return judged, _worst(gate.verdict for each in judged for gate in each.gates if gate.tier == CRITICAL)
+
+
+def _again(rule: Rule, comparison: Comparison) -> str:
+    return judge_one(rule, comparison).verdict
 
 
 def exit_code(verdict: str) -> ExitCode:
@@ -68,9 +82,12 @@ def exit_code(verdict: str) -> ExitCode:
     return _EXIT_CODES[verdict]
 
 
-def _together(gates: Sequence[Gate], found: Sequence[Evidence | Gate]) -> list[Gate]:
-    """The gates, where a failure that is not shown among all critical ones becomes inconclusive."""
-    critical = [place for place, gate in enumerate(gates) if gate.tier == CRITICAL]
+def _together(gates: Sequence[Gate], found: Sequence[Evidence | Gate], counted: Sequence[bool]) -> list[Gate]:
+    """The gates, where a failure that is not shown among all critical ones becomes inconclusive.
+
+    ``counted`` says which are budgets on rows: they are no estimates that may fail by chance.
+    """
+    critical = [place for place, gate in enumerate(gates) if gate.tier == CRITICAL and not counted[place]]
     judged = list(gates)
     if len(critical) < 2 or all(gates[place].verdict != "fail" for place in critical):
         return judged

@@ -42,6 +42,13 @@ NAMES = {
     "mean_gain": Name("mean gain", upper=False, percent=False),
     "mean_difference": Name("mean difference", upper=False, percent=False),
 }
+COUNTS = {
+    "missing": Name("missing rows", upper=True, rate=True),
+    "errors": Name("rows in error", upper=True, rate=True),
+    "no_answer": Name("rows without an answer", upper=True, rate=True),
+    "cut_off": Name("answers that were cut off", upper=True, rate=True),
+}
+"""Budgets on rows that show nothing; they are counted, not estimated."""
 SAME = {
     "accuracy": ("net",),
     "regression": ("mean_difference", "net"),
@@ -76,12 +83,36 @@ class Rule:
 
     def key(self, comparison: Comparison) -> str | None:
         """The figure of this comparison that the rule bounds, or None."""
+        if self.name in COUNTS:
+            return self.name
         return next((key for key in SAME.get(self.name, (self.name,)) if key in comparison.metrics), None)
 
     @property
     def threshold(self) -> float:
         """The bound on the figure itself: a permitted regression of 0.03 is a mean difference of at least −0.03."""
         return 0.0 - self.budget if self.name == "regression" else self.budget
+
+
+def parse_share(option: str, value: float | str) -> float:
+    """A share of at most 1: a number, or a text such as ``2%`` or ``0.02``.
+
+    Raises:
+        InputError: it is none.
+    """
+    text = str(value).strip()
+    try:
+        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        share = math.nan
+    if not 0 <= share <= 1 or isinstance(value, bool):
+        hint = f"; write {text}%" if share > 1 else ""
+        raise InputError(f"{option} {text}: must be a share such as 2% or 0.02{hint}")
+    return share
+
+
+def is_count(rule: Rule) -> bool:
+    """Whether a rule is about rows that show nothing."""
+    return rule.name in COUNTS
 
 
 def parse_rules(expressions: Sequence[str], tier: str = CRITICAL) -> list[Rule]:
@@ -106,8 +137,8 @@ def _parse(text: str, tier: str) -> Rule:
             f"{option} {text!r}: bec is shown and not judged, as it falls with every mistake of OLD that NEW puts "
             "right; set nfr or btc"
         )
-    if name not in NAMES and name not in SAME:
-        known = [*NAMES, *SAME]
+    if name not in NAMES and name not in SAME and name not in COUNTS:
+        known = [*NAMES, *SAME, *COUNTS]
         hint = did_you_mean(name, known)
         raise InputError(f"{option} {text!r}: no budget can be set on '{name}'{hint}; known are {', '.join(known)}")
     budget = float(read["number"]) / (100 if read["percent"] else 1)
@@ -143,7 +174,7 @@ def _check_budget(rule: Rule, number: str, percent: bool) -> None:
                 f"it says by how much the mean may fall, so it is not negative; write {stem}:{number.lstrip('-')}"
             )
         return
-    known = NAMES[SAME.get(rule.name, (rule.name,))[0]]
+    known = COUNTS.get(rule.name) or NAMES[SAME.get(rule.name, (rule.name,))[0]]
     if known.rate or rule.name == "relative_nfr":
         if value < 0:
             raise refuse("the budget is a proportion, so it is not negative")

@@ -17,8 +17,9 @@ from compatcheck.compare.quadrants import Sorted
 from compatcheck.compare.result import BoundPath, Comparison, Gate, Look
 from compatcheck.compare.significance import holm
 from compatcheck.errors import InputError
-from compatcheck.gate.rules import CRITICAL, NAMES, Name, Rule, nothing_covered
-from compatcheck.gate.verdict import label_of, writer
+from compatcheck.gate.rules import CRITICAL, NAMES, Name, Rule, is_count, nothing_covered
+from compatcheck.gate.verdict import label_of
+from compatcheck.gate.writing import writer
 
 GROWTH = 1.1
 """A look is kept for the report when there are so many times the instances of the one kept before it."""
@@ -98,8 +99,8 @@ class Budgets:
         self.watched = [one for one in self.watched if one.comparison != comparison.name]
         for rule in self._rules:
             key = rule.key(comparison) if rule.covers(comparison) else None
-            if key is None:
-                continue
+            if key is None or is_count(rule):
+                continue  # rows that show nothing are counted at the end
             evidence = FigureEvidence(key, rule.threshold, comparison.metric)
             watched = Watched(rule, comparison.name, NAMES[key], label_of(rule, key), evidence)
             for found in self._seen.get(comparison.name, []):

@@ -7,14 +7,15 @@ bound is within it, and is inconclusive in between; a lower budget the other way
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from compatcheck.compare.clusters import LEAST
 from compatcheck.compare.result import Comparison, Estimate, Gate
 from compatcheck.compare.significance import p_beyond
+from compatcheck.gate.counts import count_gate
 from compatcheck.gate.needed import needed
-from compatcheck.gate.rules import NAMES, Name, Rule
+from compatcheck.gate.rules import NAMES, Name, Rule, is_count
+from compatcheck.gate.writing import writer
 
 MIN_AVERAGED = 30
 """A mean of fewer values settles nothing: so small a sample may miss the rare case that moves the mean."""
@@ -68,6 +69,8 @@ def evidence(rule: Rule, comparison: Comparison) -> Evidence | Gate:
     """What the rule is judged by; or the judgement itself where there is nothing to judge by."""
     key, clusters = rule.key(comparison), comparison.clusters
     assert key is not None  # covers() said so
+    if is_count(rule):
+        return count_gate(rule, comparison)
     if clusters is not None and clusters.count < LEAST:
         why = f"{clusters.count} clusters by '{clusters.field}': fewer than {LEAST} settle no budget"
         return Gate(rule.text, "inconclusive", why, tier=rule.tier)
@@ -131,17 +134,3 @@ def p_of_breaking(found: Evidence) -> float:
     if found.verdict != "fail":
         return 1.0
     return p_beyond(found.figure, found.threshold, 1 - found.confidence, above=found.known.upper)
-
-
-def writer(percent: bool, threshold: float, others: Iterable[float]) -> Callable[[float], str]:
-    """A way to write figures: three digits, and more where a figure would read like the budget without being it."""
-    scale, unit = (100, " %") if percent else (1, "")
-
-    def at(digits: int) -> Callable[[float], str]:
-        return lambda value: f"{'−' if value < 0 else ''}{scale * abs(value):.{digits}g}{unit}"
-
-    for digits in range(3, 9):
-        write = at(digits)
-        if all(write(value) != write(threshold) for value in others if value != threshold):
-            return write
-    return at(9)

@@ -24,7 +24,7 @@ FILTERS = ("flips", *dict.fromkeys((*QUADRANTS, *SMOOTH_GROUPS)), "error", "all"
 _ORDER = {"negative_flip": 0, "positive_flip": 1, "error": 2, "both_wrong": 3, "both_correct": 4, "unchanged": 4}
 _SEARCHED = (
     "doc_id", "input", "target", "prediction_old", "prediction_new", "response_old", "response_new", "error_old",
-    "error_new",
+    "error_new", "prompt_old", "prompt_new",
 )  # fmt: skip
 _FIELDS = 12
 _SYMBOLS = {**figures.QUADRANT_SYMBOLS, "error": "!"}

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from compatcheck.compare.result import Comparison, Result
 from compatcheck.errors import InputError
-from compatcheck.report import figures, trust
+from compatcheck.report import figures, head, trust
 from compatcheck.report.markdown import EMOJI, escape, prose
 
 START, END = "<!-- compatcheck:start -->", "<!-- compatcheck:end -->"
@@ -39,6 +39,9 @@ def section(result: Result, *, old: str = "", new: str = "") -> str:
     ]
     if advice is not None:
         blocks.append(f"Release advice: **{prose(advice[0])}**, {prose(advice[1])}")
+    blocks += [f"Rows: {prose(line)}" for line in head.coverage(result)]
+    if (differ := head.differ(result)) is not None:
+        blocks.append(f"Settings: {prose(differ)}")
     rows = [(side, escape(name), escape(about.fingerprint)) for side, name, about in sides]
     blocks.append(_table(("", "model", "fingerprint"), "lll", rows))
     for kind in ("discrete", "smooth"):

@@ -280,6 +280,8 @@ def pairing_remarks(comparison: Comparison) -> tuple[str, ...]:
         remarks.append(f"errors, not scored: {p.errors_old:,} old, {p.errors_new:,} new")
     if p.no_answer_old or p.no_answer_new:
         remarks.append(f"no answer: {p.no_answer_old:,} old, {p.no_answer_new:,} new")
+    if p.cut_off_old or p.cut_off_new:
+        remarks.append(f"cut off: {p.cut_off_old or 0:,} old, {p.cut_off_new or 0:,} new")
     if p.key != "id":
         remarks.append(f"paired by {p.key}")
     return tuple(remarks)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from compatcheck.compare.result import Result
 from compatcheck.errors import InputError
-from compatcheck.report import figures, markdown
+from compatcheck.report import figures, head, markdown
 from compatcheck.report.flips import describe, listed_flips, report_key
 from compatcheck.report.text import safe_text, trim_middle
 
@@ -64,6 +64,10 @@ def _annotations(result: Result) -> Iterator[str]:
     lines = [reason]
     if result.advice is not None:
         lines.append(f"release advice: {result.advice.bump}: {result.advice.reason}")
+    if brief := head.in_brief(result):
+        lines.append(brief)
+    if (differ := head.differ(result)) is not None:
+        lines.append(differ)
     yield _command(level, f"compatcheck: {word}", "\n".join(lines))
     used = {"error": 0, "warning": 0} | {level: 1}
     for verdict in ("fail", "inconclusive"):

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compatcheck.compare.result import Result
-from compatcheck.report import figures, html_charts, looks, trend, trust
+from compatcheck.report import figures, head, html_charts, looks, trend, trust
 from compatcheck.report.hints import next_steps
 from compatcheck.report.html_data import payload
 from compatcheck.report.rows import slice_fields, small_slices, worst_slices
@@ -38,6 +38,8 @@ def render(result: Result, *, folder: Path | None = None) -> str:
         word=word,
         reason=reason,
         advice=figures.advice_line(result),
+        coverage=head.coverage(result),
+        differ=head.differ(result),
         first=figures.worst_comparison(result),
         remarks=packed.remarks,
         payload=packed.data,
@@ -51,7 +53,11 @@ def render(result: Result, *, folder: Path | None = None) -> str:
 def notebook_fragment(result: Result) -> str:
     """A compact summary for a notebook cell: verdict and one row per comparison. Self-contained, no script."""
     word, reason = figures.verdict_line(result)
-    return _environment().get_template("notebook.html.j2").render(result=result, word=word, reason=reason)
+    return (
+        _environment()
+        .get_template("notebook.html.j2")
+        .render(result=result, word=word, reason=reason, coverage=head.coverage(result), differ=head.differ(result))
+    )
 
 
 def _hash(script: str) -> str:

@@ -38,6 +38,7 @@ CAPS = (20_000, 6_000, 2_000, 800, 300)
 _TEXTS = {
     "input": "input", "target": "target", "old": "prediction_old", "new": "prediction_new",
     "response_old": "response_old", "response_new": "response_new", "error_old": "error_old", "error_new": "error_new",
+    "prompt_old": "prompt_old", "prompt_new": "prompt_new",
 }  # fmt: skip
 _NUMBERS = {"gain": "gain", "score_old": "score_old", "score_new": "score_new"}
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from xml.etree import ElementTree as xml
 
 from compatcheck.compare.result import Comparison, Gate, Result
-from compatcheck.report import figures
+from compatcheck.report import figures, head
 from compatcheck.report.flips import Listed, describe, listed_flips
 from compatcheck.report.rows import Instance
 from compatcheck.report.text import safe_text, trim_middle
@@ -102,7 +102,9 @@ def _properties(comparison: Comparison, result: Result) -> list[tuple[str, str]]
 
 
 def _remarks(comparison: Comparison, result: Result) -> list[str]:
-    return [*figures.pairing_remarks(comparison), *result.notes]
+    differ = head.differ(result)
+    said = [*head.coverage(result), *([] if differ is None else [differ])]
+    return [*said, *figures.pairing_remarks(comparison), *result.notes]
 
 
 def _case(name: object, comparison: Comparison, group: str) -> xml.Element:

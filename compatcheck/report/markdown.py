@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from compatcheck.compare.result import Comparison, Result, Slice
-from compatcheck.report import figures, looks, trend, trust
+from compatcheck.report import figures, head, looks, trend, trust
 from compatcheck.report.hints import next_steps
 from compatcheck.report.rows import Instance, small_slices, top_flips, worst_slices
 from compatcheck.report.text import safe_text, trim_middle
@@ -98,6 +98,9 @@ def _document(result: Result, top: int, folder: Path | None) -> str:
     advice = figures.advice_line(result)
     if advice is not None:
         blocks.append(f"**Release advice: {prose(advice[0])}**, {prose(advice[1])}")
+    blocks.extend(f"**Rows:** {prose(line)}" for line in head.coverage(result))
+    if (differ := head.differ(result)) is not None:
+        blocks.append(f"**Settings:** {prose(differ)}")
     blocks.extend(f"> [!NOTE]\n> {prose(note)}" for note in result.notes)
     if len(result.comparisons) > 1:
         blocks.extend(["### Overview", _overview(result)])

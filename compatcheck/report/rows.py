@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from compatcheck.compare.result import INSTANCE_COLUMNS, Comparison, Slice
+from compatcheck.compare.result import INSTANCE_COLUMNS, PROMPT_COLUMNS, Comparison, Slice
 from compatcheck.report.figures import NO_ANSWER
 from compatcheck.report.text import safe_text
 
@@ -17,7 +17,7 @@ LEAST = 20
 
 def slice_fields(instances: pd.DataFrame) -> list[str]:
     """Columns the user's data brought along."""
-    return [column for column in instances.columns if column not in INSTANCE_COLUMNS]
+    return [column for column in instances.columns if column not in (*INSTANCE_COLUMNS, *PROMPT_COLUMNS)]
 
 
 def is_null(value: Any) -> bool:
@@ -48,6 +48,9 @@ class Instance:
     doc_hash: str | None = None
     error_old: str | None = None
     error_new: str | None = None
+    prompt_old: str | None = None
+    prompt_new: str | None = None
+    """The whole texts that the models were given, where they differ."""
 
     @property
     def shown_old(self) -> str:
@@ -79,6 +82,8 @@ def instance(row: dict[str, Any]) -> Instance:
         doc_hash=text_or_none(row.get("doc_hash")),
         error_old=text_or_none(row.get("error_old")),
         error_new=text_or_none(row.get("error_new")),
+        prompt_old=text_or_none(row.get("prompt_old")),
+        prompt_new=text_or_none(row.get("prompt_new")),
     )
 
 

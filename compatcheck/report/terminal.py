@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from compatcheck.compare.result import Comparison, Gate, Result, Side
-from compatcheck.report import figures, trend, trust
+from compatcheck.report import figures, head, trend, trust
 from compatcheck.report.hints import folded, next_steps
 from compatcheck.report.rows import small_slices, top_flips, worst_slices
 from compatcheck.report.terminal_parts import (
@@ -61,7 +61,10 @@ def render(
     width = terminal_width() if width is None else width
     color = wants_color() if color is None else color
     if quiet:
-        return render_parts([verdict_text(result)], width=width, color=color, encoding=encoding, soft_wrap=True)
+        line = verdict_text(result)
+        if brief := head.in_brief(result):
+            line.append(f"  ({safe_text(brief)})", style="dim")
+        return render_parts([line], width=width, color=color, encoding=encoding, soft_wrap=True)
     count = top if top is not None else 3 if len(result.comparisons) == 1 else 1
     return render_parts(_parts(result, color, count, folder, width), width=width, color=color, encoding=encoding)
 
@@ -159,6 +162,10 @@ def _sides(result: Result) -> Table:
     advice = figures.advice_line(result)
     if advice is not None:
         table.add_row("advice", Text.assemble((safe_text(advice[0]), "bold"), f"  {safe_text(advice[1])}"))
+    for line in head.coverage(result):
+        table.add_row("rows", safe_text(line))
+    if (differ := head.differ(result)) is not None:
+        table.add_row("settings", safe_text(differ))
     return table
 
 

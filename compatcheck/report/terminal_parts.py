@@ -189,6 +189,8 @@ def flip_block(flip: Instance, kind: str, color: bool, *, whole: bool = False) -
     _pair(table, ("old", "new"), flip.shown_old, flip.shown_new, color, limit)
     if flip.response_old is not None and flip.response_new is not None:
         _pair(table, ("old text", "new text"), flip.response_old, flip.response_new, color, limit)
+    if whole and flip.prompt_old is not None and flip.prompt_new is not None:
+        _pair(table, ("old prompt", "new prompt"), flip.prompt_old, flip.prompt_new, color, limit)
     for name, error in (("old", flip.error_old), ("new", flip.error_new)):
         if error is not None:
             table.add_row(f"{name} failed", Text(trim_middle(error, limit), style=STYLES["warning"]))

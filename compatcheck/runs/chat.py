@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compatcheck.errors import InputError, one_line
+from compatcheck.references import read_json
+from compatcheck.tasks.description import fingerprint
 
 if TYPE_CHECKING:
     from lm_eval.api.model import LM
@@ -66,8 +68,22 @@ class Chat:
             )
 
 
+def template_of(engine: LM) -> str:
+    """Fingerprint of the chat template that an engine uses: of its text, or where only a server has it "server"."""
+    lm: Any = engine
+    file = _file(lm.tokenizer_name)
+    if file is not None and file.suffix == ".jinja":
+        return fingerprint(file.read_text(encoding="utf-8"))
+    if file is not None:
+        return fingerprint(read_json(file).get("chat_template"))
+    prompt = lm.apply_chat_template([{"role": "user", "content": "?"}], add_generation_prompt=True)
+    return fingerprint(prompt) if type(prompt) is str else "server"  # what a server gets is no plain text
+
+
 def _where(name: str) -> str:
     """The file of a tokenizer that holds its chat template; where it is no folder, its name."""
-    folder = Path(name)
-    found = next((folder / file for file in _FILES if (folder / file).is_file()), None)
-    return str(found or name)
+    return str(_file(name) or name)
+
+
+def _file(name: str) -> Path | None:
+    return next((Path(name) / file for file in _FILES if (Path(name) / file).is_file()), None)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from compatcheck.engines.generated import finish_reason
 from compatcheck.errors import InputError
 from compatcheck.records import Metric, TaskRun, not_compared, prediction_column, score_column
 from compatcheck.runs.choices import HASH_LENGTH, NO_MATCH, predicted_choices
@@ -128,9 +129,12 @@ def _is_number(value: Any) -> bool:
 
 def _common(task: Any, sample: Mapping[str, Any]) -> dict[str, Any]:
     question = task.doc_to_text(sample["doc"])
+    prompt = str(sample["arguments"][0][0])
+    shown = question if isinstance(question, str) else prompt
     return {
         "doc_id": str(sample["doc_id"]),
-        "input": question if isinstance(question, str) else str(sample["arguments"][0][0]),
+        "input": shown,
+        "full_prompt": prompt if prompt != shown else None,
         "doc_hash": sample["doc_hash"][:HASH_LENGTH],
         "target_hash": sample["target_hash"][:HASH_LENGTH],
     }
@@ -145,6 +149,7 @@ def _text_row(task: Any, sample: Mapping[str, Any]) -> dict[str, Any]:
         "target": str(target),
         "prediction": None if prediction == NO_MATCH else prediction,
         "response": str(response) if str(response) != prediction else None,
+        **({} if (reason := finish_reason(response)) is None else {"finish_reason": reason}),
     }
 
 
@@ -163,6 +168,7 @@ def _choice_row(task: Any, sample: Mapping[str, Any]) -> dict[str, Any]:
     row |= {prediction_column(name): choice for name, choice in predicted.items() if name in sample["metrics"]}
     if task.multiple_input:
         row["input"] = "\n".join(dict.fromkeys(str(argument[0]) for argument in sample["arguments"]))
+        row["full_prompt"] = None
     return row
 
 

@@ -21,9 +21,8 @@ from compatcheck.runs.importers.scoring import (
     scored_rows,
 )
 from compatcheck.similarity import RECORDED
-from compatcheck.similarity.exact import CASE, PUNCTUATION, references
+from compatcheck.similarity.exact import EXACT, OPTIONS, references
 
-EXACT = "exact_match"
 Kind = TypeVar("Kind", TaskRun, StreamedRun)
 
 
@@ -55,7 +54,7 @@ def settle(run: Kind, asked: Sequence[str], options: Options) -> Kind:
     """The run with its metrics as they are to be read, and notes on what was taken for granted."""
     settled: list[Metric] = [_settled(metric, run, asked, options) for metric in run.metrics]
     run = replace(run, metrics=tuple(settled), notes=(*run.notes, *_notes(run.task, settled)))
-    loose = {name: True for name in (CASE, PUNCTUATION) if options.get(EXACT, {}).get(name) is True}
+    loose = {name: True for name in OPTIONS if options.get(EXACT, {}).get(name) is True}
     for metric in settled:
         if metric.name == EXACT and loose and metric.kind == "discrete":
             run = _loosened(run, metric, loose)
@@ -71,7 +70,7 @@ def _settled(metric: Metric, run: TaskRun | StreamedRun, asked: Sequence[str], o
     own = dict(metric.settled)
     if metric.name == EXACT:
         given = options.get(EXACT, {})
-        own |= {name: given[name] for name in (CASE, PUNCTUATION) if isinstance(given.get(name), bool)}
+        own |= {name: given[name] for name in OPTIONS if isinstance(given.get(name), bool)}
     if metric.name == RECORDED and RECORDED in asked:
         own[EXACT] = False
     return replace(metric, settled=tuple(own.items()))
@@ -102,8 +101,8 @@ def _notes(task: str, metrics: Sequence[Metric]) -> Iterator[str]:
 def _loosened(run: Kind, metric: Metric, loose: Mapping[str, bool]) -> Kind:
     """Exact match that was scored elsewhere: what is equal without case or punctuation is right, too."""
     scorer = similarity.get(EXACT, **loose)
-    added = scorer.signature.partition("thousands-separators:ignored")[2]
-    if metric.signature.endswith(added) or "prediction" not in _columns(run) or "target" not in _columns(run):
+    added = scorer.signature.removeprefix(f"{EXACT}|strip|thousands-separators:ignored") or "|strip"
+    if added in metric.signature or "prediction" not in _columns(run) or "target" not in _columns(run):
         return run
     column = score_column(EXACT)
 

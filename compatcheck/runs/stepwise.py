@@ -141,7 +141,7 @@ class Stepwise:
         failed = {**{sample["doc_id"]: sample["error"] for sample in waiting}, **failed}
         samples = [*waiting, *samples]
         first = next((sample["doc_id"] for sample in samples if sample["doc_id"] not in failed), None)
-        settings = settings_of(one.planned.job.task, *self._prompts)
+        settings = settings_of(one.planned.engine, one.planned.job.task, *self._prompts)
         if first is not None:
             one.answered = one.answered or [sample for sample in samples if sample["doc_id"] == first]
             return task_runs_of_samples(samples, one.planned.job.task, settings, failed)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from compatcheck.records import TaskRun
+from compatcheck.runs.chat import template_of
 from compatcheck.runs.failures import failed_documents, only_answered
 from compatcheck.runs.lm_eval_rows import task_runs_of_samples
 from compatcheck.runs.requests import as_built, build_requests, quiet
@@ -23,7 +24,7 @@ def evaluate_task(
     fewshot_as_multiturn: bool = True,
 ) -> tuple[TaskRun, ...]:
     """Evaluate one task with an engine (any ``lm_eval.api.model.LM``); one :class:`TaskRun` per filter."""
-    settings = settings_of(loaded, apply_chat_template, fewshot_as_multiturn)
+    settings = settings_of(engine, loaded, apply_chat_template, fewshot_as_multiturn)
     build_requests(engine, loaded, apply_chat_template, fewshot_as_multiturn)
     results = _results(engine, loaded, apply_chat_template, errors=log is not None)
     failed = failed_documents(engine, loaded)
@@ -33,11 +34,13 @@ def evaluate_task(
     return runs
 
 
-def settings_of(loaded: LoadedTask, apply_chat_template: bool, fewshot_as_multiturn: bool) -> dict[str, Any]:
+def settings_of(
+    engine: LM, loaded: LoadedTask, apply_chat_template: bool, fewshot_as_multiturn: bool
+) -> dict[str, Any]:
     """What a figure's signature says of the task and of its prompts."""
     settings = dict(loaded.settings)
     if apply_chat_template:
-        settings["chat_template"] = True
+        settings["chat_template"] = template_of(engine)
         if settings.get("num_fewshot"):
             settings["fewshot_as_multiturn"] = fewshot_as_multiturn
     return settings

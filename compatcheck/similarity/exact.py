@@ -13,7 +13,9 @@ from compatcheck.errors import InputError
 from compatcheck.similarity.base import References, ScoreFunction, Scorer, scorer, several
 from compatcheck.text import plain_number
 
+EXACT = "exact_match"
 CASE, PUNCTUATION, STRIP = "ignore_case", "ignore_punctuation", "strip"
+OPTIONS = (CASE, PUNCTUATION, STRIP)
 _NUMBER_SIGN = r"(?<!\w)[-−+](?=[.,]?\d)"
 _INSIDE_NUMBER = r"(?<=\d)[.,:/](?=\d)|(?<![\w.,])[.,](?=\d)"
 _MARKS = re.compile(rf"{_NUMBER_SIGN}|{_INSIDE_NUMBER}|(?P<mark>[^\w\s])")
@@ -86,15 +88,19 @@ def _function(match: Callable[[str, str], bool]) -> ScoreFunction:
     return score
 
 
-@scorer("exact_match")
-def exact_match(name: str, ignore_case: bool | None = None, ignore_punctuation: bool | None = None) -> Scorer:
+@scorer(EXACT)
+def exact_match(
+    name: str, ignore_case: bool | None = None, ignore_punctuation: bool | None = None, strip: bool | None = None
+) -> Scorer:
     """1 where prediction and target are the same text, else 0.
 
     Case counts unless ``ignore_case``, punctuation unless ``ignore_punctuation`` (marks of a number always do). White
     space at both ends does not count, nor do thousands separators where both are numbers: ``"1,234"`` matches
-    ``"1234"``. Numbers are compared as written: ``"18.0"`` does not match ``"18"``.
+    ``"1234"``; with ``strip=False`` both do. Numbers are compared as written: ``"18.0"`` does not match ``"18"``.
     """
-    case, marks = _said(name, ignore_case=ignore_case, ignore_punctuation=ignore_punctuation)
+    case, marks, white = _said(name, ignore_case=ignore_case, ignore_punctuation=ignore_punctuation, strip=strip)
+    if strip is not None and not white and not (case or marks):
+        return Scorer(name, "discrete", "exact_match|letter-by-letter", _function(lambda text, right: text == right))
     signature = f"exact_match|strip|thousands-separators:ignored{_signed(case, marks)}"
     return Scorer(name, "discrete", signature, _function(_matching(case, marks)))
 
@@ -136,6 +142,8 @@ def other_readings(
     Returns the scores by the options that are added, without readings that change nothing.
     """
     wrong = [i for i in np.flatnonzero(scores == 0) if predictions[i] is not None and targets[i] is not None]
+    if settled.get(STRIP) is False:  # where white space counts, no other reading makes up for it
+        wrong = [i for i in wrong if _edges(str(predictions[i])) == _edges(str(targets[i]))]
     on = {option for option, meant in settled.items() if meant}
     ways = [(STRIP,), (CASE,), (PUNCTUATION,), (CASE, PUNCTUATION)]
     found: dict[tuple[str, ...], NDArray[np.float64]] = {}
@@ -150,6 +158,11 @@ def other_readings(
             found[way] = scores.copy()
             found[way][right] = 1.0
     return found
+
+
+def _edges(text: str) -> tuple[str, str]:
+    """The white space at both ends."""
+    return text[: len(text) - len(text.lstrip())], text[len(text.rstrip()) :]
 
 
 def references(target: str) -> list[str]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from compatcheck.errors import InputError, did_you_mean
 from compatcheck.tasks import local_data
+from compatcheck.tasks.description import describe
 from compatcheck.tasks.resolve import TaskConfigSource, resolve_task
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ def _load(source: TaskConfigSource, options: TaskOptions) -> LoadedTask:
         raise InputError(f"{source.path}: {error}") from None
     for key in ("tag", "group", "task_list"):
         config.pop(key, None)
+    written = dict(config)
     split = _choose_split(config, source.name, options.split)
     notes = _set_fewshot(config, options.num_fewshot, source.name)
     where = _use_local_data(config, source, options.data, split) if options.data else config.get("dataset_path")
@@ -92,6 +94,7 @@ def _load(source: TaskConfigSource, options: TaskOptions) -> LoadedTask:
         "num_fewshot": config.get("num_fewshot") or 0,
         "documents": size,
         "seed": options.seed,
+        **describe(task, written),
     }
     if indices is not None:
         settings["limit"] = f"first:{len(indices)}" if options.sample is None else f"random:{len(indices)}"

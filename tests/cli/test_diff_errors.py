@@ -62,7 +62,7 @@ def test_bad_rows(
 def test_unknown_task(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COMPATCHECK_CACHE", str(tmp_path / "cache"))
     old = write(tmp_path / "old.jsonl", GOOD)
-    arguments = ["diff", old, old, "--task", "samsun"]
+    arguments = ["diff", old, old, "--allow-same", "--task", "samsun"]
     run(arguments)  # makes lm-eval's index, and says so
     assert "indexing" in capsys.readouterr().err
     fails_with(capsys, arguments, "unknown task", "did you mean 'samsum'")
@@ -98,7 +98,7 @@ def test_bad_options(
 ) -> None:
     rows = [{**row, "topic": "x"} for row in GOOD]
     old, new = write(tmp_path / "old.jsonl", rows), write(tmp_path / "new.jsonl", rows)
-    fails_with(capsys, ["diff", old, new, *arguments], *parts)
+    fails_with(capsys, ["diff", old, new, "--allow-same", *arguments], *parts)
 
 
 def test_unknown_engine_is_refused_before_a_model_is_loaded(
@@ -106,18 +106,18 @@ def test_unknown_engine_is_refused_before_a_model_is_loaded(
 ) -> None:
     base = str(fixtures / "models" / "base-v1")
     data = ["--task", "piqa", "--data", str(fixtures / "data"), "--limit", "2"]
-    fails_with(capsys, ["diff", base, base, *data, "--engine", "vlm"], "engine", "did you mean 'vllm'")
+    fails_with(capsys, ["diff", base, base, "--allow-same", *data, "--engine", "vlm"], "engine", "did you mean 'vllm'")
 
 
 def test_models_need_a_task(capsys: pytest.CaptureFixture[str], fixtures: Path) -> None:
     base = str(fixtures / "models" / "base-v1")
-    fails_with(capsys, ["diff", base, base], "--task is missing")
+    fails_with(capsys, ["diff", base, base, "--allow-same"], "--task is missing")
 
 
 def test_output_directory_not_writable(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     old = write(tmp_path / "old.jsonl", GOOD)
-    fails_with(capsys, ["diff", old, old, "--out", old], "is a file")
-    fails_with(capsys, ["diff", old, old, "--out", "/proc/nowhere/report"], "not writable")
+    fails_with(capsys, ["diff", old, old, "--allow-same", "--out", old], "is a file")
+    fails_with(capsys, ["diff", old, old, "--allow-same", "--out", "/proc/nowhere/report"], "not writable")
 
 
 def test_recorded_for_different_tasks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

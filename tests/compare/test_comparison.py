@@ -46,7 +46,7 @@ def test_the_comparison_as_a_whole(make_run):
 
 
 def test_the_signature_says_how_the_figures_were_made(make_run, smooth):
-    settings = {"version": 3.0, "num_fewshot": 5, "split": "test", "limit": None, "stop": ["\n"]}
+    settings = {"version": 3.0, "num_fewshot": 5, "split": "test", "limit": None}
     old = make_run([1, 0], filter="strict-match", settings=settings)
     found = compare(old, make_run([1, 1], filter="strict-match", settings=settings), metric="exact_match", seed=7)
     assert found.signature == (

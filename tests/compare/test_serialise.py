@@ -57,6 +57,11 @@ def test_the_contract(result):
         "no_answer_new": 0,
         "key": "id",
         "examples": {"only_new": ["d5"]},
+        "rows_old": 5,
+        "rows_new": 6,
+        "no_answer_both": 0,
+        "cut_off_old": None,
+        "cut_off_new": None,
     }
     assert first["quadrants"] == {"both_correct": 1, "positive_flip": 1, "negative_flip": 1, "both_wrong": 1}
     nfr = first["metrics"]["nfr"]

@@ -155,7 +155,18 @@ def test_without_a_template_diff_ends_with_2(
     base: Path, fixtures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    given = ["diff", str(base), str(base), "--task", "piqa", "--data", str(fixtures / "data"), "--limit", "2"]
+    given = [
+        "diff",
+        str(base),
+        str(base),
+        "--allow-same",
+        "--task",
+        "piqa",
+        "--data",
+        str(fixtures / "data"),
+        "--limit",
+        "2",
+    ]
     assert run([*given, "--apply-chat-template", "-q"]) == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
     assert "no chat template" in line

@@ -68,7 +68,9 @@ def test_old_and_new_are_graded_against_the_target(tmp_path: Path, capsys: pytes
 def test_a_judge_that_likes_the_first_answer_shows_in_its_self_agreement(tmp_path: Path) -> None:
     old = write(tmp_path / "old.jsonl", {"a": "x", "b": "abcd"}, "first")
     with serving(LongerIsBetter) as server:
-        c = compatcheck.diff(old, old, metric="judge", metric_args={"judge": {"model": f"{server.url}#judge"}})
+        c = compatcheck.diff(
+            old, old, allow_same=True, metric="judge", metric_args={"judge": {"model": f"{server.url}#judge"}}
+        )
     assert c.only.metrics["self_agreement_old"].value == 0.0
     assert c.only.metrics["score_old"].value == 0.5
 
@@ -76,14 +78,16 @@ def test_a_judge_that_likes_the_first_answer_shows_in_its_self_agreement(tmp_pat
 def test_a_judge_that_fails_is_an_error(tmp_path: Path) -> None:
     old = write(tmp_path / "old.jsonl", {"a": "x", "b": "abcd"}, "stuck")
     with serving(LongerIsBetter) as server, pytest.raises(InputError, match="will not judge"):
-        compatcheck.diff(old, old, metric="judge", metric_args={"judge": {"model": f"{server.url}#judge"}})
+        compatcheck.diff(
+            old, old, allow_same=True, metric="judge", metric_args={"judge": {"model": f"{server.url}#judge"}}
+        )
 
 
 def test_what_a_judge_needs(tmp_path: Path) -> None:
     old = write(tmp_path / "old.jsonl", {"a": "x"})
 
     def compare(stream: bool | None = None, **settings: Any) -> None:
-        compatcheck.diff(old, old, metric="judge", metric_args={"judge": settings}, stream=stream)
+        compatcheck.diff(old, old, allow_same=True, metric="judge", metric_args={"judge": settings}, stream=stream)
 
     with pytest.raises(InputError, match="needs a model that judges"):
         compare()
@@ -102,4 +106,4 @@ def test_a_local_model_that_cannot_judge_is_told_so(tmp_path: Path, fixtures: Pa
     old = write(tmp_path / "old.jsonl", {"a": "x"})
     settings = {"judge": {"model": str(fixtures / "models" / "base-v1"), "max_tokens": 4}}
     with pytest.raises(InputError, match="none of 2 replies ends with"):
-        compatcheck.diff(old, old, metric="judge", metric_args=settings)
+        compatcheck.diff(old, old, allow_same=True, metric="judge", metric_args=settings)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from compatcheck.engines.endpoint.retry import malformed
+from compatcheck.engines.generated import STOP, Generated
 
 COMPLETIONS, CHAT = "/completions", "/chat/completions"
 DEFAULT_MOST = 256
@@ -134,7 +135,8 @@ def body_of(
 def text_of(answer: Any, chat: bool, stops: tuple[str, ...]) -> str:
     """The generated text, cut at the first stop string as lm-eval does.
 
-    A chat answer without content (all tokens spent on reasoning, or a refusal in a field of its own) is an empty text.
+    Where the server says why it ended, it is a :class:`Generated` text. A chat answer without content (all tokens spent
+    on reasoning, or a refusal in a field of its own) is an empty text.
 
     Raises:
         RequestFailed: the answer has no choice or no text.
@@ -154,7 +156,9 @@ def text_of(answer: Any, chat: bool, stops: tuple[str, ...]) -> str:
         text = choice.get("text")
     if not isinstance(text, str):
         raise malformed("the answer holds no text")
-    return str(postprocess_generated_text(text, list(stops), None))
+    cut = str(postprocess_generated_text(text, list(stops), None))
+    reason = choice.get("finish_reason")
+    return Generated(cut, STOP if cut != text else reason) if isinstance(reason, str) else cut
 
 
 def first_choice(answer: Any) -> dict[str, Any]:

@@ -159,7 +159,7 @@ class Serving(VLLM):
             ids = list(written.token_ids)
             text = self.tokenizer.decode(ids, skip_special_tokens=self.think_end_token is None)
             text = postprocess_generated_text(text, untils[number], self.think_end_token)
-            self._done.append([number, text])
+            self._done.append([number, {"text": text, "finish_reason": output.outputs[0].finish_reason}])
 
         self._run([jobs[number] for number in order], finished)
 

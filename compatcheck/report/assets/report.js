@@ -80,7 +80,7 @@ function prepare(columns) {
   columns.rank = new Array(columns.size);
   ids.forEach(([, row], rank) => { columns.rank[row] = rank; });
   columns.searched = [columns.id, columns.input, columns.target, columns.old, columns.new, columns.response_old,
-    columns.response_new, columns.error_old, columns.error_new, ...columns.values];
+    columns.response_new, columns.error_old, columns.error_new, columns.prompt_old, columns.prompt_new, ...columns.values];
 }
 
 // Filters: DataTables asks for every row.
@@ -253,6 +253,12 @@ function detail() {
   }
   const input = text(data.input[row]);
   if (input != null) parts.push(make("details", { class: "input", open: true }, make("summary", {}, "Input"), make("pre", { tabindex: "0", "aria-label": "Input" }, input)));
+  const prompts = [data.prompt_old[row], data.prompt_new[row]].map(text);
+  if (prompts.every((prompt) => prompt != null)) {
+    const asked = compare(...prompts, null);
+    parts.push(make("details", { class: "input" }, make("summary", {}, "Both prompts"),
+      make("div", { class: "columns pair" }, box("Old, prompt", "old", asked.left), box("New, prompt", "new", asked.right))));
+  }
   const pressed = (which) => String(versus === which);
   const pick = (which) => () => { versus = which; detail(); $("detail").querySelector('.versus [aria-pressed="true"]').focus(); };
   parts.push(make("div", { class: "versus", role: "group", "aria-label": "What is compared" }, "Differences",

@@ -66,7 +66,7 @@ class RowReader:
             metrics = row.get("metrics")
             scores = {f"score:{name}": row.get(name) for name in map(str, metrics if isinstance(metrics, list) else [])}
             return {"target": None, "prediction": None} | own | plain | scores
-        plain |= self._hashes(row) | self._labels(row)
+        plain |= self._hashes(row) | self._labels(row) | {"full_prompt": _whole_prompt(row)}
         if not self.restated:
             plain |= self._scores(number, row)
         pairs = _pairs(row["filtered_resps"])
@@ -268,6 +268,13 @@ def _gold(target: str | None, choices: Sequence[str]) -> str | None:
 
 def _target_text(target: Any) -> str | None:
     return None if target is None else text_of(target)
+
+
+def _whole_prompt(row: Row) -> str | None:
+    """The prompt that was sent, where it is more than the part that is shown as the input."""
+    requests = _requests(row)
+    whole = requests[0][0] if requests else None
+    return whole if whole != _last_question(row) else None
 
 
 def _last_question(row: Row) -> str | None:

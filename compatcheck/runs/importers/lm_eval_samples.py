@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from compatcheck.errors import InputError, did_you_mean
@@ -15,6 +16,7 @@ from compatcheck.runs.importers.layout import Layout
 from compatcheck.runs.importers.lm_eval_rows import RowReader
 from compatcheck.runs.importers.reading import Chunk, Source, file_kind, json_kind, read_rows
 from compatcheck.runs.importers.table import build_table, extract_targets
+from compatcheck.tasks.description import of_config
 
 if TYPE_CHECKING:
     from compatcheck.runs.importers.recorded import Part
@@ -137,14 +139,42 @@ def _described(path: Path, task: str | None) -> _Samples:
     delimiter = config.get("target_delimiter") if isinstance(config, dict) else None
     higher = of_task("higher_is_better")
     settings = {"num_fewshot": of_task("n-shot"), "version": of_task("versions")}
+    known = {key: value for key, value in settings.items() if isinstance(value, int | float | str)}
     return _Samples(
         path,
         name,
         time,
         {k: v for k, v in higher.items() if isinstance(v, bool)} if isinstance(higher, dict) else {},
         delimiter if isinstance(delimiter, str) else None,
-        {key: value for key, value in settings.items() if isinstance(value, int | float | str)},
+        known | (_made(results, config) if isinstance(config, dict) and "doc_to_text" in config else {}),
     )
+
+
+def _made(results: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    """How the answers were made, as far as lm-eval's results say it; under the names that our own runs use."""
+    about = results.get("config")
+    about = about if isinstance(about, dict) else {}
+    versions = {name: results.get(f"{name}_version") for name in ("lm_eval", "transformers")}
+    made = {
+        **of_config(SimpleNamespace(**config), str(config.get("output_type"))),
+        "output_type": config.get("output_type"),
+        "system": _short(results.get("system_instruction_sha")),
+        "chat_template": _short(results.get("chat_template_sha")) if results.get("chat_template") else None,
+        "fewshot_as_multiturn": results.get("fewshot_as_multiturn") if results.get("chat_template") else None,
+        "limit": f"first:{about['limit']:g}" if isinstance(about.get("limit"), int | float) else None,
+        "engine": about.get("model"),
+        "dtype": str(about["model_dtype"]).removeprefix("torch.") if about.get("model_dtype") else None,
+        "device": str(about["device"]).partition(":")[0] if about.get("device") else None,
+        "versions": {name: str(version) for name, version in versions.items() if version},
+    }
+    generation, given = made.get("generation"), about.get("gen_kwargs")
+    if isinstance(given, dict) and isinstance(generation, dict):
+        made["generation"] = generation | given
+    return {name: value for name, value in made.items() if value not in (None, {})}
+
+
+def _short(digest: Any) -> str | None:
+    return digest[:8] if isinstance(digest, str) else None
 
 
 def _results(path: Path) -> Mapping[str, Any]:

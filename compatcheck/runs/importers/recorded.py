@@ -142,7 +142,7 @@ def _runs(
 ) -> list[TaskRun]:
     rows = part.rows
     wanted = wanted_metrics(rows, metrics, part.default_metrics)
-    settings = part.settings | ({"extract": layout.extract} if layout.extract is not None else {})
+    settings = part.settings | said_of_rows(layout)
     settings |= {"limit": limit} if limit is not None else {}
     runs: list[TaskRun] = []
     for task, name, table in _split(rows.table, part.task, layout):
@@ -168,6 +168,12 @@ def _runs(
         notes = (*part.notes, *(() if metrics else (*not_compared(task, part.left_out), *part.score_notes)))
         runs.append(TaskRun(task, name, found, records, own, duplicates, notes))
     return runs
+
+
+def said_of_rows(layout: Layout) -> dict[str, Any]:
+    """What of a layout bears on the answers and their scores, as settings of the run."""
+    said = {"extract": layout.extract, "prediction_field": layout.prediction_field}
+    return {name: value for name, value in said.items() if value is not None}
 
 
 def _first_documents(table: pa.Table, limit: int) -> pa.Table:

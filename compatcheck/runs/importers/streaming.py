@@ -59,7 +59,7 @@ def stream_recorded(
     rows, spools = _survey(path, scratch, layout, side, task or recorded.DEFAULT_TASK)
     default = (RECORDED,) if rows.names_score else rows.metrics or ("exact_match",)
     wanted = recorded.wanted_metrics(rows, metrics, default)
-    settings = {"limit": limit} if limit is not None else {}
+    settings = recorded.said_of_rows(layout) | ({"limit": limit} if limit is not None else {})
     runs = []
     for (name, filter), spool in spools.items():
         part = _Part(spool, rows.source, wanted, rows.metrics, metric_options)

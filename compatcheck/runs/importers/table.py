@@ -22,7 +22,7 @@ REFERENCES = "__references"
 
 INPUT_HASH = "input:"
 """How a ``doc_hash`` begins that was made of the input alone, for rows that carry none of their own."""
-PLAIN = ("input", "response", "doc_hash", "target_hash", "task", "filter")
+PLAIN = ("input", "response", "doc_hash", "target_hash", "full_prompt", "task", "filter")
 OWN_NAMES = frozenset({"id", "target", "prediction", "score", "error", "loglikelihoods", "doc_id", *PLAIN})
 
 

@@ -9,6 +9,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from compatcheck.engines.generated import Generated, finish_reason
+
 KEY_BYTES = 20
 Kind = str
 """``loglikelihood``, ``loglikelihood_rolling`` or ``generate_until``: the three methods of lm-eval's ``LM``."""
@@ -79,7 +81,9 @@ def answer_key(model: str, digest: bytes, draw: int | None = None, seed: int = 0
 def encode(kind: Kind, answer: Any) -> str | None:
     """An answer as text; None for what is no proper answer (not a number, of another type) and must not be kept."""
     if kind == "generate_until":
-        return json.dumps(answer) if isinstance(answer, str) else None
+        reason = finish_reason(answer)
+        said = answer if reason is None else {"text": answer, "finish_reason": reason}
+        return json.dumps(said) if isinstance(answer, str) else None
     try:
         if kind == "loglikelihood":
             value, greedy = answer
@@ -100,6 +104,8 @@ def decode(kind: Kind, text: str) -> Any:
     value = json.loads(text)
     if kind == "generate_until" and isinstance(value, str):
         return value
+    if kind == "generate_until" and isinstance(value, dict) and value.keys() == {"text", "finish_reason"}:
+        return Generated(value["text"], value["finish_reason"])
     if kind == "loglikelihood" and isinstance(value, list) and len(value) == 2:
         return float(value[0]), bool(value[1])
     if kind == "loglikelihood_rolling" and isinstance(value, float):
