@@ -38,7 +38,7 @@ from compatcheck_train.request import (
 from compatcheck_train.setup import open_accelerator
 from compatcheck_train.training import Trained, train_task_adapter
 from compatcheck_train.trials import CLEARLY, Trial, run_finals, run_trials
-from compatcheck_train.weights import transfer
+from compatcheck_train.weights import transfer, why_not_blended
 
 Say = Callable[[str], None]
 
@@ -122,6 +122,7 @@ def fix(request: FixRequest, out: str | Path, *, say: Say = lambda _: None, prog
     if warning:
         note(f"Warning: {warning}.")
     first(lambda: claim(out, identity))
+    request = _without_blend(request, new, note)
     start = _start(request, old, new, work, note)
     examples = _preferred(request, examples, judge, old, new, say, progress)
 
@@ -193,6 +194,15 @@ def _known_better(new: Standing, proof: Proof) -> str | None:
         f"NEW scores {abs(new.score):.4g} on the documents that were chosen on and {score.value:.4g} on those of the "
         "proof: it may have been trained on the former."
     )
+
+
+def _without_blend(request: FixRequest, new: Reference, note: Say) -> FixRequest:
+    """Where NEW's adapter is of a kind that cannot be blended, the adapter is taken as it is trained."""
+    why = why_not_blended(new.adapter) if request.blend == AUTO and new.adapter is not None else ""
+    if not why:
+        return request
+    note(f"No blends with NEW are tried: {why}.")
+    return dataclasses.replace(request, blend=None)
 
 
 def _start(request: FixRequest, old: Reference, new: Reference, work: Path, note: Say) -> Reference:

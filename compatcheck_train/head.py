@@ -62,8 +62,40 @@ class Head:
             return gradient.to(self.weight.dtype) @ self.weight
 
 
+class Through:
+    """A decoder that is called by way of the whole PEFT model, whose call prepares its adapter (activated LoRA)."""
+
+    def __init__(self, model: Any, decoder: Any) -> None:
+        self.model, self.decoder, self.config = model, decoder, decoder.config
+
+    def __call__(self, **inputs: Any) -> Any:
+        found: list[Any] = []
+        handle = self.decoder.register_forward_hook(lambda module, given, output: found.append(output))
+        try:
+            self.model(**inputs, logits_to_keep=1)
+        finally:
+            handle.remove()
+        return found[0]
+
+    def modules(self) -> Any:
+        return self.decoder.modules()
+
+
+_THROUGH = "_compatcheck_through"
+
+
+def reach_through(wrapped: Any) -> None:
+    """From now on :func:`decoder_of` the base of this PEFT model goes by way of it, where its adapter asks for that."""
+    if any(getattr(config, "alora_invocation_tokens", None) for config in wrapped.peft_config.values()):
+        inner = wrapped.get_base_model()
+        setattr(inner, _THROUGH, Through(wrapped, decoder_of(inner)))
+
+
 def decoder_of(model: Any) -> Any:
     """The part of a causal language model that gives the hidden states after its final norm."""
+    through = getattr(model, _THROUGH, None)
+    if through is not None:
+        return through
     decoder = model.get_decoder() if hasattr(model, "get_decoder") else getattr(model, model.base_model_prefix, None)
     if decoder is None or decoder is model:
         raise InputError(f"{type(model).__name__}: its decoder cannot be told from its output layer; not supported")

@@ -7,15 +7,19 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 
-from compatcheck.engines.loading import without_bars
+from compatcheck.adapters import ACTIVATED, kind_of
+from compatcheck.engines.loading import load_causal, put_adapter
+from compatcheck.engines.proof import TOLERANCE, difference, probe
 from compatcheck.errors import InputError, one_line
 from compatcheck.references import Reference
+from compatcheck_train.copies import add_copy, belongs, complete
 from compatcheck_train.folders import put
-from compatcheck_train.head import check_head, head_of
+from compatcheck_train.head import check_head, decoder_of, head_of, reach_through
 from compatcheck_train.settings import TrainSettings
 
 COMPAT, NEW = "compat", "new"
@@ -51,15 +55,10 @@ def load_base(reference: Reference, settings: TrainSettings, device: torch.devic
     Raises:
         InputError: it cannot be loaded, or is no causal language model.
     """
-    from transformers import AutoModelForCausalLM
-
-    try:
-        with without_bars():
-            model = AutoModelForCausalLM.from_pretrained(
-                reference.base, dtype=dtype_of(reference, settings), trust_remote_code=settings.trust_remote_code
-            )
-    except (OSError, ValueError, TypeError, AttributeError, ImportError, KeyError) as error:
-        raise InputError(f"{reference.text}: the base cannot be loaded: {one_line(error)}") from error
+    assert reference.base is not None
+    model = load_causal(
+        reference.base, dtype=dtype_of(reference, settings), trust_remote_code=settings.trust_remote_code
+    )
     if model.config.is_encoder_decoder:
         raise InputError(f"{reference.text}: an encoder-decoder model; only causal language models can be trained")
     _without_dropout(model)
@@ -76,7 +75,7 @@ def _align(model: Any) -> None:
 
 
 def load_tokenizer(reference: Reference, settings: TrainSettings) -> Any:
-    """The tokenizer of the reference's base.
+    """The reference's tokenizer: that of its base, or of the adapter's folder where it differs.
 
     Raises:
         InputError: it cannot be loaded.
@@ -84,7 +83,8 @@ def load_tokenizer(reference: Reference, settings: TrainSettings) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(reference.base, trust_remote_code=settings.trust_remote_code)
+        folder = reference.tokenizer or reference.base
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=settings.trust_remote_code)
     except (OSError, ValueError, TypeError, ImportError, KeyError) as error:
         raise InputError(f"{reference.text}: its tokenizer cannot be loaded: {one_line(error)}") from error
 
@@ -95,12 +95,36 @@ def load_old(reference: Reference, settings: TrainSettings, device: torch.device
     check_head(model, head_of(model), model.config.get_text_config().vocab_size)
     if reference.adapter is None:
         return model.requires_grad_(False)
-    from peft import PeftModel
+    _refuse_prompts(reference)
+    wrapped = put_adapter(model, reference.adapter, "old", []).eval().requires_grad_(False)
+    reach_through(wrapped)
+    _check_path(reference, wrapped, "old", probe(wrapped, reference.adapter))
+    return wrapped
 
-    with _as_input_error(str(reference.adapter)):
-        wrapped = PeftModel.from_pretrained(model, str(reference.adapter), adapter_name="old")
-    _refuse_prompts(wrapped, "old", reference)
-    return wrapped.eval().requires_grad_(False)
+
+def _check_path(reference: Reference, wrapped: Any, adapter: str, expected: torch.Tensor) -> None:
+    """Whether hidden states and output layer, as training reads them, make the log-probabilities of the model.
+
+    Raises:
+        InputError: they do not, as where an adapter works elsewhere.
+    """
+    assert reference.adapter is not None
+    inner = wrapped.get_base_model()
+    decoder, head = decoder_of(inner), head_of(inner, adapter)
+
+    class AsTrained:
+        get_input_embeddings = staticmethod(wrapped.get_input_embeddings)
+
+        def __call__(self, **inputs: Any) -> Any:
+            return SimpleNamespace(logits=head.logits(decoder(**inputs).last_hidden_state))
+
+    worst = difference(expected, probe(AsTrained(), reference.adapter))
+    dtype = str(head.weight.dtype).removeprefix("torch.")
+    if worst > TOLERANCE.get(dtype, 0.05):
+        raise InputError(
+            f"{reference.text}: an adapter of kind {kind_of(reference.adapter).name} whose outputs cannot be followed "
+            f"layer by layer (log-probabilities differ by up to {worst:.2g}); merge it into its base and name that"
+        )
 
 
 @dataclass
@@ -120,7 +144,7 @@ class Student:
     def parameters(self) -> dict[str, torch.nn.Parameter]:
         """The trained parameters by name, sorted."""
         return dict(
-            sorted((n, p) for n, p in self.peft.named_parameters() if f".{COMPAT}." in n and p.is_floating_point())
+            sorted((n, p) for n, p in self.peft.named_parameters() if belongs(n, COMPAT) and p.is_floating_point())
         )
 
     @contextlib.contextmanager
@@ -150,7 +174,7 @@ def load_student(reference: Reference, settings: TrainSettings, device: torch.de
     Raises:
         InputError: an adapter that cannot be trained on.
     """
-    from peft import LoraConfig, PeftModel, get_peft_model
+    from peft import LoraConfig, get_peft_model
 
     base = load_base(reference, settings, device)
     check_head(base, head_of(base), base.config.get_text_config().vocab_size)
@@ -162,13 +186,17 @@ def load_student(reference: Reference, settings: TrainSettings, device: torch.de
         )  # fmt: skip
         student = Student(get_peft_model(base, config, adapter_name=COMPAT), reference, None)
     else:
-        folder = str(reference.adapter)
-        with _as_input_error(folder):
-            wrapped = PeftModel.from_pretrained(base, folder, adapter_name=NEW)
-            _refuse_prompts(wrapped, NEW, reference)
-            wrapped.load_adapter(folder, COMPAT, is_trainable=True)
+        _refuse_prompts(reference)
+        wrapped = put_adapter(base, reference.adapter, NEW, []).eval()
+        expected = probe(wrapped, reference.adapter)
+        reach_through(wrapped)
+        add_copy(wrapped, NEW, COMPAT, reference.text)
         wrapped.set_adapter(COMPAT)
         student = Student(wrapped, reference, NEW)
+        wrapped.eval()
+        _check_path(reference, wrapped, COMPAT, expected)
+        with student.as_teacher():
+            _check_path(reference, wrapped, NEW, expected)
     student.peft.peft_config[COMPAT].base_model_name_or_path = str(reference.base)
     _without_dropout(student.peft)
     for parameter in student.peft.parameters():
@@ -187,19 +215,15 @@ def load_student(reference: Reference, settings: TrainSettings, device: torch.de
     return student
 
 
-def _refuse_prompts(wrapped: Any, name: str, reference: Reference) -> None:
-    if wrapped.peft_config[name].is_prompt_learning:
-        raise InputError(f"{reference.text}: an adapter of virtual tokens; only adapters of weights can be used here")
-
-
-@contextlib.contextmanager
-def _as_input_error(folder: str) -> Iterator[None]:
-    try:
-        yield
-    except InputError:
-        raise
-    except Exception as error:  # peft lets many kinds through, from safetensors' own to TypeError
-        raise InputError(f"{folder}: adapter cannot be put on its base: {one_line(error)}") from error
+def _refuse_prompts(reference: Reference) -> None:
+    """Refuse virtual tokens: they have no layer that could be followed or trained as the others are."""
+    assert reference.adapter is not None
+    kind = kind_of(reference.adapter)
+    if kind.in_forward and kind.name != ACTIVATED:
+        raise InputError(
+            f"{reference.text}: an adapter of virtual tokens ({kind.name}); only adapters of weights can be used: "
+            "train one on the same data with `compatcheck train-task`"
+        )
 
 
 def _without_dropout(model: Any) -> None:
@@ -229,6 +253,8 @@ def save_adapter(student: Student, folder: Path) -> None:
     student.peft.save_pretrained(str(temporary), selected_adapters=[COMPAT], safe_serialization=True)
     config.inference_mode = before
     made = temporary / COMPAT
+    if student.reference.adapter is not None:
+        complete(made, student.reference.adapter)
     written = json.loads((made / "adapter_config.json").read_text())
     reference = student.reference
     name = reference.base_name or str(reference.base)
@@ -239,7 +265,8 @@ def save_adapter(student: Student, folder: Path) -> None:
         written["base_model_name_or_path"], _, revision = name.partition("@")
         written["revision"] = revision or None
     written["inference_mode"] = True
-    written["lora_dropout"] = 0.0
+    if "lora_dropout" in written:
+        written["lora_dropout"] = 0.0
     if isinstance(written.get("target_modules"), list):
         written["target_modules"] = sorted(written["target_modules"])
     (made / "adapter_config.json").write_text(json.dumps(written, indent=2, sort_keys=True) + "\n")

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from compatcheck_train.batches import Batch
+from compatcheck_train.head import Through
 from compatcheck_train.rows import Item
 
 KNOWN = frozenset(
@@ -45,7 +46,8 @@ def trained_states(decoder: Any, batch: Batch, shared: bool = True) -> Tensor:
     Args:
         shared: compute common beginnings once, where the model is known to allow it and it saves a fifth at least.
     """
-    tree = tree_of(batch) if shared and allows(decoder.config) else None
+    alone = isinstance(decoder, Through)  # an activated adapter looks for its beginning in every row
+    tree = tree_of(batch) if shared and not alone and allows(decoder.config) else None
     if tree is None:
         hidden = decoder(input_ids=batch.ids, use_cache=False).last_hidden_state
         select = batch.select

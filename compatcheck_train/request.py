@@ -19,7 +19,7 @@ from compatcheck_train.judging import Judge, Standing
 from compatcheck_train.progress import check_trackers
 from compatcheck_train.proof import MARGIN
 from compatcheck_train.settings import TrainSettings
-from compatcheck_train.weights import METHODS
+from compatcheck_train.weights import METHODS, why_not_blended
 
 AUTO = "auto"
 CONTROL = "continue-ce"
@@ -92,6 +92,10 @@ def check(request: FixRequest) -> tuple[Reference, Reference]:
         raise InputError(f"--blend-method {request.blend_method}: no such method{hint}; known: {', '.join(METHODS)}")
     if isinstance(request.blend, str) and request.blend != AUTO:
         raise InputError(f"--blend {request.blend}: give a number such as 0.75 or 1.25, auto or none")
+    if isinstance(request.blend, float) and request.blend != 1 and new.adapter is not None:
+        why = why_not_blended(new.adapter)
+        if why:
+            raise InputError(f"--blend {request.blend:g}: {why}; say --blend none")
     if request.init not in ("new", "transfer"):
         raise InputError(f"--init {request.init}: must be new or transfer")
     if request.init == "transfer" and old.adapter is None:

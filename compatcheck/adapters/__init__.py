@@ -6,6 +6,6 @@ Reads configurations and headers; loads no weights.
 from __future__ import annotations
 
 from compatcheck.adapters.files import CONFIG, WEIGHTS, check
-from compatcheck.adapters.kinds import AdapterKind, kind_of, read_config
+from compatcheck.adapters.kinds import ACTIVATED, AdapterKind, kind_of, read_config
 
-__all__ = ["CONFIG", "WEIGHTS", "AdapterKind", "check", "kind_of", "read_config"]
+__all__ = ["ACTIVATED", "CONFIG", "WEIGHTS", "AdapterKind", "check", "kind_of", "read_config"]

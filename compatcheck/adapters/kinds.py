@@ -24,6 +24,8 @@ _ADDS = frozenset(
 that a later PEFT brings is then loaded alone, not wrongly."""
 _INITIAL = (True, False, None, "gaussian", "orthogonal")
 """Values of ``init_lora_weights`` that leave the base's weights as they are; PiSSA, OLoRA, LoftQ ... change them."""
+ACTIVATED = "activated LoRA"
+"""Name of the one kind of LoRA that works while the whole model is called."""
 _IN_FORWARD = frozenset({"PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "MULTITASK_PROMPT_TUNING", "CPT", "CARTRIDGE",
                          "ADAPTION_PROMPT", "XLORA"})  # fmt: skip
 """Kinds of which a part, virtual tokens for one, works in the call of the whole model, not in its layers."""
@@ -60,7 +62,7 @@ def kind_of(folder: Path) -> AdapterKind:
     initial = config.get("init_lora_weights", True)
     activated = bool(config.get("alora_invocation_tokens"))
     if activated:
-        return AdapterKind("activated LoRA", "it is active in part of a text only", True)
+        return AdapterKind(ACTIVATED, "it is active in part of a text only", True)
     if isinstance(initial, str) and initial not in _INITIAL:
         return AdapterKind(f"LoRA ({initial})", f"loading it changes the base's weights ({initial})", False)
     return AdapterKind("LoRA", _changes_base(folder, config), False)

@@ -49,7 +49,7 @@ def cache_key(fingerprint: str, plan: Plan, wants: Wants, dtype: str, device: st
     """Key of everything that decides the content."""
     digest = hashlib.sha256(
         json.dumps(
-            ["compatcheck.teacher/2", fingerprint, dtype, device, torch.__version__, plan.context_weight, vars(wants)]
+            ["compatcheck.teacher/3", fingerprint, dtype, device, torch.__version__, plan.context_weight, vars(wants)]
         ).encode()
     )
     for group in plan.items:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from compatcheck.adapters import ACTIVATED, CONFIG, WEIGHTS, kind_of
 from compatcheck.errors import InputError
 from compatcheck.references import read_json
 from compatcheck_train.folders import put
@@ -17,7 +18,6 @@ from compatcheck_train.folders import put
 if TYPE_CHECKING:
     import torch
 
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _PREFIX = "base_model.model."
 
 
@@ -45,10 +45,9 @@ def read_lora(folder: Path) -> LoraFile:
     from safetensors.torch import load_file
 
     config = read_json(folder / CONFIG)
-    if config.get("peft_type") != "LORA" or config.get("use_dora") or config.get("fan_in_fan_out"):
-        raise InputError(
-            f"{folder}: only plain LoRA adapters can be worked on as weights (no DoRA, no transposed layers)"
-        )
+    told = _other_kind(folder, config)
+    if told:
+        raise InputError(f"{folder}: {told}; only plain LoRA adapters can be worked on as weights")
     path = folder / WEIGHTS
     if not path.is_file():
         raise InputError(f"{folder}: has no {WEIGHTS}")
@@ -62,8 +61,29 @@ def read_lora(folder: Path) -> LoraFile:
                 raise InputError(f"{path}: {other} is missing beside {name}")
             pairs[module] = (tensors[name].float(), tensors[other].float())
     used = {f"{_PREFIX}{module}.lora_{factor}.weight" for module in pairs for factor in "AB"}
+    odd = next((name for name in tensors if name not in used and ".lora_" in name), None)
+    if odd is not None:
+        raise InputError(f"{folder}: has {odd}; only plain LoRA of linear layers can be worked on as weights")
     scales = {module: _scale(config, module, a.shape[0]) for module, (a, _) in pairs.items()}
     return LoraFile(folder, config, pairs, scales, {n: t for n, t in tensors.items() if n not in used})
+
+
+def _other_kind(folder: Path, config: Mapping[str, Any]) -> str:
+    """What makes an adapter's update another than ``scale · B @ A`` on its base as it is; empty where nothing does."""
+    kind = kind_of(folder).name
+    if kind not in ("LoRA", ACTIVATED):
+        return f"its kind is {kind}"
+    odd = next((name for name in ("use_dora", "fan_in_fan_out", "target_parameters") if config.get(name)), "")
+    return f"{odd} is set" if odd else ""
+
+
+def why_not_blended(folder: Path) -> str:
+    """Why an adapter cannot be worked on as weights; empty where it can."""
+    try:
+        read_lora(folder)
+    except InputError as error:
+        return str(error)
+    return ""
 
 
 def write_lora(

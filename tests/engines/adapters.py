@@ -100,9 +100,16 @@ def save_base(
 
 
 def save_adapter(
-    base: Path, folder: Path, *, seed: int = 1, kind: str = "LoraConfig", rows: int = 0, **given: Any
+    base: Path,
+    folder: Path,
+    *,
+    seed: int = 1,
+    kind: str = "LoraConfig",
+    rows: int = 0,
+    moved: float = 2.0,
+    **given: Any,
 ) -> Path:
-    """An adapter whose every weight was moved at random, far enough to change answers."""
+    """An adapter whose every weight was moved at random, by ``moved`` times their size: 2 changes answers for certain."""
     import peft
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -122,7 +129,7 @@ def save_adapter(
     with torch.no_grad():
         for parameter in wrapped.parameters():
             if parameter.requires_grad:
-                parameter.add_(torch.randn_like(parameter) * 2 * (parameter.abs().mean() + 0.1))
+                parameter.add_(torch.randn_like(parameter) * moved * (parameter.abs().mean() + 0.1))
         if rows:
             for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
                 layer.weight.add_(0.2 * torch.randn_like(layer.weight))

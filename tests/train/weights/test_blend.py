@@ -96,7 +96,7 @@ def test_adapters_that_do_not_belong_together(pair: tuple[Path, Path, Path], fix
     shutil.copytree(new, dora)
     config = json.loads((dora / "adapter_config.json").read_text())
     (dora / "adapter_config.json").write_text(json.dumps({**config, "use_dora": True}))
-    with pytest.raises(InputError, match="no DoRA"):
+    with pytest.raises(InputError, match="use_dora is set; only plain LoRA"):
         blend(dora, new, 0.5, tmp_path / "x")
     assert not (tmp_path / "x").exists()
     (tmp_path / "full").mkdir()
