@@ -6,6 +6,7 @@ name; both go on with a warning. Here each is refused, in one line that names th
 
 from __future__ import annotations
 
+import logging
 import re
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -44,10 +45,17 @@ def without_bars() -> Iterator[None]:
 
 @contextmanager
 def listening(notes: list[str]) -> Iterator[None]:
-    """Warnings of transformers and PEFT meanwhile are added to ``notes``, one line each."""
-    with warnings.catch_warnings(record=True) as heard:
-        warnings.simplefilter("always", UserWarning)
-        yield
+    """What transformers and PEFT warn of meanwhile is added to ``notes``, one line each, and printed nowhere."""
+    logger = logging.getLogger("transformers")
+    handlers, propagates = logger.handlers, logger.propagate
+    told_by_log = _Kept(notes)
+    logger.handlers, logger.propagate = [told_by_log], False
+    try:
+        with warnings.catch_warnings(record=True) as heard:
+            warnings.simplefilter("always", UserWarning)
+            yield
+    finally:
+        logger.handlers, logger.propagate = handlers, propagates
     for warning in heard:
         told = issubclass(warning.category, UserWarning) and re.search(
             r"[/\\](peft|transformers)[/\\]", warning.filename
@@ -55,6 +63,19 @@ def listening(notes: list[str]) -> Iterator[None]:
         sentence = one_line(Warning(str(warning.message)))
         if told and sentence not in notes:
             notes.append(sentence)
+
+
+class _Kept(logging.Handler):
+    """Adds the first line of every warning to some notes."""
+
+    def __init__(self, notes: list[str]) -> None:
+        super().__init__(logging.WARNING)
+        self._notes = notes
+
+    def emit(self, record: logging.LogRecord) -> None:
+        sentence = one_line(Warning(record.getMessage()))
+        if "LOAD REPORT" not in sentence and sentence not in self._notes:  # that one is read, not shown
+            self._notes.append(sentence)
 
 
 class Checked:
@@ -197,6 +218,9 @@ def _check_arrived(folder: str, model: Any, name: str, result: Any, same: bool) 
     from peft import get_peft_model_state_dict
     from peft.utils import load_peft_weights
 
+    prefix = next((p for p in _PREFIXES if any(p in key for key in result.unexpected_keys)), None)
+    if prefix is not None:
+        raise InputError(f"{folder}: the names in its file carry '{prefix}': save the unwrapped adapter again")
     if result.missing_keys:
         raise InputError(
             f"{folder}: adapter does not fit its base: {WEIGHTS} lacks {_named(sorted(result.missing_keys))}, which "

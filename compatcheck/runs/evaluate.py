@@ -282,7 +282,7 @@ def _evaluate(
     runs = evaluate_task(stored, job.task, options.apply_chat_template, told, options.fewshot_as_multiturn)
     seconds = time.perf_counter() - started - (engine.loading_seconds - loading)
     notes = (
-        *_tokenizer_note(job.reference),
+        *_tokenizer_note(job.reference, options),
         *notes_on_prompts(job.task),
         *stored.notes,
         *failure_note(job.reference.text, job.task, failed_documents(stored, job.task)),
@@ -290,8 +290,13 @@ def _evaluate(
     return Evaluated(job, runs, dict(stored.identity), seconds, notes, stored.asked, stored.from_store)
 
 
-def _tokenizer_note(reference: Reference) -> tuple[str, ...]:
-    if reference.tokenizer is None or reference.base is None or reference.adapter is None:
+def _tokenizer_note(reference: Reference, options: EngineOptions) -> tuple[str, ...]:
+    if (
+        "tokenizer" in options.engine_args
+        or reference.tokenizer is None
+        or reference.base is None
+        or reference.adapter is None
+    ):
         return ()
     found = " and ".join(tokenizer.differences(reference.base, reference.adapter))
     return (f"{reference.text}: the adapter's own tokenizer was used, which differs from its base's in {found}.",)
