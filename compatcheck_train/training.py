@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from compatcheck.engines import memory
+from compatcheck.engines.checking import check_loading
 from compatcheck.engines.progress import Progress, SilentProgress
 from compatcheck.errors import InputError
 from compatcheck.references import Reference, resolve
@@ -184,6 +185,8 @@ def _model(given: str | Reference, side: str, settings: TrainSettings) -> Refere
     reference = resolve(given, settings.trust_remote_code) if isinstance(given, str) else given
     if reference.base is None:
         raise InputError(f"{side} {reference.text}: recorded outputs cannot be trained on; give the model")
+    adapters = [reference.adapter] if reference.adapter is not None else []
+    check_loading(reference.base, adapters, trust_remote_code=settings.trust_remote_code, tokenizer=reference.tokenizer)
     return reference
 
 

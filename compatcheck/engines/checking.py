@@ -34,6 +34,7 @@ def check_loading(
     engine_args: Mapping[str, Any] | None = None,
     tokenizer: Path | None = None,
     tokenizer_alone: bool = False,
+    generates: bool = False,
 ) -> None:
     """Check that a model's files and those of its adapters will be taken by an engine that reads them by transformers.
 
@@ -52,7 +53,7 @@ def check_loading(
         if config is None:
             return
         check_tokenizer(tokenizer or base, trust_remote_code)
-        _generation_config(base)
+        _generation_config(base, config, generates)
         if engine != "vllm" and not trust_remote_code and not getattr(config, "quantization_config", None):
             _weights(base, config, bool(arguments.get("unused_weights")))
         for folder in adapters:
@@ -94,14 +95,29 @@ def _config(folder: Path, trust_remote_code: bool, known_only: bool) -> Any:
     return config
 
 
-def _generation_config(folder: Path) -> None:
-    from transformers import GenerationConfig
+def _generation_config(folder: Path, config: Any, generates: bool) -> None:
+    """Where texts are generated, a random model of no size generates a token under these settings."""
+    import torch
+    from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
     file = folder / "generation_config.json"
     if not file.is_file():
         return
     try:
-        GenerationConfig.from_pretrained(str(folder)).validate()
+        settings = GenerationConfig.from_pretrained(str(folder))
+        settings.validate()
+        if not generates:
+            return
+        with torch.random.fork_rng(devices=[]):
+            settings.update(do_sample=False, max_new_tokens=1, pad_token_id=0, cache_implementation=None)
+            small = LlamaConfig(
+                vocab_size=config.get_text_config().vocab_size, hidden_size=8, intermediate_size=8,
+                num_hidden_layers=1, num_attention_heads=1,
+            )  # fmt: skip
+            tokens = torch.tensor([[0, 1]])
+            LlamaForCausalLM(small).eval().generate(
+                tokens, attention_mask=torch.ones_like(tokens), generation_config=settings
+            )
     except Exception as error:
         raise _refused(file, "transformers does not take it", error) from error
 
@@ -138,14 +154,14 @@ def _adapter_config(folder: Path) -> None:
 
 def _tokenizer_file(folder: Path) -> Path:
     """The file that is to blame where no tokenizer can be made."""
-    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerFast
 
     file = folder / "tokenizer.json"
     if not file.exists():
         others = any(next(folder.glob(name), None) for name in ("vocab.*", "*.model", "*.tiktoken", "merges.txt"))
         return folder / "tokenizer_config.json" if others else file
     try:
-        Tokenizer.from_str(file.read_text(encoding="utf-8")).encode("a b")
+        PreTrainedTokenizerFast(tokenizer_file=str(file))("a b")
     except BaseException as error:
         _reraise_interrupt(error)
         return file

@@ -224,7 +224,7 @@ def _check_arrived(folder: str, model: Any, name: str, result: Any, same: bool) 
     if result.missing_keys:
         raise InputError(
             f"{folder}: adapter does not fit its base: {WEIGHTS} lacks {_named(sorted(result.missing_keys))}, which "
-            "its configuration names; it was made for another base, or part of it was not saved"
+            "its adapter_config.json names; it was made for another base, or part of it was not saved"
         )
     there = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
     left = set(result.unexpected_keys) - there.keys()  # virtual tokens have no place in the layers

@@ -70,7 +70,7 @@ def read_wish(
         most=most,
         stops=tuple(stop for stop in stops if stop),
         ends=frozenset(ids),
-        no_repeat=int(effective.no_repeat_ngram_size or 0),
+        no_repeat=max(0, int(effective.no_repeat_ngram_size or 0)),
         penalty=float(effective.repetition_penalty or 1.0),
     )
     return wish, ""

@@ -43,12 +43,12 @@ class Chat:
         except InputError:
             raise
         except Exception as error:  # a template is a program of the model's author: anything may come out of it
-            where = _where(self._engine.tokenizer_name)
             if "chat_template is not set" in str(error):
                 raise InputError(
-                    f"{where}: no chat template; leave out --apply-chat-template, or name a tokenizer that has one: "
-                    "--engine-arg tokenizer=FOLDER"
+                    f"{self._engine.tokenizer_name}: no chat template ({', '.join(_FILES)}); leave out "
+                    "--apply-chat-template, or name a tokenizer that has one: --engine-arg tokenizer=FOLDER"
                 ) from error
+            where = _where(self._engine.tokenizer_name)
             roles = ", ".join(str(message["role"]) for message in history[:4]) + (", …" if len(history) > 4 else "")
             raise InputError(
                 f"{where}: the chat template does not take this conversation ({roles}): {one_line(error)}"

@@ -46,6 +46,7 @@ def check_group(group: BaseGroup, options: EngineOptions, tokenizer_alone: bool 
             engine_args=options.engine_args,
             tokenizer=group.tokenizer,
             tokenizer_alone=tokenizer_alone,
+            generates=any(job.task.task.OUTPUT_TYPE == "generate_until" for job, _ in group.jobs),
         )
 
 

@@ -14,6 +14,30 @@ ODD: tuple[Any, ...] = (
     [None], ["a", "b"], [[[]]], {}, {"a": 1}, {"": None},
 )  # fmt: skip
 """Values put in place of others."""
+KEYS: dict[str, list[str]] = {
+    "config.json": [
+        "architectures", "quantization_config", "rope_scaling", "num_labels", "id2label", "sliding_window", "dtype",
+        "attn_implementation", "tie_word_embeddings", "is_encoder_decoder", "layer_types", "text_config", "head_dim",
+        "torch_dtype", "pad_token_id", "attention_bias", "transformers_weights", "pretraining_tp",
+    ],
+    "tokenizer.json": ["truncation", "padding", "normalizer", "post_processor", "added_tokens"],
+    "tokenizer_config.json": [
+        "chat_template", "add_bos_token", "add_eos_token", "extra_special_tokens", "padding_side", "truncation_side",
+        "split_special_tokens", "model_input_names", "unk_token", "additional_special_tokens", "vocab_file", "use_fast",
+    ],
+    "generation_config.json": [
+        "repetition_penalty", "no_repeat_ngram_size", "num_beams", "stop_strings", "suppress_tokens", "bad_words_ids",
+        "forced_eos_token_id", "guidance_scale", "max_length", "max_new_tokens", "min_length", "penalty_alpha", "top_k",
+        "early_stopping", "use_cache", "cache_implementation", "num_return_sequences", "eos_token_id", "max_time",
+    ],
+    "adapter_config.json": [
+        "layers_to_transform", "rank_pattern", "modules_to_save", "init_lora_weights", "use_dora", "use_rslora", "bias",
+        "task_type", "fan_in_fan_out", "revision", "target_parameters", "trainable_token_indices", "layer_replication",
+        "exclude_modules", "r", "lora_alpha", "peft_type", "inference_mode",
+    ],
+    "model.safetensors.index.json": ["weight_map", "metadata"],
+}  # fmt: skip
+"""Keys that the programs which read these files know."""
 Path_ = tuple[Any, ...]
 
 
@@ -30,7 +54,7 @@ def _kinds(file: str) -> list[Callable[[Path, random.Random], str]]:
     if file.endswith(".safetensors"):
         return [_header_value] * 6 + [_header_key, _tensors_swapped, _dtype, _name, _truncated, _bytes, _length]
     if file.endswith(".json"):
-        return [_value] * 8 + [_without] * 3 + [_wrapped, _swapped, _added, _deep, _whole, *_TEXT]
+        return [_value] * 8 + [_without] * 3 + [_added] * 5 + [_wrapped, _swapped, _deep, _whole, *_TEXT]
     return [_pieces] * 4 + [*_TEXT]
 
 
@@ -104,7 +128,7 @@ def _swapped(path: Path, rng: random.Random) -> str:
 
 def _added(path: Path, rng: random.Random) -> str:
     def change(document: Any) -> str:
-        key, value = rng.choice(["unknown", "", "auto_map", "architectures", "quantization_config"]), rng.choice(ODD)
+        key, value = rng.choice(["unknown", "", "auto_map", *KEYS[path.name]]), rng.choice(ODD)
         document[key] = value
         return f"{key!r} = {str(value)[:40]!r} added"
 

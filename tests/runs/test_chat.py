@@ -121,7 +121,7 @@ def test_a_system_message_that_is_left_out_is_said(
 @pytest.mark.parametrize(
     ("template", "what"),
     [
-        (None, "no chat template; leave out --apply-chat-template, or name a tokenizer"),
+        (None, "no chat template (chat_template.jinja, chat_template.json, tokenizer_config.json); leave out"),
         (NEEDS_SYSTEM, "does not take this conversation (user): say who you are"),
         ("{% for m in messages %}", "does not take this conversation (user): Unexpected end of template"),
         ("{{ messages[0]['content'] + 1 }}", "does not take this conversation (user): "),
