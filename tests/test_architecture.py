@@ -164,7 +164,8 @@ def test_comparing_recorded_outputs_loads_no_model_library(tmp_path: Path) -> No
         (tmp_path / f"{name}.jsonl").write_text('{"id": 1, "target": "a", "prediction": "a"}\n' * 1)
     loaded = loaded_by(
         "from compatcheck.cli.app import run\n"
-        f"code = run(['diff', {str(tmp_path / 'old.jsonl')!r}, {str(tmp_path / 'new.jsonl')!r}, '-q', '--allow-same'])\n"
+        f"sides = [{str(tmp_path / 'old.jsonl')!r}, {str(tmp_path / 'new.jsonl')!r}]\n"
+        "code = run(['diff', *sides, '-q', '--allow-same'])\n"
         "assert code == 0, code"
     )
     assert loaded.isdisjoint({"torch", "transformers", "lm_eval", "datasets", "peft"})

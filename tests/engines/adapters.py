@@ -109,7 +109,7 @@ def save_adapter(
     moved: float = 2.0,
     **given: Any,
 ) -> Path:
-    """An adapter whose every weight was moved at random, by ``moved`` times their size: 2 changes answers for certain."""
+    """An adapter whose every weight was moved at random, by ``moved`` times their size: 2 surely changes answers."""
     import peft
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
