@@ -3,9 +3,10 @@ single ones.
 
 Rates keep their intervals, at the effective number of instances: n over the design effect, which is the variance of the
 rate by clusters (linearised, Woodruff 1971) over the one that independent instances would have (Kish 1965; the
-combination is compared by Franco et al. 2019). One-sided bounds are Clopper's and Pearson's at that number times
-(z/t)² (Korn & Graubard 1998), with Student's t for so many clusters. Means have Student's t, with one degree of freedom
-less than there are clusters, on the linearised standard error (Cameron, Gelbach & Miller 2008).
+combination is compared by Franco et al. 2019). One-sided bounds are Clopper's and Pearson's at that number, or fewer
+where few clusters tell of it, times (z/t)² (Korn & Graubard 1998), with Student's t for so many clusters. Means have
+Student's t, with one degree of freedom less than there are clusters, on the linearised standard error (Cameron, Gelbach
+& Miller 2008).
 """
 
 from __future__ import annotations
@@ -105,6 +106,19 @@ def effective_size(part: Flags, of: Flags, clusters: Clusters) -> tuple[float, i
     return (min(n, rate * (1 - rate) / variance) if variance > 0 else n), groups
 
 
+def judged_size(size: float, seen: Flags, of: Flags, clusters: Clusters) -> float:
+    """The effective size for one-sided bounds: no larger than the clusters that tell of their spread allow.
+
+    ``seen`` flags what is rare. The design effect of the clusters that hold any is averaged with that of one cluster
+    which is wholly dependent: from few of them it is badly known, and too small just where few were seen.
+    """
+    sizes = clusters.sums(of)
+    n = float(sizes.sum())
+    telling = int((clusters.sums(seen & of) > 0).sum())
+    whole = float(sizes @ sizes) / n
+    return min(size, n * (telling + 1) / (telling * n / size + whole))
+
+
 def _quantiles(groups: int, confidence: float) -> tuple[float, float]:
     """Of Student's t with one degree of freedom less than there are clusters: two-sided and one-sided."""
     return float(stdtrit(groups - 1, 0.5 + confidence / 2)), float(stdtrit(groups - 1, confidence))
@@ -128,8 +142,9 @@ def clustered_rate(figure: Estimate, part: Flags, of: Flags, clusters: Clusters,
     if groups < 2:
         return replace(figure, low=0.0, high=1.0, lower=0.0, upper=1.0, effective=size, one_sided=None)
     low, high = wilson(figure.value * size, size, _quantiles(groups, confidence)[0])
+    judged = judged_size(size, part if figure.value <= 0.5 else ~part, of, clusters)
     return _judged(
-        replace(figure, low=low, high=high, effective=size), partial(_exact, figure.value, size, groups), confidence
+        replace(figure, low=low, high=high, effective=size), partial(_exact, figure.value, judged, groups), confidence
     )
 
 
@@ -212,6 +227,7 @@ def _differences(
     bc, pf, nf, bw = counts * (size / n)
     low, high = newcombe(bc, pf, nf, bw, _quantiles(groups, confidence)[0])
     figure = replace(metrics["net"], low=low, high=high, effective=size)
+    size = judged_size(size, net != 0, np.ones(n, dtype=bool), clusters)
     done = {"net": _judged(figure, partial(_net, counts / n, size, groups), confidence)}
     figure = metrics["relative_nfr"]
     if figure.value is not None:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import brentq
 from scipy.special import betaincc, betaincinv, ndtri
 
 from compatcheck.compare.result import Estimate
@@ -118,11 +119,11 @@ def net_lower(positive: float, negative: float, n: float, confidence: float) -> 
     """
     if positive <= 0:
         return -exact(negative, n, confidence)[1]
-    low, high = -1.0, max(-1.0, (positive - negative) / n)
-    for _ in range(50):
-        middle = (low + high) / 2
-        low, high = (low, middle) if net_below(positive, negative, n, middle) > 1 - confidence else (middle, high)
-    return low
+    high = (positive - negative) / n
+    error = 1 - confidence
+    if high <= -1 or net_below(positive, negative, n, high) <= error:
+        return max(-1.0, high)
+    return float(brentq(lambda bound: net_below(positive, negative, n, bound) - error, -1.0, high, xtol=1e-10))
 
 
 def net_below(positive: float, negative: float, n: float, bound: float) -> float:

@@ -123,14 +123,14 @@ def needed_to_settle(budget: float, rate: float, power: float = 0.8, confidence:
         n = int(short[-1]) + 1
 
 
-def needed_for_change(reach: float, power: float = 0.8, confidence: float = 0.95) -> float:
-    """By what factor a sample must grow for a bound to clear a budget with probability ``power``.
+def needed_for_change(error: float, power: float = 0.8, confidence: float = 0.95) -> float:
+    """By what factor a sample must grow for a bound to clear a budget with probability ``power``: ((z_α + z_β)·e)².
 
-    ``reach`` is the distance of the one-sided bound from the observed value over that of the budget. Bounds near the
-    value with the square root of n; for power the budget must lie z_power standard errors beyond the bound.
+    ``error`` is the standard error of the figure over its distance from the budget; it shrinks with
+    the square root of n.
     """
     _check_power(power)
-    return (reach * (1 + float(ndtri(power)) / z_values(confidence)[1])) ** 2
+    return ((z_values(confidence)[1] + float(ndtri(power))) * error) ** 2
 
 
 def needed_for_net(fall: float, flip_rate: float, power: float = 0.8, confidence: float = 0.95) -> int:

@@ -123,7 +123,7 @@ def gate_of(rule: Rule, comparison: Comparison, found: Evidence) -> Gate:
         word = "breaks" if verdict == "fail" else "keeps"
         reason = f"{found.label} {write(found.value)} ({level} {write(found.judging)}) {word} {budget}"
         return Gate(rule.text, verdict, reason, tier=rule.tier)
-    count, how = needed(found.known, found.figure, threshold, comparison)
+    count, how = needed(found.known, rule.key(comparison) or "", found.figure, threshold, comparison)
     span = f"{write(found.lower)} to {write(found.upper)} by {level}s"
     reason = f"{found.label} {write(found.value)} ({span}) leaves {budget} open; {how}"
     return Gate(rule.text, verdict, reason, count, rule.tier)

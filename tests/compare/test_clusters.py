@@ -8,7 +8,8 @@ import pytest
 from scipy import stats
 
 from compatcheck.compare import compare
-from compatcheck.compare.clusters import Clusters, effective_size
+from compatcheck.compare.clusters import Clusters, clustered_rate, effective_size
+from compatcheck.compare.intervals import rate
 from compatcheck.errors import InputError
 from compatcheck.gate import judge, parse_rules
 from compatcheck.records import Metric
@@ -236,3 +237,16 @@ def test_a_metric_made_discrete_counts_by_clusters_too(make_run):
     new = make_run([0.1] * 4 + [0.9] * 16, metric=metric)
     nfr = compare(old, new, metric="rouge1", correct_at=0.5, cluster_by="passage").metrics["nfr"]
     assert nfr.effective == pytest.approx(9)
+
+
+@pytest.mark.parametrize(("alpha", "beta", "count"), [(0.2, 3.8, 30), (0.05, 0.95, 30), (0.1, 9.9, 50), (0.2, 1.8, 20)])
+def test_a_rate_of_rare_clusters_passes_at_its_budget_one_time_in_twenty(alpha, beta, count):
+    """Clusters of 10 that flip together: where few flips were seen, their design effect is too small as well."""
+    rng = np.random.default_rng(13)
+    codes, every = np.repeat(np.arange(count), 10), np.ones(10 * count, dtype=bool)
+    budget, passed = alpha / (alpha + beta), 0
+    for _ in range(500):
+        down = rng.random(10 * count) < np.repeat(rng.beta(alpha, beta, count), 10)
+        figure = rate(int(down.sum()), len(down), 0.95)
+        passed += clustered_rate(figure, down, every, Clusters("g", codes, count), 0.95).upper <= budget
+    assert passed / 500 <= 0.05 + 1.645 * np.sqrt(0.05 * 0.95 / 500)
