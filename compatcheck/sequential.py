@@ -216,12 +216,15 @@ class _Loop:
 
     def _marked(self, run: Run) -> Run:
         """The run with what the signature says of how its documents were chosen."""
-        tasks = []
-        for one in run.tasks:
-            of = len(self._drawn.documents.get(one.task, ()))
+
+        def marked(one: TaskRun) -> TaskRun:
+            if one.task not in self._used:
+                return one
+            of = len(self._drawn.documents[one.task])
             how = f"every {self._how.step} of {of}, stopped when decided"
-            tasks.append(replace(one, settings={**one.settings, SETTING: how}))
-        return replace(run, tasks=tuple(tasks))
+            return replace(one, settings={**one.settings, SETTING: how})
+
+        return replace(run, tasks=tuple(map(marked, run.tasks)))
 
     def _line(self, one: Watched) -> str:
         return f"{one.comparison}: {one.rule.text} {one.verdict} after {one.n:,} instances"

@@ -142,6 +142,30 @@ def test_missing_rows_are_drawn_like_others(rows: Rows) -> None:
     assert pairing.paired + pairing.only_old == result.only.sequential.used
 
 
+def test_too_many_missing_rows_are_no_pass(rows: Rows) -> None:
+    old, new = rows(3000, 0.0)
+    lines = new.read_text().splitlines()
+    new.write_text("\n".join(lines[:2400]) + "\n")
+    result = decided((old, new))
+    assert result.verdict == "inconclusive"
+    assert "--max-missing" in result.only.gates[0].reason
+    assert decided((old, new), "nfr:2%", "missing:50%", max_missing="60%").verdict == "pass"
+    assert decided((old, new), "nfr:2%", "missing:5%", max_missing="60%").verdict == "fail"
+
+
+def test_a_task_of_one_side_alone_is_not_left_out_unsaid(rows: Rows, tmp_path: Path) -> None:
+    runs = []
+    for name, path, tasks in zip(("old", "new"), rows(1500, 0.0), (["gsm8k", "piqa"], ["gsm8k"]), strict=True):
+        for task in tasks:
+            (tmp_path / f"{name}-{task}.jsonl").write_text(path.read_text())
+        run_of = compatcheck.evaluate(str(tmp_path / f"{name}-{{task}}.jsonl"), task=tasks, metric="exact_match")
+        runs.append(run_of.save(tmp_path / name))
+    result = decided((runs[0], runs[1]))
+    assert result.verdict == "inconclusive"
+    assert "piqa" in result.only.gates[0].reason
+    assert any("piqa" in note for note in result.notes)
+
+
 def test_kept_and_read_again(rows: Rows, tmp_path: Path) -> None:
     result = decided(rows(1000, 0.0))
     result.save(tmp_path / "kept")

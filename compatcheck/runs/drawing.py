@@ -99,8 +99,12 @@ class Drawing:
 
     def _finished(self, side: Side, evaluated: Sequence[Evaluated]) -> Run:
         run = self._recorded.get(side.name) or collect.evaluated_run(side, evaluated)
-        drawn = [self._steps.get((side.name, one.task, one.filter)) for one in run.tasks]
-        run = replace(run, tasks=tuple(merged(steps) for steps in drawn if steps))
+        tasks = []
+        for one in run.tasks:
+            steps = self._steps.get((side.name, one.task, one.filter))
+            if steps or one.task not in self.documents:  # what one side has alone is not drawn, and not left out unsaid
+                tasks.append(merged(steps) if steps else one)
+        run = replace(run, tasks=tuple(tasks))
         return collect.with_requested_metrics(run, self._request)
 
     def _keep(self, side: str, run: TaskRun, found: list[TaskRun]) -> None:
