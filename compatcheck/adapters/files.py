@@ -54,13 +54,14 @@ def _check_shapes(text: str, base: Path, updates: dict[str, Shape], base_shapes:
         if weight is None:
             if any(_LAYER.search(name) and _LAYER.sub(".*.", name) in in_layers for name in names):
                 raise InputError(
-                    f"{text}: adapts {module}, which the base {base} does not have; it was trained on another base"
+                    f"{text}: {WEIGHTS} adapts {module}, which the base {base} does not have; it was trained on "
+                    "another base"
                 )
             continue
         if _LAYER.search(module) and len(weight) == 2 and update not in (weight, weight[::-1]):
             raise InputError(
-                f"{text}: shapes do not fit the base {base}: {module} is {_times(weight)} there, the adapter was made "
-                f"for {_times(update)}; name the right base as BASE+ADAPTER"
+                f"{text}: {WEIGHTS}: shapes do not fit the base {base}: {module} is {_times(weight)} there, the "
+                f"adapter was made for {_times(update)}; name the right base as BASE+ADAPTER"
             )
 
 
