@@ -85,3 +85,15 @@ def test_it_loads_no_model_library(fixtures: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_store_of_an_earlier_loader_is_set_aside_and_said(tmp_path: Path) -> None:
+    from compatcheck.runs.store import open_store
+
+    (tmp_path / "responses-1.sqlite").write_bytes(b"answers of an earlier version")
+    with open_store(tmp_path) as store:  # type: ignore[union-attr]
+        (note,) = store.notes
+    assert "are not used, as some models were loaded wrongly then: they were set aside as responses-1.outdated-" in note
+    assert not (tmp_path / "responses-1.sqlite").exists()
+    with open_store(tmp_path) as again:  # type: ignore[union-attr]
+        assert again.notes == []
