@@ -12,7 +12,7 @@ from compatcheck import similarity
 from compatcheck.compare.readings import HINT
 from compatcheck.records import Metric, prediction_column, score_column
 from compatcheck.similarity import RECORDED
-from compatcheck.similarity.exact import EXACT, other_readings, references
+from compatcheck.similarity.exact import CASE, EXACT, other_readings, references
 
 LOOKED_AT = 1_000
 """Wrong answers of a part that are searched for the target, for a hint."""
@@ -34,7 +34,7 @@ def reread(metric: Metric, records: pd.DataFrame) -> Mapping[tuple[str, ...], Sc
         return {}
     predictions, targets = _texts(records[column]), _texts(records["target"])
     found = dict(other_readings(scores, predictions, targets, settled))
-    held = _held(scores, predictions, targets)
+    held = _held(scores, predictions, targets, ignore_case=settled.get(CASE) is not False)
     return found if held is None else found | {HINT: held}
 
 
@@ -46,9 +46,9 @@ def _exact(scores: Scores, predictions: pd.Series, targets: pd.Series) -> Scores
     return np.where(known, exact, np.nan)
 
 
-def _held(scores: Scores, predictions: list[str | None], targets: list[str | None]) -> Scores | None:
+def _held(scores: Scores, predictions: list[str | None], targets: list[str | None], ignore_case: bool) -> Scores | None:
     """The scores with those wrong answers right that hold their target, as far as they were looked at."""
-    holder = similarity.get("contains", ignore_case=True)
+    holder = similarity.get("contains", ignore_case=ignore_case)
     wrong = [int(i) for i in np.flatnonzero(scores == 0) if predictions[i] and targets[i]][:LOOKED_AT]
     if not wrong:
         return None

@@ -27,17 +27,19 @@ def test_the_terminal_output_shown_is_what_the_demo_prints(
     lines = [line.removeprefix("    ") for line in shown.rstrip().splitlines()[2:]]
 
     def common(lines: list[str]) -> list[str]:
-        """Without what differs: the sides, the note of the CPU, and the order of the tasks in the overview."""
+        """Without what differs: the sides, what is known of them, the CPU's note, and the order of the tasks."""
         sides = next(n for n, line in enumerate(lines) if line.startswith("old    "))
         after = next(n for n, line in enumerate(lines) if line.startswith("advice "))
-        rest = [*lines[:sides], *lines[after:]]
+        settings = next(n for n, line in enumerate(lines) if line.startswith("settings "))
+        overview = next(n for n, line in enumerate(lines) if line.startswith("Overview"))
+        rest = [*lines[:sides], *lines[after:settings], *lines[overview:]]
         return [line.rstrip() for line in rest if not line.startswith(("! On the CPU", "samsum/rouge1 "))]
 
     assert len(lines) > 60
     assert common(lines) == common(printed)[: len(common(lines))]
     (samsum,) = (line for line in lines if line.startswith("samsum/rouge1 "))
     assert samsum in [line.rstrip() for line in printed]
-    assert sum(line.startswith(("old    fixtures/adapters/", "new    fixtures/adapters/")) for line in lines) == 2
+    assert sum(line.startswith(("old      fixtures/adapters/", "new      fixtures/adapters/")) for line in lines) == 2
 
 
 def test_from_nothing_to_a_verdict_on_own_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,7 +54,7 @@ def test_from_nothing_to_a_verdict_on_own_files(tmp_path: Path, monkeypatch: pyt
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".git").mkdir()
     for name in ("old", "new"):
-        rows = [json.dumps(json.loads(row) | {"id": number}) for number in range(200)]
+        rows = [json.dumps(json.loads(row) | {"id": number, "side": name}) for number in range(200)]
         (tmp_path / f"{name}.jsonl").write_text("\n".join(rows))
     assert run(shlex.split(commands[3])[1:]) == 0
     assert (tmp_path / "report" / "report.html").is_file()

@@ -72,7 +72,10 @@ def _suite(listed: Listed, result: Result, place: int) -> xml.Element:
     for name, value in _properties(comparison, result):
         xml.SubElement(properties, "property", {"name": _name(name), "value": _legal(value)})
     suite.extend(cases)
-    out = [_legal(comparison.signature)]
+    differ = head.differ(result)
+    out = [
+        _legal(each) for each in (*head.coverage(result), *([] if differ is None else [differ]), comparison.signature)
+    ]
     if listed.rest:
         out.append(f"{listed.rest:,} more negative flips are not listed here; all are in instances.parquet")
     xml.SubElement(suite, "system-out").text = "\n".join(out)
@@ -102,9 +105,7 @@ def _properties(comparison: Comparison, result: Result) -> list[tuple[str, str]]
 
 
 def _remarks(comparison: Comparison, result: Result) -> list[str]:
-    differ = head.differ(result)
-    said = [*head.coverage(result), *([] if differ is None else [differ])]
-    return [*said, *figures.pairing_remarks(comparison), *result.notes]
+    return [*figures.pairing_remarks(comparison), *result.notes]
 
 
 def _case(name: object, comparison: Comparison, group: str) -> xml.Element:
