@@ -187,12 +187,13 @@ def _times(shape: Any) -> str:
 @contextlib.contextmanager
 def _silent() -> Iterator[None]:
     """transformers says what it has to say by exceptions here: its own report would be said twice."""
-    logger = logging.getLogger("transformers")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
+    from transformers.utils import logging as transformers_logging  # which sets its level when it is first asked
+
+    level = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity(logging.CRITICAL)
     try:
         with without_bars(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        transformers_logging.set_verbosity(level)

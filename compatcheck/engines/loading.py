@@ -220,7 +220,7 @@ def _check_arrived(folder: str, model: Any, name: str, result: Any, same: bool) 
 
     prefix = next((p for p in _PREFIXES if any(p in key for key in result.unexpected_keys)), None)
     if prefix is not None:
-        raise InputError(f"{folder}: the names in its file carry '{prefix}': save the unwrapped adapter again")
+        raise InputError(f"{folder}: the names in {WEIGHTS} carry '{prefix}': save the unwrapped adapter again")
     if result.missing_keys:
         raise InputError(
             f"{folder}: adapter does not fit its base: {WEIGHTS} lacks {_named(sorted(result.missing_keys))}, which "
