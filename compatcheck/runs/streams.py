@@ -62,6 +62,8 @@ def why_not(reference: Reference, layout: Layout, options: TaskOptions) -> str |
         return f"{reference.text} is what {tool} wrote (keep it with `compatcheck run {reference.text}` first)"
     if lm_eval_samples.is_samples(path):
         return f"{reference.text} is what lm-eval wrote (keep it with `compatcheck run {reference.text}` first)"
+    if reference.part is not None:
+        return f"#{reference.part} chooses rows of {reference.recorded}"
     if layout.repeats is not None:
         return "--repeats average gathers the rows of every id"
     if layout.extract is not None:

@@ -16,6 +16,7 @@ from compatcheck.errors import InputError, did_you_mean
 from compatcheck.records import NO_FILTER, TEXT_COLUMNS, Metric, StreamedRun, TaskRun, not_compared, score_column
 from compatcheck.references import tool_of_folder
 from compatcheck.runs.importers.layout import Layout
+from compatcheck.runs.importers.parts import only_part
 from compatcheck.runs.importers.reading import Source, file_kind, read_rows
 from compatcheck.runs.importers.scoring import check_metrics, recorded_metric, score_records, scored_rows
 from compatcheck.runs.importers.table import NUMBER, REFERENCES, RowTable, build_table, extract_targets
@@ -111,7 +112,7 @@ def _read_file(path: Path, layout: Layout, side: str, task: str | None) -> Part:
     from compatcheck.runs.importers import foreign
 
     targets = foreign.targets_of(layout.targets, layout) if layout.targets is not None else None
-    return part_of_rows(read_rows(path), layout, side, task, targets)
+    return part_of_rows(only_part(read_rows(path), layout.part), layout, side, task, targets)
 
 
 def part_of_rows(source: Source, layout: Layout, side: str, task: str | None, targets: Targets | None) -> Part:
