@@ -62,11 +62,13 @@ CASES = (
 
 
 def simulate(
-    draws: int = 2000, seed: int = 0, sizes: tuple[int, ...] = SIZES
+    draws: int = 2000, seed: int = 0, sizes: tuple[int, ...] = SIZES, wrong_only: bool = False
 ) -> dict[str, dict[int, dict[str, float]]]:
     """By case and number of documents: shares of ``better``, ``not better`` and of the control delivered."""
     found: dict[str, dict[int, dict[str, float]]] = {}
     for number, case in enumerate(CASES):
+        if wrong_only and not case.wrong:
+            continue
         found[case.name] = {}
         for n in sizes:
             rng = np.random.default_rng([seed, number, n])

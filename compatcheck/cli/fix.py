@@ -197,7 +197,7 @@ def command(
         return ExitCode.OK  # and reports
     report = save(fixed, out, shlex.join(["compatcheck", *(context.obj or [])]))
     text = render_text(report)
-    print_untrusted(text.splitlines()[0] if quiet else text)
+    print_untrusted(" ".join(text.splitlines()[:2]) if quiet else text)
     if not quiet:
         print(f"kept in {out}: adapter, fix_report.json, fix_report.md, fix_report.html", file=sys.stderr)
     return int(report["exit_code"])

@@ -81,7 +81,7 @@ def _relative(before: Floats, after: Floats, seed: int) -> Estimate:
     rng = np.random.default_rng([seed, 4])
     sums = bootstrap_sums(np.stack([before.mean(axis=0), after.mean(axis=0)]), RESAMPLES, rng) / n
     apart = _between((after - before).mean(axis=1), rng)
-    drawn = (sums[:, 1] + apart) / np.maximum(sums[:, 0], 1 / n) - 1
+    drawn = np.maximum((sums[:, 1] + apart) / np.maximum(sums[:, 0], 1 / n), 0) - 1  # a rate is not below 0
     bounds = percentiles(drawn, 0.95)
     value = float(after.mean() / before.mean() - 1)
     return Estimate(
