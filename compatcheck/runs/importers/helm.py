@@ -191,7 +191,10 @@ def _answered(record: Record) -> Row:
     completions = about.need("completions", "a list")
     said = None
     if completions:
-        said = Record(completions[0], f"{about.place}: completions[0]").need("text", "a text")
+        completion = Record(completions[0], f"{about.place}: completions[0]")
+        said = completion.need("text", "a text")
+        reason = completion.value.get("finish_reason")
+        row |= {"finish_reason": reason["reason"]} if isinstance(reason, dict) and reason.get("reason") else {}
     mapping = record.get("output_mapping", "an object")
     row["prediction"] = said
     if mapping and said is not None:

@@ -162,6 +162,7 @@ def _plain(sample: Record) -> tuple[Row, Row]:
     if error:
         row["error"] = str(error.get("message") or error) if isinstance(error, dict) else str(error)
     row["prediction"] = _completion(sample, attachments)
+    row |= _finish(sample)
     row |= labels(sample.get("metadata", "an object", {}))
     unscored = []
     for scorer, value in sample.get("scores", "an object", {}).items():
@@ -195,6 +196,13 @@ def _completion(sample: Record, attachments: Mapping[str, Any]) -> str | None:
     if said == "" and not output.get("choices", "a list", []):
         return None
     return _said(said, output, "completion", attachments)
+
+
+def _finish(sample: Record) -> Row:
+    """Why the answer ended, where the log says so."""
+    choices = sample.record("output").get("choices", "a list", [])
+    reason = choices[0].get("stop_reason") if choices and isinstance(choices[0], dict) else None
+    return {"finish_reason": reason} if isinstance(reason, str) else {}
 
 
 def _said(value: Any, record: Record, name: str, attachments: Mapping[str, Any]) -> str | None:
