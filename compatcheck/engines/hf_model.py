@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from compatcheck.adapters import kind_of
-from compatcheck.engines import memory, proof
+from compatcheck.engines import memory, proof, settings
 from compatcheck.engines.loading import LOAD_ERRORS, Adapters, Checked, listening, without_bars
 from compatcheck.engines.mended import MendedHFLM
 from compatcheck.engines.progress import Progress, SilentProgress
@@ -73,8 +73,8 @@ class HFModel(MendedHFLM):
         try:
             with without_bars(), listening(self.notes):
                 super().__init__(
-                    pretrained=str(model), device=device, dtype=dtype, batch_size=_batch_size(batch_size),
-                    trust_remote_code=trust_remote_code, **arguments,
+                    pretrained=str(model), device=device, dtype=dtype, trust_remote_code=trust_remote_code,
+                    batch_size=settings.batch_size(batch_size) or "auto", **arguments,
                 )  # fmt: skip
         except LOAD_ERRORS as error:
             raise InputError(f"{model}: cannot be loaded: {one_line(error)}") from error
@@ -176,15 +176,3 @@ class HFModel(MendedHFLM):
     def _adapter_base(self) -> Any:
         assert self._adapters is not None
         return self._adapters.base
-
-
-def _batch_size(given: int | str) -> int | str:
-    if str(given) == "auto":
-        return "auto"
-    try:
-        size = int(given)
-    except ValueError:
-        size = 0
-    if size < 1:
-        raise InputError(f"batch size {given!r}: a positive number or 'auto'")
-    return size

