@@ -43,7 +43,7 @@ $(GEMMA3): requirements-gemma3.txt $(READY)
 
 # make real   two real language models on real data: the tests, and the figures of docs/real-models.md
 real: smollm2 gemma3
-	$(BIN)/python -m pytest -n 0 tests/real
+	$(BIN)/python -m pytest -n 0 -o timeout=1800 tests/real
 	$(BIN)/python -m benchmarks.bench_real
 
 demo: setup
