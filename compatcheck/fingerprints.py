@@ -49,9 +49,9 @@ def of_model(base: Path, adapter: Path | None = None) -> str:
     return f"sha256:{digest.hexdigest()[:16]}"
 
 
-def of_gguf(file: Path, adapter: Path | None = None) -> str:
-    """Fingerprint of a GGUF file, which holds all of a model, or of an adapter on it."""
-    digest = hashlib.sha256(b"compatcheck.gguf/1")
+def of_gguf(file: Path, adapter: Path | None, revision: int) -> str:
+    """Fingerprint of a GGUF file, which holds all of a model, or of an adapter on it; of our reading, its revision."""
+    digest = hashlib.sha256(f"compatcheck.gguf/{revision}".encode())
     digest.update(_file_digest(file))
     _add_adapter(digest, adapter)
     return f"sha256:{digest.hexdigest()[:16]}"

@@ -92,7 +92,7 @@ class Reference:
         if self.endpoint is not None:
             return self.endpoint.fingerprint()
         if self.gguf is not None:
-            return fingerprints.of_gguf(self.gguf, self.adapter)
+            return fingerprints.of_gguf(self.gguf, self.adapter, gguf.REVISION)
         assert self.base is not None
         return fingerprints.of_model(self.base, self.adapter)
 

@@ -22,7 +22,8 @@ from compatcheck.paths import cache_dir
 SUFFIX = ".gguf"
 _ON_HUB = re.compile(r"(?P<repo>[\w\-][\w.\-]*/[\w.\-]+)/(?P<file>[\w.\-/]+\.gguf)(@(?P<revision>[\w.\-/]+))?", re.I)
 REVISION = 1
-"""Counted up when a change of ours makes another folder of the same file: what was made before is not used any more."""
+"""Counted up when a change of ours makes another folder of the same file: neither what was made before nor what was
+answered with it is used any more."""
 _FACTS = "gguf.json"
 """What the folder was made of; written last, so a folder with it is whole."""
 
@@ -81,11 +82,12 @@ def folder_of(file: Path) -> Path:
     try:
         facts = convert(file, temporary) | {"versions": made_by}
         (temporary / _FACTS).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-        for other in target.parent.glob(f"{digest[:24]}-*"):  # of another version of transformers
-            if not (other == target and (target / _FACTS).is_file()):
-                shutil.rmtree(other, ignore_errors=True)
-        if not target.exists():  # else another process was faster
-            temporary.rename(target)
+        temporary.rename(target)
+    except OSError as error:
+        if not (target / _FACTS).is_file():  # else another process was faster
+            raise InputError(
+                f"{target}: cannot be written ({error}); COMPATCHECK_CACHE names another folder"
+            ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return target

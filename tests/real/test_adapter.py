@@ -40,7 +40,17 @@ def by_peft(file: Path, adapter: Path, requests: list[Any]) -> list[float]:
 @pytest.mark.slow
 def test_an_adapter_trained_on_a_file(smollm2: Path, shared: Path, tmp_path: Path) -> None:
     given = ["--task", "piqa", "--data", str(shared), "-q"]
-    settings = ["--train-limit", "64", "--preset", "quick", "--set", "epochs=1", "--set", "lora_rank=4"]
+    settings = [
+        "--train-limit",
+        "64",
+        "--drop-overlap",
+        "--preset",
+        "quick",
+        "--set",
+        "epochs=1",
+        "--set",
+        "lora_rank=4",
+    ]
     assert run(["train-task", str(smollm2), *given, *settings, "--out", str(tmp_path / "task")]) == 0
     adapter = tmp_path / "task" / "adapter"
     config = json.loads((adapter / "adapter_config.json").read_text())
