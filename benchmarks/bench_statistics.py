@@ -187,7 +187,7 @@ def power(quick: bool) -> list[str]:
     return parts.settled_shares(draws, np.random.default_rng(7))
 
 
-SECTIONS = (means, net, relative, clusters, slices, families, advice, rates, noise, sequential, proof)
+SECTIONS = (proof, sequential, means, families, advice, slices, clusters, relative, net, rates, noise)
 
 
 def _run(name: str, quick: bool) -> list[Row]:
