@@ -22,6 +22,7 @@ from compatcheck.compare.intervals import (
     percentiles,
     rate,
     relative,
+    wilson,
     z_values,
 )
 
@@ -210,3 +211,24 @@ def test_relative_nfr_at_its_ceiling_is_missed_one_time_in_twenty(quadrants):
     for counts in rng.multinomial(30, quadrants, 600):
         missed += relative(tuple(counts), 0.95, 400, 1).upper < truth
     assert missed / 600 <= 0.05 + 1.645 * math.sqrt(0.05 * 0.95 / 600)
+
+
+@pytest.mark.parametrize("n", [30, 50, 100, 133, 300, 1000])
+def test_a_rate_at_its_budget_errs_at_most_one_time_in_twenty(n):
+    """By exact sums; at a budget of 0.1 to 1 % Wilson's one-sided bound fails up to 20 % of samples."""
+    z = z_values(0.95)[1]
+    worst = {"pass": 0.0, "fail": 0.0, "wilson": 0.0}
+    for budget in (0.001, 0.005, 0.01, 0.02, 0.05, 0.1):
+        counts = range(int(binom.ppf(1 - 1e-9, n, budget)) + 1)
+        bounds = [exact(count, n, 0.95) for count in counts]
+        passed = sum(binom.pmf(k, n, budget) for k in counts if bounds[k][1] <= budget)
+        failed = sum(binom.pmf(k, n, budget) for k in counts if bounds[k][0] > budget)
+        by_wilson = sum(binom.pmf(k, n, budget) for k in counts if wilson(k, n, z)[0] > budget)
+        worst = {
+            "pass": max(worst["pass"], passed),
+            "fail": max(worst["fail"], failed),
+            "wilson": max(worst["wilson"], by_wilson),
+        }
+    assert worst["pass"] <= 0.05
+    assert worst["fail"] <= 0.05
+    assert worst["wilson"] > 0.05
