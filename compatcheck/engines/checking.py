@@ -146,10 +146,14 @@ def _weights(folder: Path, config: Any, unused: bool) -> None:
 def _adapter_config(folder: Path) -> None:
     from peft import PeftConfig
 
+    file = folder / "adapter_config.json"
     try:
-        PeftConfig.from_pretrained(str(folder))
+        config = PeftConfig.from_pretrained(str(folder))
     except Exception as error:
-        raise _refused(folder / "adapter_config.json", "PEFT does not take it", error) from error
+        raise _refused(file, "PEFT does not take it", error) from error
+    tokens = getattr(config, "alora_invocation_tokens", None) or []  # which PEFT looks at in its forward passes
+    if not isinstance(tokens, list) or not all(isinstance(token, int) for token in tokens):
+        raise InputError(f"{file}: alora_invocation_tokens is no list of token ids")
 
 
 def _tokenizer_file(folder: Path) -> Path:

@@ -114,10 +114,10 @@ def test_one_check_that_breaks_leaves_the_others_running(
     from compatcheck import api
 
     (project / "compatcheck.toml").write_text(
-        '[checks.a]\nold = "good.jsonl"\nnew = "good.jsonl"\n[checks.b]\nold = "good.jsonl"\nnew = "bad.jsonl"\n'
+        '[checks.a]\nold = "bad.jsonl"\nnew = "good.jsonl"\n[checks.b]\nold = "good.jsonl"\nnew = "bad.jsonl"\n'
     )
     own = api.diff
-    monkeypatch.setattr(api, "diff", lambda old, new, **given: own(old, new, **given) if old == new else 1 / 0)
+    monkeypatch.setattr(api, "diff", lambda old, new, **given: own(old, new, **given) if new == "good.jsonl" else 1 / 0)
     assert run(["diff"]) == 2
     said = capsys.readouterr()
     assert "internal error: ZeroDivisionError" not in said.out
