@@ -95,7 +95,7 @@ def load_old(reference: Reference, settings: TrainSettings, device: torch.device
     check_head(model, head_of(model), model.config.get_text_config().vocab_size)
     if reference.adapter is None:
         return model.requires_grad_(False)
-    _refuse_prompts(reference)
+    _refuse_kinds(reference)
     wrapped = put_adapter(model, reference.adapter, "old", []).eval().requires_grad_(False)
     reach_through(wrapped)
     _check_path(reference, wrapped, "old", probe(wrapped, reference.adapter))
@@ -186,7 +186,7 @@ def load_student(reference: Reference, settings: TrainSettings, device: torch.de
         )  # fmt: skip
         student = Student(get_peft_model(base, config, adapter_name=COMPAT), reference, None)
     else:
-        _refuse_prompts(reference)
+        _refuse_kinds(reference)
         wrapped = put_adapter(base, reference.adapter, NEW, []).eval()
         expected = probe(wrapped, reference.adapter)
         reach_through(wrapped)
@@ -215,14 +215,20 @@ def load_student(reference: Reference, settings: TrainSettings, device: torch.de
     return student
 
 
-def _refuse_prompts(reference: Reference) -> None:
-    """Refuse virtual tokens: they have no layer that could be followed or trained as the others are."""
+def _refuse_kinds(reference: Reference) -> None:
+    """Refuse virtual tokens, which have no layer that could be followed or trained as the others are, and adapters that
+    PEFT does not load twice alike."""
     assert reference.adapter is not None
     kind = kind_of(reference.adapter)
     if kind.in_forward and kind.name != ACTIVATED:
         raise InputError(
             f"{reference.text}: an adapter of virtual tokens ({kind.name}); only adapters of weights can be used: "
             "train one on the same data with `compatcheck train-task`"
+        )
+    if "_niter_" in kind.name:  # torch.svd_lowrank starts from random numbers
+        raise InputError(
+            f"{reference.text}: {kind.name}: PEFT finds what it stands on by a random method at every load, and other "
+            "weights each time; save it as plain LoRA with PEFT's path_initial_model_for_weight_conversion"
         )
 
 

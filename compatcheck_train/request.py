@@ -151,7 +151,10 @@ def check_old_is_worth_keeping(standing: Standing, force: bool) -> str | None:
             "poor teacher, and the method hardly lowers the flips then"
         )
     elif standing.nfr_of_new == 0:
-        text = f"on {standing.n} validation documents NEW loses nothing that OLD had right: there is nothing to fix"
+        text = (
+            f"on {standing.n} documents to choose on NEW loses nothing that OLD had right: there is nothing to fix, or "
+            "they are too few (--dev names others)"
+        )
     else:
         return None
     if not force:

@@ -123,6 +123,19 @@ def test_old_is_followed_as_it_is(kind: str, tied: bool, made: Callable[..., Any
     assert difference(truth, probe(AsTrained(old, "old"), adapter)) < 1e-4
 
 
+def test_what_peft_does_not_load_twice_alike_is_refused(tmp_path: Path) -> None:
+    base = save_base(tmp_path / "base")
+    adapter = made_by_peft(base, tmp_path / "adapter", init_lora_weights="pissa_niter_4")
+    found = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        found.append(alone(base, adapter, "cpu"))
+    assert difference(*found) > 0.1
+    for load in (load_student, load_old):
+        with pytest.raises(InputError, match=r"pissa_niter_4.* other weights each time; save it as plain LoRA"):
+            load(resolve(str(adapter)), SETTINGS, "cpu")
+
+
 @pytest.mark.parametrize("kind", list(REFUSED))
 def test_what_cannot_be_trained_is_refused_with_the_way_out(kind: str, made: Callable[..., Any]) -> None:
     _, adapter = made(kind, False)
