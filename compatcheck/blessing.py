@@ -27,7 +27,13 @@ class Blessing:
 
 
 def bless(
-    run: Evaluation, name: str, *, fail_on: Sequence[str] = (), force: bool = False, seed: int = 1234
+    run: Evaluation,
+    name: str,
+    *,
+    fail_on: Sequence[str] = (),
+    max_missing: float | str = gate.MAX_MISSING,
+    force: bool = False,
+    seed: int = 1234,
 ) -> Blessing:
     """Keep ``run`` as ``@name``, unless it fails its budgets against the present ``@name``.
 
@@ -37,11 +43,12 @@ def bless(
     name = baselines.check_name(name)
     root = baselines.root()
     rules = gate.parse_rules(fail_on)
+    most_missing = gate.parse_share("--max-missing", max_missing)
     compared = None
     if baselines.history(name, root):
         before = load_run(baselines.locate(f"@{name}"))
         try:
-            compared = diff_of_runs(before, run, rules=rules, seed=seed)
+            compared = diff_of_runs(before, run, rules=rules, max_missing=most_missing, seed=seed)
         except InputError:
             if not force:
                 raise

@@ -20,7 +20,7 @@ FILE = "compatcheck.toml"
 PROJECT_FILE = "pyproject.toml"
 ENVIRONMENT = "COMPATCHECK_"
 """Prefix of environment variables: ``COMPATCHECK_ENGINE=vllm``. Only for the keys of :data:`FROM_ENVIRONMENT`."""
-FROM_ENVIRONMENT = ("engine", "batch_size", "dtype", "device", "limit", "store", "out")
+FROM_ENVIRONMENT = ("engine", "batch_size", "dtype", "device", "limit", "max_missing", "store", "out")
 
 
 @dataclass(frozen=True)

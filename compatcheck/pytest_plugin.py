@@ -31,6 +31,7 @@ _HELP = {
     "dtype": "auto, float32, bfloat16, float16",
     "device": "cpu, cuda, cuda:1, mps",
     "limit": "the first N documents",
+    "max_missing": "no budget passes where more rows than that show nothing: 2%",
     "store": "folder that keeps the answers of models",
     "out": "keep a report of every comparison in this folder",
 }

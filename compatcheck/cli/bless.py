@@ -82,7 +82,8 @@ def command(
         progress=options.progress(quiet),
     )
     rules = settled.get("fail_on") or []
-    done = blessing.bless(run, name, fail_on=[rules] if isinstance(rules, str) else rules, force=force)
+    few = {"max_missing": settled["max_missing"]} if "max_missing" in settled else {}
+    done = blessing.bless(run, name, fail_on=[rules] if isinstance(rules, str) else rules, force=force, **few)
     if done.diff is not None:
         from compatcheck.report import render
 
