@@ -87,6 +87,9 @@ def _config(folder: Path, trust_remote_code: bool, known_only: bool) -> Any:
         if known_only and "does not recognize this architecture" in str(error):
             return None  # vLLM has models of its own
         raise _refused(file, "transformers does not take it", error) from error
+    packed = getattr(config, "quantization_config", None)
+    if packed is not None and not (packed.get("quant_method") if isinstance(packed, dict) else packed):
+        raise InputError(f"{file}: quantization_config has no quant_method; take it out, or save the model again")
     layers = {name: value for name, value in config.to_dict().items() if "layers" in name and isinstance(value, int)}
     most = len(model_files.check_weight_files(str(folder), folder))
     for name, value in layers.items():
@@ -152,7 +155,7 @@ def _adapter_config(folder: Path) -> None:
     except Exception as error:
         raise _refused(file, "PEFT does not take it", error) from error
     tokens = getattr(config, "alora_invocation_tokens", None) or []  # which PEFT looks at in its forward passes
-    if not isinstance(tokens, list) or not all(isinstance(token, int) for token in tokens):
+    if not isinstance(tokens, list) or not all(isinstance(token, int) and 0 <= token < 2**31 for token in tokens):
         raise InputError(f"{file}: alora_invocation_tokens is no list of token ids")
 
 
@@ -165,6 +168,8 @@ def _tokenizer_file(folder: Path) -> Path:
         others = any(next(folder.glob(name), None) for name in ("vocab.*", "*.model", "*.tiktoken", "merges.txt"))
         return folder / "tokenizer_config.json" if others else file
     try:
+        if "added_tokens" not in model_files.read_json(file):  # which transformers takes for granted
+            return file
         PreTrainedTokenizerFast(tokenizer_file=str(file))("a b")
     except BaseException as error:
         _reraise_interrupt(error)
