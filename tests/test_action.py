@@ -100,7 +100,7 @@ def test_exit_zero_and_arguments_with_blanks(action: dict[str, Any], project: Pa
 
 
 def test_checks_of_the_settings_file(action: dict[str, Any], project: Path) -> None:
-    (project / "compatcheck.toml").write_text('[checks.a]\nold = "good.jsonl"\nnew = "good.jsonl"\n')
+    (project / "compatcheck.toml").write_text('[checks.a]\nold = "good.jsonl"\nnew = "good.jsonl"\nallow_same = true\n')
     done, _ = compare(action, project)
     assert done.returncode == 0, done.stderr
     assert (project / "rep/report.json").is_file()
