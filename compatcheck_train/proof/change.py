@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from compatcheck.compare.intervals import Flags, Floats, difference, mean_bounds, percentiles
+from compatcheck.compare.intervals import Bounds, Flags, Floats, mean_bounds, newcombe, percentiles, z_values
 from compatcheck.compare.result import Estimate
 
 RESAMPLES = 2000
@@ -21,7 +21,8 @@ def rate_change(before: Flags, after: Flags, confidence: float = 0.95) -> Estima
         return Estimate(None, of=0, why=NOTHING)
     both, only_after = int((before & after).sum()), int((~before & after).sum())
     only_before = int((before & ~after).sum())
-    bounds = difference((both, only_after, only_before, n - both - only_after - only_before), confidence)
+    counts = (both, only_after, only_before, n - both - only_after - only_before)
+    bounds = Bounds(*(limit for z in z_values(confidence) for limit in newcombe(*counts, z)))
     count = only_after - only_before
     return Estimate(count / n, bounds.low, bounds.high, count, n, lower=bounds.lower, upper=bounds.upper)
 
