@@ -18,8 +18,8 @@ _LAYER = re.compile(r"\.\d+\.")
 def check(text: str, folder: Path, base: Path) -> None:
     """Check that an adapter is stored as safetensors and, as far as names and shapes tell, that it fits the base.
 
-    What cannot be told from files (quantised or fused weights, experts, a head tied to the embeddings) is left to the
-    loading, which accounts for every weight.
+    What cannot be told from files (quantised or fused weights, repeated layers, experts, a head tied to the embeddings)
+    is left to the loading, which accounts for every weight.
 
     Raises:
         InputError: a pickle, a missing file, a layer the base lacks, or a shape that does not fit.
@@ -30,7 +30,8 @@ def check(text: str, folder: Path, base: Path) -> None:
         raise InputError(f"{text}: {WEIGHTS} is missing")
     shapes = tensor_shapes(weights)
     base_shapes = model_files.check_weight_files(str(base), base)
-    if not model_files.read_json(base / "config.json").get("quantization_config"):
+    changed = model_files.read_json(folder / CONFIG).get("layer_replication") if (folder / CONFIG).is_file() else None
+    if not changed and not model_files.read_json(base / "config.json").get("quantization_config"):
         _check_shapes(text, base, _updates(shapes), base_shapes)
 
 

@@ -20,7 +20,8 @@ FILES = (
 )  # fmt: skip
 """What a tokenizer is read from."""
 _SETTINGS = ("bos_token", "eos_token", "unk_token", "add_bos_token", "add_eos_token", "add_prefix_space", "legacy",
-             "additional_special_tokens", "extra_special_tokens", "tokenizer_class", "do_lower_case")  # fmt: skip
+             "additional_special_tokens", "extra_special_tokens", "tokenizer_class", "do_lower_case",
+             "split_special_tokens", "clean_up_tokenization_spaces")  # fmt: skip
 """Settings of a tokenizer that bear on texts. Padding and lengths do not."""
 
 

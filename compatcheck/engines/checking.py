@@ -23,6 +23,8 @@ _OTHER_LOADING = frozenset(
      "load_in_8bit", "config", "hf_overrides", "load_format", "quantization", "tokenizer", "trust_remote_code"}
 )  # fmt: skip
 """Arguments of engines under which a model is loaded in another way than plainly."""
+_DEPTHS = ("num_hidden_layers", "num_layers", "num_decoder_layers", "encoder_layers", "decoder_layers")
+"""Settings that make as many layers as they say. Others count layers too: the first one with a sliding window, say."""
 
 
 def check_loading(
@@ -90,10 +92,10 @@ def _config(folder: Path, trust_remote_code: bool, known_only: bool) -> Any:
     packed = getattr(config, "quantization_config", None)
     if packed is not None and not (packed.get("quant_method") if isinstance(packed, dict) else packed):
         raise InputError(f"{file}: quantization_config has no quant_method; take it out, or save the model again")
-    layers = {name: value for name, value in config.to_dict().items() if "layers" in name and isinstance(value, int)}
+    depths = [(name, getattr(part, name, None)) for part in (config, config.get_text_config()) for name in _DEPTHS]
     most = len(model_files.check_weight_files(str(folder), folder))
-    for name, value in layers.items():
-        if value > most:
+    for name, value in depths:
+        if isinstance(value, int) and value > most:
             raise InputError(f"{file}: {name} is {value}, but the files hold {most} weights in all")
     return config
 

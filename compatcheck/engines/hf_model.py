@@ -67,7 +67,8 @@ class HFModel(MendedHFLM):
         if device == "cpu":
             memory.keep_freed_memory()
         torch.manual_seed(seed)
-        expected = self._alone(model, dtype, device, trust_remote_code, engine_args or {})
+        special = next((str(one) for one in self._folders.values() if not kind_of(Path(one)).plain), None)
+        expected = self._alone(model, special, dtype, device, trust_remote_code, engine_args or {})
         arguments = dict(engine_args or {})
         self._unused = bool(arguments.pop("unused_weights", False))
         try:
@@ -83,28 +84,37 @@ class HFModel(MendedHFLM):
         self._rows = self._adapters.base.get_input_embeddings().weight.shape[0]
         if (self.tokenizer.pad_token_id or 0) >= self._rows:
             self.tokenizer.pad_token_id = self.tokenizer.eos_token_id or 0
-        if expected is not None:
-            self._prove(*expected)
+        if special is not None and self.backend == "causal":
+            self._prove(special, expected)
 
     def _alone(
-        self, model: str | Path, dtype: str, device: str, trusted: bool, arguments: Mapping[str, Any]
-    ) -> tuple[str, torch.Tensor] | None:
-        """What the adapter makes of its base where transformers and PEFT alone load them; None for plain LoRA."""
-        folder = next((str(one) for one in self._folders.values() if not kind_of(Path(one)).plain), None)
+        self,
+        model: str | Path,
+        folder: str | None,
+        dtype: str,
+        device: str,
+        trusted: bool,
+        arguments: Mapping[str, Any],
+    ) -> torch.Tensor | None:
+        """What the adapter makes of its base where transformers and PEFT alone load them; None where they fail."""
         if folder is None or arguments.keys() - {"tokenizer", "max_length", "add_bos_token"}:
             return None
         try:
             kwargs = {"dtype": getattr(torch, dtype, dtype), "trust_remote_code": trusted}
-            found = proof.alone(model, folder, device, **kwargs)
+            return proof.alone(model, folder, device, **kwargs)
         except Exception:  # of whatever kind: the engine's own loading says it in one line
             return None
         finally:
             memory.give_back()
-        return folder, found
 
-    def _prove(self, folder: str, expected: torch.Tensor) -> None:
+    def _prove(self, folder: str, expected: torch.Tensor | None) -> None:
         dtype = str(self._model.dtype).removeprefix("torch.")
-        proof.check_same(folder, expected, proof.probe(self._model, folder), "loaded by lm-eval", dtype)
+        try:
+            found = proof.probe(self._model, folder)
+        except Exception as error:  # multitask prompts and Poly want to be told the task of every text
+            raise InputError(f"{folder}: the model cannot be called with this adapter: {one_line(error)}") from error
+        if expected is not None:
+            proof.check_same(folder, expected, found, "loaded by lm-eval", dtype)
 
     def _create_model(self, pretrained: str, **kwargs: Any) -> None:
         auto_class: Any = self.AUTO_MODEL_CLASS  # type: ignore[has-type]

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compatcheck.adapters import WEIGHTS, AdapterKind, kind_of, read_config
+from compatcheck.engines.rows import fit_rows
 from compatcheck.errors import InputError, one_line
-from compatcheck.model_files import tensor_shapes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -221,25 +221,46 @@ def _check_arrived(folder: str, model: Any, name: str, result: Any, same: bool) 
     prefix = next((p for p in _PREFIXES if any(p in key for key in result.unexpected_keys)), None)
     if prefix is not None:
         raise InputError(f"{folder}: the names in {WEIGHTS} carry '{prefix}': save the unwrapped adapter again")
-    if result.missing_keys:
+    missing = [key.replace(f".{name}", "") for key in _not_shared(model, result.missing_keys)]
+    if missing:
         raise InputError(
-            f"{folder}: adapter does not fit its base: {WEIGHTS} lacks {_named(sorted(result.missing_keys))}, which "
+            f"{folder}: adapter does not fit its base: {WEIGHTS} lacks {_named(missing)}, which "
             "its adapter_config.json names; it was made for another base, or part of it was not saved"
         )
     there = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
+    stored = load_peft_weights(folder, device="cpu")
     left = set(result.unexpected_keys) - there.keys()  # virtual tokens have no place in the layers
-    unexpected = sorted(key.removeprefix("base_model.model.") for key in left)
+    unexpected = sorted(key.removeprefix("base_model.model.") for key in left if not _twice(key, stored, left))
     if unexpected:
         raise InputError(
             f"{folder}: {WEIGHTS} holds weights that have no place: {_named(unexpected)}; it was trained on "
             "another base, or target_modules, modules_to_save or layers_to_transform in adapter_config.json changed"
         )
-    for key, value in load_peft_weights(folder, device="cpu").items():
+    for key, value in stored.items():
         loaded = there.get(key)
         if loaded is not None and not _same(value, loaded):
             raise InputError(
                 f"{folder}: {key} was not loaded as its file holds it; report this with the adapter's kind"
             )
+
+
+def _not_shared(model: Any, missing: Iterable[str]) -> list[str]:
+    """Those of the missing names whose tensor did not arrive under another name either (VB-LoRA's one bank of all)."""
+    named = dict(model.named_parameters(remove_duplicate=False)) | dict(model.named_buffers(remove_duplicate=False))
+    absent = set(missing)
+    arrived = {id(tensor) for name, tensor in named.items() if name not in absent}
+    return sorted(name for name in absent if name not in named or id(named[name]) not in arrived)
+
+
+def _twice(key: str, stored: Mapping[str, Tensor], left: Collection[str]) -> bool:
+    """With a grown vocabulary PEFT writes some weights twice: a saved embedding as the adapter's and as the module's,
+    trained tokens for each of two tied matrices."""
+    if ".modules_to_save." in key:
+        others = [key.replace(".modules_to_save.", ".")]
+    else:
+        tail = ".token_adapter." + key.rpartition(".token_adapter.")[2]
+        others = [other for other in stored if other.endswith(tail)]
+    return any(other in stored and _same(stored[key], stored[other]) for other in others if other not in left)
 
 
 def _same(stored: Tensor, loaded: Tensor) -> bool:
@@ -252,29 +273,6 @@ def _same(stored: Tensor, loaded: Tensor) -> bool:
     narrow = min(stored.element_size(), loaded.element_size()) < 4
     tolerance = 1e-2 if narrow else 1e-6
     return torch.allclose(stored.float(), loaded.detach().cpu().float(), rtol=tolerance, atol=1e-7, equal_nan=True)
-
-
-def fit_rows(base: Any, folder: Path) -> None:
-    """Give a base the number of embedding rows that an adapter's own embeddings or head were saved with.
-
-    New rows are overwritten by the adapter's.
-    """
-    rows = _rows_of(folder, base)
-    embedding = base.get_input_embeddings()
-    if rows is not None and embedding is not None and rows != embedding.weight.shape[0]:
-        base.resize_token_embeddings(rows, mean_resizing=False)
-
-
-def _rows_of(folder: Path, base: Any) -> int | None:
-    path = folder / WEIGHTS
-    shapes = tensor_shapes(path) if path.is_file() else {}
-    wanted = {base.get_input_embeddings(), base.get_output_embeddings()} - {None}
-    names = {name for name, module in base.named_modules() if module in wanted}
-    for key, shape in shapes.items():
-        module, _, what = key.removeprefix("base_model.model.").rpartition(".")
-        if module.removesuffix(".base_layer") in names and what == "weight" and len(shape) == 2:
-            return shape[0]
-    return None
 
 
 class Adapters:
@@ -292,12 +290,18 @@ class Adapters:
         self.base = base
         self.active: str | None = None
         self._peft: Any = None
+        self._off = False
+        # PEFT looks for an adapter's name anywhere in a weight's: "run-1" would be in "run-10", "1" in "layers.1".
+        self._peft_names = {name: f"side_{number}_" for number, name in enumerate(folders)}
         self._kinds: dict[str, AdapterKind] = {name: kind_of(Path(folder)) for name, folder in folders.items()}
         self._check_alone(folders)
         before = _checksums(base) if self.shared and folders else {}
         for name, folder in folders.items():
             self._peft = put_adapter(
-                base if self._peft is None else self._peft, folder, name, [] if notes is None else notes
+                base if self._peft is None else self._peft,
+                folder,
+                self._peft_names[name],
+                [] if notes is None else notes,
             )
         if before and _checksums(base, before) != before:
             raise InputError(
@@ -319,7 +323,7 @@ class Adapters:
 
     @property
     def names(self) -> list[str]:
-        return [] if self._peft is None else list(self._peft.peft_config)
+        return list(self._peft_names)
 
     @property
     def model(self) -> Any:
@@ -346,12 +350,12 @@ class Adapters:
         if name is None:
             if hasattr(tuner, "disable_adapter_layers"):
                 tuner.disable_adapter_layers()
-        elif len(self.names) > 1 or self._peft.active_adapter != name:
-            self._peft.set_adapter(name)
-            if hasattr(tuner, "enable_adapter_layers"):
+        else:
+            if len(self.names) > 1:
+                self._peft.set_adapter(self._peft_names[name])
+            if self._off and hasattr(tuner, "enable_adapter_layers"):  # adaption prompts fail where they are on already
                 tuner.enable_adapter_layers()
-        elif hasattr(tuner, "enable_adapter_layers"):
-            tuner.enable_adapter_layers()
+        self._off = name is None
         self.active = name
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from compatcheck.adapters import kind_of
 from compatcheck.engines.loading import load_causal, put_adapter
 from compatcheck.engines.proof import TOLERANCE, difference, probe
-from compatcheck.errors import InputError
+from compatcheck.errors import InputError, one_line
 
 
 def merge_adapter(base: Path, adapter: Path, into: Path, dtype: str, trust_remote_code: bool = False) -> None:
@@ -40,7 +40,11 @@ def merge_adapter(base: Path, adapter: Path, into: Path, dtype: str, trust_remot
         model = load()
         if untie:
             _untie(model)
-        merged = put_adapter(model, adapter, "adapter", []).merge_and_unload(safe_merge=True)
+        wrapped = put_adapter(model, adapter, "adapter", [])
+        try:
+            merged = wrapped.merge_and_unload(safe_merge=True)
+        except Exception as error:  # of kinds without a merged form, each in its own way
+            raise InputError(f"{adapter}: cannot be merged into weights: {one_line(error)}; use --engine hf") from error
         worst = min(worst, difference(expected, probe(merged)))
         if difference(expected, probe(merged)) > TOLERANCE["float32"]:
             continue

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compatcheck.adapters import read_config
-from compatcheck.engines.loading import fit_rows, without_bars
+from compatcheck.engines.loading import without_bars
+from compatcheck.engines.rows import fit_rows
 from compatcheck.errors import InputError
 
 if TYPE_CHECKING:

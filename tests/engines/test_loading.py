@@ -9,9 +9,12 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file, save_file
 
+from compatcheck.adapters import check
+from compatcheck.engines.checking import check_loading
 from compatcheck.engines.loading import Adapters, load_causal, put_adapter
+from compatcheck.engines.proof import alone, difference, probe
 from compatcheck.errors import InputError
-from tests.engines.adapters import edit, save_adapter, save_base
+from tests.engines.adapters import edit, plain, save_adapter, save_base, save_task, scored
 
 WEIGHTS, ADAPTER = "model.safetensors", "adapter_model.safetensors"
 
@@ -92,3 +95,62 @@ def test_kinds_that_touch_the_base_share_it_with_nothing(base: Path, tmp_path: P
     alone = Adapters(load_causal(base), {"pissa": pissa})
     with pytest.raises(InputError, match="the base cannot be used beside pissa"):
         alone.activate(None)
+
+
+def test_a_kind_that_wants_more_than_texts_is_refused(base: Path, tmp_path: Path) -> None:
+    kind = {"kind": "MultitaskPromptTuningConfig", "num_virtual_tokens": 4, "num_tasks": 2}
+    adapter = save_adapter(base, tmp_path / "tasks", **kind)
+    with pytest.raises(InputError, match="tasks: the model cannot be called with this adapter: task_ids"):
+        scored([adapter], save_task(tmp_path / "task", documents=2))
+
+
+def test_new_rows_of_one_of_two_matrices_are_refused(base: Path, tmp_path: Path) -> None:
+    adapter = save_adapter(base, tmp_path / "half", rows=6, target_modules=["q_proj", "embed_tokens"])
+    with pytest.raises(InputError, match=r"half: .* holds 323 rows of model\.embed_tokens where its base has 317, but"):
+        put_adapter(load_causal(base), adapter, "half", [])
+
+
+def test_a_setting_that_counts_layers_and_makes_none_may_be_larger_than_the_model(tmp_path: Path) -> None:
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    base = save_base(tmp_path / "qwen")
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2, "num_key_value_heads": 2}
+    config = Qwen2Config(vocab_size=400, num_hidden_layers=1, max_window_layers=28, **sizes)
+    Qwen2ForCausalLM(config).save_pretrained(base)
+    check_loading(base)
+    edit(base / "config.json", num_hidden_layers=1000, layer_types=None)
+    with pytest.raises(InputError, match="num_hidden_layers is 1000, but the files hold"):
+        check_loading(base)
+
+
+def test_adaption_prompts_are_put_on(base: Path, tmp_path: Path) -> None:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2, "num_hidden_layers": 2}
+    LlamaForCausalLM(LlamaConfig(vocab_size=400, **sizes)).save_pretrained(base)
+    adapter = save_adapter(base, tmp_path / "prompts", kind="AdaptionPromptConfig", adapter_layers=1, adapter_len=4)
+    model = load_causal(base)
+    alone = probe(model)
+    loaded = Adapters(model, {"prompts": adapter})
+    assert loaded.active == "prompts"
+    assert difference(alone, probe(loaded.model)) > 1e-3
+
+
+@pytest.mark.parametrize("names", [("run-10", "run-1"), ("run-1", "run-10"), ("1", "0"), ("model", "lora")], ids=str)
+def test_adapters_may_have_any_names(names: tuple[str, str], base: Path, tmp_path: Path) -> None:
+    folders = {
+        name: save_adapter(base, tmp_path / "made" / name, seed=n, layers_to_transform=[n])
+        for n, name in enumerate(names)
+    }
+    both = Adapters(load_causal(base), folders)
+    for name, folder in folders.items():
+        both.activate(name)
+        assert difference(alone(base, folder, "cpu"), probe(both.model)) < 1e-5
+
+
+def test_layers_may_be_repeated(base: Path, tmp_path: Path) -> None:
+    adapter = save_adapter(base, tmp_path / "longer", layer_replication=[[0, 2], [0, 2]])
+    task = save_task(tmp_path / "task", documents=4)
+    check(str(adapter), adapter, base)
+    for ours, theirs in zip(scored([adapter], task)[0], plain(base, adapter, task[1]), strict=True):
+        assert ours == pytest.approx(theirs, abs=1e-4)
