@@ -10,6 +10,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from compatcheck.adapters import check
+from compatcheck.engines import open_engine
 from compatcheck.engines.checking import check_loading
 from compatcheck.engines.loading import Adapters, load_causal, put_adapter
 from compatcheck.engines.proof import alone, difference, probe
@@ -154,3 +155,9 @@ def test_layers_may_be_repeated(base: Path, tmp_path: Path) -> None:
     check(str(adapter), adapter, base)
     for ours, theirs in zip(scored([adapter], task)[0], plain(base, adapter, task[1]), strict=True):
         assert ours == pytest.approx(theirs, abs=1e-4)
+
+
+def test_an_adapter_that_peft_loads_otherwise_each_time_is_refused(base: Path, tmp_path: Path) -> None:
+    folder = save_adapter(base, tmp_path / "adapter", init_lora_weights="pissa_niter_1")
+    with pytest.raises(InputError, match="by a random method when it loads it, and otherwise each time"):
+        open_engine("hf", base, {"a": folder})
