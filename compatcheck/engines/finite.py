@@ -26,6 +26,18 @@ def is_finite(kind: str, answer: Any) -> bool:
         return True  # another backend's own answer, which its metric judges
 
 
+def not_finite(model: Any) -> list[str]:
+    """Names of the weights that hold NaN or infinity. Attention may turn them into numbers that mean nothing."""
+    import torch
+
+    return [
+        name
+        for name, one in model.named_parameters()
+        if one.is_floating_point() and one.element_size() > 1 and one.device.type != "meta"
+        if not bool(one.detach().sum(dtype=torch.float32).isfinite()) and not bool(one.detach().isfinite().all())
+    ]
+
+
 def watch_logits() -> Any:
     """A logits processor of transformers that raises :class:`NotFinite`."""
     from transformers import LogitsProcessor

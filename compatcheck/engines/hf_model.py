@@ -15,6 +15,7 @@ import torch
 
 from compatcheck.adapters import kind_of
 from compatcheck.engines import memory, proof, settings
+from compatcheck.engines.finite import not_finite
 from compatcheck.engines.loading import LOAD_ERRORS, Adapters, Checked, listening, without_bars
 from compatcheck.engines.mended import MendedHFLM
 from compatcheck.engines.progress import Progress, SilentProgress
@@ -59,6 +60,7 @@ class HFModel(MendedHFLM):
         self._folders = dict(adapters or {})
         self._adapters: Adapters | None = None
         self._said: set[str] = set()
+        self._one_by_one = False
         self.failures: dict[tuple[Any, Any], str] = {}
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         if dtype == "auto" and device == "cpu":
@@ -84,6 +86,12 @@ class HFModel(MendedHFLM):
         self._rows = self._adapters.base.get_input_embeddings().weight.shape[0]
         if (self.tokenizer.pad_token_id or 0) >= self._rows:
             self.tokenizer.pad_token_id = self.tokenizer.eos_token_id or 0
+        damaged = not_finite(self._adapters.model)
+        if damaged:
+            self._note(
+                f"{model}: {len(damaged)} of the weights loaded with it hold NaN or infinity ({damaged[0]} …): what is "
+                "computed with them means nothing."
+            )
         if special is not None and self.backend == "causal":
             self._prove(special, expected)
 
@@ -111,8 +119,11 @@ class HFModel(MendedHFLM):
         dtype = str(self._model.dtype).removeprefix("torch.")
         try:
             found = proof.probe(self._model, folder)
+            self._one_by_one = proof.depends_on_batch(self._model)
         except Exception as error:  # multitask prompts and Poly want to be told the task of every text
             raise InputError(f"{folder}: the model cannot be called with this adapter: {one_line(error)}") from error
+        if self._one_by_one:
+            self._note(f"{folder}: its answers depend on the texts beside them in a batch: batches are of one text.")
         if expected is not None:
             proof.check_same(folder, expected, found, "loaded by lm-eval", dtype)
 
@@ -179,7 +190,9 @@ class HFModel(MendedHFLM):
 
     @property
     def _most(self) -> int | None:
-        """The user's batch size, or None for auto."""
+        """The user's batch size, or None for auto; one where a text's answer would depend on its batch."""
+        if self._one_by_one:
+            return 1
         return self.batch_size if isinstance(self.batch_size, int) else None
 
     @property

@@ -90,10 +90,30 @@ class Checked:
     def from_pretrained(self, *args: Any, **kwargs: Any) -> Any:
         model, info = self._class.from_pretrained(*args, output_loading_info=True, **kwargs)
         check_weights(self._name, info, self._unused)
+        _keep_apart(model)
         return model
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._class, name)
+
+
+def _keep_apart(model: Any) -> None:
+    """transformers leaves head and embeddings apart where a checkpoint holds two that differ, whatever its config says;
+    the config is made to say so, or a later ``tie_weights()`` (lm-eval calls it) would throw the head away."""
+    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    one, other = getattr(embedding, "weight", None), getattr(head, "weight", None)
+    if (
+        model.config.is_encoder_decoder
+        or one is None
+        or other is None
+        or one is other
+        or one.device.type == "meta"
+        or other.device.type == "meta"
+    ):
+        return
+    for config in (model.config, model.config.get_text_config()):
+        if getattr(config, "tie_word_embeddings", False):
+            config.tie_word_embeddings = False
 
 
 def check_weights(name: str, info: Mapping[str, Any], unused: Callable[[str], None] | None = None) -> None:

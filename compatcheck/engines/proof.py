@@ -35,6 +35,18 @@ def probe(model: Any, adapter: str | Path | None = None) -> Tensor:
     return logits[-_TOKENS:].float().log_softmax(-1).cpu()
 
 
+def depends_on_batch(model: Any) -> bool:
+    """Whether a text's log-probabilities change with the texts beside it, as where an adapter averages over a batch."""
+    import torch
+
+    size = model.get_input_embeddings().weight
+    tokens = torch.randint(size.shape[0], (2, _TOKENS // 2), generator=torch.Generator().manual_seed(1)).to(size.device)
+    with torch.inference_mode():
+        both, one = (model(input_ids=ids, use_cache=False).logits[0].float() for ids in (tokens, tokens[:1]))
+    dtype = str(model.dtype).removeprefix("torch.")
+    return difference(both.log_softmax(-1).cpu(), one.log_softmax(-1).cpu()) > TOLERANCE.get(dtype, 0.3)
+
+
 def alone(base: str | Path, adapter: str | Path, device: Any, **kwargs: Any) -> Tensor:
     """:func:`probe` of base and adapter as transformers and PEFT load them, with nothing else beside them.
 

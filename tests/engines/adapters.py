@@ -51,6 +51,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "layer-norm": {"kind": "LNTuningConfig", "target_modules": ["input_layernorm"]},
     "vera": {"kind": "VeraConfig", "target_modules": ["q_proj"], "r": 8},
     "vb-lora": {"kind": "VBLoRAConfig", "target_modules": LINEAR, "num_vectors": 16, "vector_length": 8, "topk": 2},
+    "lily": {"kind": "LilyConfig", "target_modules": LINEAR, "r": 4},
     "prompt": {"kind": "PromptTuningConfig", "num_virtual_tokens": 5},
     "prefix": {"kind": "PrefixTuningConfig", "num_virtual_tokens": 5},
     "p-tuning": {"kind": "PromptEncoderConfig", "num_virtual_tokens": 5, "encoder_hidden_size": 16},

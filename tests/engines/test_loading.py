@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from compatcheck.adapters import check
 from compatcheck.engines import open_engine
 from compatcheck.engines.checking import check_loading
+from compatcheck.engines.finite import not_finite
 from compatcheck.engines.loading import Adapters, load_causal, put_adapter
 from compatcheck.engines.proof import alone, difference, probe
 from compatcheck.errors import InputError
@@ -161,3 +162,17 @@ def test_an_adapter_that_peft_loads_otherwise_each_time_is_refused(base: Path, t
     folder = save_adapter(base, tmp_path / "adapter", init_lora_weights="pissa_niter_1")
     with pytest.raises(InputError, match="by a random method when it loads it, and otherwise each time"):
         open_engine("hf", base, {"a": folder})
+
+
+def test_a_head_beside_embeddings_is_kept_where_the_config_says_they_are_tied(base: Path, tmp_path: Path) -> None:
+    edit(base / "config.json", tie_word_embeddings=True)
+    task = save_task(tmp_path / "task", documents=3)
+    for ours, theirs in zip(scored([base], task)[0], plain(base, None, task[1]), strict=True):
+        assert ours == pytest.approx(theirs, abs=1e-4)
+
+
+def test_weights_that_are_no_numbers_are_named(base: Path) -> None:
+    model = load_causal(base)
+    assert not_finite(model) == []
+    model.model.layers[0].self_attn.q_proj.weight.data[0, 0] = float("nan")
+    assert not_finite(model) == ["model.layers.0.self_attn.q_proj.weight"]
