@@ -8,10 +8,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from compatcheck import baselines, gate
-from compatcheck.api import Diff, diff_of_runs
+from compatcheck.api import diff_of_runs
 from compatcheck.baselines import Blessed
 from compatcheck.errors import InputError
 from compatcheck.evaluation import Evaluation, load_run
+from compatcheck.finished import Diff
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from compatcheck.config import Check, Config, from_environment
 from compatcheck.errors import ExitCode, InputError, did_you_mean
 
 if TYPE_CHECKING:
-    from compatcheck.api import Diff
+    from compatcheck.finished import Diff
 
 PRESENTATION = ("format", "out", "exit_zero", "quiet")
 """Options that bear on how a result is shown, not on what it is."""

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from compatcheck.api import Diff, diff
+from compatcheck.api import diff
+from compatcheck.finished import Diff
 
 TASKS = ("samsum", "gsm8k", "hellaswag", "piqa")
 BUDGETS = ("gsm8k/nfr:5%", "hellaswag/nfr:5%", "piqa/nfr:5%", "samsum/rouge1.regression:0.02")

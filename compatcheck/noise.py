@@ -150,7 +150,8 @@ def measure(
 
 def _runs(request: Request, names: Sequence[str], repeats: int, say: Callable[[str], None], progress: Any) -> list[Run]:
     from compatcheck.references import resolve
-    from compatcheck.runs.collect import PLACEHOLDER, collect_one, collect_reruns
+    from compatcheck.runs.collect import PLACEHOLDER, collect_one
+    from compatcheck.runs.reruns import collect_reruns
 
     if len(names) == 1:
         if repeats < 1:

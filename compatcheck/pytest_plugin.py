@@ -19,7 +19,7 @@ from compatcheck import config
 from compatcheck.errors import ExitCode, InputError, internal_error, traceback_wanted
 
 if TYPE_CHECKING:
-    from compatcheck.api import Diff
+    from compatcheck.finished import Diff
 
 CompatDiff = Callable[..., "Diff"]
 _DONE = pytest.StashKey[list[tuple[str, "Diff"]]]()
@@ -112,7 +112,7 @@ def compat_diff(request: pytest.FixtureRequest) -> CompatDiff:
         done = request.config.stash[_DONE]
         name = check or f"diff-{len(done) + 1}"
         if settled.get("out"):
-            from compatcheck.api import as_diff
+            from compatcheck.finished import as_diff
             from compatcheck.report.earlier import with_earlier_looks
 
             folder = Path(str(settled["out"])) / name

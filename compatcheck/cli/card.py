@@ -29,10 +29,10 @@ def command(
 
     Example: compatcheck card report new-adapter --old acme/summaries-v1 --new acme/summaries-v2
     """
-    from compatcheck import api
+    from compatcheck.finished import load
     from compatcheck.report import card
 
-    result = api.load(folder)
+    result = load(folder)
     if model is None and not push:
         print_untrusted(card.section(result, old=old, new=new))
         return

@@ -63,7 +63,7 @@ def _run(check: Check, given: Mapping[str, Any], command: str, *, alone: bool) -
         out = checks.folder_of(check, "compat-report", alone)
     quiet = bool(settled.get("quiet", False))
     check_writable(out)
-    from compatcheck.api import as_diff
+    from compatcheck.finished import as_diff
     from compatcheck.report.earlier import with_earlier_looks
 
     result = checks.run(check, settled, scratch=out, say=options.speaker(quiet), progress=options.progress(quiet))

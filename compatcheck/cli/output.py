@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from compatcheck.errors import ExitCode, InputError, internal_error, one_line, traceback_wanted
 
 if TYPE_CHECKING:
-    from compatcheck.api import Diff
+    from compatcheck.finished import Diff
 
 DEFAULT_FOLDER = Path("compat-report")
 """Where files go when a file format is asked for without --out."""

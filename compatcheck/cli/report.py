@@ -22,7 +22,7 @@ def command(
     """Render a kept comparison again, in any format. Exits as the comparison did."""
     formats = options.check_formats(format)
     check_writable(out)
-    from compatcheck import api
+    from compatcheck.finished import load
 
-    result = api.load(folder)
+    result = load(folder)
     return emit(result, formats=formats, out=out, quiet=quiet, kept=folder)

@@ -32,13 +32,13 @@ def command(
 
     Keys: n and p next and previous, 1-4 the quadrants, / search, ? help, q quit.
     """
-    from compatcheck import api
     from compatcheck.cli.screen import is_interactive, opened
+    from compatcheck.finished import load
     from compatcheck.report import browse, terminal
     from compatcheck.report.pager import Pager
 
     quadrant = browse.check_filter(quadrant)
-    result = api.load(folder)
+    result = load(folder)
     comparisons = browse.choose_comparisons(result, task)
     for each in (result.comparisons[place] for place in comparisons):
         if len(each.instances) < each.rows:

@@ -28,3 +28,11 @@ class Generated(str):
 def finish_reason(answer: Any) -> str | None:
     """Why an answer ended; None where it is not known."""
     return answer.finish_reason if isinstance(answer, Generated) else None
+
+
+def as_returned(answer: Any) -> Any:
+    """What a method of ``LM`` returns for one request, from what a process says of it."""
+    if isinstance(answer, dict):
+        reason = answer["finish_reason"]
+        return Generated(answer["text"], reason) if reason else answer["text"]
+    return tuple(answer) if isinstance(answer, list) else answer

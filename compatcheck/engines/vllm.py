@@ -19,7 +19,7 @@ from compatcheck import fingerprints
 from compatcheck.engines import settings
 from compatcheck.engines import vllm_plan as plan
 from compatcheck.engines.finite import NOT_FINITE
-from compatcheck.engines.generated import Generated
+from compatcheck.engines.generated import as_returned
 from compatcheck.engines.processes import Child, own_folder
 from compatcheck.engines.progress import Progress, SilentProgress, Stage
 from compatcheck.errors import InputError
@@ -335,7 +335,7 @@ class VLLMEngine(LM):
                     if answer is None:
                         self.failures[requests[number].task_name, requests[number].doc_id] = NOT_FINITE
                         continue
-                    found[number] = _as_returned(answer)
+                    found[number] = as_returned(answer)
                     self.cache_hook.add_partial(method, requests[number].args, found[number])
         return found
 
@@ -392,11 +392,3 @@ def _arguments(request: Any) -> list[Any]:
     """What a request asks for, with the number of its draw where it is one of several."""
     draw = getattr(request, "draw", None)
     return [*request.args, *([draw] if draw is not None and request.request_type == "generate_until" else [])]
-
-
-def _as_returned(answer: Any) -> Any:
-    """What a method of ``LM`` returns for one request, from what a process says of it."""
-    if isinstance(answer, dict):
-        reason = answer["finish_reason"]
-        return Generated(answer["text"], reason) if reason else answer["text"]
-    return tuple(answer) if isinstance(answer, list) else answer

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 import compatcheck
-from compatcheck.api import Diff, load
 from compatcheck.cli.app import run
 from compatcheck.compare.result import BlessedRun, BlessedScore, Result
+from compatcheck.finished import Diff, as_diff, load
 from compatcheck.report import render, trend
 
 
@@ -102,7 +102,7 @@ def many(result: Result, count: int, text: str = "model") -> Diff:
     comparison = result.comparisons[0]
     score = BlessedScore(comparison.task, comparison.filter, comparison.metric, 0.5, None, None, 10)
     runs = tuple(BlessedRun(f"@main~{count - k}", text, text, text, False, (score,)) for k in range(count))
-    return compatcheck.api.as_diff(replace(result, history=runs))
+    return as_diff(replace(result, history=runs))
 
 
 def test_long_histories_show_the_newest(failing: Result) -> None:
