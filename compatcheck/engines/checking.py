@@ -55,6 +55,8 @@ def check_loading(
         if config is None:
             return
         check_tokenizer(tokenizer or base, trust_remote_code)
+        if engine == "vllm" and config.get_text_config().tie_word_embeddings:
+            _one_matrix(base)
         _generation_config(base, config, generates)
         if engine != "vllm" and not trust_remote_code and not getattr(config, "quantization_config", None):
             _weights(base, config, bool(arguments.get("unused_weights")))
@@ -125,6 +127,27 @@ def _generation_config(folder: Path, config: Any, generates: bool) -> None:
             )
     except Exception as error:
         raise _refused(file, "transformers does not take it", error) from error
+
+
+def _one_matrix(folder: Path) -> None:
+    """vLLM leaves out a head that config.json calls tied, transformers keeps one that differs from the embeddings."""
+    import torch
+    from safetensors import safe_open
+
+    found: dict[str, torch.Tensor] = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(file, "pt") as weights:
+            found |= {
+                name: weights.get_tensor(name)
+                for name in weights.keys()  # noqa: SIM118
+                if name.endswith(("lm_head.weight", "embed_tokens.weight", "wte.weight"))
+            }
+    head = next((one for name, one in found.items() if name.endswith("lm_head.weight")), None)
+    if head is not None and len(found) == 2 and not all(torch.equal(head, one) for one in found.values()):
+        raise InputError(
+            f"{folder / 'config.json'}: says that head and embeddings are one (tie_word_embeddings), but the files "
+            "hold two that differ, of which vLLM would leave one out; set it to false, or use --engine hf"
+        )
 
 
 def _weights(folder: Path, config: Any, unused: bool) -> None:

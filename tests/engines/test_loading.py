@@ -171,6 +171,16 @@ def test_a_head_beside_embeddings_is_kept_where_the_config_says_they_are_tied(ba
         assert ours == pytest.approx(theirs, abs=1e-4)
 
 
+def test_vllm_is_not_given_a_head_that_it_would_leave_out(base: Path) -> None:
+    check_loading(base, engine="vllm")
+    edit(base / "config.json", tie_word_embeddings=True)
+    check_loading(base, engine="hf")
+    with pytest.raises(InputError, match=r"config\.json: says that head and embeddings are one .* vLLM would leave"):
+        check_loading(base, engine="vllm")
+    rewrite(base / WEIGHTS, lambda w: w | {"lm_head.weight": w["model.embed_tokens.weight"].clone()})
+    check_loading(base, engine="vllm")
+
+
 def test_weights_that_are_no_numbers_are_named(base: Path) -> None:
     model = load_causal(base)
     assert not_finite(model) == []
