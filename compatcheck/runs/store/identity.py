@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-LOADER = 2
+LOADER = 3
 """Counted up when a change of how models and adapters are loaded, or of our engines, changes outputs: what was stored
 before is not used any more, and a store of before is set aside."""
 _PACKAGES = {
