@@ -58,6 +58,12 @@ def other_file(folder: Path) -> None:
     edit_index(folder, lambda index: index["weight_map"].update({first(folder): "model-00002-of-00002.safetensors"}))  # type: ignore[attr-defined]
 
 
+def test_an_index_that_names_the_wrong_one_of_its_files_is_read_as_transformers_reads_it(sharded: Path) -> None:
+    before = check_weight_files("model", sharded)
+    other_file(sharded)
+    assert check_weight_files("model", sharded) == before
+
+
 def ghost(folder: Path) -> None:
     edit_index(folder, lambda index: index["weight_map"].update({"ghost": "model-00002-of-00002.safetensors"}))  # type: ignore[attr-defined]
 
@@ -80,7 +86,6 @@ def link(folder: Path) -> None:
 CASES: list[tuple[Callable[[Path], None], str]] = [
     (rename, f"{INDEX}: names model-00009-of-00009.safetensors, 1 of 3 files, which are not in the folder"),
     (outside, f"{INDEX}: .* is said to be in '../other.safetensors', which is no"),
-    (other_file, f"{INDEX}: .* is said to be in model-00002-of-00002.safetensors, but is in model-00001"),
     (ghost, f"{INDEX}: ghost is said to be in model-00002-of-00002.safetensors, but is in none of the files"),
     (twice, "model-00002-of-00002.safetensors: .* is in model-00001-of-00002.safetensors too"),
     (cut_off, "model-00001-of-00002.safetensors: not a safetensors file, damaged or cut off"),

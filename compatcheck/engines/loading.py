@@ -188,7 +188,6 @@ def put_adapter(model: Any, folder: str | Path, name: str, notes: list[str], **k
 
     folder = str(folder)
     _check_settings(folder, notes)
-    before = model
     try:
         with listening(notes):
             if isinstance(model, PeftModel):
@@ -202,8 +201,10 @@ def put_adapter(model: Any, folder: str | Path, name: str, notes: list[str], **k
         raise
     except Exception as error:  # peft lets many kinds through, from safetensors' own to TypeError
         file = Path(folder) / (WEIGHTS if type(error).__name__ == "SafetensorError" else "adapter_config.json")
-        raise InputError(f"{file}: adapter cannot be put on its base: {one_line(error)}") from error
-    _check_arrived(folder, model, name, result, same=before is model)
+        raise InputError(
+            f"{file}: adapter cannot be put on its base: {one_line(error).replace(f'.{name}', '')}"
+        ) from error
+    _check_arrived(folder, model, name, result)
     notes[:] = [note for note in notes if "missing adapter keys" not in note]
     return model
 
@@ -229,7 +230,7 @@ def _check_settings(folder: str, notes: list[str]) -> None:
         notes.append(f"{said}: it had no effect.")
 
 
-def _check_arrived(folder: str, model: Any, name: str, result: Any, same: bool) -> None:
+def _check_arrived(folder: str, model: Any, name: str, result: Any) -> None:
     """Every weight of the file has a place, every place has a weight, and the values are those of the file.
 
     Raises:
