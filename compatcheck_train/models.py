@@ -14,7 +14,7 @@ import torch
 
 from compatcheck.adapters import ACTIVATED, kind_of
 from compatcheck.engines.loading import load_causal, put_adapter
-from compatcheck.engines.proof import TOLERANCE, difference, probe
+from compatcheck.engines.proof import TOLERANCE, depends_on_batch, difference, probe
 from compatcheck.errors import InputError, one_line
 from compatcheck.references import Reference
 from compatcheck_train.copies import add_copy, belongs, complete
@@ -97,9 +97,18 @@ def load_old(reference: Reference, settings: TrainSettings, device: torch.device
         return model.requires_grad_(False)
     _refuse_kinds(reference)
     wrapped = put_adapter(model, reference.adapter, "old", []).eval().requires_grad_(False)
+    _refuse_batches(reference, wrapped)
     reach_through(wrapped)
     _check_path(reference, wrapped, "old", probe(wrapped, reference.adapter))
     return wrapped
+
+
+def _refuse_batches(reference: Reference, wrapped: Any) -> None:
+    if depends_on_batch(wrapped):
+        raise InputError(
+            f"{reference.text}: its outputs for a text depend on the texts beside it in a batch, so that it cannot be "
+            "followed or trained in batches; train one of another kind on the same data with `compatcheck train-task`"
+        )
 
 
 def _check_path(reference: Reference, wrapped: Any, adapter: str, expected: torch.Tensor) -> None:
@@ -188,6 +197,7 @@ def load_student(reference: Reference, settings: TrainSettings, device: torch.de
     else:
         _refuse_kinds(reference)
         wrapped = put_adapter(base, reference.adapter, NEW, []).eval()
+        _refuse_batches(reference, wrapped)
         expected = probe(wrapped, reference.adapter)
         reach_through(wrapped)
         add_copy(wrapped, NEW, COMPAT, reference.text)

@@ -9,7 +9,7 @@ import pytest
 from compatcheck.engines.merging import merge_adapter
 from tests.engines.adapters import KINDS, plain, save_adapter, save_base, save_task
 
-MERGEABLE = [kind for kind in KINDS if kind not in ("activated", "prompt", "prefix", "p-tuning")]
+MERGEABLE = [kind for kind in KINDS if kind not in ("activated", "prompt", "prefix", "p-tuning", "lily")]
 
 
 @pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])

@@ -27,11 +27,12 @@ REFUSED = {
     "prompt": "an adapter of virtual tokens",
     "prefix": "an adapter of virtual tokens",
     "p-tuning": "an adapter of virtual tokens",
+    "lily": "depend on the texts beside it in a batch",
 }
 NOT_BLENDED = {
     "dora": "use_dora", "pissa": "(pissa)", "olora": "(olora)", "loftq": "(loftq)", "lora-bias": "lora_B.bias",
     "on-embedding": "lora_embedding_A", "experts": "target_parameters", "ia3": "IA3", "loha": "LOHA", "lokr": "LOKR",
-    "oft": "OFT", "layer-norm": "LN_TUNING", "vera": "VERA",
+    "oft": "OFT", "layer-norm": "LN_TUNING", "vera": "VERA", "vb-lora": "VBLORA",
 }  # fmt: skip
 """Kinds whose update is not that of plain LoRA, and what is said of them."""
 EVERY = KINDS | {"experts": {"target_modules": ["q_proj"], "target_parameters": ["mlp.experts.gate_up_proj"]}}

@@ -41,6 +41,8 @@ SCRIPT = """
     done = train(raw["old"], raw["new"], examples, settings, sys.argv[2])
     if os.environ.get("RANK", "0") == "0":
         print(json.dumps([[h["validation_loss"] for h in done.history], held, done.notes]))
+    else:
+        sys.stdin.read()  # until the first one has left the last barrier: gloo fails there where a peer is gone
 """
 
 
@@ -62,7 +64,9 @@ def launch(arguments: list[str], processes: int, folder: Path, **environment: st
             }  # fmt: skip
         command = [sys.executable, str(script), *arguments]
         running.append(
-            subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            subprocess.Popen(
+                command, env=variables, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            )
         )
     outputs = [process.communicate(timeout=500) for process in running]
     for process, (_, errors) in zip(running, outputs, strict=True):
