@@ -48,7 +48,7 @@ def add_copy(wrapped: Any, name: str, copied: str, said: str) -> None:
             "beside itself; merge it into its base and name that model"
         ) from error
     mine, others = dict(_tensors(wrapped, copied)), dict(_tensors(wrapped, name))
-    if mine.keys() != others.keys():
+    if not mine.keys() <= others.keys():
         raise InputError(
             f"{said}: its layers share weights, which a copy of it does not, so that it cannot be trained beside "
             "itself; train one of another kind on the same data with `compatcheck train-task`"
