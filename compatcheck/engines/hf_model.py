@@ -92,6 +92,11 @@ class HFModel(MendedHFLM):
                 f"{model}: {len(damaged)} of the weights loaded with it hold NaN or infinity ({damaged[0]} …): what is "
                 "computed with them means nothing."
             )
+        if special is not None and expected is None:
+            self._note(
+                f"{special}: not compared with transformers and PEFT alone: they failed to load it plainly, or engine "
+                "arguments ask for another way of loading."
+            )
         if special is not None and self.backend == "causal":
             self._prove(special, expected)
 
