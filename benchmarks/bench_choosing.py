@@ -39,7 +39,7 @@ def adapters(update: str, data: Path, out: Path) -> tuple[str, str, int]:
         return old, new, 0
     from compatcheck_train import preset
     from compatcheck_train.examples import load_examples
-    from compatcheck_train.training import train_task_adapter
+    from compatcheck_train.training.run import train_task_adapter
 
     # Every row of it is trained on: the rows to choose on are among them, as where the user trained NEW.
     examples = load_examples(task, data=data, limit=300)
@@ -62,10 +62,10 @@ def answered(update: str, seed: int, given: argparse.Namespace) -> dict[str, Any
     """Scores of OLD, NEW and every blend on held-out training rows and on further documents."""
     from compatcheck.references import resolve
     from compatcheck_train import preset
-    from compatcheck_train.candidates import candidates_for, train_candidate
     from compatcheck_train.examples import load_examples
-    from compatcheck_train.frontier import SHARES as WEIGHTS
-    from compatcheck_train.judging import HELD_OUT, Judge
+    from compatcheck_train.fix.candidates import candidates_for, train_candidate
+    from compatcheck_train.fix.frontier import SHARES as WEIGHTS
+    from compatcheck_train.fix.judging import HELD_OUT, Judge
     from compatcheck_train.weights import blend
 
     task = update.partition("-")[0]
@@ -95,7 +95,7 @@ def answered(update: str, seed: int, given: argparse.Namespace) -> dict[str, Any
 
 def take(scores: Mapping[str, Scores]) -> str:
     """The blend that ``fix`` takes on these documents."""
-    from compatcheck_train.judging import Standing, best
+    from compatcheck_train.fix.judging import Standing, best
 
     old, new = scores["old"], scores["new"]
     candidates: dict[str, list[Standing]] = {}
@@ -118,8 +118,8 @@ def change(scores: Mapping[str, Scores], name: str) -> tuple[float, float]:
 
 def proven(scores: Mapping[str, Scores], name: str) -> bool:
     """Whether the proof on these documents says better."""
-    from compatcheck_train.proof import judge
-    from compatcheck_train.proof.change import rate_change
+    from compatcheck_train.fix.proof import judge
+    from compatcheck_train.fix.proof.change import rate_change
 
     old, new, own = (scores[each] == 1 for each in ("old", "new", name))
     changes = {"nfr": rate_change(old & ~new, old & ~own), "score": rate_change(new, own)}

@@ -94,9 +94,9 @@ def few_shot_generation(documents: int, seed: int = 0) -> list[Any]:
 def floor_of(engine: Any, requests: list[Any]) -> tuple[float, float]:
     """2 x parameters x tokens that must be seen once (the output layer only at rows that predict a scored token), and
     the attention of those tokens: 4 x hidden size x layers for each token and each token it sees."""
-    from compatcheck.engines.encoding import encode_pairs
-    from compatcheck.engines.packing import group_documents
-    from compatcheck.engines.scoring import LEAST_SAVING, documents_of
+    from compatcheck.engines.hf.encoding import encode_pairs
+    from compatcheck.engines.hf.packing import group_documents
+    from compatcheck.engines.hf.scoring import LEAST_SAVING, documents_of
 
     pairs = encode_pairs(engine, [request.args for request in requests])
     groups = group_documents(documents_of(pairs, engine.max_length), LEAST_SAVING)

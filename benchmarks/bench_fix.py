@@ -76,7 +76,7 @@ class Scores:
     """Scores of models on the test split, document by document."""
 
     def __init__(self, task: str, data: Path, new: str, store: Path) -> None:
-        from compatcheck_train.judging import HELD_OUT, Judge
+        from compatcheck_train.fix.judging import HELD_OUT, Judge
 
         self.judge = Judge(task, data=data, dev=HELD_OUT, num_fewshot=0, store=store)  # all of the split is scored
         self.loaded = self.judge.test()
@@ -170,9 +170,9 @@ def fixes(task: str, seeds: Sequence[int], given: argparse.Namespace, more: Sequ
 def strategies(task: str, seeds: Sequence[int], given: argparse.Namespace) -> dict[str, Any]:
     """Every strategy of the task's kind, at equal epochs from the same start."""
     from compatcheck_train import preset
-    from compatcheck_train import strategies as known
     from compatcheck_train.examples import load_examples
-    from compatcheck_train.training import train
+    from compatcheck_train.loss import strategies as known
+    from compatcheck_train.training.run import train
 
     data = data_folder(task, given.test, given.out)
     scores = Scores(task, data, given.new, given.out / f"store-{task}")

@@ -118,11 +118,12 @@ class Ours:
         import torch
 
         from compatcheck.references import resolve
-        from compatcheck_train import TrainSettings, strategies
-        from compatcheck_train.models import load_student, load_tokenizer
-        from compatcheck_train.setup import open_accelerator, settle_new, settle_old, wants
-        from compatcheck_train.student import Trainee
-        from compatcheck_train.training import _plan
+        from compatcheck_train import TrainSettings
+        from compatcheck_train.loss import strategies
+        from compatcheck_train.training.models import load_student, load_tokenizer
+        from compatcheck_train.training.run import _plan
+        from compatcheck_train.training.setup import open_accelerator, settle_new, settle_old, wants
+        from compatcheck_train.training.student import Trainee
 
         options: dict[str, Any] = {"teacher": "cache", "new_teacher": "cache", "cache_folder": root / "cache"} | changes
         settings = TrainSettings(batch_size=size.rows, max_length=size.tokens, device=device, **options)
@@ -158,7 +159,7 @@ class Plain:
         import torch
 
         from compatcheck.references import resolve
-        from compatcheck_train.models import load_old, load_student
+        from compatcheck_train.training.models import load_old, load_student
 
         self.plan, self.settings = ours.plan, replace(ours.trainee.settings, teacher="online")
         self.old = load_old(resolve(f"{root}/old"), self.settings, device)
@@ -200,7 +201,7 @@ class Gkd:
         from trl.experimental.gkd import GKDConfig, GKDTrainer
 
         from compatcheck.references import resolve
-        from compatcheck_train.models import load_old, load_student, load_tokenizer
+        from compatcheck_train.training.models import load_old, load_student, load_tokenizer
 
         settings, new = ours.trainee.settings, resolve(f"{root}/base-new+{root}/new")
         self.plan, self.device = ours.plan, device
@@ -315,7 +316,7 @@ def peak(root: Path, size: Size, side: str, device: str, documents: int) -> dict
 
     from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: F401
 
-    import compatcheck_train.training  # noqa: F401
+    import compatcheck_train.training.run  # noqa: F401
 
     examples = make_examples(size, documents)
     before = now()
@@ -335,9 +336,10 @@ def _only_plan(bare: Ours, root: Path, size: Size, examples: Any, device: str) -
     from types import SimpleNamespace
 
     from compatcheck.references import resolve
-    from compatcheck_train import TrainSettings, strategies
-    from compatcheck_train.models import load_tokenizer
-    from compatcheck_train.training import _plan
+    from compatcheck_train import TrainSettings
+    from compatcheck_train.loss import strategies
+    from compatcheck_train.training.models import load_tokenizer
+    from compatcheck_train.training.run import _plan
 
     settings = TrainSettings(batch_size=size.rows, max_length=size.tokens, device=device)
     new = resolve(f"{root}/base-new+{root}/new")

@@ -45,7 +45,7 @@ def requests_of(data: Path, rows: int, texts: int) -> tuple[dict[str, list[Any]]
 def open_model(file: Path, whose: str, dtype: str) -> Any:
     """The hf engine, or lm-eval's with one text at a time, so that no padding enters."""
     from compatcheck.engines import open_engine
-    from compatcheck.gguf import folder_of
+    from compatcheck.models.gguf import folder_of
 
     if whose == "ours":
         return open_engine("hf", folder_of(file), dtype=dtype, device="cpu")

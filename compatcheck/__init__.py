@@ -14,14 +14,14 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from compatcheck.api import diff
     from compatcheck.errors import ExitCode, InputError
-    from compatcheck.evaluation import Evaluation, evaluate, load_run
+    from compatcheck.evaluated import Evaluation, evaluate, load_run
     from compatcheck.finished import Diff, load
 
 __all__ = ["Diff", "Evaluation", "ExitCode", "InputError", "__version__", "diff", "evaluate", "load", "load_run"]
 
 _HOMES = {
     "diff": "api", "load": "finished", "Diff": "finished",
-    "evaluate": "evaluation", "load_run": "evaluation", "Evaluation": "evaluation",
+    "evaluate": "evaluated", "load_run": "evaluated", "Evaluation": "evaluated",
     "ExitCode": "errors", "InputError": "errors",
 }  # fmt: skip
 

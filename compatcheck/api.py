@@ -17,8 +17,8 @@ from compatcheck.records import Manifest, Run
 from compatcheck.scratch import Scratch
 
 if TYPE_CHECKING:
+    from compatcheck.evaluation.streams import StreamedSide
     from compatcheck.gate import Rule
-    from compatcheck.runs.streams import StreamedSide
     from compatcheck.sequential import Decided
 
 DEFAULT_SEED = 1234
@@ -99,17 +99,17 @@ def diff(
         InputError: something given cannot be used; the message says what, where and how to mend it.
     """
     from compatcheck import gate, sequential
-    from compatcheck.runs.collect import (
+    from compatcheck.evaluation.collect import (
         Request,
         collect,
         collect_streams,
     )
-    from compatcheck.runs.evaluate import EngineOptions
-    from compatcheck.runs.importers import Layout
-    from compatcheck.runs.repeats import check_way
-    from compatcheck.runs.reruns import check_reruns, collect_reruns
-    from compatcheck.runs.same import refuse_same, refuse_same_model
-    from compatcheck.runs.settling import check_directions, with_direction
+    from compatcheck.evaluation.evaluate import EngineOptions
+    from compatcheck.evaluation.repeats import check_way
+    from compatcheck.evaluation.reruns import check_reruns, collect_reruns
+    from compatcheck.evaluation.same import refuse_same, refuse_same_model
+    from compatcheck.evaluation.settling import check_directions, with_direction
+    from compatcheck.readers import Layout
     from compatcheck.tasks.load import TaskOptions
 
     if epsilon is not None and epsilon < 0:

@@ -11,7 +11,7 @@ from compatcheck import baselines, gate
 from compatcheck.api import diff_of_runs
 from compatcheck.baselines import Blessed
 from compatcheck.errors import InputError
-from compatcheck.evaluation import Evaluation, load_run
+from compatcheck.evaluated import Evaluation, load_run
 from compatcheck.finished import Diff
 
 

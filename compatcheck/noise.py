@@ -17,7 +17,7 @@ from compatcheck.records import Metric, Run, TaskRun
 from compatcheck.tasks.load import DEFAULT_SEED
 
 if TYPE_CHECKING:
-    from compatcheck.runs.collect import Request
+    from compatcheck.evaluation.collect import Request
 
 REPEATS = 3
 """Reruns of one reference where nothing else is said."""
@@ -106,10 +106,10 @@ def measure(
     Raises:
         InputError: one recorded run alone, several references of which one is a model, or as for ``diff``.
     """
-    from compatcheck.runs.collect import Request
-    from compatcheck.runs.evaluate import EngineOptions
-    from compatcheck.runs.importers import Layout
-    from compatcheck.runs.settling import check_directions, with_direction
+    from compatcheck.evaluation.collect import Request
+    from compatcheck.evaluation.evaluate import EngineOptions
+    from compatcheck.evaluation.settling import check_directions, with_direction
+    from compatcheck.readers import Layout
     from compatcheck.tasks.load import TaskOptions
 
     several = [references] if isinstance(references, str | os.PathLike) else references
@@ -149,9 +149,9 @@ def measure(
 
 
 def _runs(request: Request, names: Sequence[str], repeats: int, say: Callable[[str], None], progress: Any) -> list[Run]:
+    from compatcheck.evaluation.collect import PLACEHOLDER, collect_one
+    from compatcheck.evaluation.reruns import collect_reruns
     from compatcheck.references import resolve
-    from compatcheck.runs.collect import PLACEHOLDER, collect_one
-    from compatcheck.runs.reruns import collect_reruns
 
     if len(names) == 1:
         if repeats < 1:

@@ -15,11 +15,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from compatcheck import adapters, baselines, endpoints, gguf, hub, model_files
-from compatcheck.adapters import tokenizer as adapter_tokenizer
+from compatcheck import baselines, endpoints
+from compatcheck import models as adapters
 from compatcheck.endpoints import Endpoint
 from compatcheck.errors import InputError
-from compatcheck.model_files import read_json
+from compatcheck.models import files as model_files
+from compatcheck.models import gguf, hub
+from compatcheck.models import tokenizer as adapter_tokenizer
+from compatcheck.models.files import read_json
 
 RECORDED_SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".csv", ".csv.gz", ".parquet")
 RUN_MANIFEST = "manifest.json"
@@ -81,7 +84,7 @@ class Reference:
 
         A kept run has that of the reference it was made of.
         """
-        from compatcheck import fingerprints
+        from compatcheck.models import fingerprints
 
         if self.kind == "run":
             assert self.recorded is not None

@@ -18,11 +18,11 @@ from compatcheck.compare.pairing import pair
 from compatcheck.compare.quadrants import Sorted, sort_pairs
 from compatcheck.compare.result import Comparison, Gate, Sequential
 from compatcheck.errors import InputError
+from compatcheck.evaluation.collect import Request
+from compatcheck.evaluation.drawing import Drawing, drawing
 from compatcheck.gate.rules import CRITICAL, Rule
 from compatcheck.gate.sequential import Budgets, Watched
 from compatcheck.records import Metric, Run, TaskRun
-from compatcheck.runs.collect import Request
-from compatcheck.runs.drawing import Drawing, drawing
 
 STEP = 25
 SETTING = "sequential"

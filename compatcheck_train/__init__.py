@@ -29,10 +29,10 @@ Public names, and where they live:
     ``train``, ``train_task_adapter``, ``Trained(folder, strategy, steps, best_epoch, history, notes, seconds,
     parameters, tokens)``.
 
-``OldTerm`` (``compatcheck_train.old_term``) is the socket for another source of the old model's term, for models whose
-tokenizers differ: ``train(…, old_term=…)``. It is asked once per micro-batch, gets the student's hidden states at the
-trained positions, the head, the gold tokens and the strategy's weights of the old model, and returns the sum of its
-loss over positions. The new model's term and the cross-entropy stay with ``fused_divergence``.
+``OldTerm`` (``compatcheck_train.loss.old_term``) is the socket for another source of the old model's term, for
+models whose tokenizers differ: ``train(…, old_term=…)``. It is asked once per micro-batch, gets the student's hidden
+states at the trained positions, the head, the gold tokens and the strategy's weights of the old model, and returns the
+sum of its loss over positions. The new model's term and the cross-entropy stay with ``fused_divergence``.
 
 Importing this package loads no torch.
 """

@@ -42,7 +42,7 @@ class Item:
 
 
 class Encoder:
-    """A tokenizer with the few attributes that ``compatcheck.engines.encoding`` wants of an engine."""
+    """A tokenizer with the few attributes that ``compatcheck.engines.hf.encoding`` wants of an engine."""
 
     add_bos_token: bool | None = None
 
@@ -70,7 +70,7 @@ def make_items(tokenizer: Any, examples: Sequence[Example], rows: str, max_lengt
     Raises:
         InputError: an answer alone is longer than that, or the tokenizer has neither a start nor an end token.
     """
-    from compatcheck.engines.encoding import encode_pairs
+    from compatcheck.engines.hf.encoding import encode_pairs
 
     encoder = Encoder(tokenizer)
     if tokenizer.bos_token_id is None and tokenizer.eos_token_id is None:

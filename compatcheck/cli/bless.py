@@ -71,7 +71,8 @@ def command(
         "seed": seed, "store": options.choose_store(store, no_store), "fail_on": fail_on,
     }  # fmt: skip
     settled = checks.settle(config.load().options, options.written(context, given))
-    from compatcheck import blessing, evaluation
+    from compatcheck import blessing
+    from compatcheck import evaluated as evaluation
 
     rest = {key: value for key, value in settled.items() if key not in (*checks.PRESENTATION, *checks.OF_TWO)}
     run = evaluation.evaluate(

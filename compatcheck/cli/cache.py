@@ -16,7 +16,7 @@ import typer
 from compatcheck.errors import InputError
 
 if TYPE_CHECKING:
-    from compatcheck.runs.store.upkeep import Overview, Removed
+    from compatcheck.evaluation.store.upkeep import Overview, Removed
 
 app = typer.Typer(
     name="cache",
@@ -38,7 +38,7 @@ _BYTES = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 def info(store: Store = None, format: Format = "terminal") -> None:
     """Where the store is, how large, and what is in it by model and task."""
     _check(format)
-    from compatcheck.runs.store.upkeep import overview
+    from compatcheck.evaluation.store.upkeep import overview
 
     found = overview(_folder(store))
     _warn(found.notes)
@@ -49,7 +49,7 @@ def info(store: Store = None, format: Format = "terminal") -> None:
 def clear(store: Store = None, format: Format = "terminal") -> None:
     """Throw away every stored answer, and stores that were set aside as damaged."""
     _check(format)
-    from compatcheck.runs.store import upkeep
+    from compatcheck.evaluation.store import upkeep
 
     _report(upkeep.clear(_folder(store)), format)
 
@@ -71,7 +71,7 @@ def prune(
         raise InputError("cache prune: say --older-than AGE (30d), --max-size SIZE (2GB), or both")
     age = parse_age(older_than) if older_than is not None else None
     size = parse_size(max_size) if max_size is not None else None
-    from compatcheck.runs.store import upkeep
+    from compatcheck.evaluation.store import upkeep
 
     _report(upkeep.prune(_folder(store), age, size), format)
 
@@ -102,7 +102,7 @@ def parse_size(text: str) -> int:
 
 
 def _folder(store: Path | None) -> Path:
-    from compatcheck.runs.store import locate
+    from compatcheck.evaluation.store import locate
 
     if store is not None and not store.expanduser().is_dir():
         raise InputError(f"--store {store}: no such folder")

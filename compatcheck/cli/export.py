@@ -32,8 +32,8 @@ def command(
 
     Example: compatcheck export runs/old --to lm-eval --out old-samples
     """
-    from compatcheck import evaluation
-    from compatcheck.runs.export import check_export, export_run
+    from compatcheck import evaluated as evaluation
+    from compatcheck.table.export import check_export, export_run
 
     check_export(reference, to)
     run = evaluation.evaluate(

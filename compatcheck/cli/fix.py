@@ -136,11 +136,11 @@ def command(
     """
     check_writable(out)
     quiet = quiet or bool(int(os.environ.get("RANK", "0")))  # of several processes the first one speaks
-    from compatcheck.runs.evaluate import EngineOptions
-    from compatcheck_train.fix import fix
-    from compatcheck_train.judging import Judge
+    from compatcheck.evaluation.evaluate import EngineOptions
+    from compatcheck_train.fix.judging import Judge
+    from compatcheck_train.fix.request import FixRequest
+    from compatcheck_train.fix.run import fix
     from compatcheck_train.report import render_text, save
-    from compatcheck_train.request import FixRequest
     from compatcheck_train.settings import TRIAL_SHARES
     from compatcheck_train.settings import preset as settings_of
 

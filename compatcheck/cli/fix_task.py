@@ -45,7 +45,7 @@ def command(
     check_writable(out)
     from compatcheck_train import preset as settings_of
     from compatcheck_train.examples import load_examples
-    from compatcheck_train.training import train_task_adapter
+    from compatcheck_train.training.run import train_task_adapter
 
     further: dict[str, Any] = options.parse_pairs("--set", set_ or [])
     given = {"seed": seed, "device": device, "trust_remote_code": trust_remote_code}

@@ -67,8 +67,8 @@ def command(
         known = ", ".join(RUN_FORMATS)
         raise InputError(f"--format {format}: unknown format{did_you_mean(format, RUN_FORMATS)}; known: {known}")
     check_writable(out)
-    from compatcheck import evaluation
-    from compatcheck.runs.kept import check_folder, read_manifest
+    from compatcheck import evaluated as evaluation
+    from compatcheck.table.kept import check_folder, read_manifest
 
     check_folder(out)
     run = evaluation.evaluate(

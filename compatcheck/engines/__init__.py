@@ -46,7 +46,7 @@ def choose(name: str = "auto", work: Work | None = None, device: str | None = No
     if name == "auto":
         return _choose_for(work, device)
     if name == "vllm":
-        from compatcheck.engines.vllm_plan import require_build
+        from compatcheck.engines.vllm.plan import require_build
 
         require_build()
     if name == "ray" and importlib.util.find_spec("ray") is None:
@@ -55,7 +55,7 @@ def choose(name: str = "auto", work: Work | None = None, device: str | None = No
 
 
 def _choose_for(work: Work | None, device: str | None) -> tuple[str, str]:
-    from compatcheck.engines.vllm_plan import build
+    from compatcheck.engines.vllm.plan import build
 
     installed = build()
     if installed is None:
@@ -107,11 +107,11 @@ def open_engine(
         "trust_remote_code": trust_remote_code, "progress": progress,
     }  # fmt: skip
     if name == "hf":
-        from compatcheck.engines.hf import HFEngine
+        from compatcheck.engines.hf.engine import HFEngine
 
         return HFEngine(model, adapters, **options)
     if name == "vllm":
-        from compatcheck.engines.vllm import VLLMEngine
+        from compatcheck.engines.vllm.engine import VLLMEngine
 
         own: dict[str, Any] = {"log_file": log_file, "base_alone": base_alone, "memory_share": memory_share}
         return VLLMEngine(model, adapters, **options, **own)

@@ -1,6 +1,6 @@
 """A judge: a model that says whether an answer is better than the target, as good, or worse.
 
-Which model, and how it is asked, is handed in: see :mod:`compatcheck.runs.judging`.
+Which model, and how it is asked, is handed in: see :mod:`compatcheck.evaluation.judging`.
 """
 
 from __future__ import annotations

@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from compatcheck_train.batches import Plan
 from compatcheck_train.examples import Example
-from compatcheck_train.head import head_of
 from compatcheck_train.rows import make_items
 from compatcheck_train.teachers import OnlineTeacher, Wants
 from compatcheck_train.teachers.online import model_states
+from compatcheck_train.training.batches import Plan
+from compatcheck_train.training.head import head_of
 
 
 def choice_logliks(

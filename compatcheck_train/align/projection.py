@@ -5,7 +5,7 @@ Both are summed over the classes of a :class:`~compatcheck_train.align.mapping.M
     P_k(c) = Σ_{t in c} softmax(z_k / T)_t          KL( P_teacher ‖ P_student )
 
 at positions where the next token of both starts at the same byte. With the identity as mapping it is the plain
-divergence. As in ``compatcheck_train.divergence``, logits exist for one chunk of positions at a time, and the gradient
+divergence. As in ``loss.divergence``, logits exist for one chunk of positions at a time, and the gradient
 with respect to the student's hidden states is made in the forward pass: d KL / d z_t = (p_t − P_teacher(c) · p_t /
 P_student(c)) / T, with c the class of t.
 """
@@ -21,8 +21,8 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from compatcheck_train.align.mapping import REST, Mapping
-from compatcheck_train.divergence import States, positions_at_once
-from compatcheck_train.head import Head
+from compatcheck_train.loss.divergence import States, positions_at_once
+from compatcheck_train.training.head import Head
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """The old model's part of the loss where it tokenizes in its own way.
 
-An :class:`AlignedTerm` is an ``OldTerm`` (see ``compatcheck_train.old_term``) over a teacher of the ordinary kind,
+An :class:`AlignedTerm` is an ``OldTerm`` (see ``compatcheck_train.loss.old_term``) over a teacher of the ordinary kind,
 online or cached, whose plan holds the same documents in the old model's tokens (``plan.retold``)::
 
     term = AlignedTerm(teacher, old_tokenizer, new_tokenizer, "alm")
@@ -39,8 +39,8 @@ from compatcheck_train.align.mapping import Mapping, canonical, identity
 from compatcheck_train.align.projection import Classes, projected_kl
 from compatcheck_train.align.spans import spans
 from compatcheck_train.align.vocabulary import Vocabulary
-from compatcheck_train.divergence import States, token_logprobs
-from compatcheck_train.old_term import StudentView, Text
+from compatcheck_train.loss.divergence import States, token_logprobs
+from compatcheck_train.loss.old_term import StudentView, Text
 from compatcheck_train.teachers.base import Teacher, TeacherBatch, Wants
 
 METHODS = ("alm", "projected")

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from compatcheck.compare.result import Comparison, Estimate
-from compatcheck_train.fix import Fixed
-from compatcheck_train.judging import Standing
-from compatcheck_train.proof import MetricProof
-from compatcheck_train.training import Trained
+from compatcheck_train.fix.judging import Standing
+from compatcheck_train.fix.proof import MetricProof
+from compatcheck_train.fix.run import Fixed
+from compatcheck_train.training.run import Trained
 
 SCHEMA = "compatcheck.fix/1"
 ID_LIMIT = 1000

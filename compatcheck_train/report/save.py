@@ -8,7 +8,7 @@ from typing import Any
 
 from compatcheck.errors import InputError
 from compatcheck.references import read_json
-from compatcheck_train.fix import Fixed
+from compatcheck_train.fix.run import Fixed
 from compatcheck_train.report.card import render_card
 from compatcheck_train.report.data import fix_to_dict
 from compatcheck_train.report.html import render_html

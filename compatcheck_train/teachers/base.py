@@ -7,8 +7,8 @@ from typing import Protocol
 
 from torch import Tensor
 
-from compatcheck_train.batches import Plan
-from compatcheck_train.head import Head
+from compatcheck_train.training.batches import Plan
+from compatcheck_train.training.head import Head
 
 
 @dataclass(frozen=True)

@@ -22,10 +22,10 @@ from torch import Tensor
 from compatcheck.engines.progress import Progress, SilentProgress
 from compatcheck.errors import InputError
 from compatcheck.paths import cache_dir
-from compatcheck_train.batches import Plan, first_trained
-from compatcheck_train.head import Head
 from compatcheck_train.teachers.base import TeacherBatch, Wants
 from compatcheck_train.teachers.online import OnlineTeacher
+from compatcheck_train.training.batches import Plan, first_trained
+from compatcheck_train.training.head import Head
 
 _SHARD_BYTES = 2**28
 _HEAD = "head.safetensors"

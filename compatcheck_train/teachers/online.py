@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from compatcheck.engines import memory
-from compatcheck_train.batches import Batch, Plan
-from compatcheck_train.divergence import token_facts
-from compatcheck_train.head import Head, decoder_of, head_of
-from compatcheck_train.prefixes import trained_states
+from compatcheck.engines.hf import memory
+from compatcheck_train.loss.divergence import token_facts
 from compatcheck_train.teachers.base import TeacherBatch, Wants
+from compatcheck_train.training.batches import Batch, Plan
+from compatcheck_train.training.head import Head, decoder_of, head_of
+from compatcheck_train.training.prefixes import trained_states
 
 States = Callable[[Batch], Tensor]
 """From a micro-batch to hidden states at its trained positions: (N, d)."""

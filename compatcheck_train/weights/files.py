@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compatcheck.adapters import ACTIVATED, CONFIG, WEIGHTS, kind_of
 from compatcheck.errors import InputError
+from compatcheck.models import ACTIVATED, CONFIG, WEIGHTS, kind_of
 from compatcheck.references import read_json
-from compatcheck_train.folders import put
+from compatcheck_train.fix.folders import put
 
 if TYPE_CHECKING:
     import torch

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from compatcheck.errors import InputError
-from compatcheck.model_files import tensor_shapes
+from compatcheck.models.files import tensor_shapes
 from compatcheck_train.weights.blend import _reduced
 from compatcheck_train.weights.files import base_name, read_lora, write_lora
 

@@ -11,9 +11,9 @@ import pytest
 from compatcheck.cli import cache
 from compatcheck.cli.app import run
 from compatcheck.errors import InputError
-from compatcheck.runs.store import files
-from compatcheck.runs.store.database import Store
-from compatcheck.runs.store.writer import Source
+from compatcheck.evaluation.store import files
+from compatcheck.evaluation.store.database import Store
+from compatcheck.evaluation.store.writer import Source
 
 DAY = 86_400
 

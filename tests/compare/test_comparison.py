@@ -21,7 +21,7 @@ def test_importing_and_comparing_loads_no_engine():
         "run = TaskRun('t', 'none', (Metric('acc', 'discrete'),), table)\n"
         "compare(run, run, metric='acc', slice_by=['topic'])\n"
         "heavy = ('torch', 'lm_eval', 'transformers', 'datasets', 'peft', 'pyarrow.parquet', 'pyarrow.dataset',\n"
-        "    'altair', 'compatcheck.runs', 'compatcheck.engines', 'compatcheck.tasks', 'compatcheck.report',\n"
+        "    'altair', 'compatcheck.evaluation', 'compatcheck.engines', 'compatcheck.tasks', 'compatcheck.report',\n"
         "    'compatcheck_train')\n"
         "print([name for name in heavy if name in sys.modules])\n"
     )

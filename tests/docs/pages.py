@@ -287,7 +287,8 @@ def check_values(given: dict[str, Any]) -> None:
             f"--task {task}: not one that is known without the hub"
         )
     if "preset" in given:
-        from compatcheck_train import preset, strategies
+        from compatcheck_train import preset
+        from compatcheck_train.loss import strategies
 
         preset(given["preset"], **options.parse_pairs("--set", given.get("set_") or []))
         if given.get("strategy", "auto") != "auto":

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from compatcheck.evaluation.evaluate import EngineOptions, evaluate_jobs
+from compatcheck.evaluation.jobs import Job
 from compatcheck.references import resolve
-from compatcheck.runs.evaluate import EngineOptions, evaluate_jobs
-from compatcheck.runs.jobs import Job
 from compatcheck.tasks.load import TaskOptions, load_tasks
 
 PROMPT = "Question: {question} Answer:"

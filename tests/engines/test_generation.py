@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from compatcheck.engines import open_engine
-from compatcheck.engines.sampling import Text, Wish, next_tokens, read_wish
+from compatcheck.engines.hf.sampling import Text, Wish, next_tokens, read_wish
 from compatcheck.errors import InputError
 from tests.engines.conftest import prompts, sentence
 
@@ -198,7 +198,7 @@ def test_special_architectures_generate_by_their_own_path(
 def test_generation_halves_its_rows_when_memory_runs_out(
     model_folder: Callable[[str], Path], lm_eval_hf: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from compatcheck.engines.attention import RowBuffers
+    from compatcheck.engines.hf.attention import RowBuffers
 
     engine: Any = open_engine("hf", model_folder("llama"))
     made: list[int] = []

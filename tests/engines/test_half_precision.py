@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from compatcheck.engines import open_engine
-from compatcheck.engines.attention import Forest
-from compatcheck.engines.runner import Runner, check_tokens
+from compatcheck.engines.hf.attention import Forest
+from compatcheck.engines.hf.runner import Runner, check_tokens
 
 ADAPTERS = sorted(path.name for path in (Path(__file__).parents[2] / "fixtures" / "adapters").iterdir())
 TEXT = "Question: How do you make tea for two people? Answer: Boil water, pour it over the leaves and wait."

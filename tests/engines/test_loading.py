@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file, save_file
 
-from compatcheck.adapters import check
 from compatcheck.engines import open_engine
-from compatcheck.engines.checking import check_loading
-from compatcheck.engines.finite import not_finite
-from compatcheck.engines.loading import Adapters, load_causal, put_adapter
-from compatcheck.engines.proof import alone, difference, probe
+from compatcheck.engines.hf.checking import check_loading
+from compatcheck.engines.hf.finite import not_finite
+from compatcheck.engines.hf.loading import Adapters, load_causal, put_adapter
+from compatcheck.engines.hf.proof import alone, difference, probe
 from compatcheck.errors import InputError
+from compatcheck.models import check
 from tests.engines.adapters import edit, plain, save_adapter, save_base, save_task, scored
 
 WEIGHTS, ADAPTER = "model.safetensors", "adapter_model.safetensors"

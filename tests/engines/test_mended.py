@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import compatcheck
-from compatcheck.engines.hf import HFEngine
+from compatcheck.engines.hf.engine import HFEngine
 from compatcheck.errors import InputError
 from tests import tiny
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from compatcheck.engines.merging import merge_adapter
+from compatcheck.engines.hf.merging import merge_adapter
 from tests.engines.adapters import KINDS, plain, save_adapter, save_base, save_task
 
 MERGEABLE = [kind for kind in KINDS if kind not in ("activated", "prompt", "prefix", "p-tuning", "lily")]

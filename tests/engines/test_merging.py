@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from compatcheck.engines.merging import merge_adapter
+from compatcheck.engines.hf.merging import merge_adapter
 from compatcheck.errors import InputError
 
 

@@ -5,7 +5,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compatcheck.engines.packing import Branch, Document, Group, Packer, common_prefix, group_documents
+from compatcheck.engines.hf.packing import Branch, Document, Group, Packer, common_prefix, group_documents
 
 
 def _documents(*contexts: tuple[int, ...]) -> list[Document]:

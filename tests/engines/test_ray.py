@@ -20,9 +20,9 @@ import pytest
 from compatcheck.cli.app import run
 from compatcheck.engines import open_engine
 from compatcheck.errors import InputError
-from compatcheck.evaluation import load_run
+from compatcheck.evaluated import load_run
+from compatcheck.evaluation.task import evaluate_task
 from compatcheck.records import TaskRun
-from compatcheck.runs.task import evaluate_task
 from compatcheck.tasks import TaskOptions, load_tasks
 
 if importlib.util.find_spec("ray") is None:

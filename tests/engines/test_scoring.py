@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from compatcheck.engines import open_engine
-from compatcheck.engines.encoding import encode_pairs
-from compatcheck.engines.packing import Document, common_prefix
+from compatcheck.engines.hf.encoding import encode_pairs
+from compatcheck.engines.hf.packing import Document, common_prefix
 from compatcheck.errors import InputError
 from tests.engines.conftest import choices, sentence
 
@@ -245,7 +245,7 @@ def test_only_texts_beyond_a_sliding_window_take_the_own_path(
 def test_a_packed_forward_that_disagrees_is_not_used(
     model_folder: Callable[[str], Path], lm_eval_hf: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from compatcheck.engines.attention import Forest
+    from compatcheck.engines.hf.attention import Forest
 
     place = Forest._place
 

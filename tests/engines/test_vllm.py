@@ -12,7 +12,7 @@ import pytest
 from compatcheck.engines import open_engine
 from compatcheck.engines.processes import members
 from compatcheck.engines.progress import SilentProgress
-from compatcheck.engines.vllm_plan import build
+from compatcheck.engines.vllm.plan import build
 from compatcheck.errors import InputError
 from compatcheck.tasks import TaskOptions, load_tasks
 from tests.engines.conftest import choices, prompts

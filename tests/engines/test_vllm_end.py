@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from compatcheck.engines.vllm_plan import build
+from compatcheck.engines.vllm.plan import build
 
 pytestmark = [
     pytest.mark.slow,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from compatcheck.engines.vllm_plan import build
+from compatcheck.engines.vllm.plan import build
 from compatcheck.errors import InputError
 from tests.engines.adapters import KINDS, plain, save_adapter, save_base, save_task, scored
 

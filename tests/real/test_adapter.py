@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from compatcheck.cli.app import run
+from compatcheck.evaluation.evaluate import EngineOptions, evaluate_jobs
+from compatcheck.evaluation.jobs import Job
 from compatcheck.references import resolve
-from compatcheck.runs.evaluate import EngineOptions, evaluate_jobs
-from compatcheck.runs.jobs import Job
 from compatcheck.tasks import TaskOptions, load_tasks
 
 ROWS = 8

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from compatcheck.gguf import folder_of
+from compatcheck.models.gguf import folder_of
 
 TEXTS = {
     "smollm2": {

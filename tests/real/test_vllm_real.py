@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from compatcheck.cli.app import run
-from compatcheck.engines.vllm_plan import build
+from compatcheck.engines.vllm.plan import build
 
 pytestmark = [
     pytest.mark.slow,

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from huggingface_hub.utils import validate_repo_id
 
-from compatcheck_train.request import MUCH_WORSE
+from compatcheck_train.fix.request import MUCH_WORSE
 from recipes import estimate
 from tests.docs.pages import check_command, shell_commands
 

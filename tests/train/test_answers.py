@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 
 from compatcheck.errors import InputError
+from compatcheck.evaluation.evaluate import EngineOptions
 from compatcheck.references import Reference, resolve
-from compatcheck.runs.evaluate import EngineOptions
 from compatcheck.tasks import LoadedTask, TaskOptions, load_tasks
-from compatcheck_train import answers
-from compatcheck_train.answers import with_joint_answers
 from compatcheck_train.examples import Examples, load_examples
+from compatcheck_train.fix import answers
+from compatcheck_train.fix.answers import with_joint_answers
 from compatcheck_train.rows import make_items
 from compatcheck_train.settings import TrainSettings
-from compatcheck_train.training import train
+from compatcheck_train.training.run import train
 
 CPU = EngineOptions("hf", device="cpu")
 

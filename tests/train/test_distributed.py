@@ -20,7 +20,7 @@ SCRIPT = """
     sys.path.insert(0, sys.argv[4])
     from compatcheck_train import TrainSettings, sharding
     from compatcheck_train.examples import Example, Examples
-    from compatcheck_train.training import train
+    from compatcheck_train.training.run import train
     import json
     raw = json.loads(open(sys.argv[1]).read())
     def read(rows):

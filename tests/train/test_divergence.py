@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from compatcheck_train.divergence import (
+from compatcheck_train.loss.divergence import (
     Problem,
     States,
     fused_divergence,
@@ -19,8 +19,8 @@ from compatcheck_train.divergence import (
     token_facts,
     token_logprobs,
 )
-from compatcheck_train.head import Head
-from compatcheck_train.rules import Facts, Rule, Weights
+from compatcheck_train.loss.rules import Facts, Rule, Weights
+from compatcheck_train.training.head import Head
 
 N, D, V = 13, 5, 17
 DOUBLE = torch.float64

@@ -19,7 +19,7 @@ SCRIPT = """
     from pathlib import Path
     from compatcheck_train import TrainSettings
     from compatcheck_train.examples import Example, Examples
-    from compatcheck_train.training import train
+    from compatcheck_train.training.run import train
     raw = json.loads(Path(sys.argv[1]).read_text())
     def read(rows):
         return tuple(Example(r[0], tuple(map(tuple, r[1])), r[2]) for r in rows)

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from compatcheck.errors import InputError
-from compatcheck_train.batches import collate, make_plan
 from compatcheck_train.examples import Example, Examples
 from compatcheck_train.rows import make_items
+from compatcheck_train.training.batches import collate, make_plan
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,9 @@ import pytest
 from rich.console import Console
 
 from compatcheck.errors import InputError
-from compatcheck_train import TrainSettings, preset, strategies
-from compatcheck_train.progress import TrainingBar, open_training_progress, tell
+from compatcheck_train import TrainSettings, preset
+from compatcheck_train.loss import strategies
+from compatcheck_train.training.progress import TrainingBar, open_training_progress, tell
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
 

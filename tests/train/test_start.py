@@ -11,9 +11,9 @@ from torch.nn import functional
 
 from compatcheck_train import TrainSettings
 from compatcheck_train.examples import Examples
-from compatcheck_train.loop import Loop
-from compatcheck_train.student import Trainee
-from compatcheck_train.training import train
+from compatcheck_train.training.loop import Loop
+from compatcheck_train.training.run import train
+from compatcheck_train.training.student import Trainee
 
 
 def old_term_alone(trainee: Trainee, index: int) -> tuple[Tensor, Tensor]:

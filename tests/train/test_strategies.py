@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from compatcheck.errors import InputError
-from compatcheck_train import strategies
-from compatcheck_train.batches import Batch, collate
 from compatcheck_train.examples import Example
-from compatcheck_train.head import Head
+from compatcheck_train.loss import strategies
+from compatcheck_train.loss.view import Taught, View
 from compatcheck_train.rows import Item, Row
 from compatcheck_train.settings import TrainSettings
 from compatcheck_train.teachers import TeacherBatch
-from compatcheck_train.view import Taught, View
+from compatcheck_train.training.batches import Batch, collate
+from compatcheck_train.training.head import Head
 
 DOUBLE = torch.float64
 V, D, T = 11, 6, 2.0

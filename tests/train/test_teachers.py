@@ -12,13 +12,13 @@ from safetensors import safe_open
 from compatcheck.errors import InputError
 from compatcheck.references import resolve
 from compatcheck_train import TrainSettings
-from compatcheck_train.batches import Plan, make_plan
 from compatcheck_train.examples import Examples
-from compatcheck_train.models import load_old
 from compatcheck_train.rows import make_items
-from compatcheck_train.setup import open_accelerator
 from compatcheck_train.teachers import CachedTeacher, OnlineTeacher, Wants, build, cache, cache_key, estimate_bytes
 from compatcheck_train.teachers.online import frozen, model_states
+from compatcheck_train.training.batches import Plan, make_plan
+from compatcheck_train.training.models import load_old
+from compatcheck_train.training.setup import open_accelerator
 
 BOTH = Wants(states=True, facts=True)
 
@@ -138,7 +138,7 @@ def test_the_key_covers_what_decides_the_content(plan: Plan) -> None:
 def test_too_little_disk_is_said_before_anything_starts(
     pair: dict[str, str], choice_examples: Examples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from compatcheck_train.training import train
+    from compatcheck_train.training.run import train
 
     monkeypatch.setattr(cache, "free_bytes", lambda folder: 10_000)
     own = TrainSettings(device="cpu", epochs=1, batch_size=4, cache_folder=tmp_path / "cache", new_teacher="online")

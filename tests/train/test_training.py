@@ -17,9 +17,9 @@ from compatcheck.errors import InputError
 from compatcheck.references import resolve
 from compatcheck_train import TrainSettings
 from compatcheck_train.examples import Examples
-from compatcheck_train.loop import Loop, learning_rate
-from compatcheck_train.models import load_student
-from compatcheck_train.training import Trained, train, train_task_adapter
+from compatcheck_train.training.loop import Loop, learning_rate
+from compatcheck_train.training.models import load_student
+from compatcheck_train.training.run import Trained, train, train_task_adapter
 
 
 def settings(**changes: Any) -> TrainSettings:
@@ -210,7 +210,7 @@ def test_the_adapter_loads_in_peft_and_gives_the_students_logits(
 
     students: list[Any] = []
     monkeypatch.setattr(
-        "compatcheck_train.training.load_student", lambda *a: students.append(load_student(*a)) or students[-1]
+        "compatcheck_train.training.run.load_student", lambda *a: students.append(load_student(*a)) or students[-1]
     )
     trained = train(pair["old"], pair["new"], text_examples, settings(), tmp_path / "out")
     loaded = AutoPeftModelForCausalLM.from_pretrained(trained.folder).eval()

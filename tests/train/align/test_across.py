@@ -10,7 +10,7 @@ import pytest
 from compatcheck.errors import InputError
 from compatcheck_train import TrainSettings
 from compatcheck_train.examples import Examples
-from compatcheck_train.training import Trained, train
+from compatcheck_train.training.run import Trained, train
 from tests.train.align.kinds import tokenizer
 from tests.train.conftest import save_model
 

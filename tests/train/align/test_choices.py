@@ -10,7 +10,7 @@ from compatcheck.references import resolve
 from compatcheck_train import preset
 from compatcheck_train.align.choices import choice_logliks
 from compatcheck_train.examples import load_examples
-from compatcheck_train.models import load_old, load_tokenizer
+from compatcheck_train.training.models import load_old, load_tokenizer
 
 FIXTURES = Path(__file__).parents[3] / "fixtures"
 

@@ -9,8 +9,8 @@ from compatcheck_train.align import Vocabulary
 from compatcheck_train.align.mapping import REST, canonical, identity
 from compatcheck_train.align.projection import Classes, plain_projected_kl, projected_kl
 from compatcheck_train.align.term import mapping_of
-from compatcheck_train.divergence import Facts, Problem, States, Weights, fused_divergence
-from compatcheck_train.head import Head
+from compatcheck_train.loss.divergence import Facts, Problem, States, Weights, fused_divergence
+from compatcheck_train.training.head import Head
 from tests.train.align.kinds import tokenizer
 
 

@@ -18,14 +18,14 @@ from compatcheck_train import preset
 from compatcheck_train.align import chunks, spans
 from compatcheck_train.align.alm import alm
 from compatcheck_train.align.term import AlignedTerm, align_wants, mapping_of
-from compatcheck_train.batches import Batch, Plan, make_plan
-from compatcheck_train.divergence import Facts, Problem, States, Weights, fused_divergence, token_facts
 from compatcheck_train.examples import load_examples
-from compatcheck_train.models import load_old, load_tokenizer
-from compatcheck_train.old_term import StudentView
+from compatcheck_train.loss.divergence import Facts, Problem, States, Weights, fused_divergence, token_facts
+from compatcheck_train.loss.old_term import StudentView
 from compatcheck_train.rows import make_items
 from compatcheck_train.teachers import OnlineTeacher, Wants
 from compatcheck_train.teachers.online import frozen, model_states
+from compatcheck_train.training.batches import Batch, Plan, make_plan
+from compatcheck_train.training.models import load_old, load_tokenizer
 
 FIXTURES = Path(__file__).parents[3] / "fixtures"
 SETTINGS = preset("quick", device="cpu")

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from compatcheck.runs.evaluate import EngineOptions
-from compatcheck_train.fix import Fixed, fix
-from compatcheck_train.judging import Judge
+from compatcheck.evaluation.evaluate import EngineOptions
+from compatcheck_train.fix.judging import Judge
+from compatcheck_train.fix.request import FixRequest
+from compatcheck_train.fix.run import Fixed, fix
 from compatcheck_train.report import save
-from compatcheck_train.request import FixRequest
 from compatcheck_train.settings import preset
 
 UNLABELLED = 16

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from compatcheck.engines.proof import alone, difference
+from compatcheck.engines.hf.proof import alone, difference
 from compatcheck.errors import InputError
-from compatcheck_train.fix import fix
-from compatcheck_train.request import check
+from compatcheck_train.fix.request import check
+from compatcheck_train.fix.run import fix
 from tests.engines.adapters import save_adapter
 from tests.train.fix.conftest import request_of
 

@@ -17,8 +17,8 @@ import compatcheck
 from compatcheck.errors import InputError
 from compatcheck.references import resolve
 from compatcheck.tasks import TaskOptions, load_tasks
-from compatcheck_train.fix import fix
-from compatcheck_train.judging import best, ranked
+from compatcheck_train.fix.judging import best, ranked
+from compatcheck_train.fix.run import fix
 from compatcheck_train.report import render_text, save
 from compatcheck_train.weights.files import read_lora
 from tests.train.fix.conftest import LIMIT, UNLABELLED, Made, contents, request_of
@@ -166,7 +166,7 @@ def test_called_again_it_returns_what_it_has(made: Made, fixtures: Path, monkeyp
     opened: list[str] = []
     said: list[str] = []
     monkeypatch.setattr("compatcheck.engines.open_engine", lambda *a, **k: opened.append(str(a)))
-    monkeypatch.setattr("compatcheck_train.loop.Loop.run", lambda self: opened.append("a training"))
+    monkeypatch.setattr("compatcheck_train.training.loop.Loop.run", lambda self: opened.append("a training"))
     again = fix(made.fixed.request, made.out, say=said.append)
     assert opened == []
     after = contents(made.out / "adapter")

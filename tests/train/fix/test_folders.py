@@ -11,10 +11,10 @@ import pytest
 
 from compatcheck.errors import InputError
 from compatcheck_train import TrainSettings
-from compatcheck_train.folders import holds_other_things, partial_of, put, write_json
-from compatcheck_train.output import Output
-from compatcheck_train.processes import _alone, first
-from compatcheck_train.setup import open_accelerator
+from compatcheck_train.fix.folders import holds_other_things, partial_of, put, write_json
+from compatcheck_train.fix.output import Output
+from compatcheck_train.training.processes import _alone, first
+from compatcheck_train.training.setup import open_accelerator
 from compatcheck_train.weights.files import read_lora, write_lora
 
 

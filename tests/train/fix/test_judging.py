@@ -14,12 +14,12 @@ import pytest
 
 from compatcheck.errors import InputError
 from compatcheck.records import Manifest, Metric, Run, TaskRun
-from compatcheck_train import strategies
-from compatcheck_train.candidates import Candidate, candidates_for, total_steps
 from compatcheck_train.examples import Examples, load_examples
-from compatcheck_train.judging import HELD_OUT, Judge, Standing, best, ranked, stand
+from compatcheck_train.fix.candidates import Candidate, candidates_for, total_steps
+from compatcheck_train.fix.judging import HELD_OUT, Judge, Standing, best, ranked, stand
+from compatcheck_train.loss import strategies
 from compatcheck_train.settings import TrainSettings
-from compatcheck_train.training import train
+from compatcheck_train.training.run import train
 
 
 def run_of(scores: list[float], metric: Metric) -> Run:

@@ -16,12 +16,10 @@ from safetensors.torch import load_file, save_file
 from compatcheck.cli.app import run
 from compatcheck.errors import InputError
 from compatcheck.references import resolve
-from compatcheck_train import request as guards
-from compatcheck_train.fix import fix
-from compatcheck_train.folders import partial_of
-from compatcheck_train.judging import Standing
-from compatcheck_train.processes import _TAKING_OVER
-from compatcheck_train.request import (
+from compatcheck_train.fix import request as guards
+from compatcheck_train.fix.folders import partial_of
+from compatcheck_train.fix.judging import Standing
+from compatcheck_train.fix.request import (
     CLAIM,
     FixRequest,
     check,
@@ -30,6 +28,8 @@ from compatcheck_train.request import (
     check_room,
     claim,
 )
+from compatcheck_train.fix.run import fix
+from compatcheck_train.training.processes import _TAKING_OVER
 from tests.train.fix.conftest import request_of
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from compatcheck.engines import open_engine
-from compatcheck.engines.vllm_plan import build
+from compatcheck.engines.vllm.plan import build
 from tests.engines.test_vllm import assert_same_choices, assert_same_scores, assert_same_texts, requests_of
 from tests.train.fix.conftest import Made
 

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from compatcheck.references import resolve
-from compatcheck_train import preset, trials
-from compatcheck_train.candidates import Candidate, candidates_for
+from compatcheck_train import preset
 from compatcheck_train.examples import load_examples
-from compatcheck_train.judging import Judge, Standing
-from compatcheck_train.trials import Trial, run_trials
+from compatcheck_train.fix import trials
+from compatcheck_train.fix.candidates import Candidate, candidates_for
+from compatcheck_train.fix.judging import Judge, Standing
+from compatcheck_train.fix.trials import Trial, run_trials
 
 Run = Callable[[float], tuple[list[Trial], list[str], Path]]
 

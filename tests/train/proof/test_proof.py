@@ -11,8 +11,8 @@ from compatcheck.compare.intervals import newcombe, z_values
 from compatcheck.compare.result import Estimate
 from compatcheck.errors import ExitCode, InputError
 from compatcheck.records import Manifest, Metric, Run, TaskRun
-from compatcheck_train.proof import judge, prove
-from compatcheck_train.proof.change import mean_change, rate_change, relative_rate_change
+from compatcheck_train.fix.proof import judge, prove
+from compatcheck_train.fix.proof.change import mean_change, rate_change, relative_rate_change
 
 RIGHT = Metric("acc", "discrete", True, "test")
 SMOOTH = Metric("rouge1", "smooth", True, "test")

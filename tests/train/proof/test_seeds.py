@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from compatcheck_train.proof import Judgement, prove
-from compatcheck_train.proof.seeds import _mean
-from compatcheck_train.proof.verdict import both
+from compatcheck_train.fix.proof import Judgement, prove
+from compatcheck_train.fix.proof.seeds import _mean
+from compatcheck_train.fix.proof.verdict import both
 from tests.train.proof.test_proof import RIGHT, random_scores, run_of
 
 

@@ -1,0 +1,179 @@
+"""Log-likelihoods of continuations: every context read once, the output layer only where it is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from compatcheck.engines.hf.attention import Forest, PrefixStore
+from compatcheck.engines.hf.memory import give_back, is_out_of_memory
+from compatcheck.engines.hf.packing import Branch, Document, Packer, Part, group_documents
+from compatcheck.engines.hf.runner import Runner
+from compatcheck.errors import InputError
+
+LEAST_SAVING = 24
+"""Tokens a shared prefix must save: below that the extra attention calls cost more."""
+
+VOCABULARY_BLOCK = 4096
+"""Tokens of the vocabulary whose logits are made at a time on a CPU."""
+
+Encoded = tuple[list[int], list[int]]
+Answer = tuple[float, bool]
+
+
+def documents_of(pairs: Sequence[Encoded], max_length: int) -> list[Document]:
+    """Contexts with their continuations, in order of first appearance.
+
+    A pair too long for the model loses tokens on its left, as lm-eval does it: ``(context + continuation)`` is cut to
+    its last ``max_length + 1`` tokens, of which the last one is only predicted.
+
+    Raises:
+        InputError: an empty context or continuation, or a continuation longer than the model's window.
+    """
+    branches: dict[tuple[int, ...], list[Branch]] = {}
+    for request, (context, continuation) in enumerate(pairs):
+        if not context or not continuation:
+            raise InputError(f"request {request}: context or continuation has no tokens and cannot be scored")
+        if len(continuation) > max_length:
+            raise InputError(
+                f"request {request}: a continuation of {len(continuation)} tokens does not fit the model's {max_length}"
+            )
+        whole = (context + continuation)[-(max_length + 1) :]
+        branches.setdefault(tuple(whole[: -len(continuation)]), []).append(Branch(request, tuple(continuation)))
+    return [Document(context, tuple(followed)) for context, followed in branches.items()]
+
+
+def score(
+    runner: Runner,
+    documents: Sequence[Document],
+    tokens_at_once: int,
+    done: Callable[[list[tuple[int, Answer]]], None],
+    most_documents: int | None = None,
+) -> int:
+    """Score every branch, telling ``done`` the (request, (log-likelihood, is greedy)) of each forward.
+
+    When memory runs out the forward is tried again at half the tokens, down to one document.
+
+    Returns:
+        The tokens a forward had in the end.
+
+    Raises:
+        InputError: one document alone does not fit into memory.
+    """
+    packer = Packer(group_documents(documents, LEAST_SAVING), most_documents)
+    stores: dict[int, PrefixStore] = {}
+    with runner.attached():
+        while packer:
+            at = packer.at
+            parts = packer.take(tokens_at_once, prefix_kept=bool(stores))
+            if not parts:
+                break
+            try:
+                answers: list[tuple[int, Answer]] | None = _forward(runner, parts, stores)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                if sum(len(part.documents) for part in parts) == 1:
+                    raise InputError(
+                        "out of memory on a single document; use a smaller model, a narrower --dtype, or a device "
+                        "with more memory"
+                    ) from None
+                seen = sum(document.size(part.group.prefix) for part in parts for document in part.documents)
+                tokens_at_once = max(1, min(tokens_at_once, seen) // 2)
+                packer.rewind(at)
+                stores.clear()
+                answers = None
+            if answers is None:
+                give_back()
+                continue
+            done(answers)
+            # The first group of this forward may have needed a store that no later one does.
+            stores = {key: store for key, store in stores.items() if parts[-1].keep and key == id(parts[-1].group)}
+    return tokens_at_once
+
+
+def _forward(runner: Runner, parts: Sequence[Part], stores: dict[int, PrefixStore]) -> list[tuple[int, Answer]]:
+    last = parts[-1]
+    if last.keep and last.group.prefix and last.encode_prefix:
+        prefix = last.group.prefix
+        room = max(document.size(prefix) for document in last.group.documents)
+        stores[id(last.group)] = PrefixStore(prefix, room)
+    forest = Forest(parts, stores, runner.device)
+    rows: list[int] = []
+    targets: list[tuple[int, int, int]] = []  # (which of rows, token, which of requests)
+    requests: list[int] = []
+    documents = [document for part in parts for document in part.documents]
+    for document, end, starts in zip(documents, forest.context_ends, forest.branch_starts, strict=True):
+        rows.append(end)
+        first = len(rows) - 1
+        for branch, start in zip(document.branches, starts, strict=True):
+            targets.append((first, branch.tokens[0], len(requests)))
+            for offset, token in enumerate(branch.tokens[1:]):
+                rows.append(start + offset)
+                targets.append((len(rows) - 1, token, len(requests)))
+            requests.append(branch.request)
+    targets.sort()
+    which, tokens, owner = torch.tensor(targets, device=runner.device).unbind(1)
+    weight = runner.output_weight()
+    if weight is not None:
+        hidden = runner.hidden(forest, forest.tokens, forest.positions, rows)
+        found, best = _read_in_blocks(hidden, weight, which, tokens)
+    else:
+        found, best = _read_in_rows(runner.logits(forest, forest.tokens, forest.positions, rows), which, tokens)
+    sums = torch.zeros(len(requests), dtype=torch.float64).index_add_(0, owner.cpu(), found.double().cpu())
+    misses = torch.zeros(len(requests), dtype=torch.long).index_add_(0, owner.cpu(), (~best).long().cpu())
+    return [
+        (request, (total, missed == 0))
+        for request, total, missed in zip(requests, sums.tolist(), misses.tolist(), strict=True)
+    ]
+
+
+def _read_in_rows(pieces: Iterable[Tensor], which: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+    """As :func:`_read` for logits that come in pieces of rows; ``which`` is ascending and counts over all pieces."""
+    found: list[Tensor] = []
+    greedy: list[Tensor] = []
+    row = taken = 0
+    for logits in pieces:
+        upto = taken + int((which[taken:] < row + len(logits)).sum())
+        log_probability, best = _read(logits, which[taken:upto] - row, tokens[taken:upto])
+        found.append(log_probability)
+        greedy.append(best)
+        row, taken = row + len(logits), upto
+    return torch.cat(found), torch.cat(greedy)
+
+
+def _read_in_blocks(hidden: Tensor, weight: Tensor, rows: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+    """As :func:`_read`, from hidden states (r, h) and the output layer's weight (vocabulary, h), block by block.
+
+    The sum of exponentials is kept relative to the highest logit so far (online softmax, Milakov and Gimelshein 2018).
+    """
+    highest = hidden.new_full((len(hidden),), -torch.inf)
+    total = hidden.new_zeros(len(hidden))
+    given = hidden.new_empty(len(tokens))
+    for start in range(0, len(weight), VOCABULARY_BLOCK):
+        logits = torch.nn.functional.linear(hidden, weight[start : start + VOCABULARY_BLOCK])
+        here = ((tokens >= start) & (tokens < start + logits.shape[1])).nonzero()[:, 0]
+        given[here] = logits[rows[here], tokens[here] - start]
+        higher = torch.maximum(highest, logits.amax(-1))
+        total.mul_((highest - higher).exp_()).add_(logits.sub_(higher[:, None]).exp_().sum(-1))
+        highest = higher
+    return given - highest[rows] - total.log()[rows], given >= highest[rows]
+
+
+def _read(logits: Tensor, rows: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+    """Log-probabilities of tokens at rows of logits (r, vocabulary), and whether each is the arg-max there.
+
+    Maximum, exponential and sum one after the other: ``torch.logsumexp`` is several times slower on a CPU.
+    """
+    exact = logits.dtype == torch.float32
+    logits = logits.float()
+    highest = logits.amax(-1, keepdim=True)
+    given = logits[rows, tokens]
+    best = given >= highest[rows, 0]
+    if not exact:  # equal logits are common in half precision: the first one wins
+        ties = best.nonzero()[:, 0]
+        best[ties] = logits[rows[ties]].argmax(-1) == tokens[ties]
+    total = logits.sub_(highest).exp_().sum(-1).log_() if exact else (logits - highest).exp().sum(-1).log()
+    return given - highest[rows, 0] - total[rows], best

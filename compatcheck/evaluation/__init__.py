@@ -1,0 +1,1 @@
+"""References asked on tasks: what is collected, planned, run by lm-eval, kept as it arrives."""

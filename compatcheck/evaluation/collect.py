@@ -1,0 +1,358 @@
+"""Make the two runs of a comparison, or one alone: evaluate what is a model, read what was recorded."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from compatcheck import similarity
+from compatcheck.engines import choose
+from compatcheck.errors import InputError
+from compatcheck.evaluation import streams
+from compatcheck.evaluation.evaluate import EngineOptions, Evaluated, Log, evaluate_jobs
+from compatcheck.evaluation.jobs import Job
+from compatcheck.evaluation.settling import settle
+from compatcheck.evaluation.store import Where, open_store
+from compatcheck.evaluation.streams import StreamedSide
+from compatcheck.evaluation.task_scoring import score_with_task
+from compatcheck.readers import Layout, load_recorded
+from compatcheck.readers.streaming import stream_recorded
+from compatcheck.records import Manifest, Run, StreamedRun, TaskRun
+from compatcheck.references import Reference, resolve
+from compatcheck.scratch import Scratch
+from compatcheck.table.kept import KeptRun
+from compatcheck.table.kept_side import select
+from compatcheck.table.scoring import AS_RECORDED, score_records
+from compatcheck.tasks import LoadedTask
+from compatcheck.tasks.load import TaskOptions, check_metric_names, load_tasks
+from compatcheck.tasks.resolve import resolve_task
+
+JUDGE = "judge"
+PLACEHOLDER = "{task}"
+"""Stands in a reference for the task's name, where every task has an adapter or a file of its own."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to compare and how to get it."""
+
+    old: str
+    new: str
+    tasks: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = ()
+    metric_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Settings of metrics by name, e.g. ``{"bertscore": {"model_type": …}}``."""
+    task_options: TaskOptions = field(default_factory=TaskOptions)
+    engine: EngineOptions = field(default_factory=EngineOptions)
+    old_layout: Layout = field(default_factory=Layout)
+    new_layout: Layout = field(default_factory=Layout)
+    store: Where = None
+    """Folder of the response store; None for the usual one, False for none."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """OLD or NEW as the user wrote it, and what it names."""
+
+    name: str
+    text: str
+    layout: Layout
+    references: dict[str | None, Reference]
+    """Reference per task; the key None stands for one that serves every task."""
+
+    @property
+    def recorded(self) -> bool:
+        """Nothing is evaluated: recorded outputs or a kept run."""
+        return all(reference.recorded is not None for reference in self.references.values())
+
+    def of(self, task: str) -> Reference:
+        return self.references.get(task) or self.references[None]
+
+
+def collect(request: Request, say: Callable[[str], None] = lambda _: None, progress: Any = None) -> tuple[Run, Run]:
+    """Both runs, in the order old, new. Cheap checks come first, models are loaded last.
+
+    Raises:
+        InputError: anything of the request cannot be used.
+    """
+    leaves = leaf_names(request)
+    old = make_side("old", request.old, request.old_layout, leaves, request.engine.trust_remote_code)
+    new = make_side("new", request.new, request.new_layout, leaves, request.engine.trust_remote_code)
+    with judged(request, say, progress) as request:
+        first, second = runs_of([old, new], request, say, progress)
+    return first, second
+
+
+@contextlib.contextmanager
+def judged(request: Request, say: Callable[[str], None], progress: Any) -> Iterator[Request]:
+    """The request with the judge opened, where a metric asks for one."""
+    from compatcheck.evaluation.judging import opened
+
+    with opened(
+        request.metrics,
+        request.metric_options,
+        seed=request.engine.seed,
+        store=request.store,
+        say=say,
+        progress=progress,
+    ) as options:
+        yield replace(request, metric_options=options)
+
+
+def collect_streams(
+    request: Request, scratch: Scratch, wanted: bool | None, say: Callable[[str], None] = lambda _: None
+) -> tuple[StreamedSide, StreamedSide] | None:
+    """Both sides as streams where they are recorded and too large to hold; None where :func:`collect` is to be used.
+
+    Args:
+        wanted: True streams whatever the size, False never, None decides by size and free memory.
+
+    Raises:
+        InputError: anything of the request cannot be used, or ``wanted`` is what cannot be.
+    """
+    if wanted is False:
+        return None
+    leaves = leaf_names(request)
+    sides = [
+        make_side("old", request.old, request.old_layout, leaves, request.engine.trust_remote_code),
+        make_side("new", request.new, request.new_layout, leaves, request.engine.trust_remote_code),
+    ]
+    references = [(side, reference) for side in sides for reference in side.references.values()]
+    reasons = [streams.why_not(reference, side.layout, request.task_options) for side, reference in references]
+    reason = next((reason for reason in reasons if reason is not None), None)
+    paths = [reference.recorded for _, reference in references if reference.recorded is not None]
+    if wanted and reason is not None:
+        raise InputError(f"--stream: {reason}")
+    if not wanted and not (all(side.recorded for side in sides) and streams.is_large(paths)):
+        return None
+    if reason is not None:
+        say(f"about {streams.memory_needed(paths) / 1e9:.1f} GB of memory will be used: {reason}")
+        return None
+    if JUDGE in request.metrics:
+        raise InputError(
+            "--metric judge asks a model about every answer, which is not done in a stream; add --no-stream"
+        )
+    scratch.require(sum(map(streams.table_bytes, paths)), "comparing these recorded outputs as a stream")
+    old, new = (_stream(side, request, scratch) for side in sides)
+    return old, new
+
+
+def _stream(side: Side, request: Request, scratch: Scratch) -> StreamedSide:
+    """As :func:`_read`, without holding the records."""
+    runs: list[StreamedRun] = []
+    notes: list[str] = []
+    manifest = Manifest(side.text, _fingerprint(side), "recorded")
+    for task, reference in side.references.items():
+        assert reference.recorded is not None
+        wanted = request.tasks if task is None else (task,)
+        if reference.kind == "run":
+            about, found, said = streams.stream_kept(
+                reference.recorded, wanted, request.metrics, request.metric_options
+            )
+            manifest = replace(about, reference=side.text, fingerprint=manifest.fingerprint) if not runs else manifest
+            runs, notes = [*runs, *found], [*notes, *said]
+            continue
+        found = stream_recorded(
+            reference.recorded,
+            scratch,
+            layout=replace(side.layout, tool=reference.tool, part=reference.part),
+            side=side.name,
+            metrics=request.metrics,
+            task=wanted[0] if len(wanted) == 1 else None,
+            tasks=wanted,
+            limit=request.task_options.limit,
+            metric_options=request.metric_options,
+        )
+        for run in found:
+            runs += streams.score_stream(run, run.task) if _wants_task_scores(run, side, request) else [run]
+    runs = [settle(run, request.metrics, request.metric_options) for run in runs]
+    return StreamedSide(manifest, tuple(runs), tuple(dict.fromkeys([*notes, *(n for run in runs for n in run.notes)])))
+
+
+def collect_one(
+    request: Request, say: Callable[[str], None] = lambda _: None, progress: Any = None, log: Log | None = None
+) -> Run:
+    """The run of ``request.old`` alone. ``log`` gets lm-eval's results of every task that is evaluated.
+
+    Raises:
+        InputError: anything of the request cannot be used.
+    """
+    side = make_side("run", request.old, request.old_layout, leaf_names(request), request.engine.trust_remote_code)
+    if log is not None and side.recorded:
+        raise InputError(f"--lm-eval-log needs a model to evaluate; {side.text} is recorded")
+    with judged(request, say, progress) as request:
+        return runs_of([side], request, say, progress, log)[0]
+
+
+def runs_of(
+    sides: Sequence[Side], request: Request, say: Callable[[str], None], progress: Any, log: Log | None = None
+) -> list[Run]:
+    models = [side for side in sides if not side.recorded]
+    recorded = {side.name: read_side(side, request) for side in sides if side.recorded}
+    evaluated: list[Evaluated] = []
+    if models:
+        tasks = loaded_tasks(request)
+        jobs = [Job(side.name, side.of(task.name), task) for side in models for task in tasks]
+        with contextlib.ExitStack() as stack:
+            store = open_store(request.store)
+            if store is not None:
+                stack.enter_context(store)
+            evaluated = evaluate_jobs(jobs, request.engine, say, progress, store, log)
+        if store is not None and store.notes:
+            evaluated[0] = replace(evaluated[0], notes=(*evaluated[0].notes, *store.notes))
+    runs = {side.name: evaluated_run(side, evaluated) for side in models} | recorded
+    return [with_requested_metrics(runs[side.name], request) for side in sides]
+
+
+def loaded_tasks(request: Request) -> list[LoadedTask]:
+    """The tasks that models are evaluated on, with data and prompts.
+
+    Raises:
+        InputError: no task, an unknown one, no data, or an engine or metric that does not exist.
+    """
+    if not request.tasks:
+        raise InputError("--task is missing: say on which task(s) the models are evaluated (see `compatcheck tasks`)")
+    choose(request.engine.engine)
+    tasks = load_tasks(request.tasks, request.task_options)
+    for task in tasks:
+        check_metric_names(request.metrics, [*task.task.aggregation(), *similarity.names()])
+    return tasks
+
+
+def leaf_names(request: Request) -> list[str]:
+    """The tasks whose names stand for ``{task}`` in a reference; empty where no reference has it."""
+    if PLACEHOLDER not in request.old and PLACEHOLDER not in request.new:
+        return []
+    if not request.tasks:
+        raise InputError(f"a reference with {PLACEHOLDER} needs --task")
+    return [source.name for task in request.tasks for source in resolve_task(task)]
+
+
+def make_side(name: str, text: str, layout: Layout, leaves: Sequence[str], trust_remote_code: bool) -> Side:
+    """Resolve what a side names.
+
+    Raises:
+        InputError: nothing that can be compared, or recorded outputs for some tasks and models for others.
+    """
+    if PLACEHOLDER not in text:
+        return Side(name, text, layout, {None: resolve(text, trust_remote_code)})
+    references: dict[str | None, Reference] = {
+        task: resolve(text.replace(PLACEHOLDER, task), trust_remote_code) for task in leaves
+    }
+    if len({reference.recorded is None for reference in references.values()}) > 1:
+        raise InputError(f"{text}: recorded outputs for some tasks and a model for others; make it one kind")
+    return Side(name, text, layout, references)
+
+
+def read_side(side: Side, request: Request) -> Run:
+    """The records of a side that was recorded.
+
+    Raises:
+        InputError: a file that cannot be read, or an option that does not apply to it.
+    """
+    runs: list[TaskRun] = []
+    kept: list[KeptRun] = []
+    for task, reference in side.references.items():
+        assert reference.recorded is not None
+        wanted = request.tasks if task is None else (task,)
+        if reference.kind == "run":
+            kept.append(select(reference.recorded, wanted, request.task_options))
+            runs += kept[-1].tasks
+            continue
+        if request.task_options.sample is not None:
+            raise InputError(f"--sample does not apply to recorded outputs ({side.text}); --limit takes the first N")
+        found = load_recorded(
+            reference.recorded,
+            layout=replace(side.layout, tool=reference.tool, part=reference.part),
+            side=side.name,
+            metrics=request.metrics,
+            task=wanted[0] if len(wanted) == 1 else None,
+            tasks=wanted,
+            limit=request.task_options.limit,
+            metric_options=request.metric_options,
+        )
+        for run in found:
+            runs += score_with_task(run, run.task) if _wants_task_scores(run, side, request) else [run]
+    notes = dict.fromkeys(
+        [*(note for run in kept for note in run.notes), *(note for run in runs for note in run.notes)]
+    )
+    manifest = Manifest(side.text, _fingerprint(side), "recorded")
+    if kept:  # what was evaluated stays known as that: model or adapter, and its engine
+        manifest = replace(kept[0].manifest, reference=side.text, fingerprint=manifest.fingerprint)
+    return Run(manifest, tuple(runs), tuple(notes))
+
+
+def _wants_task_scores(run: TaskRun | StreamedRun, side: Side, request: Request) -> bool:
+    """Plain recorded texts of a named task are scored as the task says, unless the user or the file says how."""
+    recorded = any(metric.signature.endswith(AS_RECORDED) for metric in run.metrics)
+    return bool(request.tasks) and not (request.metrics or recorded or side.layout.extract or side.layout.repeats)
+
+
+def evaluated_run(side: Side, evaluated: Iterable[Evaluated]) -> Run:
+    """What the jobs of one side gave, as its run."""
+    mine = [one for one in evaluated if one.job.side == side.name]
+    kinds = {one.job.reference.kind for one in mine}
+    kind = next((kind for kind in ("endpoint", "adapter") if kind in kinds), "model")
+    reference = mine[0].job.reference
+    answers, stored = sum(one.answers for one in mine), sum(one.answers_from_store for one in mine)
+    manifest = Manifest(
+        side.text,
+        _fingerprint(side),
+        kind,
+        engine={**mine[0].engine, **_quantization(reference)},
+        settings={"seconds": round(sum(one.seconds for one in mine), 2), "answers": answers, "from_store": stored},
+    )
+    runs = tuple(run for one in mine for run in one.runs)
+    said = [note for one in mine for note in (*one.job.task.notes, *one.notes)]
+    said += [
+        f"{each.gguf.name}: GGUF {each.quantization}, computed from its dequantised weights."
+        for each in (one.job.reference for one in mine)
+        if each.gguf is not None
+    ]
+    if stored and side.name != "run":  # what is kept holds wherever the answers came from
+        said.append(f"{side.name}: {stored:,} of {answers:,} answers from the store")
+    notes = dict.fromkeys([*said, *(note for run in runs for note in run.notes)])
+    return Run(manifest, runs, tuple(notes))
+
+
+def _quantization(reference: Reference) -> dict[str, str]:
+    return {} if reference.quantization is None else {"quantization": f"GGUF {reference.quantization}"}
+
+
+def _fingerprint(side: Side) -> str:
+    from compatcheck.models import fingerprints
+
+    each = {task: reference.fingerprint() for task, reference in side.references.items()}
+    return each[None] if None in each else fingerprints.combine(f"{task}={value}" for task, value in each.items())
+
+
+def with_requested_metrics(run: Run, request: Request) -> Run:
+    """Keep the metrics asked for, computing those a task does not give from prediction and target."""
+    scored = _noted(run, [read_as_asked(task, request) for task in run.tasks])
+    if JUDGE not in request.metrics:
+        return scored
+    from compatcheck.evaluation.judging import judge_notes
+
+    return replace(scored, notes=(*scored.notes, *judge_notes(scored, request.metric_options)))
+
+
+def _noted(run: Run, tasks: Sequence[TaskRun]) -> Run:
+    """The run with these tasks, and their notes among its own."""
+    notes = dict.fromkeys([*run.notes, *(note for task in tasks for note in task.notes)])
+    return replace(run, tasks=tuple(tasks), notes=tuple(notes))
+
+
+def read_as_asked(run: TaskRun, request: Request) -> TaskRun:
+    """One task with the metrics asked for, each read as it is to be read."""
+    return settle(_with_metrics(run, request) if request.metrics else run, request.metrics, request.metric_options)
+
+
+def _with_metrics(run: TaskRun, request: Request) -> TaskRun:
+    have = {metric.name: metric for metric in run.metrics}
+    check_metric_names(request.metrics, list(dict.fromkeys([*have, *similarity.names()])))
+    missing = [name for name in request.metrics if name not in have]
+    records, added = score_records(run.records, missing, options=request.metric_options)
+    have |= {metric.name: metric for metric in added}
+    return replace(run, metrics=tuple(have[name] for name in dict.fromkeys(request.metrics)), records=records)

@@ -1,0 +1,186 @@
+"""Both sides of a comparison, document by document as they are drawn: evaluated where it is a model, read where not."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from compatcheck.errors import InputError
+from compatcheck.evaluation import collect
+from compatcheck.evaluation.collect import Request, Side
+from compatcheck.evaluation.evaluate import Evaluated
+from compatcheck.evaluation.jobs import Job
+from compatcheck.evaluation.settling import settle
+from compatcheck.evaluation.stepwise import Stepwise, merged
+from compatcheck.evaluation.store import open_store
+from compatcheck.records import Manifest, Run, TaskRun
+from compatcheck.tasks import LoadedTask
+
+if TYPE_CHECKING:
+    from compatcheck.evaluation.store.database import Store
+
+Pair = Callable[[TaskRun, TaskRun], Any]
+"""Pairs two task runs; what it returns has a ``key``: ``id`` or ``content hash``."""
+_COLUMNS = {"id": "doc_id", "content hash": "doc_hash"}
+
+
+class Drawing:
+    """Documents of every task by their numbers from 0 on; a number stands for the same document on every run."""
+
+    def __init__(self, request: Request, pair: Pair, say: Callable[[str], None], progress: Any) -> None:
+        self._request, self._pair = request, pair
+        leaves = collect.leaf_names(request)
+        self._sides = (
+            collect.make_side("old", request.old, request.old_layout, leaves, request.engine.trust_remote_code),
+            collect.make_side("new", request.new, request.new_layout, leaves, request.engine.trust_remote_code),
+        )
+        # How a score is read is settled by all of its rows, before any of them is drawn.
+        self._recorded = {side.name: _settled(side, request) for side in self._sides if side.recorded}
+        self._steps: dict[tuple[str, str, str], list[TaskRun]] = {}
+        self._columns: dict[str, str] = {}
+        self._stepwise: Stepwise | None = None
+        self._store: Store | None = None
+        self._stack = contextlib.ExitStack()
+        models = [side for side in self._sides if not side.recorded]
+        tasks = collect.loaded_tasks(request) if models else []
+        if models:
+            self._open(models, tasks, say, progress)
+        self.documents: Mapping[str, Sequence[Any]] = (
+            {task.name: range(task.size) for task in tasks} if models else self._shared_documents()
+        )
+        """Of every task the documents that can be drawn, in an order that does not depend on that of the rows."""
+
+    def _open(
+        self, models: Sequence[Side], tasks: Sequence[LoadedTask], say: Callable[[str], None], progress: Any
+    ) -> None:
+        self._store = open_store(self._request.store)
+        if self._store is not None:
+            self._stack.enter_context(self._store)
+        jobs = [Job(side.name, side.of(task.name), task) for side in models for task in tasks]
+        self._stepwise = Stepwise(jobs, self._request.engine, say, progress, self._store)
+        self._stack.callback(self._stepwise.close)
+
+    def close(self) -> None:
+        """Free engines and store."""
+        self._stack.close()
+
+    def step(self, numbers: Mapping[str, Sequence[int]]) -> tuple[Run, Run]:
+        """Both sides on these documents of each task, alone. A task of which nothing was answered yet is missing.
+
+        Raises:
+            InputError: a model that cannot be run, or a recorded side without records of the task.
+        """
+        found: dict[str, list[TaskRun]] = {side.name: [] for side in self._sides}
+        for task, chosen in numbers.items():
+            evaluated: list[TaskRun] = []
+            for side in self._sides:
+                if side.name not in self._recorded:
+                    evaluated += self._evaluated(side.name, task, chosen, found[side.name])
+            for name in self._recorded:
+                self._read(name, task, chosen, evaluated, found[name])
+        old, new = (Run(Manifest(side.text, "", ""), tuple(found[side.name])) for side in self._sides)
+        return old, new
+
+    def finish(self) -> tuple[Run, Run]:
+        """Both sides on all documents that were drawn.
+
+        Raises:
+            InputError: a side of which nothing could be answered.
+        """
+        evaluated = self._stepwise.finish() if self._stepwise is not None else []
+        if evaluated and self._store is not None and self._store.notes:
+            evaluated[0] = replace(evaluated[0], notes=(*evaluated[0].notes, *self._store.notes))
+        old, new = (self._finished(side, evaluated) for side in self._sides)
+        return old, new
+
+    def _finished(self, side: Side, evaluated: Sequence[Evaluated]) -> Run:
+        run = self._recorded.get(side.name) or collect.evaluated_run(side, evaluated)
+        tasks = []
+        for one in run.tasks:
+            steps = self._steps.get((side.name, one.task, one.filter))
+            if steps or one.task not in self.documents:  # what one side has alone is not drawn, and not left out unsaid
+                tasks.append(merged(steps) if steps else one)
+        run = replace(run, tasks=tuple(tasks))
+        return collect.with_requested_metrics(run, self._request)
+
+    def _keep(self, side: str, run: TaskRun, found: list[TaskRun]) -> None:
+        run = collect.read_as_asked(run, self._request)
+        self._steps.setdefault((side, run.task, run.filter), []).append(run)
+        found.append(run)
+
+    def _evaluated(self, side: str, task: str, numbers: Sequence[int], found: list[TaskRun]) -> tuple[TaskRun, ...]:
+        assert self._stepwise is not None
+        runs = self._stepwise.evaluate(side, task, numbers)
+        for run in runs:
+            self._keep(side, run, found)
+        return runs
+
+    def _read(
+        self, side: str, task: str, numbers: Sequence[int], evaluated: Sequence[TaskRun], found: list[TaskRun]
+    ) -> None:
+        """Find the rows of a recorded side: by the documents' own names, or by those that were just evaluated."""
+        mine = [run for run in self._recorded[side].tasks if run.task == task]
+        if not mine:
+            there = ", ".join(dict.fromkeys(run.task for run in self._recorded[side].tasks))
+            raise InputError(f"{side}: has no records of task '{task}' (it has {there}); say with --task which it is")
+        if self._stepwise is None:
+            column, names = self._columns[task], [self.documents[task][number] for number in numbers]
+        elif evaluated:
+            if task not in self._columns:
+                theirs = next((run for run in evaluated if run.filter == mine[0].filter), evaluated[0])
+                both = (mine[0], theirs) if side == "old" else (theirs, mine[0])
+                self._columns[task] = _COLUMNS[self._pair(*both).key]
+            column = self._columns[task]
+            names = list(pd.unique(pd.concat([run.records[column] for run in evaluated])))
+        else:
+            return
+        for run in mine:
+            if column in run.records:
+                records = run.records[run.records[column].isin(names)].reset_index(drop=True)
+                self._keep(side, replace(run, records=records), found)
+
+    def _shared_documents(self) -> dict[str, Sequence[Any]]:
+        old, new = (self._recorded[side.name] for side in self._sides)
+        theirs = {(run.task, run.filter): run for run in new.tasks}
+        names: dict[str, set[Any]] = {}
+        for run in old.tasks:
+            other = theirs.get((run.task, run.filter))
+            if other is None:
+                continue
+            column = self._columns.setdefault(run.task, _COLUMNS[self._pair(run, other).key])
+            names.setdefault(run.task, set()).update(run.records[column], other.records[column])
+        return {task: sorted(found, key=_natural) for task, found in names.items()}
+
+
+def _settled(side: Side, request: Request) -> Run:
+    run = collect.read_side(side, request)
+    tasks = [settle(one, request.metrics, request.metric_options) for one in run.tasks]
+    return replace(run, tasks=tuple(tasks))
+
+
+def _natural(name: Any) -> tuple[int, str]:
+    text = str(name)
+    return (int(text), text) if text.isdigit() else (-1, text)
+
+
+@contextlib.contextmanager
+def drawing(
+    request: Request, pair: Pair, say: Callable[[str], None] = lambda _: None, progress: Any = None
+) -> Iterator[Drawing]:
+    """Both sides of a request, to be drawn from; models and store are closed at the end.
+
+    ``pair`` is :func:`compatcheck.compare.pairing.pair`, which this room cannot import.
+
+    Raises:
+        InputError: anything of the request cannot be used.
+    """
+    with collect.judged(request, say, progress) as request:
+        opened = Drawing(request, pair, say, progress)
+        try:
+            yield opened
+        finally:
+            opened.close()

@@ -1,0 +1,72 @@
+"""Runs of OLD against itself, which measure the noise floor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from compatcheck.errors import InputError
+from compatcheck.evaluation.collect import (
+    Request,
+    Side,
+    judged,
+    leaf_names,
+    make_side,
+    read_side,
+    runs_of,
+    with_requested_metrics,
+)
+from compatcheck.records import Run
+
+
+def collect_reruns(
+    request: Request,
+    count: int,
+    files: Sequence[str] = (),
+    say: Callable[[str], None] = lambda _: None,
+    progress: Any = None,
+) -> list[Run]:
+    """``request.old`` evaluated again ``count`` times, then the recorded reruns of it in ``files``.
+
+    A rerun takes no answer from the store and keeps none. Its requests go in another random order and in other batches
+    (:mod:`compatcheck.evaluation.shuffled`), and what is sampled is drawn with another seed. The model is loaded once.
+
+    Raises:
+        InputError: OLD is recorded, so that it cannot be run again; or a file that is no recorded run.
+    """
+    side, recorded = _rerun_sides(request, count, files)
+    sides = [replace(side, name=f"rerun {number}") for number in range(1, count + 1)]
+    given, engine = request.engine.batch_size, request.engine
+    size = given if not isinstance(given, int) else given // 2 if given > 1 else 2
+    other = replace(engine, batch_size=size, seed=engine.seed + 1, shuffle=engine.seed + 1)
+    with judged(request, say, progress) as request:
+        found = runs_of(sides, replace(request, engine=other, store=False), say, progress) if sides else []
+        kept = [with_requested_metrics(read_side(again, request), request) for again in recorded]
+    found = [
+        replace(run, manifest=replace(run.manifest, settings={**run.manifest.settings, "rerun": True})) for run in found
+    ]
+    return found + kept
+
+
+def check_reruns(request: Request, count: int, files: Sequence[str] = ()) -> None:
+    """Raise InputError where :func:`collect_reruns` would, before anything is evaluated."""
+    if count or files:
+        _rerun_sides(request, count, files)
+
+
+def _rerun_sides(request: Request, count: int, files: Sequence[str]) -> tuple[Side, list[Side]]:
+    if count < 0:
+        raise InputError(f"--noise-floor {count}: how often OLD is run again is a number of at least 0")
+    leaves = leaf_names(request)
+    side = make_side("old", request.old, request.old_layout, leaves, request.engine.trust_remote_code)
+    if count and side.recorded:
+        raise InputError(
+            f"--noise-floor {count}: {request.old} is recorded, so it cannot be run again; name recorded reruns of it "
+            "with --noise-run FILE, or compare those among themselves: compatcheck noise RUN1 RUN2"
+        )
+    recorded = [make_side("old", text, request.old_layout, leaves, request.engine.trust_remote_code) for text in files]
+    for again in recorded:
+        if not again.recorded:
+            raise InputError(f"--noise-run {again.text}: is no recorded run; --noise-floor K runs OLD again by itself")
+    return side, recorded

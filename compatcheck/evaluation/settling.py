@@ -1,0 +1,142 @@
+"""How the scores of a run are read: which way each points, and what the user has said of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import numpy as np
+import pandas as pd
+
+from compatcheck import similarity
+from compatcheck.errors import InputError, did_you_mean
+from compatcheck.records import Metric, StreamedRun, TaskRun, score_column
+from compatcheck.similarity import RECORDED
+from compatcheck.similarity.exact import EXACT, OPTIONS, references
+from compatcheck.table.scoring import (
+    DIRECTION,
+    LOG_LIKELIHOOD,
+    Options,
+    are_log_likelihoods,
+    direction_said,
+    scored_rows,
+)
+
+Kind = TypeVar("Kind", TaskRun, StreamedRun)
+
+
+def with_direction(options: Options | None, lower_is_better: str | Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Settings of metrics with ``--lower-is-better`` among them.
+
+    Raises:
+        InputError: the two contradict each other.
+    """
+    merged = {name: dict(each) for name, each in (options or {}).items()}
+    for name in [lower_is_better] if isinstance(lower_is_better, str) else lower_is_better:
+        if merged.setdefault(name, {}).setdefault(DIRECTION, False) is not False:
+            raise InputError(f"--lower-is-better {name}: --metric-arg {name}.{DIRECTION} says otherwise")
+    return merged
+
+
+def check_directions(options: Options, runs: Iterable[TaskRun | StreamedRun]) -> None:
+    """Raise InputError for a direction that is said of a metric which is not there."""
+    known = list(dict.fromkeys(metric.name for run in runs for metric in run.metrics))
+    for name in options:
+        if DIRECTION in options[name] and name not in known:
+            raise InputError(
+                f"--lower-is-better {name}: no such metric is compared{did_you_mean(name, known)}; there are "
+                f"{', '.join(known)}"
+            )
+
+
+def settle(run: Kind, asked: Sequence[str], options: Options) -> Kind:
+    """The run with its metrics as they are to be read, and notes on what was taken for granted."""
+    settled: list[Metric] = [_settled(metric, run, asked, options) for metric in run.metrics]
+    run = replace(run, metrics=tuple(settled), notes=(*run.notes, *_notes(run.task, settled)))
+    loose = {name: True for name in OPTIONS if options.get(EXACT, {}).get(name) is True}
+    for metric in settled:
+        if metric.name == EXACT and loose and metric.kind == "discrete":
+            run = _loosened(run, metric, loose)
+    return run
+
+
+def _settled(metric: Metric, run: TaskRun | StreamedRun, asked: Sequence[str], options: Options) -> Metric:
+    said = direction_said(metric.name, options)
+    if said is not None:
+        metric = replace(metric, higher_is_better=said, assumed=False)
+    elif not metric.higher_is_better and are_log_likelihoods(metric.name, lambda: _scores(run, metric)):
+        metric = replace(metric, higher_is_better=True, signature=f"{metric.signature}|{LOG_LIKELIHOOD}")
+    own = dict(metric.settled)
+    if metric.name == EXACT:
+        given = options.get(EXACT, {})
+        own |= {name: given[name] for name in OPTIONS if isinstance(given.get(name), bool)}
+    if metric.name == RECORDED and RECORDED in asked:
+        own[EXACT] = False
+    return replace(metric, settled=tuple(own.items()))
+
+
+def _scores(run: TaskRun | StreamedRun, metric: Metric) -> pd.Series:
+    column = score_column(metric.name)
+    if isinstance(run, TaskRun):
+        return run.records[column]
+    edges = [batch[column].agg(["min", "max"]) for batch in run.read([column])]
+    return pd.concat(edges) if edges else pd.Series([], dtype=float)
+
+
+def _notes(task: str, metrics: Sequence[Metric]) -> Iterator[str]:
+    for metric in metrics:
+        if metric.assumed:
+            yield (
+                f"{task}: nothing says which way {metric.name} points; a higher score is taken as better "
+                f"(--lower-is-better {metric.name} turns it, --metric-arg {metric.name}.{DIRECTION}=true confirms it)"
+            )
+        if LOG_LIKELIHOOD in metric.signature:
+            yield (
+                f"{task}: {metric.name} is recorded as the {LOG_LIKELIHOOD} (no perplexity is below 1), so a higher "
+                "one is better"
+            )
+
+
+def _loosened(run: Kind, metric: Metric, loose: Mapping[str, bool]) -> Kind:
+    """Exact match that was scored elsewhere: what is equal without case or punctuation is right, too."""
+    scorer = similarity.get(EXACT, **loose)
+    added = scorer.signature.removeprefix(f"{EXACT}|strip|thousands-separators:ignored") or "|strip"
+    if added in metric.signature or "prediction" not in _columns(run) or "target" not in _columns(run):
+        return run
+    column = score_column(EXACT)
+
+    def compute(records: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+        del names
+        scores = records[column].to_numpy(dtype=np.float64, na_value=np.nan).copy()
+        wrong = np.flatnonzero((scores == 0) & scored_rows(records) & records["target"].notna().to_numpy())
+        texts = [None if pd.isna(text) else str(text) for text in records["prediction"].iloc[wrong]]
+        right = [references(str(target)) for target in records["target"].iloc[wrong]]
+        scores[wrong] = scorer.score(texts, right)
+        return records.assign(**{column: scores})
+
+    metrics = tuple(
+        replace(one, signature=f"{one.signature}{added}") if one.name == EXACT else one for one in run.metrics
+    )
+    run = replace(run, metrics=metrics)
+    if isinstance(run, TaskRun):
+        return replace(run, records=compute(run.records, ()))  # type: ignore[call-arg]
+    return replace(run, read=_reading(run, column, compute))
+
+
+def _columns(run: TaskRun | StreamedRun) -> Iterable[str]:
+    return run.records.columns if isinstance(run, TaskRun) else run.kinds
+
+
+def _reading(
+    run: StreamedRun, column: str, compute: Callable[[pd.DataFrame, Sequence[str]], pd.DataFrame]
+) -> Callable[[Sequence[str]], Iterator[pd.DataFrame]]:
+    def read(names: Sequence[str]) -> Iterator[pd.DataFrame]:
+        if column not in names:
+            yield from run.read(names)
+            return
+        needed = [name for name in ("prediction", "target", "error") if name in run.kinds]
+        for records in run.read(list(dict.fromkeys([*names, *needed]))):
+            yield compute(records, names)[list(names)]
+
+    return read

@@ -1,0 +1,75 @@
+"""AlpacaEval: ``model_outputs.json`` (what one model said) and ``annotations.json`` (who won against a baseline).
+
+``model_outputs``: a list of ``{"dataset", "instruction", "output", "generator"}``. ``annotations``: a list of
+``{"instruction", "output_1", "generator_1", "output_2", "generator_2", "preference", …}`` where ``preference`` is 1
+when the baseline (``output_1``) is preferred, 2 when the model is, anything between where the annotator weighs; the
+``win`` of the model is ``preference`` - 1. See https://github.com/tatsu-lab/alpaca_eval.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from compatcheck.errors import InputError
+from compatcheck.readers.reading import Row, Source, read_rows
+from compatcheck.readers.recording import Item, Record, Recording, labels
+from compatcheck.text import text_hash
+
+_TEXTS = {"instruction", "output", "output_1", "output_2", "preference", "raw_completion"}
+
+
+def read(path: Path, part: str | None, task: str | None, tasks: Sequence[str]) -> list[Recording]:
+    """The outputs, or the annotations, in one file. ``part`` is a generator, where a file holds several."""
+    source = read_rows(path)
+    recording = Recording(source, (), task or "alpaca_eval")
+    recording.items = _items(source, part)
+    return [recording]
+
+
+def identity(instruction: str) -> str:
+    """The id of an instruction: files hold them in any order, and some lack a few."""
+    return text_hash(instruction)[:16]
+
+
+def _items(source: Source, part: str | None) -> Iterator[Item]:
+    generators: dict[str, int] = {}
+    for numbers, rows in source.chunks:
+        for number, raw in zip(numbers, rows, strict=True):
+            row, generator = _plain(Record(raw, source.at(number)))
+            generators.setdefault(generator, number)
+            if part is None or generator == part:
+                yield number, row, raw
+        if part is None and len(generators) > 1:
+            names = ", ".join(sorted(generators))
+            where = source.at(list(generators.values())[1])
+            raise InputError(f"{where}: another generator; name one of them as {source.path}#NAME: {names}")
+    if part is not None and part not in generators:
+        raise InputError(f"{source.path}: no generator '{part}'; generators there: {', '.join(sorted(generators))}")
+
+
+def _plain(record: Record) -> tuple[Row, str]:
+    instruction = record.need("instruction", "a text")
+    annotated = "output_2" in record.value
+    generator = str(record.get("generator_2" if annotated else "generator", "a text", ""))
+    name = "output_2" if annotated else "output"
+    if name not in record.value:
+        record.need(name, "a text")
+    row: Row = {
+        "id": identity(instruction),
+        "input": instruction,
+        "target": None,
+        "prediction": record.get(name, "a text"),
+    }
+    skip = _TEXTS | {"generator", "generator_1", "generator_2"}
+    row |= labels({key: value for key, value in record.value.items() if key not in skip})
+    if annotated:
+        preference = record.get("preference", "a number")
+        if preference is None:
+            row["error"] = "the annotator gave no preference"
+        elif preference < 1 or preference > 2:
+            raise record.fail(f"`preference` is {preference}, but it must be between 1 and 2")
+        row["score:win"] = None if preference is None else preference - 1
+    if not annotated:
+        del row["target"]
+    return row, generator

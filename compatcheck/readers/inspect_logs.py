@@ -1,0 +1,271 @@
+"""Logs of inspect_ai: ``.eval`` (a zip of JSON files, deflated or Zstandard) and ``.json``.
+
+A log is one task with one model: ``eval`` (task, model, dataset …), ``status``, ``samples``. A sample has ``id``,
+``epoch``, ``input``, ``target``, ``output.completion``, ``scores`` by scorer (``value``, ``answer``) and, where it
+failed, ``error``. Values C, I, P and N are 1, 0, 0.5 and 0, as inspect's ``value_to_float`` has it; a value that is a
+mapping gives a metric for each of its keys. NaN is inspect's own mark of what a scorer could not score.
+See https://inspect.aisi.org.uk/eval-logs.html.
+"""
+
+from __future__ import annotations
+
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from compatcheck.errors import InputError, did_you_mean
+from compatcheck.readers.reading import Row, Source, json_kind
+from compatcheck.readers.recording import (
+    Item,
+    Record,
+    Recording,
+    average_repeats,
+    labels,
+    parse_json,
+    read_json,
+)
+from compatcheck.table.columns import LABEL_LENGTH
+
+_LETTERS = {"C": 1.0, "I": 0.0, "P": 0.5, "N": 0.0}
+_WORDS = {"true": 1.0, "yes": 1.0, "correct": 1.0, "false": 0.0, "no": 0.0, "incorrect": 0.0}
+_ZSTANDARD = 93
+"""Number of the compression in a zip file; Python's zipfile knows it from 3.14 on."""
+_BROKEN = (zipfile.BadZipFile, EOFError, zlib.error, OSError, struct.error, NotImplementedError, ValueError, KeyError)
+
+
+def read(path: Path, part: str | None, task: str | None, tasks: Sequence[str]) -> list[Recording]:
+    """One log, or of every task in a folder the newest. ``part`` is a model, where a folder holds several."""
+    if not path.is_dir():
+        return [_recording(path)]
+    return [_recording(one) for one in _newest(path, part, tasks)]
+
+
+def _newest(folder: Path, part: str | None, tasks: Sequence[str]) -> list[Path]:
+    files = sorted([*folder.rglob("*.eval"), *folder.rglob("[0-9]*_*_*.json")], key=lambda path: path.name)
+    headers = [(path, Record(_header(path), str(path)).record("eval")) for path in files]
+    found = [(path, header.name("task"), header.name("model")) for path, header in headers]
+    models = sorted({model for _, _, model in found})
+    if part is not None and part not in models:
+        hint = did_you_mean(part, models)
+        raise InputError(f"{folder}: no log of model '{part}'{hint}; models there: {', '.join(models)}")
+    if part is None and len(models) > 1:
+        raise InputError(f"{folder}: logs of several models; name one as {folder}#MODEL: {', '.join(models)}")
+    newest = {task: path for path, task, model in found if part is None or model == part}
+    missing = [task for task in tasks if task not in newest]
+    if missing:
+        hint = did_you_mean(missing[0], newest)
+        raise InputError(f"{folder}: no log of task {missing[0]}{hint}; tasks there: {', '.join(sorted(newest))}")
+    return [newest[task] for task in (tasks or sorted(newest))]
+
+
+def _recording(path: Path) -> Recording:
+    log = Record(_header(path), str(path))
+    about = log.record("eval")
+    source = Source(path, "sample", iter(()))
+    settings: dict[str, Any] = {"version": about.value.get("task_version")}
+    recording = Recording(source, (), about.name("task"), {k: v for k, v in settings.items() if v})
+    status = log.name("status")
+    items = _items(path, log, recording)
+    recording.items = average_repeats(_settled(items), "epoch", "epochs", recording)
+    expected = about.record("dataset").value.get("samples")
+    if status != "success":
+        of = f" of {expected}" if isinstance(expected, int) else ""
+        recording.notes.append(f"the log's status is {status}: it holds {len(recording.items):,}{of} samples")
+    return recording
+
+
+def _header(path: Path) -> Any:
+    if path.suffix.lower() != ".eval":
+        return read_json(path)
+    archive = _Archive(path)
+    name = "header.json" if "header.json" in archive.names else "_journal/start.json"
+    header = archive.json(name)
+    if name != "header.json" and isinstance(header, dict):
+        header = {"status": "started", **header}  # killed before its end
+    return header
+
+
+def _items(path: Path, log: Record, recording: Recording) -> list[Item]:
+    if path.suffix.lower() != ".eval":
+        samples = log.get("samples", "a list")
+        if samples is None:
+            raise log.fail("no samples in this log; run inspect without --no-log-samples")
+        return [(n, *_plain(Record(one, f"{path}: sample {n}"))) for n, one in enumerate(samples, 1)]
+    archive = _Archive(path)
+    names = [name for name in archive.names if name.startswith("samples/") and name.endswith(".json")]
+    if not names:
+        raise log.fail("no samples in this log; run inspect without --no-log-samples")
+    return [(n, *_plain(Record(archive.json(name), f"{path}: {name}"))) for n, name in enumerate(names, 1)]
+
+
+class _Archive:
+    """The JSON files in a zip file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            with zipfile.ZipFile(path) as archive:
+                self._members = {one.filename: one for one in archive.infolist()}
+        except FileNotFoundError:
+            raise InputError(f"{path}: no such file") from None
+        except _BROKEN as error:
+            what = "no rows in this file" if not path.stat().st_size else f"not a whole .eval file ({error})"
+            raise InputError(f"{path}: {what}") from None
+
+    @property
+    def names(self) -> list[str]:
+        return list(self._members)
+
+    def json(self, name: str) -> Any:
+        if name not in self._members:
+            raise InputError(f"{self.path}: no {name} in it, which every log of inspect has")
+        try:
+            data = self._bytes(self._members[name])
+        except _BROKEN as error:
+            raise InputError(f"{self.path}: {name} is damaged ({error}); copy the file again") from None
+        return parse_json(data, f"{self.path}: {name}")
+
+    def _bytes(self, member: zipfile.ZipInfo) -> bytes:
+        if member.compress_type != _ZSTANDARD:
+            with zipfile.ZipFile(self.path) as archive:
+                return archive.read(member)
+        import pyarrow as pa
+
+        with self.path.open("rb") as file:
+            file.seek(member.header_offset)
+            start = file.read(30)
+            if len(start) < 30 or start[:4] != b"PK\x03\x04":
+                raise zipfile.BadZipFile("bad local header")
+            name_length, extra_length = struct.unpack("<HH", start[26:30])
+            file.seek(name_length + extra_length, 1)
+            packed = file.read(member.compress_size)
+        with pa.CompressedInputStream(pa.BufferReader(packed), "zstd") as stream:
+            data: bytes = stream.read()
+        if len(data) != member.file_size or zlib.crc32(data) != member.CRC:
+            raise zipfile.BadZipFile("bad checksum")
+        return data
+
+
+def _plain(sample: Record) -> tuple[Row, Row]:
+    """The plain row of a sample, with every scorer's answer as ``answer:<scorer>``, and the sample itself."""
+    attachments = sample.get("attachments", "an object", {})
+    row: Row = {
+        "id": sample.name("id"),
+        "input": _said(sample.value.get("input"), sample, "input", attachments),
+        "target": _target(sample),
+        "prediction": None,
+    }
+    error = sample.value.get("error")
+    if error:
+        row["error"] = str(error.get("message") or error) if isinstance(error, dict) else str(error)
+    row["prediction"] = _completion(sample, attachments)
+    row |= _finish(sample)
+    row |= labels(sample.get("metadata", "an object", {}))
+    unscored = []
+    for scorer, value in sample.get("scores", "an object", {}).items():
+        score = Record(value, f"{sample.place}, score `{scorer}`")
+        row[f"answer:{scorer}"] = score.get("answer", "a text")
+        for metric, number in _numbers(scorer, score):
+            row[f"score:{metric}"] = number
+            if isinstance(number, float) and number != number:
+                row[f"score:{metric}"] = None
+                unscored.append(f"{metric}: not scored ({score.value.get('reason') or 'unscored'})")
+    if unscored and not row.get("error"):
+        row["error"] = "; ".join(unscored)
+    return row, sample.value
+
+
+def _target(sample: Record) -> Any:
+    target = sample.value.get("target")
+    if isinstance(target, list) and len(target) == 1:
+        return target[0]
+    return target if target != [] and target != "" else None
+
+
+def _completion(sample: Record, attachments: Mapping[str, Any]) -> str | None:
+    output = sample.record("output")
+    said = output.value.get("completion")
+    if said is None:
+        choices = output.get("choices", "a list", [])
+        if not choices:
+            return None
+        said = Record(choices[0], f"{output.place}, choices[0]").record("message").value.get("content")
+    if said == "" and not output.get("choices", "a list", []):
+        return None
+    return _said(said, output, "completion", attachments)
+
+
+def _finish(sample: Record) -> Row:
+    """Why the answer ended, where the log says so."""
+    choices = sample.record("output").get("choices", "a list", [])
+    reason = choices[0].get("stop_reason") if choices and isinstance(choices[0], dict) else None
+    return {"finish_reason": reason} if isinstance(reason, str) else {}
+
+
+def _said(value: Any, record: Record, name: str, attachments: Mapping[str, Any]) -> str | None:
+    """A text, or the texts of messages and of the parts of their content, one under the other."""
+    if value is None:
+        return None
+    if isinstance(value, str):
+        stored = attachments.get(value.removeprefix("attachment://")) if value.startswith("attachment://") else None
+        return stored if isinstance(stored, str) else value
+    if not isinstance(value, list):
+        raise record.fail(f"`{name}` is {json_kind(value)}, but it must be a text or a list")
+    texts = []
+    for one in value:
+        if not isinstance(one, dict):
+            raise record.fail(f"`{name}` has {json_kind(one)} in it, but its items must be objects")
+        inner = one.get("content", one.get("text"))
+        if isinstance(inner, str | list):
+            texts.append(_said(inner, record, name, attachments) or "")
+    return "\n".join(texts)
+
+
+def _numbers(scorer: str, score: Record) -> Iterator[tuple[str, Any]]:
+    value = score.value.get("value")
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield f"{scorer}.{key}", _number(inner, score, f"value.{key}")
+    else:
+        yield scorer, _number(value, score, "value")
+
+
+def _number(value: Any, score: Record, name: str) -> Any:
+    if isinstance(value, bool | int | float):
+        return float(value) if isinstance(value, bool | float) else value
+    if isinstance(value, str):
+        if value in _LETTERS:
+            return _LETTERS[value]
+        if value.strip().lower() in _WORDS:
+            return _WORDS[value.strip().lower()]
+        try:
+            return float(value)
+        except ValueError:
+            shown = value if len(value) <= LABEL_LENGTH else value[:LABEL_LENGTH] + "…"
+            raise score.fail(f"`{name}` is {shown!r}, but a score is a number or one of C, I, P, N") from None
+    if value is None:
+        return None
+    raise score.fail(f"`{name}` is {json_kind(value)}, but a score is a number or one of C, I, P, N")
+
+
+def _settled(items: Sequence[Item]) -> Iterator[Item]:
+    """Rows whose prediction is the answer that the first scorer took out, where it takes out any.
+
+    Scorers after it that take out other answers get predictions of their own.
+    """
+    scorers = dict.fromkeys(key for _, row, _ in items for key in row if key.startswith("answer:"))
+    taking = [key for key in scorers if any(row.get(key) is not None for _, row, _ in items)]
+    for number, row, raw in items:
+        plain = {key: value for key, value in row.items() if not key.startswith("answer:")}
+        if taking and "error" not in plain:
+            said = plain["prediction"]
+            plain["prediction"] = row.get(taking[0])
+            if said != plain["prediction"]:
+                plain["response"] = said
+            for key in taking[1:]:
+                for name in [name for name in plain if name.startswith("score:" + key.removeprefix("answer:"))]:
+                    plain["prediction:" + name.removeprefix("score:")] = row.get(key)
+        yield number, plain, raw

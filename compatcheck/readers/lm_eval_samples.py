@@ -1,0 +1,189 @@
+"""What lm-eval writes with ``--log_samples``: which files to read, and what goes with them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from compatcheck.errors import InputError, did_you_mean
+from compatcheck.readers.foreign import targets_of
+from compatcheck.readers.lm_eval_rows import RowReader
+from compatcheck.readers.reading import Chunk, Source, file_kind, json_kind, read_rows
+from compatcheck.table.layout import Layout
+from compatcheck.table.table import build_table, extract_targets
+from compatcheck.tasks.description import of_config
+
+if TYPE_CHECKING:
+    from compatcheck.readers.recorded import Part
+
+_NAME = re.compile(
+    r"samples_(?P<task>.+?)(?:_(?P<time>\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?))?\.jsonl(?:\.gz)?", re.IGNORECASE
+)
+_MARKS = {"doc_id", "doc", "resps", "filtered_resps"}
+"""Fields by which a row of lm-eval is known, whatever the file is called."""
+
+
+@dataclass(frozen=True)
+class _Samples:
+    path: Path
+    task: str
+    time: str
+    higher_is_better: Mapping[str, bool] = field(default_factory=dict)
+    delimiter: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+def is_samples(path: Path) -> bool:
+    """Whether a path is a folder, or a file whose first row is one of lm-eval's."""
+    if path.is_dir():
+        return True
+    if file_kind(path) != "jsonl" or not path.is_file():
+        return False
+    try:
+        return next(read_rows(path).chunks)[1][0].keys() >= _MARKS
+    except InputError:
+        return False  # reading it as plain rows says what is wrong
+
+
+def read_samples(path: Path, layout: Layout, side: str, task: str | None, tasks: Sequence[str]) -> list[Part]:
+    """Read one samples file, or of every task in a folder the newest.
+
+    With ``layout.extract`` or field options, predictions and targets are what these say, and lm-eval's scores, which
+    were given to something else, are left out.
+    """
+    found = _in_folder(path, tasks) if path.is_dir() else [_described(path, task)]
+    return [_read(samples, layout, side) for samples in found]
+
+
+def _read(samples: _Samples, layout: Layout, side: str) -> Part:
+    from compatcheck.readers.recorded import Part
+
+    restated = layout.extract is not None or layout.prediction_field is not None or layout.target_field is not None
+    restated = restated or layout.targets is not None
+    source = read_rows(samples.path)
+    reader = RowReader(source, layout, samples.delimiter, restated)
+    targets = targets_of(layout.targets, layout) if layout.targets is not None else None
+    plain = Layout(extract=layout.extract)
+    rows = build_table(source, _converted(source, reader), plain, side, targets)
+    rows.table = rows.table.drop_columns([name for name in reader.long_labels if name in rows.table.column_names])
+    rows = extract_targets(rows, plain)
+    if restated:
+        rows.metrics = ()
+    elif not rows.metrics:
+        raise InputError(
+            f"{samples.path}: none of its metrics ({', '.join(reader.left_out) or 'none at all'}) has a score per "
+            "document, so there is nothing to compare"
+        )
+    settings = dict(samples.settings)
+    return Part(
+        rows, samples.task, rows.metrics or ("exact_match",), settings, samples.higher_is_better, reader.left_out
+    )
+
+
+def _converted(source: Source, reader: RowReader) -> Iterator[Chunk]:
+    for numbers, rows in source.chunks:
+        kept: list[int] = []
+        plain = []
+        for number, row in zip(numbers, rows, strict=True):
+            one = reader.plain(number, row)
+            if one is not None:
+                kept.append(number)
+                plain.append(one)
+        if plain:
+            yield kept, plain
+
+
+def _in_folder(folder: Path, tasks: Sequence[str]) -> list[_Samples]:
+    files = [path for path in sorted(folder.rglob("samples_*.jsonl*")) if _NAME.fullmatch(path.name)]
+    if not files:
+        raise InputError(f"{folder}: no samples_*.jsonl files; run lm-eval with --log_samples")
+    folders = list(dict.fromkeys(path.parent for path in files))
+    if len(folders) > 1:
+        names = ", ".join(str(one.relative_to(folder)) for one in folders)
+        raise InputError(f"{folder}: outputs of several models or runs ({names}); name one of these folders")
+    newest: dict[str, Path] = {}
+    for path in sorted(files, key=_time_of):
+        newest[_task_of(path)] = path
+    missing = [task for task in tasks if task not in newest]
+    if missing:
+        hint = did_you_mean(missing[0], newest)
+        raise InputError(f"{folder}: no samples of task {missing[0]}{hint}; tasks there: {', '.join(sorted(newest))}")
+    return [_described(newest[task], None) for task in (tasks or sorted(newest))]
+
+
+def _task_of(path: Path) -> str:
+    match = _NAME.fullmatch(path.name)
+    return match["task"] if match else ""
+
+
+def _time_of(path: Path) -> str:
+    match = _NAME.fullmatch(path.name)
+    return (match["time"] or "") if match else ""
+
+
+def _described(path: Path, task: str | None) -> _Samples:
+    """The file with what lm-eval's own results file beside it says of its task, if that is there."""
+    name, time = _task_of(path) or task or "recorded", _time_of(path)
+    results = _results(path.parent / f"results_{time}.json") if time else {}
+
+    def of_task(key: str) -> Any:
+        part = results.get(key)
+        return part.get(name) if isinstance(part, dict) else None
+
+    config = of_task("configs")
+    delimiter = config.get("target_delimiter") if isinstance(config, dict) else None
+    higher = of_task("higher_is_better")
+    settings = {"num_fewshot": of_task("n-shot"), "version": of_task("versions")}
+    known = {key: value for key, value in settings.items() if isinstance(value, int | float | str)}
+    return _Samples(
+        path,
+        name,
+        time,
+        {k: v for k, v in higher.items() if isinstance(v, bool)} if isinstance(higher, dict) else {},
+        delimiter if isinstance(delimiter, str) else None,
+        known | (_made(results, config) if isinstance(config, dict) and "doc_to_text" in config else {}),
+    )
+
+
+def _made(results: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    """How the answers were made, as far as lm-eval's results say it; under the names that our own runs use."""
+    about = results.get("config")
+    about = about if isinstance(about, dict) else {}
+    versions = {name: results.get(f"{name}_version") for name in ("lm_eval", "transformers")}
+    made = {
+        **of_config(SimpleNamespace(**config), str(config.get("output_type"))),
+        "output_type": config.get("output_type"),
+        "system": _short(results.get("system_instruction_sha")),
+        "chat_template": _short(results.get("chat_template_sha")) if results.get("chat_template") else None,
+        "fewshot_as_multiturn": results.get("fewshot_as_multiturn") if results.get("chat_template") else None,
+        "limit": f"first:{about['limit']:g}" if isinstance(about.get("limit"), int | float) else None,
+        "engine": about.get("model"),
+        "dtype": str(about["model_dtype"]).removeprefix("torch.") if about.get("model_dtype") else None,
+        "device": str(about["device"]).partition(":")[0] if about.get("device") else None,
+        "versions": {name: str(version) for name, version in versions.items() if version},
+    }
+    generation, given = made.get("generation"), about.get("gen_kwargs")
+    if isinstance(given, dict) and isinstance(generation, dict):
+        made["generation"] = generation | given
+    return {name: value for name, value in made.items() if value not in (None, {})}
+
+
+def _short(digest: Any) -> str | None:
+    return digest[:8] if isinstance(digest, str) else None
+
+
+def _results(path: Path) -> Mapping[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not a readable results file of lm-eval ({error})") from None
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: not a results file of lm-eval, but {json_kind(value)}")
+    return value

@@ -1,0 +1,228 @@
+"""promptfoo: what ``promptfoo eval -o out.json`` (or ``.jsonl``) and ``promptfoo export`` write.
+
+``results.results`` has one entry per test, provider and prompt: ``testIdx``, ``promptIdx``, ``vars``, ``provider``
+(``id``, ``label``), ``prompt`` (``raw``, ``label``), ``response.output``, ``score``, ``success``, ``namedScores``,
+``gradingResult.componentResults``, ``error``, ``failureReason`` (0 none, 1 an assertion failed, 2 an error).
+Read in the formats 2 and 3 of ``results.version``. See https://www.promptfoo.dev/docs/configuration/outputs/.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from compatcheck.errors import InputError, did_you_mean
+from compatcheck.readers.reading import Row, Source, read_rows
+from compatcheck.readers.recording import Item, Record, Recording, average_repeats, labels, read_json
+from compatcheck.table.columns import text_of
+from compatcheck.text import text_hash
+
+_EXPECTING = (
+    "equals", "contains", "icontains", "starts-with", "similar", "levenshtein", "rouge-n", "bleu", "factuality",
+)  # fmt: skip
+"""Assertions whose value is what is right."""
+_ERROR = 2
+"""``failureReason`` of a test that could not be run; where an assertion failed, ``error`` holds its reason."""
+_VARIABLE = re.compile(r"\{\{\s*([\w.]+)\s*\}\}")
+
+
+def read(path: Path, part: str | None, task: str | None, tasks: Sequence[str]) -> list[Recording]:
+    """The tests of one provider. ``part`` names it, its label, a prompt's label, or ``LABEL/PROMPT``."""
+    rows, name = _rows(path)
+    chosen, several = _chosen(path, rows, part)
+    recording = Recording(Source(path, "result", iter(())), (), task or name)
+    identities = _identities([record for _, record in chosen])
+    items = [
+        (record, *_plain(number, record, identity, several))
+        for (number, record), identity in zip(chosen, identities, strict=True)
+    ]
+    named = _named_of_all(items, recording)
+    recording.items = average_repeats(_items(items, named), "testIdx", "repeats", recording)
+    return [recording]
+
+
+def _rows(path: Path) -> tuple[list[tuple[int, Record]], str]:
+    """All results with their numbers, and the name of the evaluation."""
+    if path.name.lower().removesuffix(".gz").endswith((".jsonl", ".ndjson")):
+        source = read_rows(path)
+        return [
+            (n, Record(row, source.at(n))) for chunk in source.chunks for n, row in zip(*chunk, strict=True)
+        ], "promptfoo"
+    value = read_json(path)
+    if isinstance(value, list):
+        found, name = value, "promptfoo"
+    else:
+        top = Record(value, str(path))
+        name = str(top.record("config").value.get("description") or "promptfoo")
+        found = _results(top)
+    if not found:
+        raise InputError(f"{path}: no rows in this file")
+    return [(n, Record(one, f"{path}: result {n}")) for n, one in enumerate(found, 1)], name
+
+
+def _results(top: Record) -> list[Any]:
+    """The list of results: in ``results.results``, or in ``results`` itself."""
+    if isinstance(top.value.get("results"), list):
+        return list(top.value["results"])
+    inner = Record(top.need("results", "an object"), f"{top.place}: `results`")
+    return list(inner.need("results", "a list"))
+
+
+def _names(record: Record) -> tuple[str, str, str, str]:
+    """Identity of the provider and of the prompt, and what the user calls them."""
+    provider = record.value.get("provider")
+    if isinstance(provider, str):
+        identity = label = provider
+    else:
+        about = record.record("provider")
+        identity = about.name("id")
+        label = str(about.get("label", "a text") or identity)
+    prompt = record.record("prompt")
+    raw = prompt.get("label", "a text") or prompt.get("raw", "a text", "")
+    column = record.value.get("promptId") or raw
+    return identity, label, str(column), str(raw)
+
+
+def _chosen(
+    path: Path, rows: Sequence[tuple[int, Record]], part: str | None
+) -> tuple[list[tuple[int, Record]], Mapping[str, int]]:
+    """The rows that are meant, and where they are of several prompts, the number of each prompt."""
+    columns = {number: _names(record) for number, record in rows}
+    if part is not None:
+        wanted = {
+            number
+            for number, (identity, label, _, prompt) in columns.items()
+            if part in (identity, label, prompt, f"{label}/{prompt}", f"{identity}/{prompt}")
+        }
+        if not wanted:
+            known = list(dict.fromkeys(name for one in columns.values() for name in (one[1], one[0], one[3])))
+            labels_ = list(dict.fromkeys(label for _, label, _, _ in columns.values()))
+            hint = did_you_mean(part, known)
+            raise InputError(f"{path}: no provider or prompt '{part}'{hint}; providers there: {', '.join(labels_)}")
+        rows = [(number, record) for number, record in rows if number in wanted]
+    providers = list(dict.fromkeys((columns[number][0], columns[number][1]) for number, _ in rows))
+    if len(providers) > 1:
+        names = ", ".join(label for _, label in providers)
+        raise InputError(f"{path}: results of several providers; name one as {path}#PROVIDER: {names}")
+    prompts = list(dict.fromkeys(columns[number][2] for number, _ in rows))
+    return list(rows), {name: place for place, name in enumerate(prompts, 1)} if len(prompts) > 1 else {}
+
+
+def _plain(
+    number: int, record: Record, identity: str, several: Mapping[str, int]
+) -> tuple[int, Row, Mapping[str, Any]]:
+    variables = record.get("vars", "an object", {})
+    _, _, column, prompt = _names(record)
+    described = record.record("testCase").value.get("description")
+    row: Row = {
+        "id": identity,
+        "doc_hash": "vars:" + text_hash(_canonical(variables)),
+        "input": record.record("prompt").get("raw", "a text"),
+        "target": _target(record, variables),
+        "prediction": None,
+    }
+    if several:
+        row["id"] = f"{row['id']}/{several[column]}"
+        row["prompt"] = prompt
+    grading = record.record("gradingResult")
+    response = record.value.get("response")
+    output = response.get("output") if isinstance(response, dict) else response
+    error = record.value.get("error") or (response.get("error") if isinstance(response, dict) else None)
+    reason = record.value.get("failureReason")
+    failed = reason == _ERROR if reason is not None else bool(error) and output is None
+    if failed:
+        row["error"] = text_of(error or "the test could not be run")
+    elif not isinstance(response, dict | str | None):
+        raise record.fail("`response` must be an object")
+    else:
+        row["prediction"] = None if output is None else text_of(output)
+    if not failed:
+        row["score:pass"] = _passed(record, grading)
+        row["score:score"] = record.value.get("score", grading.value.get("score"))
+    row |= labels({key: value for key, value in variables.items() if value != row["target"]})
+    if isinstance(described, str):
+        row |= labels({"description": described})
+    named = record.get("namedScores", "an object", {}) if not failed else {}
+    return number, row, named
+
+
+def _passed(record: Record, grading: Record) -> bool | None:
+    found = record.get("success", "a boolean")
+    if found is None:
+        found = grading.get("pass", "a boolean")
+    return None if found is None else bool(found)
+
+
+def _identities(records: Sequence[Record]) -> list[str]:
+    """The id of each test: a fingerprint of its variables, since its number is only its place in the file.
+
+    Tests with the same variables are repeats of one (``--repeat``), unless they say or assert something else: then
+    they are numbered.
+    """
+    variants: dict[str, list[str]] = {}
+    found = []
+    for record in records:
+        identity = text_hash(_canonical(record.get("vars", "an object", {})))[:16]
+        case = record.record("testCase")
+        kind = _canonical([case.value.get("description"), case.value.get("assert")])
+        known = variants.setdefault(identity, [])
+        if kind not in known:
+            known.append(kind)
+        place = known.index(kind)
+        found.append(f"{identity}.{place + 1}" if place else identity)
+    return found
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, ensure_ascii=False)
+
+
+def _target(record: Record, variables: Mapping[str, Any]) -> str | None:
+    """The value of the first assertion that says what is right, as it was when the test ran."""
+    components = record.record("gradingResult").get("componentResults", "a list", [])
+    found: list[tuple[str, Any]] = []
+    for one in components:
+        if isinstance(one, dict) and isinstance(one.get("assertion"), dict):
+            about = one.get("metadata")
+            rendered = about.get("renderedAssertionValue") if isinstance(about, dict) else None
+            value = one["assertion"].get("value")
+            found.append((str(one["assertion"].get("type")), value if rendered is None else rendered))
+    if not found:
+        given = record.record("testCase").get("assert", "a list", [])
+        found = [(str(one.get("type")), one.get("value")) for one in given if isinstance(one, dict)]
+    for kind in _EXPECTING:
+        for name, value in found:
+            if name == kind and isinstance(value, str | int | float):
+                return _filled(text_of(value), variables)
+    return None
+
+
+def _filled(text: str, variables: Mapping[str, Any]) -> str:
+    """A template with the variables of the test in their places."""
+    return _VARIABLE.sub(
+        lambda match: text_of(variables[match[1]]) if match[1] in variables else match[0],
+        text,
+    )
+
+
+def _named_of_all(items: Sequence[tuple[Record, int, Row, Mapping[str, Any]]], recording: Recording) -> list[str]:
+    """Named scores that every test has; of the others a note says how many have them."""
+    good = [named for _, _, row, named in items if not row.get("error")]
+    names = dict.fromkeys(name for named in good for name in named)
+    whole = []
+    for name in names:
+        count = sum(name in named for named in good)
+        if count == len(good):
+            whole.append(name)
+        else:
+            recording.notes.append(f"{name} is scored in {count:,} of {len(good):,} tests only and is not compared")
+    return [name for name in whole if name not in ("pass", "score")]
+
+
+def _items(items: Sequence[tuple[Record, int, Row, Mapping[str, Any]]], named: Sequence[str]) -> Iterator[Item]:
+    for record, number, row, scores in items:
+        found = {} if row.get("error") else {f"score:{name}": scores[name] for name in named}
+        yield number, row | found, record.value

@@ -1,0 +1,280 @@
+"""What the readers of other tools' outputs share: values with the checks they need, and rows on their way to records.
+
+A reader turns every record of its tool into a plain recorded row (``id``, ``input``, ``target``, ``prediction``,
+``error``, ``score:<metric>``, slice fields). From there on it goes the way of any recorded row, with all its checks.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from compatcheck.errors import InputError
+from compatcheck.readers.reading import Chunk, Row, Source, json_kind, read_text
+from compatcheck.table.columns import LABEL_LENGTH, text_of
+from compatcheck.table.layout import MISSING, Layout, dig
+from compatcheck.table.table import OWN_NAMES, build_table, extract_targets, missing_field
+from compatcheck.table.targets import Targets
+
+if TYPE_CHECKING:
+    from compatcheck.readers.recorded import Part
+
+Item = tuple[int, Row, Row]
+"""Number of a record, the plain row made of it, and the record itself."""
+
+_CHUNK = 5_000
+_KINDS: dict[str, type | tuple[type, ...]] = {
+    "an object": dict,
+    "a list": list,
+    "a text": str,
+    "a number": (int, float),
+    "a boolean": bool,
+}
+
+
+@dataclass
+class Recording:
+    """The records of one task, as a tool wrote them. ``items`` is read once."""
+
+    source: Source
+    items: Iterable[Item]
+    task: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    higher_is_better: Mapping[str, bool] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    """Sentences on what was left out; may grow while the items are read."""
+    duplicates: int = 0
+    """Records that were dropped because they repeat another one exactly."""
+    spread: tuple[int, int] = (1, 1)
+    """The least and the greatest number of samples of an instance that were averaged."""
+
+
+class Record:
+    """A JSON object with checked access to its fields. ``place`` says where it is: ``FILE: results[3]``."""
+
+    def __init__(self, value: Any, place: str) -> None:
+        if not isinstance(value, dict):
+            raise InputError(f"{place}: an object is needed, not {json_kind(value)}")
+        self.value: Row = value
+        self.place = place
+
+    def get(self, name: str, kind: str, default: Any = None) -> Any:
+        """A field of this kind (``"an object"``, ``"a list"``, ``"a text"`` …), the default where missing or null.
+
+        Raises InputError for a value of another kind.
+        """
+        found = self.value.get(name)
+        if found is None:
+            return default
+        if not isinstance(found, _KINDS[kind]) or (isinstance(found, bool) and kind == "a number"):
+            raise InputError(f"{self.place}: `{name}` is {json_kind(found)}, but it must be {kind}")
+        return found
+
+    def need(self, name: str, kind: str) -> Any:
+        """As :meth:`get`; a missing field is an error, too."""
+        found = self.get(name, kind)
+        if found is None:
+            there = ", ".join(map(str, self.value)) or "none"
+            raise InputError(f"{self.place}: no field `{name}` (fields: {there[:300]})")
+        return found
+
+    def whole(self, name: str, default: int | None = None) -> int:
+        """A whole number; without a default it must be there. Raises InputError for anything else."""
+        found = self.get(name, "a number", default) if default is not None else self.need(name, "a number")
+        if not is_finite(found) or found != int(found):
+            raise InputError(f"{self.place}: `{name}` is {found}, but it must be a whole number")
+        return int(found)
+
+    def record(self, name: str) -> Record:
+        """The object in a field, empty where missing or null."""
+        return Record(self.get(name, "an object", {}), f"{self.place}, `{name}`")
+
+    def name(self, name: str) -> str:
+        """A text or number that names something.
+
+        Raises InputError where it is missing or anything else.
+        """
+        found = self.value.get(name)
+        if isinstance(found, bool) or not isinstance(found, str | int | float):
+            if found is None:
+                self.need(name, "a text")
+            raise InputError(f"{self.place}: `{name}` is {json_kind(found)}, but it must be a text or a number")
+        return text_of(found)
+
+    def fail(self, message: str) -> InputError:
+        return InputError(f"{self.place}: {message}")
+
+
+def read_json(path: Path) -> Any:
+    """The JSON value in a file, gzipped or not.
+
+    Raises InputError: no such file, cut off, not UTF-8, not JSON, empty.
+    """
+    text = read_text(path)
+    if not text.strip():
+        raise InputError(f"{path}: no rows in this file")
+    return parse_json(text, path)
+
+
+def parse_json(text: str | bytes, place: object) -> Any:
+    """Parse JSON text. ``place`` names it in messages. Raises InputError for what is no JSON."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{place}:{error.lineno}: not JSON ({error.msg} at column {error.colno})") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{place}: not UTF-8") from None
+    except (ValueError, RecursionError):
+        raise InputError(f"{place}: not JSON (nested too deeply, or a number that is too long)") from None
+
+
+def labels(fields: Mapping[str, Any], prefix: str = "") -> Row:
+    """Scalars that are short enough to slice by, nested ones dotted; names that a row uses itself get ``field:``."""
+    found: Row = {}
+    for key, value in fields.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping) and prefix.count(".") < 3:
+            found |= labels(value, f"{name}.")
+        elif isinstance(value, bool | int | float) or (isinstance(value, str) and len(value) <= LABEL_LENGTH):
+            taken = name in OWN_NAMES or name.startswith(("score:", "prediction:"))
+            found[f"field:{name}" if taken else name] = value
+    return found
+
+
+def is_finite(value: Any) -> bool:
+    """Whether a value is a number that is neither NaN nor infinite."""
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def average_repeats(items: Iterable[Item], field: str, what: str, recording: Recording) -> list[Item]:
+    """One item per id: scores of its repeats averaged, texts of the first that worked.
+
+    What is sampled several times is one instance, not several. Repeats that failed take no part; an instance fails
+    where all do. ``field`` of the tool's record counts them, ``what`` is what it calls them (``epochs``).
+    A repeat that is there twice is a duplicate. Raises InputError where the two differ.
+    """
+    grouped: dict[Any, dict[Any, Item]] = {}
+    for item in items:
+        number, row, raw = item
+        group = grouped.setdefault(row["id"], {})
+        repeat = json.dumps(raw.get(field))
+        if repeat not in group:
+            group[repeat] = item
+        elif repr(group[repeat][1]) == repr(row):
+            recording.duplicates += 1
+        else:
+            raise InputError(
+                f"{recording.source.at(number)}: the id {row['id']!r:.80} with `{field}` {repeat} again, with other "
+                f"values than in {recording.source.place(group[repeat][0])}"
+            )
+    result, failed = [], 0
+    sizes = [len(group) for group in grouped.values()] or [1]
+    recording.spread = (min(sizes), max(sizes))
+    for group in grouped.values():
+        good = [item for item in group.values() if not item[1].get("error")]
+        failed += (len(group) - len(good)) if good else 0
+        number, row, raw = (good or list(group.values()))[0]
+        if len(good) > 1:
+            scores: dict[str, list[Any]] = {}
+            for key in dict.fromkeys(key for _, one, _ in good for key in one if key.startswith("score:")):
+                scores[key] = [one.get(key) for _, one, _ in good]
+            row = row | {key: _mean(values) for key, values in scores.items()}
+        result.append((number, row, raw))
+    most = recording.spread[1]
+    if most > 1:
+        recording.notes.append(
+            f"the {what} of an instance (up to {most}) are averaged; texts are those of the first that worked"
+        )
+    if failed:
+        recording.notes.append(f"{failed:,} {what} failed and take no part in the averages")
+    return result
+
+
+def _mean(values: Sequence[Any]) -> Any:
+    """The mean; what is no finite number stays as it is, for the checks that follow."""
+    odd = [value for value in values if not is_finite(value)]
+    return odd[0] if odd else sum(values) / len(values)
+
+
+def as_part(recording: Recording, layout: Layout, side: str, targets: Targets | None) -> Part:
+    """Check the rows and make a table of them.
+
+    With ``layout.extract``, field options or targets of their own, predictions and targets are what these say (fields
+    are dotted paths into the tool's own records), and the tool's scores, which were given to something else, are left
+    out.
+    """
+    from compatcheck.readers.recorded import Part
+
+    restated = any((layout.extract, layout.prediction_field, layout.target_field)) or targets is not None
+    source = recording.source
+    plain = Layout(extract=layout.extract)
+    chunks = _chunks(_restated(recording, layout) if restated or layout.id_field else recording.items)
+    guarded = Source(source.path, source.unit, _not_empty(source.path, chunks))
+    rows = extract_targets(build_table(guarded, guarded.chunks, plain, side, targets), plain)
+    if restated:
+        rows.metrics = ()
+    notes = tuple(f"{recording.task}: {note}" for note in dict.fromkeys(recording.notes))
+    default = rows.metrics or ("exact_match",)
+    return Part(
+        rows,
+        recording.task,
+        default,
+        dict(recording.settings),
+        dict(recording.higher_is_better),
+        notes=notes,
+        duplicates=recording.duplicates,
+        spread=recording.spread,
+    )
+
+
+def _restated(recording: Recording, layout: Layout) -> Iterator[Item]:
+    options = (
+        ("id", layout.id_field, "--id-field"),
+        ("target", layout.target_field, "--target-field"),
+        ("prediction", layout.prediction_field, "--prediction-field"),
+    )
+    drop = any((layout.extract, layout.prediction_field, layout.target_field, layout.targets))
+    for number, row, raw in recording.items:
+        if drop:
+            row = {key: value for key, value in row.items() if not key.startswith(("score:", "prediction:"))}
+        for name, path, option in options:
+            if path is None:
+                continue
+            value = dig(raw, path)
+            if value is MISSING and name == "prediction" and row.get("error"):
+                value = None
+            if value is MISSING:
+                raise missing_field(recording.source, number, raw, path, option)
+            row = row | {name: value}
+        if layout.prediction_field is not None or layout.extract is not None:
+            response = row.pop("response", None) if layout.prediction_field is None else None
+            row = {key: value for key, value in row.items() if key != "response"}
+            if response is not None:
+                row["prediction"] = response  # what is extracted comes from the whole of it
+        yield number, row, raw
+
+
+def _chunks(items: Iterable[Item]) -> Iterator[Chunk]:
+    numbers: list[int] = []
+    rows: list[Row] = []
+    for number, row, _ in items:
+        numbers.append(number)
+        rows.append(row)
+        if len(rows) == _CHUNK:
+            yield numbers, rows
+            numbers, rows = [], []
+    if rows:
+        yield numbers, rows
+
+
+def _not_empty(path: Path, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
+    empty = True
+    for chunk in chunks:
+        empty = False
+        yield chunk
+    if empty:
+        raise InputError(f"{path}: no rows in this file")

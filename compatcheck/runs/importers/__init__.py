@@ -1,9 +1,0 @@
-"""Recorded outputs: what a model once said, read from files. No model, no torch and no lm-eval is loaded."""
-
-from __future__ import annotations
-
-from compatcheck.runs.importers.layout import Layout
-from compatcheck.runs.importers.recorded import DEFAULT_TASK, is_recorded, load_recorded
-from compatcheck.runs.importers.scoring import score_records
-
-__all__ = ["DEFAULT_TASK", "Layout", "is_recorded", "load_recorded", "score_records"]

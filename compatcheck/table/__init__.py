@@ -1,0 +1,1 @@
+"""One side of a comparison as a checked table."""

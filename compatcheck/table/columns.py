@@ -1,0 +1,247 @@
+"""Rows of Python objects into Arrow columns, with the checks that need to know a value's place."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from compatcheck.errors import InputError
+from compatcheck.readers.reading import Row, Source, json_kind
+from compatcheck.table.layout import MISSING, Missing
+from compatcheck.text import clean_surrogates
+
+TEXT = pa.large_string()
+TEXTS = pa.list_(pa.large_string())
+LABEL_LENGTH = 80
+"""Nested texts longer than this are texts, not labels, and do not become slice fields."""
+
+_NOTHING: frozenset[type] = frozenset({type(None), Missing})
+_SCALARS: frozenset[type] = frozenset({str, int, float, bool})
+
+
+def text_of(value: Any) -> str:
+    """A scalar as text: numbers without a needless ``.0``, booleans and objects as JSON writes them."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        return str(int(value))
+    if isinstance(value, bool | list | dict):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    return str(value)
+
+
+def text_array(values: Sequence[Any]) -> pa.Array:
+    """Arrow text column of scalars; null and missing values are null."""
+    kinds = set(map(type, values))
+    if not kinds <= {str, type(None)}:
+        values = [None if type(v) in _NOTHING else text_of(v) for v in values]
+    return _texts(values, TEXT)
+
+
+def _texts(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+    try:
+        return pa.array(values, kind)
+    except UnicodeEncodeError:
+
+        def clean(value: Any) -> Any:
+            if isinstance(value, list):
+                return [clean(item) for item in value]
+            return clean_surrogates(value) if isinstance(value, str) else value
+
+        return pa.array([clean(value) for value in values], kind)
+
+
+def first_index(values: Sequence[Any], test: Callable[[Any], bool]) -> int:
+    """Index of the first value that passes the test, -1 where none does."""
+    return next((i for i, value in enumerate(values) if test(value)), -1)
+
+
+class Checked:
+    """Reads the known fields of one file chunk by chunk, remembering what must hold across chunks."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self._target_kind: tuple[str, int] | None = None
+
+    def fail(self, number: int, message: str) -> InputError:
+        return InputError(f"{self.source.at(number)}: {message}")
+
+    def ids(self, values: list[Any], numbers: Sequence[int], field: str) -> pa.Array:
+        kinds = set(map(type, values))
+        if not kinds <= _SCALARS:
+            bad = first_index(values, lambda v: type(v) not in _SCALARS)
+            raise self.fail(numbers[bad], f"`{field}` is {_kind(values[bad])}, but it must be a text or a number")
+        return text_array(values)
+
+    def texts(self, values: list[Any], numbers: Sequence[int], field: str) -> pa.Array:
+        """A text or null in each row; numbers and booleans become their text."""
+        kinds = set(map(type, values))
+        if not kinds <= _SCALARS | _NOTHING:
+            bad = first_index(values, lambda v: type(v) not in _SCALARS | _NOTHING)
+            raise self.fail(numbers[bad], f"`{field}` is {_kind(values[bad])}, but it must be a text, a number or null")
+        return text_array(values)
+
+    def targets(self, values: list[Any], numbers: Sequence[int], field: str) -> tuple[pa.Array, pa.Array | None]:
+        """Targets as text, and the lists of references where there are several.
+
+        Raises InputError where one target is a text and another a number, a boolean or a list.
+        """
+        kinds = set(map(type, values)) - _NOTHING
+        if not kinds:
+            return text_array(values), None
+        first = first_index(values, lambda v: type(v) not in _NOTHING)
+        if self._target_kind is None:
+            self._target_kind = (_kind(values[first]), numbers[first])
+        kind, since = self._target_kind
+        if len(kinds) > 1 or _kind(values[first]) != kind:
+            bad = first_index(values, lambda v: type(v) not in _NOTHING and _kind(v) != kind)
+            if bad >= 0:
+                raise self.fail(
+                    numbers[bad],
+                    f"`{field}` is {_kind(values[bad])}, but {kind} in {self.source.place(since)}; "
+                    "write all targets the same way",
+                )
+        if kind == "an object":
+            raise self.fail(
+                numbers[first], f"`{field}` is an object; name a field in it, e.g. --target-field {field}.text"
+            )
+        if kind != "a list":
+            return text_array(values), None
+        lists: list[list[str] | None] = []
+        for number, value in zip(numbers, values, strict=True):
+            if type(value) in _NOTHING:
+                lists.append(None)
+                continue
+            inner = {_kind(item) for item in value}
+            if not value or len(inner) > 1 or not inner <= {"a text", "a number"}:
+                what = "an empty list" if not value else f"a list with {' and '.join(sorted(inner))} in it"
+                raise self.fail(number, f"`{field}` is {what}; it must be a text or a list of texts")
+            lists.append([text_of(item) for item in value])
+        shown = [None if one is None else one[0] if len(one) == 1 else text_of(one) for one in lists]
+        return text_array(shown), _texts(lists, TEXTS)
+
+    def scores(self, values: list[Any], numbers: Sequence[int], field: str) -> pa.Array:
+        """Scores as float64, null where there is none. Booleans count as 0 and 1, numbers in a text as numbers."""
+        if not set(map(type, values)) <= {int, float}:
+            values = [self._score(v, n, field) for v, n in zip(values, numbers, strict=True)]
+        try:
+            result = pa.array([None if v is None else float(v) for v in values], pa.float64())
+        except OverflowError:
+            result = None
+        if result is None or not all(v is None or math.isfinite(v) for v in values):
+            bad = first_index(values, lambda v: v is not None and not _finite(v))
+            raise self.fail(numbers[bad], f"`{field}` is {_shown(values[bad])}; scores must be finite numbers")
+        return result
+
+    def _score(self, value: Any, number: int, field: str) -> float | None:
+        if type(value) in _NOTHING:
+            return None
+        if isinstance(value, str):
+            word = {"true": 1.0, "false": 0.0}.get(value.strip().lower())
+            try:
+                return float(value) if word is None else word
+            except ValueError:
+                raise self.fail(number, f"`{field}` is the text {value[:40]!r}; scores must be numbers") from None
+        if isinstance(value, int | float):
+            return value
+        raise self.fail(number, f"`{field}` is {_kind(value)}; scores must be numbers")
+
+
+def _finite(value: Any) -> bool:
+    try:
+        return math.isfinite(float(value))
+    except OverflowError:
+        return False
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, float):
+        return "NaN" if math.isnan(value) else ("infinite" if math.isinf(value) else str(value))
+    return "a number beyond all bounds"
+
+
+def _kind(value: Any) -> str:
+    return "missing" if value is MISSING else json_kind(value)
+
+
+def slice_columns(rows: Sequence[Row], skip: set[str], unfit: set[str]) -> dict[str, pa.Array]:
+    """Columns of all scalar fields that are not in ``skip``; nested labels get dotted names.
+
+    Fields found to be lists, mixtures with them, or nested long texts are added to ``unfit``: what such a field gave
+    in earlier chunks is to be dropped.
+    """
+    names = dict.fromkeys(key for row in _distinct_shapes(rows) for key in row)
+    columns: dict[str, pa.Array] = {}
+    for name in names:
+        if name not in skip:
+            _add_slices(columns, name, [row.get(name) for row in rows], skip, unfit, depth=1)
+    return columns
+
+
+def _distinct_shapes(rows: Sequence[Row]) -> list[Row]:
+    """One row of every order of fields: nearly always just the first."""
+    first = rows[0].keys()
+    return [rows[0], *(row for row in rows if row.keys() != first)]
+
+
+def _add_slices(
+    columns: dict[str, pa.Array], name: str, values: list[Any], skip: set[str], unfit: set[str], depth: int
+) -> None:
+    kinds = set(map(type, values)) - _NOTHING
+    if kinds == {dict}:
+        inner = [value if isinstance(value, dict) else {} for value in values]
+        for key in dict.fromkeys(key for row in _distinct_shapes(inner) for key in row):
+            if depth < 4 and f"{name}.{key}" not in skip:
+                _add_slices(columns, f"{name}.{key}", [row.get(key) for row in inner], skip, unfit, depth + 1)
+    elif kinds & {list, dict, bytes} or (depth > 1 and str in kinds and _has_long_text(values)):
+        unfit.add(name)
+    elif kinds and name not in unfit:
+        columns[name] = _scalars(values, kinds)
+
+
+def _has_long_text(values: list[Any]) -> bool:
+    return any(len(value) > LABEL_LENGTH for value in values if isinstance(value, str))
+
+
+def _scalars(values: list[Any], kinds: set[type]) -> pa.Array:
+    if kinds <= {int, float} or kinds == {bool}:
+        try:
+            return pa.array(values, from_pandas=True)  # NaN becomes null
+        except (pa.ArrowInvalid, OverflowError):
+            pass  # an integer beyond 64 bits
+    return text_array(values)
+
+
+class Table:
+    """Collects columns chunk by chunk; a column that a chunk lacks is null there."""
+
+    def __init__(self) -> None:
+        self._parts: dict[str, list[pa.Array]] = {}
+        self._rows = 0
+
+    def add(self, rows: int, columns: dict[str, pa.Array]) -> None:
+        for name, array in columns.items():
+            self._parts.setdefault(name, [pa.nulls(self._rows)] if self._rows else []).append(array)
+        for name, parts in self._parts.items():
+            if name not in columns:
+                parts.append(pa.nulls(rows))
+        self._rows += rows
+
+    def finish(self, leave_out: set[str]) -> pa.Table:
+        """All rows as one table; columns whose type differs between chunks become float64, or else text."""
+        columns = {}
+        for name in list(self._parts):
+            parts = self._parts.pop(name)
+            if name in leave_out:
+                continue
+            kinds = {part.type for part in parts} - {pa.null()}
+            if not kinds:
+                columns[name] = pa.chunked_array([part.cast(TEXT) for part in parts])
+                continue
+            kind = kinds.pop() if len(kinds) == 1 else pa.float64() if kinds == {pa.int64(), pa.float64()} else TEXT
+            columns[name] = pa.chunked_array([part if part.type == kind else part.cast(kind) for part in parts])
+        return pa.table(columns)

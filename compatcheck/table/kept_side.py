@@ -1,0 +1,86 @@
+"""A kept run as OLD or NEW: the tasks that are asked for, and of each the documents that are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from compatcheck.errors import InputError, did_you_mean
+from compatcheck.records import TaskRun
+from compatcheck.table.kept import KeptRun, load_run, read_manifest
+from compatcheck.tasks.load import TaskOptions, choose_documents
+from compatcheck.tasks.resolve import resolve_task
+
+
+def select(folder: Path, tasks: Sequence[str], options: TaskOptions) -> KeptRun:
+    """Load what ``--task``, ``--limit`` and ``--sample`` mean of a kept run; no task means all of them.
+
+    Raises:
+        InputError: a task that was not kept, or documents that were not.
+    """
+    run = load_run(folder, kept_names(folder, tasks))
+    return replace(run, tasks=tuple(_narrowed(one, options, folder) for one in run.tasks))
+
+
+def kept_names(folder: Path, tasks: Sequence[str]) -> list[str]:
+    """The tasks of a kept run that ``--task`` means.
+
+    Raises:
+        InputError: a task that was not kept.
+    """
+    there = list(dict.fromkeys(part["task"] for part in read_manifest(folder)["tasks"]))
+    return [name for task in tasks for name in _leaves(task, there, folder)]
+
+
+def _leaves(task: str, there: Sequence[str], folder: Path) -> list[str]:
+    """The kept tasks that a name means: its own, or those of a group or file. Names that are there need no index."""
+    if task in there:
+        return [task]
+    is_file = task.endswith((".yaml", ".yml"))
+    try:
+        named = [source.name for source in resolve_task(task)]
+    except InputError:
+        if is_file:
+            raise
+        named = []
+    if not named or not set(named) <= set(there):
+        missing = next((name for name in named if name not in there), task)
+        raise InputError(
+            f"--task {task}: {missing} is not in the kept run {folder}{did_you_mean(missing, there)}; "
+            f"it has {', '.join(there)}"
+        )
+    return named
+
+
+def _narrowed(run: TaskRun, options: TaskOptions, folder: Path) -> TaskRun:
+    if options.limit is None and options.sample is None:
+        return run
+    documents = run.settings.get("documents")
+    known = isinstance(documents, int)  # of recorded outputs the ids are the user's own, not places in a split
+    size = documents if isinstance(documents, int) else len(run.records)
+    if not known and options.sample is not None:
+        raise InputError(f"--sample does not apply to recorded outputs ({folder}); --limit takes the first N")
+    chosen = choose_documents(size, options)
+    if chosen is None:
+        return run
+    if known:
+        places = run.records["doc_id"].isin({str(index) for index in chosen})
+        if int(places.sum()) != len(chosen):
+            raise InputError(
+                f"{folder}: kept for {run.settings.get('limit', 'some')} of {size} documents of {run.task}, "
+                f"which are not all that {_asked(options)} takes; make the run again for these"
+            )
+        records = run.records[places].reset_index(drop=True)
+    else:
+        records = run.records.iloc[chosen].reset_index(drop=True)
+    label = f"{'first' if options.sample is None else 'random'}:{len(chosen)}" if known else options.limit
+    # where evaluation puts it, so that the signature reads the same
+    settings = {name: value for name, value in run.settings.items() if name not in ("limit", "data")}
+    settings["limit"] = label
+    settings |= {name: value for name, value in run.settings.items() if name == "data"}
+    return replace(run, records=records, settings=settings)
+
+
+def _asked(options: TaskOptions) -> str:
+    return f"--limit {options.limit}" if options.sample is None else f"--sample {options.sample} --seed {options.seed}"

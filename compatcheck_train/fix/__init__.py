@@ -1,0 +1,1 @@
+"""`compatcheck fix`: trials, training, blend, control and proof."""

@@ -1,0 +1,1 @@
+"""What the student follows, and how far it is from it."""

@@ -1,0 +1,72 @@
+"""A few documents at a time give what all of them at once give, with the models loaded once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from compatcheck.evaluation.evaluate import EngineOptions, evaluate_jobs
+from compatcheck.evaluation.jobs import Job
+from compatcheck.evaluation.stepwise import Stepwise, merged
+from compatcheck.records import TaskRun
+from compatcheck.references import resolve
+from compatcheck.tasks import LoadedTask, TaskOptions, load_tasks
+
+STEPS = ([5, 1, 9], [0], [2, 3, 4, 6, 7, 8, 10, 11])
+
+
+def load(fixtures: Path, name: str) -> LoadedTask:
+    (task,) = load_tasks([name], TaskOptions(data=fixtures / "data", limit=12, num_fewshot=2))
+    return task
+
+
+def jobs(fixtures: Path, task: LoadedTask) -> list[Job]:
+    adapters = fixtures / "adapters"
+    return [
+        Job(side, resolve(str(adapters / f"{task.name}-{version}")), task)
+        for side, version in (("old", "v1"), ("new", "v2"))
+    ]
+
+
+@pytest.mark.parametrize("name", ["gsm8k", "piqa"])
+def test_in_steps_as_all_at_once(fixtures: Path, name: str) -> None:
+    options = EngineOptions(engine="hf", batch_size=1)
+    whole = evaluate_jobs(jobs(fixtures, load(fixtures, name)), options)
+    said: list[str] = []
+    stepwise = Stepwise(jobs(fixtures, load(fixtures, name)), options, said.append)
+    try:
+        for places in STEPS:
+            for side in ("old", "new"):
+                runs = stepwise.evaluate(side, name, places)
+                assert all(sorted(map(int, run.records["doc_id"])) == sorted(places) for run in runs)
+        found = stepwise.finish()
+    finally:
+        stepwise.close()
+    assert sum(line.startswith("loading") for line in said) == 2
+    assert [one.answers for one in found] == [one.answers for one in whole]
+    for mine, theirs in zip(found, whole, strict=True):
+        assert len(mine.runs) == len(theirs.runs)
+        for run, other in zip(mine.runs, theirs.runs, strict=True):
+            assert (run.filter, run.metrics, run.settings) == (other.filter, other.metrics, other.settings)
+            columns = [name for name in run.records if "loglikelihoods" not in str(name)]
+            assert list(run.records) == list(other.records)
+            pd.testing.assert_frame_equal(run.records[columns], other.records[columns])
+
+
+def test_what_steps_differ_in() -> None:
+    def step(ids: list[str], scores: list[float], kind: str, **fields: list[object]) -> TaskRun:
+        from compatcheck.records import Metric
+
+        records = pd.DataFrame({"doc_id": ids, "prediction": ids, "score:f": scores, **fields})
+        return TaskRun("t", "none", (Metric("f", kind),), records)
+
+    first = step(["10", "2"], [0, 1], "discrete", length=[1, 2], name=["a", "b"])
+    second = step(["1"], [0.5], "smooth", length=[3], error=["broken"])
+    run = merged([first, second])
+    assert run.metrics[0].kind == "smooth"
+    assert list(run.records["doc_id"]) == ["1", "2", "10"]
+    assert list(run.records["length"]) == [3, 2, 1]
+    assert "name" not in run.records, "not a field of every step"
+    assert list(run.records["error"].isna()) == [False, True, True]

@@ -1,0 +1,230 @@
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from compatcheck.readers import Layout, is_recorded, load_recorded, score_records
+from compatcheck.records import TaskRun
+
+
+def load(folder: Path, rows: list[dict[str, Any]], **options: Any) -> list[TaskRun]:
+    path = folder / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return load_recorded(path, **options)
+
+
+def values(column: pd.Series) -> list[Any]:
+    return [None if pd.isna(value) else value for value in column]
+
+
+def test_plain_rows(tmp_path: Path) -> None:
+    rows = [
+        {"id": 1, "target": 18, "prediction": 18.0, "input": "2 · 9?", "level": 3},
+        {"id": 2, "target": 7.5, "prediction": "7.5"},
+        {"id": 3, "target": 1234, "prediction": "1,234", "level": 1},
+        {"id": "x", "target": 4, "prediction": None, "level": 1},
+    ]
+    (run,) = load(tmp_path, rows)
+    assert (run.task, run.filter, run.duplicates, dict(run.settings)) == ("recorded", "none", 0, {})
+    assert [(m.name, m.kind) for m in run.metrics] == [("exact_match", "discrete")]
+    records = run.records
+    assert list(records) == ["doc_id", "input", "target", "prediction", "doc_hash", "level", "score:exact_match"]
+    assert values(records["doc_id"]) == ["1", "2", "3", "x"]
+    assert values(records["target"]) == ["18", "7.5", "1234", "4"]
+    assert values(records["prediction"]) == ["18", "7.5", "1,234", None]
+    assert values(records["level"]) == [3, None, 1, 1]
+    assert records["score:exact_match"].tolist() == [1.0, 1.0, 1.0, 0.0]
+    assert records["doc_hash"].notna().tolist() == [True, False, False, False]
+
+
+def test_recorded_scores_come_first(tmp_path: Path) -> None:
+    rows = [
+        {"id": "a", "target": "x", "prediction": "y", "score": True},
+        {"id": "b", "target": "x", "prediction": None, "score": None},
+        {"id": "c", "target": "x", "prediction": "x", "score": 0},
+    ]
+    (run,) = load(tmp_path, rows)
+    assert [(m.name, m.kind, m.signature) for m in run.metrics] == [("score", "discrete", "score|as recorded")]
+    assert run.records["score:score"].tolist() == [1.0, 0.0, 0.0]
+    (smooth,) = load(tmp_path, [rows[0], rows[2] | {"score": 0.5}])
+    assert smooth.metrics[0].kind == "smooth"
+    (both,) = load(tmp_path, rows, metrics=["exact_match", "score"])
+    assert [m.name for m in both.metrics] == ["exact_match", "score"]
+    assert both.records["score:exact_match"].tolist() == [0.0, 0.0, 1.0]
+
+
+def test_scores_without_predictions(tmp_path: Path) -> None:
+    (run,) = load(tmp_path, [{"id": "a", "score": 1}, {"id": "b", "score": 0.25}])
+    assert list(run.records) == ["doc_id", "score:score"]
+    assert run.records["score:score"].tolist() == [1.0, 0.25]
+
+
+def test_named_scores_and_their_predictions(tmp_path: Path) -> None:
+    row = {"id": "a", "target": "x", "prediction": "x", "score:acc": 1, "score:acc_norm": 0, "prediction:acc_norm": "y"}
+    (run,) = load(tmp_path, [row | {"loglikelihoods": [-1, -2.5]}])
+    assert [m.name for m in run.metrics] == ["acc", "acc_norm"]
+    assert run.records["prediction:acc_norm"].tolist() == ["y"]
+    assert list(run.records["loglikelihoods"][0]) == [-1.0, -2.5]
+
+
+def test_rows_with_an_error_are_the_fifth_bucket(tmp_path: Path) -> None:
+    rows = [
+        {"id": "a", "target": "x", "prediction": "x", "error": None},
+        {"id": "b", "target": "x", "error": {"code": 429}},
+        {"id": "c", "target": "x", "prediction": "y", "error": ""},
+        {"id": "d", "prediction": "y", "error": "timeout"},
+    ]
+    (run,) = load(tmp_path, rows)
+    assert values(run.records["error"]) == [None, '{"code": 429}', None, "timeout"]
+    scores = run.records["score:exact_match"].tolist()
+    assert scores[0] == 1.0 and math.isnan(scores[1]) and scores[2] == 0.0 and math.isnan(scores[3])
+
+
+def test_exact_repeats_are_dropped_and_counted(tmp_path: Path) -> None:
+    row = {"id": "a", "target": "x", "prediction": "x", "note": None}
+    (run,) = load(tmp_path, [row, row | {"id": "b"}, row, row])
+    assert run.duplicates == 2
+    assert values(run.records["doc_id"]) == ["a", "b"]
+
+
+def test_split_by_task_and_filter(tmp_path: Path) -> None:
+    row = {"target": "x", "prediction": "x"}
+    rows = [
+        row | {"id": 1, "task": "t2", "filter": "strict"},
+        row | {"id": 1, "task": "t2", "filter": "flexible"},
+        row | {"id": 1, "task": "t1"},
+        row | {"id": 2, "filter": "strict"},
+    ]
+    runs = load(tmp_path, rows, task="given")
+    found = [(run.task, run.filter, len(run.records)) for run in runs]
+    assert found == [("t2", "strict", 1), ("t2", "flexible", 1), ("t1", "none", 1), ("given", "strict", 1)]
+    only = load(tmp_path, rows, layout=Layout(filter="strict"))
+    assert [(run.task, run.filter) for run in only] == [("t2", "strict"), ("recorded", "strict")]
+    assert [run.task for run in load(tmp_path, rows, tasks=["t1"])] == ["t1"]
+
+
+def test_limit_keeps_the_first_of_each(tmp_path: Path) -> None:
+    row = {"target": "x", "prediction": "x"}
+    rows = [row | {"id": i, "filter": name} for i in range(5) for name in ("f", "g")]
+    runs = load(tmp_path, rows, limit=2)
+    assert [values(run.records["doc_id"]) for run in runs] == [["0", "1"], ["0", "1"]]
+    assert runs[0].settings == {"limit": 2}
+
+
+def test_several_references(tmp_path: Path) -> None:
+    rows = [
+        {"id": 1, "target": ["a", "b"], "prediction": "b"},
+        {"id": 2, "target": ["a"], "prediction": "b"},
+        {"id": 3, "target": [1000], "prediction": "1,000"},
+    ]
+    (run,) = load(tmp_path, rows, metrics=["exact_match", "rouge1"])
+    assert run.records["score:exact_match"].tolist() == [1.0, 0.0, 1.0]
+    assert run.records["score:rouge1"].tolist() == [1.0, 0.0, 0.0]
+    assert values(run.records["target"]) == ['["a", "b"]', "a", "1000"]
+
+
+def test_dotted_paths_lists_and_fields_whose_names_have_dots(tmp_path: Path) -> None:
+    rows = [
+        {"meta": {"key": "a"}, "gold.text": "x", "choices": [{"text": "x"}], "tag": {"kind": "k", "long": "w" * 81}},
+        {"meta": {"key": "b"}, "gold.text": "x", "choices": None, "tag": {"kind": "l"}},
+    ]
+    layout = Layout(id_field="meta.key", target_field="gold.text", prediction_field="choices.0.text")
+    (run,) = load(tmp_path, rows, layout=layout)
+    assert list(run.records) == ["doc_id", "target", "prediction", "tag.kind", "score:exact_match"]
+    assert values(run.records["prediction"]) == ["x", None]
+
+
+def test_columns_of_the_row_that_a_record_needs_itself(tmp_path: Path) -> None:
+    rows = [{"id": "a", "doc_id": 7, "target": "x", "prediction": "x", "doc_hash": "h", "target_hash": "g"}]
+    (run,) = load(tmp_path, rows)
+    assert run.records["field:doc_id"].tolist() == [7]
+    assert run.records["doc_hash"].tolist() == ["h"]
+    (other,) = load(tmp_path, rows, layout=Layout(id_field="doc_id"))
+    assert values(other.records["doc_id"]) == ["7"]
+    assert "field:doc_id" not in other.records
+
+
+def test_extract_takes_the_last_match_on_both_sides(tmp_path: Path) -> None:
+    rows = [
+        {"id": 1, "target": "so A: 5", "prediction": "A: 4, no, A: 5"},
+        {"id": 2, "target": "A: 1,000", "prediction": "A: 1000"},
+        {"id": 3, "target": "A: 5", "prediction": "five"},
+        {"id": 4, "target": "A: 5", "prediction": None},
+    ]
+    (run,) = load(tmp_path, rows, layout=Layout(extract=r"A: ([\d,]*\d)"))
+    assert values(run.records["prediction"]) == ["5", "1000", None, None]
+    assert values(run.records["response"]) == ["A: 4, no, A: 5", "A: 1000", "five", None]
+    assert values(run.records["target"]) == ["5", "1,000", "5", "5"]
+    assert run.records["score:exact_match"].tolist() == [1.0, 1.0, 0.0, 0.0]
+    hashes = run.records["target_hash"]
+    assert hashes[2] == hashes[3] != hashes[0]  # the whole target counts, not what was taken out of it
+
+
+def test_extract_leaves_targets_whole_that_are_answers(tmp_path: Path) -> None:
+    rows = [{"id": 1, "target": "5", "prediction": "A: 5", "score": 0}]
+    (run,) = load(tmp_path, rows, layout=Layout(extract=r"A: (\d+)"))
+    assert run.records["target"].tolist() == ["5"]
+    assert [m.name for m in run.metrics] == ["exact_match"]  # the recorded score was of another prediction
+    assert run.records["score:exact_match"].tolist() == [1.0]
+    (whole,) = load(tmp_path, rows, layout=Layout(extract=r"\d"))
+    assert whole.records["prediction"].tolist() == ["5"]
+    lists = [{"id": 1, "target": ["A: 5", "A: 6"], "prediction": "A: 6"}]
+    (several,) = load(tmp_path, lists, layout=Layout(extract=r"A: (\d+)"))
+    assert several.records["score:exact_match"].tolist() == [1.0]
+    assert several.records["target"].tolist() == ["5 | 6"]
+
+
+def test_targets_from_another_file(tmp_path: Path) -> None:
+    targets = tmp_path / "third.csv"
+    targets.write_text("question,output\nq1,yes\nq2,no\nq3,perhaps\n")
+    rows = [{"question": "q2", "output": "no"}, {"question": "q1", "output": "no"}]
+    layout = Layout(id_field="question", prediction_field="output", targets=targets)
+    (run,) = load(tmp_path, rows, layout=layout)
+    assert values(run.records["target"]) == ["no", "yes"]
+    assert run.records["score:exact_match"].tolist() == [1.0, 0.0]
+
+
+def test_is_recorded(tmp_path: Path) -> None:
+    named = ["a.jsonl", "a.jsonl.gz", "a.csv", "a.parquet", "A.JSONL", "a.json", "a.csv.gz"]
+    assert all(is_recorded(tmp_path / name) for name in named)
+    assert not any(is_recorded(tmp_path / name) for name in ("model", "a.safetensors", "a.txt"))
+    assert not is_recorded(tmp_path)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "samples_t_2025-01-01T00-00-00.0.jsonl").touch()
+    assert is_recorded(str(tmp_path))
+
+
+def test_score_records_adds_what_is_missing() -> None:
+    records = pd.DataFrame(
+        {"doc_id": ["1", "2"], "target": ["a", "b"], "prediction": ["a", None], "score:own": [0.5, 1]}
+    )
+    scored, metrics = score_records(records, ["exact_match", "own"])
+    assert scored["score:exact_match"].tolist() == [1.0, 0.0]
+    assert [(m.name, m.kind) for m in metrics] == [("exact_match", "discrete"), ("own", "smooth")]
+    assert "score:exact_match" not in records
+    several, _ = score_records(records, ["exact_match"], references=[["x", "a"], "b"])
+    assert several["score:exact_match"].tolist() == [1.0, 0.0]
+    stemmed, (metric,) = score_records(records, ["rouge1"], options={"rouge1": {"use_stemmer": True}})
+    assert "stemmer:yes" in metric.signature
+    assert stemmed["score:rouge1"].tolist() == [1.0, 0.0]
+
+
+def test_nothing_heavy_is_loaded(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"id": 1, "target": "a b", "prediction": "a"}\n')
+    code = (
+        "import sys; from pathlib import Path; from compatcheck.readers import load_recorded; "
+        "load_recorded(Path('rows.jsonl'), metrics=['exact_match', 'rougeL', 'bleu', 'chrf']); "
+        "print(sorted({'torch', 'lm_eval', 'transformers', 'datasets'} & sys.modules.keys()))"
+    )
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True, capture_output=True, text=True
+    )
+    assert done.stdout.strip() == "[]"
