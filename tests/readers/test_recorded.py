@@ -223,7 +223,7 @@ def test_nothing_heavy_is_loaded(tmp_path: Path) -> None:
         "load_recorded(Path('rows.jsonl'), metrics=['exact_match', 'rougeL', 'bleu', 'chrf']); "
         "print(sorted({'torch', 'lm_eval', 'transformers', 'datasets'} & sys.modules.keys()))"
     )
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True, capture_output=True, text=True
     )
