@@ -105,11 +105,11 @@ def diff(
         collect_streams,
     )
     from compatcheck.evaluation.evaluate import EngineOptions
-    from compatcheck.evaluation.repeats import check_way
     from compatcheck.evaluation.reruns import check_reruns, collect_reruns
     from compatcheck.evaluation.same import refuse_same, refuse_same_model
     from compatcheck.evaluation.settling import check_directions, with_direction
     from compatcheck.readers import Layout
+    from compatcheck.table.repeats import check_way
     from compatcheck.tasks.load import TaskOptions
 
     if epsilon is not None and epsilon < 0:

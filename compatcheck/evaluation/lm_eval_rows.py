@@ -13,11 +13,11 @@ import pandas as pd
 
 from compatcheck.engines.generated import finish_reason
 from compatcheck.errors import InputError
-from compatcheck.evaluation.choices import HASH_LENGTH, NO_MATCH, predicted_choices
-from compatcheck.evaluation.repeats import as_mean, error_of_shares, sample_scores
 from compatcheck.records import Metric, TaskRun, not_compared, prediction_column, score_column
 from compatcheck.similarity.direction import higher_is_better
 from compatcheck.similarity.exact import CASE, PUNCTUATION
+from compatcheck.table.choices import HASH_LENGTH, NO_MATCH, predicted_choices
+from compatcheck.table.repeats import as_mean, error_of_shares
 from compatcheck.tasks import LoadedTask
 
 SLICE_TEXT_LIMIT = 80
@@ -191,3 +191,42 @@ def _slice_fields(samples: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
         ):
             fields[str(name)] = values
     return fields
+
+
+def sample_scores(task: Any, filter_name: str, samples: Sequence[Mapping[str, Any]]) -> list[dict[str, float]] | None:
+    """The scores of a task that was asked several times for each document, averaged over the answers.
+
+    lm-eval scores what the filter leaves: by default the first answer alone. Here the filter and the task's own
+    ``process_results`` are applied to every answer by itself, and the numbers that they give are averaged. None where
+    every document was asked once, where the task does not generate, and where the filter itself makes one of them
+    (a majority vote, the first k): its score stays as the task defines it.
+    """
+    if task.OUTPUT_TYPE != "generate_until" or not samples:
+        return None
+    answers = [sample["resps"][0] for sample in samples]
+    repeats = len(answers[0])
+    ensemble = next((one for one in getattr(task, "_filters", ()) if one.name == filter_name), None)
+    if repeats < 2 or ensemble is None or any(len(each) != repeats for each in answers):
+        return None
+    filters = [make() for make in ensemble.filters]
+    if any(_combines(each) for each in filters):
+        return None
+    docs = [sample["doc"] for sample in samples]
+    totals: list[dict[str, list[float]]] = [{} for _ in samples]
+    for number in range(repeats):
+        left: Any = [[each[number]] for each in answers]
+        for each in filters:
+            left = each.apply(left, docs)
+        for found, doc, answer in zip(totals, docs, left, strict=True):
+            for name, value in task.process_results(doc, [answer]).items():
+                if isinstance(value, int | float | np.number):
+                    found.setdefault(name, []).append(float(value))
+    return [{name: sum(values) / repeats for name, values in found.items()} for found in totals]
+
+
+def _combines(one: Any) -> bool:
+    """Whether a filter makes one answer of several."""
+    from lm_eval.filters.custom import CustomFilter
+    from lm_eval.filters.selection import MajorityVoteFilter, TakeKFilter
+
+    return isinstance(one, MajorityVoteFilter | TakeKFilter | CustomFilter)

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from compatcheck.errors import InputError
-from compatcheck.evaluation.choices import NO_MATCH
 from compatcheck.records import NO_FILTER, Metric, TaskRun, score_column
+from compatcheck.table.choices import NO_MATCH
 from compatcheck.tasks import resolve_task
 
 _NOT_ARGUMENTS = {"metric", "aggregation", "higher_is_better", "hf_evaluate"}

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from compatcheck.errors import InputError
-from compatcheck.evaluation.choices import HASH_LENGTH, NO_MATCH, predicted_choices
 from compatcheck.readers.reading import Row, Source
+from compatcheck.table.choices import HASH_LENGTH, NO_MATCH, predicted_choices
 from compatcheck.table.columns import LABEL_LENGTH, text_of
 from compatcheck.table.layout import MISSING, Layout, dig
 from compatcheck.table.table import missing_field

@@ -13,13 +13,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from compatcheck.errors import InputError, did_you_mean
-from compatcheck.evaluation.repeats import as_mean, average_records, error_of_shares
 from compatcheck.readers.reading import Source, file_kind, read_rows
 from compatcheck.records import NO_FILTER, TEXT_COLUMNS, Metric, StreamedRun, TaskRun, not_compared, score_column
 from compatcheck.references import tool_of_folder
 from compatcheck.similarity import RECORDED
 from compatcheck.table.layout import Layout
 from compatcheck.table.parts import only_part
+from compatcheck.table.repeats import as_mean, average_records, error_of_shares
 from compatcheck.table.scoring import check_metrics, recorded_metric, score_records, scored_rows
 from compatcheck.table.table import NUMBER, REFERENCES, RowTable, build_table, extract_targets
 from compatcheck.table.targets import Targets

@@ -38,7 +38,7 @@ class Layout:
     filter: str | None = None
     """Keep only the rows of this filter."""
     repeats: str | None = None
-    """``average``: several rows of one id are samples of one document (:mod:`compatcheck.evaluation.repeats`)."""
+    """``average``: several rows of one id are samples of one document (:mod:`compatcheck.table.repeats`)."""
     tool: str | None = None
     """The tool that wrote the outputs (:data:`compatcheck.readers.foreign.READERS`), where the user says so."""
     part: str | None = None
