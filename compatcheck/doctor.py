@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import importlib.util
 import os
 import platform
 import shutil
@@ -11,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from compatcheck import paths
-from compatcheck.errors import InputError
+from compatcheck.errors import EXTRAS, InputError
 
 ROOM = 2 << 30
 """Free bytes in the cache folder below which it is said: a small model with its answers needs about as much."""
@@ -52,6 +53,10 @@ def _memory() -> int | None:
 
 
 def _torch() -> Iterator[Finding]:
+    if importlib.util.find_spec("torch") is None:
+        extra = "pip install 'compatcheck[models]'"
+        yield Finding("torch", "note", "not installed: recorded outputs and endpoints only", extra)
+        return
     try:
         import torch
     except Exception as error:  # a broken build fails in ways of its own
@@ -90,6 +95,9 @@ def _libraries() -> Iterator[Finding]:
         ("lm_eval", "lm_eval"),
         ("datasets", "datasets"),
     ):
+        if importlib.util.find_spec(module) is None:
+            yield Finding(package, "note", "not installed", f"pip install 'compatcheck[{EXTRAS[module]}]'")
+            continue
         try:
             importlib.import_module(module)
         except Exception as error:
@@ -106,6 +114,8 @@ def _libraries() -> Iterator[Finding]:
 def _engines() -> Iterator[Finding]:
     from compatcheck.engines import choose
 
+    if importlib.util.find_spec("lm_eval") is None:
+        return
     try:
         chosen = choose("auto")
     except InputError as error:

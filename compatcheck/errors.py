@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import importlib.util
 import os
 import traceback
 from collections.abc import Iterable
@@ -11,6 +12,18 @@ from pathlib import Path
 
 DEBUG = "COMPATCHECK_DEBUG"
 """Environment variable: set, tracebacks are shown as well."""
+
+
+EXTRAS = {
+    **dict.fromkeys(("lm_eval", "datasets"), "tasks"),
+    **dict.fromkeys(("torch", "transformers", "peft", "accelerate", "safetensors", "huggingface_hub"), "models"),
+    "bert_score": "models",
+    "gguf": "gguf",
+    "ray": "ray",
+    "matplotlib": "plots",
+    "tensorboard": "tensorboard",
+}
+"""Which extra of the package brings a library that a base installation lacks."""
 
 
 class ExitCode(IntEnum):
@@ -33,6 +46,22 @@ class InputError(Exception):
     The message is one line that says what is wrong, where (file, line, field) and how to mend it.
     The command line prints it and exits with :attr:`ExitCode.USAGE`.
     """
+
+
+def require(what: str, *modules: str) -> None:
+    """Check, before any work, that the libraries ``what`` needs are installed.
+
+    Raises:
+        InputError: one is not; the message names the extra that brings it.
+    """
+    for module in modules:
+        if importlib.util.find_spec(module) is None:
+            raise InputError(not_installed(module, f"{what}: "))
+
+
+def not_installed(module: str, where: str = "") -> str:
+    """The line for a library of :data:`EXTRAS` that is missing."""
+    return f"{where}needs {module}, which is not installed: pip install 'compatcheck[{EXTRAS[module]}]'"
 
 
 def one_line(error: BaseException) -> str:

@@ -18,12 +18,13 @@ from pathlib import Path
 from compatcheck import baselines, endpoints
 from compatcheck import models as adapters
 from compatcheck.endpoints import Endpoint
-from compatcheck.errors import InputError
+from compatcheck.errors import InputError, require
 from compatcheck.models import files as model_files
 from compatcheck.models import gguf, hub
 from compatcheck.models import tokenizer as adapter_tokenizer
 from compatcheck.models.files import read_json
 
+MODEL_LIBRARIES = ("torch", "transformers", "peft", "safetensors", "lm_eval")
 RECORDED_SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".csv", ".csv.gz", ".parquet")
 RUN_MANIFEST = "manifest.json"
 RUN_SCHEMA = "compatcheck.run/1"
@@ -140,6 +141,7 @@ def resolve(text: str, trust_remote_code: bool = False) -> Reference:
         raise InputError(f"{text}: no such file or folder; {_WHAT}")
     if not _HUB_ID.match(text):
         raise InputError(f"{text!r}: not a path that exists and not a hub id; {_WHAT}")
+    require(text, *MODEL_LIBRARIES)
     return _resolve_folder(text, hub.snapshot(text, trust_remote_code), trust_remote_code)
 
 
@@ -181,6 +183,7 @@ def _resolve_base_plus_adapter(text: str, trust_remote_code: bool) -> Reference:
     base_text, _, adapter_text = text.partition("+")
     if not base_text or not adapter_text:
         raise InputError(f"{text}: BASE+ADAPTER needs a name on both sides of the '+'")
+    require(text, *MODEL_LIBRARIES)
     file = gguf.locate(base_text)
     base = gguf.folder_of(file) if file else _locate(base_text, trust_remote_code)
     adapter = _locate(adapter_text)
@@ -208,6 +211,7 @@ def _resolve_folder(text: str, folder: Path, trust_remote_code: bool) -> Referen
     if is_kept_run(folder):
         return Reference(text, "run", recorded=folder)
     if (folder / "adapter_config.json").is_file():
+        require(text, *MODEL_LIBRARIES)
         base_name, base = _base_of_adapter(text, folder, trust_remote_code)
         file = base if base.is_file() else None
         base = gguf.folder_of(file) if file else base
@@ -215,6 +219,7 @@ def _resolve_folder(text: str, folder: Path, trust_remote_code: bool) -> Referen
         adapters.check(text, folder, base)
         return Reference(text, "adapter", base=base, base_name=base_name, adapter=folder, gguf=file)
     if (folder / "config.json").is_file():
+        require(text, *MODEL_LIBRARIES)
         model_files.check_model(text, folder)
         return Reference(text, "model", base=folder, base_name=text)
     if next(folder.glob("**/samples_*.jsonl*"), None) is not None or tool_of_folder(folder) is not None:

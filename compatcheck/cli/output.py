@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from compatcheck.errors import ExitCode, InputError, internal_error, one_line, traceback_wanted
+from compatcheck.errors import EXTRAS, ExitCode, InputError, internal_error, not_installed, one_line, traceback_wanted
 
 if TYPE_CHECKING:
     from compatcheck.finished import Diff
@@ -120,6 +120,8 @@ def print_failure(error: BaseException, where: str = "") -> None:
         traceback.print_exception(error)
     if isinstance(error, InputError):
         print_error(f"{where}{error}")
+    elif isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] in EXTRAS:
+        print_error(where + not_installed(str(error.name).split(".")[0], "this "))
     elif isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
         file = error.filename
         print_error(f"{where}{file}: {error.strerror}" if file else f"{where}{one_line(error)}")

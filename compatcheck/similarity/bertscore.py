@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compatcheck.errors import InputError
+from compatcheck.errors import InputError, require
 from compatcheck.similarity.base import References, Scorer, scorer, several
 
 DEFAULT_MODEL = "roberta-large"
@@ -101,6 +101,7 @@ def bertscore(
             scores = np.where(np.isfinite(best), best, 0.0)
         return scores
 
+    require("bertscore", "bert_score")
     shown = folder.name if local else model_type
     layer = f"layer:{num_layers}" if num_layers else "layer:default"
     return Scorer(name, "smooth", f"bertscore|f1|{shown}|{layer}|idf:no|bert-score {version('bert-score')}", score)

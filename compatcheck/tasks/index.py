@@ -16,6 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from compatcheck.errors import require
 from compatcheck.paths import cache_dir
 
 
@@ -31,8 +32,9 @@ class IndexEntry:
 
 def lm_eval_tasks_dir() -> Path:
     """Folder of lm-eval's task YAMLs; found without importing lm-eval."""
+    require("lm-eval's tasks", "lm_eval")
     spec = find_spec("lm_eval")
-    assert spec is not None and spec.origin is not None, "lm-eval is a dependency"
+    assert spec is not None and spec.origin is not None
     return Path(spec.origin).parent / "tasks"
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from compatcheck.errors import InputError, did_you_mean
+from compatcheck.errors import InputError, did_you_mean, require
 from compatcheck.tasks.index import IndexEntry, load_index
 
 BUNDLED = Path(__file__).parent / "bundled"
@@ -36,6 +36,7 @@ def resolve_task(name: str) -> list[TaskConfigSource]:
     Raises:
         InputError: unknown name, unreadable YAML, or a key in it that lm-eval does not know.
     """
+    require(f"--task {name}", "lm_eval", "datasets")
     if name.endswith((".yaml", ".yml")):
         return _from_file(Path(name).expanduser())
     if (BUNDLED / f"{name}.yaml").is_file():
