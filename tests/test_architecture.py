@@ -64,7 +64,7 @@ BELOW = {
     },
     "evaluated": {"readers", "table", "compare", "report", "evaluation", "tasks"},
     "__main__": {"cli"},
-    "demo": {"finished", "api"},
+    "demo": {"finished", "api", "references"},
     "cli": {
         "readers",
         "table",
