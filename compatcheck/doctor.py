@@ -136,7 +136,6 @@ def _extras() -> Iterator[Finding]:
     for package, extra, use in (
         ("gguf", "gguf", "GGUF files as OLD and NEW"),
         ("ray", "ray", "--engine ray"),
-        ("matplotlib", "plots", "--format png and svg"),
         ("tensorboard", "tensorboard", "training curves in TensorBoard"),
     ):
         found = _version(package)

@@ -58,7 +58,7 @@ class Evaluation(KeptRun):
         return save_run(self, Path(folder), write_log=self.log.write if self.log else None)
 
     def __str__(self) -> str:
-        from compatcheck.report.run import render_run
+        from compatcheck.report.summaries import render_run
 
         return render_run(self, self.scores)
 

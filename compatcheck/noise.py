@@ -28,7 +28,7 @@ class NoiseReport(Measurements):
     """What :func:`measure` found. Printing it shows a table."""
 
     def __str__(self) -> str:
-        from compatcheck.report.noise import noise_text
+        from compatcheck.report.summaries import noise_text
 
         return noise_text(self)
 

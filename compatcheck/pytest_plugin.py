@@ -113,7 +113,7 @@ def compat_diff(request: pytest.FixtureRequest) -> CompatDiff:
         name = check or f"diff-{len(done) + 1}"
         if settled.get("out"):
             from compatcheck.finished import as_diff
-            from compatcheck.report.earlier import with_earlier_looks
+            from compatcheck.report.store import with_earlier_looks
 
             folder = Path(str(settled["out"])) / name
             result = as_diff(with_earlier_looks(result, folder))

@@ -54,7 +54,7 @@ def command(
 
     Example: compatcheck bless runs/new --as main --fail-on nfr:2%, then compatcheck diff @main newer-model
     """
-    from compatcheck.report.history import render_history
+    from compatcheck.report.summaries import render_history
 
     if history:
         from compatcheck import baselines

@@ -64,7 +64,7 @@ def _run(check: Check, given: Mapping[str, Any], command: str, *, alone: bool) -
     quiet = bool(settled.get("quiet", False))
     check_writable(out)
     from compatcheck.finished import as_diff
-    from compatcheck.report.earlier import with_earlier_looks
+    from compatcheck.report.store import with_earlier_looks
 
     result = checks.run(check, settled, scratch=out, say=options.speaker(quiet), progress=options.progress(quiet))
     result = as_diff(with_earlier_looks(replace(result, command=command), out))

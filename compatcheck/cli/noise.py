@@ -52,11 +52,11 @@ def command(
 
     Example: compatcheck noise old-adapter --task samsum --repeats 3
     """
-    from compatcheck.report.noise import NOISE_FORMATS, noise_json, noise_text
+    from compatcheck.report.summaries import FORMATS, noise_json, noise_text
 
-    if format not in NOISE_FORMATS:
-        known = ", ".join(NOISE_FORMATS)
-        raise InputError(f"--format {format}: unknown format{did_you_mean(format, NOISE_FORMATS)}; known: {known}")
+    if format not in FORMATS:
+        known = ", ".join(FORMATS)
+        raise InputError(f"--format {format}: unknown format{did_you_mean(format, FORMATS)}; known: {known}")
     from compatcheck.noise import measure
 
     report = measure(

@@ -95,7 +95,7 @@ def _print(result: Diff, formats: Sequence[str], texts: Sequence[str], kept: Pat
 
 def print_untrusted(text: str) -> None:
     """Print what may hold any text of a model; on a GitHub runner so that no line of it is taken for a command."""
-    from compatcheck.report.runner import on_a_runner, shield
+    from compatcheck.report.text import on_a_runner, shield
 
     print(shield(text, secrets.token_hex(16)) if on_a_runner() else text)
 
@@ -153,7 +153,7 @@ def _print_line(text: str) -> None:
 
 
 def _spelled(text: str, format: str) -> str:
-    from compatcheck.report.runner import defuse, on_a_runner
+    from compatcheck.report.text import defuse, on_a_runner
 
     return defuse(text, format) if on_a_runner() else text
 

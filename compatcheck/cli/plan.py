@@ -36,7 +36,7 @@ def command(
     """How many instances are needed to judge a budget, and what N instances can show."""
     if format not in ("terminal", "json"):
         raise InputError(f"--format {format}: must be terminal or json")
-    from compatcheck.report.plan import plan_json, plan_text, sequential_plan_text
+    from compatcheck.report.summaries import plan_json, plan_text, sequential_plan_text
 
     if sequential:
         from compatcheck.compare.expectation import make_sequential_plan

@@ -61,11 +61,11 @@ def command(
 
     Example: compatcheck run old-adapter --task samsum --out runs/old
     """
-    from compatcheck.report.run import RUN_FORMATS, render_run, run_to_json
+    from compatcheck.report.summaries import FORMATS, render_run, run_to_json
 
-    if format not in RUN_FORMATS:
-        known = ", ".join(RUN_FORMATS)
-        raise InputError(f"--format {format}: unknown format{did_you_mean(format, RUN_FORMATS)}; known: {known}")
+    if format not in FORMATS:
+        known = ", ".join(FORMATS)
+        raise InputError(f"--format {format}: unknown format{did_you_mean(format, FORMATS)}; known: {known}")
     check_writable(out)
     from compatcheck import evaluated as evaluation
     from compatcheck.table.kept import check_folder, read_manifest

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from compatcheck.report.formats import FORMATS, Format, check_formats, notebook_fragment, render
+from typing import TYPE_CHECKING
+
+from compatcheck.report.formats import FORMATS, Format, check_formats, render
 from compatcheck.report.store import load, save
 
+if TYPE_CHECKING:
+    from compatcheck.compare.result import Result
+
 __all__ = ["FORMATS", "Format", "check_formats", "load", "notebook_fragment", "render", "save"]
+
+
+def notebook_fragment(result: Result) -> str:
+    """A compact HTML summary for a notebook cell."""
+    from compatcheck.report import html
+
+    return html.notebook_fragment(result)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -26,13 +26,6 @@ class Format:
     """The function of the module that makes the contents of the file."""
     printed: bool = True
     """Whether it can be printed: a picture in bytes cannot."""
-    needs: str = ""
-    """A library that the base install leaves out; it is in the extra ``plots``."""
-
-    def render(self, result: Result, **options: Any) -> str:
-        """The format as it is printed."""
-        text: str = import_module(self.module).render(result, **options)
-        return text
 
     def contents(self, result: Result, folder: Path) -> bytes:
         """The format as it is kept in a file of ``folder``; text ends with a line feed."""
@@ -42,14 +35,14 @@ class Format:
 
 FORMATS: Mapping[str, Format] = {
     "terminal": Format("compatcheck.report.terminal", None),
-    "json": Format("compatcheck.report.json", "report.json"),
+    "json": Format("compatcheck.report.formats", "report.json", kept_as="to_json"),
     "markdown": Format("compatcheck.report.markdown", "report.md"),
     "html": Format("compatcheck.report.html", "report.html"),
     "junit": Format("compatcheck.report.junit", "junit.xml"),
     "github": Format("compatcheck.report.github", "github.md", kept_as="comment"),
     "sarif": Format("compatcheck.report.sarif", "compatcheck.sarif"),
-    "png": Format("compatcheck.report.pictures", "report.png", kept_as="png", printed=False, needs="matplotlib"),
-    "svg": Format("compatcheck.report.pictures", "report.svg", needs="matplotlib"),
+    "png": Format("compatcheck.report.pictures", "report.png", kept_as="png", printed=False),
+    "svg": Format("compatcheck.report.pictures", "report.svg"),
 }
 
 
@@ -68,12 +61,10 @@ def check_formats(names: Iterable[str]) -> None:
     """Say before any work is paid for that a format is not there.
 
     Raises:
-        InputError: an unknown format, or one whose library is not installed.
+        InputError: an unknown format.
     """
     for name in names:
-        needs = find_format(name).needs
-        if needs and importlib.util.find_spec(needs) is None:
-            raise InputError(f"format {name}: needs {needs}; pip install 'compatcheck[plots]'")
+        find_format(name)
 
 
 def render(result: Result, format: str = "terminal", **options: Any) -> str:
@@ -88,11 +79,15 @@ def render(result: Result, format: str = "terminal", **options: Any) -> str:
     found = find_format(format)
     if not found.printed:
         raise InputError(f"format {format}: is a picture; keep it in a folder")
-    return found.render(result, **options).removesuffix("\n")
+    make = to_json if format == "json" else import_module(found.module).render
+    text: str = make(result, **options)
+    return text.removesuffix("\n")
 
 
-def notebook_fragment(result: Result) -> str:
-    """A compact HTML summary for a notebook cell."""
-    from compatcheck.report.html import notebook_fragment as fragment
+def to_json(result: Result, *, folder: Path | None = None) -> str:
+    """report.json, the contract ``compatcheck.report/1``: strict JSON (ASCII, no NaN), without the instances, which
+    are in ``instances.parquet`` beside it. ``folder`` is not used."""
+    from compatcheck.compare.serialise import result_to_dict
 
-    return fragment(result)
+    del folder
+    return json.dumps(result_to_dict(result), indent=2, ensure_ascii=True, allow_nan=False)

@@ -18,7 +18,6 @@ import numpy as np
 
 from compatcheck.compare.overview import gains_of
 from compatcheck.compare.result import Comparison, Estimate, Result
-from compatcheck.errors import InputError
 from compatcheck.report import figures
 from compatcheck.report.rows import worst_slices
 from compatcheck.report.text import safe_text, trim_middle
@@ -73,10 +72,7 @@ def draw(result: Result) -> Figure:
     Raises:
         InputError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise InputError("pictures need matplotlib: pip install 'compatcheck[plots]'") from error
+    from matplotlib.figure import Figure
 
     panels = _panels(result)
     height = sum(panel[0] for panel in panels) + 2 * MARGIN

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -13,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 from compatcheck.errors import InputError
 from compatcheck.report.formats import find_format
-from compatcheck.report.stored import copy_file, is_streamed, telling_instances
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 REPORT = "report.json"
 INSTANCES = "instances.parquet"
+_KEYS = ("task", "filter", "metric")
+_AGAIN = "run the comparison again"
 
 
 def save(result: Result, folder: Path, formats: Sequence[str] = ()) -> None:
@@ -34,25 +37,19 @@ def save(result: Result, folder: Path, formats: Sequence[str] = ()) -> None:
         InputError: an unknown format, or a folder that cannot be written.
     """
     folder = Path(folder)
-    kept = {}
+    writers: dict[str, Callable[[Path], object]] = {INSTANCES: partial(_write_instances, result)}
     for format in [find_format(name) for name in dict.fromkeys(["json", *formats])]:
         if format.file_name is not None:
-            kept[format.file_name] = format.contents(result, folder)
-    writers: dict[str, Callable[[Path], object]] = {INSTANCES: partial(_write_instances, result)}
-    for file_name, contents in kept.items():
-        writers[file_name] = partial(_write, contents)
+            contents = format.contents(result, folder)
+            writers[format.file_name] = partial(Path.write_bytes, data=contents)
     _write_all(folder, writers)
-
-
-def _write(contents: bytes, path: Path) -> None:
-    path.write_bytes(contents)
 
 
 def _write_instances(result: Result, path: Path) -> None:
     from compatcheck.compare.serialise import join_instances
 
     if result.stored is not None:
-        copy_file(result.stored.path, path)
+        _copy_file(result.stored.path, path)
         return
     frame = join_instances(result)
     try:
@@ -65,6 +62,14 @@ def _write_instances(result: Result, path: Path) -> None:
 
 def _encodable(value: Any) -> Any:
     return value.encode("utf-8", "backslashreplace").decode("utf-8") if isinstance(value, str) else value
+
+
+def _copy_file(source: Path, target: Path) -> None:
+    """Give ``target`` the contents of ``source``, which is never written again: on the same disk without a copy."""
+    with contextlib.suppress(OSError):
+        os.link(source, target)
+        return
+    shutil.copyfile(source, target)
 
 
 def _write_all(folder: Path, writers: dict[str, Callable[[Path], object]]) -> None:
@@ -104,12 +109,16 @@ def load(folder: Path) -> Result:
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"
         raise InputError(f"{folder}: {what}; name a folder that compatcheck diff --out wrote")
-    data = _read_json(folder / REPORT)
-    streamed = is_streamed(data)
-    instances = (telling_instances if streamed else _read_instances)(_existing(folder / INSTANCES))
+    data = read_report(folder)
+    comparisons = data.get("comparisons")
+    streamed = isinstance(comparisons, list) and any(isinstance(one, dict) and "overview" in one for one in comparisons)
+    path = folder / INSTANCES
+    if not path.is_file():
+        raise _missing(path)
+    instances = telling_instances(path) if streamed else _read_instances(path)
     try:
         result = result_from_dict(data, instances)
-        return replace(result, stored=Stored(folder / INSTANCES)) if streamed else result
+        return replace(result, stored=Stored(path)) if streamed else result
     except InputError as error:
         raise InputError(f"{folder / REPORT}: {error}") from error
 
@@ -120,30 +129,25 @@ def read_report(folder: Path) -> dict[str, Any]:
     Raises:
         InputError: there is none, or it is no JSON object.
     """
-    return _read_json(Path(folder) / REPORT)
-
-
-def _missing(path: Path) -> InputError:
-    return InputError(f"{path.parent}: has no {path.name}; name a folder that compatcheck diff --out wrote")
-
-
-def _existing(path: Path) -> Path:
-    if not path.is_file():
-        raise _missing(path)
-    return path
-
-
-def _read_json(path: Path) -> dict[str, Any]:
+    path = Path(folder) / REPORT
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise _missing(path) from error
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         where = f"{path}:{error.lineno}" if isinstance(error, json.JSONDecodeError) else str(path)
-        raise InputError(f"{where}: cannot be read as JSON ({error}); run the comparison again") from error
+        raise InputError(f"{where}: cannot be read as JSON ({error}); {_AGAIN}") from error
     if not isinstance(data, dict):
-        raise InputError(f"{path}: holds a {type(data).__name__} in place of a report; run the comparison again")
+        raise InputError(f"{path}: holds a {type(data).__name__} in place of a report; {_AGAIN}")
     return data
+
+
+def _missing(path: Path) -> InputError:
+    return InputError(f"{path.parent}: has no {path.name}; name a folder that compatcheck diff --out wrote")
+
+
+def _unreadable(path: Path, error: Exception) -> InputError:
+    return InputError(f"{path}: cannot be read as Parquet ({str(error).splitlines()[0]}); {_AGAIN}")
 
 
 def _read_instances(path: Path) -> pd.DataFrame:
@@ -153,5 +157,88 @@ def _read_instances(path: Path) -> pd.DataFrame:
     try:
         return pd.read_parquet(path)
     except (OSError, pa.ArrowException) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{path}: cannot be read as Parquet ({reason}); run the comparison again") from error
+        raise _unreadable(path, error) from error
+
+
+def telling_instances(path: Path) -> pd.DataFrame:
+    """Of a file too large to hold the most telling instances of every comparison, as when it was written.
+
+    Of each row group the quadrants and gains are read first, its texts only where one of its rows is chosen.
+
+    Raises:
+        InputError: a file that is no Parquet, or not one of instances.
+    """
+    import pandas as pd
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from compatcheck.compare.result import INSTANCE_COLUMNS
+    from compatcheck.compare.telling import Telling
+
+    found: dict[tuple[str, ...], Telling] = {}
+    nullable = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}.get
+    try:
+        with pq.ParquetFile(path, pre_buffer=False) as file:
+            missing = [name for name in INSTANCE_COLUMNS if name not in file.schema_arrow.names]
+            if missing:
+                raise InputError(f"{path}: has no column '{missing[0]}'; it does not belong to this report")
+            for number in range(file.num_row_groups):
+                known = file.read_row_group(number, [*_KEYS, "quadrant", "gain"]).to_pandas()
+                if known.empty:
+                    continue
+                # A row group holds rows of one comparison.
+                telling = found.setdefault(tuple(known[name].iloc[0] for name in _KEYS), Telling())
+                if telling.wants(known["quadrant"], known["gain"].to_numpy(dtype=float)):
+                    telling.add(file.read_row_group(number).to_pandas(types_mapper=nullable))
+                else:
+                    telling.skip(len(known))
+            if not found:
+                return file.schema_arrow.empty_table().to_pandas()
+    except (OSError, pa.ArrowException) as error:
+        raise _unreadable(path, error) from error
+    return pd.concat([telling.chosen() for telling in found.values()], ignore_index=True)
+
+
+def with_earlier_looks(result: Result, folder: Path | None) -> Result:
+    """The result with a note where ``folder`` keeps an inconclusive verdict on fewer instances of the same budgets.
+
+    A verdict for a number of instances that was fixed beforehand does not hold when instances are added until it
+    decides. What was seen earlier stays known however often the comparison is kept again.
+    """
+    if folder is None or result.verdict == "none" or any(each.sequential for each in result.comparisons):
+        return result
+    try:
+        kept = read_report(folder)
+    except InputError:
+        return result  # nothing is kept there, or nothing that can be read
+    if not _same_budgets(result, kept):
+        return result
+    now, then = sum(each.n for each in result.comparisons), sum(each["n"] for each in kept["comparisons"])
+    looks = [each for each in kept.get("earlier_looks", ()) if each < now]
+    if kept["verdict"] == "inconclusive" and then < now:
+        looks.append(then)
+    if not looks:
+        return result
+    before = ", ".join(f"{each:,}" for each in dict.fromkeys(looks))
+    note = (
+        f"these budgets were open after {before} instances, as {folder} keeps it, and are judged again after {now:,}: "
+        "a verdict for a fixed number of instances errs more often than 1 in 20 when instances are added until it "
+        "decides; --until-decided gives one that holds at every look"
+    )
+    return replace(result, earlier_looks=tuple(dict.fromkeys(looks)), notes=(note, *result.notes))
+
+
+def _same_budgets(result: Result, kept: dict[str, Any]) -> bool:
+    """Whether both judge the same budgets of the same pair, neither of them sequentially."""
+    try:
+        pair = all(
+            side.reference == other["reference"] or (side.fingerprint and side.fingerprint == other["fingerprint"])
+            for side, other in ((result.old, kept["old"]), (result.new, kept["new"]))
+        )
+        mine = {(each.task, each.filter, each.metric, gate.rule) for each in result.comparisons for gate in each.gates}
+        theirs = {
+            (*(each[key] for key in _KEYS), gate["rule"]) for each in kept["comparisons"] for gate in each["gates"]
+        }
+        return pair and mine == theirs and not any(each.get("sequential") for each in kept["comparisons"])
+    except (KeyError, TypeError, AttributeError):
+        return False

@@ -6,13 +6,13 @@ import difflib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Literal
 
 from compatcheck.report.text import left_out
 
 MAX_TOKENS = 3000
 """Words, spaces and marks compared on each side once the common beginning and end are set aside."""
-
 _TOKEN = re.compile(r"\s+|[^\W_]+|_+|[^\w\s]")
 _BETWEEN = re.compile(r"[^\w\n]{1,3}")
 
@@ -57,6 +57,10 @@ def _phrases(segments: Iterable[Segment]) -> tuple[Segment, ...]:
     return tuple(joined)
 
 
+def _common(a: Iterable[str], b: Iterable[str]) -> int:
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False)))
+
+
 def word_diff(old: str, new: str, max_tokens: int = MAX_TOKENS) -> WordDiff:
     """Compare two texts word by word; whitespace and punctuation are words of their own, so that nothing is lost.
 
@@ -65,46 +69,22 @@ def word_diff(old: str, new: str, max_tokens: int = MAX_TOKENS) -> WordDiff:
     one insertion (``coarse``), because the comparison takes quadratic time.
     """
     a, b = _TOKEN.findall(old), _TOKEN.findall(new)
-    start = 0
-    while start < len(a) and start < len(b) and a[start] == b[start]:
-        start += 1
-    end = 0
-    while end < len(a) - start and end < len(b) - start and a[-1 - end] == b[-1 - end]:
-        end += 1
-    middle_a, middle_b = a[start : len(a) - end], b[start : len(b) - end]
-    coarse = max(len(middle_a), len(middle_b)) > max_tokens
-    pieces: list[tuple[str, str, str]] = [("equal", "".join(a[:start]), "")]
-    if coarse:
-        pieces.append(("replace", "".join(middle_a), "".join(middle_b)))
-    else:
-        matcher = difflib.SequenceMatcher(None, middle_a, middle_b, autojunk=False)
-        for tag, i1, i2, j1, j2 in matcher.get_opcodes():
-            pieces.append((tag, "".join(middle_a[i1:i2]), "".join(middle_b[j1:j2])))
-    pieces.append(("equal", "".join(a[len(a) - end :]), ""))
-    return WordDiff(_join(pieces), coarse)
-
-
-def _join(pieces: list[tuple[str, str, str]]) -> tuple[Segment, ...]:
-    segments: list[Segment] = []
-    deleted = inserted = ""
-
-    def flush() -> None:
-        nonlocal deleted, inserted
-        if deleted:
-            segments.append(Segment("delete", deleted))
-        if inserted:
-            segments.append(Segment("insert", inserted))
-        deleted = inserted = ""
-
-    for tag, left, right in pieces:
-        if tag != "equal":
-            deleted += left if tag != "insert" else ""
-            inserted += right if tag != "delete" else ""
-        elif left:
-            flush()
-            segments.append(Segment("equal", left))
-    flush()
-    return tuple(segments)
+    start = _common(a, b)
+    end = _common(reversed(a[start:]), reversed(b[start:]))
+    head, tail = a[:start], a[len(a) - end :]
+    a, b = a[start : len(a) - end], b[start : len(b) - end]
+    coarse = max(len(a), len(b)) > max_tokens
+    pieces = [("replace", 0, len(a), 0, len(b))]
+    if not coarse:
+        pieces = list(difflib.SequenceMatcher(None, a, b, autojunk=False).get_opcodes())
+    segments = [Segment("equal", "".join(head))]
+    for tag, i1, i2, j1, j2 in pieces:
+        if tag == "equal":
+            segments.append(Segment("equal", "".join(a[i1:i2])))
+        else:
+            segments += [Segment("delete", "".join(a[i1:i2])), Segment("insert", "".join(b[j1:j2]))]
+    segments.append(Segment("equal", "".join(tail)))
+    return WordDiff(tuple(segment for segment in segments if segment.text), coarse)
 
 
 def trim_segments(segments: tuple[Segment, ...], limit: int, context: int = 60) -> tuple[Segment, ...]:
@@ -119,42 +99,27 @@ def trim_segments(segments: tuple[Segment, ...], limit: int, context: int = 60) 
     context = min(context, max(limit // 4, 8))
     shorter: list[Segment] = []
     for index, segment in enumerate(segments):
+        head = tail = max(limit // 4, 20)
         if segment.kind == "equal":
             head = context if index > 0 else 0
             tail = context if index < len(segments) - 1 else 0
             if not head and not tail:
                 head = tail = limit // 2
-        else:
-            head = tail = max(limit // 4, 20)
         shorter.extend(_cut(segment, head, tail))
-    return tuple(_until(shorter, limit))
+    room = limit + limit // 2  # the notes' own length does not count
+    for index, segment in enumerate(shorter):
+        room -= len(segment.text) if segment.kind != "cut" else 0
+        if room < 0 and index < len(shorter) - 1 and segment.kind != "cut":
+            rest = sum(s.missing or len(s.text) for s in shorter[index + 1 :])
+            return (*shorter[: index + 1], Segment("cut", left_out(rest), rest))
+    return tuple(shorter)
 
 
 def _cut(segment: Segment, head: int, tail: int) -> list[Segment]:
     text = segment.text
     missing = len(text) - head - tail
-    if missing <= len(left_out(missing)):
+    note = Segment("cut", left_out(missing), missing)
+    if missing <= len(note.text):
         return [segment]
-    parts = [
-        Segment(segment.kind, text[:head]),
-        _note(missing),
-        Segment(segment.kind, text[len(text) - tail :] if tail else ""),
-    ]
-    return [part for part in parts if part.text]
-
-
-def _until(segments: list[Segment], limit: int) -> list[Segment]:
-    """As many segments as fit, then one cut for the rest. A note's own length does not count."""
-    room = limit + limit // 2
-    for index, segment in enumerate(segments):
-        if segment.kind == "cut":
-            continue
-        room -= len(segment.text)
-        if room < 0 and index < len(segments) - 1:
-            rest = sum(s.missing or len(s.text) for s in segments[index + 1 :])
-            return [*segments[: index + 1], _note(rest)]
-    return segments
-
-
-def _note(missing: int) -> Segment:
-    return Segment("cut", left_out(missing), missing)
+    ends = Segment(segment.kind, text[:head]), Segment(segment.kind, text[len(text) - tail :] if tail else "")
+    return [part for part in (ends[0], note, ends[1]) if part.text]

@@ -14,7 +14,7 @@ import pytest
 import compatcheck
 from compatcheck.cli.app import run
 from compatcheck.compare import stream_join, telling
-from compatcheck.report.stored import telling_instances
+from compatcheck.report.store import telling_instances
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import re
 import warnings
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -13,10 +12,9 @@ import pytest
 
 from compatcheck.compare.result import Advice, Gate, Result
 from compatcheck.errors import InputError
-from compatcheck.report import check_formats, render, save
+from compatcheck.report import render, save
 from compatcheck.report.pictures import COLORS, DPI, MAX_ROWS, WIDTH, draw, png
 
-pytest.importorskip("matplotlib", reason="matplotlib is not installed")
 NAMES = ["failing", "several", "hostile", "errors"]
 
 
@@ -116,23 +114,3 @@ def test_pictures_are_kept_as_files(failing: Result, tmp_path: Path) -> None:
     assert (tmp_path / "report.svg").read_text().startswith("<?xml")
     with pytest.raises(InputError, match="is a picture; keep it in a folder"):
         render(failing, "png")
-
-
-def test_without_matplotlib_one_line_says_what_to_install(failing: Result, monkeypatch: pytest.MonkeyPatch) -> None:
-    import builtins
-    import importlib.util
-
-    real_import, real_find = builtins.__import__, importlib.util.find_spec
-
-    def no_import(name: str, *args: Any, **kwargs: Any) -> Any:
-        if name.partition(".")[0] == "matplotlib":
-            raise ImportError(name)
-        return real_import(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", no_import)
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "matplotlib" else real_find(name))
-    with pytest.raises(InputError, match=r"pip install 'compatcheck\[plots\]'"):
-        draw(failing)
-    with pytest.raises(InputError, match=r"format png: needs matplotlib; pip install 'compatcheck\[plots\]'"):
-        check_formats(["html", "png"])
-    check_formats(["html"])

@@ -9,7 +9,7 @@ import pytest
 
 from compatcheck.compare.result import Gate, Result
 from compatcheck.report import render
-from compatcheck.report.runner import defuse, shield
+from compatcheck.report.text import defuse, shield
 
 NASTY = "::error::boom\n  ::add-mask::secret\n\t::stop-commands::x\n###[error]y ##[add-mask]z %0A a:b,c"
 
