@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from compatcheck import baselines, endpoints
+from compatcheck import baselines
 from compatcheck import models as adapters
-from compatcheck.endpoints import Endpoint
 from compatcheck.errors import InputError, require
+from compatcheck.models import endpoints, gguf, hub
 from compatcheck.models import files as model_files
-from compatcheck.models import gguf, hub
 from compatcheck.models import tokenizer as adapter_tokenizer
+from compatcheck.models.endpoints import Endpoint
 from compatcheck.models.files import read_json
 
 MODEL_LIBRARIES = ("torch", "transformers", "peft", "safetensors", "lm_eval")

@@ -18,7 +18,7 @@ from compatcheck.errors import InputError, did_you_mean
 if TYPE_CHECKING:
     from lm_eval.api.model import LM
 
-    from compatcheck.endpoints import Endpoint
+    from compatcheck.models.endpoints import Endpoint
 
 __all__ = ["Progress", "Work", "choose", "engine_names", "open_endpoint", "open_engine"]
 
@@ -142,6 +142,6 @@ def open_endpoint(
     Raises:
         InputError: an argument is wrong.
     """
-    from compatcheck.engines.endpoint import EndpointEngine
+    from compatcheck.engines.endpoint.engine import EndpointEngine
 
     return EndpointEngine(models, batch_size=batch_size, seed=seed, engine_args=engine_args, progress=progress)

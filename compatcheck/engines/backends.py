@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from lm_eval.api.model import LM
 
-from compatcheck.endpoints import refuse_secrets
 from compatcheck.engines.hf import memory
 from compatcheck.engines.progress import Progress, SilentProgress
 from compatcheck.errors import InputError, one_line
 from compatcheck.models import kind_of
+from compatcheck.models.keys import refuse_secrets
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from compatcheck.endpoints import Endpoint
 from compatcheck.models import kind_of
+from compatcheck.models.endpoints import Endpoint
 from compatcheck.references import Reference
 from compatcheck.tasks import LoadedTask
 

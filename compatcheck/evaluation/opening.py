@@ -59,7 +59,7 @@ def options_of(group: BaseGroup, groups: Sequence[BaseGroup], options: EngineOpt
     servers = [bool(one.endpoints) for one in groups]
     if not any(servers):
         return options
-    from compatcheck.engines.endpoint import ENGINE_ARGS
+    from compatcheck.engines.endpoint.options import ENGINE_ARGS
 
     if all(servers):
         for name, given in (("engine", options.engine), ("dtype", options.dtype), ("device", options.device or "auto")):

@@ -11,15 +11,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from lm_eval.api.model import LM
 
-from compatcheck import endpoints
-from compatcheck.endpoints import Endpoint
-from compatcheck.engines.endpoint import retry, scoring, wire
-from compatcheck.engines.endpoint.client import Client
-from compatcheck.engines.endpoint.flight import call_once, fly
-from compatcheck.engines.endpoint.options import Options
-from compatcheck.engines.endpoint.retry import RequestFailed
+from compatcheck.engines.endpoint import scoring, wire
+from compatcheck.engines.endpoint.options import read_options
 from compatcheck.engines.progress import Progress, SilentProgress, Stage
 from compatcheck.errors import InputError
+from compatcheck.models import endpoints
+from compatcheck.models.client import REFUSED, REQUEST, Client, RequestFailed, call_once, run_concurrently
+from compatcheck.models.endpoints import Endpoint
+from compatcheck.models.keys import api_key, is_loopback, key_hint
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
@@ -64,7 +63,7 @@ class EndpointEngine(LM):
         self._models = {model.model: model for model in models}
         if len({model.url for model in models}) != 1:
             raise InputError("an endpoint engine serves the models of one address")
-        self._options = Options.read(engine_args or {}, batch_size)
+        self._options = read_options(engine_args or {}, batch_size)
         self._url = models[0].url
         self._seed = seed
         self.progress: Progress = progress or SilentProgress()
@@ -96,7 +95,7 @@ class EndpointEngine(LM):
         card = self._active.card
         return {
             "engine": "endpoint",
-            "versions": {"aiohttp": importlib.metadata.version("aiohttp")},
+            "versions": {"httpx": importlib.metadata.version("httpx")},
             "dtype": "",
             "device": "",
             "url": self._url,
@@ -105,8 +104,6 @@ class EndpointEngine(LM):
             "server": {name: card[name] for name in ("owned_by", "max_model_len") if name in card},
             "arguments": {"extra_body": dict(self._options.extra_body)} if self._options.extra_body else {},
         }
-
-    # Chat templates: the server has them
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
         """The conversation itself: the server puts it into its template."""
@@ -129,48 +126,51 @@ class EndpointEngine(LM):
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         """The text generated for each (context, generation arguments), cut at its stop strings."""
         decodings = [wire.read_decoding(request.args[1], self._options.extra_body) for request in requests]
-        model = self._active.model
-        dialect = self._dialects.setdefault(model, wire.Dialect())
         seeds = self._seeds(requests, decodings)
+        model = self._active.model
+
+        def in_chat(prompt: str) -> bool:
+            return isinstance(prompt, wire.Messages) or self._chat.get(model, self._options.api == "chat")
 
         async def one(client: Client, number: int) -> str:
             prompt, decoding = requests[number].args[0], decodings[number]
-            chat = isinstance(prompt, wire.Messages) or self._chat.get(model, self._options.api == "chat")
+            chat = in_chat(prompt)
             try:
-                return await self._generate(client, prompt, decoding, seeds[number], dialect, chat)
+                return await self._generate(client, prompt, decoding, seeds[number], chat)
             except RequestFailed as failure:
                 if chat or self._options.api != "auto" or model in self._chat or failure.status not in (404, 405):
                     raise
-            text = await self._generate(client, prompt, decoding, seeds[number], dialect, True)
+            text = await self._generate(client, prompt, decoding, seeds[number], True)
             self._chat[model] = True
             return text
 
         def canary(client: Client) -> Awaitable[str]:
             prompt, decoding = requests[0].args[0], replace(decodings[0], most=1)
-            chat = isinstance(prompt, wire.Messages) or self._chat.get(model, self._options.api == "chat")
-            return self._generate(client, CANARY, decoding, self._seed, dialect, chat)
+            return self._generate(client, CANARY, decoding, self._seed, in_chat(prompt))
 
         texts = self._answers("generating", "generate_until", requests, one, canary)
-        self._note_decoding(requests, decodings, dialect)
+        self._note_decoding(requests, decodings)
         return [text if text is not None else "" for text in texts]
 
-    async def _generate(
-        self, client: Client, prompt: str, decoding: wire.Decoding, seed: int, dialect: wire.Dialect, chat: bool
-    ) -> str:
-        path = wire.CHAT if chat else wire.COMPLETIONS
+    async def _generate(self, client: Client, prompt: str, decoding: wire.Decoding, seed: int, chat: bool) -> str:
+        model = self._active.model
+        dialect = self._dialects.setdefault(model, wire.Dialect())
         for _ in range(4):
-            body = wire.body_of(prompt, self._active.model, decoding, seed, self._options.extra_body, dialect, chat)
+            body = wire.body_of(prompt, model, decoding, seed, self._options.extra_body, dialect, chat)
             try:
-                text = await client.post(path, body, lambda answer: wire.text_of(answer, chat, decoding.stops))
-                break
+                text = await client.ask(
+                    wire.CHAT if chat else wire.COMPLETIONS,
+                    lambda answer: wire.text_of(answer, chat, decoding.stops),
+                    body,
+                )
             except RequestFailed as failure:
-                if failure.status not in (400, 422) or not dialect.learn(failure.message, body):
+                if failure.status not in (400, 422) or not dialect.learn(failure.reason, body):
                     raise
-        else:
-            raise RequestFailed("the server refuses every form of the request", retry.REQUEST)
-        if not chat:
-            self._chat.setdefault(self._active.model, False)
-        return text
+                continue
+            if not chat:
+                self._chat.setdefault(model, False)
+            return text
+        raise RequestFailed("the server refuses every form of the request")
 
     def _seeds(self, requests: Sequence[Instance], decodings: Sequence[wire.Decoding]) -> list[int]:
         """The seed, and where a text is sampled several times another one for each: ``request.draw`` where the store
@@ -185,21 +185,18 @@ class EndpointEngine(LM):
             seen[id(request)] += 1
         return seeds
 
-    def _note_decoding(
-        self, requests: Sequence[Instance], decodings: Sequence[wire.Decoding], dialect: wire.Dialect
-    ) -> None:
-        left_out: dict[tuple[str, tuple[str, ...]], None] = {}
-        for request, decoding in zip(requests, decodings, strict=True):
-            if decoding.left_out:
-                left_out[str(request.task_name), decoding.left_out] = None
+    def _note_decoding(self, requests: Sequence[Instance], decodings: Sequence[wire.Decoding]) -> None:
+        pairs = zip(requests, decodings, strict=True)
+        left_out = {(str(request.task_name), one.left_out): None for request, one in pairs if one.left_out}
         for task, names in left_out:
             self._note(
                 f"{task}: {self._active.text} decodes without {', '.join(names)}, which the OpenAI API does not "
                 "have; a model run here decodes with it."
             )
-        for sentence in dialect.learned:
-            self._note(f"{self._active.text} {sentence}.")
-        if self._chat.get(self._active.model) and self._options.api == "auto":
+        model = self._active.model
+        if model in self._dialects and not self._dialects[model].seed:
+            self._note(f"{self._active.text} takes no seed, so that sampled texts cannot be repeated.")
+        if self._chat.get(model) and self._options.api == "auto":
             self._note(f"{self._active.text} has no {wire.COMPLETIONS}: every prompt was sent as one user message.")
 
     # Log-likelihoods
@@ -238,19 +235,18 @@ class EndpointEngine(LM):
         if model not in self._ways:
             try:
                 self._ways[model] = call_once(self._connect, lambda client: scoring.probe(client, self._url, model))
-            except RequestFailed as failure:
-                missing = failure.status in (404, 405) and model in endpoints.model_names(self._url)
-                raise (self._no_scores(task, failure.message) if missing else self._refusal(failure)) from None
-            except scoring.NoScores as problem:
-                raise self._no_scores(task, str(problem)) from None
+            except (RequestFailed, scoring.NoScores) as problem:
+                if isinstance(problem, RequestFailed):
+                    names = endpoints.model_names(self._url, self._active.key_name)
+                    if problem.status not in (404, 405) or model not in names:
+                        raise self._refusal(problem) from None
+                why = problem.message if isinstance(problem, RequestFailed) else str(problem)
+                raise InputError(
+                    f"{self._active.text}: {task} needs log-likelihoods, and the server returns no log-probabilities "
+                    f"of a prompt (echo with logprobs in {wire.COMPLETIONS}: {why}); vLLM does; choose a task that "
+                    "generates text, or give the model itself"
+                ) from None
         return self._ways[model]
-
-    def _no_scores(self, task: str, why: str) -> InputError:
-        return InputError(
-            f"{self._active.text}: {task} needs log-likelihoods, and the server returns no log-probabilities of a "
-            f"prompt (echo with logprobs in {wire.COMPLETIONS}: {why}); vLLM does; choose a task that "
-            "generates text, or give the model itself"
-        )
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
         """Not offered: a server does not say which token a text starts after.
@@ -286,14 +282,14 @@ class EndpointEngine(LM):
         answers: list[T | None] = [None] * len(requests)
         succeeded, in_a_row, nobody_yet = 0, 0, True
         most_in_a_row = max(IN_A_ROW, 2 * self._options.in_flight)
-        flight = fly(self._connect, one, len(requests), self._options.in_flight)
-        with Stage(self.progress, label, requests) as stage, contextlib.closing(flight):
-            for done, (number, outcome) in enumerate(flight, start=1):
+        running = run_concurrently(self._connect, one, len(requests), self._options.in_flight)
+        with Stage(self.progress, label, requests) as stage, contextlib.closing(running):
+            for done, (number, outcome) in enumerate(running, start=1):
                 request = requests[number]
                 if isinstance(outcome, RequestFailed):
                     self.failures[str(request.task_name), int(request.doc_id or 0)] = outcome.message
-                    in_a_row += outcome.kind != retry.REQUEST
-                    if nobody_yet and (outcome.kind == retry.REFUSED or done >= min(FIRST, len(requests))):
+                    in_a_row += outcome.kind != REQUEST
+                    if nobody_yet and (outcome.kind == REFUSED or done >= min(FIRST, len(requests))):
                         self._try_canary(canary)
                         nobody_yet = False
                     elif in_a_row >= most_in_a_row:
@@ -307,7 +303,15 @@ class EndpointEngine(LM):
         return answers
 
     def _connect(self) -> Client:
-        return Client(self._url, self._options)
+        options = self._options
+        return Client(
+            self._url,
+            api_key(self._url, self._active.key_name),
+            timeout=options.timeout,
+            retries=int(options.retries),
+            backoff=options.backoff,
+            in_flight=options.in_flight,
+        )
 
     def _try_canary(self, canary: Callable[[Client], Awaitable[Any]], what: str = "") -> None:
         """Raises InputError when even a trivial request fails."""
@@ -320,7 +324,8 @@ class EndpointEngine(LM):
         """The one line for a server that answers nothing at all."""
         name = self._active.text + (f": {what}" if what else "")
         if failure.status in (401, 403):
-            return InputError(f"{name}: no access ({failure.message}); {endpoints.key_hint(self._url)}")
+            hint = key_hint(self._url, self._active.key_name)
+            return InputError(f"{name}: no access ({failure.message}); {hint}")
         if failure.status in (404, 405) and not what:
             return endpoints.not_found(self._active, failure.message)
         if failure.status is not None and 300 <= failure.status < 400:
@@ -332,7 +337,8 @@ class EndpointEngine(LM):
             f"{self._active.text}: the weights behind an endpoint cannot be fingerprinted; the fingerprint is of its "
             "address and of what /models says, so a model exchanged behind it may go unnoticed."
         )
-        if endpoints.api_key(self._url) and self._url.startswith("http:") and not endpoints.is_loopback(self._url):
+        plain = self._url.startswith("http:") and not is_loopback(self._url)
+        if plain and api_key(self._url, self._active.key_name):
             self._note(f"{self._url}: the API key went over the network unencrypted (http, not https).")
 
     def _note(self, sentence: str) -> None:

@@ -1,10 +1,10 @@
 """Log-likelihoods from a server that returns the log-probabilities of the prompt (``echo`` with ``logprobs``).
 
 A continuation's tokens are those that lm-eval takes: what follows the context's tokens when both are encoded together.
-Where the server has a ``/tokenize`` and takes prompts as token ids, the model reads exactly what lm-eval lets it read:
-the context's tokens, then these. Elsewhere the text is sent, and the strings of the echoed tokens tell where the
-continuation begins. When they do not, the context is sent alone and its tokens counted; where these are not how the
-whole text begins, a token spans the boundary and the answer is approximate: ``Scorer.spanning`` counts such answers.
+Where the server has a ``/tokenize`` and takes prompts as token ids, the model reads exactly what lm-eval lets it read.
+Elsewhere the text is sent, and the strings of the echoed tokens tell where the continuation begins. When they do not,
+the context is sent alone and its tokens counted; where these are not how the whole text begins, a token spans the
+boundary and the answer is approximate: ``Scorer.spanning`` counts such answers.
 """
 
 from __future__ import annotations
@@ -15,10 +15,8 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from compatcheck.engines.endpoint import retry
-from compatcheck.engines.endpoint.client import Client
-from compatcheck.engines.endpoint.retry import RequestFailed, malformed
 from compatcheck.engines.endpoint.wire import COMPLETIONS, first_choice
+from compatcheck.models.client import TROUBLE, Client, RequestFailed, malformed
 
 Answer = tuple[float, bool]
 T = TypeVar("T")
@@ -34,9 +32,6 @@ class Echo:
     tokens: tuple[str, ...]
     logprobs: tuple[float | None, ...]
     best: tuple[bool, ...]
-
-    def __len__(self) -> int:
-        return len(self.tokens)
 
 
 @dataclass(frozen=True)
@@ -64,13 +59,13 @@ async def probe(client: Client, url: str, model: str) -> Ways:
         try:
             echo = await _echo(client, model, PROBE, most)
         except RequestFailed as failure:
-            unreachable = failure.kind == retry.TROUBLE and failure.status in (None, 429)
+            unreachable = failure.kind == TROUBLE and failure.status in (None, 429)
             if unreachable or failure.status in (401, 403, 404, 405):
                 raise
             why = failure.message
             continue
-        if len(echo) < 4:
-            why = f"it says that {PROBE!r} has {len(echo)} tokens"
+        if len(echo.tokens) < 4:
+            why = f"it says that {PROBE!r} has {len(echo.tokens)} tokens"
         elif any(value is None for value in echo.logprobs[1:]) or not any(echo.logprobs[1:]):
             why = "its log-probabilities of the prompt are empty"
         else:
@@ -86,20 +81,25 @@ async def _find_tokenizer(client: Client, url: str, model: str, most: int, expec
         except RequestFailed:
             continue
         pairs = zip(found.logprobs[1:], expected.logprobs[1:], strict=False)
-        if len(found) == len(expected) and all(abs((a or 0.0) - (b or 0.0)) < _SAME for a, b in pairs):
+        if len(found.tokens) == len(expected.tokens) and all(abs((a or 0.0) - (b or 0.0)) < _SAME for a, b in pairs):
             return address
     return None
 
 
 async def _tokenize(client: Client, address: str, model: str, text: str) -> list[int]:
-    return await client.post(address, {"model": model, "prompt": text}, _read_tokens)
+    def read(answer: Any) -> list[int]:
+        tokens = answer.get("tokens") if isinstance(answer, dict) else None
+        if not isinstance(tokens, list) or not all(isinstance(token, int) for token in tokens):
+            raise malformed("the answer of /tokenize holds no token ids")
+        return tokens
+
+    return await client.ask(address, read, {"model": model, "prompt": text})
 
 
-def _read_tokens(answer: Any) -> list[int]:
-    tokens = answer.get("tokens") if isinstance(answer, dict) else None
-    if not isinstance(tokens, list) or not all(isinstance(token, int) for token in tokens):
-        raise malformed("the answer of /tokenize holds no token ids")
-    return tokens
+async def _echo(client: Client, model: str, prompt: str | list[int], most: int) -> Echo:
+    """Temperature 1, so that a server which returns processed log-probabilities leaves them as they are."""
+    body = {"model": model, "prompt": prompt, "max_tokens": most, "echo": True, "logprobs": 1, "temperature": 1.0}
+    return await client.ask(COMPLETIONS, lambda answer: read_echo(answer, most), body)
 
 
 class Scorer:
@@ -110,8 +110,8 @@ class Scorer:
 
     def __init__(self, model: str, ways: Ways) -> None:
         self.spanning = 0
-        self._model = model
         self.ways = ways
+        self._model = model
         self._contexts: dict[str, asyncio.Task[Any]] = {}
 
     async def score(self, client: Client, context: str, continuation: str) -> Answer:
@@ -126,56 +126,44 @@ class Scorer:
         before, echo = await how(client, bare, continuation)
         if before < 1:
             raise RequestFailed(
-                "a continuation without a context needs a start token, and the server puts none before a text",
-                retry.REQUEST,
+                "a continuation without a context needs a start token, and the server puts none before a text"
             )
         values = echo.logprobs[before:]
         if not values:
-            raise RequestFailed("the continuation has no token of its own after its context", retry.REQUEST)
+            raise RequestFailed("the continuation has no token of its own after its context")
         if any(value is None for value in values):
-            raise RequestFailed("the server gives no log-probability for a token of the continuation", retry.REQUEST)
+            raise RequestFailed("the server gives no log-probability for a token of the continuation")
         return math.fsum(value for value in values if value is not None), all(echo.best[before:])
 
     async def _from_ids(self, client: Client, context: str, continuation: str) -> tuple[int, Echo]:
         """Number of tokens of the context, and what the server says of context and continuation."""
-        address = self.ways.tokenize
-        assert address is not None
+        address = str(self.ways.tokenize)
         before = await self._once(context, lambda: _tokenize(client, address, self._model, context))
         whole = await _tokenize(client, address, self._model, context + continuation)
         if not before or len(whole) <= len(before):
             return len(before), Echo((), (), ())
         echo = await _echo(client, self._model, before + whole[len(before) :], self.ways.most)
-        if len(echo) != len(whole):
-            raise malformed(f"the server read {len(echo)} tokens of the {len(whole)} sent")
+        if len(echo.tokens) != len(whole):
+            raise malformed(f"the server read {len(echo.tokens)} tokens of the {len(whole)} sent")
         return len(before), echo
 
     async def _from_text(self, client: Client, context: str, continuation: str) -> tuple[int, Echo]:
-        most = self.ways.most
-        echo = await _echo(client, self._model, context + continuation, most)
+        echo = await _echo(client, self._model, context + continuation, self.ways.most)
         if not context:
             # The first token has no log-probability: it must be a start token that the server put before the text.
             return int("".join(echo.tokens) != continuation), echo
         clean = begins_at(echo.tokens, continuation)
         if clean:
             return clean, echo
-        before = await self._once(context, lambda: _echo(client, self._model, context, most))
-        self.spanning += echo.tokens[: len(before)] != before.tokens
-        return len(before), echo
+        before = await self._once(context, lambda: _echo(client, self._model, context, self.ways.most))
+        self.spanning += echo.tokens[: len(before.tokens)] != before.tokens
+        return len(before.tokens), echo
 
     async def _once(self, context: str, ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
         if context not in self._contexts:
             self._contexts[context] = asyncio.create_task(ask())
         found: T = await asyncio.shield(self._contexts[context])
         return found
-
-
-async def _echo(client: Client, model: str, prompt: str | list[int], most: int) -> Echo:
-    return await client.post(COMPLETIONS, _body(model, prompt, most), lambda answer: read_echo(answer, most))
-
-
-def _body(model: str, prompt: str | list[int], most: int) -> dict[str, Any]:
-    """Temperature 1, so that a server which returns processed log-probabilities leaves them as they are."""
-    return {"model": model, "prompt": prompt, "max_tokens": most, "echo": True, "logprobs": 1, "temperature": 1.0}
 
 
 def begins_at(tokens: tuple[str, ...], continuation: str) -> int | None:
@@ -211,20 +199,18 @@ def read_echo(answer: Any, most: int) -> Echo:
     if size > len(tokens) or size < 1:
         raise malformed("the answer does not echo the prompt")
     logprobs = tuple(_logprob(value) for value in values[:size])
-    best = tuple(_is_best(value, top) for value, top in zip(logprobs, tops[:size], strict=True))
+    best = tuple(
+        value is not None
+        and isinstance(top, dict)
+        and all(value >= other for other in map(_logprob, top.values()) if other is not None)
+        for value, top in zip(logprobs, tops[:size], strict=True)
+    )
     return Echo(tuple(tokens[:size]), logprobs, best)
 
 
-def _is_best(value: float | None, top: Any) -> bool:
-    """Whether no token is likelier, by the log-probabilities of the likeliest ones."""
-    if value is None or not isinstance(top, dict):
-        return False
-    return all(value >= other for other in map(_logprob, top.values()) if other is not None)
-
-
 def _logprob(value: Any) -> float | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if value is not None and (
+        isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value)
+    ):
         raise malformed("a log-probability of the answer is no number")
-    return float(value)
+    return None if value is None else float(value)

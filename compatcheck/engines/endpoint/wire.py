@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from compatcheck.engines.endpoint.retry import malformed
 from compatcheck.engines.generated import STOP, Generated
+from compatcheck.models.client import malformed
+from compatcheck.text import clean_surrogates
 
 COMPLETIONS, CHAT = "/completions", "/chat/completions"
-DEFAULT_MOST = 256
+_DEFAULT_MOST = 256
 """lm-eval's default for the most new tokens."""
-MOST_STOPS = 4
+_MOST_STOPS = 4
 """What the OpenAI API takes."""
 _PASSED = ("presence_penalty", "frequency_penalty", "logit_bias")
 _ONLY_SAMPLING = {"top_k", "top_p", "typical_p", "min_p", "epsilon_cutoff", "eta_cutoff"}
@@ -33,11 +34,6 @@ class Messages(str):
     @classmethod
     def of(cls, history: list[dict[str, Any]]) -> Messages:
         return cls(json.dumps(history, ensure_ascii=False))
-
-    @property
-    def turns(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = json.loads(self)
-        return found
 
 
 @dataclass(frozen=True)
@@ -59,28 +55,22 @@ def read_decoding(arguments: Mapping[str, Any], covered: Mapping[str, Any]) -> D
     """lm-eval's generation arguments, normalised by its own function. ``covered`` is what the user sends besides."""
     from lm_eval.models.utils import normalize_gen_kwargs
 
-    given: dict[str, Any] = dict(normalize_gen_kwargs(dict(arguments), DEFAULT_MOST))
+    given: dict[str, Any] = dict(normalize_gen_kwargs(dict(arguments), _DEFAULT_MOST))
     until = given.pop("until", None) or []
     stops = tuple(dict.fromkeys(stop for stop in ([until] if isinstance(until, str) else until) if stop))
-    most = int(given.pop("max_gen_toks"))
-    temperature = float(given.pop("temperature", 0.0))
+    most, temperature = int(given.pop("max_gen_toks")), float(given.pop("temperature", 0.0))
     sampling = temperature > 0
     top_p = given.pop("top_p", None) if sampling else None
     passed = {name: given.pop(name) for name in _PASSED if given.get(name) is not None}
-    beams = given.get("num_beams") not in (None, 1)
-    left_out = [
+    silent = _OF_THE_ENGINE | covered.keys()
+    silent |= set() if sampling else _ONLY_SAMPLING
+    silent |= set() if given.get("num_beams") not in (None, 1) else _ONLY_BEAMS
+    left_out = tuple(
         f"{name}={value}"
         for name, value in sorted(given.items())
-        if value is not None
-        and name not in _OF_THE_ENGINE
-        and name not in covered
-        and value != _NEUTRAL.get(name)
-        and (sampling or name not in _ONLY_SAMPLING)
-        and (beams or name not in _ONLY_BEAMS)
-    ]
-    return Decoding(
-        most, stops, temperature, None if top_p in (None, 1, 1.0) else float(top_p), passed, tuple(left_out)
+        if value is not None and name not in silent and value != _NEUTRAL.get(name)
     )
+    return Decoding(most, stops, temperature, None if top_p in (None, 1, 1.0) else float(top_p), passed, left_out)
 
 
 @dataclass
@@ -90,22 +80,19 @@ class Dialect:
     most_name: str = "max_tokens"
     most_stops: int | None = None
     seed: bool = True
-    learned: list[str] = field(default_factory=list)
 
     def learn(self, said: str, body: Mapping[str, Any]) -> bool:
         """Whether the refusal tells how to ask otherwise; then the same request is worth another try."""
         low = said.lower()
         if "max_completion_tokens" in low and "max_tokens" in body:
             self.most_name = "max_completion_tokens"
-            return True
-        if "stop" in low and len(body.get("stop", ())) > MOST_STOPS:
-            self.most_stops = MOST_STOPS
-            return True
-        if "seed" in low and "seed" in body:
+        elif "stop" in low and len(body.get("stop", ())) > _MOST_STOPS:
+            self.most_stops = _MOST_STOPS
+        elif "seed" in low and "seed" in body:
             self.seed = False
-            self.learned.append("takes no seed, so that sampled texts cannot be repeated")
-            return True
-        return False
+        else:
+            return False
+        return True
 
 
 def body_of(
@@ -116,13 +103,12 @@ def body_of(
     if not chat:
         body["prompt"] = str(prompt)
     elif isinstance(prompt, Messages):
-        body["messages"] = prompt.turns
-        if body["messages"] and body["messages"][-1].get("role") == "assistant":  # a beginning to be continued
+        body["messages"] = turns = json.loads(prompt)
+        if turns and turns[-1].get("role") == "assistant":  # a beginning to be continued
             body |= {"continue_final_message": True, "add_generation_prompt": False}
     else:
         body["messages"] = [{"role": "user", "content": prompt}]
-    body[dialect.most_name if chat else "max_tokens"] = decoding.most
-    body["temperature"] = decoding.temperature
+    body |= {dialect.most_name if chat else "max_tokens": decoding.most, "temperature": decoding.temperature}
     if decoding.top_p is not None:
         body["top_p"] = decoding.top_p
     if decoding.stops:
@@ -144,21 +130,21 @@ def text_of(answer: Any, chat: bool, stops: tuple[str, ...]) -> str:
     from lm_eval.models.utils import postprocess_generated_text
 
     choice = first_choice(answer)
+    text = choice.get("text")
     if chat:
         message = choice.get("message")
         if not isinstance(message, dict) or not message:
             raise malformed("the answer holds no message")
-        content = message.get("content")
-        if isinstance(content, list):
-            content = "".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
-        text = "" if content is None else content
-    else:
-        text = choice.get("text")
+        text = message.get("content")
+        if isinstance(text, list):
+            text = "".join(str(part.get("text", "")) for part in text if isinstance(part, dict))
+        text = "" if text is None else text
     if not isinstance(text, str):
         raise malformed("the answer holds no text")
+    text = clean_surrogates(text)
     cut = str(postprocess_generated_text(text, list(stops), None))
     reason = choice.get("finish_reason")
-    return Generated(cut, STOP if cut != text else reason) if isinstance(reason, str) else cut
+    return Generated(cut, STOP if cut != text else clean_surrogates(reason)) if isinstance(reason, str) else cut
 
 
 def first_choice(answer: Any) -> dict[str, Any]:

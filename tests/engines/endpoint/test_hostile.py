@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from compatcheck.endpoints import Endpoint
-from compatcheck.engines.endpoint import EndpointEngine, client
+from compatcheck.engines.endpoint.engine import EndpointEngine
 from compatcheck.errors import InputError
+from compatcheck.models import client
+from compatcheck.models.endpoints import Endpoint
 from tests.engines.conftest import prompts
 from tests.engines.endpoint.servers import Hostile, Server, serving
 
@@ -49,7 +50,7 @@ EXPECTED = {
     "malformed 10": "the answer is not JSON (application/json) (3 tries)",
     "nested 11": "the answer is not JSON (application/json) (3 tries)",
     "cut:1 12": None,
-    "cut 13": "connection failed: Server disconnected (3 tries)",
+    "cut 13": "connection failed: Server disconnected without sending a response (3 tries)",
     "cut-short:2 14": None,
     "text 15": None,
     "page 16": "the answer is not JSON (text/html) (3 tries)",
@@ -196,7 +197,7 @@ def test_an_interruption_ends_at_once_and_leaves_no_thread(server: Server) -> No
     with pytest.raises(Stop):
         ask(asked, ["good", "good 2", *(f"silent {number}" for number in range(8))])
     assert time.monotonic() - started < 5
-    assert not [thread for thread in threading.enumerate() if thread.name == "compatcheck-endpoint"]
+    assert not [thread for thread in threading.enumerate() if "portal" in thread.name]
     assert before <= threading.active_count() + 1
 
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from compatcheck.endpoints import Endpoint
 from compatcheck.engines import open_engine
-from compatcheck.engines.endpoint import EndpointEngine
-from compatcheck.engines.endpoint.retry import RequestFailed
+from compatcheck.engines.endpoint.engine import EndpointEngine
 from compatcheck.engines.endpoint.scoring import begins_at, read_echo
 from compatcheck.errors import InputError
+from compatcheck.models.client import RequestFailed
+from compatcheck.models.endpoints import Endpoint
 from tests.engines.conftest import choices, prompts
 from tests.engines.endpoint.servers import Model, Server, serving
 

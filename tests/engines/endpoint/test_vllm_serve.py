@@ -19,10 +19,10 @@ from typing import Any
 import pytest
 
 import compatcheck
-from compatcheck.endpoints import Endpoint, locate
 from compatcheck.engines import open_engine
-from compatcheck.engines.endpoint import EndpointEngine
+from compatcheck.engines.endpoint.engine import EndpointEngine
 from compatcheck.errors import InputError
+from compatcheck.models.endpoints import Endpoint, locate
 from tests.engines.conftest import choices, prompts
 
 pytestmark = [

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from compatcheck.endpoints import Endpoint
-from compatcheck.engines.endpoint import EndpointEngine
-from compatcheck.engines.endpoint.retry import RequestFailed
+from compatcheck.engines.endpoint.engine import EndpointEngine
 from compatcheck.engines.endpoint.wire import Decoding, Dialect, Messages, body_of, read_decoding, text_of
+from compatcheck.models.client import RequestFailed
+from compatcheck.models.endpoints import Endpoint
 from tests.engines.conftest import prompts
 from tests.engines.endpoint.servers import Handler, chat, completion, serving
 

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from compatcheck.endpoints import Endpoint, api_key, locate, model_names, not_found, parse, without_secret
 from compatcheck.errors import InputError
+from compatcheck.models.client import Client, call_once
+from compatcheck.models.endpoints import Endpoint, locate, model_names, not_found, parse
+from compatcheck.models.keys import api_key, key_hint, without_secret
 from compatcheck.references import resolve
 from tests.engines.endpoint.servers import Handler, serving
 
@@ -48,27 +51,77 @@ def test_addresses_that_are_none_or_would_show_a_secret(text: str, why: str) -> 
     assert "\n" not in str(told.value)
 
 
-def test_the_key_of_a_host_goes_before_the_general_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    url = "https://api.example.com:8443/v1"
-    for name in ("COMPATCHECK_API_KEY", "OPENAI_API_KEY"):
+@pytest.fixture
+def no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("COMPATCHECK_API_KEY", "OPENAI_API_KEY", "OPENAI_BASE_URL", "COMPATCHECK_HTTP_KEY_HOSTS"):
         monkeypatch.delenv(name, raising=False)
+
+
+def test_a_key_goes_to_its_host_alone(no_keys: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    url, here = "https://api.example.com:8443/v1", "http://127.0.0.1:8000/v1"
+    monkeypatch.setenv("OPENAI_API_KEY", " openai \n")
+    assert api_key(here) == api_key("https://api.openai.com/v1") == "openai"
     assert api_key(url) is None
-    found = []
-    for name in (
-        "OPENAI_API_KEY", "COMPATCHECK_API_KEY", "COMPATCHECK_API_KEY_API_EXAMPLE_COM",
-        "COMPATCHECK_API_KEY_API_EXAMPLE_COM_8443",
-    ):  # fmt: skip
-        monkeypatch.setenv(name, f" {name.lower()} \n")
-        found.append(api_key(url))
-    assert found == [
-        "openai_api_key", "compatcheck_api_key", "compatcheck_api_key_api_example_com",
-        "compatcheck_api_key_api_example_com_8443",
-    ]  # fmt: skip
-    assert api_key("https://other.example.com/v1") == "compatcheck_api_key"
-    monkeypatch.setenv("COMPATCHECK_API_KEY", "two\nlines")
-    with pytest.raises(InputError, match="COMPATCHECK_API_KEY: the key holds characters") as told:
-        api_key("https://other.example.com/v1")
+    monkeypatch.setenv("OPENAI_BASE_URL", "https://api.example.com/v1")
+    assert api_key(url) == api_key("https://api.openai.com/v1") == "openai"
+    monkeypatch.delenv("OPENAI_BASE_URL")
+    monkeypatch.setenv("COMPATCHECK_API_KEY", "ours")
+    assert (api_key(here), api_key(url)) == ("ours", None)
+    assert api_key("https://api.openai.com/v1") == "openai"
+    assert key_hint(url) == (
+        "set COMPATCHECK_API_KEY_API_EXAMPLE_COM (COMPATCHECK_API_KEY and OPENAI_API_KEY are not sent to this host)"
+    )
+    for name in ("COMPATCHECK_API_KEY_API_EXAMPLE_COM", "COMPATCHECK_API_KEY_API_EXAMPLE_COM_8443"):
+        monkeypatch.setenv(name, name.lower())
+        assert api_key(url) == name.lower()
+    assert api_key("https://other.example.com/v1") is None
+    monkeypatch.setenv("ITS_KEY", "two\nlines")
+    with pytest.raises(InputError, match="ITS_KEY: the key holds characters") as told:
+        api_key("https://other.example.com/v1", "ITS_KEY")
     assert "lines" not in str(told.value)
+    with pytest.raises(InputError, match="--api-key-env NO_KEY: this environment variable is not set"):
+        api_key(url, "NO_KEY")
+
+
+def test_a_key_travels_over_plain_http_only_where_that_is_allowed(
+    no_keys: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COMPATCHECK_API_KEY_GATEWAY", SECRET)
+    with pytest.raises(InputError, match=r"unencrypted; name the server with https, or .*HOSTS=gateway") as told:
+        api_key("http://gateway:8000/v1")
+    assert SECRET not in str(told.value)
+    monkeypatch.setenv("COMPATCHECK_HTTP_KEY_HOSTS", "other, Gateway")
+    assert api_key("http://gateway:8000/v1") == api_key("https://gateway/v1") == SECRET
+
+
+def test_netrc_is_not_read_and_cookies_are_not_kept(
+    no_keys: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".netrc").write_text(f"default login me password {SECRET}\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / ".netrc"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with listing(200, {"data": [{"id": "m"}]}, headers={"Set-Cookie": "a=b"}) as server:
+        locate(server.url)
+
+        async def twice(client: Client) -> None:
+            for _ in range(2):
+                await client.ask("/models", str)
+
+        call_once(lambda: Client(server.url), twice)
+        assert not [one for one in server.headers if {"authorization", "cookie"} & {name.lower() for name in one}]
+
+
+def test_a_proxy_is_the_one_of_the_environment(no_keys: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    with listing(200, {"data": [{"id": "far"}]}) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url.removesuffix("/v1"))
+        monkeypatch.setenv("no_proxy", "elsewhere.example.com")
+        assert locate("http://far.example.com/v1").model == "far"
+        assert [path for path, _ in proxy.asked] == ["http://far.example.com/v1/models"]
+        with listing(200, {"data": [{"id": "near"}]}) as server:
+            assert locate(server.url).model == "near", "none on loopback"
+    monkeypatch.setenv("http_proxy", "gopher://proxy")
+    with pytest.raises(InputError, match="the proxy that the environment names cannot be used"):
+        locate("http://far.example.com/v1")
 
 
 def test_secrets_are_blanked_but_words_of_an_answer_are_not() -> None:
@@ -144,15 +197,12 @@ def test_no_access_and_redirects(status: int, why: str, monkeypatch: pytest.Monk
     assert SECRET not in str(told.value)
 
 
-def test_without_a_key_the_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("COMPATCHECK_API_KEY", "OPENAI_API_KEY"):
-        monkeypatch.delenv(name, raising=False)
+def test_without_a_key_the_variable_is_named(no_keys: None) -> None:
     with listing(401, {}) as server, pytest.raises(InputError, match=r"set COMPATCHECK_API_KEY .or OPENAI_API_KEY."):
         locate(server.url)
 
 
-def test_nobody_there_and_trouble(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(time, "sleep", lambda _: None)
+def test_nobody_there_and_trouble() -> None:
     with listing(503, {}) as server:
         with pytest.raises(InputError, match=r"the server does not answer .HTTP 503.; is it running"):
             locate(f"{server.url}#m")
