@@ -195,10 +195,7 @@ def runs_of(
     if models:
         tasks = loaded_tasks(request)
         jobs = [Job(side.name, side.of(task.name), task) for side in models for task in tasks]
-        with contextlib.ExitStack() as stack:
-            store = open_store(request.store)
-            if store is not None:
-                stack.enter_context(store)
+        with open_store(request.store) as store:
             evaluated = evaluate_jobs(jobs, request.engine, say, progress, store, log)
         if store is not None and store.notes:
             evaluated[0] = replace(evaluated[0], notes=(*evaluated[0].notes, *store.notes))

@@ -57,9 +57,7 @@ class Drawing:
     def _open(
         self, models: Sequence[Side], tasks: Sequence[LoadedTask], say: Callable[[str], None], progress: Any
     ) -> None:
-        self._store = open_store(self._request.store)
-        if self._store is not None:
-            self._stack.enter_context(self._store)
+        self._store = self._stack.enter_context(open_store(self._request.store))
         jobs = [Job(side.name, side.of(task.name), task) for side in models for task in tasks]
         self._stepwise = Stepwise(jobs, self._request.engine, say, progress, self._store)
         self._stack.callback(self._stepwise.close)

@@ -21,10 +21,9 @@ from compatcheck.records import TaskRun
 from compatcheck.tasks import LoadedTask
 
 if TYPE_CHECKING:
-    from compatcheck.evaluation.store.database import Store
+    from compatcheck.evaluation.store.database import Source, Store
+    from compatcheck.evaluation.store.engine import LazyEngine, StoredEngine
     from compatcheck.evaluation.store.keys import Draws
-    from compatcheck.evaluation.store.wrapper import LazyEngine, StoredEngine
-    from compatcheck.evaluation.store.writer import Source
     from compatcheck.references import Reference
 
 _MEMORY = {"gpu_memory_utilization", "kv_cache_memory_bytes"}
@@ -175,7 +174,7 @@ def open_answering(
         InputError: as :func:`evaluate_jobs`.
     """
     from compatcheck.engines import choose
-    from compatcheck.evaluation.store.wrapper import LazyEngine, StoredEngine
+    from compatcheck.evaluation.store.engine import LazyEngine, StoredEngine
 
     job = Job(name, reference, cast(LoadedTask, SimpleNamespace(name=name)))
     (group,) = group_by_base([job])
@@ -200,8 +199,8 @@ def _plan(
     run_draws: Draws,
     plan_draws: Draws,
 ) -> Plan:
+    from compatcheck.evaluation.store.engine import LazyEngine, StoredEngine
     from compatcheck.evaluation.store.keys import asks_to_sample
-    from compatcheck.evaluation.store.wrapper import LazyEngine, StoredEngine
 
     needed: list[str | None] = []
 
@@ -245,9 +244,9 @@ class _Sources:
         self._fingerprint = functools.cache(lambda reference: reference.fingerprint())
 
     def of(self, job: Job, adapter: str | None, group: BaseGroup) -> Source:
+        from compatcheck.evaluation.store.database import Source
         from compatcheck.evaluation.store.identity import identity_of
         from compatcheck.evaluation.store.keys import model_key
-        from compatcheck.evaluation.store.writer import Source
 
         engine = "endpoint" if group.endpoints else self._engine
         identity = identity_of(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -17,7 +17,7 @@ from compatcheck.references import resolve
 from compatcheck.similarity.judge import Verdicts, rubric_text
 
 if TYPE_CHECKING:
-    from compatcheck.evaluation.store.wrapper import LazyEngine
+    from compatcheck.evaluation.store.engine import LazyEngine
 
 JUDGE = "judge"
 MAX_TOKENS = 256
@@ -61,10 +61,7 @@ class Judge:
         """
         from lm_eval.api.instance import Instance
 
-        with ExitStack() as stack:
-            store = open_store(self._store)
-            if store is not None:
-                stack.enter_context(store)
+        with open_store(self._store) as store:
             stored, self._engine = open_answering(
                 self.reference, JUDGE, self._options, self._say, self._progress, store, self._engine
             )

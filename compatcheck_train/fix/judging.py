@@ -142,12 +142,8 @@ class Judge:
 
     def _run(self, loaded: LoadedTask, models: Mapping[str, Reference], say: Say, progress: Any) -> dict[str, Run]:
         jobs = [Job(name, reference, loaded) for name, reference in models.items()]
-        store = open_store(self.store)
-        try:
+        with open_store(self.store) as store:
             done = evaluate_jobs(jobs, self.engine, say, progress, store)
-        finally:
-            if store is not None:
-                store.close()
         runs = {}
         for each in done:
             reference = each.job.reference

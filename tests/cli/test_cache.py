@@ -11,9 +11,8 @@ import pytest
 from compatcheck.cli import cache
 from compatcheck.cli.app import run
 from compatcheck.errors import InputError
-from compatcheck.evaluation.store import files
-from compatcheck.evaluation.store.database import Store
-from compatcheck.evaluation.store.writer import Source
+from compatcheck.evaluation.store import database
+from compatcheck.evaluation.store.database import Source, Store
 
 DAY = 86_400
 
@@ -25,7 +24,7 @@ def fill(folder: Path, reference: str, task: str, answers: int, days_ago: float 
         for number in range(answers):
             key = f"{reference}|{task}|{number}".encode().ljust(20)[:60]
             store.put(source, "generate_until", key, "x" * 198)
-    connection = sqlite3.connect(folder / files.FILE)
+    connection = sqlite3.connect(folder / database.FILE)
     then = int(time.time() - days_ago * DAY)
     connection.execute("UPDATE sources SET used = ? WHERE reference = ? AND task = ?", (then, reference, task))
     connection.execute(
@@ -53,8 +52,8 @@ def in_json(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> dict[st
 
 def test_info_says_where_how_large_and_what(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = in_json(["info", "--store", str(folder)], capsys)
-    assert found["path"] == str(folder / files.FILE)
-    assert found["bytes"] == sum(path.stat().st_size for path in folder.glob(f"{files.FILE}*")) > 1000 * 200
+    assert found["path"] == str(folder / database.FILE)
+    assert found["bytes"] == sum(path.stat().st_size for path in folder.glob(f"{database.FILE}*")) > 1000 * 200
     assert (found["answers"], found["set_aside"]) == (1000, [])
     assert [(e["model"], e["task"], e["answers"], e["bytes"]) for e in found["entries"]] == [
         ("models/\x1b[31mnew", "piqa", 500, 100_000),
@@ -102,24 +101,24 @@ def test_clear_takes_everything_and_gives_the_room_back(folder: Path, capsys: py
     assert removed["answers"] == 1000
     assert removed["bytes_after"] < 70_000 < 200_000 < removed["bytes_before"]
     assert in_json(["info", "--store", str(folder)], capsys)["entries"] == []
-    connection = sqlite3.connect(folder / files.FILE)
+    connection = sqlite3.connect(folder / database.FILE)
     assert [connection.execute(f"SELECT count(*) FROM {t}").fetchone()[0] for t in ("sources", "notes")] == [0, 0]
     connection.close()
 
 
 def test_a_damaged_store_is_shown_and_cleared(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (folder / files.FILE).write_bytes(b"damaged" * 1000)
+    (folder / database.FILE).write_bytes(b"damaged" * 1000)
     assert run(["cache", "info", "--store", str(folder)]) == 0
     captured = capsys.readouterr()
     assert "0 answers" in captured.out
     assert "set aside as damaged: responses-2.damaged-" in captured.out
     assert "is damaged" in captured.err
-    assert len(files.set_aside_files(folder)) == 1
+    assert len(database.set_aside_files(folder)) == 1
     assert run(["cache", "prune", "--older-than", "1d", "--store", str(folder)]) == 0
-    assert len(files.set_aside_files(folder)) == 1
+    assert len(database.set_aside_files(folder)) == 1
     assert run(["cache", "clear", "--store", str(folder)]) == 0
     assert "1 files set aside" in capsys.readouterr().out
-    assert files.set_aside_files(folder) == []
+    assert database.set_aside_files(folder) == []
 
 
 @pytest.mark.parametrize(

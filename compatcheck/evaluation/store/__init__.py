@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,12 +27,10 @@ def locate(where: Where = None) -> Path | None:
     """
     if where is False:
         return None
-    given: str | os.PathLike[str] | None = None if where is None or where is True else where
-    if given is None:
-        given = os.environ.get(VARIABLE) or None
-        if given is not None and str(given).lower() == "off":
-            return None
-    if given is None:
+    given = os.environ.get(VARIABLE) if where is None or where is True else where
+    if isinstance(given, str) and given.lower() == "off" and given is not where:
+        return None
+    if not given:
         from compatcheck.paths import cache_dir
 
         try:
@@ -47,15 +46,15 @@ def locate(where: Where = None) -> Path | None:
     return folder
 
 
-def open_store(where: Where = None) -> Store | None:
-    """The store, or None where none is wanted. A damaged one is set aside and said in its ``notes``.
+def open_store(where: Where = None) -> AbstractContextManager[Store | None]:
+    """The store, or None where none is wanted, to be used in a ``with``. A damaged one is set aside and said.
 
     Raises:
         InputError: what was given is no folder and cannot be made one.
     """
     folder = locate(where)
     if folder is None:
-        return None
+        return nullcontext()
     from compatcheck.evaluation.store.database import Store
 
     return Store(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
 import json
@@ -46,31 +47,24 @@ def identity_of(
         engine: the engine's name, never ``auto``.
         base: folder of the full model; None for an endpoint.
     """
+    versions, where = {}, _device(device)
+    for package in (*_PACKAGES.get(engine, ("torch", "transformers", "lm_eval")), engine):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
+    given = sorted((engine_args or {}).items())
     found: dict[str, Any] = {
         "engine": engine,
         "loader": LOADER,
-        "versions": _versions((*_PACKAGES.get(engine, ("torch", "transformers", "lm_eval")), engine)),
-        "arguments": {
-            name: _by_content(value)
-            for name, value in sorted((engine_args or {}).items())
-            if name not in _WITHOUT_BEARING
-        },
+        "versions": versions,
+        "arguments": {name: _by_content(value) for name, value in given if name not in _WITHOUT_BEARING},
+        "device": where,
+        "dtype": _dtype(base, where) if dtype == "auto" and engine == "hf" else dtype,
     }
-    where = _device(device)
-    found["device"] = where
-    found["dtype"] = _dtype(base, where) if dtype == "auto" and engine == "hf" else dtype
     if trust_remote_code and base is not None:
-        found["code"] = _code(base)
-    return found
-
-
-def _versions(packages: tuple[str, ...]) -> dict[str, str]:
-    found = {}
-    for package in packages:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
+        hashed = hashlib.sha256()
+        for path in sorted(base.glob("**/*.py")):
+            hashed.update(path.name.encode() + b"\0" + path.read_bytes())
+        found["code"] = hashed.hexdigest()[:16]
     return found
 
 
@@ -110,10 +104,3 @@ def _by_content(value: Any) -> Any:
         except OSError:
             return value
     return value
-
-
-def _code(base: Path) -> str:
-    hashed = hashlib.sha256()
-    for path in sorted(base.glob("**/*.py")):
-        hashed.update(path.name.encode() + b"\0" + path.read_bytes())
-    return hashed.hexdigest()[:16]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,8 +13,7 @@ from typing import Any
 from compatcheck.engines.generated import Generated, finish_reason
 
 KEY_BYTES = 20
-Kind = str
-"""``loglikelihood``, ``loglikelihood_rolling`` or ``generate_until``: the three methods of lm-eval's ``LM``."""
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def model_key(fingerprint: str, identity: Mapping[str, Any]) -> str:
@@ -22,7 +22,7 @@ def model_key(fingerprint: str, identity: Mapping[str, Any]) -> str:
     return hashlib.blake2b(text.encode(), digest_size=KEY_BYTES).hexdigest()
 
 
-def request_digest(kind: Kind, arguments: Sequence[Any]) -> bytes | None:
+def request_digest(kind: str, arguments: Sequence[Any]) -> bytes | None:
     """Digest of what is asked: the kind, the texts, the decoding settings; None for what cannot be written down.
 
     Decoding settings are part of the arguments of a request to generate. Images are taken by their content.
@@ -39,7 +39,7 @@ def request_digest(kind: Kind, arguments: Sequence[Any]) -> bytes | None:
     return hashlib.blake2b(text.encode(), digest_size=KEY_BYTES).digest()
 
 
-def is_sampled(kind: Kind, arguments: Sequence[Any]) -> bool:
+def is_sampled(kind: str, arguments: Sequence[Any]) -> bool:
     """Whether the answer is drawn at random. A temperature counts even where ``do_sample`` is false: engines differ."""
     return kind == "generate_until" and len(arguments) > 1 and asks_to_sample(arguments[1])
 
@@ -78,7 +78,16 @@ def answer_key(model: str, digest: bytes, draw: int | None = None, seed: int = 0
     return hashed.digest()
 
 
-def encode(kind: Kind, answer: Any) -> str | None:
+def well_formed(answer: Any) -> Any:
+    """A text without halves of surrogate pairs, which no file can hold: two make their character, one U+FFFD."""
+    if not isinstance(answer, str) or not _SURROGATE.search(answer):
+        return answer
+    text = answer.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    reason = finish_reason(answer)
+    return text if reason is None else Generated(text, reason)
+
+
+def encode(kind: str, answer: Any) -> str | None:
     """An answer as text; None for what is no proper answer (not a number, of another type) and must not be kept."""
     if kind == "generate_until":
         reason = finish_reason(answer)
@@ -95,7 +104,7 @@ def encode(kind: Kind, answer: Any) -> str | None:
         return None
 
 
-def decode(kind: Kind, text: str) -> Any:
+def decode(kind: str, text: str) -> Any:
     """The answer that :func:`encode` wrote, as the engine gave it.
 
     Raises:
@@ -103,9 +112,9 @@ def decode(kind: Kind, text: str) -> Any:
     """
     value = json.loads(text)
     if kind == "generate_until" and isinstance(value, str):
-        return value
+        return well_formed(value)
     if kind == "generate_until" and isinstance(value, dict) and value.keys() == {"text", "finish_reason"}:
-        return Generated(value["text"], value["finish_reason"])
+        return Generated(well_formed(value["text"]), value["finish_reason"])
     if kind == "loglikelihood" and isinstance(value, list) and len(value) == 2:
         return float(value[0]), bool(value[1])
     if kind == "loglikelihood_rolling" and isinstance(value, float):

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from compatcheck.errors import InputError
-from compatcheck.evaluation.store import files
-from compatcheck.evaluation.store.database import Store
+from compatcheck.evaluation.store.database import FILE, Store, set_aside_files
 
 
 @dataclass(frozen=True)
@@ -64,11 +63,10 @@ def overview(folder: Path) -> Overview:
     Raises:
         InputError: it cannot be read.
     """
-    path = folder / files.FILE
     entries: list[Entry] = []
     notes: tuple[str, ...] = ()
-    if path.exists():
-        with _open(folder) as (connection, notes):
+    if (folder / FILE).exists():
+        with _opened(folder, write=False) as (connection, notes):
             rows = connection.execute(
                 "SELECT reference, fingerprint, engine, task, count(key), coalesce(sum(length(value)), 0), "
                 "coalesce(min(made), used), coalesce(max(made), used), used "
@@ -76,7 +74,8 @@ def overview(folder: Path) -> Overview:
                 "ORDER BY reference, task, used DESC"
             )
             entries = [Entry(*row) for row in rows if row[4]]
-    return Overview(path, _size(folder), tuple(_kept_aside(folder)), tuple(entries), notes)
+    aside = tuple(path for path in set_aside_files(folder) if path.suffix == Path(FILE).suffix)
+    return Overview(folder / FILE, _size(folder), aside, tuple(entries), notes)
 
 
 def clear(folder: Path) -> Removed:
@@ -100,33 +99,24 @@ def prune(folder: Path, older_than: float | None = None, max_bytes: int | None =
         removed = 0
         if limit is not None:
             removed += _delete(connection, "source IN (SELECT id FROM sources WHERE used < ?)", int(limit))
-        if max_bytes is not None:
-            removed += _shrink(connection, max_bytes)
+        while max_bytes is not None and (used := _bytes_in_use(connection)) > max_bytes:
+            count = int(connection.execute("SELECT count(*) FROM answers").fetchone()[0])
+            if count == 0:
+                break
+            removed += _delete(
+                connection,
+                "key IN (SELECT key FROM answers JOIN sources ON sources.id = source "
+                "ORDER BY used, answers.rowid LIMIT ?)",
+                math.ceil(count * (used - max_bytes) / used),
+            )
         return removed
 
     return _remove(folder, work, lambda path: limit is not None and path.stat().st_mtime < limit)
 
 
-def _shrink(connection: sqlite3.Connection, max_bytes: int) -> int:
-    removed = 0
-    while (used := _bytes_in_use(connection)) > max_bytes:
-        count = int(connection.execute("SELECT count(*) FROM answers").fetchone()[0])
-        if count == 0:
-            break
-        share = math.ceil(count * (used - max_bytes) / used)
-        removed += _delete(
-            connection,
-            "key IN (SELECT key FROM answers JOIN sources ON sources.id = source ORDER BY used, answers.rowid LIMIT ?)",
-            share,
-        )
-    return removed
-
-
 def _bytes_in_use(connection: sqlite3.Connection) -> int:
-    pages, free, size = (
-        int(connection.execute(f"PRAGMA {name}").fetchone()[0])
-        for name in ("page_count", "freelist_count", "page_size")
-    )
+    names = ("page_count", "freelist_count", "page_size")
+    pages, free, size = (int(connection.execute(f"PRAGMA {name}").fetchone()[0]) for name in names)
     return (pages - free) * size
 
 
@@ -142,36 +132,27 @@ def _delete(connection: sqlite3.Connection, which: str, *values: int) -> int:
 def _remove(folder: Path, work: Callable[[sqlite3.Connection], int], is_spent: Callable[[Path], bool]) -> Removed:
     before, answers = _size(folder), 0
     notes: tuple[str, ...] = ()
-    if (folder / files.FILE).exists():
-        with _open(folder) as (connection, notes):
+    if (folder / FILE).exists():
+        with _opened(folder, write=True) as (connection, notes):
             answers = work(connection)
             connection.executescript("PRAGMA incremental_vacuum; PRAGMA wal_checkpoint(TRUNCATE);")
-    spent = [path for path in files.set_aside_files(folder) if is_spent(path)]
+    spent = [path for path in set_aside_files(folder) if is_spent(path)]
     for path in spent:
         path.unlink(missing_ok=True)
     return Removed(answers, len(spent), before, _size(folder), notes)
 
 
 @contextlib.contextmanager
-def _open(folder: Path) -> Iterator[tuple[sqlite3.Connection, tuple[str, ...]]]:
+def _opened(folder: Path, write: bool) -> Iterator[tuple[sqlite3.Connection, tuple[str, ...]]]:
     """A connection to a sound store, and what had to be done to get one."""
-    path = folder / files.FILE
     try:
         with Store(folder) as store:
-            notes = tuple(store.notes)
-        connection = files.connect(path)
-        try:
-            yield connection, notes
-        finally:
-            connection.close()
+            if store.connection is None or (write and not store.writable):
+                raise InputError(store.notes[-1])
+            yield store.connection, tuple(store.notes)
     except (sqlite3.Error, OSError) as error:
-        raise InputError(f"{path}: the response store cannot be used ({error})") from None
-
-
-def _kept_aside(folder: Path) -> list[Path]:
-    return [path for path in files.set_aside_files(folder) if path.suffix == Path(files.FILE).suffix]
+        raise InputError(f"{folder / FILE}: the response store cannot be used ({error})") from None
 
 
 def _size(folder: Path) -> int:
-    found = [*folder.glob(f"{files.FILE}*"), *files.set_aside_files(folder)]
-    return sum(path.stat().st_size for path in found)
+    return sum(path.stat().st_size for path in [*folder.glob(f"{FILE}*"), *set_aside_files(folder)])

@@ -10,7 +10,7 @@ import pytest
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 
-from compatcheck.evaluation.store.writer import Source
+from compatcheck.evaluation.store.database import Source
 
 
 class CountingEngine(LM):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sqlite3
 import stat
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from compatcheck.errors import InputError
-from compatcheck.evaluation.store import files, locate, open_store
+from compatcheck.evaluation.store import database, locate, open_store, upkeep
 from compatcheck.evaluation.store.database import Store
 from compatcheck.evaluation.store.keys import KEY_BYTES
 from tests.evaluation.store.conftest import source
@@ -56,18 +57,18 @@ def test_only_the_owner_reads_it(folder: Path) -> None:
     fill(folder)
     with Store(folder) as store:
         store.put(source(), KIND, key(1), "secret")
-        store.flush()
+        store.sync()
         modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
-    assert set(modes) >= {files.FILE, f"{files.FILE}-wal", f"{files.FILE}-shm"}
+    assert set(modes) >= {database.FILE, f"{database.FILE}-wal", f"{database.FILE}-shm"}
     assert set(modes.values()) == {0o600}
-    (folder / files.FILE).chmod(0o644)
+    (folder / database.FILE).chmod(0o644)
     assert len(read(folder)[0]) == 500
-    assert stat.S_IMODE((folder / files.FILE).stat().st_mode) == 0o600
+    assert stat.S_IMODE((folder / database.FILE).stat().st_mode) == 0o600
 
 
 def test_what_was_committed_is_on_the_disk(folder: Path) -> None:
     fill(folder, 1)
-    connection = files.connect(folder / files.FILE)
+    connection = database.connect(folder / database.FILE)
     assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     assert connection.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
     assert connection.execute("PRAGMA auto_vacuum").fetchone() == (2,)  # incremental: pruning gives room back
@@ -81,7 +82,7 @@ def test_identity_and_notes_are_kept_with_the_answers(folder: Path) -> None:
         store.put_note(opened, KIND, "Generation took another path.")
         store.put(opened, KIND, key(1), "a")
         store.touch(source())
-        store.flush()
+        store.sync()
         assert store.identity(source()) == {"engine": "planned"}
         assert store.identity(source(task="another")) == {"engine": "planned"}, "the same model on another task"
         assert store.identity(source(model="bb" * 20)) is None
@@ -144,7 +145,7 @@ def drop_a_column(path: Path) -> None:
 )
 def test_a_damaged_store_is_set_aside_and_said(folder: Path, damage: Callable[[Path], None]) -> None:
     fill(folder)
-    path = folder / files.FILE
+    path = folder / database.FILE
     damage(path)
     content = path.read_bytes()
     with Store(folder) as store:
@@ -154,7 +155,7 @@ def test_a_damaged_store_is_set_aside_and_said(folder: Path, damage: Callable[[P
     assert is_right(found)
     assert len(found) < 500
     assert len(notes) == 1
-    (aside,) = files.set_aside_files(folder)
+    (aside,) = database.set_aside_files(folder)
     assert aside.name in notes[0]
     assert "set aside" in notes[0]
     if damage not in (truncate, overwrite_pages):  # these are met while reading, when SQLite may have touched a page
@@ -166,7 +167,7 @@ def test_a_damaged_store_is_set_aside_and_said(folder: Path, damage: Callable[[P
 
 def test_a_row_whose_checksum_does_not_fit_is_not_used(folder: Path) -> None:
     fill(folder, 10)
-    connection = sqlite3.connect(folder / files.FILE)
+    connection = sqlite3.connect(folder / database.FILE)
     connection.execute("UPDATE answers SET value = '\"another\"' WHERE key = ?", (key(3),))
     connection.execute("UPDATE answers SET checksum = x'00' WHERE key = ?", (key(4),))
     connection.execute("UPDATE answers SET value = 5 WHERE key = ?", (key(5),))
@@ -184,10 +185,10 @@ def test_a_row_whose_checksum_does_not_fit_is_not_used(folder: Path) -> None:
 
 def test_single_wrong_bytes_anywhere_never_give_a_wrong_answer(folder: Path) -> None:
     fill(folder, 60)
-    path = folder / files.FILE
+    path = folder / database.FILE
     content = bytearray(path.read_bytes())
     for place in range(0, len(content), 397):
-        for old in folder.glob(f"{files.FILE}*"):
+        for old in folder.glob(f"{database.FILE}*"):
             old.unlink()
         path.write_bytes(content[:place] + bytes([content[place] ^ 0x5A]) + content[place + 1 :])
         found, _ = read(folder, 60)
@@ -198,14 +199,14 @@ def test_damage_met_while_writing(folder: Path) -> None:
     fill(folder)
     with Store(folder) as store:
         store.put(source(), KIND, key(1000), "first")
-        store.flush()
-        other = sqlite3.connect(folder / files.FILE, isolation_level=None)
+        store.sync()
+        other = sqlite3.connect(folder / database.FILE, isolation_level=None)
         other.execute("PRAGMA writable_schema = ON")
         other.execute("DROP TABLE answers")
         other.close()
         for number in range(1001, 1010):
             store.put(source(), KIND, key(number), "later")
-        store.flush()
+        store.sync()
         found = store.get(KIND, [key(n) for n in range(1000, 1010)])
     assert set(found.values()) == {"later"}
     assert len(found) == 9, "what could not be written to the damaged one is in the new one"
@@ -221,13 +222,13 @@ from compatcheck.evaluation.store.database import Store
 from tests.evaluation.store.conftest import source
 with Store(Path({str(folder)!r})) as store:
     store.put(source(), 'generate_until', bytes(20), 'kept')
-    store.flush()
+    store.sync()
     resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, resource.RLIM_INFINITY))
     for number in range(1, 400):
         store.put(source(), 'generate_until', number.to_bytes(20, 'big'), 'x' * 5000)
         if number % 20 == 0:
-            store.flush()
-    store.flush()
+            store.sync()
+    store.sync()
     assert store.get('generate_until', [bytes(20)]) == {{bytes(20): 'kept'}}
     print(*store.notes, sep='\\n')
 """
@@ -243,16 +244,15 @@ def test_a_full_database_is_no_damage(folder: Path) -> None:
     fill(folder)
     with Store(folder) as store:
         store.put(source(), KIND, key(600), "kept")
-        store.flush()
-        assert store._writer is not None
-        connection = store._writer._connection
+        store.sync()
+        connection = store.connection
         assert connection is not None
         connection.execute(f"PRAGMA max_page_count = {connection.execute('PRAGMA page_count').fetchone()[0]}")
         store.put(source(), KIND, key(601), "x" * 100_000)
-        store.flush()
+        store.sync()
         assert "database or disk is full" in store.notes[0]
         assert store.get(KIND, [key(600)]) == {key(600): "kept"}
-    assert files.set_aside_files(folder) == []
+    assert database.set_aside_files(folder) == []
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a file system that may be mounted for reading alone")
@@ -266,7 +266,7 @@ with Store(Path({str(folder)!r})) as store:
     from tests.evaluation.store.conftest import source
     found = store.get('generate_until', [n.to_bytes(20, 'big') for n in range(500)])
     store.put(source(), 'generate_until', bytes(20), 'x')
-    store.flush()
+    store.sync()
     print(len(found))
     print(*store.notes)
 """
@@ -288,7 +288,7 @@ def test_a_folder_that_cannot_be(tmp_path: Path) -> None:
         open_store(file)
     with pytest.raises(InputError, match="cannot be made a folder"):
         open_store(file / "below")
-    (tmp_path / files.FILE).mkdir()
+    (tmp_path / database.FILE).mkdir()
     with Store(tmp_path) as store:
         assert store.get(KIND, [key(1)]) == {}
         store.put(source(), KIND, key(1), "x")
@@ -308,7 +308,58 @@ def test_where_it_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert locate(tmp_path / "mine") == tmp_path / "mine"
     monkeypatch.setenv("COMPATCHECK_STORE", "off")
     assert locate() is None
-    assert open_store() is None
+    with open_store() as store:
+        assert store is None
+
+
+def test_a_store_of_the_last_version_is_read(folder: Path) -> None:
+    """Its tables as they were written then, white space included, and an answer with half a surrogate pair in it."""
+    connection = sqlite3.connect(folder / database.FILE)
+    connection.executescript("""
+PRAGMA application_id = 1129140291; PRAGMA user_version = 1;
+CREATE TABLE sources (
+    id INTEGER PRIMARY KEY, model TEXT NOT NULL, task TEXT NOT NULL, reference TEXT NOT NULL, fingerprint TEXT NOT NULL,
+    engine TEXT NOT NULL, identity TEXT NOT NULL, used INTEGER NOT NULL, UNIQUE (model, task));
+CREATE TABLE answers (
+    key BLOB NOT NULL PRIMARY KEY, source INTEGER NOT NULL, kind TEXT NOT NULL, value TEXT NOT NULL,
+    made INTEGER NOT NULL, checksum BLOB NOT NULL);
+CREATE TABLE notes (source INTEGER NOT NULL, kind TEXT NOT NULL, note TEXT NOT NULL, UNIQUE (source, kind, note));
+""")
+    text = '"half: \\ud800"'
+    check = hashlib.blake2b(key(1) + text.encode(), digest_size=8).digest()
+    connection.execute("INSERT INTO answers VALUES (?, 1, ?, ?, 0, ?)", (key(1), KIND, text, check))
+    connection.commit()
+    connection.close()
+    with Store(folder) as store:
+        assert store.get(KIND, [key(1)]) == {key(1): "half: \ufffd"}
+        assert store.notes == []
+
+
+def test_a_store_that_another_program_keeps_locked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(folder, 2)
+    monkeypatch.setattr(database, "_BUSY_SECONDS", 0.1)
+    other = sqlite3.connect(folder / database.FILE, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with Store(folder) as store:
+        store.put(source(), KIND, key(5), "paid for")
+        assert len(store.get(KIND, [key(0), key(1)])) == 2
+        (note,) = store.notes
+    assert note.startswith("From here on answers are not kept")
+    other.close()
+    assert len(read(folder, 6)[0]) == 2
+
+
+def test_a_clock_that_was_set_back(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was used after the clock was set back is not taken for older than it is, and pruning goes on."""
+    monkeypatch.setattr(database.time, "time", lambda: 2_000_000_000.0)
+    fill(folder, 3)
+    monkeypatch.setattr(database.time, "time", lambda: 1_000_000_000.0)
+    with Store(folder) as store:
+        store.touch(source())
+        store.put(source(), KIND, key(3), "x")
+        assert store.notes == []
+    assert upkeep.overview(folder).entries[0].used == 2_000_000_000
+    assert upkeep.prune(folder, older_than=0).answers == 0
 
 
 WRITE = """
@@ -322,9 +373,9 @@ with Store(Path(sys.argv[1])) as store:
         key = number.to_bytes(20, 'big')
         store.put(source(task=f'task {first}'), 'generate_until', key, f'answer {number} ' + 'x' * 200)
         if number % 7 == 0:
-            store.flush()
+            store.sync()
             assert store.get('generate_until', [key])
-    store.flush()
+    store.sync()
     assert store.notes == [], store.notes
 """
 
@@ -346,7 +397,7 @@ def test_two_processes_write_at_the_same_time(folder: Path) -> None:
 
 def test_two_processes_meet_the_same_damage(folder: Path) -> None:
     fill(folder)
-    overwrite_header(folder / files.FILE)
+    overwrite_header(folder / database.FILE)
     running = [
         subprocess.Popen(
             [
@@ -364,14 +415,14 @@ def test_two_processes_meet_the_same_damage(folder: Path) -> None:
     for process in running:
         _, error = process.communicate(timeout=120)
         assert process.returncode == 0, error.decode()
-    assert len(files.set_aside_files(folder)) == 1, "the new one was not set aside by the slower of them"
+    assert len(database.set_aside_files(folder)) == 1, "the new one was not set aside by the slower of them"
     found, _ = read(folder, 4000)
     assert len(found) == 150
 
 
 def test_a_killed_writer_leaves_a_sound_store(folder: Path) -> None:
     endless = WRITE.replace("int(sys.argv[3])", "10**9").replace(
-        "            store.flush()\n", "            print(number, flush=True)\n", 1
+        "            store.sync()\n", "            print(number, flush=True)\n", 1
     )
     for round_ in range(5):
         process = subprocess.Popen(
@@ -389,6 +440,6 @@ def test_a_killed_writer_leaves_a_sound_store(folder: Path) -> None:
             assert len(found) >= 7 * (38 + 13 * round_), "what was looked for before the kill is there"
             assert is_right(found)
             assert store.notes == []
-    connection = sqlite3.connect(folder / files.FILE)
+    connection = sqlite3.connect(folder / database.FILE)
     assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     connection.close()

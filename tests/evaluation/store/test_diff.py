@@ -13,7 +13,7 @@ import pytest
 
 import compatcheck
 from compatcheck.cli.app import run
-from compatcheck.evaluation.store import files
+from compatcheck.evaluation.store import database
 
 LIMIT = 6
 
@@ -121,14 +121,14 @@ def test_without_a_store_nothing_is_kept(fixtures: Path, monkeypatch: pytest.Mon
     assert from_store(diff(fixtures, False)) == [0, 0]
     assert not (tmp_path / "store").exists()
     assert from_store(diff(fixtures, None)) == [0, 0]
-    assert (tmp_path / "store" / files.FILE).exists()
+    assert (tmp_path / "store" / database.FILE).exists()
     assert from_store(diff(fixtures, None)) == [2 * LIMIT, 2 * LIMIT]
     assert from_store(diff(fixtures, False)) == [0, 0]
 
 
 def test_a_damaged_store_is_said_in_the_report(fixtures: Path, tmp_path: Path) -> None:
     first = diff(fixtures, tmp_path)
-    (tmp_path / files.FILE).write_bytes(os.urandom(20_000))
+    (tmp_path / database.FILE).write_bytes(os.urandom(20_000))
     second = diff(fixtures, tmp_path)
     assert [note for note in second.notes if note not in first.notes] == [
         note for note in second.notes if "is damaged" in note and "set aside" in note

@@ -91,9 +91,11 @@ def test_a_store_of_an_earlier_loader_is_set_aside_and_said(tmp_path: Path) -> N
     from compatcheck.evaluation.store import open_store
 
     (tmp_path / "responses-1.sqlite").write_bytes(b"answers of an earlier version")
-    with open_store(tmp_path) as store:  # type: ignore[union-attr]
+    with open_store(tmp_path) as store:
+        assert store is not None
         (note,) = store.notes
     assert "are not used, as some models were loaded wrongly then: they were set aside as responses-1.outdated-" in note
     assert not (tmp_path / "responses-1.sqlite").exists()
-    with open_store(tmp_path) as again:  # type: ignore[union-attr]
+    with open_store(tmp_path) as again:
+        assert again is not None
         assert again.notes == []

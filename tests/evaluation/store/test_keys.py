@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from compatcheck.engines.generated import Generated
 from compatcheck.evaluation.store import keys
 
 MODEL = "0f" * keys.KEY_BYTES
@@ -70,7 +71,7 @@ def test_draws_are_counted_by_model_and_request() -> None:
         ("loglikelihood", (-1.0000000000000002e-300, True)),
         ("loglikelihood", (-math.inf, False)),
         ("loglikelihood_rolling", -123.45678901234567),
-        ("generate_until", "a\n\"'\\ \x00 \ud800 \U0001f600"),
+        ("generate_until", "a\n\"'\\ \x00 \U0001f600"),
         ("generate_until", ""),
     ],
 )
@@ -94,6 +95,18 @@ def test_answers_come_back_as_they_were(kind: str, answer: Any) -> None:
 )
 def test_what_is_no_answer_is_not_kept(kind: str, answer: Any) -> None:
     assert keys.encode(kind, answer) is None
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"), [("a\ud800b", "a\ufffdb"), ("\ud83d\ude00", "\U0001f600"), ("\udfff", "\ufffd")]
+)
+def test_halves_of_surrogate_pairs_end_at_the_door(given: str, kept: str) -> None:
+    assert keys.well_formed(given) == kept
+    found = keys.well_formed(Generated(given, "length"))
+    assert (found, found.finish_reason) == (kept, "length")
+    stored = keys.encode("generate_until", given)  # as earlier versions stored it
+    assert stored is not None
+    assert keys.decode("generate_until", stored) == kept
 
 
 def test_an_answer_of_another_kind_is_refused() -> None:

@@ -19,7 +19,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from compatcheck.evaluation.store import files
+from compatcheck.evaluation.store import database
 from compatcheck.evaluation.store.database import Store
 
 KILLS = int(os.environ.get("COMPATCHECK_KILLS", "5"))
@@ -34,10 +34,10 @@ DRIVER = """
 import os, sys
 log = os.open(sys.argv.pop(1), os.O_CREAT | os.O_APPEND | os.O_WRONLY)
 from compatcheck.cli import main
-from compatcheck.engines import decoding, scoring
-from compatcheck.evaluation.store import wrapper
+from compatcheck.engines.hf import decoding, scoring
+from compatcheck.evaluation.store import engine
 
-forward, admit, add_partial = scoring._forward, decoding.Decoder._admit, wrapper._Receipt.add_partial
+forward, admit, add_partial = scoring._forward, decoding.Decoder._admit, engine._Incoming.add_partial
 
 def counted_forward(runner, parts, stores):
     begun = sum(len(d.branches) for part in parts for d in part.documents)
@@ -54,7 +54,7 @@ def counted_answer(self, *given):
     os.write(log, b"answered\\n")
     return add_partial(self, *given)
 
-scoring._forward, decoding.Decoder._admit, wrapper._Receipt.add_partial = counted_forward, counted_admit, counted_answer
+scoring._forward, decoding.Decoder._admit, engine._Incoming.add_partial = counted_forward, counted_admit, counted_answer
 main()
 """
 
@@ -131,7 +131,7 @@ def test_killed_again_and_again_it_ends_with_the_same_report(
         process.communicate()
         if process.returncode == 0:
             break  # it was done before the signal
-        now = count(killed)["answered"] - stored(killed) if (killed / "store" / files.FILE).exists() else 0
+        now = count(killed)["answered"] - stored(killed) if (killed / "store" / database.FILE).exists() else 0
         assert now - lost <= 2 * BATCH, "of what was answered at most one batch is lost"
         lost = now
     finish(start(killed, fixtures))
@@ -142,7 +142,7 @@ def test_killed_again_and_again_it_ends_with_the_same_report(
     record_property("kills", figures)
     assert stored(killed) == distinct
     assert repeated <= KILLS * 2 * BATCH, "one batch of eight documents with two choices each"
-    assert files.set_aside_files(killed / "store") == []
+    assert database.set_aside_files(killed / "store") == []
 
     assert report(killed) == report(alone)
     one, two = (pd.read_parquet(folder / "out" / "instances.parquet") for folder in (alone, killed))

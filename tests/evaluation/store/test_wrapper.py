@@ -10,8 +10,8 @@ import pytest
 from lm_eval.api.instance import Instance
 
 from compatcheck.evaluation.store.database import Store
+from compatcheck.evaluation.store.engine import LazyEngine, StoredEngine
 from compatcheck.evaluation.store.keys import Draws
-from compatcheck.evaluation.store.wrapper import LazyEngine, StoredEngine
 from tests.evaluation.store.conftest import CountingEngine, scoring, source, writing
 
 

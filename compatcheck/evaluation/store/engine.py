@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import copy
+import hashlib
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,14 +16,12 @@ from lm_eval.api.model import LM, CacheHook
 
 from compatcheck.engines.hf.finite import MOST, NOT_FINITE, is_finite
 from compatcheck.errors import InputError
-from compatcheck.evaluation.store.keys import Draws, answer_key, is_sampled, request_digest
-from compatcheck.evaluation.store.writer import Source
+from compatcheck.evaluation.store.keys import Draws, answer_key, is_sampled, request_digest, well_formed
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
 
-    from compatcheck.evaluation.store.database import Store
-
+    from compatcheck.evaluation.store.database import Source, Store
 
 _MULTIMODAL = ("hf-multimodal", "vllm-vlm", "hf-audiolm-qwen")
 """Backends that lm-eval lets answer multimodal tasks; it asks before anything is loaded."""
@@ -46,13 +47,9 @@ class LazyEngine:
 
     def start(self, adapter: str | None) -> None:
         """Open the engine now, with this adapter active, if it is not open yet."""
-        self._start(adapter)
-
-    def _start(self, adapter: str | None) -> None:
         if self._engine is None:
             started = time.perf_counter()
             self._engine = self._open(adapter)
-            self._active = None
             self.notes = tuple(self._engine.notes)
             self._engine.activate(adapter)
             self._active = adapter
@@ -64,14 +61,13 @@ class LazyEngine:
         Raises:
             InputError: it cannot be loaded.
         """
-        self._start(adapter)
+        self.start(adapter)
         if adapter != self._active:
             self._engine.activate(adapter)
             self._active = adapter
-        wait = getattr(self._engine, "wait", None)
-        if wait is not None:  # it starts in the background
+        if hasattr(self._engine, "wait"):  # it starts in the background
             started = time.perf_counter()
-            wait()
+            self._engine.wait()
             self.loading_seconds += time.perf_counter() - started
         return self._engine
 
@@ -83,19 +79,13 @@ class LazyEngine:
 
 
 class StoredEngine(LM):
-    """One model as lm-eval sees it; for each job one.
+    """One model as lm-eval sees it; for each job one. Without a store equal requests are computed once all the same.
 
-    How answers come in while an engine works: lm-eval's own way. The wrapper hands the engine a cache hook
-    (``engine.set_cache_hook``), and the engine calls ``self.cache_hook.add_partial(kind, request.args, answer)`` for
-    every answer of a batch as soon as the batch is finished, with the arguments as they came in and the answer as the
-    method will return it. It is called for real answers only, never for a failure. What was not reported so is stored
-    when the method returns. An engine whose requests may fail keeps them in ``engine.failures``, a dictionary from
-    (task name, document id) to a message; those are never stored.
-
-    Where answers are drawn at random every request handed on carries its number as ``request.draw``: an engine that
-    takes a seed for each request adds it, so that the draws of an interrupted run do not come twice.
-
-    Without a store nothing is kept; identical requests are computed once all the same.
+    Answers come in by lm-eval's own way: the engine calls ``self.cache_hook.add_partial(kind, request.args, answer)``
+    for every answer of a batch as soon as the batch is finished, never for a failure. What was not reported so is
+    stored when the method returns. An engine whose requests may fail keeps them in ``engine.failures``, a dictionary
+    from (task name, document id) to a message; those are never stored. Where answers are drawn at random every request
+    handed on carries its number as ``request.draw``, which an engine adds to the seed of the request.
     """
 
     def __init__(
@@ -117,13 +107,9 @@ class StoredEngine(LM):
         tokenizer_folder: where the tokenizer lies whose chat template is used; None asks the engine itself.
         """
         super().__init__()
-        self._engine = engine
-        self._adapter = adapter
-        self._source = source
-        self._store = store
-        self._draws = draws or Draws()
-        self._seed = seed
-        self._always_drawn = always_drawn
+        self._engine, self._adapter = engine, adapter
+        self._source, self._store = source, store
+        self._draws, self._seed, self._always_drawn = draws or Draws(), seed, always_drawn
         self._tokenizer_folder = tokenizer_folder
         self._tokenizer: Any = None
         self._identity: dict[str, Any] | None = None
@@ -131,12 +117,8 @@ class StoredEngine(LM):
         self.MULTIMODAL = source.engine in _MULTIMODAL
         self.failures: dict[tuple[Any, Any], str] = {}
         """Requests that failed, by (task name, document id)."""
-        self.asked = 0
-        """Requests so far."""
-        self.from_store = 0
-        """Of these, answered from the store."""
-
-    # What lm-eval calls
+        self.asked = self.from_store = 0
+        """Requests so far; of these, answered from the store."""
 
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
         return self._answers("loglikelihood", requests)
@@ -152,12 +134,12 @@ class StoredEngine(LM):
         if self._engine.opened or self._tokenizer_folder is None:
             engine = self._engine.use(self._adapter)
             return engine.apply_chat_template(chat_history, add_generation_prompt=add_generation_prompt)
+        import jinja2
+
         if self._tokenizer is None:
             from transformers import AutoTokenizer
 
             self._tokenizer = AutoTokenizer.from_pretrained(str(self._tokenizer_folder))
-        import jinja2
-
         options = {"tokenize": False, "add_generation_prompt": add_generation_prompt}
         options["continue_final_message"] = not add_generation_prompt
         try:
@@ -181,8 +163,6 @@ class StoredEngine(LM):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return getattr(engine.use(self._adapter), name)
 
-    # What the report says
-
     @property
     def identity(self) -> dict[str, Any]:
         """What the engine says of itself, now or when it gave the stored answers."""
@@ -195,8 +175,6 @@ class StoredEngine(LM):
         """What the engine said, now or when it gave the stored answers."""
         return tuple(self._notes)
 
-    # Answering
-
     def missing(self, requests: Iterable[Instance], draws: Draws) -> int:
         """How many answers the engine would have to give; loads nothing. ``draws`` counts for the run's plan."""
         keys = [self._key(request.request_type, request, draws)[0] for request in requests]
@@ -206,10 +184,9 @@ class StoredEngine(LM):
 
     def _key(self, kind: str, request: Instance, draws: Draws) -> tuple[bytes | None, int | None]:
         """The key of a request's answer (None: it cannot be stored), and its number where it is drawn at random."""
-        digest = request_digest(kind, request.args)
+        digest, model = request_digest(kind, request.args), self._source.model
         if digest is None:
             return None, None
-        model = self._source.model
         if not is_sampled(kind, request.args) and not (self._always_drawn and kind == "generate_until"):
             return answer_key(model, digest), None
         draw = draws.next(model, digest)
@@ -217,15 +194,14 @@ class StoredEngine(LM):
 
     def _answers(self, kind: str, requests: Sequence[Instance]) -> list[Any]:
         named = [self._key(kind, request, self._draws) for request in requests]
-        keys = [key for key, _ in named]
-        store = self._store
-        found: dict[Any, Any] = store.get(kind, {key for key in keys if key is not None}) if store is not None else {}
+        keys = {key for key, _ in named if key is not None}
+        found: dict[Any, Any] = self._store.get(kind, keys) if self._store is not None else {}
+        names: list[Any] = [number if key is None else key for number, (key, _) in enumerate(named)]
         self.asked += len(requests)
-        self.from_store += sum(key in found for key in keys)
-        if found and store is not None:
-            store.touch(self._source)
-            self._notes.update(dict.fromkeys(note for k in ("", kind) for note in store.said(self._source, k)))
-        names: list[Any] = [key if key is not None else number for number, key in enumerate(keys)]
+        self.from_store += sum(name in found for name in names)
+        if found and self._store is not None:
+            self._store.touch(replace(self._source, identity={}))  # what the engine said of itself stays
+            self._notes.update(dict.fromkeys(note for k in ("", kind) for note in self._store.said(self._source, k)))
         absent: dict[Any, int] = {}  # name -> the first request that asks for it
         for number, name in enumerate(names):
             if name not in found:
@@ -233,12 +209,11 @@ class StoredEngine(LM):
         if absent:
             found |= self._compute(kind, requests, absent, [draw for _, draw in named])
             for name, request in zip(names, requests, strict=True):
-                where = (request.task_name, request.doc_id)
-                if name in absent and where not in self.failures:
+                if name in absent:
                     first = requests[absent[name]]
                     message = self.failures.get((first.task_name, first.doc_id))
                     if message is not None:
-                        self.failures[where] = message
+                        self.failures.setdefault((request.task_name, request.doc_id), message)
         return [found[name] for name in names]
 
     def _compute(
@@ -246,7 +221,7 @@ class StoredEngine(LM):
     ) -> dict[Any, Any]:
         engine = self._engine.use(self._adapter)
         _failures(engine).clear()  # of another job
-        receipt = _Receipt(self, kind, engine, len({(one.task_name, one.doc_id) for one in requests}))
+        incoming = _Incoming(self, kind, engine, len({(one.task_name, one.doc_id) for one in requests}))
         asked = []
         for name, number in absent.items():
             request = copy.copy(requests[number])  # the next side asks the same: what a backend changes stays its own
@@ -254,45 +229,42 @@ class StoredEngine(LM):
                 request.arguments = (request.args[0], copy.deepcopy(request.args[1]), *request.args[2:])
             if draws[number] is not None:
                 request.draw = draws[number]
-            receipt.expect(name, request)
+            incoming.expect(name, request)
             asked.append(request)
         if any(draws[number] is not None for number in absent.values()) and len(absent) < len(requests):
             _reseed(f"{self._seed}|{sorted(map(str, absent))}")
-        receipt.note(self._engine.notes, "")
-        engine.set_cache_hook(receipt)
+        incoming.note(self._engine.notes, "")
+        engine.set_cache_hook(incoming)
         try:
-            answers = getattr(engine, kind)(asked)
+            answers = [well_formed(answer) for answer in getattr(engine, kind)(asked)]
         finally:
             engine.set_cache_hook(CacheHook(None))
             self._identity = dict(engine.identity)
         for name, request, answer in zip(absent, asked, answers, strict=True):
-            receipt.settle(name, request, answer)
-        receipt.check_finite()
+            incoming.returned(name, request, answer)
+        incoming.check_finite()
         failures = _failures(engine)
         self.failures.update(failures)
-        receipt.note(engine.notes[receipt.noted :], kind, store=not failures)
+        # what an engine says at the end of a call in which requests failed is about the failures, and not stored
+        incoming.note(engine.notes[incoming.noted :], kind, store=not failures)
         if self._store is not None:
-            self._store.flush()
+            self._store.sync()
         return dict(zip(absent, answers, strict=True))
 
 
-class _Receipt:
+class _Incoming:
     """Takes the answers of one call as they come in: the ``cache_hook`` of the engine meanwhile."""
 
-    def __init__(self, wrapper: StoredEngine, kind: str, engine: Any, documents: int) -> None:
-        self._wrapper = wrapper
-        self._documents = documents
-        """How many are asked about, those with stored answers included."""
-        self._store = wrapper._store
-        self._kind = kind
-        self._engine = engine
-        base = wrapper._source
-        self._source = Source(
-            base.model, base.task, base.reference, base.fingerprint, base.engine, dict(engine.identity)
-        )
+    def __init__(self, stored: StoredEngine, kind: str, engine: Any, documents: int) -> None:
+        """``documents``: how many are asked about, those with stored answers included."""
+        self._stored, self._store = stored, stored._store
+        self._kind, self._engine, self._documents = kind, engine, documents
+        self._source = replace(stored._source, identity=dict(engine.identity))
         self._expected: dict[bytes, list[tuple[bytes, Instance]]] = defaultdict(list)
         self._kept: dict[bytes, Any] = {}
         self.noted = len(engine.notes)
+        if self._store is not None:
+            self._store.touch(self._source)
 
     def expect(self, name: Any, request: Instance) -> None:
         """``request`` will be answered; ``name`` is its key, or a number where it has none."""
@@ -305,17 +277,25 @@ class _Receipt:
         digest = request_digest(kind, arguments) if kind == self._kind else None
         waiting = self._expected.get(digest) if digest is not None else None
         if waiting:
-            self._keep(*waiting.pop(0), answer)
+            self._keep(*waiting.pop(0), well_formed(answer))
 
-    def settle(self, name: Any, request: Instance, answer: Any) -> None:
+    def returned(self, name: Any, request: Instance, answer: Any) -> None:
         """The answer as it was returned: kept unless it was before, as it is."""
         if isinstance(name, bytes) and (name not in self._kept or self._kept[name] != answer):
             self._keep(name, request, answer)
         elif not is_finite(self._kind, answer):
             self._fail(request)
 
+    def _keep(self, key: bytes, request: Instance, answer: Any) -> None:
+        if not is_finite(self._kind, answer):
+            self._fail(request)
+        elif self._store is not None and (request.task_name, request.doc_id) not in _failures(self._engine):
+            self.note(self._engine.notes[self.noted :], self._kind)
+            if self._store.put(self._source, self._kind, key, answer):
+                self._kept[key] = answer
+
     def _fail(self, request: Instance) -> None:
-        self._wrapper.failures[request.task_name, request.doc_id] = NOT_FINITE
+        self._stored.failures[request.task_name, request.doc_id] = NOT_FINITE
         self.check_finite()
 
     def check_finite(self) -> None:
@@ -324,34 +304,20 @@ class _Receipt:
         Raises:
             InputError: so it is.
         """
-        failed = {**_failures(self._engine), **self._wrapper.failures}
+        failed = {**_failures(self._engine), **self._stored.failures}
         broken = [where for where, message in failed.items() if message == NOT_FINITE]
         if len(broken) > MOST * self._documents:
-            source = self._source
-            dtype = self._engine.identity.get("dtype") or "its dtype"
+            source, dtype = self._source, self._engine.identity.get("dtype") or "its dtype"
             raise InputError(
                 f"{source.reference}: {NOT_FINITE} (NaN or infinity, {source.engine}, {dtype}) for {len(broken)} of "
                 f"{self._documents} documents of {source.task} so far, the first of them number {broken[0][1]}; its "
                 "weights are damaged or overflow: try --dtype float32, or check the checkpoint"
             )
 
-    def _keep(self, key: bytes, request: Instance, answer: Any) -> None:
-        if not is_finite(self._kind, answer):
-            self._fail(request)
-            return
-        if self._store is None or (request.task_name, request.doc_id) in _failures(self._engine):
-            return
-        self.note(self._engine.notes[self.noted :], self._kind)
-        if self._store.put(self._source, self._kind, key, answer):
-            self._kept[key] = answer
-
     def note(self, sentences: Sequence[str], kind: str, store: bool = True) -> None:
-        """What the engine said is reported, and stored before the answers that it concerns.
-
-        What it says at the end of a call in which requests failed is about the failures, and not stored.
-        """
+        """What the engine said is reported, and stored before the answers that it concerns."""
         self.noted += len(sentences) if kind else 0
-        self._wrapper._notes.update(dict.fromkeys(sentences))
+        self._stored._notes.update(dict.fromkeys(sentences))
         if self._store is not None and store:
             for sentence in sentences:
                 self._store.put_note(self._source, kind, sentence)
@@ -364,9 +330,6 @@ def _failures(engine: Any) -> dict[tuple[Any, Any], str]:
 
 def _reseed(text: str) -> None:
     """Another seed for what is left of an interrupted run: the engine's own would draw the stored answers again."""
-    import hashlib
-    import sys
-
     torch = sys.modules.get("torch")
     if torch is not None:
         torch.manual_seed(int.from_bytes(hashlib.blake2b(text.encode(), digest_size=7).digest(), "big"))
