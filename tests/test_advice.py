@@ -112,6 +112,7 @@ def test_other_answers_in_balance_are_minor_where_the_noise_is_known_to_be_less(
     assert advise([with_noise(flips(10_000, 500, 500), 490, 10_000)], "none").bump == "patch"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tasks", [1, 20])
 def test_the_same_model_again_is_rarely_anything_but_undecided_or_a_patch(tasks: int) -> None:
     """A rerun with 5 % of noise each way, its noise floor measured on as many instances."""

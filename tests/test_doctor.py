@@ -16,6 +16,7 @@ def by_topic() -> dict[str, doctor.Finding]:
     return {finding.topic: finding for finding in doctor.examine()}
 
 
+@pytest.mark.slow
 def test_a_sound_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COMPATCHECK_CACHE", str(tmp_path / "cache"))

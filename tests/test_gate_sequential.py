@@ -124,6 +124,7 @@ def test_nothing_scored_is_inconclusive_and_said() -> None:
     )
 
 
+@pytest.mark.slow
 def test_failures_hold_over_all_budgets_and_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten tasks whose NFR is their budget, a look every 50 up to 1,500: how often any of them is said to fail."""
     monkeypatch.setattr(Watched, "keep_look", lambda *_: None)  # the bounds for display take most of the time

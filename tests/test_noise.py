@@ -134,6 +134,7 @@ def test_one_recorded_run_shows_no_noise(files: dict[str, Path]) -> None:
         measure(files["old"])
 
 
+@pytest.mark.slow
 def test_a_model_is_run_again_in_other_batches(fixtures: Path) -> None:
     """In float32 on one machine a choice hardly moves: the reruns are there, and pair with OLD on every instance."""
     adapter = fixtures / "adapters" / "piqa-v1"
@@ -151,6 +152,7 @@ def test_a_model_is_run_again_in_other_batches(fixtures: Path) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_sampled_answers_of_reruns_are_drawn_anew(fixtures: Path, tmp_path: Path) -> None:
     """A hot task of the adapter: reruns differ from each other, though nothing of the model changed."""
     task = tmp_path / "hot.yaml"

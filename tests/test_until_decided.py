@@ -209,6 +209,7 @@ def test_a_score_whose_range_is_not_known(rows: Rows, score: float, said: str) -
         decided(pair, "score_new:0.1", allow_same=True)
 
 
+@pytest.mark.slow
 def test_models_are_evaluated_no_further_than_needed(fixtures: Path, tmp_path: Path) -> None:
     """OLD's answers are in the store; NEW is asked step by step, and a second run asks for nothing."""
     old, new = fixtures / "adapters" / "piqa-v1", fixtures / "adapters" / "piqa-v2"
@@ -229,6 +230,7 @@ def test_models_are_evaluated_no_further_than_needed(fixtures: Path, tmp_path: P
     assert not [line for line in said if line.startswith("loading")]
 
 
+@pytest.mark.slow
 def test_a_recorded_side_beside_a_model(fixtures: Path, tmp_path: Path) -> None:
     old, new = fixtures / "adapters" / "piqa-v1", fixtures / "adapters" / "piqa-v2"
     options: dict[str, Any] = {"task": "piqa", "data": fixtures / "data", "metric": "acc", "store": tmp_path / "store"}

@@ -15,6 +15,8 @@ import pytest
 import compatcheck
 from compatcheck.cli.app import run
 
+pytestmark = pytest.mark.slow
+
 LIMIT = 12
 
 

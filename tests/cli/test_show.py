@@ -194,6 +194,7 @@ def terminals() -> Iterator[list[Terminal]]:
         os.close(each.slave)
 
 
+@pytest.mark.slow
 def test_paging_on_a_terminal(kept: Path, terminals: list[Terminal]) -> None:
     import termios
 
@@ -226,6 +227,7 @@ def test_paging_on_a_terminal(kept: Path, terminals: list[Terminal]) -> None:
     assert termios.tcgetattr(terminal.slave)[:4] == terminal.before[:4]
 
 
+@pytest.mark.slow
 def test_long_instances_scroll(kept: Path, terminals: list[Terminal]) -> None:
     terminal = Terminal(kept, rows=7)
     terminals.append(terminal)
@@ -238,6 +240,7 @@ def test_long_instances_scroll(kept: Path, terminals: list[Terminal]) -> None:
     terminal.quit()
 
 
+@pytest.mark.slow
 def test_no_color_on_a_terminal(kept: Path, terminals: list[Terminal]) -> None:
     for environment, coloured in (({}, True), ({"NO_COLOR": "1"}, False)):
         terminal = Terminal(kept, **environment)

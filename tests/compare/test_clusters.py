@@ -117,6 +117,7 @@ def test_means_have_students_t_by_clusters(make_run, smooth):
     assert c.metrics["mean_gain"].low < c.metrics["mean_gain"].value < c.metrics["mean_gain"].high
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("groups", [3, 5, 10])
 def test_means_of_few_clusters_err_at_most_one_time_in_twenty(make_run, smooth, groups):
     """Clusters of 10 that move together, at the budget: a bootstrap of 3 clusters passes one in five."""
@@ -202,6 +203,7 @@ def test_a_slice_in_few_clusters_has_no_p_value(make_run):
     assert all(0 < each.p < 1 for each in found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("within", [True, False])
 def test_slices_of_nothing_are_found_one_time_in_twenty(make_run, within):
     """Null data in 20 clusters of 10; slices that follow the clusters, and slices that cross them."""

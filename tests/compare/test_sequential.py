@@ -62,6 +62,7 @@ def test_looking_again_with_fixed_bounds_does_not() -> None:
     assert float((upper <= 0.02).any(axis=1).mean()) > 0.12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rate", "most"), [(0.002, 250), (0.01, 1250), (0.04, 550), (0.06, 200), (0.1, 75)])
 def test_settles_soon(rate: float, most: int) -> None:
     """Median number of instances to a verdict at a budget of 2 %."""

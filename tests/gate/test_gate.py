@@ -156,6 +156,7 @@ def test_lower_budgets_are_judged_the_other_way_round():
     assert gate("agreement:95%", better).verdict == "fail"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rule", "shares", "right"),
     [("net:-2%", (0.05, 0.05), "pass"), ("net:-2%", (0.0, 0.0), "pass"), ("net:-1%", (0.02, 0.05), "fail")],
@@ -171,6 +172,7 @@ def test_the_needed_number_of_a_difference_settles_it_four_times_in_five(rule, s
         assert needed == 150  # 149 do: without a flip the bound is that of NFR
 
 
+@pytest.mark.slow
 def test_the_needed_number_of_a_mean_settles_it_four_times_in_five():
     rng = np.random.default_rng(6)
 
