@@ -53,6 +53,7 @@ jobs:
       - uses: actions/setup-python@v5
         with:
           python-version: "3.12"
+      # 'compatcheck[models] @ git+https://…' where OLD and NEW are models that run here
       - run: pip install git+https://github.com/compatcheck/compatcheck
       - run: compatcheck diff --format github --format junit --format html --out compat-report
       - uses: actions/upload-artifact@v4

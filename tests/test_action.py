@@ -64,15 +64,18 @@ def test_no_input_is_pasted_into_a_script(action: dict[str, Any]) -> None:
     assert all("${{" not in each["run"] for each in action["runs"]["steps"])
 
 
-@pytest.mark.parametrize(("package", "installed"), [("", "/the/action"), ("compatcheck==1", "compatcheck==1")])
+@pytest.mark.parametrize(
+    ("package", "extras", "installed"),
+    [("", "", "/the/action"), ("", "models", "/the/action[models]"), ("compatcheck==1", "", "compatcheck==1")],
+)
 def test_the_action_installs_its_own_version(
-    action: dict[str, Any], tmp_path: Path, package: str, installed: str
+    action: dict[str, Any], tmp_path: Path, package: str, extras: str, installed: str
 ) -> None:
     python = tmp_path / "python"
     python.write_text('#!/bin/sh\necho "$@"\n')
     python.chmod(python.stat().st_mode | stat.S_IXUSR)
     script = f'export PATH="{tmp_path}:$PATH"\n' + step(action, "Install")
-    done = run_script(script, tmp_path, PACKAGE=package, GITHUB_ACTION_PATH="/the/action")
+    done = run_script(script, tmp_path, PACKAGE=package, EXTRAS=extras, GITHUB_ACTION_PATH="/the/action")
     assert done.stdout == f"-m pip install --quiet {installed}\n", done.stderr
     assert "none" in action["inputs"]["package"]["description"]
     assert next(s["if"] for s in action["runs"]["steps"] if s["name"] == "Install") == "inputs.package != 'none'"
