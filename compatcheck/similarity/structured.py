@@ -1,0 +1,239 @@
+"""Answers that are JSON or tool calls: compared value by value, so that layout, key order and fences never flip one."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compatcheck.errors import InputError
+from compatcheck.similarity.base import References, Scorer, scorer, several
+
+_FENCE = re.compile(r"```[ \t]*(?:json|json5|jsonc)?[ \t]*\r?\n(.*?)```", re.DOTALL | re.IGNORECASE)
+_CALL = re.compile(r"<tool_call>(.*?)(?:</tool_call>|\Z)", re.DOTALL)
+ABSENT = object()
+"""The value of a key that is not there."""
+
+
+def _number(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"{text} is beyond the numbers of JSON")
+    return value
+
+
+def _not_json(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key stands there twice")
+    return found
+
+
+_DECODER = json.JSONDecoder(parse_float=_number, parse_constant=_not_json, object_pairs_hook=_unique)
+
+
+def parse(text: str) -> Any:
+    """The JSON value that a text is, or that stands in it: in a code fence, or as its only object or list.
+
+    Raises:
+        ValueError: there is none, or several that differ.
+    """
+    text = text.strip().removeprefix("\ufeff")
+    try:
+        return _decode(text)
+    except ValueError:
+        fenced = _FENCE.findall(text)
+        found = [_decode(each.strip()) for each in fenced] if fenced else list(_values(text))
+    if not found:
+        raise ValueError("no JSON in it")
+    if any(differing(found[0], other) for other in found[1:]):
+        raise ValueError("several JSON values in it, which differ")
+    return found[0]
+
+
+def _decode(text: str) -> Any:
+    try:
+        value, end = _DECODER.raw_decode(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if text[end:].strip():
+        raise ValueError("more than one value")
+    return value
+
+
+def _values(text: str) -> Iterator[Any]:
+    """The objects and lists in running text, from left to right; a text that opens one and never ends it has none."""
+    at = 0
+    while (start := next((i for i in range(at, len(text)) if text[i] in "{["), -1)) >= 0:
+        try:
+            value, at = _DECODER.raw_decode(text, start)
+            yield value
+        except RecursionError:
+            return
+        except ValueError:
+            if text[start] == "{":
+                return  # what follows would be a part of it
+            at = start + 1  # a bracket of plain text, such as a footnote
+
+
+def differing(found: Any, wanted: Any, tolerance: float = 0.0, at: str = "") -> list[str]:
+    """Paths (``items[0].price``) at which two JSON values differ; empty where they are equal.
+
+    Types count: ``"5"`` is not ``5`` and ``true`` is not ``1``; ``5`` and ``5.0`` are one number. Lists are in order.
+    """
+    pairs: list[tuple[str, Any, Any]]
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        keys = [*wanted, *(key for key in found if key not in wanted)]
+        pairs = [(f"{at}.{key}" if at else key, found.get(key, ABSENT), wanted.get(key, ABSENT)) for key in keys]
+    elif isinstance(found, list) and isinstance(wanted, list):
+        longest = range(max(len(found), len(wanted)))
+        pairs = [
+            (f"{at}[{i}]", found[i] if i < len(found) else ABSENT, wanted[i] if i < len(wanted) else ABSENT)
+            for i in longest
+        ]
+    elif _is_number(found) and _is_number(wanted):
+        return [] if found == wanted or abs(found - wanted) <= tolerance else [at]
+    else:
+        return [] if type(found) is type(wanted) and found == wanted else [at]
+    return [path for name, one, other in pairs for path in differing(one, other, tolerance, name)]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _pick(value: Any, field: str) -> Any:
+    for key in field.split("."):
+        if not isinstance(value, dict) or key not in value:
+            return ABSENT
+        value = value[key]
+    return value
+
+
+@scorer("json")
+def json_match(
+    name: str, fields: str | None = None, number_tolerance: float = 0.0, ignore_extra: bool = False
+) -> Scorer:
+    """1 where prediction and target are the same JSON value, else 0; a prediction without JSON is wrong.
+
+    Args:
+        fields: names of the fields that count, divided by commas, dotted where nested (``total,customer.id``); all
+            without it.
+        number_tolerance: how far numbers may lie apart.
+        ignore_extra: keys that the target lacks do not count.
+    """
+    tolerance = _tolerance(name, number_tolerance)
+    chosen = [field.strip() for field in str(fields).split(",") if field.strip()] if fields is not None else None
+
+    def wrong(found: Any, wanted: Any) -> list[str]:
+        if chosen is not None:
+            return [field for field in chosen if differing(_pick(found, field), _pick(wanted, field), tolerance, field)]
+        return differing(_without_extra(found, wanted) if ignore_extra else found, wanted, tolerance)
+
+    signature = f"json|fields:{','.join(chosen) if chosen else 'all'}|tolerance:{tolerance:g}"
+    signature += "|extra-keys:ignored" if ignore_extra else ""
+    return Scorer(name, "discrete", signature, _scoring(name, parse, wrong))
+
+
+def _without_extra(found: Any, wanted: Any) -> Any:
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        return {key: _without_extra(value, wanted[key]) for key, value in found.items() if key in wanted}
+    if isinstance(found, list) and isinstance(wanted, list) and len(found) == len(wanted):
+        return [_without_extra(one, other) for one, other in zip(found, wanted, strict=True)]
+    return found
+
+
+def calls(text: str) -> list[dict[str, Any]]:
+    """The tool calls that a text holds, each with ``name`` and ``arguments``; an empty list where it says none.
+
+    Read are a list of calls or one, as OpenAI's API writes them (``function``, arguments as JSON text) or plainly, an
+    object with ``tool_calls``, and calls between ``<tool_call>`` marks.
+
+    Raises:
+        ValueError: no tool calls.
+    """
+    marked = _CALL.findall(text)
+    value = [_decode(each.strip()) for each in marked] if marked else parse(text)
+    if isinstance(value, dict) and "tool_calls" in value:
+        value = value["tool_calls"] or []
+    return [_call(each) for each in (value if isinstance(value, list) else [value])]
+
+
+def _call(value: Any) -> dict[str, Any]:
+    inner = value.get("function", value) if isinstance(value, dict) else None
+    if not isinstance(inner, dict) or not isinstance(inner.get("name"), str):
+        raise ValueError("a call without a name")
+    arguments = inner.get("arguments", inner.get("parameters", {}))
+    if isinstance(arguments, str):
+        arguments = _decode(arguments.strip()) if arguments.strip() else {}
+    return {"name": inner["name"], "arguments": {} if arguments is None else arguments}
+
+
+@scorer("tool_call")
+def tool_call(name: str, number_tolerance: float = 0.0, ignore_order: bool = False) -> Scorer:
+    """1 where the prediction makes the calls of the target: the same names with equal arguments, none missing or extra.
+
+    Args:
+        number_tolerance: how far numbers of the arguments may lie apart.
+        ignore_order: the order of the calls does not count.
+    """
+    tolerance = _tolerance(name, number_tolerance)
+
+    def wrong(found: list[dict[str, Any]], wanted: list[dict[str, Any]]) -> list[str]:
+        if not ignore_order:
+            return differing(found, wanted, tolerance)
+        left = list(wanted)
+        for call in found:
+            match = next((i for i, each in enumerate(left) if not differing(call, each, tolerance)), None)
+            if match is None:
+                return [f"extra:{call['name']}"]
+            left.pop(match)
+        return [f"missing:{call['name']}" for call in left]
+
+    signature = f"tool_call|tolerance:{tolerance:g}" + ("|order:ignored" if ignore_order else "")
+    return Scorer(name, "discrete", signature, _scoring(name, calls, wrong))
+
+
+def _tolerance(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        raise InputError(f"--metric-arg {name}.number_tolerance={value}: must be a number of at least 0")
+    return float(value)
+
+
+def _scoring(
+    name: str, read: Callable[[str], Any], wrong: Callable[[Any, Any], list[str]]
+) -> Callable[[list[str], list[References]], NDArray[np.float64]]:
+    def accepted(target: References) -> list[Any]:
+        texts = several(target)
+        try:
+            return [read(text) for text in texts]
+        except ValueError as error:
+            if not isinstance(target, str):  # a JSON list of texts is one value, not several of equal standing
+                try:
+                    return [read(json.dumps(texts))]
+                except ValueError:
+                    pass
+            shown = texts[0] if len(texts[0]) <= 60 else texts[0][:57] + "..."
+            raise InputError(f"metric {name}: the target {shown!r} cannot be read: {error}") from None
+
+    def score(predictions: list[str], targets: list[References]) -> NDArray[np.float64]:
+        scores = np.zeros(len(predictions))
+        for i, (text, target) in enumerate(zip(predictions, targets, strict=True)):
+            wanted = accepted(target)
+            try:
+                found = read(text)
+                scores[i] = any(not wrong(found, one) for one in wanted)
+            except (ValueError, RecursionError):  # no JSON, or nested too deeply to be an answer
+                continue
+        return scores
+
+    return score
