@@ -159,10 +159,7 @@ def slice_discoveries(where: str | None, draws: int, rng: np.random.Generator) -
 def discrete(both: int, better: int, worse: int, wrong: int, task: str = "t") -> Comparison:
     """A comparison with these counts, without its instances."""
     counts = dict(zip(QUADRANTS, map(int, (both, better, worse, wrong)), strict=True))
-    none = np.zeros(0)
-    metrics, tests = figures(
-        QUADRANTS, counts, None, none, none, none, none.astype(np.int8), confidence=LEVEL, resamples=100, seed=0
-    )
+    metrics, tests = figures(counts, None, None, confidence=LEVEL, resamples=100, seed=0)
     n = sum(counts.values())
     return Comparison(task, "none", "m", "discrete", "", n, Pairing(n), counts, metrics, tests, pd.DataFrame())
 

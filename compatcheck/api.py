@@ -333,7 +333,8 @@ def _diff_of_streams(
     max_missing: float,
     **options: Any,
 ) -> Diff:
-    from compatcheck.compare.streaming import Settings, compare_streams
+    from compatcheck.compare.comparison import Settings
+    from compatcheck.compare.streaming import compare_streams
     from compatcheck.rereading import reread
 
     pairs, absent = counterparts(old, new)

@@ -13,11 +13,12 @@ import compatcheck
 
 PACKAGE = Path(compatcheck.__file__).parent
 TRAINING = PACKAGE.parent / "compatcheck_train"
-GROUND = {"errors", "records", "paths", "scratch", "text", "compatcheck"}
+GROUND = {"errors", "records", "paths", "schema", "scratch", "text", "compatcheck"}
 BELOW = {
     "errors": set(),
     "paths": set(),
     "records": set(),
+    "schema": set(),
     "scratch": set(),
     "text": set(),
     "compare": set(),

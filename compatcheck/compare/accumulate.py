@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from compatcheck.compare.intervals import Flags, Floats
+from compatcheck.compare.means import Numbers
 from compatcheck.compare.metrics import Changes
 from compatcheck.compare.overview import Gains, gains_of, together
 from compatcheck.compare.quadrants import Sorted
@@ -44,7 +45,8 @@ class Tally:
         scored = found.scored
         codes = found.codes[scored]
         self._counts += np.bincount(codes, minlength=len(self.names))
-        self._changes = _more(self._changes, found.changes)
+        if found.changes is not None:
+            self._changes = found.changes.plus(self._changes)
         if self.discrete:
             self._gains = together(self._gains, gains_of(found.gain[scored], "discrete"))
         else:
@@ -61,22 +63,14 @@ class Tally:
     def changes(self) -> Changes | None:
         return self._changes
 
-    def numbers(self) -> tuple[Floats, Floats, Floats, NDArray[np.int8]]:
+    def numbers(self) -> Numbers:
         """Old scores, new scores, gains and codes of the scored pairs; empty for a discrete metric."""
         size = 0 if self.discrete else self.n
-        return self._old[:size], self._new[:size], self._gain[:size], self._codes[:size]
+        return Numbers(self._old[:size], self._new[:size], self._gain[:size], self._codes[:size])
 
     def gains(self, gain: Floats) -> Gains | None:
         """The histogram; ``gain`` is what :meth:`numbers` gave."""
         return self._gains if self.discrete else gains_of(gain, "smooth")
-
-
-def _more(one: Changes | None, other: Changes | None) -> Changes | None:
-    if one is None or other is None:
-        return one or other
-    return Changes(
-        one.changed + other.changed, one.both_wrong + other.both_wrong, one.both_correct + other.both_correct
-    )
 
 
 class Flips:

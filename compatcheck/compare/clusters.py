@@ -32,12 +32,12 @@ from compatcheck.compare.intervals import (
     wilson,
     z_values,
 )
+from compatcheck.compare.means import Numbers, judging
 from compatcheck.compare.pairing import Pairs
 from compatcheck.compare.quadrants import Sorted
-from compatcheck.compare.result import QUADRANTS, ClusterCount, Estimate
+from compatcheck.compare.result import QUADRANTS, ClusterCount, Estimate, Slice
 from compatcheck.compare.significance import sign_flip
 from compatcheck.compare.slices import check_field, field_values, text_of
-from compatcheck.compare.smooth import judging
 from compatcheck.errors import InputError
 from compatcheck.records import TaskRun
 
@@ -58,8 +58,7 @@ class Clusters:
     @property
     def shown(self) -> ClusterCount:
         """What the report says of them."""
-        largest = int(np.bincount(self.codes, minlength=1).max())
-        return ClusterCount(self.field, self.count, largest)
+        return ClusterCount(self.field, self.count, int(np.bincount(self.codes, minlength=1).max()))
 
     def sums(self, values: NDArray[np.generic]) -> Floats:
         """Sums of values of the scored pairs by cluster, shape (count,)."""
@@ -106,7 +105,7 @@ def effective_size(part: Flags, of: Flags, clusters: Clusters) -> tuple[float, i
     return (min(n, rate * (1 - rate) / variance) if variance > 0 else n), groups
 
 
-def judged_size(size: float, seen: Flags, of: Flags, clusters: Clusters) -> float:
+def _judged_size(size: float, seen: Flags, of: Flags, clusters: Clusters) -> float:
     """The effective size for one-sided bounds: no larger than the clusters that tell of their spread allow.
 
     ``seen`` flags what is rare. The design effect of the clusters that hold any is averaged with that of one cluster
@@ -134,6 +133,11 @@ def _exact(rate: float, size: float, groups: int, confidence: float) -> tuple[fl
     return exact(rate * worth, worth, confidence)
 
 
+def _judged(figure: Estimate, at: Callable[[float], tuple[float, float]], confidence: float) -> Estimate:
+    lower, upper = at(confidence)
+    return replace(figure, lower=lower, upper=upper, one_sided=at)
+
+
 def clustered_rate(figure: Estimate, part: Flags, of: Flags, clusters: Clusters, confidence: float) -> Estimate:
     """The same rate with an interval by clusters; from 0 to 1 where it is of one cluster alone."""
     if figure.value is None:
@@ -142,55 +146,38 @@ def clustered_rate(figure: Estimate, part: Flags, of: Flags, clusters: Clusters,
     if groups < 2:
         return replace(figure, low=0.0, high=1.0, lower=0.0, upper=1.0, effective=size, one_sided=None)
     low, high = wilson(figure.value * size, size, _quantiles(groups, confidence)[0])
-    judged = judged_size(size, part if figure.value <= 0.5 else ~part, of, clusters)
-    return _judged(
-        replace(figure, low=low, high=high, effective=size), partial(_exact, figure.value, judged, groups), confidence
-    )
-
-
-def _judged(figure: Estimate, at: Callable[[float], tuple[float, float]], confidence: float) -> Estimate:
-    lower, upper = at(confidence)
-    return replace(figure, lower=lower, upper=upper, one_sided=at)
+    judged = _judged_size(size, part if figure.value <= 0.5 else ~part, of, clusters)
+    at = partial(_exact, figure.value, judged, groups)
+    return _judged(replace(figure, low=low, high=high, effective=size), at, confidence)
 
 
 def clustered_figures(
-    metrics: Mapping[str, Estimate],
-    found: Sorted,
-    clusters: Clusters,
-    *,
-    confidence: float,
-    resamples: int,
-    seed: int,
+    metrics: Mapping[str, Estimate], found: Sorted, clusters: Clusters, *, confidence: float, resamples: int, seed: int
 ) -> tuple[dict[str, Estimate], dict[str, float | None]]:
     """The same metrics with intervals by clusters, and the test by them: the signs of whole clusters are exchanged."""
-    scored = found.scored
-    gain = found.gain[scored]
-    test = sign_flip(clusters.sums(gain), resamples, np.random.default_rng([seed, 1]))
-    shares = _shares(found)
-    done = {
-        name: clustered_rate(metrics[name], *shares[name], clusters, confidence) if name in shares else metrics[name]
-        for name in metrics
-    }
-    if len(gain) > 0:
-        if found.names == QUADRANTS:
-            done |= _differences(done, found, clusters, confidence, resamples, seed)
-        else:
-            done |= _means(done, found, clusters, confidence)
+    found = found.take(found.scored)
+    test = sign_flip(clusters.sums(found.gain), resamples, np.random.default_rng([seed, 1]))
+    done = dict(metrics)
+    for name, (part, of) in _shares(found).items():
+        done[name] = clustered_rate(metrics[name], part, of, clusters, confidence)
+    if len(found.gain) > 0 and found.names == QUADRANTS:
+        done |= _differences(done, found, clusters, confidence, resamples, seed)
+    elif len(found.gain) > 0:
+        done |= _means(done, Numbers(found.old, found.new, found.gain, found.codes), clusters, confidence)
     return done, {"permutation_p": test}
 
 
 def _shares(found: Sorted) -> dict[str, tuple[Flags, Flags]]:
     """Numerator and denominator of every rate, as flags of the scored pairs."""
-    codes = found.codes[found.scored]
-    every = np.ones(len(codes), dtype=bool)
-    up, down = (codes == found.names.index(name) for name in ("positive_flip", "negative_flip"))
+    every = np.ones(len(found.codes), dtype=bool)
+    up, down = found.are("positive_flip"), found.are("negative_flip")
     shares = {"nfr": (down, every), "pfr": (up, every)}
-    changed = None if found.changed is None else found.changed[found.scored]
+    changed = found.changed
     if changed is not None:
         shares["agreement"] = (~changed, every)
     if found.names != QUADRANTS:
         return shares
-    both, wrong = (codes == QUADRANTS.index(name) for name in ("both_correct", "both_wrong"))
+    both, wrong = found.are("both_correct"), found.are("both_wrong")
     shares |= {
         "accuracy_old": (both | down, every),
         "accuracy_new": (both | up, every),
@@ -215,8 +202,7 @@ def _differences(
     groups = clusters.count
     if groups < 2:
         return {}
-    gain = found.gain[found.scored]
-    net = np.sign(gain)
+    net = np.sign(found.gain)
     n = len(net)
     counts = np.array([found.counts[name] for name in QUADRANTS], dtype=np.float64)
     spread = float(net.var())
@@ -227,13 +213,13 @@ def _differences(
     bc, pf, nf, bw = counts * (size / n)
     low, high = newcombe(bc, pf, nf, bw, _quantiles(groups, confidence)[0])
     figure = replace(metrics["net"], low=low, high=high, effective=size)
-    size = judged_size(size, net != 0, np.ones(n, dtype=bool), clusters)
+    size = _judged_size(size, net != 0, np.ones(n, dtype=bool), clusters)
     done = {"net": _judged(figure, partial(_net, counts / n, size, groups), confidence)}
     figure = metrics["relative_nfr"]
     if figure.value is not None:
         size = metrics["nfr"].effective or n
-        found_bounds = relative(counts * (size / n), confidence, resamples, seed)
-        figure = replace(figure, low=found_bounds.low, high=found_bounds.high, effective=size)
+        bounds = relative(counts * (size / n), confidence, resamples, seed)
+        figure = replace(figure, low=bounds.low, high=bounds.high, effective=size)
         at = partial(_relative, counts / n, size, groups, resamples, seed)
         done["relative_nfr"] = _judged(figure, at, confidence)
     return done
@@ -253,24 +239,22 @@ def _relative(
 
 
 def _means(
-    metrics: Mapping[str, Estimate], found: Sorted, clusters: Clusters, confidence: float
+    metrics: Mapping[str, Estimate], numbers: Numbers, clusters: Clusters, confidence: float
 ) -> dict[str, Estimate]:
     """Every mean is a ratio of two sums over clusters: Student's t on its linearised error.
 
     One-sided bounds are no tighter than those of as many single instances, which allow for a loss that is rare.
     """
-    scored = found.scored
-    old, new, gain, codes = found.old[scored], found.new[scored], found.gain[scored], found.codes[scored]
-    up, down = (codes == found.names.index(name) for name in ("positive_flip", "negative_flip"))
+    old, new, gain, _ = numbers
     every = np.ones(len(gain), dtype=bool)
     parts = {
         "score_old": (old, every),
         "score_new": (new, every),
         "mean_difference": (gain, every),
-        "mean_gain": (gain, up),
-        "mean_regression": (-gain, down),
+        "mean_gain": (gain, numbers.are("positive_flip")),
+        "mean_regression": (-gain, numbers.are("negative_flip")),
     }
-    single = judging(old, new, gain, up, down)
+    single = judging(numbers)
     done = {}
     for name, (values, part) in parts.items():
         totals, counts = clusters.sums(values * part), clusters.sums(part)
@@ -278,36 +262,34 @@ def _means(
         if figure.value is None or groups < 2:
             done[name] = replace(figure, low=None, high=None, lower=None, upper=None, one_sided=None)
             continue
-        at = _MeanByClusters(figure.value, _error(totals, counts), groups, single[name])
-        reach = at.reach(0.5 + confidence / 2)
+        residual = totals - totals.sum() / counts.sum() * counts
+        error = math.sqrt(groups / (groups - 1) * float(residual @ residual)) / float(counts.sum())
+        reach = error * float(stdtrit(groups - 1, 0.5 + confidence / 2))
+        at = partial(_mean, figure.value, error, groups, single[name])
         done[name] = _judged(replace(figure, low=figure.value - reach, high=figure.value + reach), at, confidence)
     return done
 
 
-@dataclass(frozen=True)
-class _MeanByClusters:
-    value: float
-    error: float
-    groups: int
-    single: Callable[[float], tuple[float, float]]
-
-    def reach(self, confidence: float) -> float:
-        return self.error * float(stdtrit(self.groups - 1, confidence))
-
-    def __call__(self, confidence: float) -> tuple[float, float]:
-        lower, upper = self.single(confidence)
-        reach = self.reach(confidence)
-        return min(lower, self.value - reach), max(upper, self.value + reach)
+def _mean(
+    value: float, error: float, groups: int, single: Callable[[float], tuple[float, float]], confidence: float
+) -> tuple[float, float]:
+    lower, upper = single(confidence)
+    reach = error * float(stdtrit(groups - 1, confidence))
+    return min(lower, value - reach), max(upper, value + reach)
 
 
-def _error(totals: Floats, counts: Floats) -> float:
-    """Standard error of a ratio of sums over clusters, linearised."""
-    residual = totals - totals.sum() / counts.sum() * counts
-    groups = int((counts > 0).sum())
-    return math.sqrt(groups / (groups - 1) * float(residual @ residual)) / float(counts.sum())
+def clustered_slice(
+    clusters: Clusters, confidence: float, part: Slice, inside: Flags, down: Flags, right: Flags | None
+) -> Slice:
+    """A slice with its figures by clusters; flags of its pairs, of negative flips and of what OLD had right."""
+    lost = part.lost
+    if lost is not None and right is not None:
+        lost = clustered_rate(lost, down, inside & right, clusters, confidence)
+    nfr = clustered_rate(part.nfr, down, inside, clusters, confidence)
+    return replace(part, nfr=nfr, p=_worse_than_rest(down, inside, clusters), lost=lost)
 
 
-def worse_than_rest(down: Flags, inside: Flags, clusters: Clusters) -> float | None:
+def _worse_than_rest(down: Flags, inside: Flags, clusters: Clusters) -> float | None:
     """One-sided p of "this slice flips negatively more often than the rest", by clusters.
 
     Student's t for the difference of the two rates. Its standard error is that by clusters of the residuals about the

@@ -27,12 +27,8 @@ def counterparts(old: Any, new: Any) -> tuple[Counterparts, tuple[Absent, ...]]:
     """
     old, new = with_engine(old), with_engine(new)
     theirs = {(run.task, run.filter): run for run in new.tasks}
-    pairs = [
-        (run, theirs[run.task, run.filter], shared_metrics(run, theirs[run.task, run.filter]))
-        for run in old.tasks
-        if (run.task, run.filter) in theirs
-    ]
-    pairs = [pair for pair in pairs if pair[2]]
+    met = [(run, theirs[run.task, run.filter]) for run in old.tasks if (run.task, run.filter) in theirs]
+    pairs = [(run, other, metrics) for run, other in met if (metrics := shared_metrics(run, other))]
     compared = {(run.task, run.filter) for run, _, _ in pairs}
     absent = tuple(
         Absent(side, run.task, run.filter, len(run.records) if isinstance(run, TaskRun) else run.rows)
@@ -41,8 +37,13 @@ def counterparts(old: Any, new: Any) -> tuple[Counterparts, tuple[Absent, ...]]:
         if (run.task, run.filter) not in compared
     )
     if not pairs:
+
+        def names(run: Any) -> str:
+            each = (f"{t.task}/{t.filter} ({', '.join(m.name for m in t.metrics)})" for t in run.tasks)
+            return ", ".join(each) or "nothing"
+
         raise InputError(
-            f"old and new share no task, filter and metric: old has {_names(old)}; new has {_names(new)}; "
+            f"old and new share no task, filter and metric: old has {names(old)}; new has {names(new)}; "
             "record both for the same task, or name a --metric"
         )
     return pairs, absent
@@ -80,26 +81,20 @@ def shared_metrics(old: TaskRun | StreamedRun, new: TaskRun | StreamedRun) -> li
                 f"{old.task}: a higher {metric.name} is {words[0]} in OLD and {words[1]} in NEW; say "
                 f"--lower-is-better {metric.name} or --metric-arg {metric.name}.higher_is_better=true"
             )
-        settled = dict(metric.settled) | dict(other.settled)
         chosen = metric if other.kind == "discrete" else other
-        signatures = " / ".join(dict.fromkeys(one.signature for one in (metric, other) if one.signature))
-        shared.append(replace(chosen, settled=tuple(settled.items()), signature=signatures))
+        signature = " / ".join(dict.fromkeys(one.signature for one in (metric, other) if one.signature))
+        settled = tuple((dict(metric.settled) | dict(other.settled)).items())
+        shared.append(replace(chosen, settled=settled, signature=signature))
     return shared
-
-
-def _names(run: Any) -> str:
-    return ", ".join(f"{t.task}/{t.filter} ({', '.join(m.name for m in t.metrics)})" for t in run.tasks) or "nothing"
 
 
 def sample_notes(pairs: Counterparts) -> list[str]:
     """What was taken as unchanged where scores are averages of samples."""
-    found = []
-    for run, other, metrics in pairs:
-        for metric in metrics:
-            band = dead_band(None, resolve_metric(metric, run, other))
-            if band > 0:
-                found.append(
-                    f"{run.task}: {metric.name} is an average of samples; a gain within ±{band:.2g}, 2.5 standard "
-                    "errors of a difference, counts as unchanged; --epsilon sets another dead-band"
-                )
-    return found
+    bands = [(run.task, metric.name, dead_band(None, resolve_metric(metric, run, other)))
+             for run, other, metrics in pairs for metric in metrics]  # fmt: skip
+    return [
+        f"{task}: {name} is an average of samples; a gain within ±{band:.2g}, 2.5 standard errors of a difference, "
+        "counts as unchanged; --epsilon sets another dead-band"
+        for task, name, band in bands
+        if band > 0
+    ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pandas as pd
 
@@ -12,68 +14,59 @@ from compatcheck.compare.result import Pairing
 from compatcheck.compare.stream_pairing import StreamPairs
 from compatcheck.records import TaskRun
 
-FINISH = ("finish_reason", "stop_reason")
+_FINISH = ("finish_reason", "stop_reason")
 """Fields that say why an answer ended, also at the end of a dotted name."""
 _CUT = frozenset({"length", "max_tokens", "max_output_tokens", "max_new_tokens", "max_gen_toks", "model_length"})
 
 
-def cut_off(records: pd.DataFrame, rows: np.ndarray) -> Flags | None:
+def _cut_off(records: pd.DataFrame, rows: np.ndarray) -> Flags | None:
     """Which of the rows hold an answer that ended at the greatest number of tokens; None where no row says it."""
-    known = [str(name) for name in records.columns if str(name).rpartition(".")[2].lower() in FINISH]
-    said = [take(records[name], rows) for name in known]
-    said = [one for one in said if one.notna().any()]
-    if not said:
-        return None
-    return np.logical_or.reduce([one.astype(object).map(_is_cut).to_numpy(dtype=bool) for one in said])
+    known = [str(name) for name in records.columns if str(name).rpartition(".")[2].lower() in _FINISH]
+    said = [one for one in (take(records[name], rows) for name in known) if one.notna().any()]
 
+    def is_cut(value: object) -> bool:
+        return isinstance(value, str) and value.strip().lower() in _CUT
 
-def _is_cut(value: object) -> bool:
-    return isinstance(value, str) and value.strip().lower() in _CUT
+    flags = [one.astype(object).map(is_cut).to_numpy(dtype=bool) for one in said]
+    return np.logical_or.reduce(flags) if flags else None
 
 
 class Covered:
     """Counts the pairs of one metric, part by part."""
 
     def __init__(self) -> None:
-        self._scored = 0
-        self._silent = 0
-        self._errors, self._no_answer, self._cut = [0, 0], [0, 0], [0, 0]
-        self._knows_cut = [False, False]
+        self._counts: Counter[str] = Counter()
+        self._cut: Counter[str] = Counter()
+        """Of the sides that say it."""
 
     def add(self, found: Sorted, old: TaskRun, new: TaskRun, pairs: Pairs) -> None:
         """Take note of the pairs of a part."""
-        scored = found.scored
-        self._scored += int(scored.sum())
-        without = []
-        predictions = (found.prediction_old, found.prediction_new)
-        for side, (run, rows, texts) in enumerate(zip((old, new), (pairs.old, pairs.new), predictions, strict=True)):
-            self._errors[side] += int(failed(run.records, rows).sum())
-            without.append(scored & texts.isna().to_numpy() if texts is not None else np.zeros(len(rows), dtype=bool))
-            self._no_answer[side] += int(without[-1].sum())
-            cut = cut_off(run.records, rows)
+        scored, silent = found.scored, found.scored
+        counts = {"paired": scored}
+        for side, run, rows, texts in (
+            ("old", old, pairs.old, found.prediction_old),
+            ("new", new, pairs.new, found.prediction_new),
+        ):
+            without = scored & (texts.isna().to_numpy() if texts is not None else False)
+            silent = silent & without
+            counts |= {f"errors_{side}": failed(run.records, rows), f"no_answer_{side}": without}
+            cut = _cut_off(run.records, rows)
             if cut is not None:
-                self._knows_cut[side] = True
-                self._cut[side] += int((cut & scored).sum())
-        self._silent += int((without[0] & without[1]).sum())
+                self._cut[f"cut_off_{side}"] += int((cut & scored).sum())
+        counts["no_answer_both"] = silent
+        for name, flags in counts.items():
+            self._counts[name] += int(flags.sum())
 
     def pairing(self, pairs: Pairs | StreamPairs, rows: tuple[int, int], duplicates: int) -> Pairing:
         """All of it, with what is known of the rows that are no pairs; ``rows`` are those of OLD and of NEW."""
-        cut = [count if known else None for count, known in zip(self._cut, self._knows_cut, strict=True)]
         return Pairing(
-            paired=self._scored,
             only_old=pairs.only_old,
             only_new=pairs.only_new,
             duplicates=duplicates,
             target_changed=pairs.target_changed,
-            errors_old=self._errors[0],
-            errors_new=self._errors[1],
-            no_answer_old=self._no_answer[0],
-            no_answer_new=self._no_answer[1],
             key=pairs.key,
             examples=pairs.examples,
             rows_old=rows[0],
             rows_new=rows[1],
-            no_answer_both=self._silent,
-            cut_off_old=cut[0],
-            cut_off_new=cut[1],
+            **{"paired": 0, **self._counts, **self._cut},
         )

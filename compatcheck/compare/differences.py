@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
-
-from compatcheck.records import Manifest
 
 PROMPTED = ("prompt", "system prompt", "chat template", "few-shot", "few-shot examples", "few-shot turns", "seed")
 """Names of what changes the text that a model is given."""
@@ -23,11 +20,10 @@ _NAMES = {
 }  # fmt: skip
 _ESSENTIAL = {"prompt": "prompt", "generation": "decoding", "engine": "engine", "dtype": "dtype"}
 """What a run should say of itself: where one does not, nobody knows whether it differs."""
-_MARK = "prompt"
-"""Settings that have it say everything that matters: what of :data:`_OPTIONAL` is absent there is none."""
 _OPTIONAL = frozenset(
     {"system", "chat_template", "fewshot_as_multiturn", "extract", "prediction_field", "repeats", "limit"}
 )  # fmt: skip
+"""Settings that are absent where there are none, in a run that says everything that matters: one with a prompt."""
 _COVERED = ("prompt", "generation", "filters", "scoring", "num_fewshot", "output_type", "fewshot_as_multiturn")
 """Where one of these differs, that the task's file differs says nothing more."""
 
@@ -45,18 +41,18 @@ class Difference:
 class Differences:
     """What differs besides the model, and what is not known of one side or both."""
 
-    found: tuple[Difference, ...] = ()
+    found: tuple[Difference, ...] = field(default=(), metadata={"name": "in"})
     unknown: tuple[str, ...] = ()
 
     @property
     def sentence(self) -> str:
         """What a report says of it in its head."""
-        names = ", ".join(each.name for each in self.found)
-        unsaid = f"; not known: {', '.join(self.unknown)}" if self.unknown else ""
+        names, unknown = ", ".join(each.name for each in self.found), ", ".join(self.unknown)
+        unsaid = f"; not known: {unknown}" if unknown else ""
         if names:
             return f"OLD and NEW differ in: {names}{unsaid}"
         if len(self.unknown) == len(_ESSENTIAL):
-            return f"not recorded how OLD and NEW were made: {', '.join(self.unknown)} may differ"
+            return f"not recorded how OLD and NEW were made: {unknown} may differ"
         return f"OLD and NEW differ in the model alone{', as far as is known' if unsaid else ''}{unsaid}"
 
     @property
@@ -65,22 +61,14 @@ class Differences:
         return any(each.name in PROMPTED for each in self.found)
 
 
-def engine_settings(manifest: Manifest) -> dict[str, Any]:
-    """What a run's manifest says of the engine, as settings of each of its tasks."""
-    about = manifest.engine
-    known = {name: about[name] for name in ("engine", "revision", "dtype") if about.get(name)}
-    if about.get("device"):
-        known["device"] = str(about["device"]).partition(":")[0]
-    for name in ("versions", "arguments"):
-        if about.get(name):
-            known[name] = dict(about[name])
-    return known
-
-
 def with_engine(run: Any) -> Any:
     """A run, in memory or streamed, with what its manifest says of the engine among the settings of each task."""
-    about = engine_settings(run.manifest)
-    return replace(run, tasks=tuple(replace(one, settings={**about, **one.settings}) for one in run.tasks))
+    about = run.manifest.engine
+    known = {name: about[name] for name in ("engine", "revision", "dtype", "device") if about.get(name)}
+    if "device" in known:
+        known["device"] = str(known["device"]).partition(":")[0]
+    known |= {name: dict(about[name]) for name in ("versions", "arguments") if about.get(name)}
+    return replace(run, tasks=tuple(replace(one, settings={**known, **one.settings}) for one in run.tasks))
 
 
 def differences(pairs: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> Differences:
@@ -90,15 +78,20 @@ def differences(pairs: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]]) ->
     for old, new in pairs:
         for one in _of_pair(old, new):
             found.setdefault(one.name, one)
-        unknown |= dict.fromkeys(_unknown(old, new))
+        for name, label in _ESSENTIAL.items():
+            said = [side.get(name) is not None for side in (old, new)]
+            if name == "generation":
+                said = ["prompt" in side or name in side for side in (old, new)]
+            if not all(said):
+                unknown[label] = None
     return Differences(tuple(found.values()), tuple(unknown))
 
 
-def _of_pair(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterable[Difference]:
-    both_whole = _MARK in old and _MARK in new
+def _of_pair(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Difference]:
+    both_whole = "prompt" in old and "prompt" in new
     one, other = _flat(old), _flat(new)
     for name in dict.fromkeys([*_NAMES, *one, *other]):
-        if name == "seed" and not (old.get("num_fewshot") or new.get("num_fewshot") or _samples(old) or _samples(new)):
+        if name == "seed" and not any(side.get("num_fewshot") or _samples(side) for side in (old, new)):
             continue
         lacking = (name not in one) + (name not in other)
         may_lack = both_whole and (name in _OPTIONAL or (name not in _NAMES and not name.startswith("version of ")))
@@ -108,16 +101,18 @@ def _of_pair(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterable[Differe
             continue
         values = one.get(name), other.get(name)
         if values[0] != values[1]:
-            shown = ["none" if value is None else _text(value) for value in values]
+            shown = ["none" if value is None else value if isinstance(value, str) else as_json(value)
+                     for value in values]  # fmt: skip
             yield Difference(_NAMES.get(name, name), *shown)
 
 
 def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings by name, generation arguments and versions each by its own; numbers equal whatever their kind."""
+    """Settings by name, generation arguments and versions each by its own; greedy decoding is left out."""
     flat: dict[str, Any] = {}
     for name, value in settings.items():
         if name == "generation":
-            flat |= {key: one for key, one in value.items() if not _is_default(key, one)}
+            greedy = {"do_sample": False, "temperature": 0}
+            flat |= {key: one for key, one in value.items() if key not in greedy or one != greedy[key]}
         elif name == "versions":
             flat |= {f"version of {package}": version for package, version in value.items()}
         elif name == "arguments":
@@ -127,32 +122,10 @@ def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def _is_default(name: str, value: Any) -> bool:
-    """Whether a generation argument says what leaving it away says: greedy decoding."""
-    return (name == "do_sample" and value is False) or (name == "temperature" and value == 0)
-
-
 def _samples(settings: Mapping[str, Any]) -> bool:
     generation = settings.get("generation") or {}
     return bool(generation.get("do_sample") or generation.get("temperature"))
 
 
-def _unknown(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    said = []
-    for name, label in _ESSENTIAL.items():
-        if name == "generation":
-            known = all(_MARK in side or name in side for side in (old, new))
-        else:
-            known = all(side.get(name) is not None for side in (old, new))
-        if not known:
-            said.append(label)
-    return said
-
-
-def short(value: Any) -> str:
-    """A few digits for a mapping or a list, in a signature."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:8]
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, sort_keys=True, default=str)
+def as_json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, default=str)

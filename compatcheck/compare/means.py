@@ -1,4 +1,4 @@
-"""One-sided bounds of the mean of bounded values, valid for small samples and rare extremes.
+"""Smooth metrics: means of scores and gains, with intervals, and one-sided bounds valid for small samples.
 
 The bound of Gaffke (2005; Learned-Miller & Thomas 2019, arXiv:1905.06208): the n values and one more at the end of
 their range have Dirichlet(1, …, 1) weights, and the bound is a quantile of the weighted mean. The added value stands
@@ -12,17 +12,114 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import ndtr
 
-from compatcheck.compare.intervals import Floats, exact
+from compatcheck.compare.intervals import LARGE, Flags, Floats, bootstrap_sums, exact, normal, percentiles, rate
+from compatcheck.compare.metrics import NO_PREDICTIONS, Changes
+from compatcheck.compare.result import SMOOTH_GROUPS, Estimate
 
 FEW = 10
-"""Fewer gains that are not zero show nothing of how large a loss may be: see :class:`MeanGain`."""
+"""Fewer gains that are not zero show nothing of how large a loss may be: see :func:`mean_gain`."""
 _CELLS = 2048
 """Different values that are told apart; more are spread over so many."""
+_Limits = tuple[float, float] | tuple[None, None]
+
+
+class Numbers(NamedTuple):
+    """Scores, gains and codes (places in ``SMOOTH_GROUPS``) of the scored pairs; arrays of shape (n,)."""
+
+    old: Floats
+    new: Floats
+    gain: Floats
+    codes: NDArray[np.int8]
+
+    def are(self, name: str) -> Flags:
+        flags: Flags = self.codes == SMOOTH_GROUPS.index(name)
+        return flags
+
+
+def smooth_metrics(
+    numbers: Numbers, changes: Changes | None, *, confidence: float, resamples: int, seed: int
+) -> dict[str, Estimate]:
+    """All smooth metrics of the scored pairs, in the metric's own units (D(x) of Echterhoff et al. 2024 is the gain).
+
+    ``mean_gain`` (m_g) and ``mean_regression`` (m_r) average the gain over the pairs beyond the dead-band, and are
+    undefined, never 0, where there are none. ``mean_difference`` is the mean gain over all pairs, positive when NEW is
+    better. Intervals: bootstrap over the pairs, percentile; see :data:`~compatcheck.compare.intervals.LARGE`.
+    """
+    old, new, gain, _ = numbers
+    up, down = numbers.are("positive_flip"), numbers.are("negative_flip")
+    n, gained, lost = len(gain), int(up.sum()), int(down.sum())
+    limits = _limits(numbers, confidence, resamples, np.random.default_rng(seed))
+    one_sided = judging(numbers)
+
+    def mean(name: str, total: float, count: int, why: str = "no pair could be scored") -> Estimate:
+        if count == 0:
+            return Estimate(None, count=0, of=n, why=why)
+        low, high = limits[name]
+        if low is None:
+            return Estimate(total / count, count=count, of=n)
+        return Estimate(total / count, low, high, count, n, *one_sided[name](confidence), one_sided=one_sided[name])
+
+    return {
+        "score_old": mean("score_old", float(old.sum()), n),
+        "score_new": mean("score_new", float(new.sum()), n),
+        "pfr": rate(gained, n, confidence),
+        "nfr": rate(lost, n, confidence),
+        "mean_gain": mean("mean_gain", float(gain[up].sum()), gained, "no instance gained"),
+        "mean_regression": mean("mean_regression", float(-gain[down].sum()), lost, "no instance regressed"),
+        "mean_difference": mean("mean_difference", float(gain.sum()), n),
+        "agreement": Estimate(None, of=n, why=NO_PREDICTIONS) if changes is None
+        else rate(n - changes.changed, n, confidence),
+    }  # fmt: skip
+
+
+def _limits(numbers: Numbers, confidence: float, resamples: int, rng: np.random.Generator) -> dict[str, _Limits]:
+    """Two-sided limits of the five means; small comparisons resample the pairs once for all of them."""
+    old, new, gain, _ = numbers
+    n, up, down = len(gain), numbers.are("positive_flip"), numbers.are("negative_flip")
+    means = {"score_old": old, "score_new": new, "mean_difference": gain}
+    parts = {"mean_gain": (gain, up), "mean_regression": (-gain, down)}
+    found: dict[str, _Limits] = {}
+    if n < 2 or n > LARGE:
+        for name, values in (means | {name: values[part] for name, (values, part) in parts.items()}).items():
+            size = len(values)
+            found[name] = (None, None) if size < 2 else normal(
+                float(values.mean()), float(values.std(ddof=1)) / math.sqrt(size), confidence
+            )[:2]  # fmt: skip
+        return found
+    quantities = [*means.values(), *(values * part for values, part in parts.values()), up, down]
+    sums = bootstrap_sums(np.stack(quantities).astype(np.float64), resamples, rng)
+    for i, name in enumerate(means):
+        found[name] = percentiles(sums[:, i] / n, confidence)[:2]
+    for i, (name, (_, part)) in enumerate(parts.items()):
+        totals, counts = sums[:, 3 + i], sums[:, 5 + i]
+        held = counts > 0  # draws that hold none of that part have no mean and are left out
+        few = int(part.sum()) < 2
+        found[name] = (None, None) if few else percentiles(totals[held] / counts[held], confidence)[:2]
+    return found
+
+
+def judging(numbers: Numbers) -> dict[str, MeanOf | MeanGain]:
+    """The one-sided bounds of the five means, at any confidence."""
+    old, new, gain, _ = numbers
+    ends = score_range(old, new)
+    width = ends[1] - ends[0]
+    found: dict[str, MeanOf | MeanGain] = {"mean_difference": mean_gain(gain, width)}
+    for name, values, most in (
+        ("score_old", old, ends),
+        ("score_new", new, ends),
+        ("mean_gain", gain[numbers.are("positive_flip")], (0.0, width)),
+        ("mean_regression", -gain[numbers.are("negative_flip")], (0.0, width)),
+    ):
+        if len(values):
+            found[name] = MeanOf.of(values, most)
+    return found
 
 
 def score_range(*scores: Floats) -> tuple[float, float]:
@@ -57,11 +154,7 @@ class MeanOf:
 
 @dataclass(frozen=True)
 class MeanGain:
-    """Bounds of the mean gain over all pairs.
-
-    With fewer than :data:`FEW` gains that are not zero the lower one is −(exact upper bound of the share that lost)
-    times the range of the score: each of them may have lost all there is to lose.
-    """
+    """Bounds of the mean gain over all pairs: see :func:`mean_gain`."""
 
     gains: MeanOf
     lost: int
@@ -76,9 +169,12 @@ class MeanGain:
 
 
 def mean_gain(gain: Floats, width: float) -> MeanGain:
-    """Of the gains of all pairs, shape (n,); ``width`` is the range of the score."""
-    lost, changed = int((gain < 0).sum()), int(np.count_nonzero(gain))
-    return MeanGain(MeanOf.of(gain, (-width, width)), lost, changed)
+    """Bounds of the mean of the gains of all pairs, shape (n,); ``width`` is the range of the score.
+
+    With fewer than :data:`FEW` gains that are not zero the lower one is −(exact upper bound of the share that lost)
+    times the range of the score: each of them may have lost all there is to lose.
+    """
+    return MeanGain(MeanOf.of(gain, (-width, width)), int((gain < 0).sum()), int(np.count_nonzero(gain)))
 
 
 def _grouped(values: Floats, times: Floats) -> tuple[Floats, Floats]:

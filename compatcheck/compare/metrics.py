@@ -15,6 +15,8 @@ from compatcheck.compare.intervals import Counts, difference, net_bounds, rate, 
 from compatcheck.compare.result import QUADRANTS, Estimate
 
 NO_PREDICTIONS = "no predictions were recorded, only scores"
+NO_OLD_RIGHT = "the old model has no correct answer"
+NO_NEW_WRONG = "the new model has no wrong answer"
 
 
 @dataclass(frozen=True)
@@ -25,13 +27,21 @@ class Changes:
     both_wrong: int = 0
     both_correct: int = 0
 
+    def plus(self, other: Changes | None, sign: int = 1) -> Changes:
+        """With those of further pairs, or without them where ``sign`` is −1."""
+        more = other or Changes(0)
+        return Changes(
+            self.changed + sign * more.changed,
+            self.both_wrong + sign * more.both_wrong,
+            self.both_correct + sign * more.both_correct,
+        )
+
 
 def discrete_metrics(
     quadrants: Mapping[str, int], changes: Changes | None, *, confidence: float, resamples: int, seed: int
 ) -> dict[str, Estimate]:
     """All discrete metrics; ``changes`` is None where no predictions were recorded."""
-    bc, pf, nf, bw = (int(quadrants[name]) for name in QUADRANTS)
-    counts = (bc, pf, nf, bw)
+    bc, pf, nf, bw = counts = tuple(int(quadrants[name]) for name in QUADRANTS)
     n = bc + pf + nf + bw
 
     def share(count: int, of: int = n, why: str = "no pair could be scored") -> Estimate:
@@ -40,12 +50,10 @@ def discrete_metrics(
     def of_changes(count: int) -> Estimate:
         return share(count) if changes is not None else Estimate(None, of=n, why=NO_PREDICTIONS)
 
-    old_correct, old_wrong = bc + nf, pf + bw
-    new_correct, new_wrong = bc + pf, nf + bw
     seen = changes or Changes(0)
     return {
-        "accuracy_old": share(old_correct),
-        "accuracy_new": share(new_correct),
+        "accuracy_old": share(bc + nf),
+        "accuracy_new": share(bc + pf),
         "nfr": share(nf),
         "pfr": share(pf),
         # A negative flip is a change of answer by definition, so NFR_mc is never below NFR, even where a scorer judged
@@ -54,10 +62,10 @@ def discrete_metrics(
         "inconsistency": of_changes(seen.both_wrong),
         "net": _net(counts, confidence),
         "relative_nfr": _relative_nfr(counts, confidence, resamples, seed),
-        "btc": share(bc, old_correct, "the old model has no correct answer"),
-        "bec": share(bw, old_wrong, "the old model has no wrong answer"),
-        "nfi": share(nf, new_wrong, "the new model has no wrong answer"),
-        "pfi": share(pf, new_correct, "the new model has no correct answer"),
+        "btc": share(bc, bc + nf, NO_OLD_RIGHT),
+        "bec": share(bw, pf + bw, "the old model has no wrong answer"),
+        "nfi": share(nf, nf + bw, NO_NEW_WRONG),
+        "pfi": share(pf, bc + pf, "the new model has no correct answer"),
         "agreement": of_changes(n - seen.changed),
         "both_correct_changed": of_changes(seen.both_correct),
     }
@@ -69,8 +77,7 @@ def _net(counts: Counts, confidence: float) -> Estimate:
     if n == 0:
         return Estimate(None, of=0, why="no pair could be scored")
     low, high, lower, upper = difference(counts, confidence)
-    one_sided = partial(net_bounds, counts)
-    return Estimate((pf - nf) / n, low, high, pf - nf, n, lower=lower, upper=upper, one_sided=one_sided)
+    return Estimate((pf - nf) / n, low, high, pf - nf, n, lower, upper, one_sided=partial(net_bounds, counts))
 
 
 def _relative_nfr(counts: Counts, confidence: float, resamples: int, seed: int) -> Estimate:
@@ -78,11 +85,8 @@ def _relative_nfr(counts: Counts, confidence: float, resamples: int, seed: int) 
     n = sum(counts)
     if n == 0:
         return Estimate(None, of=0, why="no pair could be scored")
-    if bc + nf == 0:
-        return Estimate(None, count=nf, of=n, why="the old model has no correct answer")
-    if nf + bw == 0:
-        return Estimate(None, count=nf, of=n, why="the new model has no wrong answer")
-    value = nf * n / ((bc + nf) * (nf + bw))
+    if bc + nf == 0 or nf + bw == 0:
+        return Estimate(None, count=nf, of=n, why=NO_OLD_RIGHT if bc + nf == 0 else NO_NEW_WRONG)
     low, high, lower, upper = relative(counts, confidence, resamples, seed)
-    one_sided = partial(relative_bounds, counts, resamples, seed)
-    return Estimate(value, low, high, nf, n, lower=lower, upper=upper, one_sided=one_sided)
+    value = nf * n / ((bc + nf) * (nf + bw))
+    return Estimate(value, low, high, nf, n, lower, upper, one_sided=partial(relative_bounds, counts, resamples, seed))

@@ -11,16 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from compatcheck.compare.intervals import exact, wilson, z_values
-from compatcheck.compare.metrics import discrete_metrics
+from compatcheck.compare.metrics import NO_PREDICTIONS, discrete_metrics
 from compatcheck.compare.pairing import pair
 from compatcheck.compare.quadrants import sort_pairs
-from compatcheck.compare.result import QUADRANTS, Estimate, NoiseFloor
-from compatcheck.compare.smooth import NO_PREDICTIONS
+from compatcheck.compare.result import QUADRANTS, Estimate, NoiseFloor, name_of
 from compatcheck.records import Metric, TaskRun
 
-_RATES = ("nfr", "pfr", "nfr_mc", "inconsistency", "both_correct_changed", "btc", "bec", "nfi", "pfi", "agreement")
-_LEAST_RESAMPLES = 100
-"""For relative NFR, which is left away here."""
+_RATES = ("nfr", "pfr", "flips", "nfr_mc", "inconsistency", "both_correct_changed", "btc", "bec", "nfi", "pfi",
+          "agreement")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -36,8 +34,7 @@ class Measured:
     @property
     def name(self) -> str:
         """``task/filter/metric``, leaving out a filter that is none."""
-        middle = "" if self.filter in ("none", "") else f"{self.filter}/"
-        return f"{self.task}/{middle}{self.metric}"
+        return name_of(self.task, self.filter, self.metric)
 
 
 @dataclass(frozen=True)
@@ -69,7 +66,7 @@ def noise_floor(
         InputError: two runs that cannot be paired.
     """
     found = [_rates(one, other, metric, epsilon, correct_at, confidence) for one, other in runs]
-    names = [name for name in (*_RATES[:2], "flips", *_RATES[2:]) if all(name in rates for rates in found)]
+    names = [name for name in _RATES if all(name in rates for rates in found)]
     return NoiseFloor(
         source=source,
         reruns=len(runs),
@@ -95,22 +92,17 @@ def above_noise(nfr: Estimate, noise: Estimate, reruns: int) -> float | None:
 def _rates(
     one: TaskRun, other: TaskRun, metric: Metric, epsilon: float | None, correct_at: float | None, confidence: float
 ) -> dict[str, Estimate]:
+    """The rates of one pair of runs; of most their counts alone are of use."""
     found = sort_pairs(one, other, pair(one, other), metric, epsilon=epsilon, correct_at=correct_at)
-    n = int(found.scored.sum())
-    counts = found.counts
-    flips = {"flips": Estimate(None, count=counts["negative_flip"] + counts["positive_flip"], of=n)}
+    n, counts, changes = int(found.scored.sum()), found.counts, found.changes
+    worse, better = counts["negative_flip"], counts["positive_flip"]
+    rates = {name: Estimate(None, count=count, of=n)
+             for name, count in (("nfr", worse), ("pfr", better), ("flips", worse + better))}  # fmt: skip
     if found.names == QUADRANTS:
-        figures = discrete_metrics(counts, found.changes, confidence=confidence, resamples=_LEAST_RESAMPLES, seed=0)
-        return {name: figures[name] for name in _RATES} | flips
-    changes = found.changes
-    same = (
-        Estimate(None, of=n, why=NO_PREDICTIONS) if changes is None else Estimate(None, count=n - changes.changed, of=n)
-    )
-    return {
-        "nfr": Estimate(None, count=counts["negative_flip"], of=n),
-        "pfr": Estimate(None, count=counts["positive_flip"], of=n),
-        "agreement": same,
-    } | flips
+        return discrete_metrics(counts, changes, confidence=confidence, resamples=100, seed=0) | rates
+    agree = None if changes is None else n - changes.changed
+    why = NO_PREDICTIONS if changes is None else None
+    return rates | {"agreement": Estimate(None, count=agree, of=n, why=why)}
 
 
 def _pooled(figures: Sequence[Estimate], confidence: float) -> Estimate:
@@ -121,6 +113,6 @@ def _pooled(figures: Sequence[Estimate], confidence: float) -> Estimate:
     if of == 0:
         why = next((figure.why for figure in figures if figure.why), "no pair could be scored")
         return Estimate(None, count=count, of=0, why=why)
-    low, high = wilson(count / len(figures), of / len(figures), z_values(confidence)[0])
-    lower, upper = exact(count / len(figures), of / len(figures), confidence)
-    return Estimate(count / of, low, high, count, of, lower=lower, upper=upper)
+    count_each, of_each = count / len(figures), of / len(figures)
+    low, high = wilson(count_each, of_each, z_values(confidence)[0])
+    return Estimate(count / of, low, high, count, of, *exact(count_each, of_each, confidence))

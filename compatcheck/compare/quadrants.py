@@ -24,37 +24,28 @@ ROUNDING = 1e-9
 class Sorted:
     """The pairs, each array of shape (pairs,). What is not ``scored`` has an error: its gain is NaN, its code -1."""
 
-    metric: Metric
-    """The metric as it is read: discrete where ``correct_at`` made it so."""
-    names: tuple[str, ...]
-    """Names of the codes: :data:`QUADRANTS` or :data:`SMOOTH_GROUPS`."""
+    metric: Metric  # as it is read: discrete where ``correct_at`` made it so
+    names: tuple[str, ...]  # of the codes: QUADRANTS or SMOOTH_GROUPS
     old: Floats
     new: Floats
     gain: Floats
     codes: NDArray[np.int8]
     scored: Flags
-    changed: Flags | None
-    """None where no predictions were recorded."""
+    changed: Flags | None  # None where no predictions were recorded
     prediction_old: pd.Series | None
     prediction_new: pd.Series | None
 
-    def take(self, order: NDArray[np.intp]) -> Sorted:
-        """The same pairs in another order."""
+    def take(self, rows: NDArray[np.intp] | Flags) -> Sorted:
+        """Some of the pairs, or all in another order, without their predictions."""
+        names = ("old", "new", "gain", "codes", "scored")
+        parts = {name: getattr(self, name)[rows] for name in names}
+        changed = None if self.changed is None else self.changed[rows]
+        return replace(self, **parts, changed=changed, prediction_old=None, prediction_new=None)
 
-        def of(values: pd.Series | None) -> pd.Series | None:
-            return None if values is None else take(values, order)
-
-        return replace(
-            self,
-            old=self.old[order],
-            new=self.new[order],
-            gain=self.gain[order],
-            codes=self.codes[order],
-            scored=self.scored[order],
-            changed=None if self.changed is None else self.changed[order],
-            prediction_old=of(self.prediction_old),
-            prediction_new=of(self.prediction_new),
-        )
+    def are(self, *names: str) -> Flags:
+        """Which pairs are in one of these groups."""
+        flags: Flags = np.isin(self.codes, [place for place, name in enumerate(self.names) if name in names])
+        return flags
 
     @property
     def counts(self) -> dict[str, int]:
@@ -66,14 +57,8 @@ class Sorted:
         if self.changed is None:
             return None
         changed = self.changed & self.scored
-        if self.metric.kind != "discrete":
-            return Changes(int(changed.sum()))
-        both_correct, both_wrong = QUADRANTS.index("both_correct"), QUADRANTS.index("both_wrong")
-        return Changes(
-            int(changed.sum()),
-            both_wrong=int((changed & (self.codes == both_wrong)).sum()),
-            both_correct=int((changed & (self.codes == both_correct)).sum()),
-        )
+        both = [int((changed & self.are(name)).sum()) for name in ("both_wrong", "both_correct")]
+        return Changes(int(changed.sum()), *both)
 
 
 def resolve_metric(metric: Metric | str, old: TaskRun, new: TaskRun) -> Metric:
@@ -85,13 +70,14 @@ def resolve_metric(metric: Metric | str, old: TaskRun, new: TaskRun) -> Metric:
     name = metric if isinstance(metric, str) else metric.name
     found = []
     for side, run in (("OLD", old), ("NEW", new)):
-        known = [each.name for each in run.metrics if score_column(each.name) in run.records]
+        known = {each.name: each for each in reversed(run.metrics) if score_column(each.name) in run.records}
         if name not in known:
+            names = list(reversed(known))
             raise InputError(
-                f"{side} has no score '{name}' on task '{run.task}'{did_you_mean(name, known)}; it has "
-                f"{', '.join(known) or 'no score at all'}"
+                f"{side} has no score '{name}' on task '{run.task}'{did_you_mean(name, names)}; it has "
+                f"{', '.join(names) or 'no score at all'}"
             )
-        found.append(next(each for each in run.metrics if each.name == name))
+        found.append(known[name])
     first, second = found
     error = math.hypot(first.error, second.error)
     if isinstance(metric, Metric):
@@ -129,15 +115,17 @@ def sort_pairs(
     before = _scores("OLD", old, pairs.old, metric.name, scored, discrete)
     after = _scores("NEW", new, pairs.new, metric.name, scored, discrete)
     gain = after - before if metric.higher_is_better else before - after
-    gain[np.abs(gain) <= rounding(before, after)] = 0.0
+    gain[np.abs(gain) <= _rounding(before, after)] = 0.0
     gain[~scored] = np.nan
     names: tuple[str, ...] = SMOOTH_GROUPS
     if metric.kind == "discrete" or correct_at is not None:
         metric, names = replace(metric, kind="discrete"), QUADRANTS
         threshold = correct_at if correct_at is not None else float(metric.higher_is_better)
-        right_old, right_new = (_correct(scores, threshold, metric.higher_is_better) for scores in (before, after))
+        slack = ROUNDING * abs(threshold)
+        right = [scores >= threshold - slack if metric.higher_is_better else scores <= threshold + slack
+                 for scores in (before, after)]  # fmt: skip
         # Two bits, "old is wrong" and "new is wrong", number the quadrants in their order.
-        codes = (~right_old).astype(np.int8) + 2 * (~right_new).astype(np.int8)
+        codes = (~right[0]).astype(np.int8) + 2 * (~right[1]).astype(np.int8)
     else:
         # A gain that equals epsilon but for rounding (0.8 − 0.6 against 0.2) is within it.
         edge = dead_band(epsilon, metric) * (1 + ROUNDING)
@@ -145,15 +133,17 @@ def sort_pairs(
         codes[gain > edge] = SMOOTH_GROUPS.index("positive_flip")
         codes[gain < -edge] = SMOOTH_GROUPS.index("negative_flip")
     codes[~scored] = -1
-    prediction_old = _predictions(old.records, pairs.old, metric.name)
-    prediction_new = _predictions(new.records, pairs.new, metric.name)
-    changed = None
-    if prediction_old is not None and prediction_new is not None:
-        changed = differ(prediction_old, prediction_new)
-    return Sorted(metric, names, before, after, gain, codes, scored, changed, prediction_old, prediction_new)
+    one, other = (
+        # What ``metric`` scored: its own predictions where it has any.
+        next((take(run.records[name], rows) for name in (prediction_column(metric.name), "prediction")
+              if name in run.records), None)
+        for run, rows in ((old, pairs.old), (new, pairs.new))
+    )  # fmt: skip
+    changed = None if one is None or other is None else differ(one, other)
+    return Sorted(metric, names, before, after, gain, codes, scored, changed, one, other)
 
 
-def rounding(before: Floats, after: Floats) -> Floats:
+def _rounding(before: Floats, after: Floats) -> Floats:
     """The size of a gain, shape (pairs,), that the order of a sum may make: :data:`ROUNDING` of the scores' scale.
 
     The scale is the larger of the pair's own scores and the median of all that are not zero.
@@ -161,11 +151,6 @@ def rounding(before: Floats, after: Floats) -> Floats:
     sizes = np.maximum(np.abs(before), np.abs(after))
     known = sizes[np.isfinite(sizes) & (sizes > 0)]
     return ROUNDING * np.maximum(sizes, float(np.median(known)) if len(known) else 0.0)
-
-
-def _correct(scores: Floats, threshold: float, higher_is_better: bool) -> Flags:
-    slack = ROUNDING * abs(threshold)
-    return scores >= threshold - slack if higher_is_better else scores <= threshold + slack
 
 
 def _scores(side: str, run: TaskRun, rows: np.ndarray, metric: str, scored: Flags, discrete: bool) -> Floats:
@@ -182,11 +167,3 @@ def _scores(side: str, run: TaskRun, rows: np.ndarray, metric: str, scored: Flag
             f"task '{run.task}': {rule}"
         )
     return values
-
-
-def _predictions(records: pd.DataFrame, rows: np.ndarray, metric: str) -> pd.Series | None:
-    """What ``metric`` scored: its own predictions where it has any; None where none were recorded."""
-    for column in (prediction_column(metric), "prediction"):
-        if column in records:
-            return take(records[column], rows)
-    return None

@@ -5,8 +5,8 @@ How else scores can be read is not known here: whoever compares gives a function
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -31,10 +31,11 @@ LEAST = 0.02
 
 @dataclass
 class _Counts:
-    quadrants: NDArray[np.int64]
-    changed: list[int]
-    both_wrong: int = 0
-    both_correct: int = 0
+    """What a reading adds to the comparison as it is."""
+
+    quadrants: NDArray[np.int64] = field(default_factory=lambda: np.zeros(len(QUADRANTS), np.int64))
+    changed: list[int] = field(default_factory=lambda: [0, 0])
+    changes: Changes = field(default_factory=lambda: Changes(0))
     last: Sorted | None = None
 
 
@@ -44,7 +45,6 @@ class Readings:
     def __init__(self, reread: Reread | None, metric: Metric) -> None:
         self._reread, self._metric = reread, metric
         self._ways: dict[Way, _Counts] = {}
-        self._strict: Changes | None = None
         self._quadrants = np.zeros(len(QUADRANTS), np.int64)
 
     def add(self, found: Sorted, old: TaskRun, new: TaskRun, pairs: Pairs) -> None:
@@ -56,24 +56,21 @@ class Readings:
         strict = np.bincount(found.codes[found.scored], minlength=len(QUADRANTS)) if discrete else 0
         self._quadrants += strict
         for way in dict.fromkeys([*others[0], *others[1]]):
-            scores = []
-            for other, rows, own in zip(others, (pairs.old, pairs.new), (found.old, found.new), strict=True):
-                scores.append(other[way][rows] if way in other else own)
-            codes = ((scores[0] != 1).astype(np.int8) + 2 * (scores[1] != 1).astype(np.int8)).astype(np.int8)
+            sides = zip(others, (pairs.old, pairs.new), (found.old, found.new), strict=True)
+            before, after = (other[way][rows] if way in other else own for other, rows, own in sides)
+            codes = ((before != 1).astype(np.int8) + 2 * (after != 1).astype(np.int8)).astype(np.int8)
             codes[~found.scored] = -1
-            counts = self._ways.setdefault(way, _Counts(np.zeros(len(QUADRANTS), np.int64), [0, 0]))
+            counts = self._ways.setdefault(way, _Counts())
             counts.quadrants += np.bincount(codes[found.scored], minlength=len(QUADRANTS)) - strict
-            for side, own in enumerate((found.old, found.new)):
-                counts.changed[side] += int((found.scored & (scores[side] != own)).sum())
+            for side, (scores, own) in enumerate(((before, found.old), (after, found.new))):
+                counts.changed[side] += int((found.scored & (scores != own)).sum())
             counts.last = replace(
-                found, metric=replace(found.metric, kind="discrete"), names=QUADRANTS, old=scores[0], new=scores[1],
-                gain=np.where(found.scored, scores[1] - scores[0], np.nan), codes=codes,
+                found, metric=replace(found.metric, kind="discrete"), names=QUADRANTS, old=before, new=after,
+                gain=np.where(found.scored, after - before, np.nan), codes=codes,
             )  # fmt: skip
-            changes = counts.last.changes
-            if changes is not None:
-                before = found.changes if discrete else None
-                counts.both_wrong += changes.both_wrong - (before.both_wrong if before else 0)
-                counts.both_correct += changes.both_correct - (before.both_correct if before else 0)
+            if counts.last.changes is not None:
+                counts.changes = counts.changes.plus(counts.last.changes)
+                counts.changes = counts.changes.plus(found.changes if discrete else None, -1)
 
     def readings(
         self,
@@ -83,31 +80,20 @@ class Readings:
     ) -> tuple[Reading, ...]:
         """Those that would change more than :data:`LEAST` of the scores of a side, and hints whatever they change.
 
-        ``changes`` are those of the comparison as it is; ``figures`` makes the metrics of a reading.
+        ``changes`` are those of the comparison as it is; ``figures`` makes the metrics of a reading. Left out are those
+        of several options that change hardly more than one of the options does alone.
         """
         found = []
         for way, counts in self._ways.items():
-            if max(counts.changed) <= LEAST * n:
-                continue
-            quadrants = dict(zip(QUADRANTS, (self._quadrants + counts.quadrants).tolist(), strict=True))
-            own = None
-            if changes is not None:
-                own = replace(
-                    changes,
-                    both_wrong=changes.both_wrong + counts.both_wrong,
-                    both_correct=changes.both_correct + counts.both_correct,
-                )
-            metrics = {} if way == HINT else figures(quadrants, own, counts.last)
-            found.append(Reading(way, counts.changed[0], counts.changed[1], n, quadrants, metrics))
-        return tuple(_minimal(found, n))
-
-
-def _minimal(readings: Sequence[Reading], n: int) -> list[Reading]:
-    """Without those of several options that change hardly more than one of the options does alone."""
-    alone = {one.way[0]: max(one.changed_old, one.changed_new) for one in readings if len(one.way) == 1}
-    return [
-        one
-        for one in readings
-        if len(one.way) == 1
-        or max(one.changed_old, one.changed_new) > LEAST * n + max((alone.get(name, 0) for name in one.way), default=0)
-    ]
+            if max(counts.changed) > LEAST * n:
+                quadrants = dict(zip(QUADRANTS, (self._quadrants + counts.quadrants).tolist(), strict=True))
+                own = None if changes is None else changes.plus(replace(counts.changes, changed=0))
+                metrics = {} if way == HINT else figures(quadrants, own, counts.last)
+                found.append(Reading(way, counts.changed[0], counts.changed[1], n, quadrants, metrics))
+        most = {one.way: max(one.changed_old, one.changed_new) for one in found}
+        return tuple(
+            one
+            for one in found
+            if len(one.way) == 1
+            or most[one.way] > LEAST * n + max((most.get((name,), 0) for name in one.way), default=0)
+        )

@@ -1,6 +1,6 @@
 """The result of a comparison: immutable data that every report renders and nothing computes on.
 
-Its JSON form is the ``compatcheck.report/1`` contract.
+Its JSON form (:mod:`compatcheck.schema`) is the ``compatcheck.report/1`` contract.
 """
 
 from __future__ import annotations
@@ -8,20 +8,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pandas as pd
 
 from compatcheck.compare.differences import Differences
 from compatcheck.compare.overview import Overview
+from compatcheck.schema import NEEDED, NOT_KEPT, WHERE_KNOWN
 
 SCHEMA = "compatcheck.report/1"
-
 QUADRANTS = ("both_correct", "positive_flip", "negative_flip", "both_wrong")
 """Quadrants of a discrete metric, in the order they are shown."""
 SMOOTH_GROUPS = ("positive_flip", "negative_flip", "unchanged")
 """Groups of a smooth metric: the gain is above, below or within the dead-band."""
-
 INSTANCE_COLUMNS = (
     "task", "doc_id", "filter", "metric", "input", "target", "prediction_old", "prediction_new", "response_old",
     "response_new", "score_old", "score_new", "gain", "quadrant", "changed", "error_old", "error_new", "doc_hash",
@@ -30,60 +29,62 @@ INSTANCE_COLUMNS = (
 PROMPT_COLUMNS = ("prompt_old", "prompt_new")
 """Further columns where the models were given different texts: the whole of them, null where they are equal."""
 
+Kind = Annotated[str, ("discrete", "smooth")]
+Settled = Annotated[str, ("pass", "fail", "inconclusive")]
+Verdict = Annotated[str, ("pass", "fail", "inconclusive", "none")]
+
+
+def name_of(task: str, filter: str, metric: str) -> str:
+    """``task/filter/metric``, leaving out a filter that is none."""
+    return "/".join([task, *([] if filter in ("none", "") else [filter]), metric])
+
 
 @dataclass(frozen=True)
 class Estimate:
     """A figure with its interval and its denominator. Proportions and means, never percent.
 
-    ``value`` is None where the figure is undefined, and ``why`` then says the reason.
-    ``low`` and ``high`` bound the two-sided 95 % interval; ``lower`` and ``upper`` are the one-sided 95 % bounds
-    that gates judge by. ``count`` / ``of`` are numerator and denominator (for means ``count`` is None or the
-    number of instances averaged).
+    ``low`` and ``high`` bound the two-sided 95 % interval; ``lower`` and ``upper`` are the one-sided 95 % bounds that
+    gates judge by. ``count`` / ``of`` are numerator and denominator; of a mean, ``count`` is None or what is averaged.
     """
 
-    value: float | None
+    value: float | None  # None where the figure is undefined; ``why`` then says the reason
     low: float | None = None
     high: float | None = None
     count: int | None = None
     of: int | None = None
-    why: str | None = None
     lower: float | None = None
     upper: float | None = None
-    effective: float | None = None
-    """How many independent instances the interval counts with, where instances are grouped in clusters."""
-    one_sided: Callable[[float], tuple[float, float]] | None = field(default=None, repr=False, compare=False)
-    """``lower`` and ``upper`` at another confidence, for several budgets judged together; not kept in files."""
+    # How many independent instances the interval counts with, where instances are grouped in clusters.
+    effective: float | None = field(default=None, metadata=WHERE_KNOWN)
+    why: str | None = field(default=None, metadata=WHERE_KNOWN)
+    # ``lower`` and ``upper`` at another confidence, for several budgets judged together.
+    one_sided: Callable[[float], tuple[float, float]] | None = field(
+        default=None, repr=False, compare=False, metadata=NOT_KEPT
+    )
 
 
 @dataclass(frozen=True)
 class Pairing:
     """How many rows found their partner, and what happened to the rest. Nothing is skipped silently."""
 
-    paired: int
-    """Pairs that were scored."""
+    paired: int  # pairs that were scored
     only_old: int = 0
     only_new: int = 0
     duplicates: int = 0
-    target_changed: int = 0
-    """Same id, other content: not scored."""
-    errors_old: int = 0
+    target_changed: int = 0  # same id, other content: not scored
+    errors_old: int = 0  # pairs not scored because that side has an error; with both, counted in both
     errors_new: int = 0
-    """Pairs not scored because that side has an error (a pair with both counts in both)."""
-    no_answer_old: int = 0
+    no_answer_old: int = 0  # scored pairs in which that side gave no answer
     no_answer_new: int = 0
-    """Scored pairs in which that side gave no answer."""
-    key: str = "id"
-    """What rows were paired by: ``id`` or ``content hash``."""
+    key: str = "id"  # what rows were paired by: ``id`` or ``content hash``
+    # The first few ids behind ``only_old``, ``only_new`` and ``target_changed``, where there are any.
     examples: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """The first few ids behind ``only_old``, ``only_new`` and ``target_changed``, where there are any."""
-    rows_old: int | None = None
+    rows_old: int | None = None  # rows of each side; None in a report that was kept before they were counted
     rows_new: int | None = None
-    """Rows of each side; None in a report that was kept before they were counted."""
-    no_answer_both: int = 0
-    """Scored pairs in which neither side gave an answer: they show nothing."""
+    no_answer_both: int = 0  # scored pairs without any answer: they show nothing
+    # Scored pairs in which the answer ended at the greatest number of tokens; None where it is not known.
     cut_off_old: int | None = None
     cut_off_new: int | None = None
-    """Scored pairs in which that side's answer ended at the greatest number of tokens; None where it is not known."""
 
     @property
     def larger(self) -> int:
@@ -102,21 +103,18 @@ class Reading:
     """What a comparison would be if its scores were read otherwise: ``way`` names the options of that."""
 
     way: tuple[str, ...]
-    changed_old: int
+    changed_old: int  # scores of each side that would be others, of ``of`` scored pairs
     changed_new: int
-    """Scores of each side that would be others, of ``of`` scored pairs."""
     of: int
     quadrants: Mapping[str, int]
-    metrics: Mapping[str, Estimate] = field(repr=False, default_factory=dict)
-    """Empty where the reading is only a hint."""
+    metrics: Mapping[str, Estimate] = field(repr=False, default_factory=dict)  # empty where it is only a hint
 
 
 @dataclass(frozen=True)
 class Absent:
-    """A task and filter that one side lacks."""
+    """A task and filter that one side lacks; ``side`` (``old`` or ``new``) is the one that has it."""
 
-    side: str
-    """The side that has it, ``old`` or ``new``."""
+    side: Annotated[str, ("old", "new")]
     task: str
     filter: str
     rows: int
@@ -124,7 +122,12 @@ class Absent:
 
 @dataclass(frozen=True)
 class Slice:
-    """One value of a slice field: its size, its flips, and whether it differs from the rest."""
+    """One value of a slice field: its size, its flips, and whether it differs from the rest.
+
+    ``p`` is of "this slice flips negatively more often than the rest" (Fisher's exact test, one-sided), ``p_adjusted``
+    the same after Benjamini–Hochberg over all slices of the comparison. ``lost`` is 1 − BTC: of what OLD had right, the
+    share that NEW has wrong, which does not grow with OLD's accuracy as NFR does; None for a smooth metric.
+    """
 
     field: str
     value: str
@@ -133,12 +136,8 @@ class Slice:
     negative_flips: int
     nfr: Estimate
     p: float | None = None
-    """p-value of "this slice flips negatively more often than the rest" (Fisher's exact test, one-sided)."""
     p_adjusted: float | None = None
-    """The same after Benjamini–Hochberg over all slices of the comparison."""
     lost: Estimate | None = None
-    """1 − BTC: of what OLD had right, the share that NEW has wrong. NFR grows with OLD's accuracy, this does not. None
-    for a smooth metric."""
 
 
 @dataclass(frozen=True)
@@ -152,14 +151,12 @@ class ClusterCount:
 
 @dataclass(frozen=True)
 class TieCount:
-    """Flips of one direction by how sure the models were of their choices."""
+    """Flips of one direction by how sure the models were of their choices: the margin of OLD or of NEW is below the
+    threshold, neither is, or one is not known and the other not below it."""
 
     near: int
-    """The margin of OLD or of NEW is below the threshold."""
     confident: int
-    """Neither is."""
     unknown: int = 0
-    """A margin is not known, and the other one is not below the threshold."""
 
 
 @dataclass(frozen=True)
@@ -176,11 +173,10 @@ class NoiseFloor:
     """What flips between runs of the same model, without any change of it.
 
     ``metrics`` holds rates by their names in ``Comparison.metrics``, and ``flips``, which is NFR + PFR: pooled over
-    ``reruns`` pairs of runs with ``n`` instances each (rounded mean).
+    ``reruns`` pairs of runs with ``n`` instances each (rounded mean). ``source`` says in words how it was measured.
     """
 
     source: str
-    """How it was measured, in words."""
     reruns: int
     n: int
     metrics: Mapping[str, Estimate]
@@ -188,15 +184,14 @@ class NoiseFloor:
 
 @dataclass(frozen=True)
 class Gate:
-    """The judgement of one budget. ``verdict`` is ``pass``, ``fail`` or ``inconclusive``."""
+    """The judgement of one budget."""
 
     rule: str
-    verdict: str
+    verdict: Settled
     reason: str
+    # How many instances would settle an inconclusive rule with 80 % power; None where it is settled or unknowable.
     needed_n: int | None = None
-    """How many instances would settle an inconclusive rule with 80 % power; None where it is settled or unknowable."""
-    tier: str = "critical"
-    """``critical``: it bears on the verdict; ``advisory``: it is shown."""
+    tier: Annotated[str, ("critical", "advisory")] = "critical"  # whether it bears on the verdict, or is shown
 
 
 @dataclass(frozen=True)
@@ -211,17 +206,17 @@ class Look:
 
 @dataclass(frozen=True)
 class BoundPath:
-    """How the bounds of a budget's figure went while instances came in."""
+    """How the bounds of a budget's figure went while instances came in.
+
+    ``looks`` are not all of them: each has about a tenth more instances than the one before it, the last is the last.
+    """
 
     rule: str
     threshold: float
-    verdict: str
-    decided_at: int | None
-    """After how many instances; None where it was not decided."""
+    verdict: Settled
+    decided_at: int | None  # after how many instances; None where it was not decided
     looks: tuple[Look, ...]
-    """Not every look: each has about a tenth more instances than the one before it, and the last is the last."""
-    unit: str = "share"
-    """``share``, ``points`` (a difference of shares) or ``score``."""
+    unit: Annotated[str, ("share", "points", "score")] = "share"  # points: a difference of shares
 
 
 @dataclass(frozen=True)
@@ -229,12 +224,9 @@ class Sequential:
     """How an evaluation went that was judged after every ``step`` documents, and stopped when it was decided."""
 
     step: int
-    used: int
-    """Documents that were evaluated, or rows that were drawn."""
+    used: int  # documents that were evaluated, or rows that were drawn, of those available
     available: int
-    """Documents that there are."""
-    seed: int
-    """Of the order in which they were drawn."""
+    seed: int  # of the order in which they were drawn
     paths: tuple[BoundPath, ...] = ()
 
 
@@ -251,41 +243,32 @@ class Comparison:
     task: str
     filter: str
     metric: str
-    kind: str
+    kind: Kind
     signature: str
     n: int
     pairing: Pairing
     quadrants: Mapping[str, int]
     metrics: Mapping[str, Estimate]
     tests: Mapping[str, float | None]
-    instances: pd.DataFrame = field(repr=False, compare=False)
-    slices: tuple[Slice, ...] = ()
-    gates: tuple[Gate, ...] = ()
-    confidence: float = 0.95
-    """Level of all intervals and one-sided bounds."""
-    overview: Overview | None = None
-    """Where the comparison was too large to hold all of its instances: what a report shows of them all.
-
-    ``instances`` then are the most telling ones alone: see :mod:`compatcheck.compare.telling`.
-    """
-    noise: NoiseFloor | None = None
-    """What flips between reruns of OLD; None where it was not measured."""
-    clusters: ClusterCount | None = None
-    """The clusters that intervals and tests count by; None where every instance counts by itself."""
+    instances: pd.DataFrame = field(default_factory=pd.DataFrame, repr=False, compare=False, metadata=NOT_KEPT)
+    slices: tuple[Slice, ...] = field(default=(), metadata=NEEDED)
+    gates: tuple[Gate, ...] = field(default=(), metadata=NEEDED)
+    confidence: float = 0.95  # level of all intervals and one-sided bounds
+    # Where the comparison was too large to hold all of its instances: what a report shows of them all. ``instances``
+    # then are those that :class:`~compatcheck.compare.overview.WorstFlips` chose.
+    overview: Overview | None = field(default=None, metadata=WHERE_KNOWN)
+    noise: NoiseFloor | None = None  # what flips between reruns of OLD; None where it was not measured
+    # Of a smooth metric: the range its scores are taken to have; a bound on a mean allows for losses of that size.
     score_range: tuple[float, float] | None = None
-    """Of a smooth metric: the range its scores are taken to have; a bound on a mean allows for losses of that size."""
-    near_ties: NearTies | None = None
-    """Of a choice by log-likelihoods how many flips are near ties; None where they are not known."""
-    readings: tuple[Reading, ...] = ()
-    """Other readings of the scores that would change many of them, and that nobody has decided about."""
-    sequential: Sequential | None = None
-    """Where the gate was judged after every step: how it went; None where the number of instances was fixed."""
+    near_ties: NearTies | None = None  # of a choice by log-likelihoods; None where they are not known
+    clusters: ClusterCount | None = None  # what intervals and tests count by; None where every instance does by itself
+    readings: tuple[Reading, ...] = ()  # that would change many scores, and that nobody has decided about
+    sequential: Sequential | None = None  # None where the number of instances was fixed
 
     @property
     def name(self) -> str:
         """``task/filter/metric``, leaving out a filter that is none."""
-        middle = "" if self.filter in ("none", "") else f"{self.filter}/"
-        return f"{self.task}/{middle}{self.metric}"
+        return name_of(self.task, self.filter, self.metric)
 
     @property
     def rows(self) -> int:
@@ -315,12 +298,9 @@ class Side:
 
 @dataclass(frozen=True)
 class Advice:
-    """Which part of the model's version number to raise, from the same figures as the verdict.
+    """Which part of the model's version number to raise, from the same figures as the verdict."""
 
-    ``bump`` is ``patch``, ``minor``, ``major`` or ``undecided``.
-    """
-
-    bump: str
+    bump: Annotated[str, ("patch", "minor", "major", "undecided")]
     reason: str
 
 
@@ -335,8 +315,7 @@ class BlessedScore:
     low: float | None = None
     high: float | None = None
     n: int = 0
-    kind: str = ""
-    """``discrete`` or ``smooth``; empty where the history does not say."""
+    kind: Annotated[str, ("discrete", "smooth", "")] = ""  # empty where the history does not say
 
 
 @dataclass(frozen=True)
@@ -347,8 +326,7 @@ class BlessedRun:
     time: str
     reference: str
     verdict: str = "none"
-    forced: bool = False
-    """Blessed although its gate failed."""
+    forced: bool = False  # blessed although its gate failed
     scores: tuple[BlessedScore, ...] = ()
 
 
@@ -357,35 +335,25 @@ class Stored:
     """All instances of a result as a Parquet file, with the columns of ``instances.parquet``."""
 
     path: Path
-    owner: object = None
-    """Keeps the file for as long as somebody holds this, where it is a temporary one."""
+    owner: object = None  # keeps the file for as long as somebody holds this, where it is a temporary one
 
 
 @dataclass(frozen=True)
 class Result:
-    """Everything a report shows.
-
-    ``verdict`` is ``pass``, ``fail``, ``inconclusive``, or ``none`` where no budget was set.
-    """
+    """Everything a report shows."""
 
     old: Side
     new: Side
     comparisons: tuple[Comparison, ...]
-    verdict: str = "none"
-    version: str = ""
-    notes: tuple[str, ...] = ()
-    """Sentences the user should read: fallbacks taken, rows set aside, an outdated setting."""
-    command: str = ""
-    """The command line that made it, for repeating it; may be empty."""
-    advice: Advice | None = None
-    """Release advice; None in a report that was kept before there was any."""
-    differences: Differences | None = None
-    """What OLD and NEW differ in besides the model; None in a report that was kept before it was looked at."""
-    absent: tuple[Absent, ...] = ()
-    """Tasks and filters that one side lacks."""
-    history: tuple[BlessedRun, ...] = ()
-    """Where OLD is a blessed baseline: what was blessed under its name up to it, oldest first."""
+    verdict: Verdict = field(default="none", metadata=NEEDED)  # none: no budget was set
+    version: str = field(default="", metadata=NEEDED)
+    notes: tuple[str, ...] = ()  # sentences the user should read: fallbacks taken, rows set aside, an outdated setting
+    command: str = ""  # the command line that made it, for repeating it; may be empty
+    advice: Advice | None = None  # this and ``differences``: None in a report that was kept before there were any
+    differences: Differences | None = None  # what OLD and NEW differ in besides the model
+    absent: tuple[Absent, ...] = ()  # tasks and filters that one side lacks
+    history: tuple[BlessedRun, ...] = ()  # where OLD is a baseline: what was blessed up to it, oldest first
+    # After how many instances the same budgets were found open before, where their number was fixed each time.
     earlier_looks: tuple[int, ...] = ()
-    """After how many instances the same budgets were found open before, where their number was fixed each time."""
-    stored: Stored | None = field(default=None, repr=False, compare=False)
-    """Where all instances lie on disk; None where they are all at hand."""
+    # Where all instances lie on disk; None where they are all at hand.
+    stored: Stored | None = field(default=None, repr=False, compare=False, metadata=NOT_KEPT)

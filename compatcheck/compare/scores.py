@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,9 +9,7 @@ import numpy as np
 from compatcheck.compare.comparison import RESAMPLES
 from compatcheck.compare.intervals import mean_bounds, rate
 from compatcheck.compare.result import Estimate
-from compatcheck.records import Metric, Run, TaskRun, score_column
-
-_NONE_SCORED = "no instance could be scored"
+from compatcheck.records import Metric, Run, score_column
 
 
 @dataclass(frozen=True)
@@ -34,25 +31,22 @@ class Score:
 
 def scores(run: Run, *, seed: int = 0, confidence: float = 0.95) -> list[Score]:
     """The mean of every metric: Wilson's interval for a discrete one, else bootstrap (normal for many documents)."""
-    return [score for one in run.tasks for score in _of_task(one, seed, confidence)]
-
-
-def _of_task(run: TaskRun, seed: int, confidence: float) -> Iterator[Score]:
-    records = run.records
-    failed = records["error"].notna() if "error" in records else np.zeros(len(records), dtype=bool)
-    answered = records["prediction"].notna() if "prediction" in records else np.ones(len(records), dtype=bool)
-    no_answer = int((~np.asarray(failed, dtype=bool) & ~np.asarray(answered, dtype=bool)).sum())
-    for metric in run.metrics:
-        values = records[score_column(metric.name)].to_numpy(dtype=np.float64)
-        values = values[~np.isnan(values)]
-        if metric.kind == "discrete" or not len(values):
-            mean = rate(int(values.sum()), len(values), confidence, _NONE_SCORED)
-        else:
-            found = mean_bounds(values, confidence, RESAMPLES, np.random.default_rng(seed))
-            mean = Estimate(float(values.mean()), count=len(values), of=len(values))
-            if found is not None:
-                mean = Estimate(
-                    float(values.mean()), found.low, found.high, len(values), len(values),
-                    lower=found.lower, upper=found.upper,
-                )  # fmt: skip
-        yield Score(run.task, run.filter, metric, len(records), int(np.asarray(failed).sum()), no_answer, mean)
+    found = []
+    for one in run.tasks:
+        records, none = one.records, np.zeros(len(one.records), dtype=bool)
+        failed = records["error"].notna().to_numpy(dtype=bool) if "error" in records else none
+        silent = records["prediction"].isna().to_numpy(dtype=bool) if "prediction" in records else none
+        for metric in one.metrics:
+            values = records[score_column(metric.name)].to_numpy(dtype=np.float64)
+            values = values[~np.isnan(values)]
+            n = len(values)
+            if metric.kind == "discrete" or not n:
+                mean = rate(int(values.sum()), n, confidence, "no instance could be scored")
+            else:
+                low, high, lower, upper = mean_bounds(
+                    values, confidence, RESAMPLES, np.random.default_rng(seed)
+                ) or (None,) * 4  # fmt: skip
+                mean = Estimate(float(values.mean()), low, high, n, n, lower, upper)
+            counts = len(records), int(failed.sum()), int((~failed & silent).sum())
+            found.append(Score(one.task, one.filter, metric, *counts, mean))
+    return found

@@ -74,14 +74,12 @@ def p_beyond(figure: Estimate, threshold: float, most: float, *, above: bool) ->
     def shown(lower: float, upper: float) -> bool:
         return lower > threshold if above else upper < threshold
 
+    at = figure.one_sided
     if figure.lower is None or figure.upper is None or not shown(figure.lower, figure.upper):
         return 1.0
-    at = figure.one_sided
+    if at is None or shown(*at(1 - 1e-12)):
+        return most if at is None else 1e-12
     low, high = math.log(1e-12), math.log(most)
-    if at is None:
-        return most
-    if shown(*at(1 - 1e-12)):
-        return 1e-12
     while high - low > 1e-3:
         middle = (low + high) / 2
         low, high = (low, middle) if shown(*at(1 - math.exp(middle))) else (middle, high)

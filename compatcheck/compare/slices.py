@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from compatcheck.compare.instances import from_either, slice_fields
 from compatcheck.compare.intervals import Flags, rate
+from compatcheck.compare.metrics import NO_OLD_RIGHT
 from compatcheck.compare.pairing import Pairs
 from compatcheck.compare.quadrants import Sorted
 from compatcheck.compare.result import QUADRANTS, Slice
@@ -56,16 +57,14 @@ def build_slices(
         InputError: a field that the records do not have.
     """
     slices: list[Slice] = []
+    kept = found.take(found.scored)
+    up, down, right = kept.are("positive_flip"), kept.are("negative_flip"), old_right(found)
     for field in expand(fields, old, new):
         check_field(field, old, new)
-        values = field_values(field, old, new, pairs)[found.scored].reset_index(drop=True)
-        codes, labels = label(values)
-        flips = found.codes[found.scored]
-        positive, negative = (flips == found.names.index(name) for name in ("positive_flip", "negative_flip"))
-        held = old_right(found)
-        counted = count_slices(field, codes, labels, positive, negative, held, confidence)
+        codes, labels = label(field_values(field, old, new, pairs)[found.scored].reset_index(drop=True))
+        counted = count_slices(field, codes, labels, up, down, right, confidence)
         if again is not None:
-            counted = [again(each, codes == place, negative, held) for place, each in enumerate(counted)]
+            counted = [again(each, codes == place, down, right) for place, each in enumerate(counted)]
         slices += counted
     return adjust(slices)
 
@@ -78,12 +77,11 @@ def expand(fields: Sequence[str], old: TaskRun, new: TaskRun) -> list[str]:
     """
     found: dict[str, None] = {}
     for field in fields:
-        if field != AUTO:
-            found[field] = None
-            continue
-        known = slice_fields(old.records, new.records)
-        those = [name for name in AUTOMATIC if _lacking(name, old, new) is None]
-        those += [name for name in LABELS if name in known]
+        those = [field]
+        if field == AUTO:
+            known = slice_fields(old.records, new.records)
+            those = [name for name in AUTOMATIC if _lacking(name, old, new) is None]
+            those += [name for name in LABELS if name in known]
         if not those:
             raise InputError(
                 f"--slice-by auto: the records of task '{old.task}' have neither input, target nor log-likelihoods"
@@ -114,27 +112,23 @@ def field_values(field: str, old: TaskRun, new: TaskRun, pairs: Pairs) -> pd.Ser
 
 def check_field(field: str, old: TaskRun, new: TaskRun, option: str = "--slice-by") -> None:
     """Raise InputError for a field that the records do not have."""
-    known = slice_fields(old.records, new.records)
-    if field.startswith("auto:"):
-        if field not in AUTOMATIC:
-            hint = did_you_mean(field, AUTOMATIC)
-            raise InputError(f"--slice-by {field}: no automatic slice{hint}; there are auto, {', '.join(AUTOMATIC)}")
+    if field in AUTOMATIC:
         if (lacking := _lacking(field, old, new)) is not None:
             raise InputError(f"--slice-by {field}: the records of task '{old.task}' have no {lacking}")
         return
-    if field in known or (field == "target" and ("target" in old.records or "target" in new.records)):
-        return
-    has = f"they have {', '.join(known)}" if known else "they have no further field"
-    hint = did_you_mean(field, known)
-    raise InputError(f"{option}: the records of task '{old.task}' have no field '{field}'{hint}; {has}")
+    if field.startswith("auto:"):
+        hint = did_you_mean(field, AUTOMATIC)
+        raise InputError(f"--slice-by {field}: no automatic slice{hint}; there are auto, {', '.join(AUTOMATIC)}")
+    known = slice_fields(old.records, new.records)
+    if field not in known and not (field == "target" and any("target" in run.records for run in (old, new))):
+        has = f"they have {', '.join(known)}" if known else "they have no further field"
+        hint = did_you_mean(field, known)
+        raise InputError(f"{option}: the records of task '{old.task}' have no field '{field}'{hint}; {has}")
 
 
 def old_right(found: Sorted) -> Flags | None:
     """Of the scored pairs those that OLD has right; None for a smooth metric."""
-    if found.names != QUADRANTS:
-        return None
-    codes = found.codes[found.scored]
-    return (codes == QUADRANTS.index("both_correct")) | (codes == QUADRANTS.index("negative_flip"))
+    return found.are("both_correct", "negative_flip")[found.scored] if found.names == QUADRANTS else None
 
 
 def count_slices(
@@ -143,49 +137,45 @@ def count_slices(
     labels: Sequence[str],
     up: Flags,
     down: Flags,
-    held: Flags | None,
+    right: Flags | None,
     confidence: float,
 ) -> list[Slice]:
     """The slices of one field; ``codes`` number the label of each scored pair, ``up`` and ``down`` flag its flip.
 
-    ``held`` flags what OLD had right.
+    ``right`` flags what OLD had right.
     """
-    size = len(labels)
-    sizes = np.bincount(codes, minlength=size)
-    positive, negative = (np.bincount(codes[flips], minlength=size) for flips in (up, down))
-    p_values = _worse_than_rest(sizes, negative)
-    right = None if held is None else np.bincount(codes[held], minlength=size)
-    why = "the old model has no correct answer"
+    sizes, positive, negative = (
+        np.bincount(part, minlength=len(labels)).tolist() for part in (codes, codes[up], codes[down])
+    )
+    held = [0] * len(labels) if right is None else np.bincount(codes[right], minlength=len(labels)).tolist()
     return [
         Slice(
-            field=field,
-            value=name,
-            n=int(sizes[place]),
-            positive_flips=int(positive[place]),
-            negative_flips=int(negative[place]),
-            nfr=rate(int(negative[place]), int(sizes[place]), confidence),
-            p=p_values[place],
-            lost=None if right is None else rate(int(negative[place]), int(right[place]), confidence, why),
+            field, name, size, better, worse, rate(worse, size, confidence), p,
+            lost=None if right is None else rate(worse, had, confidence, NO_OLD_RIGHT),
         )
-        for place, name in enumerate(labels)
-    ]
+        for name, size, better, worse, had, p in zip(
+            labels, sizes, positive, negative, held, _worse_than_rest(sizes, negative), strict=True
+        )
+    ]  # fmt: skip
 
 
-def _worse_than_rest(sizes: NDArray[np.int_], negative: NDArray[np.int_]) -> list[float | None]:
+def _worse_than_rest(sizes: list[int], negative: list[int]) -> list[float | None]:
     """Fisher's exact p per slice; None where there is no rest to compare with."""
     from scipy.stats import hypergeom  # half a second of import, needed for slices alone
 
-    n, flips = int(sizes.sum()), int(negative.sum())
-    p_values = hypergeom.sf(negative - 1, n, flips, sizes)
+    n = sum(sizes)
+    p_values = hypergeom.sf(np.array(negative) - 1, n, sum(negative), np.array(sizes))
     return [None if size == n else min(1.0, float(p)) for size, p in zip(sizes, p_values, strict=True)]
 
 
 def adjust(slices: Sequence[Slice]) -> tuple[Slice, ...]:
     """The slices of a whole comparison with their adjusted p-values."""
+    tested = [each.p for each in slices if each.p is not None]
+    if not tested:
+        return tuple(slices)
     from scipy.stats import false_discovery_control
 
-    tested = [each.p for each in slices if each.p is not None]
-    adjusted = iter(false_discovery_control(tested)) if tested else iter(())
+    adjusted = iter(false_discovery_control(tested))
     return tuple(each if each.p is None else replace(each, p_adjusted=float(next(adjusted))) for each in slices)
 
 
@@ -209,20 +199,16 @@ def label(values: pd.Series) -> tuple[NDArray[np.intp], list[str]]:
 def _numbers(values: NDArray[np.float64]) -> tuple[NDArray[np.intp], list[str]]:
     distinct, codes = np.unique(values, return_inverse=True)
     if len(distinct) <= FEW:
-        return codes, [_number(value) for value in distinct]
+        return codes, [f"{value:.10g}" for value in distinct]
     least, most = distinct[0], distinct[-1]
     edges = np.unique(np.quantile(values, np.arange(1, BINS) / BINS, method="inverted_cdf"))
     edges = edges[edges < most]
     if len(edges) == 0:  # more than three quarters of the values are the greatest one
         edges = distinct[-2:-1]
     tops = [*edges, most]
-    labels = [f"{_number(least)} to {_number(tops[0])}"]
-    labels += [f"over {_number(low)} to {_number(high)}" for low, high in itertools.pairwise(tops)]
+    labels = [f"{least:.10g} to {tops[0]:.10g}"]
+    labels += [f"over {low:.10g} to {high:.10g}" for low, high in itertools.pairwise(tops)]
     return np.searchsorted(edges, values, side="left"), labels
-
-
-def _number(value: float) -> str:
-    return f"{value:.10g}"
 
 
 def _texts(values: pd.Series) -> tuple[NDArray[np.intp], list[str]]:
@@ -241,16 +227,13 @@ def by_frequency(codes: NDArray[Any], names: Sequence[str]) -> tuple[NDArray[np.
     shown = order[:MOST]
     place_of = np.full(len(names), len(shown), dtype=np.intp)
     place_of[shown] = np.arange(len(shown))
-    labels = [names[place] for place in shown]
-    if len(order) > MOST:
-        labels.append(f"(other: {len(order) - MOST} values)")
-    return place_of[codes], labels
+    other = [f"(other: {len(order) - MOST} values)"] if len(order) > MOST else []
+    return place_of[codes], [*(names[place] for place in shown), *other]
 
 
 def text_of(value: object) -> str:
     """A value as a name: text as it is, anything else (lists and objects too) as JSON."""
     if isinstance(value, str):
         return value
-    if isinstance(value, np.bool_):
-        value = bool(value)
-    return json.dumps(value, ensure_ascii=False, sort_keys=True, default=str)
+    plain = bool(value) if isinstance(value, np.bool_) else value
+    return json.dumps(plain, ensure_ascii=False, sort_keys=True, default=str)

@@ -8,48 +8,33 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
 from compatcheck.compare.accumulate import Flips, Tally, is_numeric
-from compatcheck.compare.comparison import RESAMPLES, check_options, figures
+from compatcheck.compare.comparison import Settings, figures, signature
 from compatcheck.compare.coverage import Covered
 from compatcheck.compare.differences import differences
 from compatcheck.compare.instance_file import InstanceFile
 from compatcheck.compare.instances import build_instances, common_kind, slice_fields
 from compatcheck.compare.means import score_range
 from compatcheck.compare.metrics import Changes, discrete_metrics
-from compatcheck.compare.overview import Overview
+from compatcheck.compare.overview import Overview, WorstFlips
 from compatcheck.compare.pairing import Pairs
-from compatcheck.compare.quadrants import Sorted, dead_band, resolve_metric, sort_pairs
-from compatcheck.compare.readings import Readings, Reread
+from compatcheck.compare.quadrants import Sorted, resolve_metric, sort_pairs
+from compatcheck.compare.readings import Readings
 from compatcheck.compare.result import INSTANCE_COLUMNS, PROMPT_COLUMNS, Comparison, Estimate, Pairing
-from compatcheck.compare.signature import signature
 from compatcheck.compare.slices import AUTOMATIC, adjust, check_field, expand, field_values
 from compatcheck.compare.stream_join import join
 from compatcheck.compare.stream_pairing import ATTEMPTS, Collision, StreamPairs, pair_streams
-from compatcheck.compare.telling import Telling
 from compatcheck.errors import InputError
 from compatcheck.records import Metric, StreamedRun, TaskRun, prediction_column, score_column
 from compatcheck.scratch import Scratch
 
 Job = tuple[StreamedRun, StreamedRun, Sequence[Metric]]
 """OLD and NEW on one task and filter, and the metrics to compare them by."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """As the arguments of :func:`compatcheck.compare.compare`."""
-
-    epsilon: float | None = None
-    correct_at: float | None = None
-    slice_by: Sequence[str] = ()
-    seed: int = 0
-    confidence: float = 0.95
-    resamples: int = RESAMPLES
-    reread: Reread | None = None
 
 
 def compare_streams(
@@ -60,7 +45,6 @@ def compare_streams(
     Raises:
         InputError: as :func:`compatcheck.compare.compare`; or the disk has no room.
     """
-    check_options(settings.epsilon, settings.correct_at, settings.confidence, settings.resamples, settings.seed)
     scratch.require(sum(_instance_bytes(*job) for job in jobs), "writing all instances")
     for attempt in range(ATTEMPTS):
         fields = _fields(jobs)
@@ -96,9 +80,9 @@ class _StreamedPair:
         count, settings = pairs.count, self.settings
         tallies = [Tally(m.kind == "discrete" or settings.correct_at is not None, count) for m in self.metrics]
         flips = [[Flips(field, count, self._numeric(field)) for field in self.fields] for _ in self.metrics]
-        telling = [Telling() for _ in self.metrics]
+        telling = [WorstFlips() for _ in self.metrics]
         covered = [Covered() for _ in self.metrics]
-        readings = [Readings(settings.reread if settings.correct_at is None else None, m) for m in self.metrics]
+        readings = [settings.readings(m) for m in self.metrics]
         done, said = 0, time.monotonic()
         for before, after in join(self.old, self.new, pairs, self._columns(pairs), scratch):
             old, new = (replace(run, records=part) for run, part in zip(self.empty, (before, after), strict=True))
@@ -136,27 +120,14 @@ class _StreamedPair:
         readings: Readings,
         tally: Tally,
         flips: Sequence[Flips],
-        telling: Telling,
+        telling: WorstFlips,
     ) -> Comparison:
         settings = self.settings
-        old, new, gain, codes = tally.numbers()
-        metrics, tests = figures(
-            tally.names,
-            tally.counts,
-            tally.changes,
-            old,
-            new,
-            gain,
-            codes,
-            confidence=settings.confidence,
-            resamples=settings.resamples,
-            seed=settings.seed,
-        )
+        numbers = tally.numbers()
+        metrics, tests = figures(tally.counts, tally.changes, None if tally.discrete else numbers, **settings.drawing)
 
         def otherwise(counts: Mapping[str, int], changes: Changes | None, _: Sorted | None) -> Mapping[str, Estimate]:
-            return discrete_metrics(
-                counts, changes, confidence=settings.confidence, resamples=settings.resamples, seed=settings.seed
-            )
+            return discrete_metrics(counts, changes, **settings.drawing)
 
         if tally.discrete:
             metric = replace(metric, kind="discrete")
@@ -165,16 +136,7 @@ class _StreamedPair:
             filter=self.old.filter,
             metric=metric.name,
             kind=metric.kind,
-            signature=signature(
-                *self.empty,
-                metric,
-                n=tally.n,
-                epsilon=dead_band(settings.epsilon, metric),
-                correct_at=settings.correct_at,
-                confidence=settings.confidence,
-                resamples=settings.resamples,
-                seed=settings.seed,
-            ),
+            signature=signature(*self.empty, metric, tally.n, settings),
             n=tally.n,
             pairing=pairing,
             quadrants=tally.counts,
@@ -183,8 +145,8 @@ class _StreamedPair:
             instances=telling.chosen(),
             slices=adjust([part for one in flips for part in one.slices(settings.confidence)]),
             confidence=settings.confidence,
-            overview=Overview(telling.rows, tally.gains(gain)),
-            score_range=None if tally.discrete else score_range(old, new),
+            overview=Overview(telling.rows, tally.gains(numbers.gain)),
+            score_range=None if tally.discrete else score_range(numbers.old, numbers.new),
             readings=readings.readings(tally.n, tally.changes, otherwise),
         )
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
 
@@ -33,16 +31,12 @@ def near_ties(old: TaskRun, new: TaskRun, pairs: Pairs, found: Sorted) -> NearTi
     with np.errstate(invalid="ignore"):
         near = (before < NEAR) | (after < NEAR)
     known = np.isfinite(before) & np.isfinite(after)
-
-    def count(name: str) -> TieCount:
-        flips = found.scored & (found.codes == found.names.index(name))
-        return TieCount(
-            near=int((flips & near).sum()),
-            confident=int((flips & known & ~near).sum()),
-            unknown=int((flips & ~known & ~near).sum()),
-        )
-
-    return NearTies(NEAR, count("negative_flip"), count("positive_flip"))
+    counted = []
+    for name in ("negative_flip", "positive_flip"):
+        flips = found.scored & found.are(name)
+        parts = (flips & near, flips & known & ~near, flips & ~known & ~near)
+        counted.append(TieCount(*(int(part.sum()) for part in parts)))
+    return NearTies(NEAR, *counted)
 
 
 def margins(records: pd.DataFrame, rows: Rows) -> Floats | None:
@@ -52,13 +46,10 @@ def margins(records: pd.DataFrame, rows: Rows) -> Floats | None:
     """
     if "loglikelihoods" not in records:
         return None
-    column = records["loglikelihoods"].to_numpy(dtype=object)[rows]
-    found = np.array([_margin(values) for values in column], dtype=np.float64)
+    found = np.full(len(rows), np.nan)
+    for place, values in enumerate(records["loglikelihoods"].to_numpy(dtype=object)[rows]):
+        if values is not None and not isinstance(values, float):
+            known = sorted(float(value) for value in values if value is not None and np.isfinite(value))
+            if len(known) > 1:
+                found[place] = known[-1] - known[-2]
     return found if np.isfinite(found).any() else None
-
-
-def _margin(values: Sequence[float] | None) -> float:
-    if values is None or isinstance(values, float):
-        return float("nan")
-    known = sorted(float(value) for value in values if value is not None and np.isfinite(value))
-    return known[-1] - known[-2] if len(known) > 1 else float("nan")

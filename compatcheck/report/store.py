@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import tempfile
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from compatcheck.errors import InputError
 from compatcheck.report.formats import find_format
+from compatcheck.schema import read_object
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -131,15 +131,9 @@ def read_report(folder: Path) -> dict[str, Any]:
     """
     path = Path(folder) / REPORT
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        return read_object(path, _AGAIN)
     except FileNotFoundError as error:
         raise _missing(path) from error
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        where = f"{path}:{error.lineno}" if isinstance(error, json.JSONDecodeError) else str(path)
-        raise InputError(f"{where}: cannot be read as JSON ({error}); {_AGAIN}") from error
-    if not isinstance(data, dict):
-        raise InputError(f"{path}: holds a {type(data).__name__} in place of a report; {_AGAIN}")
-    return data
 
 
 def _missing(path: Path) -> InputError:
@@ -173,9 +167,9 @@ def telling_instances(path: Path) -> pd.DataFrame:
     import pyarrow.parquet as pq
 
     from compatcheck.compare.result import INSTANCE_COLUMNS
-    from compatcheck.compare.telling import Telling
+    from compatcheck.compare.overview import WorstFlips
 
-    found: dict[tuple[str, ...], Telling] = {}
+    found: dict[tuple[str, ...], WorstFlips] = {}
     nullable = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}.get
     try:
         with pq.ParquetFile(path, pre_buffer=False) as file:
@@ -187,7 +181,7 @@ def telling_instances(path: Path) -> pd.DataFrame:
                 if known.empty:
                     continue
                 # A row group holds rows of one comparison.
-                telling = found.setdefault(tuple(known[name].iloc[0] for name in _KEYS), Telling())
+                telling = found.setdefault(tuple(known[name].iloc[0] for name in _KEYS), WorstFlips())
                 if telling.wants(known["quadrant"], known["gain"].to_numpy(dtype=float)):
                     telling.add(file.read_row_group(number).to_pandas(types_mapper=nullable))
                 else:

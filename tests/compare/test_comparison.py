@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from compatcheck.compare import compare
-from compatcheck.compare.signature import project_version
+from compatcheck.compare.comparison import project_version
 from compatcheck.errors import InputError
 from compatcheck.records import Metric
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import json
 
 import numpy as np
@@ -174,7 +175,40 @@ def test_what_json_cannot_hold_is_made_plain(result):
         (lambda data: data.pop("verdict"), r"the report lacks the field 'verdict'"),
         (lambda data: data["comparisons"][0].pop("n"), r"the report lacks the field 'n'"),
         (lambda data: data["comparisons"][0]["metrics"].update(nfr=3), r"field of the wrong kind"),
-        (lambda data: data["comparisons"][0]["gates"].append({"rule": "x"}), r"field of the wrong kind"),
+        (
+            lambda data: data["comparisons"][0]["gates"].append({"rule": "x"}),
+            r"lacks the field 'verdict' in comparisons\[0\].gates\[2\]: it was cut or edited",
+        ),
+        (lambda data: data["comparisons"][0].pop("gates"), r"lacks the field 'gates' in comparisons\[0\]"),
+        (
+            lambda data: data["comparisons"][0]["metrics"].pop("nfr"),
+            r"lacks the field 'nfr' of 'arithmetic/exact_match'",
+        ),
+        (lambda data: data["comparisons"][0]["quadrants"].pop("both_wrong"), r"lacks the field 'both_wrong'"),
+        (
+            lambda data: data["comparisons"][0]["gates"][0].update(verdict="![x](http://e)"),
+            r"comparisons\[0\].gates\[0\].verdict is '!\[x\]\(http://e\)' in place of one of pass, fail, inconclusive",
+        ),
+        (
+            lambda data: data["comparisons"][0].update(n=10**400),
+            r"comparisons\[0\].n is int in place of a whole number",
+        ),
+        (lambda data: data["comparisons"][0].update(n=True), r"comparisons\[0\].n is True in place of a whole number"),
+        (
+            lambda data: data["comparisons"][0].update(confidence=float("inf")),
+            r"confidence is inf in place of a number",
+        ),
+        (lambda data: data["comparisons"][1].update(score_range=[0]), r"score_range is list in place of a list of 2"),
+        (lambda data: data["comparisons"][0]["pairing"].update(examples={"only_old": [1]}), r"only_old\[0\] is int"),
+        (lambda data: data["comparisons"][0].update(fields=["nowhere"]), r"fields of 'arithmetic/exact_match' that"),
+        (
+            lambda data: data["old"]["settings"].update(x=functools.reduce(lambda x, _: [x], range(60), 1)),
+            r"old.settings.x is .* in place of values nested at most 50 deep",
+        ),
+        (
+            lambda data: data["old"].update(engine={"seed": 10**30}),
+            r"old.engine.seed is int in place of a whole number",
+        ),
         (lambda data: data.update(comparisons=None), r"field of the wrong kind"),
     ],
 )
@@ -188,5 +222,8 @@ def test_a_damaged_report_is_refused(result, change, message):
 def test_another_table_is_refused(result):
     with pytest.raises(InputError, match=r"the instance table has no column 'gain'"):
         result_from_dict(through_json(result), join_instances(result).drop(columns="gain"))
+    text = join_instances(result).assign(gain="much")
+    with pytest.raises(InputError, match=r"the column 'gain' of the instance table holds other than numbers"):
+        result_from_dict(through_json(result), text)
     with pytest.raises(InputError, match="its schema is None"):
         result_from_dict([], join_instances(result))

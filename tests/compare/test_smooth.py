@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compatcheck.compare import compare
-from compatcheck.compare import smooth as module
+from compatcheck.compare import means as module
 from compatcheck.compare.significance import sign_flip
 from compatcheck.records import Metric
 

@@ -17,9 +17,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from compatcheck.compare import accumulate, compare, stream_join, stream_pairing
+from compatcheck.compare.comparison import Settings
 from compatcheck.compare.result import Comparison
 from compatcheck.compare.slices import text_of
-from compatcheck.compare.streaming import Settings, compare_streams
+from compatcheck.compare.streaming import compare_streams
 from compatcheck.errors import InputError
 from compatcheck.readers import load_recorded, reading, spool
 from compatcheck.readers.streaming import stream_recorded

@@ -30,7 +30,7 @@ def rate(count: int, of: int) -> Estimate:
     if not of:
         return Estimate(None, of=0, count=0, why="no instance to divide by")
     bounds = binomtest(count, of).proportion_ci(method="wilson")
-    return Estimate(count / of, bounds.low, bounds.high, count, of, None, bounds.low, bounds.high)
+    return Estimate(count / of, bounds.low, bounds.high, count, of, bounds.low, bounds.high)
 
 
 def discrete_metrics(quadrants: dict[str, int], different: int) -> dict[str, Estimate]:
