@@ -166,8 +166,8 @@ def telling_instances(path: Path) -> pd.DataFrame:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from compatcheck.compare.result import INSTANCE_COLUMNS
     from compatcheck.compare.overview import WorstFlips
+    from compatcheck.compare.result import INSTANCE_COLUMNS
 
     found: dict[tuple[str, ...], WorstFlips] = {}
     nullable = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}.get
