@@ -9,27 +9,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from compatcheck.version import __version__
 
 if TYPE_CHECKING:
-    from compatcheck.api import diff
+    from compatcheck.api import Diff, Evaluation, diff, evaluate, load, load_run
     from compatcheck.errors import ExitCode, InputError
-    from compatcheck.evaluated import Evaluation, evaluate, load_run
-    from compatcheck.finished import Diff, load
 
 __all__ = ["Diff", "Evaluation", "ExitCode", "InputError", "__version__", "diff", "evaluate", "load", "load_run"]
-
-_HOMES = {
-    "diff": "api", "load": "finished", "Diff": "finished",
-    "evaluate": "evaluated", "load_run": "evaluated", "Evaluation": "evaluated",
-    "ExitCode": "errors", "InputError": "errors",
-}  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
     """Load the public names on first use, so that ``compatcheck --help`` imports nothing heavy."""
-    if name in _HOMES:
+    if name in __all__:
         from importlib import import_module
 
-        return getattr(import_module(f"compatcheck.{_HOMES[name]}"), name)
+        home = "errors" if name in ("ExitCode", "InputError") else "api"
+        return getattr(import_module(f"compatcheck.{home}"), name)
     raise AttributeError(f"module 'compatcheck' has no attribute {name!r}")

@@ -1,279 +1,273 @@
-"""What the command line and Python share: compare two references, load a kept comparison."""
+"""What the command line and Python share: compare, evaluate, measure noise, bless."""
 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from compatcheck import baselines, options
 from compatcheck.compare.counterparts import absent_notes, counterparts, differences_of, sample_notes
 from compatcheck.compare.result import Comparison, Gate, Side, Stored
 from compatcheck.errors import InputError
-from compatcheck.finished import Diff, with_history
-from compatcheck.gate.doubts import MAX_MISSING
+from compatcheck.options import build, takes
 from compatcheck.records import Manifest, Run
+from compatcheck.results import Blessing, Diff, Evaluation, NoiseReport, blessed_before, load, load_run
 from compatcheck.scratch import Scratch
+from compatcheck.table.kept import Made
+from compatcheck.version import __version__
 
 if TYPE_CHECKING:
+    from compatcheck.evaluation.collect import Request
     from compatcheck.evaluation.streams import StreamedSide
-    from compatcheck.gate import Rule
     from compatcheck.sequential import Decided
 
-DEFAULT_SEED = 1234
+__all__ = [
+    "Diff",
+    "Evaluation",
+    "bless",
+    "compare_runs",
+    "diff",
+    "diff_of_runs",
+    "evaluate",
+    "load",
+    "load_run",
+    "noise",
+]
+
+Reference = str | os.PathLike[str]
+Say = Callable[[str], None]
 
 
+def _silent(line: str) -> None:
+    del line
+
+
+@takes(options.Diff)
 def diff(
-    old: str | os.PathLike[str],
-    new: str | os.PathLike[str],
+    old: Reference,
+    new: Reference,
     *,
-    task: str | Sequence[str] | None = None,
-    data: str | os.PathLike[str] | None = None,
-    split: str | None = None,
-    limit: int | None = None,
-    sample: int | None = None,
-    num_fewshot: int | None = None,
-    engine: str = "auto",
-    engine_args: Mapping[str, Any] | None = None,
-    batch_size: int | str = "auto",
-    dtype: str = "auto",
-    device: str | None = None,
-    apply_chat_template: bool = False,
-    fewshot_as_multiturn: bool = True,
-    trust_remote_code: bool = False,
-    seed: int = DEFAULT_SEED,
-    store: str | os.PathLike[str] | bool | None = None,
-    metric: str | Sequence[str] | None = None,
-    metric_args: Mapping[str, Mapping[str, Any]] | None = None,
-    lower_is_better: str | Sequence[str] = (),
-    epsilon: float | None = None,
-    correct_at: float | None = None,
-    slice_by: str | Sequence[str] = (),
-    cluster_by: str | None = None,
-    noise_floor: int = 0,
-    noise_run: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
-    fail_on: str | Sequence[str] = (),
-    advisory: str | Sequence[str] = (),
-    required: str | Sequence[str] = (),
-    max_missing: float | str = MAX_MISSING,
-    allow_same: bool = False,
-    until_decided: bool = False,
-    step: int | None = None,
-    max: int | None = None,
-    id_field: str | None = None,
-    target_field: str | None = None,
-    prediction_field: str | None = None,
-    old_prediction_field: str | None = None,
-    new_prediction_field: str | None = None,
-    extract: str | None = None,
-    targets: str | os.PathLike[str] | None = None,
-    repeats: str | None = None,
-    stream: bool | None = None,
     scratch: str | os.PathLike[str] | None = None,
-    say: Callable[[str], None] = lambda _: None,
+    say: Say = _silent,
     progress: Any = None,
+    **given: Any,
 ) -> Diff:
     """Compare an old and a new model on one or more tasks, instance by instance.
 
     The names are those of the command line (``compatcheck diff --help``), except that ``engine_args`` is a mapping and
-    ``metric_args`` one by metric name, e.g. ``{"bertscore": {"model_type": "…"}}``; ``say`` receives one line
-    per step and ``progress`` a :class:`compatcheck.engines.progress.Progress`. Answers of models are kept in ``store``:
-    a folder, None for the one in the user's cache, False for none. ``noise_floor`` runs OLD so often again, and
-    ``noise_run`` names recorded reruns of it: what flips between them is the noise floor (docs/trust.md).
+    ``metric_args`` one by metric name, e.g. ``{"bertscore": {"model_type": "…"}}``; ``store`` is a folder, None for
+    the one in the user's cache, False for none. ``say`` receives one line per step and ``progress`` a
+    :class:`compatcheck.engines.progress.Progress`.
 
     No budget passes where more than ``max_missing`` (a share, or a text such as "2%") of the larger side's rows show
-    nothing: without partner, with changed content, in error, or without an answer on both sides. That OLD is NEW is an
-    error unless ``allow_same``.
-
-    With ``until_decided`` documents are drawn in the random order of ``seed``, ``step`` at a time (25) and at most
-    ``max`` of a task, until every budget of ``fail_on`` is decided by bounds that hold at every look
-    (docs/sequential.md).
+    nothing: without partner, with changed content, in error, or without an answer on both sides.
 
     Recorded outputs that would take too much memory are compared as a stream (docs/scaling.md): the figures are the
-    same, ``instances`` then are the most telling ones, and ``save`` writes them all. ``stream`` says yes or no whatever
-    their size. Temporary files go to ``scratch``, by default the system's folder, and are removed with the result.
-    Logs of engines stay in ``scratch``, by default in the user's cache.
+    same, ``instances`` then are the most telling ones, and ``save`` writes them all. Temporary files go to ``scratch``,
+    by default the system's folder, and are removed with the result; logs of engines stay there.
 
     Raises:
-        InputError: something given cannot be used; the message says what, where and how to mend it.
+        InputError: something given cannot be used; the message says what, where and how to fix it.
     """
     from compatcheck import gate, sequential
-    from compatcheck.evaluation.collect import (
-        Request,
-        collect,
-        collect_streams,
-    )
-    from compatcheck.evaluation.evaluate import EngineOptions
+    from compatcheck.evaluation.collect import collect, collect_streams
     from compatcheck.evaluation.reruns import check_reruns, collect_reruns
     from compatcheck.evaluation.same import refuse_same, refuse_same_model
-    from compatcheck.evaluation.settling import check_directions, with_direction
-    from compatcheck.readers import Layout
-    from compatcheck.table.repeats import check_way
-    from compatcheck.tasks.load import TaskOptions
+    from compatcheck.evaluation.settling import check_directions
 
-    if epsilon is not None and epsilon < 0:
-        raise InputError(f"--epsilon {epsilon}: must be 0 or more")
-    check_way(repeats)
-    rules = [*gate.parse_rules(_several(fail_on)), *gate.parse_rules(_several(advisory), gate.ADVISORY)]
-    must = tuple(_several(required))
-    most_missing = gate.parse_share("--max-missing", max_missing)
-    layout = Layout(
-        id_field=id_field,
-        target_field=target_field,
-        prediction_field=prediction_field,
-        extract=extract,
-        targets=Path(targets) if targets is not None else None,
-        repeats=repeats,
-    )
-    request = Request(
-        old=os.fspath(old),
-        new=os.fspath(new),
-        tasks=tuple(_several(task)),
-        metrics=tuple(_several(metric)),
-        metric_options=with_direction(metric_args, lower_is_better),
-        task_options=TaskOptions(Path(data) if data is not None else None, split, limit, sample, num_fewshot, seed),
-        engine=EngineOptions(
-            engine,
-            engine_args or {},
-            batch_size,
-            dtype,
-            device,
-            seed,
-            trust_remote_code,
-            apply_chat_template,
-            fewshot_as_multiturn,
-            log_folder=Path(scratch) if scratch is not None else None,
-        ),
-        old_layout=replace(layout, prediction_field=old_prediction_field or prediction_field),
-        new_layout=replace(layout, prediction_field=new_prediction_field or prediction_field),
-        store=store,
-    )
-    slices = _several(slice_by)
-    plan = None
-    if until_decided or step is not None or max is not None:
-        epsilon = epsilon or 0.0  # one dead-band for every step
-        plan = sequential.plan(until_decided, step, max, seed=seed, epsilon=epsilon, correct_at=correct_at)
-        plan.check(rules, cluster_by=cluster_by, noise_floor=noise_floor, stream=stream)
-    place = Scratch(Path(scratch) if scratch is not None else None)
-    again = [os.fspath(each) for each in ([noise_run] if isinstance(noise_run, str | os.PathLike) else noise_run)]
-    check_reruns(request, noise_floor, again)
-    if not allow_same:
+    chosen = build(options.Diff, given)
+    _rules(chosen)
+    gate.parse_share("--max-missing", chosen.max_missing)
+    plan = sequential.plan(chosen, _rules(chosen))
+    if plan is not None and chosen.epsilon is None:
+        chosen = replace(chosen, epsilon=0.0)  # one dead-band for every step
+    request = _request(old, new, chosen, scratch)
+    check_reruns(request, chosen.noise_floor, chosen.noise_run)
+    if not chosen.allow_same:
         refuse_same_model(request)
+    place = Scratch(Path(scratch) if scratch is not None else None)
     with place.writing():
-        streams = None if plan is not None else collect_streams(request, place, stream, say)
-    if streams is not None and cluster_by is not None:
-        raise InputError("--cluster-by: a comparison that is streamed cannot count by clusters; add --no-stream")
-    if streams is not None and (noise_floor or again):
-        raise InputError("the noise floor of a comparison that is streamed cannot be measured; add --no-stream")
+        streams = None if plan is not None else collect_streams(request, place, chosen.stream, say)
+    decided = None if plan is None else sequential.decide(request, _rules(chosen), plan, say, progress)
+    sides: Any = streams or (collect(request, say, progress) if decided is None else (decided.old, decided.new))
+    check_directions(request.metric_options, [run for side in sides for run in side.tasks])
+    if not chosen.allow_same:
+        found = differences_of(*sides)
+        refuse_same(*sides, differ=bool(found.found), known=not found.unknown)
     if streams is not None:
-        check_directions(request.metric_options, [run for side in streams for run in side.tasks])
-        if not allow_same:
-            found = differences_of(*streams)
-            refuse_same(*streams, differ=bool(found.found), known=not found.unknown)
-        streamed = _diff_of_streams(
-            *streams,
-            place,
-            say,
-            rules,
-            must,
-            most_missing,
-            epsilon=epsilon,
-            correct_at=correct_at,
-            slice_by=slices,
-            seed=seed,
-        )
-        return with_history(streamed, request.old)
-    decided = None if plan is None else sequential.decide(request, rules, plan, say, progress)
-    old_run, new_run = collect(request, say, progress) if decided is None else (decided.old, decided.new)
-    check_directions(request.metric_options, [*old_run.tasks, *new_run.tasks])
-    if not allow_same:
-        found = differences_of(old_run, new_run)
-        refuse_same(old_run, new_run, differ=bool(found.found), known=not found.unknown)
-    reruns = collect_reruns(request, noise_floor, again, say, progress)
-    judged = diff_of_runs(
-        old_run,
-        new_run,
-        rules=rules,
-        required=must,
-        epsilon=epsilon,
-        correct_at=correct_at,
-        slice_by=slices,
-        cluster_by=cluster_by,
-        seed=seed,
-        reruns=reruns,
-        decided=decided,
-        max_missing=most_missing,
+        result = _diff_of_streams(*streams, place, say, chosen)
+    else:
+        reruns = collect_reruns(request, chosen.noise_floor, chosen.noise_run, say, progress)
+        result = diff_of_runs(sides[0], sides[1], chosen, reruns=reruns, decided=decided)
+    return replace(result, history=blessed_before(request.old, result.comparisons))
+
+
+@takes(options.Run)
+def evaluate(
+    reference: Reference, *, command: str = "", say: Say = _silent, progress: Any = None, **given: Any
+) -> Evaluation:
+    """Evaluate one reference on one or more tasks; ``save`` keeps the run.
+
+    The names are those of the command line (``compatcheck run --help``), as for :func:`compatcheck.diff`. Recorded
+    outputs are scored, and of a kept run what is asked for is taken.
+
+    Raises:
+        InputError: something given cannot be used; the message says what, where and how to fix it.
+    """
+    from compatcheck.evaluation.collect import collect_one
+    from compatcheck.evaluation.lm_eval_log import LmEvalLog
+    from compatcheck.evaluation.settling import check_directions
+
+    chosen = build(options.Run, given)
+    request = _request(reference, "", chosen)
+    log = LmEvalLog(request.engine, chosen.seed, chosen.limit) if chosen.lm_eval_log else None
+    began, clock = datetime.now(UTC), time.perf_counter()
+    run = collect_one(request, say, progress, log)
+    check_directions(request.metric_options, run.tasks)
+    seconds = round(time.perf_counter() - clock, 2)
+    made = Made(command, began.isoformat(timespec="seconds"), seconds, options.written(chosen))
+    return Evaluation(run.manifest, run.tasks, run.notes, made, __version__, log)
+
+
+@takes(options.Noise)
+def noise(
+    references: Reference | Sequence[Reference], *, say: Say = _silent, progress: Any = None, **given: Any
+) -> NoiseReport:
+    """The noise floor of one model that is run ``repeats`` times again, or of several recorded runs of the same model.
+
+    The names are those of :func:`compatcheck.diff`. Of R runs all R(R − 1)/2 pairs are pooled.
+
+    Raises:
+        InputError: one recorded run alone, several references of which one is a model, or as for ``diff``.
+    """
+    from compatcheck.evaluation.collect import collect_one
+    from compatcheck.evaluation.reruns import collect_reruns
+    from compatcheck.evaluation.settling import check_directions
+    from compatcheck.noise import measured
+
+    chosen = build(options.Noise, given)
+    names = [os.fspath(each) for each in ([references] if isinstance(references, str | os.PathLike) else references)]
+    request = _request(names[0], "", chosen)
+    again: list[Run] = []
+    if len(names) == 1:
+        if chosen.repeats < 1:
+            raise InputError(f"--repeats {chosen.repeats}: one model is run again at least once")
+        if request.side("old").recorded:
+            raise InputError(
+                f"{names[0]}: one recorded run shows no noise; name several runs of the same model, or the model itself"
+            )
+        again = collect_reruns(request, chosen.repeats, (), say, progress)
+    runs = [collect_one(request, say, progress), *again]
+    if len(names) > 1:
+        runs += collect_reruns(request, 0, names[1:], say, progress)
+    check_directions(request.metric_options, [one for run in runs for one in run.tasks])
+    notes = dict.fromkeys(note for run in runs for note in run.notes)
+    return NoiseReport(tuple(names), measured(runs, chosen.epsilon, chosen.correct_at), tuple(notes))
+
+
+@takes(options.Bless)
+def bless(
+    reference: Reference | Evaluation,
+    name: str = "main",
+    *,
+    force: bool = False,
+    command: str = "",
+    say: Say = _silent,
+    progress: Any = None,
+    **given: Any,
+) -> Blessing:
+    """Keep a run as ``@name``, unless it fails its budgets against the present ``@name``.
+
+    ``reference`` is evaluated as :func:`evaluate` does, where it is no evaluation yet.
+
+    Raises:
+        InputError: a name or budget that cannot be used, or a run that shares nothing with the baseline.
+    """
+    from compatcheck import gate
+
+    name, root = baselines.check_name(name), baselines.root()
+    chosen = build(options.Bless, given)
+    compared = options.Diff(fail_on=chosen.fail_on, max_missing=chosen.max_missing, seed=chosen.seed)
+    _rules(compared)
+    gate.parse_share("--max-missing", chosen.max_missing)
+    run = reference
+    if not isinstance(run, Evaluation):
+        further = {key: value for key, value in given.items() if key in options.options_of(options.Run)}
+        run = evaluate(run, command=command, say=say, progress=progress, **further)
+    result = None
+    if baselines.history(name, root):
+        before = load_run(baselines.locate(f"@{name}"))
+        try:
+            result = diff_of_runs(before, run, compared)
+        except InputError:
+            if not force:
+                raise
+    verdict = result.verdict if result is not None else "none"
+    if verdict == "fail" and not force:
+        return Blessing(name, None, result, None)
+    gates = [each for comparison in result.comparisons for each in comparison.gates] if result else []
+    worst = next((each for said in ("fail", "inconclusive") for each in gates if each.verdict == said), None)
+    folder = run.save(baselines.new_folder(name, run.manifest.fingerprint, root))
+    entry = baselines.Blessed(
+        run=folder.name,
+        time=datetime.now(UTC).isoformat(timespec="seconds"),
+        reference=run.manifest.reference,
+        fingerprint=run.manifest.fingerprint,
+        verdict=verdict,
+        reason=f"{worst.rule}: {worst.reason}" if worst else "",
+        forced=verdict == "fail",
+        scores=tuple(
+            {
+                "task": score.task,
+                "filter": score.filter,
+                "metric": score.metric.name,
+                "kind": score.metric.kind,
+                "value": score.mean.value,
+                "low": score.mean.low,
+                "high": score.mean.high,
+                "n": score.n,
+            }
+            for score in run.scores
+        ),
     )
-    return with_history(judged, request.old)
+    baselines.add(name, entry, root)
+    return Blessing(name, entry, result, folder)
 
 
 def diff_of_runs(
     old: Run,
     new: Run,
+    chosen: options.Diff = options.Diff(),  # noqa: B008 - frozen
     *,
-    rules: Sequence[Rule] = (),
-    required: Sequence[str] = (),
-    epsilon: float | None = None,
-    correct_at: float | None = None,
-    slice_by: Sequence[str] = (),
-    cluster_by: str | None = None,
-    seed: int = DEFAULT_SEED,
     reruns: Sequence[Run] = (),
     decided: Decided | None = None,
-    max_missing: float = MAX_MISSING,
 ) -> Diff:
     """Compare two runs that are in memory, as :func:`compatcheck.evaluate` and ``load_run`` give them.
 
     ``reruns`` are further runs of OLD, from which the noise floor is taken; ``decided`` says how the budgets were
-    judged while the runs grew. No budget passes where more than ``max_missing`` of the larger side's rows show nothing.
+    judged while the runs grew.
 
     Raises:
         InputError: they share nothing, a rule covers nothing, or a budget is within the noise floor.
     """
+    epsilon, correct_at = chosen.epsilon, chosen.correct_at
     comparisons, notes = compare_runs(
-        old, new, epsilon=epsilon, correct_at=correct_at, slice_by=slice_by, cluster_by=cluster_by, seed=seed
-    )
+        old, new, epsilon=epsilon, correct_at=correct_at, slice_by=chosen.slice_by, cluster_by=chosen.cluster_by,
+        seed=chosen.seed,
+    )  # fmt: skip
     if decided is not None:
         comparisons, notes = [decided.with_paths(each) for each in comparisons], [*decided.notes, *notes]
     if reruns:
         from compatcheck.noise import with_noise
 
-        comparisons, more = with_noise(comparisons, old, reruns, epsilon=epsilon, correct_at=correct_at)
-        notes += more
-    settled = None if decided is None else decided.gates
-    return _judged(old, new, comparisons, notes, rules, required, settled=settled, max_missing=max_missing)
-
-
-def _judged(
-    old: Run | StreamedSide,
-    new: Run | StreamedSide,
-    comparisons: Sequence[Comparison],
-    notes: Sequence[str],
-    rules: Sequence[Rule],
-    required: Sequence[str] = (),
-    stored: Stored | None = None,
-    settled: Mapping[tuple[str, str], Gate] | None = None,
-    max_missing: float = MAX_MISSING,
-) -> Diff:
-    from compatcheck import gate
-    from compatcheck.advice import advise
-
-    _, absent = counterparts(old, new)
-    judged, verdict = gate.judge(comparisons, rules, required, settled, max_missing=max_missing, absent=absent)
-    notes = (*notes, *gate.noise_remarks(comparisons, rules), *gate.remarks(comparisons))
-    return Diff(
-        old=_as_side(old.manifest),
-        new=_as_side(new.manifest),
-        comparisons=tuple(judged),
-        verdict=verdict,
-        version=_version(),
-        notes=tuple(dict.fromkeys((*old.notes, *new.notes, *notes))),
-        advice=advise(judged, verdict, gate.doubts_of(judged, max_missing, absent)),
-        differences=differences_of(old, new),
-        absent=absent,
-        stored=stored,
-    )
+        comparisons, said = with_noise(comparisons, old, reruns, epsilon=epsilon, correct_at=correct_at)
+        notes += [*said, *(note for run in reruns for note in run.notes)]
+    return _judged((old, new), comparisons, notes, chosen, settled=decided.gates if decided is not None else None)
 
 
 def compare_runs(
@@ -284,7 +278,7 @@ def compare_runs(
     correct_at: float | None = None,
     slice_by: Sequence[str] = (),
     cluster_by: str | None = None,
-    seed: int = DEFAULT_SEED,
+    seed: int = options.DEFAULT_SEED,
 ) -> tuple[list[Comparison], list[str]]:
     """Compare two runs on every (task, filter, metric) they share; returns comparisons and notes on what they do not.
 
@@ -299,19 +293,12 @@ def compare_runs(
     notes = absent_notes(absent)
     comparisons = [
         compare(
-            run,
-            other,
-            metric=metric,
-            epsilon=epsilon,
-            correct_at=correct_at,
-            slice_by=slice_by,
-            cluster_by=cluster_by,
-            seed=seed,
-            reread=reread,
+            run, other, metric=metric, epsilon=epsilon, correct_at=correct_at, slice_by=slice_by, cluster_by=cluster_by,
+            seed=seed, reread=reread,
         )
         for run, other, metrics in pairs
         for metric in metrics
-    ]
+    ]  # fmt: skip
     if epsilon is None and correct_at is None:
         notes += sample_notes(pairs)
     notes += [
@@ -323,45 +310,111 @@ def compare_runs(
     return comparisons, notes
 
 
-def _diff_of_streams(
-    old: StreamedSide,
-    new: StreamedSide,
-    scratch: Scratch,
-    say: Callable[[str], None],
-    rules: Sequence[Rule],
-    required: Sequence[str],
-    max_missing: float,
-    **options: Any,
-) -> Diff:
+def _diff_of_streams(old: StreamedSide, new: StreamedSide, scratch: Scratch, say: Say, chosen: options.Diff) -> Diff:
     from compatcheck.compare.comparison import Settings
     from compatcheck.compare.streaming import compare_streams
     from compatcheck.rereading import reread
 
+    if chosen.cluster_by is not None:
+        raise InputError("--cluster-by: a comparison that is streamed cannot count by clusters; add --no-stream")
+    if chosen.noise_floor or chosen.noise_run:
+        raise InputError("the noise floor of a comparison that is streamed cannot be measured; add --no-stream")
     pairs, absent = counterparts(old, new)
-    notes = absent_notes(absent)
+    settings = Settings(chosen.epsilon, chosen.correct_at, chosen.slice_by, seed=chosen.seed, reread=reread)
     with scratch.writing():
-        comparisons, file = compare_streams(pairs, Settings(**options, reread=reread), scratch, say)
-    notes += [
+        comparisons, file = compare_streams(pairs, settings, scratch, say)
+    notes = absent_notes(absent) + [
         f"{one.name}: compared as a stream; {len(one.instances):,} of {one.rows:,} instances are shown, flips first, "
         "and all of them are in instances.parquet where the comparison is kept (--out)"
         for one in comparisons
         if len(one.instances) < one.rows
     ]
-    stored = Stored(file.path, scratch)
-    return _judged(old, new, comparisons, notes, rules, required, stored, max_missing=max_missing)
+    return _judged((old, new), comparisons, notes, chosen, Stored(file.path, scratch))
 
 
-def _as_side(manifest: Manifest) -> Side:
+def _judged(
+    sides: tuple[Run | StreamedSide, Run | StreamedSide],
+    comparisons: Sequence[Comparison],
+    notes: Sequence[str],
+    chosen: options.Diff,
+    stored: Stored | None = None,
+    settled: Mapping[tuple[str, str], Gate] | None = None,
+) -> Diff:
+    from compatcheck import gate
+    from compatcheck.advice import advise
+
+    old, new = sides
+    rules, most_missing = _rules(chosen), gate.parse_share("--max-missing", chosen.max_missing)
+    _, absent = counterparts(old, new)
+    judged, verdict = gate.judge(comparisons, rules, chosen.required, settled, max_missing=most_missing, absent=absent)
+    notes = (*old.notes, *new.notes, *notes, *gate.noise_remarks(comparisons, rules), *gate.remarks(comparisons))
+    return Diff(
+        old=_side(old.manifest),
+        new=_side(new.manifest),
+        comparisons=tuple(judged),
+        verdict=verdict,
+        version=__version__,
+        notes=tuple(dict.fromkeys(notes)),
+        advice=advise(judged, verdict, gate.doubts_of(judged, most_missing, absent)),
+        differences=differences_of(old, new),
+        absent=absent,
+        stored=stored,
+    )
+
+
+def _side(manifest: Manifest) -> Side:
     return Side(manifest.reference, manifest.fingerprint, manifest.kind, manifest.engine, manifest.settings)
 
 
-def _several(value: str | Sequence[str] | None) -> list[str]:
-    if value is None:
-        return []
-    return [value] if isinstance(value, str) else list(value)
+def _rules(chosen: options.Diff) -> list[Any]:
+    from compatcheck import gate
+
+    return [*gate.parse_rules(chosen.fail_on), *gate.parse_rules(chosen.advisory, gate.ADVISORY)]
 
 
-def _version() -> str:
-    from compatcheck import __version__
+def _request(
+    old: Reference, new: Reference, chosen: options.Evaluate, scratch: str | os.PathLike[str] | None = None
+) -> Request:
+    """The options as the evaluation takes them."""
+    from compatcheck.evaluation.collect import Request
+    from compatcheck.evaluation.evaluate import EngineOptions
+    from compatcheck.evaluation.settling import with_direction
+    from compatcheck.readers import Layout
+    from compatcheck.tasks.load import TaskOptions
 
-    return __version__
+    def layout(own: str) -> Layout:
+        return Layout(
+            id_field=chosen.id_field,
+            target_field=chosen.target_field,
+            prediction_field=getattr(chosen, own, None) or chosen.prediction_field,
+            extract=chosen.extract,
+            targets=chosen.targets,
+            repeats=chosen.repeats if isinstance(chosen, options.Diff) else None,
+        )
+
+    return Request(
+        old=os.fspath(old),
+        new=os.fspath(new),
+        tasks=chosen.task,
+        filter=chosen.filter,
+        metrics=chosen.metric,
+        metric_options=with_direction(chosen.metric_args, chosen.lower_is_better),
+        task_options=TaskOptions(
+            chosen.data, chosen.split, chosen.limit, chosen.sample, chosen.num_fewshot, chosen.seed
+        ),
+        engine=EngineOptions(
+            chosen.engine,
+            chosen.engine_args or {},
+            chosen.batch_size,
+            chosen.dtype,
+            chosen.device,
+            chosen.seed,
+            chosen.trust_remote_code,
+            chosen.apply_chat_template,
+            chosen.fewshot_as_multiturn,
+            log_folder=Path(scratch) if scratch is not None else None,
+        ),
+        old_layout=layout("old_prediction_field"),
+        new_layout=layout("new_prediction_field"),
+        store=chosen.store,
+    )

@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,13 @@ def up_to(text: str) -> list[tuple[str, Blessed]]:
         (f"@{name}" + (f"~{last - place}" if place < last else ""), entry)
         for place, entry in enumerate(entries[: len(entries) - back])
     ]
+
+
+def new_folder(name: str, fingerprint: str, folder: Path) -> Path:
+    """A folder for a run of a baseline that does not exist yet, named by time and content."""
+    stem = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{fingerprint.rpartition(':')[2][:12] or 'run'}"
+    names = (stem, *(f"{stem}-{count}" for count in range(2, 1000)))
+    return next(folder / name / each for each in names if not (folder / name / each).exists())
 
 
 def add(name: str, entry: Blessed, folder: Path | None = None) -> None:

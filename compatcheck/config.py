@@ -1,26 +1,29 @@
 """The project's settings: ``compatcheck.toml``, or ``[tool.compatcheck]`` in pyproject.toml.
 
 Top-level keys are the options of ``compatcheck diff`` and serve every check and every ``diff`` of the project; a table
-``[checks.NAME]`` names OLD and NEW and may say anything otherwise. ``[fix]`` has settings of ``compatcheck fix``.
-Command line > environment > check > top level.
+``[checks.NAME]`` names OLD and NEW and may say anything otherwise. ``[fix]`` has options of ``compatcheck fix``.
+Command line > environment > check > top level. What a file may say that was found and not named: docs/security.md.
 """
 
 from __future__ import annotations
 
 import os
+import stat
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from compatcheck.errors import InputError, did_you_mean
+from compatcheck.options import Check as CheckOptions
+from compatcheck.options import Fix, about, options_of, read
 
 FILE = "compatcheck.toml"
 PROJECT_FILE = "pyproject.toml"
 ENVIRONMENT = "COMPATCHECK_"
 """Prefix of environment variables: ``COMPATCHECK_ENGINE=vllm``. Only for the keys of :data:`FROM_ENVIRONMENT`."""
-FROM_ENVIRONMENT = ("engine", "batch_size", "dtype", "device", "limit", "max_missing", "store", "out")
+FROM_ENVIRONMENT = tuple(name for name, one in options_of(CheckOptions).items() if about(one).environment)
 
 
 @dataclass(frozen=True)
@@ -43,18 +46,53 @@ class Config:
     checks: tuple[Check, ...] = ()
     fix: Mapping[str, Any] = field(default_factory=dict)
 
+    def choose(self, names: Sequence[str] = ()) -> tuple[Check, ...]:
+        """The checks of these names, or all.
+
+        Raises:
+            InputError: there are none, or none of a name.
+        """
+        if self.path is None:
+            raise InputError(
+                "OLD and NEW are missing, and there is no compatcheck.toml here that names checks (`compatcheck init` "
+                "writes one)"
+            )
+        if not self.checks:
+            below = f"{self.key}." if self.key else ""
+            raise InputError(f"{self.path}: no check is named there; add a table [{below}checks.NAME]")
+        known = {check.name: check for check in self.checks}
+        for name in names:
+            if name not in known:
+                hint = did_you_mean(name, known)
+                raise InputError(f"--check {name}: no such check in {self.path}{hint}; there are {', '.join(known)}")
+        return tuple(known[name] for name in dict.fromkeys(names)) if names else self.checks
+
+
+def settle(options: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of a check with what the environment and, above it, the command line says."""
+    return {**options, **from_environment(), **given}
+
+
+def only(model: type, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the options that a model has."""
+    return {name: value for name, value in options.items() if name in options_of(model)}
+
 
 def find(start: Path | None = None) -> Path | None:
-    """The settings file for a folder: the nearest one upwards, looking no higher than the repository's root."""
+    """The settings file of a folder, or the nearest above it in its repository; outside of one the folder alone."""
     folder = (start or Path.cwd()).resolve()
-    for each in (folder, *folder.parents):
+    above = [folder, *folder.parents]
+    root = next((place for place, each in enumerate(above) if (each / ".git").exists()), 0)
+    for each in above[: root + 1]:
         if (each / FILE).is_file():
             return each / FILE
         project = each / PROJECT_FILE
-        if project.is_file() and "compatcheck" in _read(project).get("tool", {}):
+        if (
+            project.is_file()
+            and b"compatcheck" in project.read_bytes()
+            and "compatcheck" in _toml(project).get("tool", {})
+        ):
             return project
-        if (each / ".git").exists():
-            return None
     return None
 
 
@@ -62,27 +100,36 @@ def load(path: Path | None = None) -> Config:
     """Read the settings of the current folder, or of ``path``.
 
     Raises:
-        InputError: a file that is no TOML, an unknown key, a value of the wrong kind, a check without OLD or NEW.
+        InputError: a file that is no TOML, that others can write, an unknown key, a value of the wrong kind, a check
+            without OLD or NEW.
     """
     if path is not None and not path.is_file():
         raise InputError(f"--config {path}: no such file")
     found = path or find()
     if found is None:
         return Config()
-    table: Any = _read(found)
+    if path is None:
+        _check_owner(found)
+    table: Any = _toml(found)
     key = ""
     if found.name == PROJECT_FILE:
         table, key = table.get("tool", {}).get("compatcheck", {}), "tool.compatcheck"
     if not isinstance(table, dict):
         raise InputError(f"{found}: {key} must be a table")
-    place = _Place(found, key)
-    checks = table.pop("checks", {})
+    file = _File(found, named=path is not None)
+    below = f"{key}." if key else ""
+    checks, fixes = table.pop("checks", {}), table.pop("fix", {})
     if not isinstance(checks, dict):
-        raise place.error("checks", "must be a table of tables, such as [checks.summaries]")
-    fixes = _fix(table.pop("fix", {}), place)
-    options = _options(table, place)
+        raise file.error(f"{below}checks", "must be a table of tables, such as [checks.summaries]")
+    if not isinstance(fixes, dict):
+        raise file.error(f"{below}fix", "must be a table of options of `compatcheck fix`")
+    shared = file.options(table, below, CheckOptions, "diff")
     return Config(
-        found, key, options, tuple(_check(name, each, options, place) for name, each in checks.items()), fixes
+        found,
+        key,
+        shared,
+        tuple(file.check(name, each, shared, f"{below}checks.{name}") for name, each in checks.items()),
+        file.options(fixes, f"{below}fix.", Fix, "fix"),
     )
 
 
@@ -96,148 +143,133 @@ def from_environment(environment: Mapping[str, str] | None = None) -> dict[str, 
     given: dict[str, Any] = {}
     for key in FROM_ENVIRONMENT:
         name = ENVIRONMENT + key.upper()
-        text = environment.get(name, "")
-        if not text:
-            continue
-        value: Any = int(text) if text.isdigit() else text
-        problem = _KEYS[key](value)
-        if problem:
-            raise InputError(f"environment variable {name}={text}: must be {problem}")
-        given[key] = value
+        if text := environment.get(name, ""):
+            given[key] = int(text) if text.isdigit() else text
+            try:
+                read(options_of(CheckOptions)[key], given[key])
+            except ValueError as error:
+                raise InputError(f"environment variable {name}={text}: {error}") from None
     return given
 
 
+def _check_owner(file: Path) -> None:
+    """Raise InputError for a file that another user owns or can write; a file of the superuser is trusted."""
+    if os.name == "nt":
+        return
+    import grp
+    import pwd
+
+    about_it = file.stat()
+    mine = {os.geteuid(), 0} | ({int(os.environ["SUDO_UID"])} if os.environ.get("SUDO_UID", "").isdigit() else set())
+    trust = f"name it with --config {file.name} where you trust it"
+    if about_it.st_uid not in mine:
+        raise InputError(f"{file}: belongs to another user, so it is not obeyed; {trust}")
+    try:
+        members = set(grp.getgrgid(about_it.st_gid).gr_mem) - {pwd.getpwuid(os.geteuid()).pw_name}
+        others = bool(members) or about_it.st_gid != os.getegid()
+    except KeyError:
+        others = True
+    if about_it.st_mode & stat.S_IWOTH or (about_it.st_mode & stat.S_IWGRP and others):
+        raise InputError(f"{file}: other users can write it, so it is not obeyed; chmod go-w {file.name}, or {trust}")
+
+
 @dataclass(frozen=True)
-class _Place:
+class _File:
     path: Path
-    key: str
-
-    def name(self, key: str) -> str:
-        return f"{self.key}.{key}" if self.key else key
-
-    def below(self, key: str) -> _Place:
-        return _Place(self.path, self.name(key))
+    named: bool
+    """By --config, and so trusted as the command line is."""
 
     def error(self, key: str, why: str) -> InputError:
-        return InputError(f"{self.path}: {self.name(key)}: {why}")
+        return InputError(f"{self.path}: {key}: {why}")
 
+    def check(self, name: str, table: Any, shared: Mapping[str, Any], key: str) -> Check:
+        if not isinstance(table, dict):
+            raise self.error(key, "must be a table with old, new and options")
+        for side in ("old", "new"):
+            if not isinstance(table.get(side), str) or not table[side]:
+                raise self.error(f"{key}.{side}", "is missing: name a model, an adapter or recorded outputs")
+        rest = {each: value for each, value in table.items() if each not in ("old", "new")}
+        own = self.options(rest, f"{key}.", CheckOptions, "diff")
+        return Check(name, self.reference(table["old"]), self.reference(table["new"]), {**shared, **own})
 
-def _check(name: str, table: Any, shared: Mapping[str, Any], place: _Place) -> Check:
-    place = place.below(f"checks.{name}")
-    if not isinstance(table, dict):
-        raise InputError(f"{place.path}: {place.key}: must be a table with old, new and options")
-    for side in ("old", "new"):
-        if not isinstance(table.get(side), str) or not table[side]:
-            raise place.error(side, "is missing: name a model, an adapter or recorded outputs")
-    rest = {key: value for key, value in table.items() if key not in ("old", "new")}
-    old, new = (_reference(table[side], place.path.parent) for side in ("old", "new"))
-    return Check(name, old, new, {**shared, **_options(rest, place)})
+    def options(self, table: Mapping[str, Any], below: str, model: type, command: str) -> dict[str, Any]:
+        known = options_of(model)
+        found: dict[str, Any] = {}
+        for spelled, value in table.items():
+            name, key = spelled.replace("-", "_"), f"{below}{spelled}"
+            if name not in known:
+                hint = did_you_mean(name, [*known, "checks", "fix", "old", "new"])
+                raise self.error(
+                    key, f"no such setting{hint}; see `compatcheck {command} --help`, whose options they are"
+                )
+            if name in found:
+                raise self.error(key, "is given twice, with - and with _")
+            try:
+                read(known[name], value)
+            except ValueError as error:
+                raise self.error(key, f"{value!r} {error}") from None
+            self.check_power(name, value, key)
+            found[name] = self.placed(str(known[name].type), value, key)
+        return found
 
-
-def _fix(table: Any, place: _Place) -> dict[str, Any]:
-    if not isinstance(table, dict):
-        raise place.error("fix", f"must be a table with {' or '.join(_FIX)}")
-    for key, value in table.items():
-        if key not in _FIX:
-            raise place.below("fix").error(
-                key, f"no such setting{did_you_mean(key, _FIX)}; there are {', '.join(_FIX)}"
+    def check_power(self, name: str, value: Any, key: str) -> None:
+        """Refuse what lets others' code run in a file that was merely found."""
+        within = [name, *value] if isinstance(value, dict) else [name]
+        known = options_of(CheckOptions)
+        if not self.named and value is not False and any(e in known and about(known[e]).power for e in within):
+            raise self.error(
+                key, f"is taken from the command line alone, or from a file named there: --config {self.path.name}"
             )
-        problem = _FIX[key](value)
-        if problem:
-            raise place.below("fix").error(key, f"{value!r} must be {problem}")
-    return dict(table)
 
+    def placed(self, kind: str, value: Any, key: str) -> Any:
+        """A value with its paths, which are relative to the file, as seen from the current folder."""
+        kind = kind.removesuffix(" | None")
+        several = [value] if isinstance(value, str) else value
+        if kind in ("Path", "Store") and isinstance(value, str):
+            return self.from_here(value)
+        if kind == "Tasks":
+            return [self.from_here(each) if each.endswith((".yaml", ".yml")) else each for each in several]
+        if kind == "References":
+            return [self.reference(each) for each in several]
+        if kind == "Tables" and isinstance(value.get("judge", {}).get("rubric"), str):
+            return {**value, "judge": {**value["judge"], "rubric": self.rubric(value["judge"]["rubric"], key)}}
+        return value
 
-def _options(table: Mapping[str, Any], place: _Place) -> dict[str, Any]:
-    options: dict[str, Any] = {}
-    for written, value in table.items():
-        key = written.replace("-", "_")
-        if key not in _KEYS:
-            hint = did_you_mean(key, [*_KEYS, "checks", "fix", "old", "new"])
-            raise place.error(written, f"no such setting{hint}; see `compatcheck diff --help`, whose options they are")
-        if key in options:
-            raise place.error(written, "is given twice, with - and with _")
-        problem = _KEYS[key](value)
-        if problem:
-            raise place.error(written, f"{value!r} must be {problem}")
-        options[key] = _from_here(value, place.path.parent) if key in _PATHS else value
-    if "task" in options:
-        names = [options["task"]] if isinstance(options["task"], str) else options["task"]
-        options["task"] = [_from_here(n, place.path.parent) if n.endswith((".yaml", ".yml")) else n for n in names]
-    if "noise_run" in options:
-        runs = [options["noise_run"]] if isinstance(options["noise_run"], str) else options["noise_run"]
-        options["noise_run"] = [_reference(run, place.path.parent) for run in runs]
-    return options
-
-
-def _reference(text: str, folder: Path) -> str:
-    """A reference whose paths are relative to the settings file, as seen from the current folder."""
-    if text.startswith(("http://", "https://", "@")):
+    def rubric(self, text: str, key: str) -> str:
+        """A judge's rubric, or its file, which is sent to the judge and so has to lie below the settings."""
+        if "\n" in text or len(text) >= 256 or "\0" in text:
+            return text
+        folder = self.path.parent.resolve()
+        file = (folder / Path(text).expanduser()).resolve()
+        if file.is_relative_to(folder):
+            return self.from_here(text) if file.is_file() else text
+        if file.exists() or text.startswith(("/", "~", "..")):
+            raise self.error(f"{key}.judge.rubric", f"{text} lies outside {folder}; move it below the settings file")
         return text
-    return "+".join(_from_here(part, folder) if _exists(part, folder) else part for part in text.split("+"))
+
+    def reference(self, text: str) -> str:
+        """A reference whose paths are relative to the settings file."""
+        if text.startswith(("http://", "https://", "@")):
+            return text
+        return "+".join(self.from_here(part) if self.exists(part) else part for part in text.split("+"))
+
+    def exists(self, part: str) -> bool:
+        """Whether a part of a reference is a path here; of one with ``{task}`` the folder before it counts."""
+        stem, placeholder, _ = part.partition("{task}")
+        if placeholder:
+            return "/" in stem and (self.path.parent / stem.rpartition("/")[0]).is_dir()
+        return bool(part) and (self.path.parent / part).exists()
+
+    def from_here(self, text: str) -> str:
+        path = self.path.parent / Path(text).expanduser()
+        here = Path.cwd().resolve()
+        return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
 
 
-def _exists(part: str, folder: Path) -> bool:
-    """Whether a part of a reference is a path here; of one with ``{task}`` the folder before it counts."""
-    stem, placeholder, _ = part.partition("{task}")
-    if placeholder:
-        return "/" in stem and (folder / stem.rpartition("/")[0]).is_dir()
-    return bool(part) and (folder / part).exists()
-
-
-def _from_here(text: str, folder: Path) -> str:
-    path = folder / Path(text).expanduser()
-    here = Path.cwd().resolve()
-    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
-
-
-def _read(path: Path) -> dict[str, Any]:
+def _toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{path}: cannot be read ({error})") from None
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path}: not TOML: {error}") from None
-
-
-def _kind(words: str, holds: Callable[[Any], bool]) -> Callable[[Any], str | None]:
-    """A test that answers with what a value must be, or None where it is that."""
-    return lambda value: None if holds(value) else words
-
-
-def _whole_number(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-_text = _kind("text", lambda v: isinstance(v, str))
-_yes = _kind("true or false", lambda v: isinstance(v, bool))
-_whole = _kind("a whole number", _whole_number)
-_number = _kind("a number", lambda v: isinstance(v, int | float) and not isinstance(v, bool))
-_texts = _kind(
-    "text, or a list of texts",
-    lambda v: isinstance(v, str) or (isinstance(v, list) and all(isinstance(each, str) for each in v)),
-)
-_table = _kind("a table", lambda v: isinstance(v, dict))
-_tables = _kind("a table of tables", lambda v: isinstance(v, dict) and all(isinstance(e, dict) for e in v.values()))
-_share = _kind('a share such as "2%" or 0.02', lambda v: isinstance(v, str | float | int) and not isinstance(v, bool))
-_batch = _kind('a whole number or "auto"', lambda v: v == "auto" or (_whole_number(v) and v >= 1))
-_store = _kind("a folder, or false for none", lambda v: isinstance(v, str) or v is False)
-
-_FIX: dict[str, Callable[[Any], str | None]] = {"margin": _number, "seeds": _whole}
-"""What ``[fix]`` may say: the margin in points, and the number of trainings."""
-_PATHS = ("data", "targets", "out")
-_KEYS: dict[str, Callable[[Any], str | None]] = {
-    "task": _texts, "data": _text, "split": _text, "limit": _whole, "sample": _whole, "num_fewshot": _whole,
-    "engine": _text, "engine_args": _table, "batch_size": _batch, "dtype": _text, "device": _text,
-    "apply_chat_template": _yes, "fewshot_as_multiturn": _yes, "trust_remote_code": _yes, "seed": _whole,
-    "store": _store,
-    "metric": _texts, "metric_args": _tables, "lower_is_better": _texts,
-    "epsilon": _number, "correct_at": _number, "slice_by": _texts,
-    "cluster_by": _text,
-    "fail_on": _texts, "advisory": _texts, "required": _texts, "max_missing": _share, "allow_same": _yes,
-    "until_decided": _yes, "step": _whole, "max": _whole,
-    "id_field": _text, "target_field": _text, "prediction_field": _text,
-    "old_prediction_field": _text, "new_prediction_field": _text, "extract": _text, "targets": _text,
-    "stream": _yes, "repeats": _text, "noise_floor": _whole, "noise_run": _texts,
-    "format": _texts, "out": _text, "exit_zero": _yes, "quiet": _yes,
-}  # fmt: skip

@@ -7,8 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from compatcheck.api import diff
-from compatcheck.finished import Diff
+from compatcheck.api import Diff, diff
 from compatcheck.references import MODEL_LIBRARIES
 
 TASKS = ("samsum", "gsm8k", "hellaswag", "piqa")

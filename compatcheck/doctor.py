@@ -37,7 +37,7 @@ def examine() -> list[Finding]:
 
 
 def _python() -> Iterator[Finding]:
-    from compatcheck import __version__
+    from compatcheck.version import __version__
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     text = f"compatcheck {__version__}, Python {platform.python_version()}, {platform.system()}, {cores} cores"

@@ -11,37 +11,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from compatcheck import config
+from compatcheck import config, options
 from compatcheck.errors import ExitCode, InputError, internal_error, traceback_wanted
 
 if TYPE_CHECKING:
-    from compatcheck.finished import Diff
+    from compatcheck.results import Diff
 
 CompatDiff = Callable[..., "Diff"]
 _DONE = pytest.StashKey[list[tuple[str, "Diff"]]]()
+_SHOWN = set(options.options_of(options.Check)) - set(options.options_of(options.Diff))
+"""Options that a comparison does not take: how its result is shown."""
 _NOT_COMPARED = ("compatcheck", "not compared")
 """Stands among the properties of a test's report, which travel between the processes of pytest-xdist."""
-_HELP = {
-    "engine": "engine that runs models: auto, hf, vllm …",
-    "batch_size": "sequences at a time, or auto",
-    "dtype": "auto, float32, bfloat16, float16",
-    "device": "cpu, cuda, cuda:1, mps",
-    "limit": "the first N documents",
-    "max_missing": "no budget passes where more rows than that show nothing: 2%",
-    "store": "folder that keeps the answers of models",
-    "out": "keep a report of every comparison in this folder",
-}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("compatcheck", "model upgrades, instance by instance")
     for key in config.FROM_ENVIRONMENT:
         flag = f"--compatcheck-{key.replace('_', '-')}"
-        group.addoption(flag, dest=f"compatcheck_{key}", default=None, metavar=key.upper(), help=_HELP[key])
+        help = options.about(options.options_of(options.Check)[key]).help.replace("%", "%%")
+        group.addoption(flag, dest=f"compatcheck_{key}", default=None, metavar=key.upper(), help=help)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -88,36 +81,41 @@ def compat_diff(request: pytest.FixtureRequest) -> CompatDiff:
     Options are those of :func:`compatcheck.diff`. ``check`` is one of compatcheck.toml. What the pytest command line
     says comes before the environment, that before the call, that before the settings file.
     """
-    from compatcheck import checks
-
     given = _given(request.config)
     settings = config.load()
 
+    @options.takes(options.Diff)
     def compare(
-        old: str | Path | None = None, new: str | Path | None = None, *, check: str = "", **options: Any
+        old: str | Path | None = None,
+        new: str | Path | None = None,
+        *,
+        check: str = "",
+        out: str | Path | None = None,
+        **own: Any,
     ) -> Diff:
+        from compatcheck import api
+
         if check:
-            (chosen,) = checks.choose(settings, [check])
+            (chosen,) = settings.choose([check])
         elif old is None or new is None:
             raise InputError("compat_diff(old, new, …) or compat_diff(check='name'): one of the two is needed")
         else:
             chosen = config.Check("", str(old), str(new), settings.options)
-        settled = checks.settle({**chosen.options, **options}, given)
+        settled = config.settle({**chosen.options, **own, **({} if out is None else {"out": str(out)})}, given)
+        folder = settled.pop("out", None)
         try:
-            result = checks.run(chosen, settled)
+            result = api.diff(chosen.old, chosen.new, **{k: v for k, v in settled.items() if k not in _SHOWN})
         except InputError:
             raise
         except Exception as error:
             raise _InternalError(internal_error(error)) from error
         done = request.config.stash[_DONE]
         name = check or f"diff-{len(done) + 1}"
-        if settled.get("out"):
-            from compatcheck.finished import as_diff
-            from compatcheck.report.store import with_earlier_looks
+        if folder:
+            from compatcheck.report.store import save, with_earlier_looks
 
-            folder = Path(str(settled["out"])) / name
-            result = as_diff(with_earlier_looks(result, folder))
-            result.save(folder)
+            result = cast("Diff", with_earlier_looks(result, Path(folder) / name))
+            save(result, Path(folder) / name, ("markdown", "html"))
         done.append((name, result))
         return result
 

@@ -22,6 +22,7 @@ from compatcheck.evaluation.collect import Request
 from compatcheck.evaluation.drawing import Drawing, drawing
 from compatcheck.gate.rules import CRITICAL, Rule
 from compatcheck.gate.sequential import Budgets, Watched
+from compatcheck.options import Diff
 from compatcheck.records import Metric, Run, TaskRun
 
 STEP = 25
@@ -41,18 +42,6 @@ class Plan:
     epsilon: float = 0.0
     correct_at: float | None = None
 
-    def check(self, rules: Sequence[Rule], **beside: Any) -> None:
-        """Raise InputError for what cannot be meant; ``beside`` are options that such a run cannot have."""
-        if self.step < 1:
-            raise InputError(f"--step {self.step}: must be at least 1")
-        if self.most is not None and self.most < 1:
-            raise InputError(f"--max {self.most}: must be at least 1")
-        if not any(rule.tier == CRITICAL for rule in rules):
-            raise InputError("--until-decided: there is nothing to decide; set a budget with --fail-on")
-        for name, why in _EXCLUDED.items():
-            if beside.get(name):
-                raise InputError(f"--until-decided and --{name.replace('_', '-')} exclude each other: {why}")
-
 
 _EXCLUDED = {
     "cluster_by": "bounds that hold at every look count instances one by one",
@@ -61,17 +50,23 @@ _EXCLUDED = {
 }
 
 
-def plan(
-    until_decided: bool, step: int | None, most: int | None, *, seed: int, epsilon: float, correct_at: float | None
-) -> Plan:
-    """The plan that the options ask for.
+def plan(chosen: Diff, rules: Sequence[Rule]) -> Plan | None:
+    """The plan that the options ask for; None without ``until_decided``.
 
     Raises:
-        InputError: options of such a run where it is not asked for.
+        InputError: options of such a run where it is not asked for, or others that it cannot have.
     """
-    if not until_decided:
-        raise InputError(f"--{'max' if step is None else 'step'} goes with --until-decided; --limit takes the first N")
-    return Plan(STEP if step is None else step, most, seed, epsilon, correct_at)
+    if not chosen.until_decided:
+        for name in ("step", "max"):
+            if getattr(chosen, name) is not None:
+                raise InputError(f"--{name} goes with --until-decided; --limit takes the first N")
+        return None
+    if not any(rule.tier == CRITICAL for rule in rules):
+        raise InputError("--until-decided: there is nothing to decide; set a budget with --fail-on")
+    for name, why in _EXCLUDED.items():
+        if getattr(chosen, name):
+            raise InputError(f"--until-decided and --{name.replace('_', '-')} exclude each other: {why}")
+    return Plan(chosen.step or STEP, chosen.max, chosen.seed, chosen.epsilon or 0.0, chosen.correct_at)
 
 
 @dataclass(frozen=True)

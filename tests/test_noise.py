@@ -9,11 +9,11 @@ import pytest
 
 import compatcheck
 from compatcheck.advice import Noise, measured
+from compatcheck.api import noise as measure
 from compatcheck.cli.app import run
 from compatcheck.compare.result import Comparison, Estimate, NoiseFloor
 from compatcheck.errors import InputError
 from compatcheck.gate import noise_remarks, parse_rules
-from compatcheck.noise import measure
 
 
 def write(path: Path, answers: str) -> Path:

@@ -10,7 +10,7 @@ import pytest
 import typer
 import yaml
 
-from compatcheck.cli import options
+from compatcheck import options
 from compatcheck.cli.app import app
 
 TEXT = (Path(__file__).parent.parent / "docs" / "scaling.md").read_text(encoding="utf-8")
@@ -35,7 +35,7 @@ def test_every_command_is_understood(words: list[str]) -> None:
     """Parsed with all its options, not run: models and machines of the page are not here."""
     command = typer.main.get_command(app).commands[words[0]]  # type: ignore[attr-defined]
     given = command.make_context(words[0], words[1:]).params
-    pairs = options.parse_pairs("--engine-arg", given.get("engine_arg") or [])
+    pairs = options.parse_pairs("--engine-arg", given.get("engine_args") or [])
     assert all(
         isinstance(pairs.get(name, 1), int) for name in ("tensor_parallel_size", "data_parallel_size", "workers")
     )

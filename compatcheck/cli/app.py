@@ -3,46 +3,52 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import typer
+import typer.core
 
-from compatcheck import __version__
-from compatcheck.cli import bless, cache, card, demo, diff, doctor, export, fix, init, noise, plan, report, show, tasks
-from compatcheck.cli import fix_task as train_task_
-from compatcheck.cli import run as run_
+from compatcheck.cli import cache, diff, fix, kept, runs, setup
 from compatcheck.cli.output import print_error, print_failure, reader_is_gone
 from compatcheck.errors import ExitCode
+from compatcheck.version import __version__
 
 # typer carries its own copy of click since 0.27 and uses the installed one before: its public error leads to both
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 _ClickError: type[Exception] = _UsageError.__mro__[1]
 
+
+class _Command(typer.core.TyperCommand):
+    """A command whose help names no Python types: ``--quiet`` and not ``--quiet <bool>``."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        params: list[Any] = super().get_params(ctx)
+        for each in params:
+            if each.param_type_name == "argument":
+                each.display_type_rich = lambda ctx: ""
+            elif each.name == "help":
+                each.metavar = ""
+        return params
+
+
 app = typer.Typer(
     name="compatcheck",
     help="Is this model upgrade safe? Compare an old and a new model instance by instance, and gate on negative flips.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit codes: 0 passed or no gate · 1 regression shown · 2 usage or data error · 3 inconclusive.",
 )
-app.command("diff")(diff.command)
-app.command("run")(run_.command)
-app.command("fix")(fix.command)
-app.command("train-task")(train_task_.command)
-app.command("bless")(bless.command)
-app.command("report")(report.command)
-app.command("show")(show.command)
-app.command("card")(card.command)
-app.command("noise")(noise.command)
-app.command("plan")(plan.command)
-app.command("export")(export.command)
-app.command("tasks")(tasks.command)
-app.command("doctor")(doctor.command)
-app.command("init")(init.command)
-app.command("demo")(demo.command)
+app.command("diff", cls=_Command, epilog=diff.EXAMPLES)(diff.command)
+_COMMANDS: dict[str, Callable[..., Any]] = {
+    "run": runs.run, "fix": fix.fix, "train-task": fix.train_task, "bless": runs.bless, "report": kept.report,
+    "show": kept.show, "card": kept.card, "noise": runs.noise, "plan": setup.plan, "export": runs.export,
+    "tasks": setup.tasks, "doctor": setup.doctor, "init": setup.init, "demo": setup.demo,
+}  # fmt: skip
+for _name, _command in _COMMANDS.items():
+    app.command(_name, cls=_Command)(_command)
 app.add_typer(cache.app)
 
 
@@ -55,7 +61,7 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def _root(
     version: bool = typer.Option(
-        False, "--version", help="Print the version and exit.", callback=_print_version, is_eager=True
+        False, "--version", metavar="", help="Print the version and exit.", callback=_print_version, is_eager=True
     ),
 ) -> None:
     pass

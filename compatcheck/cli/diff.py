@@ -1,19 +1,39 @@
-"""``compatcheck diff``: compare an old and a new model."""
+"""``compatcheck diff``: one comparison, or every check of the settings file, with one exit code."""
 
 from __future__ import annotations
 
-import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from compatcheck.cli import options
-from compatcheck.cli.checks import run_checks
+from compatcheck import config, options
+from compatcheck.cli.options import command_line, progress, speaker, with_options
+from compatcheck.cli.output import check_formats, check_writable, emit, print_failure, settings
+from compatcheck.config import Check
+from compatcheck.errors import ExitCode, InputError
+
+EXAMPLES = """Examples
+
+recorded outputs: compatcheck diff old.csv new.csv --fail-on nfr:2%
+
+models: compatcheck diff org/model-1b org/model-2b --task gsm8k --limit 200
+
+adapters: compatcheck diff old-adapter base+new-adapter --task samsum --format html --out report
+
+endpoints: compatcheck diff http://localhost:8000/v1#old http://localhost:8000/v1#new --task gsm8k
+
+a blessed baseline: compatcheck diff @main newer-model --task samsum
+"""
 
 
+@with_options(options.Check)
 def command(
     context: typer.Context,
+    given: dict[str, Any],
     old: Annotated[
         str | None,
         typer.Argument(metavar="[OLD]", help="Model, adapter, BASE+ADAPTER, http://HOST/v1#MODEL or recorded outputs."),
@@ -26,196 +46,72 @@ def command(
         typer.Option(metavar="NAME", help="Without OLD and NEW: this check of the settings file alone; repeatable."),
     ] = None,
     config: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Settings file.  [default: compatcheck.toml, pyproject.toml]")
+        Path | None, typer.Option(metavar="FILE", help="Settings file.  \\[default: compatcheck.toml, pyproject.toml]")
     ] = None,
-    task: options.Task = None,
-    data: options.Data = None,
-    split: options.Split = None,
-    limit: options.Limit = None,
-    sample: options.Sample = None,
-    num_fewshot: options.NumFewshot = None,
-    engine: options.Engine = "auto",
-    engine_arg: options.EngineArg = None,
-    batch_size: options.BatchSize = "auto",
-    dtype: options.Dtype = "auto",
-    device: options.Device = None,
-    apply_chat_template: options.ApplyChatTemplate = False,
-    fewshot_as_multiturn: options.FewshotAsMultiturn = True,
-    trust_remote_code: options.TrustRemoteCode = False,
-    seed: options.Seed = 1234,
-    store: options.Store = None,
-    no_store: options.NoStore = False,
-    metric: options.Metric = None,
-    metric_arg: options.MetricArg = None,
-    lower_is_better: options.LowerIsBetter = None,
-    epsilon: Annotated[
-        float | None,
-        typer.Option(
-            help="A gain within ±X counts as unchanged.  [default: 0; of averaged samples 2.5 standard errors]",
-            rich_help_panel=options.COMPARE,
-        ),
-    ] = None,
-    correct_at: Annotated[
-        float | None, typer.Option(help="A score of at least X counts as correct.", rich_help_panel=options.COMPARE)
-    ] = None,
-    slice_by: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="FIELD",
-            help="Break down by a field; auto: lengths and the old model's confidence.",
-            rich_help_panel=options.COMPARE,
-        ),
-    ] = None,
-    cluster_by: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FIELD",
-            help="Instances of one value count as a group, not singly.",
-            rich_help_panel=options.COMPARE,
-        ),
-    ] = None,
-    noise_floor: Annotated[
-        int,
-        typer.Option(
-            metavar="K", help="Run OLD K times again: what flips without change.", rich_help_panel=options.COMPARE
-        ),
-    ] = 0,
-    noise_run: Annotated[
-        list[str] | None,
-        typer.Option(metavar="FILE", help="A recorded rerun of OLD; repeatable.", rich_help_panel=options.COMPARE),
-    ] = None,
-    fail_on: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="EXPR",
-            help="Budget: nfr:2%, net:-1%, accuracy:-0.5%, rouge1.regression:0.03, gsm8k/nfr:3%; repeatable.",
-            rich_help_panel=options.COMPARE,
-        ),
-    ] = None,
-    until_decided: Annotated[
-        bool,
-        typer.Option(
-            "--until-decided",
-            help="Draw documents at random until every budget is decided; the verdict holds at every look.",
-            rich_help_panel=options.COMPARE,
-        ),
-    ] = False,
-    step: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="Documents between two looks.  [default: 25]", rich_help_panel=options.COMPARE),
-    ] = None,
-    max: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="Draw no more of a task than this.", rich_help_panel=options.COMPARE),
-    ] = None,
-    advisory: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="EXPR",
-            help="A budget that is judged and shown, and bears on no verdict; repeatable.",
-            rich_help_panel=options.COMPARE,
-        ),
-    ] = None,
-    required: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="TASK", help="An error where it was not compared; repeatable.", rich_help_panel=options.COMPARE
-        ),
-    ] = None,
-    max_missing: Annotated[
-        str | None,
-        typer.Option(
-            metavar="RATE",
-            help="No budget passes where more rows than that show nothing.  [default: 2%]",
-            rich_help_panel=options.COMPARE,
-        ),
-    ] = None,
-    allow_same: Annotated[
-        bool,
-        typer.Option("--allow-same", help="OLD and NEW may be the same.", rich_help_panel=options.COMPARE),
-    ] = False,
-    exit_zero: Annotated[
-        bool, typer.Option("--exit-zero", help="Exit with 0 whatever the verdict.", rich_help_panel=options.COMPARE)
-    ] = False,
-    id_field: options.IdField = None,
-    target_field: options.TargetField = None,
-    prediction_field: options.PredictionField = None,
-    old_prediction_field: Annotated[str | None, typer.Option(help="Only in OLD.", rich_help_panel=options.ROWS)] = None,
-    new_prediction_field: Annotated[str | None, typer.Option(help="Only in NEW.", rich_help_panel=options.ROWS)] = None,
-    extract: options.Extract = None,
-    targets: options.Targets = None,
-    repeats: Annotated[
-        str | None,
-        typer.Option(metavar="average", help="Rows of one id are samples: average them.", rich_help_panel=options.ROWS),
-    ] = None,
-    stream: Annotated[
-        bool | None,
-        typer.Option(
-            "--stream/--no-stream",
-            help="Compare without holding all rows in memory; by itself where they are too large.",
-            rich_help_panel=options.ROWS,
-        ),
-    ] = None,
-    format: options.Formats = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Keep report.json, instances.parquet and file formats here."),
-    ] = None,
-    quiet: options.Quiet = False,
 ) -> int:
     """Compare OLD and NEW instance by instance: quadrants, flips, gains, verdict.
 
     Without OLD and NEW every check of compatcheck.toml is run, with one verdict.
-
-    Example: compatcheck diff old-adapter new-adapter --task samsum --fail-on nfr:30% --format html --out report
     """
-    given = {
-        "task": task,
-        "data": data,
-        "split": split,
-        "limit": limit,
-        "sample": sample,
-        "num_fewshot": num_fewshot,
-        "engine": engine,
-        "engine_args": options.parse_pairs("--engine-arg", engine_arg or []),
-        "batch_size": options.parse_batch_size(batch_size),
-        "dtype": options.check_dtype(dtype),
-        "device": device,
-        "apply_chat_template": apply_chat_template,
-        "fewshot_as_multiturn": fewshot_as_multiturn,
-        "trust_remote_code": trust_remote_code,
-        "seed": seed,
-        "store": options.choose_store(store, no_store),
-        "metric": metric,
-        "metric_args": options.parse_metric_args(metric_arg or []),
-        "lower_is_better": lower_is_better,
-        "epsilon": epsilon,
-        "correct_at": correct_at,
-        "slice_by": slice_by,
-        "cluster_by": cluster_by,
-        "noise_floor": noise_floor,
-        "noise_run": noise_run,
-        "fail_on": fail_on,
-        "advisory": advisory,
-        "required": required,
-        "max_missing": max_missing,
-        "allow_same": allow_same,
-        "until_decided": until_decided,
-        "step": step,
-        "max": max,
-        "id_field": id_field,
-        "target_field": target_field,
-        "prediction_field": prediction_field,
-        "old_prediction_field": old_prediction_field,
-        "new_prediction_field": new_prediction_field,
-        "extract": extract,
-        "targets": targets,
-        "repeats": repeats,
-        "stream": stream,
-        "format": format,
-        "out": out,
-        "exit_zero": exit_zero,
-        "quiet": quiet,
-    }
-    written = options.written(context, given)
-    return run_checks(old, new, check or [], config, written, shlex.join(["compatcheck", *(context.obj or [])]))
+    loaded = settings(config)
+    command = command_line(context)
+    if old is not None and new is None:
+        raise InputError("NEW is missing: compatcheck diff OLD NEW")
+    if old is not None and new is not None:
+        if check:
+            raise InputError("--check names a check of the settings file; leave out OLD and NEW")
+        return _run(Check("", old, new, loaded.options), given, command, alone=True)
+    chosen = loaded.choose(check or ())
+    if len(chosen) == 1:
+        return _run(chosen[0], given, command, alone=True)
+    return _run_all(chosen, given, command)
+
+
+def _run_all(checks: Sequence[Check], given: Mapping[str, Any], command: str) -> int:
+    """A check that cannot be run does not keep the others from running; the exit code is then that of an error."""
+    codes: dict[str, int] = {}
+    for check in checks:
+        quiet = bool(config.settle(check.options, given).get("quiet", False))
+        head = f"{check.name}: " if quiet else f"\n== {check.name}: {check.old} -> {check.new}\n"
+        print(head, end="", flush=True)
+        try:
+            codes[check.name] = _run(check, given, command, alone=False)
+        except Exception as error:
+            if quiet:
+                print("could not be run", flush=True)
+            print_failure(error, f"check {check.name}: ")
+            codes[check.name] = int(ExitCode.USAGE)
+    words = {2: "could not be run", 1: "failed", 3: "inconclusive", 0: "passed"}
+    parts = []
+    for code, word in words.items():
+        mine = [name for name, each in codes.items() if each == code]
+        if mine:
+            parts.append(f"{len(mine)} {word}" + (f" ({', '.join(mine)})" if code else ""))
+    print(f"{len(codes)} checks: {', '.join(parts)}")
+    return next(code for code in words if code in codes.values())
+
+
+def _run(check: Check, given: Mapping[str, Any], command: str, *, alone: bool) -> int:
+    settled = config.settle(check.options, given)
+    shown = options.build(options.Check, settled)
+    formats = check_formats(shown.format)
+    out = shown.out
+    if not alone:
+        if out is None and set(formats) - {"terminal", "github"}:
+            out = Path("compat-report")
+        out = out and out / check.name
+    check_writable(out)
+    from compatcheck import api
+    from compatcheck.report.store import with_earlier_looks
+
+    result = api.diff(
+        check.old,
+        check.new,
+        **config.only(options.Diff, settled),
+        scratch=out,
+        say=speaker(shown.quiet),
+        progress=progress(shown.quiet),
+    )
+    seen = with_earlier_looks(replace(result, command=command), out)
+    sys.stdout.flush()
+    return emit(seen, formats=formats, out=out, quiet=shown.quiet, exit_zero=shown.exit_zero)

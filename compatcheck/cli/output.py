@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from compatcheck.errors import EXTRAS, ExitCode, InputError, internal_error, not_installed, one_line, traceback_wanted
 
 if TYPE_CHECKING:
-    from compatcheck.finished import Diff
+    from compatcheck.compare.result import Result
+    from compatcheck.config import Config
 
 DEFAULT_FOLDER = Path("compat-report")
 """Where files go when a file format is asked for without --out."""
@@ -41,8 +42,35 @@ def check_writable(out: Path | None) -> None:
         raise InputError(f"--out {out}: {parent} is not writable ({error.strerror}); name another folder") from None
 
 
+def check_formats(names: Sequence[str]) -> list[str]:
+    """The formats asked for, once each.
+
+    Raises:
+        InputError: one that is not there, or whose library is not installed.
+    """
+    from compatcheck.report import check_formats as check
+
+    try:
+        check(names)
+    except InputError as error:
+        raise InputError(f"--{error}") from None
+    return list(dict.fromkeys(names))
+
+
+def settings(file: Path | None = None, quiet: bool = False) -> Config:
+    """The settings of the project, or those of ``file``; says on stderr which file they come from."""
+    from compatcheck import config
+
+    found = config.load(file)
+    if found.path is not None and not quiet:
+        here = Path.cwd()
+        path = found.path.relative_to(here) if found.path.is_relative_to(here) else found.path
+        _print_line(f"settings: {path}")
+    return found
+
+
 def emit(
-    result: Diff,
+    result: Result,
     *,
     formats: Sequence[str],
     out: Path | None,
@@ -56,7 +84,7 @@ def emit(
     text format is printed where no folder is given; several go into :data:`DEFAULT_FOLDER`. ``github`` prints its
     annotations in any case, and adds to the summary of the step where ``GITHUB_STEP_SUMMARY`` names its file.
     """
-    from compatcheck import gate
+    from compatcheck import gate, report
 
     files = [name for name in formats if name != "terminal"]
     texts = [name for name in files if name != "github"]
@@ -64,7 +92,7 @@ def emit(
     if folder is None and (set(files) & _FILES_ONLY or (texts and len(formats) > 1)):
         folder = DEFAULT_FOLDER
     if folder is not None:
-        result.save(folder, files)
+        report.save(result, folder, files)
     try:
         _print(result, formats, texts if folder is None else [], folder or kept, quiet)
         sys.stdout.flush()
@@ -79,7 +107,7 @@ def emit(
     return int(ExitCode.OK if exit_zero else gate.exit_code(result.verdict))
 
 
-def _print(result: Diff, formats: Sequence[str], texts: Sequence[str], kept: Path | None, quiet: bool) -> None:
+def _print(result: Result, formats: Sequence[str], texts: Sequence[str], kept: Path | None, quiet: bool) -> None:
     from compatcheck.report import render
 
     if quiet:
@@ -158,7 +186,7 @@ def _spelled(text: str, format: str) -> str:
     return defuse(text, format) if on_a_runner() else text
 
 
-def _append_summary(result: Diff, folder: Path | None) -> None:
+def _append_summary(result: Result, folder: Path | None) -> None:
     from compatcheck.report.github import append_summary
 
     file = os.environ.get("GITHUB_STEP_SUMMARY")

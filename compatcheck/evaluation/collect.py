@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from compatcheck import similarity
 from compatcheck.engines import choose
-from compatcheck.errors import InputError
+from compatcheck.errors import InputError, did_you_mean
 from compatcheck.evaluation import streams
 from compatcheck.evaluation.evaluate import EngineOptions, Evaluated, Log, evaluate_jobs
 from compatcheck.evaluation.jobs import Job
@@ -30,6 +30,7 @@ from compatcheck.tasks.load import TaskOptions, check_metric_names, load_tasks
 from compatcheck.tasks.resolve import resolve_task
 
 JUDGE = "judge"
+Kind = TypeVar("Kind", TaskRun, StreamedRun)
 PLACEHOLDER = "{task}"
 """Stands in a reference for the task's name, where every task has an adapter or a file of its own."""
 
@@ -41,6 +42,8 @@ class Request:
     old: str
     new: str
     tasks: tuple[str, ...] = ()
+    filter: str | None = None
+    """Of a task's filters this one alone."""
     metrics: tuple[str, ...] = ()
     metric_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Settings of metrics by name, e.g. ``{"bertscore": {"model_type": …}}``."""
@@ -50,6 +53,19 @@ class Request:
     new_layout: Layout = field(default_factory=Layout)
     store: Where = None
     """Folder of the response store; None for the usual one, False for none."""
+    resolved: dict[str, dict[str | None, Reference]] = field(default_factory=dict, compare=False, repr=False)
+    """What references name that were resolved before, also for requests made of this one."""
+
+    def side(self, name: str, text: str | None = None) -> Side:
+        """What a side names (or ``text`` in place of OLD), resolved once.
+
+        Raises:
+            InputError: nothing that can be compared, or recorded outputs for some tasks and models for others.
+        """
+        text = text or (self.new if name == "new" else self.old)
+        if text not in self.resolved:
+            self.resolved[text] = _references(text, self)
+        return Side(name, text, self.new_layout if name == "new" else self.old_layout, self.resolved[text])
 
 
 @dataclass(frozen=True)
@@ -77,9 +93,7 @@ def collect(request: Request, say: Callable[[str], None] = lambda _: None, progr
     Raises:
         InputError: anything of the request cannot be used.
     """
-    leaves = leaf_names(request)
-    old = make_side("old", request.old, request.old_layout, leaves, request.engine.trust_remote_code)
-    new = make_side("new", request.new, request.new_layout, leaves, request.engine.trust_remote_code)
+    old, new = request.side("old"), request.side("new")
     with judged(request, say, progress) as request:
         first, second = runs_of([old, new], request, say, progress)
     return first, second
@@ -114,11 +128,7 @@ def collect_streams(
     """
     if wanted is False:
         return None
-    leaves = leaf_names(request)
-    sides = [
-        make_side("old", request.old, request.old_layout, leaves, request.engine.trust_remote_code),
-        make_side("new", request.new, request.new_layout, leaves, request.engine.trust_remote_code),
-    ]
+    sides = [request.side("old"), request.side("new")]
     references = [(side, reference) for side in sides for reference in side.references.values()]
     reasons = [streams.why_not(reference, side.layout, request.task_options) for side, reference in references]
     reason = next((reason for reason in reasons if reason is not None), None)
@@ -167,7 +177,7 @@ def _stream(side: Side, request: Request, scratch: Scratch) -> StreamedSide:
         )
         for run in found:
             runs += streams.score_stream(run, run.task) if _wants_task_scores(run, side, request) else [run]
-    runs = [settle(run, request.metrics, request.metric_options) for run in runs]
+    runs = [settle(run, request.metrics, request.metric_options) for run in of_filter(runs, request)]
     return StreamedSide(manifest, tuple(runs), tuple(dict.fromkeys([*notes, *(n for run in runs for n in run.notes)])))
 
 
@@ -179,7 +189,7 @@ def collect_one(
     Raises:
         InputError: anything of the request cannot be used.
     """
-    side = make_side("run", request.old, request.old_layout, leaf_names(request), request.engine.trust_remote_code)
+    side = request.side("run")
     if log is not None and side.recorded:
         raise InputError(f"--lm-eval-log needs a model to evaluate; {side.text} is recorded")
     with judged(request, say, progress) as request:
@@ -218,29 +228,34 @@ def loaded_tasks(request: Request) -> list[LoadedTask]:
     return tasks
 
 
-def leaf_names(request: Request) -> list[str]:
-    """The tasks whose names stand for ``{task}`` in a reference; empty where no reference has it."""
-    if PLACEHOLDER not in request.old and PLACEHOLDER not in request.new:
-        return []
+def _references(text: str, request: Request) -> dict[str | None, Reference]:
+    trusted = request.engine.trust_remote_code
+    if PLACEHOLDER not in text:
+        return {None: resolve(text, trusted)}
     if not request.tasks:
         raise InputError(f"a reference with {PLACEHOLDER} needs --task")
-    return [source.name for task in request.tasks for source in resolve_task(task)]
-
-
-def make_side(name: str, text: str, layout: Layout, leaves: Sequence[str], trust_remote_code: bool) -> Side:
-    """Resolve what a side names.
-
-    Raises:
-        InputError: nothing that can be compared, or recorded outputs for some tasks and models for others.
-    """
-    if PLACEHOLDER not in text:
-        return Side(name, text, layout, {None: resolve(text, trust_remote_code)})
+    names = [source.name for task in request.tasks for source in resolve_task(task)]
     references: dict[str | None, Reference] = {
-        task: resolve(text.replace(PLACEHOLDER, task), trust_remote_code) for task in leaves
+        name: resolve(text.replace(PLACEHOLDER, name), trusted) for name in names
     }
     if len({reference.recorded is None for reference in references.values()}) > 1:
         raise InputError(f"{text}: recorded outputs for some tasks and a model for others; make it one kind")
-    return Side(name, text, layout, references)
+    return references
+
+
+def of_filter(runs: Sequence[Kind], request: Request) -> list[Kind]:
+    """The runs of the filter that was asked for.
+
+    Raises:
+        InputError: a task has others, and none of it.
+    """
+    wanted = request.filter
+    for task in dict.fromkeys(run.task for run in runs if wanted is not None):
+        there = [run.filter for run in runs if run.task == task]
+        if wanted not in there:
+            hint = did_you_mean(str(wanted), there)
+            raise InputError(f"--filter {wanted}: {task} has no answers of it{hint}; it has {', '.join(there)}")
+    return [run for run in runs if wanted in (None, run.filter)]
 
 
 def read_side(side: Side, request: Request) -> Run:
@@ -272,6 +287,7 @@ def read_side(side: Side, request: Request) -> Run:
         )
         for run in found:
             runs += score_with_task(run, run.task) if _wants_task_scores(run, side, request) else [run]
+    runs = of_filter(runs, request)
     notes = dict.fromkeys(
         [*(note for run in kept for note in run.notes), *(note for run in runs for note in run.notes)]
     )
@@ -326,8 +342,8 @@ def _fingerprint(side: Side) -> str:
 
 
 def with_requested_metrics(run: Run, request: Request) -> Run:
-    """Keep the metrics asked for, computing those a task does not give from prediction and target."""
-    scored = _noted(run, [read_as_asked(task, request) for task in run.tasks])
+    """Keep filter and metrics asked for, computing those a task does not give from prediction and target."""
+    scored = _noted(run, [read_as_asked(task, request) for task in of_filter(run.tasks, request)])
     if JUDGE not in request.metrics:
         return scored
     from compatcheck.evaluation.judging import judge_notes

@@ -33,11 +33,7 @@ class Drawing:
 
     def __init__(self, request: Request, pair: Pair, say: Callable[[str], None], progress: Any) -> None:
         self._request, self._pair = request, pair
-        leaves = collect.leaf_names(request)
-        self._sides = (
-            collect.make_side("old", request.old, request.old_layout, leaves, request.engine.trust_remote_code),
-            collect.make_side("new", request.new, request.new_layout, leaves, request.engine.trust_remote_code),
-        )
+        self._sides = (request.side("old"), request.side("new"))
         # How a score is read is settled by all of its rows, before any of them is drawn.
         self._recorded = {side.name: _settled(side, request) for side in self._sides if side.recorded}
         self._steps: dict[tuple[str, str, str], list[TaskRun]] = {}
@@ -112,7 +108,7 @@ class Drawing:
 
     def _evaluated(self, side: str, task: str, numbers: Sequence[int], found: list[TaskRun]) -> tuple[TaskRun, ...]:
         assert self._stepwise is not None
-        runs = self._stepwise.evaluate(side, task, numbers)
+        runs = tuple(collect.of_filter(self._stepwise.evaluate(side, task, numbers), self._request))
         for run in runs:
             self._keep(side, run, found)
         return runs

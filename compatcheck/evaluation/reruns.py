@@ -11,8 +11,6 @@ from compatcheck.evaluation.collect import (
     Request,
     Side,
     judged,
-    leaf_names,
-    make_side,
     read_side,
     runs_of,
     with_requested_metrics,
@@ -56,16 +54,13 @@ def check_reruns(request: Request, count: int, files: Sequence[str] = ()) -> Non
 
 
 def _rerun_sides(request: Request, count: int, files: Sequence[str]) -> tuple[Side, list[Side]]:
-    if count < 0:
-        raise InputError(f"--noise-floor {count}: how often OLD is run again is a number of at least 0")
-    leaves = leaf_names(request)
-    side = make_side("old", request.old, request.old_layout, leaves, request.engine.trust_remote_code)
+    side = request.side("old")
     if count and side.recorded:
         raise InputError(
             f"--noise-floor {count}: {request.old} is recorded, so it cannot be run again; name recorded reruns of it "
             "with --noise-run FILE, or compare those among themselves: compatcheck noise RUN1 RUN2"
         )
-    recorded = [make_side("old", text, request.old_layout, leaves, request.engine.trust_remote_code) for text in files]
+    recorded = [request.side("old", text) for text in files]
     for again in recorded:
         if not again.recorded:
             raise InputError(f"--noise-run {again.text}: is no recorded run; --noise-floor K runs OLD again by itself")

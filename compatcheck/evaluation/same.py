@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from compatcheck.errors import InputError
-from compatcheck.evaluation.collect import Request, leaf_names, make_side
+from compatcheck.evaluation.collect import Request
 from compatcheck.evaluation.streams import StreamedSide
 from compatcheck.records import Run
 from compatcheck.references import Reference
@@ -18,9 +18,7 @@ _MEND = (
 
 def refuse_same_model(request: Request) -> None:
     """Raise InputError where both sides name the same model, before any of it is loaded. Told from names and places."""
-    leaves, trusted = leaf_names(request), request.engine.trust_remote_code
-    old = make_side("old", request.old, request.old_layout, leaves, trusted).references
-    new = make_side("new", request.new, request.new_layout, leaves, trusted).references
+    old, new = request.side("old").references, request.side("new").references
     if old.keys() == new.keys() and all(_place(old[task]) == _place(new[task]) is not None for task in old):
         raise InputError(f"OLD and NEW are the same: {request.old}; {_MEND}")
 

@@ -34,6 +34,8 @@ class Made:
     """UTC, as ISO 8601."""
     seconds: float | None = None
     """Wall time of making the run, loading included."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Those that were not left at their defaults."""
 
 
 @dataclass(frozen=True)
@@ -200,7 +202,9 @@ def open_run(folder: Path, tasks: Sequence[str] = ()) -> tuple[KeptRun, list[Par
     about = Manifest(
         manifest["reference"], manifest["fingerprint"], manifest["kind"], manifest["engine"], manifest["settings"]
     )
-    made = Made(manifest.get("command", ""), manifest.get("started", ""), manifest.get("seconds"))
+    made = Made(
+        manifest.get("command", ""), manifest.get("started", ""), manifest.get("seconds"), manifest.get("options") or {}
+    )
     return KeptRun(about, (), tuple(manifest["notes"]), made, manifest.get("version", "")), parts
 
 
@@ -274,7 +278,7 @@ def _check(path: Path, part: Mapping[str, Any], fields: Mapping[str, tuple[type,
 
 
 def _manifest(run: Run, layout: Layout, records: dict[str, Any], made: Made, log: str | None) -> dict[str, Any]:
-    from compatcheck import __version__
+    from compatcheck.version import __version__
 
     records |= {"encoded": sorted(layout.encoded)} if layout.encoded else {}
     records |= {"stored_as": dict(layout.stored_as)} if layout.stored_as else {}
@@ -290,6 +294,7 @@ def _manifest(run: Run, layout: Layout, records: dict[str, Any], made: Made, log
         "command": made.command,
         "started": made.started,
         "seconds": made.seconds,
+        "options": made.options,
         "notes": list(run.notes),
         "records": records,
         **({"lm_eval_log": log} if log else {}),

@@ -23,7 +23,7 @@ ID_LIMIT = 1000
 
 def fix_to_dict(fixed: Fixed, command: str = "") -> dict[str, Any]:
     """Plain dicts, lists, strings and finite numbers. Rates are proportions; undefined is None with its ``why``."""
-    from compatcheck import __version__
+    from compatcheck.version import __version__
 
     request, judgement = fixed.request, fixed.proof.judgement
     return {

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from compatcheck.cli.options import parse_pairs
 from compatcheck.errors import InputError
+from compatcheck.options import parse_pairs
 
 
 @pytest.mark.parametrize(

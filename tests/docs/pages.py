@@ -271,15 +271,15 @@ def check_values(given: dict[str, Any]) -> None:
     Raises:
         InputError: one that is refused.
     """
-    from compatcheck import gate
-    from compatcheck.cli import options
+    from compatcheck import gate, options
+    from compatcheck.cli.output import check_formats
     from compatcheck.tasks.resolve import bundled_names
 
     if given.get("fail_on"):
         gate.parse_rules(given["fail_on"])
     if isinstance(given.get("format"), list):
-        options.check_formats(given["format"])
-    for name in ("engine_arg", "set_", "strategy_arg"):
+        check_formats(given["format"])
+    for name in ("engine_args", "set", "strategy_args"):
         options.parse_pairs(f"--{name}", given.get(name) or [])
     tasks = given.get("task") or []
     for task in [tasks] if isinstance(tasks, str) else tasks:
@@ -290,7 +290,7 @@ def check_values(given: dict[str, Any]) -> None:
         from compatcheck_train import preset
         from compatcheck_train.loss import strategies
 
-        preset(given["preset"], **options.parse_pairs("--set", given.get("set_") or []))
+        preset(given["preset"], **options.parse_pairs("--set", given.get("set") or []))
         if given.get("strategy", "auto") != "auto":
             strategies.get(given["strategy"])
 

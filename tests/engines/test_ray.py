@@ -17,10 +17,10 @@ from typing import Any
 import psutil
 import pytest
 
+from compatcheck.api import load_run
 from compatcheck.cli.app import run
 from compatcheck.engines import open_engine
 from compatcheck.errors import InputError
-from compatcheck.evaluated import load_run
 from compatcheck.evaluation.task import evaluate_task
 from compatcheck.records import TaskRun
 from compatcheck.tasks import TaskOptions, load_tasks

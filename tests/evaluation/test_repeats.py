@@ -131,7 +131,7 @@ def test_every_sample_goes_through_the_filter_and_the_tasks_own_score(tmp_path: 
 
 
 def test_a_task_with_repeats_is_averaged_when_a_model_answers_it(fixtures: Path, tmp_path: Path) -> None:
-    from compatcheck.evaluated import evaluate
+    from compatcheck.api import evaluate
 
     done = evaluate(fixtures / "models" / "base-v1", task=sampling_task(tmp_path))
     (task,) = done.tasks

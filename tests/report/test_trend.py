@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -11,8 +11,8 @@ import pytest
 import compatcheck
 from compatcheck.cli.app import run
 from compatcheck.compare.result import BlessedRun, BlessedScore, Result
-from compatcheck.finished import Diff, as_diff, load
 from compatcheck.report import render, trend
+from compatcheck.results import Diff, load
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def many(result: Result, count: int, text: str = "model") -> Diff:
     comparison = result.comparisons[0]
     score = BlessedScore(comparison.task, comparison.filter, comparison.metric, 0.5, None, None, 10)
     runs = tuple(BlessedRun(f"@main~{count - k}", text, text, text, False, (score,)) for k in range(count))
-    return as_diff(replace(result, history=runs))
+    return Diff(**{each.name: getattr(result, each.name) for each in fields(Result)} | {"history": runs})
 
 
 def test_long_histories_show_the_newest(failing: Result) -> None:

@@ -1,0 +1,119 @@
+"""``report``, ``show``, ``card``: commands about a kept comparison."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from compatcheck.cli.options import Quiet
+from compatcheck.cli.output import check_formats, check_writable, emit, print_untrusted
+from compatcheck.options import FORMATS
+
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder with report.json and instances.parquet.")]
+
+
+def report(
+    folder: Folder,
+    format: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help=f"{', '.join(FORMATS)}; repeatable.  \\[default: terminal]"),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write file formats here instead of into DIR.")
+    ] = None,
+    quiet: Quiet = False,
+) -> int:
+    """Render a kept comparison again, in any format. Exits as the comparison did."""
+    formats = check_formats(format or ["terminal"])
+    check_writable(out)
+    from compatcheck.results import load
+
+    return emit(load(folder), formats=formats, out=out, quiet=quiet, kept=folder)
+
+
+def show(
+    folder: Folder,
+    doc_id: Annotated[str | None, typer.Argument(metavar="[ID]", help="Show this instance alone.")] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Only this comparison: task, filter or metric, or task/filter/metric."),
+    ] = None,
+    quadrant: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="flips, negative_flip, positive_flip, both_correct, both_wrong, unchanged, error, all.",
+        ),
+    ] = "flips",
+    search: Annotated[str, typer.Option(metavar="WORDS", help="Only instances that hold all these words.")] = "",
+    limit: Annotated[int, typer.Option(metavar="N", help="At most so many where they are printed.", min=1)] = 20,
+    width: Annotated[
+        int | None, typer.Option(metavar="N", help="Columns.  \\[default: the terminal's, else 80]", min=40)
+    ] = None,
+) -> None:
+    """Page through flips with their word differences, negative ones first; prints them where there is no terminal.
+
+    Keys: n and p next and previous, 1-4 the quadrants, / search, ? help, q quit.
+    """
+    from compatcheck.cli.screen import is_interactive, opened
+    from compatcheck.report import browse, terminal
+    from compatcheck.report.pager import Pager
+    from compatcheck.results import load
+
+    quadrant = browse.check_filter(quadrant)
+    result = load(folder)
+    comparisons = browse.choose_comparisons(result, task)
+    for each in (result.comparisons[place] for place in comparisons):
+        if len(each.instances) < each.rows:
+            print(f"{each.name}: {len(each.instances):,} of {each.rows:,} instances can be shown", file=sys.stderr)
+    color = terminal.wants_color()
+    if doc_id is None and is_interactive():
+        with opened() as screen:
+            Pager(result, comparisons, quadrant, search, color).run(screen)
+        return
+    if doc_id is not None:
+        places = browse.find_id(result, comparisons, doc_id)
+    else:
+        places = browse.select(result, comparisons, quadrant, search)
+    if not places:
+        words = f" with '{search}'" if search else ""
+        print(f"{folder}: no instance is in '{quadrant}'{words}", file=sys.stderr)
+        return
+    shown = places if doc_id is not None else places[:limit]
+    columns = width or terminal.terminal_width()
+    print_untrusted("\n".join(browse.instance_text(result, place, columns, color) for place in shown).rstrip("\n"))
+    if len(shown) < len(places):
+        print(f"{len(places) - len(shown):,} more of {len(places):,}: raise --limit", file=sys.stderr)
+
+
+def card(
+    folder: Folder,
+    model: Annotated[
+        Path | None,
+        typer.Argument(metavar="[MODEL_FOLDER]", help="Whose README.md gets the section; without it, it is printed."),
+    ] = None,
+    old: Annotated[str, typer.Option(metavar="NAME", help="Name OLD so.  \\[default: as it was compared]")] = "",
+    new: Annotated[str, typer.Option(metavar="NAME", help="Name NEW so.  \\[default: as it was compared]")] = "",
+    push: Annotated[
+        str, typer.Option(metavar="OWNER/NAME", help="Put it into the card of this model on the hub, as a commit.")
+    ] = "",
+) -> None:
+    """Write verdict, release advice, quadrants and NFR of a kept comparison into a model card, with every signature.
+
+    What stands outside the section's markers is left alone; writing it again replaces it.
+
+    Example: compatcheck card report new-adapter --old acme/summaries-v1 --new acme/summaries-v2
+    """
+    from compatcheck.report import card
+    from compatcheck.results import load
+
+    result = load(folder)
+    if model is None and not push:
+        print_untrusted(card.section(result, old=old, new=new))
+    if model is not None:
+        print(f"kept in {card.write(result, model, old=old, new=new)}", file=sys.stderr)
+    if push:
+        print(f"pushed: {card.push(result, push, old=old, new=new)}", file=sys.stderr)
