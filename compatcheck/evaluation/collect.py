@@ -12,7 +12,7 @@ from compatcheck.engines import choose
 from compatcheck.errors import InputError, did_you_mean
 from compatcheck.evaluation import streams
 from compatcheck.evaluation.evaluate import EngineOptions, Evaluated, Log, evaluate_jobs
-from compatcheck.evaluation.jobs import Job
+from compatcheck.evaluation.plan import Job
 from compatcheck.evaluation.settling import settle
 from compatcheck.evaluation.store import Where, open_store
 from compatcheck.evaluation.streams import StreamedSide

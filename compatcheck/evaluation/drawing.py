@@ -12,10 +12,9 @@ import pandas as pd
 from compatcheck.errors import InputError
 from compatcheck.evaluation import collect
 from compatcheck.evaluation.collect import Request, Side
-from compatcheck.evaluation.evaluate import Evaluated
-from compatcheck.evaluation.jobs import Job
+from compatcheck.evaluation.evaluate import Evaluated, Stepwise, merged
+from compatcheck.evaluation.plan import Job
 from compatcheck.evaluation.settling import settle
-from compatcheck.evaluation.stepwise import Stepwise, merged
 from compatcheck.evaluation.store import open_store
 from compatcheck.records import Manifest, Run, TaskRun
 from compatcheck.tasks import LoadedTask

@@ -1,33 +1,33 @@
-"""Run references on tasks: lm-eval builds the requests, applies its filters and its metrics; the engine answers."""
+"""Run references on tasks: all documents, part by part as they fit into the memory, or those that are asked for."""
 
 from __future__ import annotations
 
-import functools
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from compatcheck.evaluation.failures import failed_documents, failure_note
-from compatcheck.evaluation.jobs import BaseGroup, Job, group_by_base
-from compatcheck.evaluation.opening import EngineOptions, check_group, open_group, options_of
-from compatcheck.evaluation.requests import build_requests, notes_on_prompts
-from compatcheck.evaluation.task import evaluate_task
-from compatcheck.evaluation.work import engine_for
+import numpy as np
+import pandas as pd
+
+from compatcheck.errors import InputError
+from compatcheck.evaluation import bridge
+from compatcheck.evaluation.lm_eval_rows import task_runs_of_samples
+from compatcheck.evaluation.plan import EngineOptions, Job, Planned, plan_jobs
 from compatcheck.models import tokenizer
-from compatcheck.records import TaskRun
+from compatcheck.records import TEXT_COLUMNS, Metric, TaskRun
 from compatcheck.tasks import LoadedTask
 
 if TYPE_CHECKING:
-    from compatcheck.evaluation.store.database import Source, Store
-    from compatcheck.evaluation.store.engine import LazyEngine, StoredEngine
-    from compatcheck.evaluation.store.keys import Draws
-    from compatcheck.references import Reference
+    from lm_eval.api.instance import Instance
+    from lm_eval.api.model import LM
 
-_MEMORY = {"gpu_memory_utilization", "kv_cache_memory_bytes"}
-"""Arguments of vLLM by which the user divides the memory himself."""
+    from compatcheck.evaluation.store.database import Store
+    from compatcheck.evaluation.store.engine import LazyEngine
+
+ENOUGH_FAILED = 25
+"""Where so many documents were asked for and not one was answered, the rest is not tried."""
 Log = Callable[[Job, Mapping[str, Any], Any], None]
 """Gets a job, what lm-eval's ``evaluate`` returned for it (samples included) and the engine."""
 
@@ -46,36 +46,82 @@ class Evaluated:
     answers_from_store: int = 0
 
 
-@dataclass(frozen=True)
-class Planned:
-    """One job, and what it asks."""
+class TaskSteps:
+    """One task with one engine, some documents at a time; their records are brought together at the end."""
 
-    job: Job
-    adapter: str | None
-    engine: StoredEngine
-    missing: int | None
-    """Answers that the engine has to give; None where there is no store to know it from."""
+    def __init__(self, engine: LM, loaded: LoadedTask, apply_chat_template: bool, fewshot_as_multiturn: bool) -> None:
+        self._engine, self._loaded = engine, loaded
+        self._settings = (engine, loaded, apply_chat_template, fewshot_as_multiturn)
+        self._steps: list[tuple[TaskRun, ...]] = []
+        self._answered: list[Mapping[str, Any]] = []  # of one document, by which a step without any is read
+        self._waiting: list[Mapping[str, Any]] = []  # of documents that could not be answered, as long as none was
+        self.documents = 0
+
+    def step(
+        self, requests: Sequence[Instance], log: Callable[[Mapping[str, Any], Any], None] | None = None
+    ) -> tuple[TaskRun, ...]:
+        """The records of the documents asked about, one run per filter; empty where none so far could be answered.
+
+        Raises:
+            InputError: a task of which nothing at all could be answered.
+        """
+        places = {int(request.doc_id or 0) for request in requests}
+        results = bridge.ask(self._engine, self._loaded, requests, errors=log is not None)
+        failed = bridge.failed_documents(self._engine, self._loaded, places)
+        runs = self._read(results["samples"][self._loaded.name], failed)
+        self.documents += len(places)
+        if runs:
+            self._steps.append(runs)
+        elif self.documents >= ENOUGH_FAILED:
+            raise bridge.nothing_answered(self._loaded.name, failed)
+        if log is not None:
+            log(bridge.only_answered(results, self._loaded, failed), self._engine)
+        return runs
+
+    def _read(self, samples: list[Mapping[str, Any]], failed: Mapping[Any, str]) -> tuple[TaskRun, ...]:
+        """The samples as records. Without a sample that was answered it is not known what they are scored by."""
+        waiting, self._waiting = self._waiting, []
+        failed = {**{sample["doc_id"]: sample["error"] for sample in waiting}, **failed}
+        samples = [*waiting, *samples]
+        settings = bridge.settings_of(*self._settings)
+        first = next((sample["doc_id"] for sample in samples if sample["doc_id"] not in failed), None)
+        if first is not None:
+            self._answered = self._answered or [sample for sample in samples if sample["doc_id"] == first]
+            return task_runs_of_samples(samples, self._loaded, settings, failed)
+        if not self._answered:
+            self._waiting = [{**sample, "error": failed[sample["doc_id"]]} for sample in samples]
+            return ()
+        runs = task_runs_of_samples([*self._answered, *samples], self._loaded, settings, failed)
+        known = str(self._answered[0]["doc_id"])
+        return tuple(replace(run, records=run.records[run.records["doc_id"] != known]) for run in runs)
+
+    def finish(self) -> tuple[TaskRun, ...]:
+        """The records of all documents that were asked about, in the order of the task.
+
+        Raises:
+            InputError: nothing could be answered.
+        """
+        if not self._steps:
+            raise bridge.nothing_answered(self._loaded.name, bridge.failed_documents(self._engine, self._loaded))
+        return tuple(merged([step[place] for step in self._steps]) for place in range(len(self._steps[0])))
 
 
-@dataclass(frozen=True)
-class Plan:
-    """Jobs of one base. Where no job misses an answer the engine is never opened."""
+def evaluate_task(
+    engine: LM,
+    loaded: LoadedTask,
+    apply_chat_template: bool = False,
+    log: Callable[[Mapping[str, Any], Any], None] | None = None,
+    fewshot_as_multiturn: bool = True,
+) -> tuple[TaskRun, ...]:
+    """Evaluate one task with an engine (any ``lm_eval.api.model.LM``); one :class:`TaskRun` per filter.
 
-    engine: LazyEngine
-    jobs: tuple[Planned, ...]
-
-    starts_early: bool = False
-    """Whether the engine starts in the background, and there is memory for it beside another one."""
-    fills_memory: bool = False
-    """Whether the engine takes the memory for itself, so that no other one can be open beside it."""
-
-    @property
-    def has_work(self) -> bool:
-        return any(planned.missing != 0 for planned in self.jobs)
-
-    def start(self) -> None:
-        """Start the engine for the first job that misses an answer."""
-        self.engine.start(next(planned.adapter for planned in self.jobs if planned.missing != 0))
+    ``log`` gets what lm-eval's ``evaluate`` returns; everything is in memory at once then.
+    """
+    steps = TaskSteps(engine, loaded, apply_chat_template, fewshot_as_multiturn)
+    size = bridge.CHUNK if log is None else loaded.size
+    for requests in bridge.request_chunks(engine, loaded, apply_chat_template, fewshot_as_multiturn, size):
+        steps.step(requests, log)
+    return steps.finish()
 
 
 def evaluate_jobs(
@@ -95,7 +141,7 @@ def evaluate_jobs(
         InputError: an engine that does not exist, or a model it cannot load.
     """
     done: list[Evaluated] = []
-    plans = plan_jobs(group_by_base(jobs), options, say, progress, store)
+    plans = plan_jobs(jobs, options, say, progress, store)
     working = [plan for plan in plans if plan.has_work]
     try:
         for plan in plans:
@@ -104,198 +150,165 @@ def evaluate_jobs(
                 for soon in working[at : at + 2]:
                     if soon.starts_early:
                         soon.start()
-            try:
-                done += [_evaluate(planned, plan.engine, options, say, log) for planned in plan.jobs]
-            finally:
-                plan.engine.close()
+            for planned in plan.jobs:
+                name, size = planned.job.task.name, planned.job.task.size
+                stored = " (answers stored)" if planned.missing == 0 else ""
+                say(f"{planned.job.side}: {name}, {size} instances{stored}")
+                done.append(_evaluate(planned, plan.engine, options, log))
+            plan.engine.close()
     finally:
         for plan in plans:
             plan.engine.close()
     return done
 
 
-def plan_jobs(
-    groups: Sequence[BaseGroup],
+def _evaluate(planned: Planned, lazy: LazyEngine, options: EngineOptions, log: Log | None) -> Evaluated:
+    job = planned.job
+    told = None if log is None else lambda results, engine: log(job, results, engine)
+    started, loading = time.perf_counter(), lazy.loading_seconds
+    runs = evaluate_task(planned.engine, job.task, options.apply_chat_template, told, options.fewshot_as_multiturn)
+    seconds = time.perf_counter() - started - (lazy.loading_seconds - loading)
+    return _evaluated(planned, options, runs, seconds, job.task.size, bridge.notes_on_prompts(job.task))
+
+
+def _evaluated(
+    planned: Planned,
     options: EngineOptions,
-    say: Callable[[str], None],
-    progress: Any,
-    store: Store | None,
-) -> list[Plan]:
-    """What every base has to do, known before any model is loaded. Who calls closes the engines.
-
-    Raises:
-        InputError: an engine that does not exist, or a model that cannot be loaded as its files show.
-    """
-    from compatcheck.evaluation.store.keys import Draws
-
-    run, plan = Draws(), Draws()
-    each = [options_of(group, groups, options) for group in groups]
-    here = [job for group in groups if not group.endpoints for job, _ in group.jobs]
-    engine = engine_for(here, options.engine, options.device, say)  # one for both sides: they are to be compared
-    share = _share_of_memory(groups, engine, options)
-    each = [
-        mine if group.endpoints else replace(mine, engine=engine, memory_share=share)
-        for group, mine in zip(groups, each, strict=True)
-    ]
-    plans = []
-    for group, mine in zip(groups, each, strict=True):
-        if mine.apply_chat_template:
-            check_group(group, mine, tokenizer_alone=True)  # prompts are made with it
-        plans.append(_plan(group, mine, say, progress, store, _Sources(mine), run, plan))
-    for group, mine, planned in zip(groups, each, plans, strict=True):
-        if planned.has_work:
-            check_group(group, mine)
-    return plans
-
-
-def _share_of_memory(groups: Sequence[BaseGroup], engine: str, options: EngineOptions) -> float:
-    """What of the memory each engine may take so that the next one can start while one answers; 1 where it cannot."""
-    from compatcheck.engines.vllm.plan import share_beside
-
-    if engine != "vllm" or _MEMORY & options.engine_args.keys():
-        return 1.0
-    return share_beside([group.base for group in groups if isinstance(group.base, Path)], options.dtype, options.device)
-
-
-def open_answering(
-    reference: Reference,
-    name: str,
-    options: EngineOptions,
-    say: Callable[[str], None],
-    progress: Any,
-    store: Store | None,
-    lazy: LazyEngine | None = None,
-) -> tuple[StoredEngine, LazyEngine]:
-    """One model to be asked anything, beside the tasks; ``name`` is what its requests are filed under.
-
-    ``lazy`` is what an earlier call returned for the same model: it is loaded once. Who calls closes it.
-
-    Raises:
-        InputError: as :func:`evaluate_jobs`.
-    """
-    from compatcheck.engines import choose
-    from compatcheck.evaluation.store.engine import LazyEngine, StoredEngine
-
-    job = Job(name, reference, cast(LoadedTask, SimpleNamespace(name=name)))
-    (group,) = group_by_base([job])
-    options = options_of(group, [group], options)
-    if not group.endpoints:
-        options = replace(options, engine=choose(options.engine)[0])
-    adapter = group.jobs[0][1]
-    if lazy is None:
-        lazy = LazyEngine(lambda needed: open_group(group, options, say, progress, [needed]))
-    source = _Sources(options).of(job, adapter, group)
-    folder = _tokenizer_folder(group, source.engine, options)
-    return StoredEngine(lazy, adapter, source, store, seed=options.seed, tokenizer_folder=folder), lazy
-
-
-def _plan(
-    group: BaseGroup,
-    options: EngineOptions,
-    say: Callable[[str], None],
-    progress: Any,
-    store: Store | None,
-    sources: _Sources,
-    run_draws: Draws,
-    plan_draws: Draws,
-) -> Plan:
-    from compatcheck.evaluation.store.engine import LazyEngine, StoredEngine
-    from compatcheck.evaluation.store.keys import asks_to_sample
-
-    needed: list[str | None] = []
-
-    def open_(adapter: str | None) -> Any:
-        return open_group(group, options, say, progress, dict.fromkeys([adapter, *needed]))
-
-    lazy = LazyEngine(open_)
-    planned: list[Planned] = []
-    for job, adapter in group.jobs:
-        source = sources.of(job, adapter, group)
-        engine = StoredEngine(
-            lazy,
-            adapter,
-            source,
-            store,
-            draws=run_draws,
-            seed=options.seed,
-            always_drawn=asks_to_sample(options.engine_args),
-            tokenizer_folder=_tokenizer_folder(group, source.engine, options),
-        )
-        missing = None
-        if store is not None:
-            chat = options.apply_chat_template, options.fewshot_as_multiturn
-            missing = engine.missing(build_requests(engine, job.task, *chat), plan_draws)
-        if missing != 0:
-            needed.append(adapter)
-        planned.append(Planned(job, adapter, engine, missing))
-    asked = _MEMORY & options.engine_args.keys()
-    fills = options.engine == "vllm" and not group.endpoints and options.memory_share == 1 and not asked
-    return Plan(lazy, tuple(planned), options.memory_share < 1, fills)
-
-
-class _Sources:
-    """What answers are filed under; every model's files are read once."""
-
-    def __init__(self, options: EngineOptions) -> None:
-        from compatcheck.engines import choose
-
-        self._options = options
-        self._engine, _ = choose(options.engine)
-        self._fingerprint = functools.cache(lambda reference: reference.fingerprint())
-
-    def of(self, job: Job, adapter: str | None, group: BaseGroup) -> Source:
-        from compatcheck.evaluation.store.database import Source
-        from compatcheck.evaluation.store.identity import identity_of
-        from compatcheck.evaluation.store.keys import model_key
-
-        engine = "endpoint" if group.endpoints else self._engine
-        identity = identity_of(
-            engine,
-            None if group.endpoints else Path(group.base),
-            dtype=self._options.dtype,
-            device=self._options.device,
-            engine_args=self._options.engine_args,
-            trust_remote_code=self._options.trust_remote_code,
-        )
-        fingerprint = self._fingerprint(job.reference)
-        key = model_key(fingerprint, identity)
-        return Source(key, job.task.name, job.reference.text, fingerprint, engine, identity)
-
-
-def _tokenizer_folder(group: BaseGroup, engine: str, options: EngineOptions) -> Path | None:
-    """Where a chat template can be read without the model; None where only the engine knows how."""
-    plain = engine == "hf" and not group.endpoints and not options.engine_args and not options.trust_remote_code
-    return (group.tokenizer or Path(group.base)) if plain else None
-
-
-def _evaluate(
-    planned: Planned, engine: LazyEngine, options: EngineOptions, say: Callable[[str], None], log: Log | None
+    runs: tuple[TaskRun, ...],
+    seconds: float,
+    documents: int,
+    notes: tuple[str, ...],
 ) -> Evaluated:
-    job, stored = planned.job, planned.engine
-    say(
-        f"{job.side}: {job.task.name}, {job.task.size} instances"
-        + (" (answers stored)" if planned.missing == 0 else "")
-    )
-    started, loading = time.perf_counter(), engine.loading_seconds
-    told = functools.partial(log, job) if log else None
-    runs = evaluate_task(stored, job.task, options.apply_chat_template, told, options.fewshot_as_multiturn)
-    seconds = time.perf_counter() - started - (engine.loading_seconds - loading)
-    notes = (
-        *_tokenizer_note(job.reference, options),
-        *notes_on_prompts(job.task),
-        *stored.notes,
-        *failure_note(job.reference.text, job.task, failed_documents(stored, job.task)),
-    )
-    return Evaluated(job, runs, dict(stored.identity), seconds, notes, stored.asked, stored.from_store)
+    job, engine, reference = planned.job, planned.engine, planned.job.reference
+    own: tuple[str, ...] = ()
+    if "tokenizer" not in options.engine_args and reference.tokenizer and reference.base and reference.adapter:
+        found = " and ".join(tokenizer.differences(reference.base, reference.adapter))
+        own = (f"{reference.text}: the adapter's own tokenizer was used, which differs from its base's in {found}.",)
+    failed = bridge.failed_documents(engine, job.task)
+    said = (*own, *notes, *engine.notes, *bridge.failure_note(reference.text, job.task, failed, documents))
+    return Evaluated(job, runs, dict(engine.identity), seconds, said, engine.asked, engine.from_store)
 
 
-def _tokenizer_note(reference: Reference, options: EngineOptions) -> tuple[str, ...]:
-    if (
-        "tokenizer" in options.engine_args
-        or reference.tokenizer is None
-        or reference.base is None
-        or reference.adapter is None
-    ):
-        return ()
-    found = " and ".join(tokenizer.differences(reference.base, reference.adapter))
-    return (f"{reference.text}: the adapter's own tokenizer was used, which differs from its base's in {found}.",)
+class Stepwise:
+    """Several jobs, each evaluated on the documents that are asked for, as often as documents are asked for.
+
+    Prompts are those of an evaluation of all documents, built once; engines are opened once and stay open between.
+    """
+
+    def __init__(
+        self,
+        jobs: Iterable[Job],
+        options: EngineOptions,
+        say: Callable[[str], None] = lambda _: None,
+        progress: Any = None,
+        store: Store | None = None,
+    ) -> None:
+        """Plan every job; no model is loaded.
+
+        Raises:
+            InputError: an engine that does not exist, or two models of which only one fits into the memory.
+        """
+        self._options = options
+        self._plans = plan_jobs(jobs, options, say, progress, store)
+        working = [plan for plan in self._plans if plan.has_work]
+        if len(working) > 1 and any(plan.fills_memory for plan in working):
+            raise InputError(
+                "--until-decided keeps both models loaded, and vLLM has no room for two of these: evaluate OLD first "
+                "(compatcheck run OLD …), so that its answers come from the store, or say --engine hf"
+            )
+        prompts = (options.apply_chat_template, options.fewshot_as_multiturn)
+        self._asked: dict[tuple[str, str], _Asked] = {}
+        for plan in self._plans:
+            for planned in plan.jobs:
+                requests: dict[int, list[Instance]] = defaultdict(list)
+                for request in bridge.build_requests(planned.engine, planned.job.task, *prompts):
+                    requests[int(request.doc_id or 0)].append(request)
+                steps = TaskSteps(planned.engine, planned.job.task, *prompts)
+                notes = bridge.notes_on_prompts(planned.job.task)
+                key = (planned.job.side, planned.job.task.name)
+                self._asked[key] = _Asked(planned, plan.engine, steps, requests, notes)
+
+    def evaluate(self, side: str, task: str, places: Sequence[int]) -> tuple[TaskRun, ...]:
+        """Evaluate one side on the documents at these ``places`` of the task; their records, one run per filter.
+
+        Empty where not one of the documents asked for so far could be answered.
+
+        Raises:
+            InputError: an engine that cannot be loaded, or a task of which nothing at all could be answered.
+        """
+        for plan in self._plans:
+            if plan.starts_early and plan.has_work:  # while one answers, the other one starts
+                plan.start()
+        one = self._asked[side, task]
+        requests = [request for place in sorted(places) for request in one.requests[place]]
+        for request in requests:
+            request.resps, request.filtered_resps = [], {}
+        started, loading = time.perf_counter(), one.lazy.loading_seconds
+        runs = one.steps.step(requests)
+        one.seconds += time.perf_counter() - started - (one.lazy.loading_seconds - loading)
+        return runs
+
+    def finish(self) -> list[Evaluated]:
+        """What every job gave, over all documents that were asked for.
+
+        Raises:
+            InputError: a job of which nothing could be answered.
+        """
+        return [
+            _evaluated(each.planned, self._options, each.steps.finish(), each.seconds, each.steps.documents, each.notes)
+            for each in self._asked.values()
+        ]
+
+    def close(self) -> None:
+        """Free the memory of every engine that was opened."""
+        for plan in self._plans:
+            plan.engine.close()
+
+
+@dataclass
+class _Asked:
+    """One job of several that are evaluated step by step."""
+
+    planned: Planned
+    lazy: LazyEngine
+    steps: TaskSteps
+    requests: Mapping[int, list[Instance]]
+    """By a document's place among those of the task."""
+    notes: tuple[str, ...] = ()
+    """What is said of its prompts."""
+    seconds: float = 0.0
+
+
+def merged(steps: Sequence[TaskRun]) -> TaskRun:
+    """The records of several steps as those of one run, in the order of the documents.
+
+    A metric counts where every step has it, and is smooth where it is in any; a field is a slice field where it is one
+    in every step.
+    """
+    if len(steps) == 1:
+        return steps[0]
+    metrics = []
+    for metric in steps[0].metrics:
+        mine = [(m, len(step.records)) for step in steps for m in step.metrics if m.name == metric.name]
+        if len(mine) == len(steps):
+            metrics.append(_of_all(mine))
+    everywhere = set.intersection(*(set(step.records.columns) for step in steps))
+    names = dict.fromkeys(name for step in steps for name in step.records.columns)
+    kept = [name for name in names if name in everywhere or name in TEXT_COLUMNS or ":" in name]
+    records = pd.concat([step.records.reindex(columns=kept) for step in steps], ignore_index=True)
+    order = records["doc_id"].map(_numbered).sort_values(kind="stable").index
+    notes = dict.fromkeys(note for step in steps for note in step.notes)
+    return replace(
+        steps[0], metrics=tuple(metrics), records=records.loc[order].reset_index(drop=True), notes=tuple(notes)
+    )
+
+
+def _of_all(metrics: Sequence[tuple[Metric, int]]) -> Metric:
+    """One metric of several steps, each with the number of its records."""
+    smooth = next((metric for metric, _ in metrics if metric.kind == "smooth"), metrics[0][0])
+    error = np.average([metric.error**2 for metric, _ in metrics], weights=[max(1, size) for _, size in metrics]) ** 0.5
+    return replace(smooth, error=float(error))
+
+
+def _numbered(name: str) -> tuple[int, str]:
+    return (int(name), name) if str(name).isdigit() else (-1, str(name))

@@ -13,7 +13,7 @@ from typing import Any
 
 from compatcheck.errors import InputError
 from compatcheck.evaluation.evaluate import EngineOptions
-from compatcheck.evaluation.jobs import Job
+from compatcheck.evaluation.plan import Job
 
 _BY_TASK = ("results", "group_subtasks", "configs", "versions", "n-shot", "higher_is_better", "n-samples", "samples")
 

@@ -7,7 +7,6 @@ version and kept as JSON in the user cache.
 from __future__ import annotations
 
 import json
-import logging
 import os
 import sys
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import Any
 
 from compatcheck.errors import require
 from compatcheck.paths import cache_dir
+from compatcheck.tasks import patches
 
 
 @dataclass(frozen=True)
@@ -59,12 +59,8 @@ def _scan(root: Path) -> dict[str, Any]:
     print("indexing lm-eval's tasks (once for this version, about 15 s) …", file=sys.stderr)
     from lm_eval.tasks import TaskManager
 
-    previous = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
+    with patches.no_warnings():
         entries = TaskManager().task_index
-    finally:
-        logging.disable(previous)
     kinds = {"TASK": "task", "PY_TASK": "task", "GROUP": "group", "TAG": "tag"}
     return {
         name: [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compatcheck.errors import InputError, did_you_mean
-from compatcheck.tasks import local_data
+from compatcheck.tasks import local_data, patches
 from compatcheck.tasks.description import describe
 from compatcheck.tasks.resolve import TaskConfigSource, resolve_task
 
@@ -67,11 +66,10 @@ def load_tasks(names: Sequence[str], options: TaskOptions) -> list[LoadedTask]:
 
 
 def _load(source: TaskConfigSource, options: TaskOptions) -> LoadedTask:
-    import datasets
     from lm_eval.tasks._yaml_loader import load_yaml
 
-    datasets.disable_progress_bars()
-    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    patches.quiet_for_good()
+    patches.render_safely()
     try:
         config: dict[str, Any] = {**load_yaml(source.path), **source.overrides, "task": source.name}
     except (ImportError, AttributeError) as error:

@@ -12,7 +12,7 @@ from compatcheck.compare import compare
 from compatcheck.compare.result import Comparison
 from compatcheck.errors import InputError
 from compatcheck.evaluation.evaluate import EngineOptions, evaluate_jobs
-from compatcheck.evaluation.jobs import Job
+from compatcheck.evaluation.plan import Job
 from compatcheck.evaluation.store import open_store
 from compatcheck.records import Manifest, Run, TaskRun
 from compatcheck.references import Reference

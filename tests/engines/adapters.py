@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from compatcheck.evaluation.evaluate import EngineOptions, evaluate_jobs
-from compatcheck.evaluation.jobs import Job
+from compatcheck.evaluation.plan import Job
 from compatcheck.references import resolve
 from compatcheck.tasks.load import TaskOptions, load_tasks
 

@@ -21,7 +21,7 @@ from compatcheck.api import load_run
 from compatcheck.cli.app import run
 from compatcheck.engines import open_engine
 from compatcheck.errors import InputError
-from compatcheck.evaluation.task import evaluate_task
+from compatcheck.evaluation.evaluate import evaluate_task
 from compatcheck.records import TaskRun
 from compatcheck.tasks import TaskOptions, load_tasks
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from compatcheck.cli.app import run
+from compatcheck.evaluation.bridge import build_requests, notes_on_prompts
 from compatcheck.evaluation.chat import Chat
-from compatcheck.evaluation.requests import build_requests, notes_on_prompts
 from compatcheck.tasks import LoadedTask, TaskOptions, load_tasks
 from tests.evaluation.store.conftest import CountingEngine
 

@@ -12,7 +12,7 @@ import pytest
 from rouge_score.rouge_scorer import RougeScorer
 
 from compatcheck.evaluation.evaluate import EngineOptions, evaluate_jobs
-from compatcheck.evaluation.jobs import Job
+from compatcheck.evaluation.plan import Job
 from compatcheck.records import TaskRun, score_column
 from compatcheck.references import resolve
 from compatcheck.tasks import LoadedTask, TaskOptions, load_tasks

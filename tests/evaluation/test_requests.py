@@ -9,8 +9,8 @@ import pytest
 from lm_eval import utils
 from lm_eval.evaluator import evaluate
 
-from compatcheck.evaluation.requests import build_requests
-from compatcheck.evaluation.task import evaluate_task
+from compatcheck.evaluation.bridge import build_requests
+from compatcheck.evaluation.evaluate import evaluate_task
 from compatcheck.tasks import LoadedTask, TaskOptions, load_tasks
 from tests.evaluation.store.conftest import CountingEngine
 

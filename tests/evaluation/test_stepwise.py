@@ -7,9 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from compatcheck.evaluation.evaluate import EngineOptions, evaluate_jobs
-from compatcheck.evaluation.jobs import Job
-from compatcheck.evaluation.stepwise import Stepwise, merged
+from compatcheck.evaluation.evaluate import EngineOptions, Stepwise, evaluate_jobs, merged
+from compatcheck.evaluation.plan import Job
 from compatcheck.records import TaskRun
 from compatcheck.references import resolve
 from compatcheck.tasks import LoadedTask, TaskOptions, load_tasks

@@ -11,7 +11,7 @@ import torch
 
 from compatcheck.cli.app import run
 from compatcheck.evaluation.evaluate import EngineOptions, evaluate_jobs
-from compatcheck.evaluation.jobs import Job
+from compatcheck.evaluation.plan import Job
 from compatcheck.references import resolve
 from compatcheck.tasks import TaskOptions, load_tasks
 

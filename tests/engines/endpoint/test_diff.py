@@ -12,7 +12,7 @@ import pytest
 import compatcheck
 from compatcheck.cli.app import run
 from compatcheck.errors import InputError
-from compatcheck.evaluation.failures import only_answered
+from compatcheck.evaluation.bridge import only_answered
 from compatcheck.tasks import TaskOptions, load_tasks
 from tests.engines.endpoint.servers import Hostile, Model, serving
 

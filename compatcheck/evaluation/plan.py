@@ -1,0 +1,399 @@
+"""Which model answers which task, by which engine: known before any model is loaded, every base loaded once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
+
+from compatcheck.engines import Work, choose, open_endpoint, open_engine
+from compatcheck.errors import InputError
+from compatcheck.evaluation.bridge import request_chunks
+from compatcheck.models import kind_of
+from compatcheck.models.endpoints import Endpoint
+from compatcheck.references import Reference
+from compatcheck.tasks import LoadedTask
+
+if TYPE_CHECKING:
+    from compatcheck.evaluation.store.database import Source, Store
+    from compatcheck.evaluation.store.engine import LazyEngine, StoredEngine
+    from compatcheck.evaluation.store.keys import Draws
+
+_MEMORY = {"gpu_memory_utilization", "kv_cache_memory_bytes"}
+"""Arguments of vLLM by which the user divides the memory himself."""
+_MOST_TOKENS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
+_DEFAULT_TOKENS = 256
+"""Tokens that lm-eval generates where a task does not say."""
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """How to open an engine; the same for OLD and NEW."""
+
+    engine: str = "auto"
+    engine_args: Mapping[str, Any] = field(default_factory=dict)
+    batch_size: int | str = "auto"
+    dtype: str = "auto"
+    device: str | None = None
+    seed: int = 0
+    trust_remote_code: bool = False
+    apply_chat_template: bool = False
+    fewshot_as_multiturn: bool = True
+    """Under a chat template few-shot examples are turns of their own, as on lm-eval's command line."""
+    log_folder: Path | None = None
+    """Takes what engines in processes of their own write; by default the user's cache."""
+    memory_share: float = 1.0
+    """Part of the memory that an engine may take; where it is less than 1 the next one starts beside it."""
+    shuffle: int | None = None
+    """Seed of another order and of other batches, for reruns that measure noise; None asks as the task is built."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One side's reference on one task. ``side`` is ``old`` or ``new``."""
+
+    side: str
+    reference: Reference
+    task: LoadedTask
+
+
+@dataclass(frozen=True)
+class BaseGroup:
+    """Jobs that share a loaded base, with every adapter they need beside it. Or jobs that share a server."""
+
+    base: Path | str
+    """The base's folder, or the server's address."""
+    adapters: Mapping[str, Path]
+    """Name -> folder. Names are the folders' own, told apart by a number where they collide."""
+    jobs: tuple[tuple[Job, str | None], ...]
+    """Each job with the name of its adapter (None is the base itself), or of its model on the server."""
+    endpoints: tuple[Endpoint, ...] = ()
+    """The models on the server; empty for a base."""
+    tokenizer: Path | None = None
+    """Folder of the tokenizer, where it is not the base's own."""
+
+
+def group_by_base(jobs: Iterable[Job]) -> list[BaseGroup]:
+    """Group jobs by what is loaded once, in the order in which it first appears.
+
+    Models share a base where their adapters only add to it and they read texts by the same tokenizer
+    (:mod:`compatcheck.models.kinds`); every other adapter gets a base of its own.
+
+    Raises:
+        InputError: an adapter's configuration cannot be read.
+    """
+    groups: dict[tuple[Any, ...], list[Job]] = {}
+    for job in jobs:
+        reference, adapter = job.reference, job.reference.adapter
+        if reference.endpoint is not None:
+            groups.setdefault((reference.endpoint.url,), []).append(job)
+            continue
+        assert reference.base is not None, "recorded outputs need no engine"
+        own = adapter.resolve() if adapter is not None and not kind_of(adapter).plain else None
+        groups.setdefault((reference.base.resolve(), reference.tokenizer, own), []).append(job)
+    return [_server(*key, jobs) if len(key) == 1 else _group(key[0], jobs) for key, jobs in groups.items()]
+
+
+def _server(url: str, jobs: list[Job]) -> BaseGroup:
+    paired = [(job, job.reference.endpoint) for job in jobs]
+    models = tuple({model.model: model for _, model in paired if model is not None}.values())
+    return BaseGroup(url, {}, tuple((job, model.model if model else None) for job, model in paired), models)
+
+
+def _group(base: Path, jobs: list[Job]) -> BaseGroup:
+    names: dict[Path, str] = {}
+    for folder in (job.reference.adapter for job in jobs):
+        if folder is not None and folder.resolve() not in names:
+            stem = "".join(c if c.isalnum() or c in "-_" else "_" for c in folder.resolve().name)
+            name, number = stem, 2
+            while name in names.values():
+                name, number = f"{stem}_{number}", number + 1
+            names[folder.resolve()] = name
+    paired = tuple((job, names[job.reference.adapter.resolve()] if job.reference.adapter else None) for job in jobs)
+    adapters = {name: folder for folder, name in names.items()}
+    return BaseGroup(base, adapters, paired, tokenizer=jobs[0].reference.tokenizer)
+
+
+def engine_for(jobs: Sequence[Job], name: str, device: str | None, say: Callable[[str], None] = lambda _: None) -> str:
+    """The engine that answers all these jobs. Where the user left the choice, ``say`` gets what it fell on and why.
+
+    Raises:
+        InputError: no such engine, or one that is not installed.
+    """
+    if name != "auto" or not jobs:
+        return choose(name)[0]
+    from compatcheck.engines.vllm.plan import parameters
+
+    sizes: dict[Path, int] = {}
+    generated = scored = 0
+    operations = 0.0
+    for job in jobs:
+        base, config = job.reference.base, cast(Any, job.task.task.config)
+        if base is None:
+            continue
+        if base not in sizes:
+            sizes[base] = parameters(base)
+        if config.output_type == "generate_until":
+            given = config.generation_kwargs or {}
+            most = next((int(given[name]) for name in _MOST_TOKENS if given.get(name)), _DEFAULT_TOKENS)
+            tokens = job.task.size * int(getattr(config, "repeats", 1) or 1) * most
+            generated, operations = generated + tokens, operations + 2.0 * tokens * sizes[base]
+        else:
+            scored += job.task.size
+    taken, why = choose(name, Work(generated, operations, len(sizes), scored), device)
+    say(f"engine {taken}: {why}")
+    return taken
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One job, and what it asks."""
+
+    job: Job
+    adapter: str | None
+    engine: StoredEngine
+    missing: int | None
+    """Answers that the engine has to give; None where there is no store to know it from."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Jobs of one base. Where no job misses an answer the engine is never opened."""
+
+    engine: LazyEngine
+    jobs: tuple[Planned, ...]
+    starts_early: bool = False
+    """Whether the engine starts in the background, and there is memory for it beside another one."""
+    fills_memory: bool = False
+    """Whether the engine takes the memory for itself, so that no other one can be open beside it."""
+
+    @property
+    def has_work(self) -> bool:
+        return any(planned.missing != 0 for planned in self.jobs)
+
+    def start(self) -> None:
+        """Start the engine for the first job that misses an answer."""
+        self.engine.start(next(planned.adapter for planned in self.jobs if planned.missing != 0))
+
+
+def plan_jobs(
+    jobs: Iterable[Job], options: EngineOptions, say: Callable[[str], None], progress: Any, store: Store | None
+) -> list[Plan]:
+    """What every base has to do, known before any model is loaded. Who calls closes the engines.
+
+    Raises:
+        InputError: an engine that does not exist, or a model that cannot be loaded as its files show.
+    """
+    groups = group_by_base(jobs)
+    each = [_options_of(group, groups, options) for group in groups]
+    here = [group for group in groups if not group.endpoints]
+    engine = engine_for([job for group in here for job, _ in group.jobs], options.engine, options.device, say)
+    share = 1.0
+    if engine == "vllm" and not _MEMORY & options.engine_args.keys():
+        from compatcheck.engines.vllm.plan import share_beside
+
+        share = share_beside([Path(group.base) for group in here], options.dtype, options.device)
+    each = [
+        mine if group.endpoints else replace(mine, engine=engine, memory_share=share)
+        for group, mine in zip(groups, each, strict=True)
+    ]
+    from compatcheck.evaluation.store.keys import Draws
+
+    draws, plans = (Draws(), Draws()), []
+    for group, mine in zip(groups, each, strict=True):
+        if mine.apply_chat_template:
+            _check_loading(group, mine, tokenizer_alone=True)  # prompts are made with it
+        plans.append(_plan(group, mine, _Opener(group, mine, say, progress), store, draws))
+    for group, mine, plan in zip(groups, each, plans, strict=True):
+        if plan.has_work:
+            _check_loading(group, mine)
+    return plans
+
+
+def _plan(
+    group: BaseGroup, options: EngineOptions, opener: _Opener, store: Store | None, draws: tuple[Draws, Draws]
+) -> Plan:
+    """``draws`` are those of the run, and those of its plan."""
+    from compatcheck.evaluation.store.engine import LazyEngine
+
+    lazy = LazyEngine(opener)
+    planned: list[Planned] = []
+    for job, adapter in group.jobs:
+        engine = _stored_engine(job, adapter, group, options, lazy, store, draws[0])
+        missing = None
+        if store is not None:
+            chunks = request_chunks(engine, job.task, options.apply_chat_template, options.fewshot_as_multiturn)
+            missing = engine.missing((request for chunk in chunks for request in chunk), draws[1])
+        if missing != 0:
+            opener.needed.append(adapter)
+        planned.append(Planned(job, adapter, engine, missing))
+    alone = options.engine == "vllm" and not group.endpoints and not _MEMORY & options.engine_args.keys()
+    return Plan(lazy, tuple(planned), options.memory_share < 1, alone and options.memory_share == 1)
+
+
+def open_answering(
+    reference: Reference,
+    name: str,
+    options: EngineOptions,
+    say: Callable[[str], None],
+    progress: Any,
+    store: Store | None,
+    lazy: LazyEngine | None = None,
+) -> tuple[StoredEngine, LazyEngine]:
+    """One model to be asked anything, beside the tasks; ``name`` is what its requests are filed under.
+
+    ``lazy`` is what an earlier call returned for the same model: it is loaded once. Who calls closes it.
+
+    Raises:
+        InputError: as :func:`plan_jobs`.
+    """
+    from compatcheck.evaluation.store.engine import LazyEngine
+
+    (group,) = group_by_base([Job(name, reference, cast(LoadedTask, SimpleNamespace(name=name)))])
+    options = _options_of(group, [group], options)
+    if not group.endpoints:
+        options = replace(options, engine=choose(options.engine)[0])
+    lazy = lazy or LazyEngine(_Opener(group, options, say, progress))
+    return _stored_engine(*group.jobs[0], group, options, lazy, store), lazy
+
+
+def _stored_engine(
+    job: Job,
+    adapter: str | None,
+    group: BaseGroup,
+    options: EngineOptions,
+    lazy: LazyEngine,
+    store: Store | None,
+    draws: Draws | None = None,
+) -> StoredEngine:
+    from compatcheck.evaluation.store.engine import StoredEngine
+    from compatcheck.evaluation.store.keys import asks_to_sample
+
+    # a chat template can be read without the model, but where only the engine knows how
+    plain = options.engine == "hf" and not (group.endpoints or options.engine_args or options.trust_remote_code)
+    return StoredEngine(
+        lazy,
+        adapter,
+        _source_of(job, group, options),
+        store,
+        draws=draws,
+        seed=options.seed,
+        always_drawn=asks_to_sample(options.engine_args),
+        tokenizer_folder=(group.tokenizer or Path(group.base)) if plain else None,
+    )
+
+
+def _source_of(job: Job, group: BaseGroup, options: EngineOptions) -> Source:
+    """What answers are filed under."""
+    from compatcheck.evaluation.store.database import Source
+    from compatcheck.evaluation.store.identity import identity_of
+    from compatcheck.evaluation.store.keys import model_key
+
+    engine = "endpoint" if group.endpoints else options.engine
+    identity = identity_of(
+        engine,
+        None if group.endpoints else Path(group.base),
+        dtype=options.dtype,
+        device=options.device,
+        engine_args=options.engine_args,
+        trust_remote_code=options.trust_remote_code,
+    )
+    fingerprint = job.reference.fingerprint()
+    key = model_key(fingerprint, identity)
+    return Source(key, job.task.name, job.reference.text, fingerprint, engine, identity)
+
+
+def _check_loading(group: BaseGroup, options: EngineOptions, tokenizer_alone: bool = False) -> None:
+    """Find what cannot be loaded before the other side is paid for."""
+    from compatcheck.engines.hf.checking import check_loading
+
+    if not group.endpoints:
+        check_loading(
+            Path(group.base),
+            group.adapters.values(),
+            engine=options.engine,
+            trust_remote_code=options.trust_remote_code,
+            engine_args=options.engine_args,
+            tokenizer=group.tokenizer,
+            tokenizer_alone=tokenizer_alone,
+            generates=any(job.task.task.OUTPUT_TYPE == "generate_until" for job, _ in group.jobs),
+        )
+
+
+def _options_of(group: BaseGroup, groups: Sequence[BaseGroup], options: EngineOptions) -> EngineOptions:
+    """What of the options concerns a group: beside an endpoint a model has arguments of its own.
+
+    Raises:
+        InputError: all is answered by endpoints, and an option says how to run a model here.
+    """
+    servers = [bool(one.endpoints) for one in groups]
+    if not any(servers):
+        return options
+    if all(servers):
+        for name, given in (("engine", options.engine), ("dtype", options.dtype), ("device", options.device or "auto")):
+            if given != "auto":
+                raise InputError(
+                    f"--{name} {given}: no model runs here, the server of {group.base} runs it; leave it away"
+                )
+        return replace(options, device="server")
+    from compatcheck.engines.endpoint.options import ENGINE_ARGS
+
+    given_args = options.engine_args.items()
+    arguments = {name: value for name, value in given_args if (name in ENGINE_ARGS) == bool(group.endpoints)}
+    if group.endpoints:
+        return replace(options, engine="auto", engine_args=arguments, dtype="auto", device="server")
+    return replace(options, engine_args=arguments)
+
+
+class _Opener:
+    """Opens the engine of a group, with the adapter that is asked for first and those that are ``needed`` later."""
+
+    def __init__(self, group: BaseGroup, options: EngineOptions, say: Callable[[str], None], progress: Any) -> None:
+        self._group, self._options, self._say, self._progress = group, options, say, progress
+        self.needed: list[str | None] = []
+
+    def __call__(self, first: str | None) -> Any:
+        engine = self._server() if self._group.endpoints else self._base(dict.fromkeys([first, *self.needed]))
+        if self._options.shuffle is None:
+            return engine
+        from compatcheck.evaluation.shuffled import Shuffled
+
+        return Shuffled(engine, self._options.shuffle)
+
+    def _server(self) -> Any:
+        self._say(f"asking {self._group.base}")
+        return open_endpoint(
+            self._group.endpoints,
+            batch_size=self._options.batch_size,
+            seed=self._options.seed,
+            engine_args=dict(self._options.engine_args),
+            progress=self._progress,
+        )
+
+    def _base(self, needed: Collection[str | None]) -> Any:
+        group, options = self._group, self._options
+        adapters = {name: group.adapters[name] for name in needed if name is not None}
+        name = group.jobs[0][0].reference.base_name or str(group.base)
+        self._say(f"loading {name}" + (f" with {', '.join(adapters)}" if adapters else ""))
+        arguments = dict(options.engine_args)
+        if group.tokenizer is not None:
+            arguments.setdefault("tokenizer", str(group.tokenizer))
+        log_name = "-".join([name, *group.adapters]) if group.tokenizer or len(group.adapters) == 1 else name
+        log_name = "".join(letter if letter.isalnum() or letter in "-." else "-" for letter in log_name)
+        return open_engine(
+            options.engine,
+            group.base,
+            adapters,
+            batch_size=options.batch_size,
+            dtype=options.dtype,
+            device=options.device,
+            seed=options.seed,
+            engine_args=arguments,
+            trust_remote_code=options.trust_remote_code,
+            progress=self._progress,
+            base_alone=bool(adapters) and None in needed,
+            memory_share=options.memory_share,
+            log_file=options.log_folder / f"engine-{log_name.strip('-.')[-80:]}.log" if options.log_folder else None,
+        )
