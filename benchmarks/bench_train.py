@@ -22,9 +22,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -111,6 +111,20 @@ class Clock:
         self.seconds += time.perf_counter() - self._started
 
 
+def prepared(root: Path, size: Size, examples: Any, device: str, **changes: Any) -> Any:
+    """Settings, strategy, the tokenizer of NEW, and the micro-batches."""
+    from compatcheck.references import resolve
+    from compatcheck_train import TrainSettings
+    from compatcheck_train.loss import strategies
+    from compatcheck_train.training.models import load_tokenizer
+    from compatcheck_train.training.run import plan_of
+
+    settings = TrainSettings(batch_size=size.rows, max_length=size.tokens, device=device, **changes)
+    strategy = strategies.get(settings.strategy)
+    tokenizer = load_tokenizer(resolve(f"{root}/base-new+{root}/new"), settings)
+    return settings, strategy, tokenizer, plan_of(tokenizer, examples, strategy, settings)
+
+
 class Ours:
     """The real parts of a training: plan, cached teachers, student, loss; and one optimiser step."""
 
@@ -118,25 +132,16 @@ class Ours:
         import torch
 
         from compatcheck.references import resolve
-        from compatcheck_train import TrainSettings
-        from compatcheck_train.loss import strategies
-        from compatcheck_train.training.models import load_student, load_tokenizer
-        from compatcheck_train.training.run import _plan
-        from compatcheck_train.training.setup import open_accelerator, settle_new, settle_old, wants
-        from compatcheck_train.training.student import Trainee
+        from compatcheck_train.training.processes import open_accelerator
+        from compatcheck_train.training.run import Setup
 
         options: dict[str, Any] = {"teacher": "cache", "new_teacher": "cache", "cache_folder": root / "cache"} | changes
-        settings = TrainSettings(batch_size=size.rows, max_length=size.tokens, device=device, **options)
-        strategy = strategies.get(settings.strategy)
-        old, new = resolve(f"{root}/old"), resolve(f"{root}/base-new+{root}/new")
-        accelerator = open_accelerator(settings, root)
-        self.plan = _plan(load_tokenizer(new, settings), examples, strategy, settings, new)
+        self.settings, strategy, tokenizer, self.plan = prepared(root, size, examples, device, **options)
         clock = Clock()
-        teacher = settle_old(old, self.plan, wants(strategy, "old"), settings, accelerator, lambda _: None, clock)
-        self.student = load_student(new, settings, accelerator.device)
-        self.trainee = Trainee(self.student, self.plan, strategy, settings, {}, nullcontext, teacher)
-        settle_new(self.trainee, new, accelerator, lambda _: None, clock)
-        self.cache_seconds = clock.seconds
+        setup = Setup(strategy, self.settings, open_accelerator(self.settings, root), lambda _: None, clock)
+        teacher, _ = setup.old(resolve(f"{root}/old"), self.plan, tokenizer)
+        self.trainee = setup.trainee(resolve(f"{root}/base-new+{root}/new"), self.plan, teacher)
+        self.student, self.cache_seconds = self.trainee.student, clock.seconds
         self.parameters = list(self.student.parameters().values())
         self.optimizer = torch.optim.AdamW(self.parameters, lr=1e-5, weight_decay=0.0)
 
@@ -155,13 +160,13 @@ class Ours:
 class Plain:
     """The formula as it reads: three models' whole logits in every step."""
 
-    def __init__(self, root: Path, ours: Ours, device: str) -> None:
+    def __init__(self, root: Path, ours: Any, device: str) -> None:
         import torch
 
         from compatcheck.references import resolve
         from compatcheck_train.training.models import load_old, load_student
 
-        self.plan, self.settings = ours.plan, replace(ours.trainee.settings, teacher="online")
+        self.plan, self.settings = ours.plan, replace(ours.settings, teacher="online")
         self.old = load_old(resolve(f"{root}/old"), self.settings, device)
         self.student = load_student(resolve(f"{root}/base-new+{root}/new"), self.settings, device)
         self.parameters = list(self.student.parameters().values())
@@ -195,7 +200,7 @@ class Plain:
 class Gkd:
     """TRL's trainer, its own ``training_step`` on our micro-batches."""
 
-    def __init__(self, root: Path, ours: Ours, device: str) -> None:
+    def __init__(self, root: Path, ours: Any, device: str) -> None:
         import torch
         from datasets import Dataset
         from trl.experimental.gkd import GKDConfig, GKDTrainer
@@ -203,7 +208,7 @@ class Gkd:
         from compatcheck.references import resolve
         from compatcheck_train.training.models import load_old, load_student, load_tokenizer
 
-        settings, new = ours.trainee.settings, resolve(f"{root}/base-new+{root}/new")
+        settings, new = ours.settings, resolve(f"{root}/base-new+{root}/new")
         self.plan, self.device = ours.plan, device
         self.student = load_student(new, settings, device)
         teacher = load_old(resolve(f"{root}/old"), settings, device)
@@ -228,19 +233,20 @@ class Gkd:
         mask = (torch.arange(batch.ids.shape[1], device=self.device)[None] < lengths[:, None]).long()
         return {"input_ids": batch.ids, "attention_mask": mask, "labels": batch.ids.masked_fill(mask == 0, -100)}
 
-    def loss(self, index: int) -> Any:
+    def count(self, inputs: dict[str, Any]) -> Any:
         import torch
 
+        return torch.tensor(int((inputs["labels"][:, 1:] != -100).sum()))
+
+    def loss(self, index: int) -> Any:
         inputs = self.inputs(index)
-        count = torch.tensor(int((inputs["labels"][:, 1:] != -100).sum()))
-        return self.trainer.compute_loss(self.trainer.model, inputs, num_items_in_batch=count)
+        return self.trainer.compute_loss(self.trainer.model, inputs, num_items_in_batch=self.count(inputs))
 
     def step(self, index: int) -> None:
         import torch
 
         inputs = self.inputs(index)
-        count = torch.tensor(int((inputs["labels"][:, 1:] != -100).sum()))
-        self.trainer.training_step(self.trainer.model, inputs, num_items_in_batch=count)
+        self.trainer.training_step(self.trainer.model, inputs, num_items_in_batch=self.count(inputs))
         torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
         self.optimizer.step()
         self.optimizer.zero_grad()
@@ -324,34 +330,15 @@ def peak(root: Path, size: Size, side: str, device: str, documents: int) -> dict
         ours = Ours(root, size, examples, device)
         seconds(ours, list(range(ours.plan.training)), device)
     else:
-        bare = Ours.__new__(Ours)
-        _only_plan(bare, root, size, examples, device)
-        plain = Plain(root, bare, device)
-        seconds(plain, list(range(bare.plan.training)), device)
+        settings, _, _, plan = prepared(root, size, examples, device)
+        plain = Plain(root, SimpleNamespace(plan=plan, settings=settings), device)
+        seconds(plain, list(range(plan.training)), device)
     return {"growth_mb": round(most() - before, 1), "before_mb": round(before, 1)}
-
-
-def _only_plan(bare: Ours, root: Path, size: Size, examples: Any, device: str) -> None:
-    """The micro-batches and settings of our side without its models."""
-    from types import SimpleNamespace
-
-    from compatcheck.references import resolve
-    from compatcheck_train import TrainSettings
-    from compatcheck_train.loss import strategies
-    from compatcheck_train.training.models import load_tokenizer
-    from compatcheck_train.training.run import _plan
-
-    settings = TrainSettings(batch_size=size.rows, max_length=size.tokens, device=device)
-    new = resolve(f"{root}/base-new+{root}/new")
-    bare.plan = _plan(load_tokenizer(new, settings), examples, strategies.get("muscle"), settings, new)
-    bare.trainee = SimpleNamespace(settings=settings)  # type: ignore[assignment]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--quick", action="store_true", help="tiny models and few rounds: tries the code, not the speed"
-    )
+    parser.add_argument("--quick", action="store_true", help="tiny models, few rounds: tries the code, not the speed")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, help="threads of torch")
     parser.add_argument("--device", default="cpu")

@@ -19,6 +19,7 @@ from compatcheck.tasks import LoadedTask, TaskOptions, load_tasks, resolve_task
 from compatcheck.tasks.local_data import find_split, read_rows
 
 Pair = tuple[str, str]
+VALIDATION_SHARE = 0.2
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,6 @@ def load_examples(
     split: str | None = None,
     limit: int | None = None,
     unlabelled: str | Path | None = None,
-    validation_share: float = 0.2,
     num_fewshot: int = 0,
     seed: int = 0,
     overlap: str = "error",
@@ -100,32 +100,32 @@ def load_examples(
     """
     if overlap not in ("error", "drop"):
         raise InputError(f"overlap {overlap!r}: must be error or drop")
-    if not 0 < validation_share < 1:
-        raise InputError(f"validation_share {validation_share}: must be between 0 and 1")
     folder = Path(data) if data is not None else None
-    loaded = _training_task(task, folder, split, num_fewshot, seed)
+    loaded = _training_task(task, folder, split, num_fewshot)
     name = loaded.settings["split"]
-    made = [_example(loaded, str(number), doc, num_fewshot) for number, doc in enumerate(loaded.task.eval_docs)]
+    where = f"{task}, split '{name}'"
+    documents = [_example(loaded, str(number), doc, num_fewshot) for number, doc in enumerate(loaded.task.eval_docs)]
     kind = "choice" if loaded.task.OUTPUT_TYPE == "multiple_choice" else "text"
-    unlabelled_rows = list(_unlabelled(loaded, Path(unlabelled))) if unlabelled is not None else []
+    spare = list(_unlabelled(loaded, Path(unlabelled))) if unlabelled is not None else []
     notes: list[str] = []
-    made = _without_repeats(made, notes)
-    bad = [example.doc_id for example in made if example.gold is None]
-    if bad:
-        raise InputError(f"{task}, split '{name}', document {bad[0]}: no right answer; give such rows as unlabelled")
+    made = list({(example.pairs, example.gold): example for example in reversed(documents)}.values())[::-1]
+    if len(made) < len(documents):
+        notes.append(f"{len(documents) - len(made)} training documents repeat others exactly and were left out.")
+    bad = next((example.doc_id for example in made if example.gold is None), None)
+    if bad is not None:
+        raise InputError(f"{where}, document {bad}: no right answer; give such rows as unlabelled")
     test = test_keys(task, folder if folder is not None and folder.is_dir() else None, name, tested)
-    made = _apart(made, test, overlap, f"{task}, split '{name}'", notes)
-    unlabelled_rows = _apart(unlabelled_rows, test, overlap, str(unlabelled), notes)
+    made = _apart(made, test, overlap, where, notes)
+    spare = _apart(spare, test, overlap, str(unlabelled), notes)
     random.Random(seed).shuffle(made)
-    if limit is not None:
-        made = made[:limit]
-    cut = round(len(made) * (1 - validation_share))
+    made = made[:limit]
+    cut = round(len(made) * (1 - VALIDATION_SHARE))
     if not 0 < cut < len(made):
-        raise InputError(f"{task}, split '{name}': {len(made)} documents cannot be parted into training and validation")
-    return Examples(task, kind, tuple(made[:cut]), tuple(made[cut:]), tuple(unlabelled_rows), name, tuple(notes))
+        raise InputError(f"{where}: {len(made)} documents cannot be parted into training and validation")
+    return Examples(task, kind, tuple(made[:cut]), tuple(made[cut:]), tuple(spare), name, tuple(notes))
 
 
-def _training_task(task: str, data: Path | None, split: str | None, num_fewshot: int, seed: int) -> LoadedTask:
+def _training_task(task: str, data: Path | None, split: str | None, num_fewshot: int) -> LoadedTask:
     """The task with its training split in place of the evaluated one."""
     from lm_eval.tasks._yaml_loader import load_yaml
 
@@ -185,20 +185,12 @@ def _gold(task: Any, doc: Any, count: int) -> int | None:
     return value if isinstance(value, int) and 0 <= value < count else None
 
 
-def _without_repeats(made: list[Example], notes: list[str]) -> list[Example]:
-    kept = list({(example.pairs, example.gold): example for example in reversed(made)}.values())[::-1]
-    if len(kept) < len(made):
-        notes.append(f"{len(made) - len(kept)} training documents repeat others exactly and were left out.")
-    return kept
-
-
 def test_keys(task: str, data: Path | None, trained: str, tested: str | None = None) -> dict[str, str]:
     """Content key -> document id of the split that is evaluated: ``tested``, or the task's own."""
     (loaded,) = load_tasks([task], TaskOptions(data=data, split=tested, num_fewshot=0))
     if loaded.settings["split"] == trained:
         raise InputError(f"task {task}: split '{trained}' is the one that is evaluated; it cannot be trained on")
-    docs = loaded.task.eval_docs
-    return {document_key(loaded, doc): str(number) for number, doc in enumerate(docs)}
+    return {document_key(loaded, doc): str(number) for number, doc in enumerate(loaded.task.eval_docs)}
 
 
 def document_key(loaded: LoadedTask, doc: Any) -> str:
@@ -209,10 +201,9 @@ def document_key(loaded: LoadedTask, doc: Any) -> str:
 def _apart(made: list[Example], test: dict[str, str], overlap: str, where: str, notes: list[str]) -> list[Example]:
     both = [example for example in made if example.key in test]
     if both and overlap == "error":
-        first = both[0]
         raise InputError(
-            f"{where}: {len(both)} documents are in the test split too (document {first.doc_id} is test document "
-            f"{test[first.key]}); remove them, or have them dropped"
+            f"{where}: {len(both)} documents are in the test split too (document {both[0].doc_id} is test document "
+            f"{test[both[0].key]}); remove them, or have them dropped"
         )
     if both:
         notes.append(f"{where}: {len(both)} documents that the test split holds too were left out.")
@@ -223,22 +214,22 @@ def _unlabelled(loaded: LoadedTask, path: Path) -> Iterator[Example]:
     if not path.is_file():
         raise InputError(f"--unlabelled {path}: no such file")
     choice = loaded.task.OUTPUT_TYPE == "multiple_choice"
-    delimiter = loaded.task.config.target_delimiter
     for line, row in read_rows(path):
         if isinstance(row.get("input"), str):
             choices = row.get("choices")
             if choice and not (isinstance(choices, list) and len(choices) > 1):
                 raise InputError(f"{path}:{line}: a choice task needs a list 'choices' beside 'input'")
+            delimiter = loaded.task.config.target_delimiter
             texts = [f"{delimiter}{text}" for text in choices] if choice and choices else [""]
-            yield Example(f"unlabelled:{line}", tuple((row["input"], text) for text in texts), None)
-            continue
-        try:
-            pairs = _pairs_without_label(loaded, row)
-        except Exception as error:  # a task's own functions raise anything
-            raise InputError(
-                f"{path}:{line}: neither a row with 'input' nor one that task {loaded.name} can read "
-                f"({type(error).__name__}: {error})"
-            ) from None
+            pairs = tuple((row["input"], text) for text in texts)
+        else:
+            try:
+                pairs = _pairs_without_label(loaded, row)
+            except Exception as error:  # a task's own functions raise anything
+                raise InputError(
+                    f"{path}:{line}: neither a row with 'input' nor one that task {loaded.name} can read "
+                    f"({type(error).__name__}: {error})"
+                ) from None
         yield Example(f"unlabelled:{line}", pairs, None)
 
 
@@ -250,12 +241,11 @@ def _pairs_without_label(loaded: LoadedTask, row: dict[str, Any]) -> tuple[Pair,
     """
     from datasets import Dataset
 
-    labelled = loaded.task.dataset[loaded.settings["split"]]
+    labelled, process = loaded.task.dataset[loaded.settings["split"]], loaded.task.config.process_docs
     spare = [labelled[number] for number in {0, len(labelled) // 2, len(labelled) - 1}]
     found = set()
     for other in spare:
         docs = Dataset.from_list([{**other, **row}])
-        process = loaded.task.config.process_docs
         found.add(_pairs(loaded, (docs if process is None else process(docs))[0], 0, labelled=False))
     if len(found) != 1:
         missing = ", ".join(name for name in spare[0] if name not in row)
@@ -271,23 +261,25 @@ def with_preferences(examples: Examples, old: TaskRun, new: TaskRun, delimiter: 
         old, new: both models' runs on the training split (``examples.split``), with the same metric first.
 
     Raises:
-        InputError: the runs do not fit the examples, or nothing got worse.
+        InputError: nothing got worse.
     """
-    column = f"score:{old.metrics[0].name}"
-    texts = []
-    for run in (old, new):
+
+    def answers(run: TaskRun) -> dict[str, tuple[str, float]]:
         rows = run.records
-        text = rows["response"].where(rows["response"].notna(), rows["prediction"]) if "response" in rows else None
-        text = rows["prediction"] if text is None else text
-        texts.append(
-            {str(i): (t, s) for i, t, s in zip(rows["doc_id"], text, rows[column], strict=True) if isinstance(t, str)}
-        )
+        texts = rows["prediction"]
+        if "response" in rows:
+            texts = rows["response"].where(rows["response"].notna(), texts)
+        scores = rows[f"score:{old.metrics[0].name}"]
+        found = zip(rows["doc_id"], texts, scores, strict=True)
+        return {str(doc): (text.strip(), score) for doc, text, score in found if isinstance(text, str)}
+
+    of_old, of_new = answers(old), answers(new)
 
     def mark(example: Example) -> Example:
-        before, after = texts[0].get(example.doc_id), texts[1].get(example.doc_id)
-        if before is None or after is None or not before[1] > after[1] or before[0].strip() == after[0].strip():
+        before, after = of_old.get(example.doc_id), of_new.get(example.doc_id)
+        if before is None or after is None or not before[1] > after[1] or before[0] == after[0]:
             return example
-        return replace(example, chosen=delimiter + before[0].strip(), rejected=delimiter + after[0].strip())
+        return replace(example, chosen=delimiter + before[0], rejected=delimiter + after[0])
 
     train, validation = tuple(map(mark, examples.train)), tuple(map(mark, examples.validation))
     if not any(example.chosen for example in train):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -19,14 +19,19 @@ _CHOICES = {
     "alignment": ("alm", "projected"),
     "dtype": ("auto", "float32", "bfloat16"),
 }
-
-
-_KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
-    "float": ((float, int), "a number"), "int": (int, "a whole number"), "bool": (bool, "true or false"),
+_RANGES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
+    ("temperature learning_rate max_grad_norm", lambda v: v > 0, "above 0"),
+    ("epochs batch_size gradient_accumulation max_length lora_rank lora_alpha", lambda v: v >= 1, "at least 1"),
+    ("max_steps patience save_steps", lambda v: v >= 1, "at least 1, or left out"),
+    ("weight_decay warmup_steps context_weight", lambda v: v >= 0, "0 or more"),
+    ("ce_weight warmup_share", lambda v: 0 <= v <= 1, "between 0 and 1"),
+)
+_TYPES: dict[str, tuple[type | tuple[type, ...], str]] = {
+    "float": ((float, int), "a number"),
+    "int": (int, "a whole number"),
+    "bool": (bool, "true or false"),
     "str": (str, "text"),
-}  # fmt: skip
-
-
+}
 _NOT_DECIDING = ("report_to", "cache_folder", "save_steps", "device", "shard_base")
 
 
@@ -35,15 +40,12 @@ class TrainSettings:
     """Settings of one training. Bad values raise :class:`InputError` when it is made."""
 
     strategy: str = "muscle"
-    """One of ``strategies.names()``."""
     strategy_options: Mapping[str, float | int | str] = field(default_factory=dict)
-    """The strategy's own options, e.g. ``{"beta": 0.1}``; its ``options`` lists them with their defaults."""
 
     temperature: float = 2.0
     """T of the divergence; no T² factor."""
     ce_weight: float | None = None
-    """1 − λ of L' = λ·L + (1 − λ)·CE; None: what the strategy takes (0, or 0.5 for the ones with CE: the paper gives no
-    value)."""
+    """1 − λ of L' = λ·L + (1 − λ)·CE; None: the strategy's own (0, or 0.5 for those with CE: the paper gives none)."""
     tokens: str = "all"
     """``all``: loss on context and answer, as in the paper; ``answer``: on the answer alone."""
     context_weight: float | None = None
@@ -102,55 +104,39 @@ class TrainSettings:
     trust_remote_code: bool = False
 
     def __post_init__(self) -> None:
-        self._settle_types()
+        if isinstance(self.cache_folder, str):
+            object.__setattr__(self, "cache_folder", Path(self.cache_folder))
+        for each in fields(self):
+            self._check_type(each.name, *str(each.type).partition(" | ")[::2])
         for name, known in _CHOICES.items():
             value = getattr(self, name)
             if value not in known:
-                raise InputError(
-                    f"{name} {value!r}: must be one of {', '.join(known)}{did_you_mean(str(value), known)}"
-                )
-        for name in ("temperature", "learning_rate", "max_grad_norm"):
-            if not getattr(self, name) > 0:
-                raise InputError(f"{name} {getattr(self, name)}: must be above 0")
-        for name in ("epochs", "batch_size", "gradient_accumulation", "max_length", "lora_rank", "lora_alpha"):
-            if not getattr(self, name) >= 1:
-                raise InputError(f"{name} {getattr(self, name)}: must be at least 1")
-        for name in ("max_steps", "patience", "save_steps"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"{name} {value}: must be at least 1, or left out")
-        for name in ("weight_decay", "warmup_steps"):
-            if not getattr(self, name) >= 0:
-                raise InputError(f"{name} {getattr(self, name)}: must be 0 or more")
-        for name in ("ce_weight", "warmup_share"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value <= 1:
-                raise InputError(f"{name} {value}: must be between 0 and 1")
-        if self.context_weight is not None and not self.context_weight >= 0:
-            raise InputError(f"context_weight {self.context_weight}: must be 0 or more")
+                hint = did_you_mean(str(value), known)
+                raise InputError(f"{name} {value!r}: must be one of {', '.join(known)}{hint}")
+        for names, fits, meant in _RANGES:
+            for name in names.split():
+                value = getattr(self, name)
+                if value is not None and not fits(value):
+                    raise InputError(f"{name} {value}: must be {meant}")
         for name in self.report_to:
             if name not in TRACKERS:
                 raise InputError(f"report_to {name!r}: must be one of {', '.join(TRACKERS)}")
 
-    def _settle_types(self) -> None:
-        """Texts become what they mean: a path, and 1e-4, which is a text in YAML files."""
-        if isinstance(self.cache_folder, str):
-            object.__setattr__(self, "cache_folder", Path(self.cache_folder))
-        for each in fields(self):
-            name, _, rest = str(each.type).partition(" | ")
-            value = getattr(self, each.name)
-            if name not in _KINDS or (value is None and rest == "None"):
-                continue
-            if name == "float" and isinstance(value, str):
-                with contextlib.suppress(ValueError):
-                    value = float(value)
-                    object.__setattr__(self, each.name, value)
-            kinds, meant = _KINDS[name]
-            if not isinstance(value, kinds) or (isinstance(value, bool) and name != "bool"):
-                raise InputError(f"{each.name} {value!r}: must be {meant}")
+    def _check_type(self, name: str, kind: str, rest: str) -> None:
+        """A text becomes the number that it means: YAML reads 1e-4 as a text."""
+        value = getattr(self, name)
+        if kind not in _TYPES or (value is None and rest == "None"):
+            return
+        if kind == "float" and isinstance(value, str):
+            with contextlib.suppress(ValueError):
+                value = float(value)
+                object.__setattr__(self, name, value)
+        types, meant = _TYPES[kind]
+        if not isinstance(value, types) or (isinstance(value, bool) and kind != "bool"):
+            raise InputError(f"{name} {value!r}: must be {meant}")
 
     def deciding(self) -> dict[str, Any]:
-        """The settings that decide the result: what a training is known by when it is gone on with."""
+        """The settings that decide the result: a training is resumed with these alone unchanged."""
         return {k: v for k, v in asdict(self).items() if k not in _NOT_DECIDING}
 
     @property
@@ -161,11 +147,7 @@ class TrainSettings:
         return 1.0 if self.tokens == "all" else 0.0
 
     def changed(self, **changes: Any) -> TrainSettings:
-        """A copy with some settings changed.
-
-        Raises:
-            InputError: no such setting, or a bad value.
-        """
+        """A copy with some settings changed; InputError for an unknown name or a bad value."""
         known = [f.name for f in fields(self)]
         for name in changes:
             if name not in known:
@@ -176,24 +158,16 @@ class TrainSettings:
 _PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},
     "quick": {
-        "epochs": 3,
-        "gradient_accumulation": 1,
-        "learning_rate": 1e-3,
-        "warmup_steps": 20,
-        "lora_rank": 16,
+        "epochs": 3, "gradient_accumulation": 1, "learning_rate": 1e-3, "warmup_steps": 20, "lora_rank": 16,
         "lora_alpha": 32,
     },
-}
+}  # fmt: skip
 TRIAL_SHARES = {"paper": 0.2, "quick": 1.0}
 """Share of the steps that a trial of ``--strategy auto`` gets: short trainings can be tried whole."""
 
 
 def preset(name: str, **changes: Any) -> TrainSettings:
-    """``paper`` (the paper's hyper-parameters) or ``quick`` (small budgets), with changes.
-
-    Raises:
-        InputError: no such preset or setting, or a bad value.
-    """
+    """``paper`` (the paper's hyper-parameters) or ``quick`` (small budgets), with changes; InputError for bad ones."""
     if name not in _PRESETS:
         raise InputError(f"--preset {name}: must be one of {', '.join(_PRESETS)}{did_you_mean(name, _PRESETS)}")
     return TrainSettings(**_PRESETS[name]).changed(**changes)

@@ -69,6 +69,11 @@ class BarProgress:
         speed = self._bar.tasks[-1].speed
         self._bar.update(task_id, rate=f"{speed:.1f}/s" if speed else "")
 
+    def describe(self, label: str) -> None:
+        """Another label for the stage that is under way."""
+        if self._task is not None:
+            self._bar.update(self._bar.task_ids[-1], description=label)
+
     def finish(self) -> None:
         if self._task is not None:
             self._bar.remove_task(self._bar.task_ids[-1])

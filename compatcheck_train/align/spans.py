@@ -1,4 +1,4 @@
-"""Which bytes of a text each token covers."""
+"""Which bytes of a text each token covers, and where two tokenizations of it meet."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def spans(vocabulary: Vocabulary, text: str, ids: Sequence[int]) -> Spans:
     made = [vocabulary.bytes_of(number) for number in inner]
     if begin is not None and begin <= 0:
         return _lossless(begin, made, lead, eos)
-    (own, offsets), *_ = vocabulary.encode([text])
+    own, offsets = vocabulary.encode(text)
     own_lead, own_eos, _ = _around(vocabulary, data, own)
     own_inner, offsets = own[own_lead : len(own) - own_eos], offsets[own_lead : len(own) - own_eos]
     cut = len(own_inner) - len(inner)
@@ -55,7 +55,7 @@ def spans(vocabulary: Vocabulary, text: str, ids: Sequence[int]) -> Spans:
     if begin is not None and (cut > 0 or not is_own):
         return _lossless(begin, made, lead, eos)
     if is_own:
-        return _from_offsets(vocabulary, text, data, own_inner, offsets, cut, lead, eos)
+        return _from_offsets(vocabulary, text, own_inner, offsets, cut, lead, eos)
     return _from_both_ends(data, made, lead, eos)
 
 
@@ -116,42 +116,36 @@ def _around_again(begin: int, ends: np.ndarray, exact: np.ndarray, closed: np.nd
 
 
 def _from_offsets(
-    vocabulary: Vocabulary,
-    text: str,
-    data: bytes,
-    own: Sequence[int],
-    offsets: Sequence[tuple[int, int]],
-    cut: int,
-    lead: int,
+    vocabulary: Vocabulary, text: str, own: Sequence[int], offsets: Sequence[tuple[int, int]], cut: int, lead: int,
     eos: bool,
-) -> Spans:
+) -> Spans:  # fmt: skip
     """Spans from the character offsets of the text's ``own`` tokens, without the first ``cut`` ones. Tokens whose
     offsets overlap are one group; a group is exact when its bytes are the text's, but for one space before it that the
     tokenizer added or dropped."""
+    data = text.encode()
     place = np.concatenate([[0], np.cumsum([len(sign.encode()) for sign in text])]).astype(np.int64)
-    groups: list[tuple[int, int, int, int]] = []  # first token, token after the last, first byte, byte after the last
+    groups: list[tuple[int, int, int]] = []  # first token, token after the last, byte after the last
     for number, (a, b) in enumerate(offsets):
         low, high = int(place[a]), int(place[b])
-        if groups and low < groups[-1][3]:
-            first, _, start, stop = groups[-1]
-            groups[-1] = (first, number + 1, min(start, low), max(stop, high))
-        elif groups and low == high:  # stands for nothing of the text: goes with what is before it
-            first, _, start, stop = groups[-1]
-            groups[-1] = (first, number + 1, start, stop)
+        # one that stands for nothing of the text goes with what is before it
+        if groups and (low < groups[-1][2] or low == high):
+            first, _, stop = groups[-1]
+            groups[-1] = (first, number + 1, max(stop, high) if low < stop else stop)
         else:
-            groups.append((number, number + 1, low, high))
+            groups.append((number, number + 1, high))
     begin = 0 if not cut else int(place[offsets[cut - 1][1]])
     ends = np.zeros(len(offsets), dtype=np.int64)
-    exact = np.zeros(len(offsets), dtype=bool)
-    closed = np.zeros(len(offsets), dtype=bool)
+    exact, closed = np.zeros((2, len(offsets)), dtype=bool)
     made = [vocabulary.bytes_of(token) for token in own]
     before = 0
-    for number, (first, after, _, stop) in enumerate(groups):
+    for number, (first, after, stop) in enumerate(groups):
         if number + 1 == len(groups) and not data[stop:].strip():
             stop = len(data)
         part, whole = data[before:stop], b"".join(made[first:after])
         free = first == 0 or vocabulary.added(own[first - 1])
-        shift = _shift(part, whole, free=free)
+        # a space before the group that is part of no token, or one that the tokenizer put before the text
+        shifts = [(whole, 0), (b" " + whole, 1), *[(whole.removeprefix(b" "), -1)] * (free and whole[:1] == b" ")]
+        shift = next((by for bytes_, by in shifts if bytes_ == part), None)
         if shift is not None and not any(vocabulary.unknown(token) for token in own[first:after]):
             run = before + shift + np.cumsum([len(piece) for piece in made[first:after]])
             ends[first:after] = np.clip(run, before, stop)
@@ -166,23 +160,10 @@ def _from_offsets(
     return _around_again(begin, ends[cut:], exact[cut:], closed[cut:], lead, eos)
 
 
-def _shift(part: bytes, whole: bytes, *, free: bool) -> int | None:
-    """By how much the tokens' bytes lie behind the start of their part: 0, 1 (a space that is part of no token), −1 (a
-    space put before the text, or one before a token that the text has not); None when they are other bytes."""
-    if part == whole:
-        return 0
-    if part == b" " + whole:
-        return 1
-    if free and whole == b" " + part:
-        return -1
-    return None
-
-
 def _from_both_ends(data: bytes, made: list[bytes], lead: int, eos: bool) -> Spans:
     """Spans of ids that do not encode the text as it stands: matched from the front and from the back."""
     count = len(made)
-    ends = np.zeros(count, dtype=np.int64)
-    exact = np.zeros(count, dtype=bool)
+    ends, exact = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=bool)
     at = front = 0
     while front < count and data.startswith(made[front], at):
         at += len(made[front])
@@ -202,3 +183,71 @@ def _from_both_ends(data: bytes, made: list[bytes], lead: int, eos: bool) -> Spa
         ends[count - 1] = len(data)
         exact[max(0, front - 1)] = False
     return _around_again(0, ends, exact, closed, lead, eos)
+
+
+@dataclass(frozen=True)
+class Chunks:
+    """C chunks of a text in two tokenizations.
+
+    Chunk c holds the student's tokens ``student[c]`` up to ``student[c + 1]`` and the teacher's tokens ``teacher[c]``
+    up to ``teacher[c + 1]`` (each array has C + 1 entries); the chunks hold every token of both but the special ones
+    before the text. ``comparable`` (C,): both sides stand for the same bytes, exactly, so that their probabilities can
+    be compared.
+    """
+
+    student: np.ndarray
+    teacher: np.ndarray
+    comparable: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.comparable)
+
+    @property
+    def single(self) -> np.ndarray:
+        """(C,): comparable, and one token on either side."""
+        return self.comparable & (np.diff(self.student) == 1) & (np.diff(self.teacher) == 1)
+
+
+def chunks(student: Spans, teacher: Spans) -> Chunks:
+    """The chunks of a text from the spans of its two tokenizations; n log n in their number of tokens.
+
+    Regions without a boundary, and tokens of a part of the text that the other side does not have (cut sequences), are
+    in chunks that are not comparable. End tokens that both have make the last chunk.
+    """
+    sides = (_Side(student), _Side(teacher))
+    common = np.intersect1d(sides[0].boundaries, sides[1].boundaries)
+    edges = [np.concatenate([[side.first], side.after(common), [side.stop]]).astype(np.int64) for side in sides]
+    between = np.zeros(len(common) + 1, dtype=bool)
+    between[1:-1] = True  # not what is before the first common boundary or behind the last
+    if student.eos or teacher.eos:
+        edges = [np.append(edge, side.stop + side.spans.eos) for edge, side in zip(edges, sides, strict=True)]
+        whole = len(common) > 0 and all(int(side.until) == int(common[-1]) for side in sides)
+        between = np.append(between, whole and student.eos and teacher.eos)
+    sizes = [np.diff(edge) for edge in edges]
+    keep = (sizes[0] > 0) | (sizes[1] > 0)
+    good = between & (sizes[0] > 0) & (sizes[1] > 0)
+    for side, edge in zip(sides, edges, strict=True):
+        good &= side.all_exact(edge)
+    left, right = (np.concatenate([edge[:1], edge[1:][keep]]) for edge in edges)
+    return Chunks(left, right, good[keep])
+
+
+class _Side:
+    """The text tokens of one tokenization, without the special ones around them."""
+
+    def __init__(self, spans: Spans) -> None:
+        self.spans = spans
+        self.first, self.stop = spans.lead, len(spans.ends) - spans.eos
+        self.ends = spans.ends[self.first : self.stop]
+        self.until = self.ends[-1] if len(self.ends) else spans.begin
+        self.boundaries = np.unique(np.append(self.ends[spans.closed[self.first : self.stop]], spans.begin))
+
+    def after(self, at: np.ndarray) -> np.ndarray:
+        """How many tokens of the sequence lie before each boundary; those that cover nothing go with what follows."""
+        found = np.searchsorted(self.ends, at, side="left") + 1
+        return self.first + np.where(at <= self.spans.begin, 0, np.minimum(found, len(self.ends)))
+
+    def all_exact(self, edges: np.ndarray) -> np.ndarray:
+        """Whether every token between two edges is exact."""
+        wrong = np.concatenate([[0], np.cumsum(~self.spans.exact)])
+        return wrong[edges[1:]] == wrong[edges[:-1]]

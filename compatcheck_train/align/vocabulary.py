@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
 from typing import Any
 
 from compatcheck.errors import InputError
@@ -14,12 +13,10 @@ _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
 def _byte_alphabet() -> dict[str, int]:
-    """The printable sign that byte-level tokenizers write for each byte: itself where it prints, else from U+0100
-    on."""
+    """The printable sign that byte-level tokenizers write for each byte: itself where it prints, else from U+0100."""
     plain = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    signs = {chr(byte): byte for byte in plain}
-    others = [byte for byte in range(256) if byte not in set(plain)]
-    return signs | {chr(256 + place): byte for place, byte in enumerate(others)}
+    others = sorted(set(range(256)) - set(plain))
+    return {chr(byte): byte for byte in plain} | {chr(256 + place): byte for place, byte in enumerate(others)}
 
 
 class Vocabulary:
@@ -42,37 +39,24 @@ class Vocabulary:
         self.eos: int | None = tokenizer.eos_token_id
         self.bos: int | None = tokenizer.bos_token_id
         self._added = {int(number): token for number, token in tokenizer.added_tokens_decoder.items()}
-        self._alphabet: dict[str, int] | None = None
-        self._space: str | None = None
-        self._fallback = False
-        self._continued: str | None = None
-        self._suffix: str | None = None
-        for part in _parts(backend.decoder) or _parts(backend.pre_tokenizer):
-            self._read(part)
-        splits = {part["type"] for part in _parts(backend.pre_tokenizer)}
-        spaces = self._alphabet is not None or self._space is not None or self._suffix is not None
-        self._drops_spaces = bool(splits & _WITHOUT_SPACES) and not spaces
+        decoder, splitter = _parts(backend.decoder), _parts(backend.pre_tokenizer)
+        parts = decoder or splitter
+        found = {part["type"]: part for part in parts}
+        self._alphabet = _byte_alphabet() if "ByteLevel" in found else None
+        self._fallback = "ByteFallback" in found
+        self._continued: str | None = found.get("WordPiece", {}).get("prefix")
+        self._suffix: str | None = found.get("BPEDecoder", {}).get("suffix")
+        self._space: str | None = found.get("Metaspace", {}).get("replacement")
+        for part in parts:
+            if part["type"] == "Replace" and part["content"] == " ":
+                self._space = part["pattern"].get("String")
+        with_spaces = self._alphabet is not None or self._space is not None or self._suffix is not None
+        self._drops_spaces = not with_spaces and any(part["type"] in _WITHOUT_SPACES for part in splitter)
         self._known: dict[int, bytes] = {}
-
-    def _read(self, part: dict[str, Any]) -> None:
-        kind = part["type"]
-        if kind == "ByteLevel":
-            self._alphabet = _byte_alphabet()
-        elif kind == "Metaspace":
-            self._space = part["replacement"]
-        elif kind == "Replace" and part["content"] == " ":
-            self._space = part["pattern"].get("String")
-        elif kind == "ByteFallback":
-            self._fallback = True
-        elif kind == "WordPiece":
-            self._continued = part["prefix"]
-        elif kind == "BPEDecoder":
-            self._suffix = part["suffix"]
 
     def special(self, number: int) -> bool:
         """Whether it is a special token (start, end, padding, unknown)."""
-        token = self._added.get(number)
-        return token is not None and bool(token.special)
+        return number in self._added and bool(self._added[number].special)
 
     def added(self, number: int) -> bool:
         """Whether it was added to the vocabulary, and so is looked for in the text before it is split."""
@@ -84,10 +68,9 @@ class Vocabulary:
 
     def bytes_of(self, number: int) -> bytes:
         """The bytes that a token stands for; those of its own text for an added token."""
-        found = self._known.get(number)
-        if found is None:
-            found = self._known[number] = self._make(number)
-        return found
+        if number not in self._known:
+            self._known[number] = self._make(number)
+        return self._known[number]
 
     def _make(self, number: int) -> bytes:
         if number in self._added:
@@ -101,13 +84,8 @@ class Vocabulary:
             values = [self._alphabet.get(sign) for sign in text]
             if None not in values:
                 return bytes(values)  # type: ignore[arg-type]
-        if self._space:
-            text = text.replace(self._space, " ")
-        if self._continued:
-            text = text.removeprefix(self._continued)
-        if self._suffix:
-            text = text.removesuffix(self._suffix)
-        return text.encode()
+        text = text.replace(self._space, " ") if self._space else text
+        return text.removeprefix(self._continued or "").removesuffix(self._suffix or "").encode()
 
     def event(self, number: int) -> bytes:
         """The bytes by which tokens of two vocabularies are matched: as :meth:`bytes_of`, and where the space of a word
@@ -119,12 +97,10 @@ class Vocabulary:
                 return b" " + made
         return made
 
-    def encode(self, texts: Sequence[str]) -> list[tuple[list[int], list[tuple[int, int]]]]:
-        """Token ids and character offsets of each text, with the special tokens that the tokenizer adds by itself."""
-        if not texts:
-            return []
-        given = self.tokenizer([*texts], return_offsets_mapping=True)
-        return list(zip(given["input_ids"], given["offset_mapping"], strict=True))
+    def encode(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """Token ids and character offsets of a text, with the special tokens that the tokenizer adds by itself."""
+        given = self.tokenizer(text, return_offsets_mapping=True)
+        return given["input_ids"], given["offset_mapping"]
 
     def __len__(self) -> int:
         return len(self.tokenizer)
@@ -136,6 +112,5 @@ def _parts(component: Any) -> list[dict[str, Any]]:
         return []
     state = json.loads(component.__getstate__())
     if state["type"] == "Sequence":
-        steps = state.get("decoders") or state.get("pretokenizers") or []
-        return [*steps]
+        return list(state.get("decoders") or state.get("pretokenizers") or [])
     return [state]

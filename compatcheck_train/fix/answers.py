@@ -19,7 +19,7 @@ from compatcheck.evaluation.evaluate import EngineOptions
 from compatcheck.references import Reference
 from compatcheck.tasks import LoadedTask
 from compatcheck_train.examples import Example, Examples
-from compatcheck_train.fix.folders import write_json
+from compatcheck_train.folders import write_json
 from compatcheck_train.training.processes import first
 
 Say = Callable[[str], None]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,18 +12,16 @@ from compatcheck.errors import InputError, did_you_mean
 from compatcheck.references import Reference, resolve
 from compatcheck_train.examples import Examples
 from compatcheck_train.fix.candidates import Candidate
-from compatcheck_train.fix.folders import holds_other_things, partial_of, write_json
 from compatcheck_train.fix.judging import Judge, Standing
 from compatcheck_train.fix.proof import MARGIN
+from compatcheck_train.folders import Claim
 from compatcheck_train.loss import strategies
 from compatcheck_train.settings import TrainSettings
-from compatcheck_train.training.progress import check_trackers
+from compatcheck_train.training.run import check_trackers
 from compatcheck_train.weights import METHODS, why_not_blended
 
 AUTO = "auto"
 CONTROL = "continue-ce"
-CLAIM = "fix.json"
-SCHEMA = "compatcheck.fix-folder/1"
 MUCH_WORSE = 0.6
 """An old model whose score is below this share of the new one's has little that is worth keeping: in the paper's own
 pairs of that kind (Phi 1 → 1.5: 32 % against 70 % on HellaSwag) the method brings the flips down by 5 % or less."""
@@ -58,7 +55,6 @@ class FixRequest:
     unlabelled: Path | None = None
     train_split: str | None = None
     train_limit: int | None = None
-    validation_share: float = 0.2
     validation_most: int | None = 1000
     overlap: str = "error"
     margin: float = MARGIN
@@ -138,6 +134,11 @@ def _named(request: FixRequest) -> list[str]:
     return [name for name in (*names, request.control) if name]
 
 
+def claim_of(out: Path) -> Claim:
+    """By what a folder is that of a fix."""
+    return Claim(out / "fix.json", "compatcheck.fix-folder/1", "fix")
+
+
 def check_old_is_worth_keeping(standing: Standing, force: bool) -> str | None:
     """A warning where the old model is much worse than the new one, or nothing flips; ``standing`` is OLD's own.
 
@@ -162,46 +163,6 @@ def check_old_is_worth_keeping(standing: Standing, force: bool) -> str | None:
     return text
 
 
-def check_folder(out: Path, identity: dict[str, Any]) -> None:
-    """Whether the folder is free for this fix, or holds the same one; nothing is written.
-
-    Raises:
-        InputError: it holds something else, or another fix.
-    """
-    path = out / CLAIM
-    if out.exists() and not out.is_dir():
-        raise InputError(f"--out {out}: is a file; name a folder")
-    if path.is_file():
-        known = _read(path)
-        if known.get("schema") != SCHEMA:
-            raise InputError(f"--out {out}: its {CLAIM} is not one of compatcheck; choose another folder")
-        if known.get("identity") != json.loads(json.dumps(identity)):
-            differs = [k for k, v in json.loads(json.dumps(identity)).items() if known.get("identity", {}).get(k) != v]
-            raise InputError(
-                f"--out {out}: holds a fix with other {', '.join(differs) or 'contents'}; choose another folder, or "
-                "remove it"
-            )
-        return
-    if holds_other_things(out, [partial_of(path)]):
-        raise InputError(f"--out {out}: holds something that is no fix; choose another folder")
-
-
-def claim(out: Path, identity: dict[str, Any]) -> None:
-    """Take the folder for this fix, or go on with the same one.
-
-    Raises:
-        InputError: as :func:`check_folder`; or it cannot be written.
-    """
-    check_folder(out, identity)
-    if (out / CLAIM).is_file():
-        return
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        write_json(out / CLAIM, {"schema": SCHEMA, "identity": identity})
-    except OSError as error:
-        raise InputError(f"--out {out}: cannot be written ({error.strerror or error})") from None
-
-
 def check_room(out: Path, references: Sequence[Reference], say: Any) -> None:
     """Memory and disk that the work takes at least, held against what is free; a warning is said, not raised.
 
@@ -224,11 +185,3 @@ def _available_memory() -> int | None:
     except ImportError:
         return None
     return int(psutil.virtual_memory().available)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        known = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return known if isinstance(known, dict) else {}

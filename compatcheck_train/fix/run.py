@@ -18,7 +18,6 @@ from compatcheck_train.examples import Examples, load_examples, with_preferences
 from compatcheck_train.fix.answers import with_joint_answers
 from compatcheck_train.fix.bound import Bound, bound_of
 from compatcheck_train.fix.candidates import Candidate, Prepare, candidates_for
-from compatcheck_train.fix.folders import put
 from compatcheck_train.fix.frontier import Frontier, walk
 from compatcheck_train.fix.judging import CHOOSING_SHARE, Judge, Standing, best, stand
 from compatcheck_train.fix.proof import COMPAT, CONTROL, Proof, prove
@@ -27,17 +26,16 @@ from compatcheck_train.fix.request import (
     AUTO,
     FixRequest,
     check,
-    check_folder,
     check_old_is_worth_keeping,
     check_room,
     check_strategies,
-    claim,
+    claim_of,
 )
 from compatcheck_train.fix.trials import CLEARLY, Trial, run_finals, run_trials
+from compatcheck_train.folders import put
 from compatcheck_train.loss import strategies
-from compatcheck_train.training.processes import first
+from compatcheck_train.training.processes import first, open_accelerator
 from compatcheck_train.training.run import Trained, train_task_adapter
-from compatcheck_train.training.setup import open_accelerator
 from compatcheck_train.weights import transfer, why_not_blended
 
 Say = Callable[[str], None]
@@ -95,11 +93,11 @@ def fix(request: FixRequest, out: str | Path, *, say: Say = lambda _: None, prog
     judge, work = request.judge, out / "work"
     identity = _identity(request, old, new)
     open_accelerator(request.settings, out)
-    first(lambda: check_folder(out, identity))
+    first(lambda: claim_of(out).check(identity))
     check_room(out, (old, new), say)
     examples = load_examples(
         judge.task, data=judge.data, split=request.train_split, limit=request.train_limit,
-        unlabelled=request.unlabelled, validation_share=request.validation_share,
+        unlabelled=request.unlabelled,
         num_fewshot=judge.num_fewshot or 0, seed=request.settings.seed, overlap=request.overlap,
         tested=judge.split,
     )  # fmt: skip
@@ -111,7 +109,7 @@ def fix(request: FixRequest, out: str | Path, *, say: Say = lambda _: None, prog
     if warning:
         note(f"Warning: {warning}")
     if request.train_task:
-        first(lambda: claim(out, identity))
+        first(lambda: claim_of(out).take(identity))
         say(f"training a task adapter for {request.new}")
         new = resolve(
             str(train_task_adapter(new, examples, request.settings, work / "task", say=say, progress=progress).folder)
@@ -121,7 +119,7 @@ def fix(request: FixRequest, out: str | Path, *, say: Say = lambda _: None, prog
     warning = check_old_is_worth_keeping(standings["old"], request.force)
     if warning:
         note(f"Warning: {warning}.")
-    first(lambda: claim(out, identity))
+    first(lambda: claim_of(out).take(identity))
     request = _without_blend(request, new, note)
     start = _start(request, old, new, work, note)
     examples = _preferred(request, examples, judge, old, new, say, progress)

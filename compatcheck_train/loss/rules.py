@@ -12,22 +12,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Facts:
-    """What a rule may look at, each of shape (positions,). Log-probabilities are of the gold token, at T = 1.
+    """What a rule may look at, each of shape (positions,); what a strategy does not ask for is None.
 
-    The totals are those of the position's whole sequence (the sum over its trained answer positions). What a strategy
-    does not ask for is None.
+    Log-probabilities are of the gold token, at T = 1. The totals are those of the position's whole sequence (the sum
+    over its trained answer positions).
     """
 
     answer: Tensor
     rows: Tensor
-    student_right: Tensor | None = None
-    student_logprob: Tensor | None = None
-    old_right: Tensor | None = None
-    old_logprob: Tensor | None = None
-    new_right: Tensor | None = None
-    new_logprob: Tensor | None = None
-    student_total: Tensor | None = None
-    old_total: Tensor | None = None
+    student_right: Any = None
+    student_logprob: Any = None
+    old_right: Any = None
+    old_logprob: Any = None
+    new_right: Any = None
+    new_logprob: Any = None
+    student_total: Any = None
+    old_total: Any = None
 
     def at(self, chosen: Any) -> Facts:
         """The facts of some of the positions."""
@@ -54,3 +54,14 @@ class Weights:
 
 
 Rule = Callable[[Facts], Weights]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a micro-batch gave: the sum of the loss over positions or documents, and counts: ``followed`` of ``seen``
+    positions (or documents) followed the old model; on ``right`` the student was right."""
+
+    loss: Tensor
+    right: int = 0
+    followed: int = 0
+    seen: int = 0

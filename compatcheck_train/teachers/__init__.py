@@ -2,17 +2,9 @@
 
 from __future__ import annotations
 
-from compatcheck_train.teachers.base import Teacher, TeacherBatch, Wants
-from compatcheck_train.teachers.cache import CachedTeacher, build, cache_key, estimate_bytes
+from compatcheck_train.teachers.cache import CachedTeacher, build, estimate_bytes
 from compatcheck_train.teachers.online import OnlineTeacher
 
-__all__ = [
-    "CachedTeacher",
-    "OnlineTeacher",
-    "Teacher",
-    "TeacherBatch",
-    "Wants",
-    "build",
-    "cache_key",
-    "estimate_bytes",
-]
+Teacher = OnlineTeacher | CachedTeacher
+
+__all__ = ["CachedTeacher", "OnlineTeacher", "Teacher", "build", "estimate_bytes"]

@@ -9,40 +9,39 @@ import torch
 from torch import Tensor
 
 from compatcheck.engines.hf import memory
+from compatcheck_train.batches import Batch, Plan
 from compatcheck_train.loss.divergence import token_facts
-from compatcheck_train.teachers.base import TeacherBatch, Wants
-from compatcheck_train.training.batches import Batch, Plan
-from compatcheck_train.training.head import Head, decoder_of, head_of
-from compatcheck_train.training.prefixes import trained_states
+from compatcheck_train.loss.head import Head, decoder_of
+from compatcheck_train.loss.view import Taught
+from compatcheck_train.teachers.prefixes import trained_states
 
+Wants = frozenset[str]
+"""What is asked of a teacher: ``states`` for whole distributions, ``facts``: two numbers per position."""
 States = Callable[[Batch], Tensor]
 """From a micro-batch to hidden states at its trained positions: (N, d)."""
 
 
 class OnlineTeacher:
-    """Runs a model over the micro-batch that is asked for."""
+    """Runs a model over the micro-batch that is asked for; ``plan`` holds the micro-batches in its own tokens."""
 
-    kind = "online"
-
-    def __init__(self, states: States, head: Head, plan: Plan, wants: Wants, free: Callable[[], None] | None = None):
-        self.plan = plan
+    def __init__(self, states: States, head: Head, plan: Plan, wants: Wants) -> None:
+        self.plan, self.wants = plan, wants
         self.head: Head | None = head
-        self.wants = wants
         self._states: States | None = states
-        self._free = free
 
-    def batch(self, index: int) -> TeacherBatch:
+    def taught(self, index: int, batch: Batch | None = None) -> Taught:
+        """What was asked for, on the student's device; ``batch``: the micro-batch, where it is there already."""
         assert self._states is not None and self.head is not None
-        batch = self.plan.batch(index).to(self.head.weight.device)
+        batch = batch or self.plan.batch(index).to(self.head.weight.device)
         with torch.no_grad():
             hidden = self._states(batch)
-            right, logprob = token_facts(hidden, self.head, batch.targets) if self.wants.facts else (None, None)
-        return TeacherBatch(hidden if self.wants.states else None, None if logprob is None else logprob.float(), right)
+            right, logprob = token_facts(hidden, self.head, batch.targets) if "facts" in self.wants else (None, None)
+        logprob = None if logprob is None else logprob.float()
+        return Taught(hidden if "states" in self.wants else None, logprob, right, self.head, batch)
 
     def close(self) -> None:
+        """Free the model."""
         self._states = self.head = None
-        if self._free is not None:
-            self._free()
         memory.give_back()
 
 
@@ -55,9 +54,3 @@ def model_states(model: Any, autocast: Callable[[], Any], shared_prefix: bool = 
             return trained_states(decoder, batch, shared_prefix)
 
     return states
-
-
-def frozen(model: Any, adapter: str | None) -> Head:
-    """The output layer of a teacher, without gradients."""
-    head = head_of(model, adapter)
-    return Head(head.weight.detach(), None if head.bias is None else head.bias.detach(), head.scale, head.cap)

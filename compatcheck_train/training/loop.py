@@ -5,18 +5,24 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from compatcheck.engines.progress import Progress
+from compatcheck.engines.progress import BarProgress, Progress
 from compatcheck.errors import InputError
-from compatcheck_train.fix.output import Output
+from compatcheck_train.batches import Batch, Plan
+from compatcheck_train.loss.head import Head, decoder_of, head_of
+from compatcheck_train.loss.strategies import Strategy
+from compatcheck_train.loss.view import OldTerm, View
 from compatcheck_train.settings import TrainSettings
-from compatcheck_train.training import checkpoint, sharding
-from compatcheck_train.training.checkpoint import Standing
-from compatcheck_train.training.progress import Metrics, tell
-from compatcheck_train.training.student import Trainee
+from compatcheck_train.teachers import Teacher
+from compatcheck_train.teachers.prefixes import trained_states
+from compatcheck_train.training import processes
+from compatcheck_train.training.checkpoint import Output, TrainingState, load_weights, save_tensors
+from compatcheck_train.training.models import COMPAT, Student
 
 
 def learning_rate(settings: TrainSettings, step: int, total: int) -> float:
@@ -33,6 +39,58 @@ def learning_rate(settings: TrainSettings, step: int, total: int) -> float:
 
 class Diverged(InputError):
     """The loss, or its gradient, is no number."""
+
+
+class Trainee(torch.nn.Module):
+    """Student, teachers and strategy together: one call is one micro-batch's loss, so that it can be wrapped for
+    several devices."""
+
+    def __init__(
+        self, student: Student, plan: Plan, strategy: Strategy, settings: TrainSettings, autocast: Callable[[], Any],
+        old: Teacher | None = None, old_term: OldTerm | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.model = student.peft
+        self.student, self.plan, self.strategy, self.settings = student, plan, strategy, settings
+        self.options = strategy.settled(settings.strategy_options)
+        self.autocast, self.old, self.old_term = autocast, old, old_term
+        self.new: Teacher | None = None
+        head = head_of(student.base, COMPAT)
+        self._fixed_head = None if head.trained else head
+
+    @property
+    def head(self) -> Head:
+        """The student's output layer; one object as long as it is frozen."""
+        return self._fixed_head or head_of(self.student.base, COMPAT)
+
+    @property
+    def new_head(self) -> Head:
+        """NEW's output layer: the student's own where that is frozen."""
+        return self._fixed_head or head_of(self.student.base, self.student.teacher).frozen()
+
+    def new_states(self, batch: Batch) -> Tensor:
+        """NEW's hidden states at the trained positions."""
+        with self.student.as_teacher():
+            return self.states(batch)
+
+    def states(self, batch: Batch) -> Tensor:
+        """The hidden states at the trained positions (N, d), as the active adapter makes them."""
+        with self.autocast():
+            return trained_states(decoder_of(self.student.base), batch, self.settings.shared_prefix)
+
+    def forward(self, index: int) -> tuple[Tensor, Tensor]:
+        """The sum of the loss over the positions or documents of micro-batch ``index``, and (right, followed, seen)."""
+        batch = self.plan.batch(index).to(next(self.model.parameters()).device)
+        old, new = (
+            None if teacher is None else teacher.taught(index, batch if teacher.plan is self.plan else None)
+            for teacher in (self.old, self.new)
+        )
+        view = View(
+            batch, self.states(batch), self.head, self.strategy.needs, self.settings, self.options, old, new,
+            self.old_term,
+        )  # fmt: skip
+        parts = self.strategy.loss(view)
+        return parts.loss, torch.tensor([parts.right, parts.followed, parts.seen])
 
 
 class Loop:
@@ -52,118 +110,117 @@ class Loop:
         self.total = self.steps_per_epoch * self.settings.epochs
         if self.settings.max_steps is not None:
             self.total = min(self.total, self.settings.max_steps)
-        plain = torch.optim.AdamW(
+        self.plain = torch.optim.AdamW(
             list(self.parameters.values()), lr=self.settings.learning_rate, weight_decay=self.settings.weight_decay
         )
-        self.sharded = sharding.active(self.settings)
+        self.sharded = processes.sharded(self.settings)
         self.module: Any = trainee
         if self.sharded:
-            sharding.same_start(self.parameters.values())
-            self.optimizer = accelerator.prepare(plain)
+            processes.same_start(self.parameters.values())
+            self.optimizer = accelerator.prepare(self.plain)
         else:
-            self.module, self.optimizer = accelerator.prepare(trainee, plain)
-        self.plain = plain
-        self.standing = Standing()
+            self.module, self.optimizer = accelerator.prepare(trainee, self.plain)
+        self.state = TrainingState()
 
-    def run(self) -> Standing:
+    def run(self) -> TrainingState:
         """Train to the end, from the last checkpoint if there is one; the best epoch's weights are in place then.
-
-        Raises:
-            Diverged: the loss or its gradient is no number.
-        """
-        kept = checkpoint.last(self.output.checkpoints)
-        if kept is not None:
-            self.standing = checkpoint.load(kept, self.parameters, self.plain)
-            self.note(f"Went on from step {self.standing.step} of {self.total}.")
+        Raises :class:`Diverged` where the loss or its gradient is no number."""
+        resumed = self.output.resume(self.parameters, self.plain)
+        if resumed is not None:
+            self.state = resumed
+            self.note(f"Resumed from step {self.state.step} of {self.total}.")
         self.accelerator.wait_for_everyone()
-        self.accelerator.init_trackers("compatcheck") if self.settings.report_to else None
-        metrics = Metrics(self.output.metrics, self.accelerator, self.standing.step)
-        before, started = self.standing.seconds, time.monotonic()
+        if self.settings.report_to:
+            self.accelerator.init_trackers("compatcheck")
+        self.output.cut_metrics(self.state.step)
+        started = time.monotonic() - self.state.seconds
         self.progress.start("training", self.total)
-        self.progress.advance(self.standing.step)
+        self.progress.advance(self.state.step)
         try:
-            if not self.standing.history:
-                self._validate(0, metrics, {})
-            while self.standing.step < self.total and not self.standing.finished:
-                self._epoch(metrics, lambda: before + time.monotonic() - started)
+            if not self.state.history:
+                self._validate(0, {})
+            while self.state.step < self.total and not self.state.finished:
+                self._epoch(started)
         finally:
             self.progress.finish()
-        self.standing.finished = True
-        self._take_best()
-        return self.standing
+        self.state.finished = True
+        self.accelerator.wait_for_everyone()
+        if self.state.best_epoch and self.output.best.is_file():
+            load_weights(self.output.best, self.parameters)
+        if self.state.best_loss is not None and self.state.best_loss >= self.state.history[0]["validation_loss"]:
+            self.note("The validation loss never fell below NEW's own.")
+        return self.state
 
-    def _epoch(self, metrics: Metrics, seconds: Callable[[], float]) -> None:
-        """From where the training stands to the end of that epoch, or of the training."""
-        epoch, done = divmod(self.standing.step, self.steps_per_epoch)
+    def _epoch(self, started: float) -> None:
+        """From where the training is to the end of that epoch, or of the training."""
+        epoch, done = divmod(self.state.step, self.steps_per_epoch)
         order = self.plan.epoch(self.settings.seed, epoch)
         last = min(self.steps_per_epoch, self.total - epoch * self.steps_per_epoch)
-        sums = self.standing.sums
+        sums, saves, patience = self.state.sums, self.settings.save_steps, self.settings.patience
         for number in range(done, last):
             values = self._step(order[number * self.group : (number + 1) * self.group])
-            metrics.write(self.standing.step, values)
+            self.output.log(self.state.step, values)
             for key, value in (("loss", values["loss"]), ("followed", values["followed"]), ("steps", 1.0)):
                 sums[key] = sums.get(key, 0.0) + value
             self.progress.advance(1)
-            tell(self.progress, f"loss {values['loss']:.4f}, {values['followed']:.0%} follow OLD")
-            saves = self.settings.save_steps
-            if saves and self.standing.step % saves == 0 and number + 1 < last:
-                self._save(seconds())
+            if isinstance(self.progress, BarProgress):
+                self.progress.describe(f"training, loss {values['loss']:.4f}")
+            if saves and self.state.step % saves == 0 and number + 1 < last:
+                self._save(started)
         means = {key: sums[key] / sums["steps"] for key in ("loss", "followed")}
-        self.standing.sums = {}
-        self._validate(epoch + 1, metrics, means)
-        patience = self.settings.patience
-        if patience is not None and epoch + 1 - max(1, self.standing.best_epoch) >= patience:
+        self.state.sums = {}
+        self._validate(epoch + 1, means)
+        if patience is not None and epoch + 1 - max(1, self.state.best_epoch) >= patience:
             self.note(f"Stopped after epoch {epoch + 1}: no better validation loss for {patience} epochs.")
-            self.standing.finished = True
-        self._save(seconds())
+            self.state.finished = True
+        self._save(started)
 
     def _step(self, micro: list[int]) -> dict[str, float]:
         """One optimiser step over the micro-batches of all processes; returns its loss and shares."""
-        rate = learning_rate(self.settings, self.standing.step, self.total)
+        rate = learning_rate(self.settings, self.state.step, self.total)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         size = sum(self.plan.size(index, self.per) for index in micro)
         mine = micro[self.rank :: self.world]
         rounds = math.ceil(len(micro) / self.world)
-        total = torch.zeros((), dtype=torch.float64)
-        counts = torch.zeros(3, dtype=torch.long)
+        total, counts = torch.zeros((), dtype=torch.float64), torch.zeros(3, dtype=torch.long)
         for turn in range(rounds):
             # A process without a micro-batch left in the last step takes part with a loss of zero.
             index, share = (mine[turn], 1.0) if turn < len(mine) else (micro[0], 0.0)
-            self.accelerator.gradient_state._set_sync_gradients(turn == rounds - 1)
-            context = self.module.no_sync if turn < rounds - 1 and hasattr(self.module, "no_sync") else _nothing
-            with context():
+            last = turn == rounds - 1
+            self.accelerator.gradient_state._set_sync_gradients(last)
+            with nullcontext() if last else getattr(self.module, "no_sync", nullcontext)():
                 loss, numbers = self.module(index)
                 self.accelerator.backward(loss * (share * self.world / size))
             if share:
                 total += loss.detach().double().cpu() / size
                 counts += numbers
         if self.sharded:
-            sharding.average_gradients(self.parameters.values())
+            processes.average_gradients(self.parameters.values())
         norm = self.accelerator.clip_grad_norm_(list(self.parameters.values()), self.settings.max_grad_norm)
-        device = self.accelerator.device
-        both = self.accelerator.reduce(torch.stack([total, *counts.double()]).float().to(device), "sum").tolist()
-        value, (right, followed, seen) = both[0], both[1:]
+        value, right, followed, seen = self._summed(total, counts)
         if not (math.isfinite(value) and math.isfinite(float(norm))):
-            self._stop(value)
+            kept = self.output.last()
+            where = f"the last good checkpoint is {kept}" if kept else "there is no checkpoint yet"
+            raise Diverged(
+                f"the training loss is {value} at step {self.state.step + 1}, or its gradient is no number; {where}. "
+                "Try a lower learning rate"
+            )
         self.optimizer.step()
         self.optimizer.zero_grad()
-        self.standing.step += 1
-        seen = max(1.0, seen)
+        self.state.step += 1
         return {
-            "loss": value, "learning_rate": rate, "gradient_norm": float(norm), "followed": followed / seen,
-            "right": right / seen,
+            "loss": value, "learning_rate": rate, "gradient_norm": float(norm), "followed": followed / max(1.0, seen),
+            "right": right / max(1.0, seen),
         }  # fmt: skip
 
-    def _stop(self, value: float) -> None:
-        kept = checkpoint.last(self.output.checkpoints)
-        where = f"the last good checkpoint is {kept}" if kept else "there is no checkpoint yet"
-        raise Diverged(
-            f"the training loss is {value} at step {self.standing.step + 1}, or its gradient is no number; {where}. "
-            "Try a lower learning rate"
-        )
+    def _summed(self, total: Tensor, counts: Tensor) -> list[float]:
+        """Loss and counts over all processes."""
+        both = torch.stack([total, *counts.double()]).float().to(self.accelerator.device)
+        found: list[float] = self.accelerator.reduce(both, "sum").tolist()
+        return found
 
-    def _validate(self, epoch: int, metrics: Metrics, means: dict[str, float]) -> None:
+    def _validate(self, epoch: int, means: dict[str, float]) -> None:
         """The loss over the validation examples; keeps the weights where it is the best of all epochs."""
         every = range(self.plan.training, len(self.plan.items))
         total, counts = torch.zeros((), dtype=torch.float64), torch.zeros(3, dtype=torch.long)
@@ -175,36 +232,18 @@ class Loop:
                 if place < len(every):
                     total += loss.detach().double().cpu()
                     counts += numbers
-        both = self.accelerator.reduce(
-            torch.stack([total, *counts.double()]).to(self.accelerator.device, torch.float32), "sum"
-        ).tolist()
-        value = both[0] / sum(self.plan.size(index, self.per) for index in every)
-        entry = {"epoch": epoch, "validation_loss": value, "validation_followed": both[2] / max(1.0, both[3]), **means}
-        metrics.write(self.standing.step, entry)
-        self.standing.history.append({"step": self.standing.step, **entry})
-        if epoch and math.isfinite(value) and (self.standing.best_loss is None or value < self.standing.best_loss):
-            self.standing.best_loss, self.standing.best_epoch = value, epoch
+        summed, _, followed, seen = self._summed(total, counts)
+        value = summed / sum(self.plan.size(index, self.per) for index in every)
+        entry = {"epoch": epoch, "validation_loss": value, "validation_followed": followed / max(1.0, seen), **means}
+        self.output.log(self.state.step, entry)
+        self.state.history.append({"step": self.state.step, **entry})
+        if epoch and math.isfinite(value) and (self.state.best_loss is None or value < self.state.best_loss):
+            self.state.best_loss, self.state.best_epoch = value, epoch
             if self.accelerator.is_main_process:
-                checkpoint.save_weights(self.output.best, self.parameters)
+                save_tensors(self.output.best, self.parameters)
 
-    def _save(self, seconds: float) -> None:
-        self.standing.seconds = seconds
+    def _save(self, started: float) -> None:
+        self.state.seconds = time.monotonic() - started
         if self.accelerator.is_main_process:
-            checkpoint.save(self.output.checkpoints, self.standing, self.parameters, self.plain)
+            self.output.save(self.state, self.parameters, self.plain)
         self.accelerator.wait_for_everyone()
-
-    def _take_best(self) -> None:
-        self.accelerator.wait_for_everyone()
-        if self.standing.best_epoch and self.output.best.is_file():
-            checkpoint.load_weights(self.output.best, self.parameters)
-        start = self.standing.history[0]["validation_loss"]
-        if self.standing.best_loss is not None and self.standing.best_loss >= start:
-            self.note("The validation loss never fell below NEW's own.")
-
-
-class _nothing:
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, *_: object) -> None:
-        pass

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,25 +13,23 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from compatcheck.engines.hf.loading import load_causal, put_adapter
 from compatcheck.engines.hf.proof import TOLERANCE, depends_on_batch, difference, probe
 from compatcheck.errors import InputError, one_line
-from compatcheck.models import ACTIVATED, kind_of
+from compatcheck.models import ACTIVATED, CONFIG, WEIGHTS, kind_of, read_config
 from compatcheck.references import Reference
-from compatcheck_train.fix.folders import put
+from compatcheck_train.folders import partial_of, put
+from compatcheck_train.loss.head import check_head, decoder_of, head_of, reach_through
 from compatcheck_train.settings import TrainSettings
-from compatcheck_train.training.copies import add_copy, belongs, complete
-from compatcheck_train.training.head import check_head, decoder_of, head_of, reach_through
 
 COMPAT, NEW = "compat", "new"
-
-
-def device_of(settings: TrainSettings) -> str:
-    """The device that settings mean: their own, or an accelerator where there is one."""
-    if settings.device is not None:
-        return settings.device
-    return "cuda" if torch.cuda.is_available() else "cpu"
+_ALIGNMENT = 64
+"""Bytes that torch's allocator for a CPU aligns to."""
+_OF_THE_COPY = ("peft_version", "base_model_name_or_path", "inference_mode")
+"""Settings of a saved copy that are not those of the adapter it was copied from."""
+_WAY_OUT = "train one of another kind on the same data with `compatcheck train-task`"
 
 
 def dtype_of(reference: Reference, settings: TrainSettings) -> torch.dtype:
@@ -40,46 +40,31 @@ def dtype_of(reference: Reference, settings: TrainSettings) -> torch.dtype:
     config = json.loads((reference.base / "config.json").read_text(encoding="utf-8"))
     text = config.get("text_config") or config
     named = str(text.get("dtype") or text.get("torch_dtype") or "float32")
-    if device_of(settings) == "cpu" or named == "float32":
-        return torch.float32
-    return torch.bfloat16
-
-
-_ALIGNMENT = 64
-"""Bytes that torch's allocator for a CPU aligns to."""
+    device = settings.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.float32 if device == "cpu" or named == "float32" else torch.bfloat16
 
 
 def load_base(reference: Reference, settings: TrainSettings, device: torch.device | str) -> Any:
-    """The reference's base model, every dropout off, in evaluation mode.
-
-    Raises:
-        InputError: it cannot be loaded, or is no causal language model.
-    """
+    """The reference's base model, every dropout off, in evaluation mode; InputError where it is no causal language
+    model, or one whose logits are made in another way than :class:`Head` knows."""
     assert reference.base is not None
-    model = load_causal(
-        reference.base, dtype=dtype_of(reference, settings), trust_remote_code=settings.trust_remote_code
-    )
+    trusted = settings.trust_remote_code
+    model = load_causal(reference.base, dtype=dtype_of(reference, settings), trust_remote_code=trusted)
     if model.config.is_encoder_decoder:
         raise InputError(f"{reference.text}: an encoder-decoder model; only causal language models can be trained")
     _without_dropout(model)
-    _align(model)
-    return model.to(device).eval()
-
-
-def _align(model: Any) -> None:
-    """Have weights lie where torch's own allocator puts them. Mapped from a file they lie at any byte, and matrix
-    products on a CPU round differently then: a kept copy of an output layer would not give its logits to the bit."""
+    # Weights mapped from a file lie at any byte, and matrix products on a CPU round differently then: a kept copy of an
+    # output layer would not give its logits to the bit. So they go where torch's own allocator puts them.
     for parameter in model.parameters():
         if parameter.data_ptr() % _ALIGNMENT:
             parameter.data = parameter.data.clone()
+    model = model.to(device).eval()
+    check_head(model, head_of(model), model.config.get_text_config().vocab_size)
+    return model
 
 
 def load_tokenizer(reference: Reference, settings: TrainSettings) -> Any:
-    """The reference's tokenizer: that of its base, or of the adapter's folder where it differs.
-
-    Raises:
-        InputError: it cannot be loaded.
-    """
+    """The reference's tokenizer: that of its base, or of the adapter's folder where it differs."""
     from transformers import AutoTokenizer
 
     try:
@@ -92,31 +77,41 @@ def load_tokenizer(reference: Reference, settings: TrainSettings) -> Any:
 def load_old(reference: Reference, settings: TrainSettings, device: torch.device | str) -> Any:
     """The old model, frozen, with its adapter if it has one."""
     model = load_base(reference, settings, device)
-    check_head(model, head_of(model), model.config.get_text_config().vocab_size)
     if reference.adapter is None:
         return model.requires_grad_(False)
-    _refuse_kinds(reference)
-    wrapped = put_adapter(model, reference.adapter, "old", []).eval().requires_grad_(False)
-    _refuse_batches(reference, wrapped)
+    wrapped = _with_adapter(reference, model, "old").requires_grad_(False)
     reach_through(wrapped)
     _check_path(reference, wrapped, "old", probe(wrapped, reference.adapter))
     return wrapped
 
 
-def _refuse_batches(reference: Reference, wrapped: Any) -> None:
+def _with_adapter(reference: Reference, model: Any, name: str) -> Any:
+    """The base with the reference's adapter. InputError for virtual tokens, which have no layer that could be followed
+    or trained as the others are, and for adapters that PEFT does not load twice alike."""
+    assert reference.adapter is not None
+    kind, said = kind_of(reference.adapter), reference.text
+    if kind.in_forward and kind.name != ACTIVATED:
+        raise InputError(
+            f"{said}: an adapter of virtual tokens ({kind.name}); only adapters of weights can be used: "
+            "train one on the same data with `compatcheck train-task`"
+        )
+    if "_niter_" in kind.name:  # torch.svd_lowrank starts from random numbers
+        raise InputError(
+            f"{said}: {kind.name}: PEFT finds what it stands on by a random method at every load, and other weights "
+            "each time; save it as plain LoRA with PEFT's path_initial_model_for_weight_conversion"
+        )
+    wrapped = put_adapter(model, reference.adapter, name, []).eval()
     if depends_on_batch(wrapped):
         raise InputError(
-            f"{reference.text}: its outputs for a text depend on the texts beside it in a batch, so that it cannot be "
-            "followed or trained in batches; train one of another kind on the same data with `compatcheck train-task`"
+            f"{said}: its outputs for a text depend on the texts beside it in a batch, so that it cannot be followed "
+            f"or trained in batches; {_WAY_OUT}"
         )
+    return wrapped
 
 
-def _check_path(reference: Reference, wrapped: Any, adapter: str, expected: torch.Tensor) -> None:
-    """Whether hidden states and output layer, as training reads them, make the log-probabilities of the model.
-
-    Raises:
-        InputError: they do not, as where an adapter works elsewhere.
-    """
+def _check_path(reference: Reference, wrapped: Any, adapter: str, expected: Tensor) -> None:
+    """Refuse (InputError) a model whose log-probabilities hidden states and output layer, as training reads them, do
+    not make, as where an adapter works elsewhere."""
     assert reference.adapter is not None
     inner = wrapped.get_base_model()
     decoder, head = decoder_of(inner), head_of(inner, adapter)
@@ -128,8 +123,7 @@ def _check_path(reference: Reference, wrapped: Any, adapter: str, expected: torc
             return SimpleNamespace(logits=head.logits(decoder(**inputs).last_hidden_state))
 
     worst = difference(expected, probe(AsTrained(), reference.adapter))
-    dtype = str(head.weight.dtype).removeprefix("torch.")
-    if worst > TOLERANCE.get(dtype, 0.05):
+    if worst > TOLERANCE.get(str(head.weight.dtype).removeprefix("torch."), 0.05):
         raise InputError(
             f"{reference.text}: an adapter of kind {kind_of(reference.adapter).name} whose outputs cannot be followed "
             f"layer by layer (log-probabilities differ by up to {worst:.2g}); merge it into its base and name that"
@@ -152,9 +146,8 @@ class Student:
 
     def parameters(self) -> dict[str, torch.nn.Parameter]:
         """The trained parameters by name, sorted."""
-        return dict(
-            sorted((n, p) for n, p in self.peft.named_parameters() if belongs(n, COMPAT) and p.is_floating_point())
-        )
+        named = ((n, p) for n, p in self.peft.named_parameters() if _belongs(n, COMPAT) and p.is_floating_point())
+        return dict(sorted(named))
 
     @contextlib.contextmanager
     def as_teacher(self) -> Iterator[None]:
@@ -176,17 +169,11 @@ class Student:
 
 
 def load_student(reference: Reference, settings: TrainSettings, device: torch.device | str) -> Student:
-    """NEW with a trainable copy of its adapter; where it is a full model, with a fresh LoRA adapter that adds nothing.
-
-    The copy has NEW's exact weights, in float32, and no dropout.
-
-    Raises:
-        InputError: an adapter that cannot be trained on.
-    """
+    """NEW with a trainable copy of its adapter, which has its exact weights, in float32, and no dropout; where NEW is a
+    full model, with a fresh LoRA adapter that adds nothing. InputError for an adapter that cannot be trained on."""
     from peft import LoraConfig, get_peft_model
 
     base = load_base(reference, settings, device)
-    check_head(base, head_of(base), base.config.get_text_config().vocab_size)
     torch.manual_seed(settings.seed)
     if reference.adapter is None:
         config = LoraConfig(
@@ -195,12 +182,10 @@ def load_student(reference: Reference, settings: TrainSettings, device: torch.de
         )  # fmt: skip
         student = Student(get_peft_model(base, config, adapter_name=COMPAT), reference, None)
     else:
-        _refuse_kinds(reference)
-        wrapped = put_adapter(base, reference.adapter, NEW, []).eval()
-        _refuse_batches(reference, wrapped)
+        wrapped = _with_adapter(reference, base, NEW)
         expected = probe(wrapped, reference.adapter)
         reach_through(wrapped)
-        add_copy(wrapped, NEW, COMPAT, reference.text)
+        _add_copy(wrapped, reference.text)
         wrapped.set_adapter(COMPAT)
         student = Student(wrapped, reference, NEW)
         wrapped.eval()
@@ -209,8 +194,7 @@ def load_student(reference: Reference, settings: TrainSettings, device: torch.de
             _check_path(reference, wrapped, NEW, expected)
     student.peft.peft_config[COMPAT].base_model_name_or_path = str(reference.base)
     _without_dropout(student.peft)
-    for parameter in student.peft.parameters():
-        parameter.requires_grad_(False)
+    student.peft.requires_grad_(False)
     for parameter in student.parameters().values():
         parameter.requires_grad_(True)
         parameter.data = parameter.data.float() if parameter.dtype != torch.float64 else parameter.data
@@ -219,27 +203,49 @@ def load_student(reference: Reference, settings: TrainSettings, device: torch.de
     if settings.gradient_checkpointing:
         student.base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         student.base.enable_input_require_grads()
-        student.peft.train()
-    else:
-        student.peft.eval()
+    student.peft.train(settings.gradient_checkpointing)
     return student
 
 
-def _refuse_kinds(reference: Reference) -> None:
-    """Refuse virtual tokens, which have no layer that could be followed or trained as the others are, and adapters that
-    PEFT does not load twice alike."""
-    assert reference.adapter is not None
-    kind = kind_of(reference.adapter)
-    if kind.in_forward and kind.name != ACTIVATED:
+def _belongs(parameter: str, adapter: str) -> bool:
+    """Whether a parameter of a PEFT model, by its name, is that adapter's."""
+    return f".{adapter}." in f"{parameter}."
+
+
+def _add_copy(wrapped: Any, said: str) -> None:
+    """Put a trainable copy beside NEW's adapter on one base: equal to it to the bit, whatever its kind.
+
+    An adapter that changed its base when it was loaded (PiSSA, OLoRA, LoftQ), or brought biases for it, did so once:
+    the copy stands on that base as it is. InputError for a kind of which PEFT takes one at a time.
+    """
+    config = copy.copy(wrapped.peft_config[NEW])
+    config.inference_mode = False
+    if hasattr(config, "init_lora_weights"):
+        config.init_lora_weights = True
+    if getattr(config, "bias", "none") != "none":
+        config.bias = "none"
+    try:
+        wrapped.add_adapter(COMPAT, config)
+    except Exception as error:  # peft raises many kinds
         raise InputError(
-            f"{reference.text}: an adapter of virtual tokens ({kind.name}); only adapters of weights can be used: "
-            "train one on the same data with `compatcheck train-task`"
-        )
-    if "_niter_" in kind.name:  # torch.svd_lowrank starts from random numbers
+            f"{said}: PEFT takes one adapter of this kind at a time ({one_line(error)}), so that it cannot be trained "
+            "beside itself; merge it into its base and name that model"
+        ) from error
+    mine, others = (
+        {
+            f"{key}.".replace(f".{adapter}.", ".*."): value
+            for key, value in (*wrapped.named_parameters(), *wrapped.named_buffers())
+            if _belongs(key, adapter)
+        }
+        for adapter in (COMPAT, NEW)
+    )
+    if not mine.keys() <= others.keys():
         raise InputError(
-            f"{reference.text}: {kind.name}: PEFT finds what it stands on by a random method at every load, and other "
-            "weights each time; save it as plain LoRA with PEFT's path_initial_model_for_weight_conversion"
+            f"{said}: its layers share weights, which a copy of it does not, so that it cannot be trained beside "
+            f"itself; {_WAY_OUT}"
         )
+    for key, value in mine.items():
+        value.data = others[key].data.clone()
 
 
 def _without_dropout(model: Any) -> None:
@@ -256,23 +262,24 @@ def _without_dropout(model: Any) -> None:
 
 
 def save_adapter(student: Student, folder: Path) -> None:
-    """The trained adapter as a standard PEFT folder: safetensors, the base named so that every program finds it.
+    """The trained adapter as a standard PEFT folder: safetensors, and a base that every program finds: a hub id, or an
+    absolute path."""
+    from safetensors.torch import load_file, save_file
 
-    A base with a hub id keeps that; a local one is named by its absolute path.
-    """
-    import shutil
-
-    temporary = folder.with_name(f".{folder.name}.partial")
+    temporary, reference = partial_of(folder), student.reference
     shutil.rmtree(temporary, ignore_errors=True)
     config = student.peft.peft_config[COMPAT]
     before = config.inference_mode
     student.peft.save_pretrained(str(temporary), selected_adapters=[COMPAT], safe_serialization=True)
     config.inference_mode = before
     made = temporary / COMPAT
-    if student.reference.adapter is not None:
-        complete(made, student.reference.adapter)
-    written = json.loads((made / "adapter_config.json").read_text())
-    reference = student.reference
+    written: dict[str, Any] = dict(read_config(made))
+    if reference.adapter is not None:
+        # NEW's settings, and weights that the copy stands on without training them, such as biases of the base
+        written |= {key: value for key, value in read_config(reference.adapter).items() if key not in _OF_THE_COPY}
+        own, given = load_file(made / WEIGHTS), load_file(reference.adapter / WEIGHTS)
+        tensors = {key: own.get(key, value).contiguous() for key, value in given.items()}
+        save_file(tensors, made / WEIGHTS, metadata={"format": "pt"})
     name = reference.base_name or str(reference.base)
     local = Path(name).expanduser()
     if local.exists():
@@ -285,7 +292,7 @@ def save_adapter(student: Student, folder: Path) -> None:
         written["lora_dropout"] = 0.0
     if isinstance(written.get("target_modules"), list):
         written["target_modules"] = sorted(written["target_modules"])
-    (made / "adapter_config.json").write_text(json.dumps(written, indent=2, sort_keys=True) + "\n")
+    (made / CONFIG).write_text(json.dumps(written, indent=2, sort_keys=True) + "\n")
     (made / "README.md").unlink(missing_ok=True)
     put(made, folder)
     shutil.rmtree(temporary, ignore_errors=True)

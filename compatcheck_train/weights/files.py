@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from compatcheck.errors import InputError
 from compatcheck.models import ACTIVATED, CONFIG, WEIGHTS, kind_of
 from compatcheck.references import read_json
-from compatcheck_train.fix.folders import put
+from compatcheck_train.folders import put
 
 if TYPE_CHECKING:
     import torch

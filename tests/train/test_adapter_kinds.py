@@ -15,8 +15,7 @@ from compatcheck.engines.hf.proof import alone, difference, probe
 from compatcheck.errors import InputError
 from compatcheck.references import resolve
 from compatcheck_train import preset
-from compatcheck_train.teachers.online import frozen
-from compatcheck_train.training.head import decoder_of, head_of
+from compatcheck_train.loss.head import decoder_of, head_of
 from compatcheck_train.training.models import COMPAT, NEW, Student, load_old, load_student, save_adapter
 from compatcheck_train.weights import blend, why_not_blended
 from tests.engines.adapters import KINDS, save_base
@@ -67,7 +66,7 @@ class AsTrained:
         return self.model.get_input_embeddings()
 
     def __call__(self, **inputs: Any) -> Any:
-        head = frozen(self.model.get_base_model(), self.adapter)
+        head = head_of(self.model.get_base_model(), self.adapter).frozen()
         return SimpleNamespace(logits=head.logits(decoder_of(self.model.get_base_model())(**inputs).last_hidden_state))
 
 

@@ -12,10 +12,10 @@ from compatcheck.errors import InputError
 from compatcheck.evaluation.evaluate import EngineOptions
 from compatcheck.references import Reference, resolve
 from compatcheck.tasks import LoadedTask, TaskOptions, load_tasks
+from compatcheck_train.batches import make_items
 from compatcheck_train.examples import Examples, load_examples
 from compatcheck_train.fix import answers
 from compatcheck_train.fix.answers import with_joint_answers
-from compatcheck_train.rows import make_items
 from compatcheck_train.settings import TrainSettings
 from compatcheck_train.training.run import train
 

@@ -18,7 +18,8 @@ SCRIPT = """
     import os, sys
     from pathlib import Path
     sys.path.insert(0, sys.argv[4])
-    from compatcheck_train import TrainSettings, sharding
+    from compatcheck_train import TrainSettings
+    from compatcheck_train.training import processes
     from compatcheck_train.examples import Example, Examples
     from compatcheck_train.training.run import train
     import json
@@ -32,12 +33,12 @@ SCRIPT = """
         device="cpu", shard_base=raw["shard"] == "setting", teacher=raw["teacher"], new_teacher=raw["teacher"],
         cache_folder=Path(raw["cache"]), save_steps=1, max_length=32,
     )
-    split, held = sharding.shard, []
+    split, held = processes.shard, []
     def shard(model, device):
         before = sum(p.numel() for p in model.parameters())
         split(model, device)
         held.append(sum(getattr(p, "to_local", lambda: p)().numel() for p in model.parameters()) / before)
-    sharding.shard = shard
+    processes.shard = shard
     done = train(raw["old"], raw["new"], examples, settings, sys.argv[2])
     if os.environ.get("RANK", "0") == "0":
         print(json.dumps([[h["validation_loss"] for h in done.history], held, done.notes]))

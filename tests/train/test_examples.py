@@ -49,13 +49,13 @@ def test_targets_of_generated_answers(fixtures: Path, tmp_path: Path) -> None:
     rows = rows_of(fixtures, "gsm8k", "train")[:6]
     write(tmp_path / "gsm8k" / "train.jsonl", rows)
     write(tmp_path / "gsm8k" / "test.jsonl", rows_of(fixtures, "gsm8k", "test")[:3])
-    found = load_examples("gsm8k", data=tmp_path, validation_share=0.5)
-    assert (found.kind, len(found.train), len(found.validation)) == ("text", 3, 3)
+    found = load_examples("gsm8k", data=tmp_path)
+    assert (found.kind, len(found.train), len(found.validation)) == ("text", 5, 1)
     for example in found.train:
         row = rows[int(example.doc_id)]
         assert example.pairs == ((f"Question: {row['question']}\nAnswer:", f" {row['answer']}"),)
         assert example.gold == 0
-    shots = load_examples("gsm8k", data=tmp_path, validation_share=0.5, num_fewshot=1)
+    shots = load_examples("gsm8k", data=tmp_path, num_fewshot=1)
     assert all(example.pairs[0][0].count("Question:") == 2 for example in shots.train)
     assert {e.key for e in shots.train} == {e.key for e in found.train}, "the key is that of the document alone"
 

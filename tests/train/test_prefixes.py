@@ -10,11 +10,10 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from compatcheck_train.batches import Batch, Item, Row, collate
 from compatcheck_train.examples import Example
-from compatcheck_train.rows import Item, Row
-from compatcheck_train.training.batches import Batch, collate
-from compatcheck_train.training.head import decoder_of
-from compatcheck_train.training.prefixes import KNOWN, allows, trained_states, tree_of
+from compatcheck_train.loss.head import decoder_of
+from compatcheck_train.teachers.prefixes import KNOWN, allows, trained_states, tree_of
 
 VOCABULARY = 50
 EXAMPLE = Example("0", (("", ""),), 0)

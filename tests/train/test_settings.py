@@ -1,18 +1,15 @@
-"""Settings and what shows a training's progress."""
+"""Settings of a training."""
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from compatcheck.errors import InputError
 from compatcheck_train import TrainSettings, preset
 from compatcheck_train.loss import strategies
-from compatcheck_train.training.progress import TrainingBar, open_training_progress, tell
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
 
@@ -63,19 +60,6 @@ def test_bad_settings_are_one_clear_line(bad: dict[str, Any], message: str) -> N
 def test_an_unknown_preset_is_refused() -> None:
     with pytest.raises(InputError, match=r"--preset quik: must be one of paper, quick \(did you mean 'quick'\?\)"):
         preset("quik")
-
-
-def test_the_bar_shows_loss_and_share_as_plain_text() -> None:
-    shown_on = io.StringIO()
-    with TrainingBar(io.StringIO()) as bar:
-        assert isinstance(bar, TrainingBar)
-        bar.start("training [red]", 4)
-        bar.advance(2)
-        tell(bar, "loss 0.1234, 34% follow OLD")
-        Console(file=shown_on, width=200).print(bar._bar.get_renderable())
-    shown = shown_on.getvalue()
-    assert "loss 0.1234, 34% follow OLD" in shown and "training [red]" in shown and "2/4" in shown
-    tell(open_training_progress(quiet=True), "nobody listens")
 
 
 def test_the_docs_hold_the_table_of_strategies() -> None:

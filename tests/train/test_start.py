@@ -11,16 +11,15 @@ from torch.nn import functional
 
 from compatcheck_train import TrainSettings
 from compatcheck_train.examples import Examples
-from compatcheck_train.training.loop import Loop
+from compatcheck_train.training.loop import Loop, Trainee
 from compatcheck_train.training.run import train
-from compatcheck_train.training.student import Trainee
 
 
 def old_term_alone(trainee: Trainee, index: int) -> tuple[Tensor, Tensor]:
     """Σ KL(old ‖ student) over the tokens that the student has wrong, from whole logits; and which those are."""
     batch = trainee.plan.batch(index)
     assert trainee.old is not None and trainee.old.head is not None
-    taught = trainee.old.batch(index).hidden
+    taught = trainee.old.taught(index).hidden
     assert taught is not None
     z, z_old = trainee.head.logits(trainee.states(batch)), trainee.old.head.logits(taught)
     wrong = z.argmax(-1) != batch.targets

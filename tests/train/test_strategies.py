@@ -10,14 +10,12 @@ import torch
 from torch import Tensor
 
 from compatcheck.errors import InputError
+from compatcheck_train.batches import Batch, Item, Row, collate
 from compatcheck_train.examples import Example
 from compatcheck_train.loss import strategies
+from compatcheck_train.loss.head import Head
 from compatcheck_train.loss.view import Taught, View
-from compatcheck_train.rows import Item, Row
 from compatcheck_train.settings import TrainSettings
-from compatcheck_train.teachers import TeacherBatch
-from compatcheck_train.training.batches import Batch, collate
-from compatcheck_train.training.head import Head
 
 DOUBLE = torch.float64
 V, D, T = 11, 6, 2.0
@@ -68,12 +66,12 @@ class World:
         self.settings = TrainSettings(strategy=name, temperature=T)
         self.options = self.strategy.settled(options)
         taught = {
-            side: Taught(TeacherBatch(h, self.logprob(side), self.right(side)), head, self.batch)
+            side: Taught(h, self.logprob(side), self.right(side), head, self.batch)
             for side, h, head in (("old", old_states, old_head), ("new", new_states, self.head))
         }
         needs = self.strategy.needs
         self.view = View(
-            self.batch, self.hidden, self.head, self.strategy, self.settings, self.options,
+            self.batch, self.hidden, self.head, needs, self.settings, self.options,
             taught["old"] if any(n.startswith("old") for n in needs) else None,
             taught["new"] if any(n.startswith("new") for n in needs) else None,
             chunk=5,

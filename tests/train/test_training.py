@@ -131,7 +131,7 @@ def test_a_killed_training_goes_on_to_the_same_adapter(
     step = Loop._step
 
     def killed(self: Loop, micro: list[int]) -> dict[str, float]:
-        if self.standing.step == stop:
+        if self.state.step == stop:
             raise KeyboardInterrupt
         return step(self, micro)
 
@@ -140,7 +140,7 @@ def test_a_killed_training_goes_on_to_the_same_adapter(
         train(pair["old"], pair["new"], text_examples, own, tmp_path / "killed")
     said: list[str] = []
     resumed = train(pair["old"], pair["new"], text_examples, own, tmp_path / "killed", say=said.append)
-    assert f"Went on from step {stop} of 6." in said
+    assert f"Resumed from step {stop} of 6." in said
     assert equal(weights(whole), weights(resumed))
     assert whole.history == resumed.history
     lines = (tmp_path / "killed" / "metrics.jsonl").read_text()
@@ -226,7 +226,7 @@ def test_a_loss_that_is_no_number_stops_the_training_and_keeps_the_last_checkpoi
     step = Loop._step
 
     def poisoned(self: Loop, micro: list[int]) -> dict[str, float]:
-        if self.standing.step == 3:
+        if self.state.step == 3:
             with torch.no_grad():
                 next(iter(self.parameters.values())).fill_(math.nan)
         return step(self, micro)

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from compatcheck_train.align.alm import alm, log1mexp
+from compatcheck_train.align.term import alm, log1mexp
 
 
 def binary_cross_entropy(student: torch.Tensor, teacher: torch.Tensor, tau: float = 100.0) -> torch.Tensor:

@@ -6,7 +6,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from compatcheck.errors import InputError
-from compatcheck_train.align import Vocabulary, spans
+from compatcheck_train.align.spans import spans
+from compatcheck_train.align.vocabulary import Vocabulary
 from tests.train.align.kinds import KINDS, LOSSLESS, tokenizer
 
 WORDS = st.sampled_from(

@@ -14,17 +14,19 @@ from torch import Tensor
 
 from compatcheck.errors import InputError
 from compatcheck.references import resolve
-from compatcheck_train import preset
-from compatcheck_train.align import chunks, spans
-from compatcheck_train.align.alm import alm
-from compatcheck_train.align.term import AlignedTerm, align_wants, mapping_of
+from compatcheck_train import TrainSettings, preset
+from compatcheck_train.align.projection import canonical
+from compatcheck_train.align.spans import chunks, spans
+from compatcheck_train.align.term import AlignedTerm, align_wants, alm
+from compatcheck_train.align.vocabulary import Vocabulary
+from compatcheck_train.batches import Batch, Plan, make_items, make_plan
 from compatcheck_train.examples import load_examples
-from compatcheck_train.loss.divergence import Facts, Problem, States, Weights, fused_divergence, token_facts
-from compatcheck_train.loss.old_term import StudentView
-from compatcheck_train.rows import make_items
-from compatcheck_train.teachers import OnlineTeacher, Wants
-from compatcheck_train.teachers.online import frozen, model_states
-from compatcheck_train.training.batches import Batch, Plan, make_plan
+from compatcheck_train.loss.divergence import Problem, States, fused_divergence, token_facts
+from compatcheck_train.loss.head import head_of
+from compatcheck_train.loss.rules import Facts, Weights
+from compatcheck_train.loss.view import View
+from compatcheck_train.teachers import OnlineTeacher
+from compatcheck_train.teachers.online import model_states
 from compatcheck_train.training.models import load_old, load_tokenizer
 
 FIXTURES = Path(__file__).parents[3] / "fixtures"
@@ -40,7 +42,7 @@ def model(version: str, task: str = "piqa") -> Any:
 
     states = model_states(inner, contextlib.nullcontext)
     return SimpleNamespace(
-        model=inner, states=states, head=frozen(inner, "old"), tokenizer=load_tokenizer(reference, SETTINGS)
+        model=inner, states=states, head=head_of(inner, "old").frozen(), tokenizer=load_tokenizer(reference, SETTINGS)
     )
 
 
@@ -58,21 +60,18 @@ class Both:
         self.old, self.new = model(old, task), model(new, task)
         self.plan = plan(new, task, context_weight)
         self.twin = self.plan.retold(self.old.tokenizer, "answer", 400)
-        wanted = align_wants(method, self.old.tokenizer, self.new.tokenizer) | Wants(False, True)
+        wanted = align_wants(method, self.old.tokenizer, self.new.tokenizer) | {"facts"}
         self.teacher = OnlineTeacher(self.old.states, self.old.head, self.twin, wanted)
-        self.term = AlignedTerm(self.teacher, self.old.tokenizer, self.new.tokenizer, method)
-        self.term.prepare(
-            [self.plan.batch(i).texts for i in range(len(self.plan.items))],
-            [[row.ids for item in group for row in item.rows] for group in self.plan.items],
-        )
+        self.term = AlignedTerm(self.teacher, self.plan, self.old.tokenizer, self.new.tokenizer, method)
 
     def student(self, index: int) -> tuple[Batch, Tensor]:
         batch = self.plan.batch(index)
         with torch.no_grad():
             return batch, self.new.states(batch)
 
-    def view(self, batch: Batch, hidden: Tensor, weights: Tensor) -> StudentView:
-        return StudentView(hidden, self.new.head, batch.targets, batch.rows, batch.steps, weights, batch.answer, 2.0)
+    def loss(self, batch: Batch, hidden: Tensor, weights: Tensor) -> Tensor:
+        view = View(batch, hidden, self.new.head, frozenset(), TrainSettings(temperature=2.0), {})
+        return self.term.loss(view, weights)
 
 
 def muscle_weights(both: Both, batch: Batch, hidden: Tensor) -> Tensor:
@@ -95,11 +94,11 @@ def test_with_one_tokenizer_it_is_plain_muscle_in_loss_and_gradient(method: str)
         plain = fused_divergence(
             Problem(
                 hidden, both.new.head, batch.targets, batch.weight, facts, rule, 2.0,
-                States(both.teacher.batch(index).hidden, both.old.head),
+                States(both.teacher.taught(index).hidden, both.old.head),
             )
         )  # fmt: skip
         assert plain.followed > 5
-        aligned = both.term.loss(index, both.view(batch, hidden, plain.old_weights))
+        aligned = both.loss(batch, hidden, plain.old_weights)
         torch.testing.assert_close(aligned, plain.loss, rtol=1e-10, atol=0)
         slopes = [torch.autograd.grad(value, hidden)[0] for value in (aligned, plain.loss)]
         torch.testing.assert_close(*slopes, rtol=1e-9, atol=1e-12)
@@ -108,8 +107,6 @@ def test_with_one_tokenizer_it_is_plain_muscle_in_loss_and_gradient(method: str)
 
 def chunks_of(both: Both, index: int) -> list[tuple[int, list[int], list[int], bool]]:
     """(row, the student's tokens, the teacher's tokens, comparable) of every chunk of a micro-batch."""
-    from compatcheck_train.align import Vocabulary
-
     mine, theirs = Vocabulary(both.new.tokenizer), Vocabulary(both.old.tokenizer)
     out = []
     rows = zip(both.plan.batch(index).flat, both.twin.batch(index).flat, strict=True)
@@ -143,7 +140,7 @@ def test_alm_is_that_of_a_plain_loop_over_chunks(task: str, context_weight: floa
     batch, states = both.student(0)
     hidden = states.clone().requires_grad_()
     weights = muscle_weights(both, batch, states)
-    found = both.term.loss(0, both.view(batch, hidden, weights))
+    found = both.loss(batch, hidden, weights)
     twin = both.twin.batch(0)
     mine, theirs = gold_logprobs(both.new, batch, hidden), gold_logprobs(both.old, twin, both.old.states(twin))
     places = {(int(r), int(s)): n for n, (r, s) in enumerate(zip(batch.rows, batch.steps, strict=True))}
@@ -168,14 +165,15 @@ def test_projected_is_that_of_a_plain_loop_over_first_tokens() -> None:
     batch, states = both.student(0)
     hidden = states.clone().requires_grad_()
     weights = muscle_weights(both, batch, states)
-    found = both.term.loss(0, both.view(batch, hidden, weights))
+    found = both.loss(batch, hidden, weights)
     twin = both.twin.batch(0)
-    mapping = mapping_of(both.old.tokenizer, both.new.tokenizer, (both.new.head.vocabulary, both.old.head.vocabulary))
-    mine, theirs = torch.from_numpy(mapping.student), torch.from_numpy(mapping.teacher)
+    widths = (both.new.head.vocabulary, both.old.head.vocabulary)
+    mapping = canonical(Vocabulary(both.new.tokenizer), Vocabulary(both.old.tokenizer), widths)
+    mine, theirs = mapping.student, mapping.teacher
     q = (both.new.head.logits(hidden) / 2).softmax(-1)
     p = (both.old.head.logits(both.old.states(twin)) / 2).softmax(-1)
-    q = torch.zeros(len(q), mapping.classes, dtype=q.dtype).index_add(1, mine, q)
-    p = torch.zeros(len(p), mapping.classes, dtype=p.dtype).index_add(1, theirs, p)
+    q = torch.zeros(len(q), mapping.count, dtype=q.dtype).index_add(1, mine, q)
+    p = torch.zeros(len(p), mapping.count, dtype=p.dtype).index_add(1, theirs, p)
     here = {(int(r), int(s)): n for n, (r, s) in enumerate(zip(batch.rows, batch.steps, strict=True))}
     there = {(int(r), int(s)): n for n, (r, s) in enumerate(zip(twin.rows, twin.steps, strict=True))}
     expected = torch.zeros((), dtype=torch.float64)
@@ -192,7 +190,7 @@ def test_no_weight_no_loss_no_gradient() -> None:
     both = Both("v1", "v3", "alm")
     batch, states = both.student(0)
     hidden = states.clone().requires_grad_()
-    loss = both.term.loss(0, both.view(batch, hidden, torch.zeros(len(batch.targets), dtype=torch.float64)))
+    loss = both.loss(batch, hidden, torch.zeros(len(batch.targets), dtype=torch.float64))
     assert loss.item() == 0
     (slope,) = torch.autograd.grad(loss, hidden)
     assert (slope == 0).all()
@@ -204,19 +202,19 @@ def test_log_probabilities_of_chunks_sum_to_those_of_sequences(new: str) -> None
     for index in range(len(both.plan.items)):
         batch, twin = both.plan.batch(index), both.twin.batch(index)
         right, logprob = both.term.old_facts(index, batch.rows, batch.steps)
-        given = both.teacher.batch(index).logprob
+        given = both.teacher.taught(index).logprob
         sums = [torch.zeros(len(batch.flat)).index_add(0, b.rows, v) for b, v in ((batch, logprob), (twin, given))]
         torch.testing.assert_close(*sums, rtol=1e-4, atol=1e-3)
         if new == "v2":
             torch.testing.assert_close(logprob, given)
-            assert right.tolist() == both.teacher.batch(index).right.tolist()
+            assert right.tolist() == both.teacher.taught(index).right.tolist()
 
 
 def test_old_facts_of_a_chunk_are_shared_by_its_tokens() -> None:
     both = Both("v1", "v3", "alm", "gsm8k")
     batch, twin = both.plan.batch(0), both.twin.batch(0)
     right, logprob = both.term.old_facts(0, batch.rows, batch.steps)
-    given = both.teacher.batch(0)
+    given = both.teacher.taught(0)
     here = {(int(r), int(s)): n for n, (r, s) in enumerate(zip(batch.rows, batch.steps, strict=True))}
     there = {(int(r), int(s)): n for n, (r, s) in enumerate(zip(twin.rows, twin.steps, strict=True))}
     seen = 0
@@ -237,4 +235,4 @@ def test_old_facts_of_a_chunk_are_shared_by_its_tokens() -> None:
 def test_no_such_method() -> None:
     both = Both("v1", "v3", "alm")
     with pytest.raises(InputError, match="alignment 'aln': must be one of alm, projected"):
-        AlignedTerm(both.teacher, both.old.tokenizer, both.new.tokenizer, "aln")
+        AlignedTerm(both.teacher, both.plan, both.old.tokenizer, both.new.tokenizer, "aln")

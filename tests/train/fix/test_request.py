@@ -17,19 +17,11 @@ from compatcheck.cli.app import run
 from compatcheck.errors import InputError
 from compatcheck.references import resolve
 from compatcheck_train.fix import request as guards
-from compatcheck_train.fix.folders import partial_of
 from compatcheck_train.fix.judging import Standing
-from compatcheck_train.fix.request import (
-    CLAIM,
-    FixRequest,
-    check,
-    check_folder,
-    check_old_is_worth_keeping,
-    check_room,
-    claim,
-)
+from compatcheck_train.fix.request import FixRequest, check, check_old_is_worth_keeping, check_room, claim_of
 from compatcheck_train.fix.run import fix
-from compatcheck_train.training.processes import _TAKING_OVER
+from compatcheck_train.folders import partial_of
+from compatcheck_train.training.processes import TAKING_OVER
 from tests.train.fix.conftest import request_of
 
 
@@ -88,7 +80,7 @@ def test_a_tracker_that_is_not_installed(name: str, fixtures: Path, tmp_path: Pa
     assert not any(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name", _TAKING_OVER)
+@pytest.mark.parametrize("name", TAKING_OVER)
 def test_launchers_that_take_over_the_training(
     name: str, fixtures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -199,18 +191,18 @@ def test_a_model_that_guesses_is_no_teacher(fixtures: Path, tmp_path: Path) -> N
 
 
 def test_a_folder_is_taken_once(tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    check_folder(out, {"old": "a"})
-    assert not out.exists()
-    claim(out, {"old": "a", "limit": None})
-    claim(out, {"old": "a", "limit": None})
-    with pytest.raises(InputError, match="holds a fix with other old, limit; choose another folder"):
-        claim(out, {"old": "b", "limit": 3})
-    partial = tmp_path / "killed" / CLAIM
-    partial.parent.mkdir()
-    partial_of(partial).write_text('{"sch')
-    claim(partial.parent, {"old": "a"})
-    assert [path.name for path in partial.parent.iterdir()] == [CLAIM]
+    claim = claim_of(tmp_path / "out")
+    claim.check({"old": "a"})
+    assert not (tmp_path / "out").exists()
+    for _ in range(2):
+        claim.take({"old": "a", "limit": None, "settings": {"epochs": 1}})
+    with pytest.raises(InputError, match="holds a fix with other old, limit, setting epochs; choose another folder"):
+        claim.take({"old": "b", "limit": 3, "settings": {"epochs": 2}})
+    killed = claim_of(tmp_path / "killed")
+    killed.path.parent.mkdir()
+    partial_of(killed.path).write_text('{"sch')
+    killed.take({"old": "a"})
+    assert [path.name for path in killed.path.parent.iterdir()] == ["fix.json"]
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"schema": "another/1"}'])
@@ -218,11 +210,11 @@ def test_a_folder_of_something_else(content: str, tmp_path: Path) -> None:
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "thesis.txt").write_text("mine")
     with pytest.raises(InputError, match="holds something that is no fix; choose another folder"):
-        claim(tmp_path / "notes", {})
+        claim_of(tmp_path / "notes").take({})
     with pytest.raises(InputError, match="is a file; name a folder"):
-        claim(tmp_path / "notes" / "thesis.txt", {})
+        claim_of(tmp_path / "notes" / "thesis.txt").take({})
     (tmp_path / "other").mkdir()
-    (tmp_path / "other" / CLAIM).write_text(content)
+    (tmp_path / "other" / "fix.json").write_text(content)
     with pytest.raises(InputError, match=r"its fix\.json is not one of compatcheck"):
-        claim(tmp_path / "other", {})
-    assert (tmp_path / "other" / CLAIM).read_text() == content
+        claim_of(tmp_path / "other").take({})
+    assert (tmp_path / "other" / "fix.json").read_text() == content

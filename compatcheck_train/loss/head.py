@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -34,17 +34,21 @@ class Head:
 
     def raw(self, hidden: Tensor) -> Tensor:
         """Logits before the cap: (n, vocabulary)."""
-        with torch.autocast(hidden.device.type, enabled=False):
-            product = torch.nn.functional.linear(hidden.to(self.weight.dtype), self.weight, self.bias)
-        wide = product if product.dtype == torch.float64 else product.float()
-        return wide if self.scale == 1.0 else wide * self.scale
+        return self._wide(hidden, self.bias)
 
     def shift(self, change: Tensor) -> Tensor:
         """What a change of the hidden states adds to the raw logits: exactly zero where the change is zero."""
-        with torch.autocast(change.device.type, enabled=False):
-            product = torch.nn.functional.linear(change.to(self.weight.dtype), self.weight)
+        return self._wide(change, None)
+
+    def _wide(self, hidden: Tensor, bias: Tensor | None) -> Tensor:
+        with torch.autocast(hidden.device.type, enabled=False):
+            product = torch.nn.functional.linear(hidden.to(self.weight.dtype), self.weight, bias)
         wide = product if product.dtype == torch.float64 else product.float()
         return wide if self.scale == 1.0 else wide * self.scale
+
+    def frozen(self) -> Head:
+        """The same without gradients, as a teacher has it."""
+        return replace(self, weight=self.weight.detach(), bias=None if self.bias is None else self.bias.detach())
 
     def capped(self, raw: Tensor) -> Tensor:
         return raw if self.cap is None else self.cap * torch.tanh(raw / self.cap)
@@ -52,14 +56,13 @@ class Head:
     def logits(self, hidden: Tensor) -> Tensor:
         return self.capped(self.raw(hidden))
 
-    def back(self, gradient: Tensor, logits: Tensor) -> Tensor:
-        """Gradient with respect to the hidden states, from that with respect to the logits. Overwrites ``gradient``."""
+    def to_raw(self, gradient: Tensor, logits: Tensor) -> Tensor:
+        """The gradient with respect to h Wᵀ + b, from that with respect to the logits. Overwrites ``gradient``."""
         if self.cap is not None:
             gradient.mul_(1 - (logits / self.cap) ** 2)
         if self.scale != 1.0:
             gradient.mul_(self.scale)
-        with torch.autocast(gradient.device.type, enabled=False):
-            return gradient.to(self.weight.dtype) @ self.weight
+        return gradient.to(self.weight.dtype)
 
 
 class Through:
@@ -103,16 +106,10 @@ def decoder_of(model: Any) -> Any:
 
 
 def head_of(model: Any, adapter: str | None = None) -> Head:
-    """The output layer of a causal language model, with what an adapter does to it.
-
-    The weights of a trainable adapter on the layer stay in the graph; those of others do not.
-
-    Raises:
-        InputError: the output layer is no linear layer.
-    """
+    """The output layer of a causal language model with what an adapter does to it, whose weights stay in the graph
+    where they are trained; InputError where it is no linear layer."""
     layer = model.get_output_embeddings()
-    bias = getattr(layer, "bias", None)
-    weight = getattr(layer, "weight", None)
+    weight, bias = getattr(layer, "weight", None), getattr(layer, "bias", None)
     copies = getattr(layer, "modules_to_save", None)
     if copies is not None:
         own = copies[adapter] if adapter is not None and adapter in copies else layer.original_module
@@ -121,34 +118,20 @@ def head_of(model: Any, adapter: str | None = None) -> Head:
         base = layer.get_base_layer()
         weight, bias = base.weight, base.bias
         if adapter is not None and adapter in getattr(layer, "lora_A", {}):
-            weight = weight + _update(layer, adapter).to(weight.dtype)
+            low, high = layer.lora_A[adapter].weight, layer.lora_B[adapter].weight
+            weight = weight + ((high @ low) * layer.scaling[adapter]).to(weight.dtype)
     if not isinstance(weight, Tensor) or weight.dim() != 2:
         raise InputError(f"{type(model).__name__}: its output layer is no linear layer; it cannot be trained here")
     config = getattr(model.config, "text_config", None) or model.config
-    scale = 1.0
-    if getattr(config, "logit_scale", None):  # Cohere
-        scale *= float(config.logit_scale)
-    if getattr(config, "logits_scaling", None):  # Granite
-        scale /= float(config.logits_scaling)
-    cap = getattr(config, "final_logit_softcapping", None)  # Gemma 2
+    # Cohere, Granite, Gemma 2
+    scale = float(getattr(config, "logit_scale", None) or 1) / float(getattr(config, "logits_scaling", None) or 1)
+    cap = getattr(config, "final_logit_softcapping", None)
     return Head(weight, bias, scale, float(cap) if cap else None)
 
 
-def _update(layer: Any, adapter: str) -> Tensor:
-    """B·A·scaling of a LoRA layer, with gradients where its weights have them."""
-    first, second = layer.lora_A[adapter].weight, layer.lora_B[adapter].weight
-    update: Tensor = (second @ first) * layer.scaling[adapter]
-    return update
-
-
 def check_head(model: Any, head: Head, vocabulary: int) -> None:
-    """Compare with the model's own logits on a few tokens.
-
-    Raises:
-        InputError: the model makes its logits in a way that :class:`Head` does not know.
-    """
-    device = head.weight.device
-    ids = torch.arange(2, 10, device=device).remainder(vocabulary)[None]
+    """Refuse a model that makes its logits in a way that :class:`Head` does not know: compared on a few tokens."""
+    ids = torch.arange(2, 10, device=head.weight.device).remainder(vocabulary)[None]
     with torch.no_grad():
         hidden = decoder_of(model)(input_ids=ids, use_cache=False).last_hidden_state
         own = model(input_ids=ids, use_cache=False).logits.float()

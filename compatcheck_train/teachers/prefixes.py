@@ -14,9 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from compatcheck_train.rows import Item
-from compatcheck_train.training.batches import Batch
-from compatcheck_train.training.head import Through
+from compatcheck_train.batches import Batch, Item
+from compatcheck_train.loss.head import Through
 
 KNOWN = frozenset(
     ["cohere", "gemma", "gpt2", "gpt_neox", "granite", "llama", "mistral", "olmo", "olmo2", "phi", "phi3", "qwen2",
@@ -41,23 +40,17 @@ class Tree:
 
 
 def trained_states(decoder: Any, batch: Batch, shared: bool = True) -> Tensor:
-    """The hidden states at the trained positions of a micro-batch (N, d), as ``decoder`` makes them.
-
-    Args:
-        shared: compute common beginnings once, where the model is known to allow it and it saves a fifth at least.
-    """
+    """The hidden states at the trained positions of a micro-batch (N, d), as ``decoder`` makes them; ``shared``: common
+    beginnings are computed once, where the model is known to allow it and it saves a fifth at least."""
     alone = isinstance(decoder, Through)  # an activated adapter looks for its beginning in every row
     tree = tree_of(batch) if shared and not alone and allows(decoder.config) else None
     if tree is None:
-        hidden = decoder(input_ids=batch.ids, use_cache=False).last_hidden_state
-        select = batch.select
+        inputs, select = {"input_ids": batch.ids}, batch.select
     else:
-        hidden = decoder(
-            input_ids=tree.ids, position_ids=tree.positions, attention_mask=tree.mask, use_cache=False
-        ).last_hidden_state
+        inputs = {"input_ids": tree.ids, "position_ids": tree.positions, "attention_mask": tree.mask}
         select = tree.select
-    picked: Tensor = hidden.flatten(0, 1).index_select(0, select)
-    return picked
+    hidden: Tensor = decoder(**inputs, use_cache=False).last_hidden_state
+    return hidden.flatten(0, 1).index_select(0, select)
 
 
 def allows(config: Any) -> bool:
@@ -89,10 +82,16 @@ def tree_of(batch: Batch) -> Tree | None:
             starts.append((number * length + begin - common, number * length))
     before = torch.ones(length, length, dtype=torch.bool).tril()
     own = (branch[:, None, :] == branch[:, :, None]) | (branch[:, None, :] == -1)
-    at = torch.arange(length)
     mask = own & before
-    mask[:, at, at] = True  # padding sees itself: a token that sees nothing would be NaN
-    select = _moved(batch, starts, [common for _, common, _ in made])
+    diagonal = torch.arange(length)
+    mask[:, diagonal, diagonal] = True  # padding sees itself: a token that sees nothing would be NaN
+    # the trained positions: in the common beginning where they lie there, else in what their row adds
+    rows, at = batch.rows.cpu(), batch.steps.cpu() - 1
+    common_of = torch.tensor(
+        [common for item, (_, common, _) in zip(batch.items, made, strict=True) for _ in item.rows]
+    )
+    own_at, shared_at = torch.tensor(starts)[rows].unbind(-1)
+    select = torch.where(at < common_of[rows], shared_at + at, own_at + at)
     device = batch.ids.device
     return Tree(ids.to(device), positions.to(device), mask[:, None].to(device), select.to(device))
 
@@ -107,11 +106,3 @@ def _merged(item: Item) -> tuple[list[int], int, list[int]]:
         begins.append(len(tokens))
         tokens += row[common:]
     return tokens, common, begins
-
-
-def _moved(batch: Batch, starts: list[tuple[int, int]], commons: list[int]) -> Tensor:
-    """The trained positions: in the common beginning where they lie there, else in what their row adds."""
-    rows, at = batch.rows.cpu(), batch.steps.cpu() - 1
-    common = torch.tensor([commons[n] for n, item in enumerate(batch.items) for _ in item.rows])[rows]
-    own, shared = torch.tensor(starts)[rows].unbind(-1)
-    return torch.where(at < common, shared + at, own + at)

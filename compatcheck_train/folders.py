@@ -1,0 +1,91 @@
+"""Folders and files that a kill at any moment leaves whole, or absent."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from compatcheck.errors import InputError
+
+
+def put(made: Path, target: Path) -> None:
+    """Move a finished folder to its place: at every moment there is the one before, none, or this one, never a part."""
+    gone = target.with_name(f".{target.name}.gone")
+    shutil.rmtree(gone, ignore_errors=True)
+    if target.exists():
+        target.replace(gone)
+    made.replace(target)
+    shutil.rmtree(gone, ignore_errors=True)
+
+
+def partial_of(path: Path) -> Path:
+    """Beside a file or folder, where it is written first."""
+    return path.with_name(f".{path.name}.partial")
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file beside its place, then move it there."""
+    partial_of(path).write_text(text, encoding="utf-8", newline="\n")
+    partial_of(path).replace(path)
+
+
+def write_json(path: Path, content: Any) -> None:
+    write(path, json.dumps(content, indent=1, default=str) + "\n")
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """A JSON object; empty where there is none that can be read."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The file by which a folder belongs to one piece of work: ``kind`` names it, ``identity`` decides its result."""
+
+    path: Path
+    schema: str
+    kind: str
+
+    def check(self, identity: dict[str, Any]) -> None:
+        """Refuse (InputError) a folder that holds something else, or other work of the kind; nothing is written."""
+        folder = self.path.parent
+        if folder.exists() and not folder.is_dir():
+            raise InputError(f"--out {folder}: is a file; name a folder")
+        if self.path.is_file():
+            known = read_object(self.path)
+            if known.get("schema") != self.schema:
+                raise InputError(
+                    f"--out {folder}: its {self.path.name} is not one of compatcheck; choose another folder"
+                )
+            was, now = _flat(known.get("identity") or {}), _flat(json.loads(json.dumps(identity)))
+            differs = [key for key in now if was.get(key) != now[key]]
+            if differs:
+                raise InputError(
+                    f"--out {folder}: holds a {self.kind} with other {', '.join(differs)}; choose another folder, or "
+                    "remove it"
+                )
+        elif folder.is_dir() and any(path.name != partial_of(self.path).name for path in folder.iterdir()):
+            raise InputError(f"--out {folder}: holds something that is no {self.kind}; choose another folder")
+
+    def take(self, identity: dict[str, Any]) -> None:
+        """Take the folder, or resume the work that is there; InputError as :meth:`check`, or if it cannot be made."""
+        self.check(identity)
+        if self.path.is_file():
+            return
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(self.path, {"schema": self.schema, "identity": identity})
+        except OSError as error:
+            raise InputError(f"--out {self.path.parent}: cannot be written ({error.strerror or error})") from None
+
+
+def _flat(identity: dict[str, Any]) -> dict[str, Any]:
+    settings = identity.get("settings") or {}
+    return {k: v for k, v in identity.items() if k != "settings"} | {f"setting {k}": v for k, v in settings.items()}

@@ -1,0 +1,367 @@
+"""What the student follows, token by token or document by document. One registry, one small function each.
+
+Importing this loads no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from compatcheck.errors import InputError, did_you_mean
+from compatcheck_train.loss.rules import Facts, Parts, Weights
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from compatcheck_train.loss.view import View
+
+NEEDS = {
+    "old-states": "the old model's hidden states",
+    "new-states": "the new model's hidden states",
+    "old-facts": "the old model's log-probability of the gold token, and whether it ranks it first",
+    "new-facts": "the same of the new model",
+    "old-sums": "the old model's log-likelihood of every row's answer",
+    "new-sums": "the same of the new model",
+    "same-tokens": "both teachers' distributions at one position, so one tokenizer",
+    "answers": "both models' answers to every document",
+    "totals": "the student's log-likelihood of a row before any weight is known: its output layer runs twice",
+}
+Loss = Callable[["View"], Parts]
+TokenRule = Callable[[Facts, Mapping[str, Any]], Weights]
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """One way to train. ``rows`` is what :func:`compatcheck_train.batches.make_items` takes; ``per`` says whether the
+    loss is a mean over ``position`` or over ``document``; ``kinds`` are the tasks it is for; ``ce`` its own weight of
+    CE."""
+
+    name: str
+    idea: str
+    formula: str
+    source: str
+    cost: str
+    loss: Loss
+    needs: frozenset[str] = frozenset()
+    rows: str = "answer"
+    per: str = "position"
+    kinds: tuple[str, ...] = ("choice", "text")
+    options: Mapping[str, float | int | str] = field(default_factory=dict)
+    ce: float = 0.0
+
+    def settled(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The options with the user's laid over the defaults; InputError for one it does not have, or a bad value."""
+        for name, value in given.items():
+            if name not in self.options:
+                known, hint = ", ".join(self.options) or "none", did_you_mean(name, self.options)
+                raise InputError(f"strategy {self.name} has no option '{name}'{hint}; it has: {known}")
+            text = isinstance(self.options[name], str)
+            if isinstance(value, str) is not text:
+                kind = "text" if text else "number"
+                raise InputError(f"strategy {self.name}, option {name}: {value!r} must be a {kind}")
+        return {**self.options, **given}
+
+    def check_kind(self, kind: str, task: str) -> None:
+        """Refuse (InputError) a task that the strategy is not for."""
+        if kind not in self.kinds:
+            fitting = ", ".join(names(kind))
+            raise InputError(f"strategy {self.name} is not for {kind} tasks like {task}; there are: {fitting}")
+
+    @property
+    def needs_old(self) -> bool:
+        return any(need.startswith("old-") for need in self.needs)
+
+
+_REGISTRY: dict[str, Strategy] = {}
+
+
+def names(kind: str | None = None) -> list[str]:
+    """Names of all strategies, or of those for ``choice`` or ``text`` tasks."""
+    return [name for name, found in _REGISTRY.items() if kind is None or kind in found.kinds]
+
+
+def get(name: str) -> Strategy:
+    """A strategy by name; InputError for an unknown one."""
+    if name not in _REGISTRY:
+        hint = did_you_mean(name, _REGISTRY)
+        raise InputError(f"--strategy {name}: no such strategy{hint}; known: {', '.join(_REGISTRY)}")
+    return _REGISTRY[name]
+
+
+def table() -> str:
+    """All strategies as a Markdown table: name, idea, formula, source, cost."""
+    head = "| strategy | idea | formula | source | cost of a step |\n|---|---|---|---|---|\n"
+    rows = [f"| `{s.name}` | {s.idea} | {s.formula} | {s.source} | {s.cost} |" for s in _REGISTRY.values()]
+    return head + "\n".join(rows) + "\n"
+
+
+def strategy(name: str, *, needs: tuple[str, ...] = (), **facts: Any) -> Callable[[Loss], Loss]:
+    """Register a loss over a :class:`View` under a name; ``facts`` are further fields of :class:`Strategy`."""
+    assert set(needs) <= set(NEEDS), needs
+
+    def add(loss: Loss) -> Loss:
+        _REGISTRY[name] = Strategy(name=name, loss=loss, needs=frozenset(needs), **facts)
+        return loss
+
+    return add
+
+
+def token_strategy(name: str, *, needs: tuple[str, ...] = (), **facts: Any) -> Callable[[TokenRule], TokenRule]:
+    """Register a rule that gives the weights of every position: (facts, options) -> weights.
+
+    L' = (1 − c)·L + c·CE with c the user's ``ce_weight``, or the strategy's own.
+    """
+
+    def add(rule: TokenRule) -> TokenRule:
+        def loss(view: View) -> Parts:
+            own = get(name).ce if view.settings.ce_weight is None else view.settings.ce_weight
+            return view.divergence(lambda facts: _with_ce(rule(facts, view.options), facts, own))
+
+        strategy(name, needs=needs, **facts)(loss)
+        return rule
+
+    return add
+
+
+def _with_ce(weights: Weights, facts: Facts, share: float) -> Weights:
+    """(1 − share) of the weights, and ``share`` of CE at every position."""
+    if share == 0:
+        return weights
+    old, new, ce, inhibit = (
+        None if weight is None else weight * (1 - share)
+        for weight in (weights.old, weights.new, weights.ce, weights.inhibit)
+    )
+    all_ce = share * _ones(facts) if ce is None else share + ce
+    return replace(weights, old=old, new=new, ce=all_ce, inhibit=inhibit)
+
+
+def _ones(facts: Facts) -> Tensor:
+    return facts.answer.new_ones(facts.answer.shape).float()
+
+
+def _split(mask: Any) -> Weights:
+    """The old model where the mask holds, the new one elsewhere."""
+    old = mask.float()
+    return Weights(old=old, new=1 - old)
+
+
+_PAPER = "Echterhoff et al. 2024"
+_BOTH = ("old-states", "new-states")
+_ONE_ROW = "one teacher row per token"
+_TWO_ROWS = "two teacher rows per token"
+
+
+# Multiple choice: on the distribution over the choices. s_k is the log-likelihood of choice k's answer, as lm-eval sums
+# it; q = softmax(s / τ). "Anchored": the tokens of the right answer (without a label: of the likeliest one), its
+# end-of-sequence included, keep a term to the new model or a cross-entropy, so that answers stay well-formed. Losses
+# are means over documents.
+
+_CHOICE: dict[str, Any] = {"rows": "choices", "per": "document", "kinds": ("choice",)}
+_CHOICE_OPTIONS: dict[str, float | int | str] = {
+    "choice_temperature": 1.0, "choice_norm": "none", "choice_ce": 0.0, "anchor": "new", "anchor_weight": 1.0,
+}  # fmt: skip
+_CHOICE_NEEDS = ("old-sums", "new-sums", "new-states")
+_CHOICE_COST = "every choice is read; teachers give one number per choice, and the new one its states for the anchor"
+
+
+def _scaled(view: View, sums: Tensor) -> list[Tensor]:
+    """s / τ over the choices of every document, from one number per row."""
+    return [part / float(view.options["choice_temperature"]) for part in view.grouped(view.normed(sums))]
+
+
+def _teachers(view: View) -> list[tuple[Tensor, Tensor]]:
+    """(q_old, q_new) of every document."""
+    assert view.old is not None and view.new is not None
+    old, new = ([each.softmax(-1) for each in _scaled(view, side.sums())] for side in (view.old, view.new))
+    return list(zip(old, new, strict=True))
+
+
+def _follow(view: View, targets: list[Tensor] | None, followed: int = 0) -> Parts:
+    """KL from target distributions to the student's, cross-entropy over the choices, and the anchor."""
+    choices, ce = [each.log_softmax(-1) for each in _scaled(view, view.student_sums())], view.options["choice_ce"]
+    loss, right = view.zero(), 0
+    for number, log_q in enumerate(choices):
+        if targets is not None:
+            p = targets[number].to(log_q.dtype)
+            loss = loss + (p.xlogy(p) - p * log_q).sum()
+        gold = view.batch.items[number].gold
+        if gold is not None:
+            right += int(log_q.argmax()) == gold
+            if ce:
+                loss = loss - ce * log_q[gold]
+    likeliest = [int(part.argmax()) for part in (choices if targets is None else targets)]
+    return Parts(loss + view.anchor(likeliest), right, followed, len(choices))
+
+
+@strategy(
+    "choice-ensemble", needs=_CHOICE_NEEDS, source="measured in our own trial; ensemble distillation",
+    cost=_CHOICE_COST, options={**_CHOICE_OPTIONS, "old_share": 0.5}, **_CHOICE,
+    idea="the mean of both teachers' distributions over the choices, anchored",
+    formula="KL(s·q_old + (1 − s)·q_new ‖ q_C) + a·anchor",
+)  # fmt: skip
+def choice_ensemble(view: View) -> Parts:
+    share = float(view.options["old_share"])
+    return _follow(view, [share * o + (1 - share) * n for o, n in _teachers(view)], len(view.batch.items))
+
+
+strategy(
+    "choice-ensemble-ce", needs=_CHOICE_NEEDS, source="measured in our own trial", cost=_CHOICE_COST,
+    options={**_CHOICE_OPTIONS, "old_share": 0.5, "choice_ce": 0.3}, **_CHOICE,
+    idea="the same with cross-entropy over the choices",
+    formula="KL(s·q_old + (1 − s)·q_new ‖ q_C) + c·CE(q_C) + a·anchor",
+)(choice_ensemble)  # fmt: skip
+
+
+@strategy(
+    "choice-old-right", needs=_CHOICE_NEEDS, source="measured in our own trial", cost=_CHOICE_COST,
+    options=_CHOICE_OPTIONS, **_CHOICE,
+    idea="the old model's distribution where only it is right, the new one's elsewhere, anchored",
+    formula="KL(q_old ‖ q_C) where old right ∧ new wrong, else KL(q_new ‖ q_C); + c·CE(q_C) + a·anchor",
+)  # fmt: skip
+def choice_old_right(view: View) -> Parts:
+    targets, lost = [], 0
+    for item, (old, new) in zip(view.batch.items, _teachers(view), strict=True):
+        only_old = item.gold is not None and int(old.argmax()) == item.gold != int(new.argmax())
+        targets.append(old if only_old else new)
+        lost += only_old
+    return _follow(view, targets, lost)
+
+
+@strategy(
+    "choice-ce", needs=("new-states",), source="control", options={**_CHOICE_OPTIONS, "choice_ce": 1.0},
+    cost="every choice is read; the new model's states for the anchor", **_CHOICE,
+    idea="cross-entropy over the choices, anchored: the control of the strategies over choices",
+    formula="c·CE(q_C) + a·anchor",
+)  # fmt: skip
+def choice_ce(view: View) -> Parts:
+    return _follow(view, None)
+
+
+# Controls: what training on the same data for the same steps does without the old model
+
+token_strategy(
+    "new-only", needs=("new-states",), source="control", cost=f"{_ONE_ROW}, no old model", formula="m = 0",
+    idea="the new model everywhere: the student stays where it is",
+)(lambda facts, _: Weights(new=_ones(facts)))  # fmt: skip
+
+token_strategy(
+    "continue-ce", source="control", cost="no teacher", idea="the new adapter trained on with cross-entropy",
+    formula="CE",
+)(lambda facts, _: Weights(ce=_ones(facts)))  # fmt: skip
+
+
+# Other ways to follow one or both teachers, token by token
+
+
+@token_strategy(
+    "ensemble", needs=(*_BOTH, "same-tokens"), source="the usual ensemble distillation", cost=_TWO_ROWS,
+    options={"old_share": 0.5}, idea="the mean of both teachers everywhere",
+    formula="KL(s·p_old + (1 − s)·p_new ‖ p_C)",
+)  # fmt: skip
+def ensemble(facts: Facts, options: Mapping[str, Any]) -> Weights:
+    share = options["old_share"] * _ones(facts)
+    return Weights(old=share, new=1 - share, mixture=True)
+
+
+token_strategy(
+    "data-partition", needs=(*_BOTH, "old-facts", "new-facts"), source="Roth et al. 2024", cost=_ONE_ROW,
+    idea="a mask that does not change: the teacher that finds the token likelier",
+    formula="m = 1[p_old(y) > p_new(y)]",
+)(lambda facts, _: _split(facts.old_logprob > facts.new_logprob))  # fmt: skip
+
+token_strategy(
+    "pct", needs=("old-states", "old-facts"), source="focal distillation, Yan et al. 2021", ce=0.5,
+    cost=f"{_ONE_ROW}, no new teacher", options={"alpha": 1.0, "beta": 5.0},
+    idea="cross-entropy, and the old model with more weight where it is right",
+    formula="λ·(α + β·1[argmax z_old = y])·KL(p_old ‖ p_C) + (1 − λ)·CE",
+)(lambda facts, options: Weights(old=options["alpha"] + options["beta"] * facts.old_right.float()))  # fmt: skip
+
+
+@token_strategy(
+    "dual-focal", needs=(*_BOTH, "old-facts", "new-facts"), source="Ricci et al. 2025", cost=_TWO_ROWS,
+    options={"alpha": 1.0, "beta": 1.0}, idea="both teachers on every token, each with more weight where it is right",
+    formula="Σ_k (α + β·1[argmax z_k = y])·KL(p_k ‖ p_C), k = old, new",
+)  # fmt: skip
+def dual_focal(facts: Facts, options: Mapping[str, Any]) -> Weights:
+    old, new = (options["alpha"] + options["beta"] * right.float() for right in (facts.old_right, facts.new_right))
+    return Weights(old=old, new=new)
+
+
+token_strategy(
+    "elodi", needs=(*_BOTH, "same-tokens"), source="ELODI-style, Zhao et al. 2022", ce=0.5, cost=_TWO_ROWS,
+    options={"top": 10, "margin": 0.0, "scale": 0.1},
+    idea="cross-entropy, and no log-probability far from the mean of both teachers' on the tokens it ranks highest",
+    formula="λ·s·Σ_top max(abs(log p_C − ½(log p_old + log p_new)) − ξ, 0)² + (1 − λ)·CE",
+)(lambda facts, o: Weights(inhibit=o["scale"] * _ones(facts), top=int(o["top"]), margin=o["margin"]))  # fmt: skip
+
+
+# MUSCLE, and the masks of the paper's ablation (Echterhoff et al. 2024)
+
+token_strategy(
+    "muscle", needs=_BOTH, source=_PAPER, cost=_ONE_ROW, formula="m = 1[argmax z_C ≠ y]",
+    idea="the old model where the student is wrong on the token, the new one elsewhere",
+)(lambda facts, _: _split(~facts.student_right))  # fmt: skip
+
+token_strategy(
+    "old-correct", needs=(*_BOTH, "old-facts"), source=f"{_PAPER}, ablation", cost=_ONE_ROW,
+    idea="the old model where it is right on the token, the new one elsewhere", formula="m = 1[argmax z_old = y]",
+)(lambda facts, _: _split(facts.old_right))  # fmt: skip
+
+token_strategy(
+    "old-only", needs=("old-states",), source=f"{_PAPER}, ablation", cost=f"{_ONE_ROW}, no new teacher",
+    idea="the old model everywhere", formula="m = 1",
+)(lambda facts, _: Weights(old=_ones(facts)))  # fmt: skip
+
+token_strategy(
+    "muscle-ce", needs=_BOTH, source=f"{_PAPER}, ablation", cost=_ONE_ROW, ce=0.5, idea="MUSCLE with cross-entropy",
+    formula="λ·L + (1 − λ)·CE, m = 1[argmax z_C ≠ y]",
+)(lambda facts, _: _split(~facts.student_right))  # fmt: skip
+
+token_strategy(
+    "token-likelihood", needs=(*_BOTH, "old-facts"), source=f"{_PAPER}, ablation", cost=_ONE_ROW, ce=0.5,
+    idea="the old model where it finds the token likelier than the student does; with cross-entropy",
+    formula="λ·L + (1 − λ)·CE, m = 1[p_C(y) < p_old(y)]",
+)(lambda facts, _: _split(facts.student_logprob < facts.old_logprob))  # fmt: skip
+
+token_strategy(
+    "sequence-likelihood", needs=(*_BOTH, "old-facts", "totals"), source=f"{_PAPER}, ablation (operator inferred)",
+    cost=f"{_ONE_ROW}, the student's output layer twice", ce=0.5,
+    idea="the old model on whole sequences that it finds likelier than the student does; with cross-entropy",
+    formula="λ·L + (1 − λ)·CE, m = 1[Σ log p_C(y) < Σ log p_old(y)]",
+)(lambda facts, _: _split(facts.student_total < facts.old_total))  # fmt: skip
+
+
+# What the models themselves said
+
+token_strategy(
+    "sequence-ensemble", needs=("answers",), rows="chosen", kinds=("text",),
+    options={"old_share": 0.5, "keep_labels": 0},
+    source="sequence-level distillation (Kim & Rush 2016) with two teachers",
+    cost="no teacher in a step; both models answer every document once, and read both answers",
+    idea="of both models' answers to a document the one that both together find likelier, with cross-entropy",
+    formula="CE on the answer a of the two with the highest (s·log p_old(a) + (1 − s)·log p_new(a)) / length of a",
+)(lambda facts, _: Weights(ce=_ones(facts)))  # fmt: skip
+
+
+@strategy(
+    "regression-preference", needs=("new-sums", "new-states"), rows="pairs", per="document", kinds=("text",),
+    options={"beta": 0.1, "anchor": "new", "anchor_weight": 1.0}, source="DPO (Rafailov et al. 2023) on regressions",
+    cost="two rows where NEW got worse, one elsewhere; both models generate on the training split once",
+    idea="the old output preferred to the new one on documents that got worse; the new model elsewhere",
+    formula="−log σ(β·[log p_C/p_new (old output) − log p_C/p_new (new output)]) + a·anchor",
+)  # fmt: skip
+def regression_preference(view: View) -> Parts:
+    from torch.nn import functional
+
+    assert view.new is not None
+    student, reference = view.grouped(view.student_sums(end=True)), view.grouped(view.new.sums(end=True))
+    loss, right, pairs = view.zero(), 0, 0
+    for item, mine, theirs in zip(view.batch.items, student, reference, strict=True):
+        if item.kind == "pair":
+            margin = (mine[0] - theirs[0]) - (mine[1] - theirs[1])
+            loss = loss + functional.softplus(-float(view.options["beta"]) * margin)
+            pairs += 1
+            right += bool(mine[0] > mine[1])
+    return Parts(loss + view.anchor([0] * len(view.batch.items)), right, pairs, len(view.batch.items))
