@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from compatcheck.readers.recorded import DEFAULT_TASK, is_recorded, load_recorded
+from compatcheck.readers.parts import DEFAULT_TASK
+from compatcheck.readers.recorded import is_recorded, load_recorded
 from compatcheck.table.layout import Layout
 from compatcheck.table.scoring import score_records
 

@@ -12,15 +12,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from compatcheck.errors import InputError
-from compatcheck.readers.reading import Row, Source, read_rows
 from compatcheck.readers.recording import Item, Record, Recording, labels
+from compatcheck.table.reading import Row, Source, read_rows
 from compatcheck.text import text_hash
 
 _TEXTS = {"instruction", "output", "output_1", "output_2", "preference", "raw_completion"}
 
 
 def read(path: Path, part: str | None, task: str | None, tasks: Sequence[str]) -> list[Recording]:
-    """The outputs, or the annotations, in one file. ``part`` is a generator, where a file holds several."""
+    """The outputs, or the annotations, in one file. ``part`` is a generator or an annotator, where it holds several."""
     source = read_rows(path)
     recording = Recording(source, (), task or "alpaca_eval")
     recording.items = _items(source, part)
@@ -33,19 +33,26 @@ def identity(instruction: str) -> str:
 
 
 def _items(source: Source, part: str | None) -> Iterator[Item]:
-    generators: dict[str, int] = {}
+    """Rows of one generator and one annotator; ``part`` names either where there are several."""
+    met: dict[str, dict[str, int]] = {"generator": {}, "annotator": {}}
+    chosen: list[tuple[str, str]] = []
     for numbers, rows in source.chunks:
         for number, raw in zip(numbers, rows, strict=True):
             row, generator = _plain(Record(raw, source.at(number)))
-            generators.setdefault(generator, number)
-            if part is None or generator == part:
+            who = {"generator": generator, "annotator": str(raw.get("annotator", ""))}
+            for kind, name in who.items():
+                met[kind].setdefault(name, number)
+            if part is None or part in who.values():
+                chosen.append((who["generator"], who["annotator"]))
                 yield number, row, raw
-        if part is None and len(generators) > 1:
-            names = ", ".join(sorted(generators))
-            where = source.at(list(generators.values())[1])
-            raise InputError(f"{where}: another generator; name one of them as {source.path}#NAME: {names}")
-    if part is not None and part not in generators:
-        raise InputError(f"{source.path}: no generator '{part}'; generators there: {', '.join(sorted(generators))}")
+        for kind, place in (("generator", 0), ("annotator", 1)):
+            if len({one[place] for one in chosen}) > 1:
+                names = ", ".join(sorted(met[kind]))
+                where = source.at(list(met[kind].values())[1])
+                raise InputError(f"{where}: another {kind}; name one of them as {source.path}#NAME: {names}")
+    if part is not None and not chosen:
+        names = ", ".join(sorted({*met["generator"], *met["annotator"]} - {""}))
+        raise InputError(f"{source.path}: no generator or annotator '{part}'; there are {names}")
 
 
 def _plain(record: Record) -> tuple[Row, str]:

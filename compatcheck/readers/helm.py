@@ -14,9 +14,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from compatcheck.errors import InputError, did_you_mean
-from compatcheck.readers.reading import Row, Source, read_rows
-from compatcheck.readers.recording import Item, Record, Recording, average_repeats, labels, read_json
+from compatcheck.errors import InputError
+from compatcheck.readers.recording import Item, Record, Recording, average_repeats, labels, need_tasks, of_one_model
+from compatcheck.table.reading import Row, Source, read_json, read_rows
 
 _STATE, _STATS, _SHOWN = "scenario_state.json", "per_instance_stats.json", "display_predictions.json"
 _BOOKKEEPING = (
@@ -35,22 +35,18 @@ def read(path: Path, part: str | None, task: str | None, tasks: Sequence[str]) -
     folders = sorted({one.parent for name in (_STATE, _STATS, _SHOWN) for one in path.rglob(name)})
     if not folders:
         raise InputError(f"{path}: no {_STATE} or {_STATS}; name the folder of a HELM run")
-    found = [(folder, *_named(folder)) for folder in folders]
-    models = sorted({model for _, _, model in found})
-    if part is not None and part not in models:
-        raise InputError(f"{path}: no run of model '{part}'{did_you_mean(part, models)}; models: {', '.join(models)}")
-    if part is None and len(models) > 1:
-        raise InputError(f"{path}: runs of several models; name one as {path}#MODEL: {', '.join(models)}")
-    mine = [(folder, name) for folder, name, model in found if part is None or model == part]
+    models: dict[str, list[tuple[Path, str]]] = {}
+    for folder in folders:
+        name, model = _named(folder)
+        models.setdefault(model, []).append((folder, name))
+    mine = of_one_model(path, models, part, "runs")
     there = [name for _, name in mine]
     twice = next((name for name in there if there.count(name) > 1), None)
     if twice is not None:
         raise InputError(f"{path}: several runs of {twice}; name the folder of one suite")
-    missing = [name for name in tasks if name not in there]
-    if missing and not (task is not None and len(mine) == 1):
-        hint = did_you_mean(missing[0], there)
-        raise InputError(f"{path}: no run of {missing[0]}{hint}; tasks there: {', '.join(there)}")
     alone = task if len(mine) == 1 else None
+    if alone is None:
+        need_tasks(path, there, tasks, "run")
     return [_of_folder(folder, alone or name) for folder, name in mine if alone or not tasks or name in tasks]
 
 

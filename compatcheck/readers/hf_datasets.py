@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from compatcheck.errors import InputError, did_you_mean
-from compatcheck.readers.reading import CHUNK_ROWS, Chunk, Source
-from compatcheck.readers.recording import Record, read_json
+from compatcheck.readers.recording import Record
+from compatcheck.table.reading import CHUNK_ROWS, Chunk, Source, read_json
 
 _DICT, _STATE = "dataset_dict.json", "state.json"
 _END = b"\xff\xff\xff\xff\x00\x00\x00\x00"

@@ -9,6 +9,8 @@ See https://inspect.aisi.org.uk/eval-logs.html.
 
 from __future__ import annotations
 
+import math
+import statistics
 import struct
 import zipfile
 import zlib
@@ -16,18 +18,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from compatcheck.errors import InputError, did_you_mean
-from compatcheck.readers.reading import Row, Source, json_kind
+from compatcheck.errors import InputError
 from compatcheck.readers.recording import (
     Item,
     Record,
     Recording,
+    Reduce,
     average_repeats,
     labels,
-    parse_json,
-    read_json,
+    need_tasks,
+    of_one_model,
 )
-from compatcheck.table.columns import LABEL_LENGTH
+from compatcheck.table.reading import Row, Source, json_kind, parse_json, read_json
+from compatcheck.table.values import LABEL_LENGTH
 
 _LETTERS = {"C": 1.0, "I": 0.0, "P": 0.5, "N": 0.0}
 _WORDS = {"true": 1.0, "yes": 1.0, "correct": 1.0, "false": 0.0, "no": 0.0, "incorrect": 0.0}
@@ -45,19 +48,12 @@ def read(path: Path, part: str | None, task: str | None, tasks: Sequence[str]) -
 
 def _newest(folder: Path, part: str | None, tasks: Sequence[str]) -> list[Path]:
     files = sorted([*folder.rglob("*.eval"), *folder.rglob("[0-9]*_*_*.json")], key=lambda path: path.name)
-    headers = [(path, Record(_header(path), str(path)).record("eval")) for path in files]
-    found = [(path, header.name("task"), header.name("model")) for path, header in headers]
-    models = sorted({model for _, _, model in found})
-    if part is not None and part not in models:
-        hint = did_you_mean(part, models)
-        raise InputError(f"{folder}: no log of model '{part}'{hint}; models there: {', '.join(models)}")
-    if part is None and len(models) > 1:
-        raise InputError(f"{folder}: logs of several models; name one as {folder}#MODEL: {', '.join(models)}")
-    newest = {task: path for path, task, model in found if part is None or model == part}
-    missing = [task for task in tasks if task not in newest]
-    if missing:
-        hint = did_you_mean(missing[0], newest)
-        raise InputError(f"{folder}: no log of task {missing[0]}{hint}; tasks there: {', '.join(sorted(newest))}")
+    models: dict[str, dict[str, Path]] = {}
+    for path in files:
+        header = Record(_header(path), str(path)).record("eval")
+        models.setdefault(header.name("model"), {})[header.name("task")] = path
+    newest = of_one_model(folder, models, part, "logs")
+    need_tasks(folder, list(newest), tasks, "log")
     return [newest[task] for task in (tasks or sorted(newest))]
 
 
@@ -69,12 +65,42 @@ def _recording(path: Path) -> Recording:
     recording = Recording(source, (), about.name("task"), {k: v for k, v in settings.items() if v})
     status = log.name("status")
     items = _items(path, log, recording)
-    recording.items = average_repeats(_settled(items), "epoch", "epochs", recording)
+    reducer = _reducer(about, recording)
+    recording.items = average_repeats(_settled(items), "epoch", "epochs", recording, reducer)
     expected = about.record("dataset").value.get("samples")
     if status != "success":
         of = f" of {expected}" if isinstance(expected, int) else ""
         recording.notes.append(f"the log's status is {status}: it holds {len(recording.items):,}{of} samples")
     return recording
+
+
+def _reducer(about: Record, recording: Recording) -> Reduce | None:
+    """How the log makes one score of an instance's epochs; None for the mean. Of several the first.
+
+    As inspect_ai's reducers of these names. Raises InputError for one that is not known.
+    """
+    named = about.record("config").value.get("epochs_reducer")
+    named = named[0] if isinstance(named, list) and named else named
+    if not isinstance(named, str) or named == "mean":
+        return None
+    word, _, number = named.rpartition("_")
+    k = int(number) if number.isdecimal() else 0
+    simple: dict[str, Reduce] = {"median": statistics.median, "max": max, "mode": statistics.mode}
+    counted: dict[str, Reduce] = {
+        "at_least": lambda values: float(sum(value >= 1 for value in values) >= k),
+        "pass_at": lambda values: _pass_at(len(values), sum(value >= 1 for value in values), k),
+    }
+    reduce = simple.get(named) or (counted.get(word) if k else None)
+    if reduce is None:
+        known = ", ".join(["mean", *simple, "at_least_K", "pass_at_K"])
+        raise about.fail(f"`epochs_reducer` is {named!r:.80}, which is not read; known: {known}")
+    recording.settings = {**recording.settings, "epochs_reducer": named}
+    return reduce
+
+
+def _pass_at(n: int, correct: int, k: int) -> float:
+    """The unbiased estimate that one of k samples is right (Chen et al. 2021, arXiv:2107.03374)."""
+    return 1.0 if n - correct < k else 1.0 - math.comb(n - correct, k) / math.comb(n, k)
 
 
 def _header(path: Path) -> Any:

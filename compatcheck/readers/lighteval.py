@@ -13,10 +13,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from compatcheck.errors import InputError, did_you_mean
-from compatcheck.readers.reading import Row, Source, json_kind, read_rows
-from compatcheck.readers.recording import Item, Record, Recording, labels
-from compatcheck.table.columns import text_of
+from compatcheck.errors import InputError
+from compatcheck.readers.recording import Item, Record, Recording, labels, need_tasks, of_one_model
+from compatcheck.table.reading import Row, Source, json_kind, read_rows
+from compatcheck.table.values import text_of
 
 _NAME = re.compile(r"details_(?P<task>.+)_(?P<time>\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?)\.parquet")
 _SHOTS = re.compile(r"(?P<task>.+?)\|(?P<shots>\d+)(?:\|\d+)?")
@@ -28,12 +28,9 @@ def read(path: Path, part: str | None, task: str | None, tasks: Sequence[str]) -
         match = _NAME.fullmatch(path.name)
         return [_recording(path, match["task"] if match else "lighteval", task)]
     found = _newest(path, part)
-    missing = [name for name in tasks if name not in found]
-    if missing and not (task is not None and len(found) == 1):
-        hint = did_you_mean(missing[0], found)
-        raise InputError(f"{path}: no details of task {missing[0]}{hint}; tasks there: {', '.join(sorted(found))}")
     if task is not None and len(found) == 1:
         return [_recording(*next(iter(found.values())), task)]
+    need_tasks(path, list(found), tasks, "details")
     return [_recording(*found[name], None) for name in (tasks or sorted(found))]
 
 
@@ -45,14 +42,7 @@ def _newest(folder: Path, part: str | None) -> dict[str, tuple[Path, str]]:
     models: dict[str, list[tuple[str, Path, str]]] = {}
     for path, match in files:
         models.setdefault(_model(path, folder), []).append((match["time"], path, match["task"]))
-    if part is not None and part not in models:
-        hint = did_you_mean(part, models)
-        raise InputError(f"{folder}: no details of model '{part}'{hint}; models there: {', '.join(sorted(models))}")
-    if part is None and len(models) > 1:
-        raise InputError(
-            f"{folder}: details of several models; name one as {folder}#MODEL: {', '.join(sorted(models))}"
-        )
-    mine = models[part] if part is not None else next(iter(models.values()))
+    mine = of_one_model(folder, models, part, "details")
     return {_split_name(name)[0]: (path, name) for _, path, name in sorted(mine)}
 
 

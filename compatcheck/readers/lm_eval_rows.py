@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from compatcheck.errors import InputError
-from compatcheck.readers.reading import Row, Source
+from compatcheck.table.check import missing_field
 from compatcheck.table.choices import HASH_LENGTH, NO_MATCH, predicted_choices
-from compatcheck.table.columns import LABEL_LENGTH, text_of
 from compatcheck.table.layout import MISSING, Layout, dig
-from compatcheck.table.table import missing_field
+from compatcheck.table.reading import Row, Source
+from compatcheck.table.values import LABEL_LENGTH, text_of
+from compatcheck.text import text_hash
 
 _NOT_METRICS = {
     "doc_id", "doc", "target", "arguments", "resps", "filtered_resps", "filter", "metrics", "doc_hash", "prompt_hash",
@@ -26,6 +27,11 @@ _TAKEN = _NOT_METRICS | {"id", "prediction", "response", "input", "score", "erro
 
 OWN_FIELD = "compatcheck"
 """Field of a row that ``compatcheck export`` wrote: the record's columns that lm-eval's fields cannot hold."""
+
+MADE_HASH = "doc:"
+"""How a ``doc_hash`` begins that was made here, of a document whose log has none."""
+BLOCK = "block "
+"""How a filter is called of which nothing but its place in the log is known."""
 
 EXTRACTED = "extract"
 """Filter name of answers that ``--extract`` took out of the whole responses."""
@@ -48,13 +54,14 @@ class RowReader:
         self.long_labels: set[str] = set()
         """Fields of documents that are texts in some row, so that they are no labels in any."""
         self._one_filter: str | None = layout.filter
+        self._met: dict[str, int] = {}
 
     def plain(self, number: int, row: Row) -> Row | None:
         """The plain row; None for further filters of a response that is read whole."""
         for name in ("doc_id", "filtered_resps", "resps"):
             if name not in row:
                 raise missing_field(self.source, number, row, name, "lm-eval's --log_samples, which writes it")
-        name = str(row.get("filter") or "none")
+        name = str(row.get("filter") or self._block(row))
         if self.layout.extract is not None and self.layout.prediction_field is None:
             self._one_filter = self._one_filter or name
             if name != self._one_filter:
@@ -77,6 +84,8 @@ class RowReader:
         if self.layout.prediction_field is not None:
             plain["prediction"] = self._field(number, row, self.layout.prediction_field, "--prediction-field")
             plain["response"] = None
+        if self.layout.input_field is not None:
+            plain["input"] = self._field(number, row, self.layout.input_field, "--input-field")
         if self.layout.target_field is not None:
             plain["target"] = self._field(number, row, self.layout.target_field, "--target-field")
         return plain
@@ -89,7 +98,24 @@ class RowReader:
 
     def _hashes(self, row: Row) -> Row:
         hashes = {name: row.get(name) for name in ("doc_hash", "target_hash")}
-        return {name: str(value)[:HASH_LENGTH] for name, value in hashes.items() if value}
+        found = {name: str(value)[:HASH_LENGTH] for name, value in hashes.items() if value}
+        if "doc_hash" not in found and isinstance(
+            row.get("doc"), dict
+        ):  # logs before lm-eval 0.4.2, as it makes them now
+            found["doc_hash"] = MADE_HASH + text_hash(json.dumps(row["doc"], indent=2, ensure_ascii=False))
+        return found
+
+    def _block(self, row: Row) -> str:
+        """The filter of a row that names none: the block that it stands in, where all documents come again."""
+        key = text_of(row["doc_id"])
+        self._met[key] = self._met.get(key, 0) + 1
+        return "none" if self._met[key] == 1 else f"{BLOCK}{self._met[key]}"
+
+    @property
+    def several_blocks(self) -> int:
+        """How many filters the rows went through without a name; 1 where documents differ in how often they come."""
+        counts = set(self._met.values())
+        return counts.pop() if len(counts) == 1 else 1
 
     def _labels(self, row: Row) -> Row:
         """Scalars of the document short enough to slice by, under their own names or ``field:<name>``."""

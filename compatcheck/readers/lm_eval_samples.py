@@ -5,25 +5,30 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from compatcheck.errors import InputError, did_you_mean
-from compatcheck.readers.foreign import targets_of
-from compatcheck.readers.lm_eval_rows import RowReader
-from compatcheck.readers.reading import Chunk, Source, file_kind, json_kind, read_rows
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from compatcheck.errors import InputError
+from compatcheck.readers.lm_eval_rows import BLOCK, RowReader
+from compatcheck.readers.parts import Part
+from compatcheck.readers.recording import need_tasks
+from compatcheck.table.check import RowTable, build_table, extract_targets
 from compatcheck.table.layout import Layout
-from compatcheck.table.table import build_table, extract_targets
+from compatcheck.table.reading import Chunk, Source, file_kind, json_kind, read_rows
+from compatcheck.table.targets import Targets
+from compatcheck.table.values import NUMBER, TEXT
 from compatcheck.tasks.description import of_config
-
-if TYPE_CHECKING:
-    from compatcheck.readers.recorded import Part
 
 _NAME = re.compile(
     r"samples_(?P<task>.+?)(?:_(?P<time>\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?))?\.jsonl(?:\.gz)?", re.IGNORECASE
 )
+_BYPASS = "bypass"
+"""The metric that lm-eval's ``--predict_only`` puts in the place of a task's own."""
 _MARKS = {"doc_id", "doc", "resps", "filtered_resps"}
 """Fields by which a row of lm-eval is known, whatever the file is called."""
 
@@ -36,6 +41,8 @@ class _Samples:
     higher_is_better: Mapping[str, bool] = field(default_factory=dict)
     delimiter: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    filters: Sequence[str] = ()
+    """Names of the task's filters, in their order, where the results file says them."""
 
 
 def is_samples(path: Path) -> bool:
@@ -50,52 +57,86 @@ def is_samples(path: Path) -> bool:
         return False  # reading it as plain rows says what is wrong
 
 
-def read_samples(path: Path, layout: Layout, side: str, task: str | None, tasks: Sequence[str]) -> list[Part]:
+def read_samples(
+    path: Path,
+    layout: Layout,
+    side: str,
+    targets: Targets | None,
+    task: str | None,
+    tasks: Sequence[str],
+    metrics: Sequence[str],
+) -> list[Part]:
     """Read one samples file, or of every task in a folder the newest.
 
     With ``layout.extract`` or field options, predictions and targets are what these say, and lm-eval's scores, which
     were given to something else, are left out.
     """
     found = _in_folder(path, tasks) if path.is_dir() else [_described(path, task)]
-    return [_read(samples, layout, side) for samples in found]
+    return [_read(samples, layout, side, targets, metrics) for samples in found]
 
 
-def _read(samples: _Samples, layout: Layout, side: str) -> Part:
-    from compatcheck.readers.recorded import Part
-
-    restated = layout.extract is not None or layout.prediction_field is not None or layout.target_field is not None
-    restated = restated or layout.targets is not None
+def _read(samples: _Samples, layout: Layout, side: str, targets: Targets | None, metrics: Sequence[str]) -> Part:
+    restated = any((layout.extract, layout.prediction_field, layout.target_field, targets))
     source = read_rows(samples.path)
     reader = RowReader(source, layout, samples.delimiter, restated)
-    targets = targets_of(layout.targets, layout) if layout.targets is not None else None
     plain = Layout(extract=layout.extract)
-    rows = build_table(source, _converted(source, reader), plain, side, targets)
+    converted = replace(source, chunks=_converted(source, reader), batches=None, plain_names=True)
+    rows = build_table(converted, plain, side, targets, metrics)
     rows.table = rows.table.drop_columns([name for name in reader.long_labels if name in rows.table.column_names])
-    rows = extract_targets(rows, plain)
+    rows = _named_blocks(extract_targets(rows, plain), reader.several_blocks, samples.filters)
+    notes = [*rows.notes]
     if restated:
         rows.metrics = ()
-    elif not rows.metrics:
-        raise InputError(
-            f"{samples.path}: none of its metrics ({', '.join(reader.left_out) or 'none at all'}) has a score per "
-            "document, so there is nothing to compare"
-        )
-    settings = dict(samples.settings)
+    elif not rows.metrics and not metrics:
+        if set(reader.left_out) - {_BYPASS}:
+            raise InputError(
+                f"{samples.path}: none of its metrics ({', '.join(reader.left_out) or 'none at all'}) has a score per "
+                "document, so there is nothing to compare; name one that is computed here, such as --metric exact_match"
+            )
+        notes.append(f"{samples.task}: logged with --predict_only, without scores; exact_match is computed here")
+    left_out = [name for name in reader.left_out if name != _BYPASS]
     return Part(
-        rows, samples.task, rows.metrics or ("exact_match",), settings, samples.higher_is_better, reader.left_out
+        rows,
+        samples.task,
+        rows.metrics or ("exact_match",),
+        samples.settings,
+        samples.higher_is_better,
+        left_out,
+        notes,
     )
+
+
+def _named_blocks(rows: RowTable, count: int, names: Sequence[str]) -> RowTable:
+    """Rows of filters that no row names (lm-eval before 0.4.6): known by the results file, or by their place.
+
+    Blocks that say the same throughout are one filter, logged twice.
+    """
+    table = rows.table
+    there = pc.unique(table["filter"]).to_pylist()
+    if not any(name.startswith(BLOCK) for name in there):
+        return rows
+    blocks = [
+        table.filter(pc.equal(table["filter"], name)).drop_columns(["filter", NUMBER]).sort_by("doc_id")
+        for name in there
+    ]
+    filters = table["filter"].to_pylist()
+    if count > 1 and any(not one.equals(blocks[0]) for one in blocks[1:]):
+        known = names if len(names) == count else [f"filter {i + 1}" for i in range(count)]
+        name_of = dict(zip(["none", *(f"{BLOCK}{i}" for i in range(2, count + 1))], known, strict=True))
+        said = f"{rows.source.path}: {count} filters without names, told apart by their place in the log"
+        rows = replace(rows, notes=(*rows.notes, said))
+    else:
+        name_of = dict.fromkeys(there, "none")
+    column = pa.array([name_of[name] for name in filters], TEXT)
+    return replace(rows, table=table.set_column(table.column_names.index("filter"), "filter", column))
 
 
 def _converted(source: Source, reader: RowReader) -> Iterator[Chunk]:
     for numbers, rows in source.chunks:
-        kept: list[int] = []
-        plain = []
-        for number, row in zip(numbers, rows, strict=True):
-            one = reader.plain(number, row)
-            if one is not None:
-                kept.append(number)
-                plain.append(one)
-        if plain:
-            yield kept, plain
+        pairs = [(number, reader.plain(number, row)) for number, row in zip(numbers, rows, strict=True)]
+        kept = [(number, row) for number, row in pairs if row is not None]
+        if kept:
+            yield [number for number, _ in kept], [row for _, row in kept]
 
 
 def _in_folder(folder: Path, tasks: Sequence[str]) -> list[_Samples]:
@@ -109,10 +150,7 @@ def _in_folder(folder: Path, tasks: Sequence[str]) -> list[_Samples]:
     newest: dict[str, Path] = {}
     for path in sorted(files, key=_time_of):
         newest[_task_of(path)] = path
-    missing = [task for task in tasks if task not in newest]
-    if missing:
-        hint = did_you_mean(missing[0], newest)
-        raise InputError(f"{folder}: no samples of task {missing[0]}{hint}; tasks there: {', '.join(sorted(newest))}")
+    need_tasks(folder, list(newest), tasks, "samples")
     return [_described(newest[task], None) for task in (tasks or sorted(newest))]
 
 
@@ -147,7 +185,14 @@ def _described(path: Path, task: str | None) -> _Samples:
         {k: v for k, v in higher.items() if isinstance(v, bool)} if isinstance(higher, dict) else {},
         delimiter if isinstance(delimiter, str) else None,
         known | (_made(results, config) if isinstance(config, dict) and "doc_to_text" in config else {}),
+        _filters(of_task("results")),
     )
+
+
+def _filters(results: Any) -> list[str]:
+    """The filters of a task, out of the names of its results: ``exact_match,strict-match``."""
+    names = [name.partition(",")[2] for name in results or {} if "," in name] if isinstance(results, dict) else []
+    return list(dict.fromkeys(name for name in names if name))
 
 
 def _made(results: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from compatcheck.errors import InputError, did_you_mean
-from compatcheck.readers.reading import Row, Source, read_rows
-from compatcheck.readers.recording import Item, Record, Recording, average_repeats, labels, read_json
-from compatcheck.table.columns import text_of
+from compatcheck.readers.recording import Item, Record, Recording, average_repeats, labels
+from compatcheck.table.reading import Row, Source, read_json, read_rows
+from compatcheck.table.values import text_of
 from compatcheck.text import text_hash
 
 _EXPECTING = (
@@ -76,6 +76,8 @@ def _names(record: Record) -> tuple[str, str, str, str]:
     provider = record.value.get("provider")
     if isinstance(provider, str):
         identity = label = provider
+    elif provider is None:
+        identity = label = ""
     else:
         about = record.record("provider")
         identity = about.name("id")
@@ -138,7 +140,7 @@ def _plain(
     elif not isinstance(response, dict | str | None):
         raise record.fail("`response` must be an object")
     else:
-        row["prediction"] = None if output is None else text_of(output)
+        row["prediction"] = text_of(output) if isinstance(output, list | dict) else output
     if not failed:
         row["score:pass"] = _passed(record, grading)
         row["score:score"] = record.value.get("score", grading.value.get("score"))

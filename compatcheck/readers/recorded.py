@@ -1,31 +1,32 @@
-"""Recorded outputs as task runs: one per task and filter of the file."""
+"""Recorded outputs as task runs, whoever wrote them: finds the reader, and of a file of targets what is right."""
 
 from __future__ import annotations
 
-import math
+import importlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-import numpy as np
-import pandas as pd
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from compatcheck.errors import InputError, did_you_mean
-from compatcheck.readers.reading import Source, file_kind, read_rows
-from compatcheck.records import NO_FILTER, TEXT_COLUMNS, Metric, StreamedRun, TaskRun, not_compared, score_column
+from compatcheck.readers import hf_datasets, lm_eval_samples
+from compatcheck.readers.detect import tool_of
+from compatcheck.readers.parts import Part, as_part, part_of_rows, runs_of
+from compatcheck.readers.recording import Recording
+from compatcheck.records import TaskRun
 from compatcheck.references import tool_of_folder
-from compatcheck.similarity import RECORDED
 from compatcheck.table.layout import Layout
-from compatcheck.table.parts import only_part
-from compatcheck.table.repeats import as_mean, average_records, error_of_shares
-from compatcheck.table.scoring import check_metrics, recorded_metric, score_records, scored_rows
-from compatcheck.table.table import NUMBER, REFERENCES, RowTable, build_table, extract_targets
-from compatcheck.table.targets import Targets
+from compatcheck.table.reading import file_kind, only_part, read_rows
+from compatcheck.table.targets import Targets, read_targets
 
-DEFAULT_TASK = "recorded"
-"""Task name of rows that name none."""
+READERS = {
+    "lighteval": "lighteval",
+    "inspect": "inspect_logs",
+    "promptfoo": "promptfoo",
+    "helm": "helm",
+    "alpaca_eval": "alpaca_eval",
+}
+"""Tool as the user writes it (:data:`compatcheck.references.LAYOUTS`) and the module here whose ``read`` reads it."""
 
 
 def load_recorded(
@@ -39,11 +40,11 @@ def load_recorded(
     limit: int | None = None,
     metric_options: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> list[TaskRun]:
-    """Read recorded outputs: a JSONL, JSON, CSV or Parquet file, or what lm-eval or another tool wrote.
+    """Read recorded outputs: a JSONL, JSON, CSV, Excel or Parquet file, or what lm-eval or another tool wrote.
 
     Args:
         path: file, or output folder of lm-eval (of each task the newest samples file) or of another tool
-            (:mod:`compatcheck.readers.foreign`).
+            (:mod:`compatcheck.readers.detect`).
         layout: which fields are what, and what to extract.
         side: ``old`` or ``new``, for the option names in messages.
         metrics: scores by name; empty means the recorded scores, or else exact match.
@@ -55,19 +56,11 @@ def load_recorded(
     Raises:
         InputError: anything wrong with file, rows or options; the message names file, line and field.
     """
-    from compatcheck.readers import foreign, lm_eval_samples
-
     layout = layout or Layout()
     if limit is not None and limit < 1:
         raise InputError(f"--limit {limit}: must be 1 or more")
-    tool = foreign.tool_of(path, layout)
-    if tool is not None:
-        parts = foreign.read_foreign(path, tool, layout, side, task, tasks)
-    elif lm_eval_samples.is_samples(path):
-        parts = lm_eval_samples.read_samples(path, layout, side, task, tasks)
-    else:
-        parts = [_read_file(path, layout, side, task)]
-    runs = [run for part in parts for run in _runs(part, layout, metrics, limit, metric_options)]
+    parts = _parts(path, layout, side, task, tasks, metrics)
+    runs = [run for part in parts for run in runs_of(part, layout, metrics, limit, metric_options)]
     return [run for run in runs if not tasks or run.task in tasks] or no_such_task(path, runs, tasks)
 
 
@@ -79,270 +72,47 @@ def is_recorded(path: str | Path) -> bool:
     return file_kind(path) is not None or path.suffix.lower() == ".eval"
 
 
-class Part:
-    """One file's rows on their way to task runs."""
-
-    def __init__(
-        self,
-        rows: RowTable,
-        task: str,
-        default_metrics: Sequence[str],
-        settings: Mapping[str, Any] | None = None,
-        higher_is_better: Mapping[str, bool] | None = None,
-        left_out: Sequence[str] = (),
-        notes: Sequence[str] = (),
-        duplicates: int = 0,
-        spread: tuple[int, int] = (1, 1),
-        score_notes: Sequence[str] = (),
-    ) -> None:
-        self.rows = rows
-        self.task = task
-        self.default_metrics = tuple(default_metrics)
-        self.settings = dict(settings or {})
-        self.higher_is_better = dict(higher_is_better or {})
-        self.left_out = tuple(left_out)
-        self.notes = tuple(notes)
-        self.duplicates = duplicates
-        self.spread = spread
-        self.score_notes = tuple(score_notes)
-        """What is said where no metric is asked for."""
+def _parts(
+    path: Path, layout: Layout, side: str, task: str | None, tasks: Sequence[str], metrics: Sequence[str]
+) -> list[Part]:
+    """What a file or folder holds; ``task`` names the task where the rows name none."""
+    targets = targets_of(layout.targets, layout) if layout.targets is not None else None
+    tool = tool_of(path, layout)
+    if tool in READERS:
+        recordings = _recordings(path, tool, layout, task, tasks)
+        return [as_part(recording, layout, side, targets, metrics) for recording in recordings]
+    if tool is None and lm_eval_samples.is_samples(path):
+        return lm_eval_samples.read_samples(path, layout, side, targets, task, tasks, metrics)
+    if tool == "datasets":
+        source = hf_datasets.read_source(path, layout.part)
+    else:
+        source = only_part(read_rows(path, layout.part), layout.part, layout.model_field)
+    return [part_of_rows(source, layout, side, task, targets, metrics)]
 
 
-def _read_file(path: Path, layout: Layout, side: str, task: str | None) -> Part:
-    from compatcheck.readers import foreign
-
-    targets = foreign.targets_of(layout.targets, layout) if layout.targets is not None else None
-    return part_of_rows(only_part(read_rows(path), layout.part), layout, side, task, targets)
+def _recordings(path: Path, tool: str, layout: Layout, task: str | None, tasks: Sequence[str]) -> list[Recording]:
+    read: Callable[..., list[Recording]] = importlib.import_module(f"compatcheck.readers.{READERS[tool]}").read
+    return read(path, layout.part, task, tasks)
 
 
-def part_of_rows(source: Source, layout: Layout, side: str, task: str | None, targets: Targets | None) -> Part:
-    """Plain rows out of whatever holds them."""
-    rows = extract_targets(build_table(source, source.chunks, layout, side, targets), layout)
-    # Scores that the file carries were given to the whole output, not to what is extracted now.
-    recorded = () if layout.extract is not None else rows.metrics
-    default = (RECORDED,) if recorded and rows.names_score else recorded or ("exact_match",)
-    return Part(rows, task or DEFAULT_TASK, default, score_notes=score_notes(rows, default))
+def targets_of(path: Path, layout: Layout) -> Targets:
+    """Targets by id out of a file of plain rows, or of a tool's outputs: its targets, or else what its model said."""
+    inner = replace(layout, tool=None, part=None, prediction_field=None, targets=None)
+    tool = tool_of(path, inner)
+    if tool not in READERS:
+        return read_targets(path, layout, hf_datasets.read_source(path, None) if tool == "datasets" else None)
+    by_id: dict[str, Any] = {}
+    for recording in _recordings(path, tool, inner, None, ()):
+        for number, row, _ in recording.items:
+            target = row.get("target") if row.get("target") is not None else row.get("prediction")
+            if target is None:
+                raise InputError(f"{recording.source.at(number)}: neither target nor prediction to serve as a target")
+            if by_id.setdefault(row["id"], target) != target:
+                raise InputError(f"{recording.source.at(number)}: the id {row['id']!r:.80} again, with another target")
+    return Targets(path, by_id)
 
 
-def score_notes(rows: RowTable, default: Sequence[str]) -> tuple[str, ...]:
-    """What is said where the rows' own score is taken though exact match could be computed, and nobody asked for it."""
-    if RECORDED not in default or not (rows.has_predictions and rows.has_targets):
-        return ()
-    return (
-        "the rows' own `score` is compared, not whether prediction and target are equal; say --metric score or "
-        "--metric exact_match",
-    )
-
-
-def _runs(
-    part: Part,
-    layout: Layout,
-    metrics: Sequence[str],
-    limit: int | None,
-    options: Mapping[str, Mapping[str, Any]] | None,
-) -> list[TaskRun]:
-    rows = part.rows
-    wanted = wanted_metrics(rows, metrics, part.default_metrics)
-    settings = part.settings | said_of_rows(layout)
-    settings |= {"limit": limit} if limit is not None else {}
-    runs: list[TaskRun] = []
-    for task, name, table in _split(rows.table, part.task, layout):
-        averaged = layout.repeats is not None
-        table, duplicates = (table, 0) if averaged else drop_repeats(table, rows.source)
-        duplicates += part.duplicates if not runs else 0
-        if limit is not None:
-            table = _first_documents(table, limit) if averaged else table.slice(0, limit)
-        kept = [m for m in rows.metrics if f"score:{m}" in table.column_names and m in wanted]
-        records, found = _scored(table, rows.source, wanted, kept, options, part.higher_is_better)
-        own = settings
-        if part.spread[1] > 1:  # the tool's own scores, averaged as they were read
-            found = tuple(
-                as_mean(one, part.spread, error_of_shares(records[score_column(one.name)].to_numpy(), part.spread[0]))
-                if one.name in kept
-                else one
-                for one in found
-            )
-            own = settings | {"repeats": part.spread[1]}
-        if averaged:
-            records, found, (_, most) = average_records(records, found)
-            own = settings | ({"repeats": most} if most > 1 else {})
-        notes = (*part.notes, *(() if metrics else (*not_compared(task, part.left_out), *part.score_notes)))
-        runs.append(TaskRun(task, name, found, records, own, duplicates, notes))
-    return runs
-
-
-def said_of_rows(layout: Layout) -> dict[str, Any]:
-    """What of a layout bears on the answers and their scores, as settings of the run."""
-    said = {"extract": layout.extract, "prediction_field": layout.prediction_field}
-    return {name: value for name, value in said.items() if value is not None}
-
-
-def _first_documents(table: pa.Table, limit: int) -> pa.Table:
-    """All rows of the first ids."""
-    wanted = pc.unique(table["doc_id"]).slice(0, limit)
-    return table.filter(pc.is_in(table["doc_id"], value_set=wanted))
-
-
-def wanted_metrics(rows: RowTable, metrics: Sequence[str], default: Sequence[str]) -> tuple[str, ...]:
-    """The metrics to score by, where none are asked for the default ones.
-
-    Raises InputError for one that is unknown, or that needs what no row has.
-    """
-    if RECORDED in metrics and RECORDED not in rows.metrics:
-        raise rows.missing(RECORDED, "another --metric")
-    check_metrics(metrics, rows.metrics)
-    wanted = tuple(dict.fromkeys(metrics or default))
-    computed = [name for name in wanted if name not in rows.metrics]
-    if computed and not rows.has_targets:
-        raise rows.missing(rows.target_field, "--target-field, give --targets, or score by a recorded `score`")
-    if computed and not rows.has_predictions:
-        raise rows.missing("prediction", "--prediction-field")
-    return wanted
-
-
-def _scored(
-    table: pa.Table,
-    source: Source,
-    wanted: Sequence[str],
-    kept: Sequence[str],
-    options: Mapping[str, Mapping[str, Any]] | None,
-    higher_is_better: Mapping[str, bool],
-) -> tuple[pd.DataFrame, tuple[Metric, ...]]:
-    numbers = table[NUMBER].to_numpy()
-
-    def where(row: int) -> str:
-        return source.at(int(numbers[row]))
-
-    references = table[REFERENCES].to_pylist() if REFERENCES in table.column_names else None
-    records = _frame(table, kept)
-    recorded = {
-        name: recorded_metric(name, records[f"score:{name}"], higher_is_better.get(name), options) for name in kept
-    }
-    worst = {name: worst_score(metric, records[f"score:{name}"].min()) for name, metric in recorded.items()}
-    records = settle_scores(records, worst, where)
-    records, metrics = score_records(records, wanted, references=references, options=options, where=where)
-    return records, tuple(recorded.get(metric.name, metric) for metric in metrics)
-
-
-def worst_score(metric: Metric, least: float) -> float | None:
-    """The score of a row without an answer: what is wrong on a discrete metric, else 0 where none can be worse.
-
-    ``least`` is the least score of the file, NaN where it has none. None where no score is sure to be the worst: that
-    of a metric where less is better has no end, nor has one with scores below 0.
-    """
-    if math.isnan(least):
-        return None
-    if metric.kind == "discrete":
-        return 0.0 if metric.higher_is_better else 1.0
-    return 0.0 if metric.higher_is_better and least >= 0 else None
-
-
-def settle_scores(
-    records: pd.DataFrame, worst: Mapping[str, float | None], where: Callable[[int], str]
-) -> pd.DataFrame:
-    """Scores that were read: no answer is wrong, and what failed has none. ``worst`` is that of :func:`worst_score`.
-
-    Raises InputError for a row that lacks one; ``where`` names the place of a row.
-    """
-    for name, lowest in worst.items():
-        scores = records[f"score:{name}"]
-        ok = scored_rows(records)
-        if "prediction" in records.columns and lowest is not None:
-            scores = scores.mask(scores.isna() & records["prediction"].isna(), lowest)  # no answer is wrong
-        gaps = np.flatnonzero(scores.isna().to_numpy() & ok)
-        if len(gaps):
-            row = int(gaps[0])
-            field = name if name == RECORDED else f"score:{name}"
-            if "prediction" in records.columns and records["prediction"].isna().iloc[row]:
-                raise InputError(
-                    f"{where(row)}: no answer and no `{field}`, and no score of it is sure to be the worst: less is "
-                    "better, or scores lie below 0, or no row has one; give the row a score or an `error`"
-                )
-            raise InputError(f"{where(row)}: no `{field}`; every row without an error needs one")
-        records[f"score:{name}"] = scores.where(ok)
-    return records
-
-
-def _frame(table: pa.Table, kept: Sequence[str]) -> pd.DataFrame:
-    table = table.select(record_columns(table.column_names, kept))
-    # Whole numbers with gaps would become floats, and "3" would be shown as "3.0".
-    nullable = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
-    columns: dict[str, Any] = {}
-    for name in table.column_names:
-        column = table[name]
-        if pa.types.is_list(column.type):
-            columns[name] = pd.Series(column.to_pylist(), dtype=object)
-        else:
-            mapper = nullable.get if column.null_count else None
-            columns[name] = pa.table({name: column}).to_pandas(types_mapper=mapper)[name]
-    return pd.DataFrame(columns, copy=False)
-
-
-def record_columns(names: Sequence[str], kept: Sequence[str]) -> list[str]:
-    """Known columns first; places, reference lists and scores that were not asked for left out."""
-    own = ["doc_id", *(name for name in TEXT_COLUMNS if name in names), *(f"score:{name}" for name in kept)]
-    left_out = {NUMBER, REFERENCES, "task", "filter", *own}
-    return own + [name for name in names if name not in left_out and not name.startswith("score:")]
-
-
-def _split(table: pa.Table, default_task: str, layout: Layout) -> list[tuple[str, str, pa.Table]]:
-    """Rows by task and filter, in the order in which these first appear."""
-    parts = [(default_task, NO_FILTER, table)]
-    for column, default in (("task", default_task), ("filter", NO_FILTER)):
-        if column not in table.column_names:
-            continue
-        split = []
-        for task, name, part in parts:
-            values = pc.fill_null(part[column], default)
-            for value in pc.unique(values).to_pylist():
-                rows = part.filter(pc.equal(values, value))
-                split.append((value, name, rows) if column == "task" else (task, value, rows))
-        parts = split
-    if layout.filter is not None:
-        there = list(dict.fromkeys(name for _, name, _ in parts))
-        parts = [part for part in parts if part[1] == layout.filter]
-        if not parts:
-            hint = did_you_mean(layout.filter, there)
-            raise InputError(f"no rows with filter '{layout.filter}'{hint}; filters there: {', '.join(there)}")
-    return parts
-
-
-def drop_repeats(table: pa.Table, source: Source) -> tuple[pa.Table, int]:
-    """Drop rows that repeat an earlier row exactly; return how many.
-
-    Raises InputError where rows have the same id but differ.
-    """
-    encoded = table["doc_id"].combine_chunks().dictionary_encode()
-    codes = encoded.indices.to_numpy()
-    if len(encoded.dictionary) == len(codes):
-        return table, 0
-    counts = np.bincount(codes)
-    suspects = np.flatnonzero(counts[codes] > 1)
-    telling = ("prediction", "target")
-    names = sorted((name for name in table.column_names if name != NUMBER), key=lambda name: name not in telling)
-    first: dict[str, tuple[int, dict[str, Any]]] = {}
-    drop = np.zeros(len(codes), dtype=bool)
-    for position, row in zip(suspects, table.take(pa.array(suspects)).to_pylist(), strict=True):
-        number = row[NUMBER]
-        since, earlier = first.setdefault(row["doc_id"], (number, row))
-        if earlier is row:
-            continue
-        different = next((name for name in names if not _same(row[name], earlier[name])), None)
-        if different is not None:
-            shown = "target" if different == REFERENCES else different
-            raise InputError(
-                f"{source.at(number)}: the id {row['doc_id']!r:.80} again, with another `{shown}` than in "
-                f"{source.place(since)}; an id stands for one row: mend the data or name another --id-field"
-            )
-        drop[position] = True
-    return table.filter(pa.array(~drop)), int(drop.sum())
-
-
-def _same(one: Any, other: Any) -> bool:
-    return bool(one == other or (one != one and other != other))
-
-
-def no_such_task(path: Path, runs: Sequence[TaskRun | StreamedRun], tasks: Sequence[str]) -> NoReturn:
+def no_such_task(path: Path, runs: Sequence[TaskRun], tasks: Sequence[str]) -> NoReturn:
     """Raise the error of a file that holds none of the tasks that are wanted."""
     there = list(dict.fromkeys(run.task for run in runs))
     wanted = ", ".join(tasks)

@@ -8,25 +8,20 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from compatcheck.errors import InputError
-from compatcheck.readers.reading import Chunk, Row, Source, json_kind, read_text
-from compatcheck.table.columns import LABEL_LENGTH, text_of
-from compatcheck.table.layout import MISSING, Layout, dig
-from compatcheck.table.table import OWN_NAMES, build_table, extract_targets, missing_field
-from compatcheck.table.targets import Targets
+from compatcheck.errors import InputError, did_you_mean
+from compatcheck.table.reading import Row, Source, json_kind
+from compatcheck.table.values import LABEL_LENGTH, OWN_NAMES, text_of
 
-if TYPE_CHECKING:
-    from compatcheck.readers.recorded import Part
-
+Reduce = Callable[[Sequence[Any]], float]
+"""Makes one score of several."""
 Item = tuple[int, Row, Row]
 """Number of a record, the plain row made of it, and the record itself."""
 
-_CHUNK = 5_000
 _KINDS: dict[str, type | tuple[type, ...]] = {
     "an object": dict,
     "a list": list,
@@ -109,29 +104,6 @@ class Record:
         return InputError(f"{self.place}: {message}")
 
 
-def read_json(path: Path) -> Any:
-    """The JSON value in a file, gzipped or not.
-
-    Raises InputError: no such file, cut off, not UTF-8, not JSON, empty.
-    """
-    text = read_text(path)
-    if not text.strip():
-        raise InputError(f"{path}: no rows in this file")
-    return parse_json(text, path)
-
-
-def parse_json(text: str | bytes, place: object) -> Any:
-    """Parse JSON text. ``place`` names it in messages. Raises InputError for what is no JSON."""
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{place}:{error.lineno}: not JSON ({error.msg} at column {error.colno})") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{place}: not UTF-8") from None
-    except (ValueError, RecursionError):
-        raise InputError(f"{place}: not JSON (nested too deeply, or a number that is too long)") from None
-
-
 def labels(fields: Mapping[str, Any], prefix: str = "") -> Row:
     """Scalars that are short enough to slice by, nested ones dotted; names that a row uses itself get ``field:``."""
     found: Row = {}
@@ -150,8 +122,10 @@ def is_finite(value: Any) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
 
 
-def average_repeats(items: Iterable[Item], field: str, what: str, recording: Recording) -> list[Item]:
-    """One item per id: scores of its repeats averaged, texts of the first that worked.
+def average_repeats(
+    items: Iterable[Item], field: str, what: str, recording: Recording, reduce: Reduce | None = None
+) -> list[Item]:
+    """One item per id: scores of its repeats averaged (or reduced by ``reduce``), texts of the first that worked.
 
     What is sampled several times is one instance, not several. Repeats that failed take no part; an instance fails
     where all do. ``field`` of the tool's record counts them, ``what`` is what it calls them (``epochs``).
@@ -182,99 +156,44 @@ def average_repeats(items: Iterable[Item], field: str, what: str, recording: Rec
             scores: dict[str, list[Any]] = {}
             for key in dict.fromkeys(key for _, one, _ in good for key in one if key.startswith("score:")):
                 scores[key] = [one.get(key) for _, one, _ in good]
-            row = row | {key: _mean(values) for key, values in scores.items()}
+            row = row | {key: _reduced(values, reduce or _mean) for key, values in scores.items()}
         result.append((number, row, raw))
     most = recording.spread[1]
     if most > 1:
+        done = "averaged" if reduce is None else f"reduced by {recording.settings.get(f'{what}_reducer', 'its rule')}"
         recording.notes.append(
-            f"the {what} of an instance (up to {most}) are averaged; texts are those of the first that worked"
+            f"the {what} of an instance (up to {most}) are {done}; texts are those of the first that worked"
         )
     if failed:
         recording.notes.append(f"{failed:,} {what} failed and take no part in the averages")
+    if reduce is not None:
+        recording.spread = (1, 1)  # no means, whose error would be known
     return result
 
 
-def _mean(values: Sequence[Any]) -> Any:
-    """The mean; what is no finite number stays as it is, for the checks that follow."""
+def _reduced(values: Sequence[Any], reduce: Reduce) -> Any:
+    """One score of several; what is no finite number stays as it is, for the checks that follow."""
     odd = [value for value in values if not is_finite(value)]
-    return odd[0] if odd else sum(values) / len(values)
+    return odd[0] if odd else reduce(values)
 
 
-def as_part(recording: Recording, layout: Layout, side: str, targets: Targets | None) -> Part:
-    """Check the rows and make a table of them.
-
-    With ``layout.extract``, field options or targets of their own, predictions and targets are what these say (fields
-    are dotted paths into the tool's own records), and the tool's scores, which were given to something else, are left
-    out.
-    """
-    from compatcheck.readers.recorded import Part
-
-    restated = any((layout.extract, layout.prediction_field, layout.target_field)) or targets is not None
-    source = recording.source
-    plain = Layout(extract=layout.extract)
-    chunks = _chunks(_restated(recording, layout) if restated or layout.id_field else recording.items)
-    guarded = Source(source.path, source.unit, _not_empty(source.path, chunks))
-    rows = extract_targets(build_table(guarded, guarded.chunks, plain, side, targets), plain)
-    if restated:
-        rows.metrics = ()
-    notes = tuple(f"{recording.task}: {note}" for note in dict.fromkeys(recording.notes))
-    default = rows.metrics or ("exact_match",)
-    return Part(
-        rows,
-        recording.task,
-        default,
-        dict(recording.settings),
-        dict(recording.higher_is_better),
-        notes=notes,
-        duplicates=recording.duplicates,
-        spread=recording.spread,
-    )
+def _mean(values: Sequence[Any]) -> float:
+    return float(sum(values) / len(values))
 
 
-def _restated(recording: Recording, layout: Layout) -> Iterator[Item]:
-    options = (
-        ("id", layout.id_field, "--id-field"),
-        ("target", layout.target_field, "--target-field"),
-        ("prediction", layout.prediction_field, "--prediction-field"),
-    )
-    drop = any((layout.extract, layout.prediction_field, layout.target_field, layout.targets))
-    for number, row, raw in recording.items:
-        if drop:
-            row = {key: value for key, value in row.items() if not key.startswith(("score:", "prediction:"))}
-        for name, path, option in options:
-            if path is None:
-                continue
-            value = dig(raw, path)
-            if value is MISSING and name == "prediction" and row.get("error"):
-                value = None
-            if value is MISSING:
-                raise missing_field(recording.source, number, raw, path, option)
-            row = row | {name: value}
-        if layout.prediction_field is not None or layout.extract is not None:
-            response = row.pop("response", None) if layout.prediction_field is None else None
-            row = {key: value for key, value in row.items() if key != "response"}
-            if response is not None:
-                row["prediction"] = response  # what is extracted comes from the whole of it
-        yield number, row, raw
+def of_one_model(folder: Path, found: Mapping[str, Any], part: str | None, what: str) -> Any:
+    """What belongs to the model that ``part`` names, or to the only one. Raises InputError where that is not clear."""
+    names = ", ".join(sorted(found))
+    if part is not None and part not in found:
+        raise InputError(f"{folder}: no {what} of model '{part}'{did_you_mean(part, found)}; models there: {names}")
+    if part is None and len(found) > 1:
+        raise InputError(f"{folder}: {what} of several models; name one as {folder}#MODEL: {names}")
+    return found[part] if part is not None else next(iter(found.values()))
 
 
-def _chunks(items: Iterable[Item]) -> Iterator[Chunk]:
-    numbers: list[int] = []
-    rows: list[Row] = []
-    for number, row, _ in items:
-        numbers.append(number)
-        rows.append(row)
-        if len(rows) == _CHUNK:
-            yield numbers, rows
-            numbers, rows = [], []
-    if rows:
-        yield numbers, rows
-
-
-def _not_empty(path: Path, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
-    empty = True
-    for chunk in chunks:
-        empty = False
-        yield chunk
-    if empty:
-        raise InputError(f"{path}: no rows in this file")
+def need_tasks(folder: Path, there: Sequence[str], tasks: Sequence[str], what: str) -> None:
+    """Raise InputError where a task that is asked for is not there."""
+    missing = next((name for name in tasks if name not in there), None)
+    if missing is not None:
+        hint = did_you_mean(missing, there)
+        raise InputError(f"{folder}: no {what} of task {missing}{hint}; tasks there: {', '.join(sorted(there))}")

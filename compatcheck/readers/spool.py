@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from compatcheck.scratch import Scratch
-from compatcheck.table.columns import TEXT
+from compatcheck.table.values import TEXT
 
 BUFFER_ROWS = 50_000
 BUFFER_BYTES = 32 << 20
@@ -20,7 +20,7 @@ class Spool:
     """Appended to chunk after chunk, then read as often as needed, column by column.
 
     Chunks may differ in their columns and types. Reading gives every batch the same ones, by the rules of
-    :meth:`compatcheck.table.columns.Table.finish`: a column that a chunk lacks is null there, whole and other
+    :meth:`compatcheck.table.values.Table.finish`: a column that a chunk lacks is null there, whole and other
     numbers are numbers, anything else that is mixed is text.
     """
 

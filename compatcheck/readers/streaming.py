@@ -21,12 +21,12 @@ from compatcheck.errors import InputError
 from compatcheck.readers import recorded
 from compatcheck.readers.flat import flat_columns
 from compatcheck.readers.foreign import targets_of
-from compatcheck.readers.reading import Source, file_kind, parquet_batches, read_rows
 from compatcheck.readers.spool import Spool
 from compatcheck.records import NO_FILTER, Metric, StreamedRun, score_column
 from compatcheck.scratch import Scratch
 from compatcheck.similarity import RECORDED
 from compatcheck.table.layout import Layout
+from compatcheck.table.reading import Source, file_kind, parquet_batches, read_rows
 from compatcheck.table.scoring import Options, recorded_metric, score_records
 from compatcheck.table.table import NUMBER, REFERENCES, Columns, RowTable, row_table
 

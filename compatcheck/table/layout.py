@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,11 @@ MISSING = Missing()
 
 @dataclass(frozen=True)
 class Layout:
-    """Which fields of a recorded row are its id, target and prediction.
+    """Which fields of a recorded row are its id, target, prediction and input.
 
     Field names may be dotted paths into nested objects and lists: ``6b_finetuning.solution``, ``choices.0.text``.
-    None stands for the default names ``id``, ``target`` and ``prediction``.
-    Raises InputError when ``extract`` is not a regular expression.
+    None stands for the default names ``id``, ``target``, ``prediction`` and ``input``, and where a row has none of that
+    name for an obvious one (:data:`OBVIOUS`). Raises InputError when ``extract`` is not a regular expression.
     """
 
     id_field: str | None = None
@@ -40,14 +41,17 @@ class Layout:
     repeats: str | None = None
     """``average``: several rows of one id are samples of one document (:mod:`compatcheck.table.repeats`)."""
     tool: str | None = None
-    """The tool that wrote the outputs (:data:`compatcheck.readers.foreign.READERS`), where the user says so."""
+    """The tool that wrote the outputs (:data:`compatcheck.readers.recorded.READERS`), where the user says so."""
     part: str | None = None
-    """Which part of them: a provider, a model, a split."""
+    """Which part of them: a provider, a model, a split, a sheet."""
+    input_field: str | None = None
+    model_field: str | None = None
+    """The field that ``part`` is a value of, where a file holds the rows of several models."""
 
     @property
     def names_fields(self) -> bool:
         """Whether the user said which field is what."""
-        return any((self.id_field, self.target_field, self.prediction_field))
+        return any((self.id_field, self.target_field, self.prediction_field, self.input_field))
 
     def __post_init__(self) -> None:
         if self.extract is not None:
@@ -56,15 +60,29 @@ class Layout:
             except re.error as error:
                 raise InputError(f"--extract '{self.extract}' is not a regular expression: {error}") from None
 
+    @cached_property
+    def _finder(self) -> Any:
+        """The pattern in a form whose time is linear in the text, where there is one: it has no back references."""
+        try:
+            import re2
+
+            options = re2.Options()
+            options.log_errors = False
+            # \d, \w and \s of re are Unicode's, of RE2 ASCII's: only a pattern without them means the same.
+            if not re.search(r"\\[dwsbDWSB]|\(\?", self.extract or ""):
+                return re2.compile(self.extract, options)
+        except Exception:
+            pass
+        return re.compile(self.extract or "")
+
     def extracted(self, text: str) -> str | None:
         """What :attr:`extract` takes out of a text, without white space at the ends; None without a match."""
-        pattern = re.compile(self.extract or "")
         found = None
-        for found in pattern.finditer(text):  # noqa: B007 - the last match is wanted
+        for found in self._finder.finditer(text):  # noqa: B007 - the last match is wanted
             pass
         if found is None:
             return None
-        value: str | None = found.group(1 if pattern.groups else 0)
+        value: str | None = found.group(1 if self._finder.groups else 0)
         return None if value is None else value.strip()
 
 
@@ -104,3 +122,70 @@ def field_names(row: Mapping[str, Any], prefix: str = "", depth: int = 2) -> lis
         else:
             names.append(prefix + key)
     return names
+
+
+def listed(row: Mapping[str, Any]) -> str:
+    """The fields of a row in one short text."""
+    there = ", ".join(field_names(row)) or "none"
+    return there if len(there) <= 300 else there[:299] + "…"
+
+
+OBVIOUS: Mapping[str, tuple[str, ...]] = {
+    "id": (
+        "question_id", "doc_id", "example_id", "sample_id", "instance_id", "item_id", "prompt_id", "document_id",
+        "task_id", "test_id", "case_id", "row_id", "record_id", "qid", "uid", "uuid", "guid", "idx", "index", "_id",
+        "key",
+    ),
+    "target": (
+        "gold", "reference", "references", "ground_truth", "groundtruth", "expected", "expected_output",
+        "expected_answer", "gold_answer", "ref_answer", "reference_answer", "correct_answer", "true_answer",
+        "gold_label", "label", "truth", "solution",
+    ),
+    "prediction": (
+        "output", "response", "completion", "generation", "generated", "generated_text", "predicted", "pred",
+        "model_output", "model_answer", "model_response", "predicted_answer", "prediction_text", "predicted_label",
+        "output_text", "hypothesis",
+    ),
+    "input": ("question", "query", "problem", "prompt", "instruction", "messages"),
+}  # fmt: skip
+"""Names by which a field is known where none has the plain name; ``answer`` is what the others leave open."""
+_HINTS: Mapping[str, tuple[str, ...]] = {
+    "id": ("id", "index", "idx", "key", "number"),
+    "target": ("target", "gold", "reference", "truth", "expected", "correct", "label", "answer"),
+    "prediction": ("prediction", "pred", "output", "response", "answer", "completion", "generat", "result", "text"),
+}
+
+
+def obvious(there: Sequence[str], wanted: Sequence[str], taken: Collection[str]) -> dict[str, str]:
+    """The fields that are surely what is wanted (``id``, ``target`` …), by role; one of two candidates is not."""
+    plain = {name.lower().replace("-", "_").replace(" ", "_"): name for name in reversed(there) if name not in taken}
+    found: dict[str, str] = {}
+    for role in wanted:
+        if role in plain:
+            found[role] = plain[role]
+            continue
+        names = [plain[name] for name in OBVIOUS[role] if name in plain]
+        if len(names) == 1 or (names and role == "input"):
+            found[role] = names[0]
+    open_roles = [role for role in wanted if role in ("target", "prediction") and role not in found]
+    rivals = [name for role in open_roles for name in OBVIOUS[role] if name in plain]
+    if "answer" in plain and len(open_roles) == 1 and not rivals:
+        found[open_roles[0]] = plain["answer"]
+    return found
+
+
+def proposed(there: Sequence[str], wanted: Sequence[str], taken: Collection[str]) -> dict[str, list[str]]:
+    """For each role that is wanted the fields whose names sound like it, the likeliest first."""
+    left = [name for name in there if name not in taken]
+    found: dict[str, list[str]] = {}
+    for role in sorted(wanted, key=lambda role: role == "prediction"):
+        own = [n for n in left if n.lower().rpartition(".")[2] in OBVIOUS[role]]
+        own += [n for hint in _HINTS[role] for n in left if n not in own and re.search(_like(role, hint), n.lower())]
+        if own:
+            found[role] = own
+            left = [name for name in left if name != own[0]]
+    return found
+
+
+def _like(role: str, hint: str) -> str:
+    return rf"(^|[^a-z]){hint}s?$" if role == "id" else rf"(^|[^a-z]){hint}"

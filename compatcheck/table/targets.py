@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from compatcheck.errors import InputError
-from compatcheck.readers.reading import Row, Source, read_rows
-from compatcheck.table.columns import Checked, text_of
-from compatcheck.table.layout import MISSING, Layout, dig, field_names, picker
+from compatcheck.table.layout import MISSING, Layout, dig, listed, obvious
+from compatcheck.table.reading import Row, Source, read_rows
+from compatcheck.table.values import Checked, text_of
 
 
 class Targets:
@@ -28,25 +28,26 @@ def read_targets(path: Path, layout: Layout, source: Source | None = None) -> Ta
     """Read the file of targets: its id from ``--id-field``, its target from ``--target-field``.
 
     Without ``--target-field`` the target is the first there is of ``target``, ``--prediction-field``, ``prediction``
-    and ``output``, so that the outputs of a third model can serve as targets. ``source`` gives rows of no such file.
+    and ``output``, so that the outputs of a third model can serve as targets, or else what is obviously one.
+    ``source`` gives rows of no such file.
     Raises InputError for a row without id or target, and for an id with two different targets.
     """
     source = source or read_rows(path)
     checked = Checked(source)
-    id_field = layout.id_field or "id"
-    pick_id, field = picker(id_field), layout.target_field
+    id_field, field = layout.id_field, layout.target_field
     by_id: dict[str, Any] = {}
     places: dict[str, int] = {}
     for numbers, rows in source.chunks:
-        ids = pick_id(rows)
+        id_field = id_field or ("id" if "id" in rows[0] else obvious(list(rows[0]), ["id"], ()).get("id", "id"))
+        field = field or _target_field(rows[0], layout, id_field)
+        ids = [dig(row, id_field) for row in rows]
         for number, row, one in zip(numbers, rows, ids, strict=True):
             if one is MISSING:
-                raise checked.fail(number, f"no field `{id_field}` (fields: {_names(row)}); name it with --id-field")
-            field = field or _target_field(row, layout)
-            target = MISSING if field is None else dig(row, field)
+                raise checked.fail(number, f"no field `{id_field}` (fields: {listed(row)}); name it with --id-field")
+            target = dig(row, field)
             if target is MISSING or target is None:
-                what = f"no field `{field or 'target'}`" if target is MISSING else f"`{field}` is null"
-                raise checked.fail(number, f"{what} (fields: {_names(row)}); name it with --target-field")
+                what = f"no field `{field}`" if target is MISSING else f"`{field}` is null"
+                raise checked.fail(number, f"{what} (fields: {listed(row)}); name it with --target-field")
             key = text_of(one)
             if key in by_id and by_id[key] != target:
                 raise InputError(
@@ -58,10 +59,7 @@ def read_targets(path: Path, layout: Layout, source: Source | None = None) -> Ta
     return Targets(path, by_id)
 
 
-def _target_field(row: Row, layout: Layout) -> str | None:
+def _target_field(row: Row, layout: Layout, id_field: str) -> str:
     names = ("target", layout.prediction_field, "prediction", "output")
-    return next((name for name in names if name is not None and dig(row, name) is not MISSING), None)
-
-
-def _names(row: Row) -> str:
-    return ", ".join(field_names(row)) or "none"
+    found = next((name for name in names if name is not None and dig(row, name) is not MISSING), None)
+    return found or obvious(list(row), ["target"], {id_field}).get("target", "target")

@@ -14,7 +14,7 @@ import pytest
 import compatcheck
 from compatcheck.errors import InputError
 from compatcheck.readers import Layout, load_recorded
-from compatcheck.readers.foreign import tool_of
+from compatcheck.readers.detect import tool_of
 from compatcheck.records import TaskRun
 from compatcheck.references import resolve
 from tests.readers.foreign_samples import (

@@ -13,8 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from compatcheck.readers import load_recorded, reading
-from compatcheck.readers.reading import read_rows
+from compatcheck.readers import load_recorded
+from compatcheck.table import files
+from compatcheck.table.reading import read_rows
 
 ROWS = [
     {"id": "a", "target": "1", "prediction": "1", "topic": "x, y"},
@@ -106,7 +107,7 @@ def test_parquet_of_other_types(tmp_path: Path) -> None:
 
 
 def test_line_numbers_and_types_across_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "CHUNK_BYTES", 64)
+    monkeypatch.setattr(files, "CHUNK_BYTES", 64)
     path = tmp_path / "rows.jsonl"
     rows: list[dict[str, Any]] = [{"id": str(i), "target": "x", "prediction": "x", "level": i} for i in range(20)]
     rows[7]["level"] = 1.5
@@ -125,7 +126,7 @@ def test_line_numbers_and_types_across_chunks(tmp_path: Path, monkeypatch: pytes
 
 
 def test_a_field_that_is_a_label_at_first_and_a_list_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "CHUNK_BYTES", 64)
+    monkeypatch.setattr(files, "CHUNK_BYTES", 64)
     path = tmp_path / "rows.jsonl"
     row = {"target": "x", "prediction": "x"}
     rows = [row | {"id": i, "tag": "t" if i < 9 else ["t"], "kind": i if i < 5 else "k"} for i in range(12)]

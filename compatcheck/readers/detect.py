@@ -6,33 +6,13 @@ A tool is known by what its files hold, never by a name alone; ``TOOL:PATH`` as 
 
 from __future__ import annotations
 
-import importlib
 import json
-import zlib
-from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from compatcheck.errors import InputError
-from compatcheck.readers.reading import Row, file_kind, open_bytes
-from compatcheck.readers.recording import Recording, as_part
-from compatcheck.references import LAYOUTS, tool_of_folder
+from compatcheck.references import tool_of_folder
+from compatcheck.table.files import DAMAGED, open_bytes
 from compatcheck.table.layout import Layout
-from compatcheck.table.targets import Targets, read_targets
-
-if TYPE_CHECKING:
-    from compatcheck.readers.recorded import Part
-
-READERS = {
-    "lighteval": "lighteval",
-    "inspect": "inspect_logs",
-    "promptfoo": "promptfoo",
-    "helm": "helm",
-    "alpaca_eval": "alpaca_eval",
-    "datasets": "hf_datasets",
-}
-"""Tool as the user writes it (:data:`compatcheck.references.LAYOUTS`) and the module here that reads it."""
+from compatcheck.table.reading import Row, file_kind
 
 _ROWS = "rows"
 """How the user says that a file holds plain rows, or lm-eval's, whatever it looks like."""
@@ -60,59 +40,12 @@ def tool_of(path: Path, layout: Layout) -> str | None:
     return _tool_of_json(_head(path), layout)
 
 
-def read_foreign(
-    path: Path, tool: str, layout: Layout, side: str, task: str | None, tasks: Sequence[str]
-) -> list[Part]:
-    """Read what a tool wrote. ``task`` names the task where the tool's outputs name none.
-
-    Raises InputError for an unknown tool, and for anything that is not as this tool writes it.
-    """
-    from compatcheck.readers import hf_datasets
-    from compatcheck.readers.recorded import part_of_rows
-
-    targets = None
-    if layout.targets is not None:
-        targets = targets_of(layout.targets, layout)
-    if tool == "datasets":
-        return [part_of_rows(hf_datasets.read_source(path, layout.part), layout, side, task, targets)]
-    recordings = _recordings(path, tool, layout, task, tasks)
-    return [as_part(recording, layout, side, targets) for recording in recordings]
-
-
-def targets_of(path: Path, layout: Layout) -> Targets:
-    """Targets by id out of a file of plain rows, or of a tool's outputs: its targets, or else what its model said."""
-    from compatcheck.readers import hf_datasets
-
-    inner = replace(layout, tool=None, part=None, prediction_field=None, targets=None)
-    tool = tool_of(path, inner)
-    if tool is None:
-        return read_targets(path, layout)
-    if tool == "datasets":
-        return read_targets(path, layout, hf_datasets.read_source(path, None))
-    by_id: dict[str, Any] = {}
-    for recording in _recordings(path, tool, inner, None, ()):
-        for number, row, _ in recording.items:
-            target = row.get("target") if row.get("target") is not None else row.get("prediction")
-            if target is None:
-                raise InputError(f"{recording.source.at(number)}: neither target nor prediction to serve as a target")
-            if by_id.setdefault(row["id"], target) != target:
-                raise InputError(f"{recording.source.at(number)}: the id {row['id']!r:.80} again, with another target")
-    return Targets(path, by_id)
-
-
-def _recordings(path: Path, tool: str, layout: Layout, task: str | None, tasks: Sequence[str]) -> list[Recording]:
-    assert set(READERS) == set(LAYOUTS) - {_ROWS}
-    reader = importlib.import_module(f"compatcheck.readers.{READERS[tool]}")
-    read: Callable[..., list[Recording]] = reader.read
-    return read(path, layout.part, task, tasks)
-
-
 def _head(path: Path) -> str:
     """The first bytes of a file as text, damaged ones replaced; empty where it cannot be read."""
     try:
         with open_bytes(path) as file:
             return file.read(_HEAD_BYTES).decode("utf-8", errors="replace").removeprefix("\ufeff").lstrip()
-    except (OSError, EOFError, zlib.error):
+    except (OSError, *DAMAGED):
         return ""  # reading it says what is wrong
 
 

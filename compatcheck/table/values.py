@@ -1,26 +1,43 @@
-"""Rows of Python objects into Arrow columns, with the checks that need to know a value's place."""
+"""Values of rows as Arrow columns: what a text is, which spelling counts, and the checks that need a value's place."""
 
 from __future__ import annotations
 
+import datetime
 import json
 import math
+import re
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
 
 from compatcheck.errors import InputError
-from compatcheck.readers.reading import Row, Source, json_kind
 from compatcheck.table.layout import MISSING, Missing
-from compatcheck.text import clean_surrogates
+from compatcheck.table.reading import Row, Source, json_kind
+from compatcheck.text import clean_surrogates, plain_number, text_hash
 
 TEXT = pa.large_string()
 TEXTS = pa.list_(pa.large_string())
 LABEL_LENGTH = 80
 """Nested texts longer than this are texts, not labels, and do not become slice fields."""
+NUMBER_PATTERN = r"^-?(0|[1-9]\d*)(\.\d+)?([eE][-+]?\d+)?$"
+"""A number as a program writes it: no leading zeros, no separators."""
+
+NUMBER, REFERENCES = "__number", "__references"
+"""Columns of the table that do not become columns of the records: the row's place, and lists of references."""
+INPUT_HASH = "input:"
+"""How a ``doc_hash`` begins that was made of the input alone, for rows that carry none of their own."""
+PLAIN = ("input", "response", "doc_hash", "target_hash", "full_prompt", "task", "filter")
+OWN_NAMES = frozenset({"id", "target", "prediction", "score", "error", "loglikelihoods", "doc_id", *PLAIN})
+"""Fields of a row that have a meaning of their own."""
 
 _NOTHING: frozenset[type] = frozenset({type(None), Missing})
-_SCALARS: frozenset[type] = frozenset({str, int, float, bool})
+_TEXTS: frozenset[type] = frozenset({str, *_NOTHING})
+_SCALARS: frozenset[type] = frozenset(
+    {str, int, float, bool, Decimal, datetime.date, datetime.datetime, datetime.time, datetime.timedelta}
+)
+_NUMBERS = (int, float, Decimal)
 
 
 def text_of(value: Any) -> str:
@@ -29,16 +46,41 @@ def text_of(value: Any) -> str:
         return value
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         return str(int(value))
+    if isinstance(value, Decimal) and value.is_finite():
+        return str(int(value)) if value == value.to_integral_value() else f"{value.normalize():f}"
     if isinstance(value, bool | list | dict):
         return json.dumps(value, ensure_ascii=False, default=str)
     return str(value)
 
 
+def said(value: Any) -> Any:
+    """An object or a list as text: turns of a chat one under the other, anything else as JSON; a scalar as it is."""
+    turns = value.get("messages") if isinstance(value, dict) and set(value) == {"messages"} else value
+    if (
+        isinstance(turns, list)
+        and turns
+        and all(isinstance(one, dict) and {"role", "content"} <= set(one) for one in turns)
+    ):
+        return "\n".join(f"{one['role']}: {_content(one['content'])}" for one in turns)
+    return text_of(value) if isinstance(value, list | dict) else value
+
+
+def _content(content: Any) -> str:
+    """The text of a message, which may be a list of parts."""
+    if isinstance(content, list) and all(isinstance(one, dict) for one in content):
+        return "".join(one["text"] if isinstance(one.get("text"), str) else text_of(one) for one in content)
+    return "" if content is None else text_of(content)
+
+
+def is_gap(value: Any) -> bool:
+    """Whether a value says nothing: missing, null, or not a number."""
+    return type(value) in _NOTHING or value != value
+
+
 def text_array(values: Sequence[Any]) -> pa.Array:
-    """Arrow text column of scalars; null and missing values are null."""
-    kinds = set(map(type, values))
-    if not kinds <= {str, type(None)}:
-        values = [None if type(v) in _NOTHING else text_of(v) for v in values]
+    """Arrow text column of scalars; null and missing values, and NaN, are null."""
+    if not set(map(type, values)) <= {str, type(None)}:
+        values = [None if is_gap(v) else text_of(v) for v in values]
     return _texts(values, TEXT)
 
 
@@ -53,6 +95,64 @@ def _texts(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
             return clean_surrogates(value) if isinstance(value, str) else value
 
         return pa.array([clean(value) for value in values], kind)
+
+
+def hashed(texts: pa.Array, prefix: str = "") -> pa.Array:
+    """Fingerprints of texts; of a target the one that lm-eval writes, too."""
+    return pa.array([None if text is None else prefix + text_hash(text) for text in texts.to_pylist()], TEXT)
+
+
+def aligned(predictions: Sequence[Any], targets: Sequence[Any]) -> Sequence[Any]:
+    """Predictions spelled as their targets are, where one of the two is a number or a boolean and not a text.
+
+    ``5.0`` against the text ``"5.00"`` is that text, ``true`` against ``"True"``, too; a text against the number 5 that
+    is the same number is ``5``. Where both are texts each stays as it was written.
+    """
+    if set(map(type, predictions)) <= _TEXTS and set(map(type, targets)) <= _TEXTS | {list}:
+        return predictions
+    return [p if is_gap(p) or is_gap(t) else _spelled(p, t) for p, t in zip(predictions, targets, strict=True)]
+
+
+def _spelled(value: Any, target: Any) -> Any:
+    if isinstance(target, list):
+        each = [(_spelled(value, one), one) for one in target if not isinstance(one, list | dict)]
+        return next((text for text, one in each if text == text_of(one)), value)
+    if isinstance(value, str):
+        if isinstance(target, bool):
+            word = value.strip().lower()
+            return word if word in ("true", "false") else value
+        if isinstance(target, _NUMBERS) and number_in(value) == number_in(target) is not None:
+            return text_of(target)
+        return value
+    if isinstance(value, bool):
+        if isinstance(target, str) and target.strip().lower() in ("true", "false"):
+            word = text_of(value)
+            return word.upper() if target.strip().isupper() else word.title() if target.strip().istitle() else word
+        return text_of(int(value)) if isinstance(target, _NUMBERS) and not isinstance(target, bool) else value
+    if not isinstance(value, _NUMBERS):
+        return value
+    if isinstance(target, bool):
+        return text_of(bool(value)) if value in (0, 1) else value
+    found = number_in(target) if isinstance(target, str) else None
+    if found is None:
+        return value
+    if found == number_in(value):
+        return target
+    decimals = len(target.strip().partition(".")[2])
+    text = f"{value:.{decimals}f}" if target.strip()[-decimals:].isdecimal() or not decimals else ""
+    return text if decimals and number_in(text) == number_in(value) else value
+
+
+def number_in(value: Any) -> Decimal | None:
+    """The number that a value is, or that a text holds and nothing else."""
+    if isinstance(value, str):
+        text = value.strip()
+        text = (plain_number(text) or "") if not re.fullmatch(NUMBER_PATTERN[1:-1], text) else text
+        return Decimal(text) if text else None
+    if isinstance(value, bool) or not isinstance(value, _NUMBERS):
+        return None
+    number = Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
+    return number if number.is_finite() else None
 
 
 def first_index(values: Sequence[Any], test: Callable[[Any], bool]) -> int:
@@ -72,14 +172,18 @@ class Checked:
 
     def ids(self, values: list[Any], numbers: Sequence[int], field: str) -> pa.Array:
         kinds = set(map(type, values))
-        if not kinds <= _SCALARS:
-            bad = first_index(values, lambda v: type(v) not in _SCALARS)
-            raise self.fail(numbers[bad], f"`{field}` is {_kind(values[bad])}, but it must be a text or a number")
+        if not kinds <= _SCALARS or float in kinds:
+            bad = first_index(values, lambda v: type(v) not in _SCALARS or v != v)
+            if bad >= 0:
+                raise self.fail(numbers[bad], f"`{field}` is {_kind(values[bad])}, but it must be a text or a number")
         return text_array(values)
 
-    def texts(self, values: list[Any], numbers: Sequence[int], field: str) -> pa.Array:
-        """A text or null in each row; numbers and booleans become their text."""
+    def texts(self, values: Sequence[Any], numbers: Sequence[int], field: str, nested: bool = False) -> pa.Array:
+        """A text or null in each row: numbers and booleans become theirs, where ``nested`` by :func:`said`."""
         kinds = set(map(type, values))
+        if nested and kinds & {list, dict}:
+            values = [said(value) for value in values]
+            kinds = set(map(type, values))
         if not kinds <= _SCALARS | _NOTHING:
             bad = first_index(values, lambda v: type(v) not in _SCALARS | _NOTHING)
             raise self.fail(numbers[bad], f"`{field}` is {_kind(values[bad])}, but it must be a text, a number or null")
@@ -90,6 +194,8 @@ class Checked:
 
         Raises InputError where one target is a text and another a number, a boolean or a list.
         """
+        if float in set(map(type, values)):
+            values = [None if is_gap(value) else value for value in values]
         kinds = set(map(type, values)) - _NOTHING
         if not kinds:
             return text_array(values), None
@@ -142,12 +248,14 @@ class Checked:
             return None
         if isinstance(value, str):
             word = {"true": 1.0, "false": 0.0}.get(value.strip().lower())
+            if self.source.untyped and re.fullmatch(r"-?\d+,\d+", value.strip()):
+                value = value.replace(",", ".")
             try:
                 return float(value) if word is None else word
             except ValueError:
                 raise self.fail(number, f"`{field}` is the text {value[:40]!r}; scores must be numbers") from None
-        if isinstance(value, int | float):
-            return value
+        if isinstance(value, _NUMBERS):
+            return float(value) if isinstance(value, Decimal) else value
         raise self.fail(number, f"`{field}` is {_kind(value)}; scores must be numbers")
 
 
@@ -165,7 +273,7 @@ def _shown(value: Any) -> str:
 
 
 def _kind(value: Any) -> str:
-    return "missing" if value is MISSING else json_kind(value)
+    return "missing" if value is MISSING else "NaN" if value != value else json_kind(value)
 
 
 def slice_columns(rows: Sequence[Row], skip: set[str], unfit: set[str]) -> dict[str, pa.Array]:
@@ -208,6 +316,9 @@ def _has_long_text(values: list[Any]) -> bool:
 
 
 def _scalars(values: list[Any], kinds: set[type]) -> pa.Array:
+    if Decimal in kinds:
+        values = [float(value) if isinstance(value, Decimal) else value for value in values]
+        kinds = (kinds - {Decimal}) | {float}
     if kinds <= {int, float} or kinds == {bool}:
         try:
             return pa.array(values, from_pandas=True)  # NaN becomes null

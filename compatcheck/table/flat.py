@@ -1,14 +1,14 @@
-"""Columns of a Parquet batch without a detour over Python rows, where all that matters is flat."""
+"""Columns of an Arrow batch without a detour over Python rows, where all that matters is flat."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from compatcheck.table.columns import TEXT, text_array
-from compatcheck.table.table import INPUT_HASH, NUMBER, PLAIN, Columns, hashed
+from compatcheck.table.values import INPUT_HASH, NUMBER, PLAIN, TEXT, hashed, text_array
 
 _NUMBERS = frozenset(
     {pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16(), pa.uint32(), pa.float32(), pa.float64()}
@@ -16,20 +16,34 @@ _NUMBERS = frozenset(
 _TEXTS = frozenset({pa.string(), pa.large_string(), pa.string_view()})
 
 
-def flat_columns(reader: Columns, batch: pa.RecordBatch, numbers: Sequence[int]) -> dict[str, pa.Array] | None:
-    """What ``reader.of`` gives for the rows of this batch; None where that needs the rows, or is an error to tell."""
+def flat_columns(reader: Any, batch: pa.RecordBatch, numbers: Sequence[int]) -> dict[str, pa.Array] | None:
+    """What ``reader``, a :class:`compatcheck.table.check.Columns`, gives for this batch.
+
+    None where that needs the rows, or is an error to tell.
+    """
     schema, layout = batch.schema, reader.layout
-    target, prediction = reader.target.name, reader.prediction.name
-    flat = all(_is_flat(field.name, field.type) for field in schema)
-    if not flat or len(set(schema.names)) < len(schema) or layout.extract is not None or reader.targets is not None:
+    target, prediction, asked = reader.target.name, reader.prediction.name, reader.input_field
+    flat = all(_is_flat(field.name, field.type) for field in schema) and len(set(schema.names)) == len(schema)
+    if not flat or layout.extract is not None or reader.targets is not None or reader.by_content or reader.faults:
         return None
-    if reader.id_field not in schema.names or any("." in n and n not in schema.names for n in (target, prediction)):
+    if reader.id_field not in schema.names or any(
+        "." in n and n not in schema.names for n in (target, prediction, asked)
+    ):
+        return None
+    if layout.input_field is not None and asked not in schema.names:
         return None
     given = {name: _plain(batch.column(name)) for name in schema.names}
     ids = given[reader.id_field]
-    if ids.null_count:
+    if ids.null_count or pa.types.is_floating(ids.type):
         return None
-    scores = {name: _scores(reader, given[name], numbers, name) for name in sorted(given) if _is_score(name)}
+    texts = [
+        given[name].type in _TEXTS or pa.types.is_null(given[name].type)
+        for name in (target, prediction)
+        if name in given
+    ]
+    if any(texts) and not all(texts):
+        return None  # numbers and texts have to be spelled alike, row by row
+    scores = {name: _scores(given[name]) for name in sorted(given) if name == "score" or name.startswith("score:")}
     if any(column is None for column in scores.values()):
         return None
     columns = {"doc_id": _text(ids)}
@@ -38,11 +52,13 @@ def flat_columns(reader: Columns, batch: pa.RecordBatch, numbers: Sequence[int])
     for name in PLAIN:
         if name in given and name not in (reader.id_field, target, prediction):
             columns[name] = _text(given[name])
-    if prediction in given:
-        columns["prediction"] = _text(given[prediction])
+    if asked in given:
+        columns["input"] = _text(given[asked])
     if target in given:
         columns["target"] = _text(given[target])
-    reader.met(batch, numbers)
+    if prediction in given:
+        columns["prediction"] = _text(given[prediction])
+    reader.met(batch)
     for name in sorted(given):
         if name in scores:
             columns[f"score:{name.removeprefix('score:')}"] = scores[name]
@@ -54,7 +70,8 @@ def flat_columns(reader: Columns, batch: pa.RecordBatch, numbers: Sequence[int])
         columns["doc_hash"] = hashed(columns["input"], INPUT_HASH)
     for name, column in given.items():
         if name not in reader.used and column.null_count < len(column):
-            columns["field:doc_id" if name == "doc_id" else name] = _label(column)
+            own = name in ("doc_id", "id", "target", "prediction", "score")
+            columns[f"field:{name}" if own else name] = _label(column)
     columns[NUMBER] = pa.array(numbers, pa.int64())
     return columns
 
@@ -65,10 +82,6 @@ def _is_flat(name: str, kind: pa.DataType) -> bool:
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
     return kind in _TEXTS or kind in _NUMBERS or pa.types.is_boolean(kind) or pa.types.is_null(kind)
-
-
-def _is_score(name: str) -> bool:
-    return name == "score" or name.startswith("score:")
 
 
 def _plain(column: pa.Array) -> pa.Array:
@@ -88,9 +101,9 @@ def _errors(column: pa.Array) -> pa.Array:
     return text_array([value or None for value in column.to_pylist()])
 
 
-def _scores(reader: Columns, column: pa.Array, numbers: Sequence[int], name: str) -> pa.Array | None:
-    if column.type not in _NUMBERS:
-        return reader.checked.scores(column.to_pylist(), numbers, name)
+def _scores(column: pa.Array) -> pa.Array | None:
+    if column.type not in _NUMBERS and not pa.types.is_boolean(column.type) and not pa.types.is_null(column.type):
+        return None
     column = column.cast(pa.float64())
     return column if pc.all(pc.is_finite(column)).as_py() in (True, None) else None
 

@@ -1,0 +1,376 @@
+"""Checked rows as task runs: what they are scored by, one run for each task and filter, repeats dropped or averaged."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from compatcheck.errors import InputError, did_you_mean
+from compatcheck.readers.recording import Item, Recording
+from compatcheck.records import NO_FILTER, TEXT_COLUMNS, Metric, TaskRun, not_compared, score_column
+from compatcheck.similarity import RECORDED
+from compatcheck.table.check import RowTable, build_table, extract_targets, missing_field
+from compatcheck.table.layout import MISSING, Layout, dig
+from compatcheck.table.reading import MODEL_FIELDS, Chunk, Row, Source
+from compatcheck.table.repeats import as_mean, average_records, error_of_shares
+from compatcheck.table.scoring import check_metrics, recorded_metric, score_records, scored_rows
+from compatcheck.table.targets import Targets
+from compatcheck.table.values import NUMBER, REFERENCES, text_of
+from compatcheck.text import text_hash
+
+DEFAULT_TASK = "recorded"
+"""Task name of rows that name none."""
+_CHUNK_ROWS = 5_000
+
+
+@dataclass
+class Part:
+    """One file's rows on their way to task runs."""
+
+    rows: RowTable
+    task: str
+    default_metrics: Sequence[str]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    higher_is_better: Mapping[str, bool] = field(default_factory=dict)
+    left_out: Sequence[str] = ()
+    notes: Sequence[str] = ()
+    duplicates: int = 0
+    spread: tuple[int, int] = (1, 1)
+    score_notes: Sequence[str] = ()
+    """What is said where no metric is asked for."""
+
+
+def part_of_rows(
+    source: Source,
+    layout: Layout,
+    side: str,
+    task: str | None,
+    targets: Targets | None,
+    metrics: Sequence[str] = (),
+) -> Part:
+    """Plain rows out of whatever holds them."""
+    return plain_part(extract_targets(build_table(source, layout, side, targets, metrics), layout), layout, task)
+
+
+def plain_part(rows: RowTable, layout: Layout, task: str | None) -> Part:
+    """Checked plain rows as a part, with the scores that are compared where none are asked for."""
+    # Scores that the file carries were given to the whole output, not to what is extracted now.
+    recorded = () if layout.extract is not None else rows.metrics
+    default = (RECORDED,) if recorded and rows.names_score else recorded or ("exact_match",)
+    return Part(rows, task or DEFAULT_TASK, default, notes=rows.notes, score_notes=_score_notes(rows, default))
+
+
+def _score_notes(rows: RowTable, default: Sequence[str]) -> tuple[str, ...]:
+    """What is said where the rows' own score is taken though exact match could be computed, and nobody asked for it."""
+    if RECORDED not in default or not (rows.has_predictions and rows.has_targets):
+        return ()
+    return (
+        "the rows' own `score` is compared, not whether prediction and target are equal; say --metric score or "
+        "--metric exact_match",
+    )
+
+
+def runs_of(
+    part: Part,
+    layout: Layout,
+    metrics: Sequence[str],
+    limit: int | None,
+    options: Mapping[str, Mapping[str, Any]] | None,
+) -> list[TaskRun]:
+    rows = part.rows
+    wanted = wanted_metrics(rows, metrics, part.default_metrics)
+    settings = dict(part.settings) | said_of_rows(layout)
+    settings |= {"limit": limit} if limit is not None else {}
+    runs: list[TaskRun] = []
+    for task, name, table in _split(rows.table, part.task, layout):
+        averaged = layout.repeats is not None
+        table, duplicates = (table, 0) if averaged else drop_repeats(table, rows.source)
+        duplicates += part.duplicates if not runs else 0
+        if limit is not None:
+            table = _first_documents(table, limit) if averaged else table.slice(0, limit)
+        kept = [m for m in rows.metrics if f"score:{m}" in table.column_names and m in wanted]
+        records, found = _scored(table, rows.source, wanted, kept, options, part.higher_is_better)
+        own = settings
+        if part.spread[1] > 1:  # the tool's own scores, averaged as they were read
+            found = tuple(
+                as_mean(one, part.spread, error_of_shares(records[score_column(one.name)].to_numpy(), part.spread[0]))
+                if one.name in kept
+                else one
+                for one in found
+            )
+            own = settings | {"repeats": part.spread[1]}
+        if averaged:
+            records, found, (_, most) = average_records(records, found)
+            own = settings | ({"repeats": most} if most > 1 else {})
+        notes = (*part.notes, *(() if metrics else (*not_compared(task, part.left_out), *part.score_notes)))
+        runs.append(TaskRun(task, name, found, records, own, duplicates, notes))
+    return runs
+
+
+def said_of_rows(layout: Layout) -> dict[str, Any]:
+    """What of a layout bears on the answers and their scores, as settings of the run."""
+    said = {"extract": layout.extract, "prediction_field": layout.prediction_field}
+    return {name: value for name, value in said.items() if value is not None}
+
+
+def _first_documents(table: pa.Table, limit: int) -> pa.Table:
+    """All rows of the first ids."""
+    wanted = pc.unique(table["doc_id"]).slice(0, limit)
+    return table.filter(pc.is_in(table["doc_id"], value_set=wanted))
+
+
+def wanted_metrics(rows: RowTable, metrics: Sequence[str], default: Sequence[str]) -> tuple[str, ...]:
+    """The metrics to score by, where none are asked for the default ones.
+
+    Raises InputError for one that is unknown, or that needs what no row has.
+    """
+    for name in (*metrics, *default):
+        if name in rows.faults:
+            raise rows.faults[name]
+    if RECORDED in metrics and RECORDED not in rows.metrics:
+        raise rows.missing(RECORDED, "another --metric")
+    check_metrics(metrics, rows.metrics)
+    wanted = tuple(dict.fromkeys(metrics or default))
+    computed = [name for name in wanted if name not in rows.metrics]
+    if computed and not rows.has_targets:
+        raise rows.missing(rows.target_field, "--target-field, give --targets, or score by a recorded `score`")
+    if computed and not rows.has_predictions:
+        raise rows.missing("prediction", "--prediction-field")
+    return wanted
+
+
+def _scored(
+    table: pa.Table,
+    source: Source,
+    wanted: Sequence[str],
+    kept: Sequence[str],
+    options: Mapping[str, Mapping[str, Any]] | None,
+    higher_is_better: Mapping[str, bool],
+) -> tuple[pd.DataFrame, tuple[Metric, ...]]:
+    numbers = table[NUMBER].to_numpy()
+
+    def where(row: int) -> str:
+        return source.at(int(numbers[row]))
+
+    references = table[REFERENCES].to_pylist() if REFERENCES in table.column_names else None
+    records = _frame(table, kept)
+    recorded = {
+        name: recorded_metric(name, records[f"score:{name}"], higher_is_better.get(name), options) for name in kept
+    }
+    worst = {name: worst_score(metric, records[f"score:{name}"].min()) for name, metric in recorded.items()}
+    records = settle_scores(records, worst, where)
+    records, metrics = score_records(records, wanted, references=references, options=options, where=where)
+    return records, tuple(recorded.get(metric.name, metric) for metric in metrics)
+
+
+def worst_score(metric: Metric, least: float) -> float | None:
+    """The score of a row without an answer: what is wrong on a discrete metric, else 0 where none can be worse.
+
+    ``least`` is the least score of the file, NaN where it has none. None where no score is sure to be the worst: that
+    of a metric where less is better has no end, nor has one with scores below 0.
+    """
+    if math.isnan(least):
+        return None
+    if metric.kind == "discrete":
+        return 0.0 if metric.higher_is_better else 1.0
+    return 0.0 if metric.higher_is_better and least >= 0 else None
+
+
+def settle_scores(
+    records: pd.DataFrame, worst: Mapping[str, float | None], where: Callable[[int], str]
+) -> pd.DataFrame:
+    """Scores that were read: no answer is wrong, and what failed has none. ``worst`` is that of :func:`worst_score`.
+
+    Raises InputError for a row that lacks one; ``where`` names the place of a row.
+    """
+    for name, lowest in worst.items():
+        scores = records[f"score:{name}"]
+        ok = scored_rows(records)
+        if "prediction" in records.columns and lowest is not None:
+            scores = scores.mask(scores.isna() & records["prediction"].isna(), lowest)  # no answer is wrong
+        gaps = np.flatnonzero(scores.isna().to_numpy() & ok)
+        if len(gaps):
+            row = int(gaps[0])
+            field = name if name == RECORDED else f"score:{name}"
+            if "prediction" in records.columns and records["prediction"].isna().iloc[row]:
+                raise InputError(
+                    f"{where(row)}: no answer and no `{field}`, and no score of it is sure to be the worst: less is "
+                    "better, or scores lie below 0, or no row has one; give the row a score or an `error`"
+                )
+            raise InputError(f"{where(row)}: no `{field}`; every row without an error needs one")
+        records[f"score:{name}"] = scores.where(ok)
+    return records
+
+
+def _frame(table: pa.Table, kept: Sequence[str]) -> pd.DataFrame:
+    table = table.select(record_columns(table.column_names, kept))
+    # Whole numbers with gaps would become floats, and "3" would be shown as "3.0".
+    nullable = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
+    columns: dict[str, Any] = {}
+    for name in table.column_names:
+        column = table[name]
+        if pa.types.is_list(column.type):
+            columns[name] = pd.Series(column.to_pylist(), dtype=object)
+        else:
+            mapper = nullable.get if column.null_count else None
+            columns[name] = pa.table({name: column}).to_pandas(types_mapper=mapper)[name]
+    return pd.DataFrame(columns, copy=False)
+
+
+def record_columns(names: Sequence[str], kept: Sequence[str]) -> list[str]:
+    """Known columns first; places, reference lists and scores that were not asked for left out."""
+    own = ["doc_id", *(name for name in TEXT_COLUMNS if name in names), *(f"score:{name}" for name in kept)]
+    left_out = {NUMBER, REFERENCES, "task", "filter", *own}
+    return own + [name for name in names if name not in left_out and not name.startswith("score:")]
+
+
+def _split(table: pa.Table, default_task: str, layout: Layout) -> list[tuple[str, str, pa.Table]]:
+    """Rows by task and filter, in the order in which these first appear."""
+    parts = [(default_task, NO_FILTER, table)]
+    for column, default in (("task", default_task), ("filter", NO_FILTER)):
+        if column not in table.column_names:
+            continue
+        split = []
+        for task, name, part in parts:
+            values = pc.fill_null(part[column], default)
+            for value in pc.unique(values).to_pylist():
+                rows = part.filter(pc.equal(values, value))
+                split.append((value, name, rows) if column == "task" else (task, value, rows))
+        parts = split
+    if layout.filter is not None:
+        there = list(dict.fromkeys(name for _, name, _ in parts))
+        parts = [part for part in parts if part[1] == layout.filter]
+        if not parts:
+            hint = did_you_mean(layout.filter, there)
+            raise InputError(f"no rows with filter '{layout.filter}'{hint}; filters there: {', '.join(there)}")
+    return parts
+
+
+def drop_repeats(table: pa.Table, source: Source) -> tuple[pa.Table, int]:
+    """Drop rows that repeat an earlier row exactly; return how many.
+
+    Raises InputError where rows have the same id but differ.
+    """
+    encoded = table["doc_id"].combine_chunks().dictionary_encode()
+    codes = encoded.indices.to_numpy()
+    if len(encoded.dictionary) == len(codes):
+        return table, 0
+    counts = np.bincount(codes)
+    suspects = np.flatnonzero(counts[codes] > 1)
+    telling = ("prediction", "target")
+    names = sorted((name for name in table.column_names if name != NUMBER), key=lambda name: name not in telling)
+    first: dict[str, tuple[int, dict[str, Any]]] = {}
+    drop = np.zeros(len(codes), dtype=bool)
+    for position, row in zip(suspects, table.take(pa.array(suspects)).to_pylist(), strict=True):
+        number = row[NUMBER]
+        since, earlier = first.setdefault(row["doc_id"], (number, row))
+        if earlier is row:
+            continue
+        different = next((name for name in names if not _same(row[name], earlier[name])), None)
+        if different is not None:
+            shown = "target" if different == REFERENCES else different
+            several = next((name for name in MODEL_FIELDS if name in row and not _same(row[name], earlier[name])), None)
+            hint = "correct the data or name another --id-field"
+            if several is not None:
+                hint = f"name the rows of one model as {source.path}#{row[several]} (--model-field {several})"
+            raise InputError(
+                f"{source.at(number)}: the id {row['doc_id']!r:.80} again, with another `{shown}` than in "
+                f"{source.place(since)}; an id stands for one row: {hint}"
+            )
+        drop[position] = True
+    return table.filter(pa.array(~drop)), int(drop.sum())
+
+
+def _same(one: Any, other: Any) -> bool:
+    return bool(one == other or (one != one and other != other))
+
+
+def as_part(
+    recording: Recording, layout: Layout, side: str, targets: Targets | None, metrics: Sequence[str] = ()
+) -> Part:
+    """Check the rows and make a table of them.
+
+    With ``layout.extract``, field options or targets of their own, predictions and targets are what these say (fields
+    are dotted paths into the tool's own records), and the tool's scores, which were given to something else, are left
+    out.
+    """
+    restated = any((layout.extract, layout.prediction_field, layout.target_field)) or targets is not None
+    source = recording.source
+    plain = Layout(extract=layout.extract)
+    chunks = _chunks(_restated(recording, layout) if restated or layout.names_fields else recording.items)
+    guarded = replace(source, chunks=_not_empty(source.path, chunks), batches=None, plain_names=True)
+    rows = extract_targets(build_table(guarded, plain, side, targets, metrics), plain)
+    if restated:
+        rows.metrics = ()
+    notes = (*(f"{recording.task}: {note}" for note in dict.fromkeys(recording.notes)), *rows.notes)
+    default = rows.metrics or ("exact_match",)
+    return Part(
+        rows,
+        recording.task,
+        default,
+        dict(recording.settings),
+        dict(recording.higher_is_better),
+        notes=notes,
+        duplicates=recording.duplicates,
+        spread=recording.spread,
+    )
+
+
+def _restated(recording: Recording, layout: Layout) -> Iterator[Item]:
+    options = (
+        ("id", layout.id_field, "--id-field"),
+        ("input", layout.input_field, "--input-field"),
+        ("target", layout.target_field, "--target-field"),
+        ("prediction", layout.prediction_field, "--prediction-field"),
+    )
+    drop = any((layout.extract, layout.prediction_field, layout.target_field, layout.targets))
+    for number, row, raw in recording.items:
+        if drop:
+            row = {key: value for key, value in row.items() if not key.startswith(("score:", "prediction:"))}
+        for name, path, option in options:
+            if path is None:
+                continue
+            value = dig(raw, path)
+            if value is MISSING and name == "prediction" and row.get("error"):
+                value = None
+            if value is MISSING:
+                raise missing_field(recording.source, number, raw, path, option)
+            row = row | {name: value}
+            if name == "id" and "doc_hash" in row:  # which document it is says the field that was named, and no other
+                row["doc_hash"] = f"{str(row['doc_hash']).partition(':')[0]}:{text_hash(text_of(value))}"
+        if layout.prediction_field is not None or layout.extract is not None:
+            response = row.pop("response", None) if layout.prediction_field is None else None
+            row = {key: value for key, value in row.items() if key != "response"}
+            if response is not None:
+                row["prediction"] = response  # what is extracted comes from the whole of it
+        yield number, row, raw
+
+
+def _chunks(items: Iterable[Item]) -> Iterator[Chunk]:
+    numbers: list[int] = []
+    rows: list[Row] = []
+    for number, row, _ in items:
+        numbers.append(number)
+        rows.append(row)
+        if len(rows) == _CHUNK_ROWS:
+            yield numbers, rows
+            numbers, rows = [], []
+    if rows:
+        yield numbers, rows
+
+
+def _not_empty(path: Path, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
+    empty = True
+    for chunk in chunks:
+        empty = False
+        yield chunk
+    if empty:
+        raise InputError(f"{path}: no rows in this file")

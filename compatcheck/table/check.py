@@ -1,0 +1,440 @@
+"""Recorded rows into one checked table: ids, targets, predictions, scores and slice fields as columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from compatcheck.errors import InputError
+from compatcheck.similarity import RECORDED
+from compatcheck.table.flat import flat_columns
+from compatcheck.table.layout import MISSING, Layout, field_names, listed, obvious, picker, proposed
+from compatcheck.table.reading import Row, Source
+from compatcheck.table.targets import Targets
+from compatcheck.table.values import (
+    INPUT_HASH,
+    NUMBER,
+    NUMBER_PATTERN,
+    OWN_NAMES,
+    PLAIN,
+    REFERENCES,
+    TEXT,
+    TEXTS,
+    Checked,
+    Table,
+    aligned,
+    first_index,
+    hashed,
+    is_gap,
+    number_in,
+    slice_columns,
+    text_array,
+    text_of,
+)
+
+NESTED = ("input", "response", "full_prompt")
+"""Fields that may hold an object or a list, of which the text is kept."""
+_OPTIONS = {"id": "--id-field", "target": "--target-field", "prediction": "--prediction-field"}
+Batch = tuple[Sequence[int], "pa.RecordBatch | list[Row]"]
+
+
+@dataclass
+class _Field:
+    """A field that a file may lack altogether, but not in some rows only."""
+
+    name: str
+    seen: bool = False
+    gap: tuple[int, Row] | None = None
+    """First row without it (and without an error)."""
+
+    def note(self, values: list[Any], numbers: Sequence[int], rows: Sequence[Row], failed: Sequence[bool]) -> None:
+        if MISSING not in values:
+            self.seen = True
+            return
+        self.seen = self.seen or any(value is not MISSING for value in values)
+        if self.gap is None:
+            place = first_index(list(zip(values, failed, strict=True)), lambda one: one[0] is MISSING and not one[1])
+            self.gap = (numbers[place], rows[place]) if place >= 0 else None
+
+
+@dataclass
+class RowTable:
+    """All rows of one file, or none where they lie on disk (:mod:`compatcheck.table.disk`)."""
+
+    table: pa.Table
+    source: Source
+    metrics: tuple[str, ...]
+    """Names of the scores the file carries."""
+    has_predictions: bool
+    has_targets: bool
+    first: tuple[int, Row]
+    target_field: str = field(default="target")
+    names_score: bool = False
+    """Whether one of the scores is called just ``score``, so that it is the one that counts."""
+    faults: Mapping[str, InputError] = field(default_factory=dict)
+    """Of the scores that are no numbers what is wrong with them."""
+    notes: tuple[str, ...] = ()
+
+    def missing(self, name: str, option: str) -> InputError:
+        """The error of a field that no row has."""
+        return missing_field(self.source, *self.first, name, option)
+
+
+def missing_field(source: Source, number: int, row: Row, name: str, option: str) -> InputError:
+    """The error of a row without a field; says which fields it has and which option names another."""
+    return InputError(f"{source.at(number)}: no field `{name}` (fields: {listed(row)}); name it with {option}")
+
+
+class Columns:
+    """Turns the rows of one file into checked columns, chunk after chunk, and keeps what must hold across chunks.
+
+    ``metrics`` are the scores that were asked for by name: what they do not need may be missing.
+    """
+
+    def __init__(
+        self, source: Source, layout: Layout, side: str, targets: Targets | None, metrics: Sequence[str] = ()
+    ) -> None:
+        self.source, self.layout, self.targets, self.side = source, layout, targets, side
+        self.asked = tuple(metrics)
+        self.checked = Checked(source)
+        option = _OPTIONS["prediction"]
+        self.option = f"{option} or --{side}-prediction-field" if side in ("old", "new") else option
+        self.id_field = layout.id_field or "id"
+        self.input_field = layout.input_field or "input"
+        self.target = _Field(layout.target_field or "target")
+        self.prediction = _Field(layout.prediction_field or "prediction")
+        self.by_content = False
+        """The rows have no id: what was asked serves as one."""
+        self.used: set[str] = set()
+        self.metrics: dict[str, None] = {}
+        """Names of the scores met so far."""
+        self.names_score = False
+        self.faults: dict[str, InputError] = {}
+        self.unfit: set[str] = set()
+        """Fields that turned out to be no labels; what they gave is to be dropped."""
+        self.first: tuple[int, Row] | None = None
+        self.notes: list[str] = []
+        self.not_numbers: set[str] = set()
+        """Columns of an untyped file that hold a text which is no number."""
+
+    def tables(self) -> Iterator[dict[str, pa.Array]]:
+        """The columns of all chunks. Raises InputError for the first row that is not as it should be."""
+        batches: Iterable[Batch] = self.source.batches if self.source.batches is not None else self.source.chunks
+        for numbers, rows in batches:
+            yield self.of(numbers, rows)
+
+    def of(self, numbers: Sequence[int], rows: pa.RecordBatch | list[Row]) -> dict[str, pa.Array]:
+        """The columns of a chunk."""
+        if self.first is None:
+            self._start(numbers, rows if isinstance(rows, list) else rows.slice(0, 1_000).to_pylist())
+        columns = None if isinstance(rows, list) else flat_columns(self, rows, numbers)
+        if columns is None:
+            columns = self._of_rows(numbers, rows if isinstance(rows, list) else _row_list(self.source, rows, numbers))
+        if self.source.untyped:
+            self._watch_numbers(columns)
+        return columns
+
+    def _of_rows(self, numbers: Sequence[int], rows: list[Row]) -> dict[str, pa.Array]:
+        layout, checked, target, prediction = self.layout, self.checked, self.target, self.prediction
+        keys = set(rows[0]) if _same_shape(rows) else set().union(*rows)
+        columns: dict[str, pa.Array] = {"doc_id": self._ids(numbers, rows)}
+        failed = _errors(columns, rows) if "error" in keys else [False] * len(rows)
+        for name in PLAIN:
+            if name in keys and name not in (self.id_field, target.name, prediction.name):
+                columns[name] = checked.texts(_column(rows, name), numbers, name, name in NESTED)
+        if self.input_field != "input":
+            asked = picker(self.input_field)(rows)
+            if layout.input_field is not None and MISSING in asked:
+                gap = asked.index(MISSING)
+                raise missing_field(self.source, numbers[gap], rows[gap], self.input_field, "--input-field")
+            columns["input"] = checked.texts(asked, numbers, self.input_field, nested=True)
+        predictions = picker(prediction.name)(rows)
+        prediction.note(predictions, numbers, rows, failed)
+        if self.targets is None:
+            values = picker(target.name)(rows)
+            target.note(values, numbers, rows, [False] * len(rows))
+        else:
+            values = self._given_targets(columns["doc_id"].to_pylist(), numbers, failed)
+        if target.seen:
+            self._add_targets(columns, values, numbers)
+        if prediction.seen:
+            self._add_predictions(columns, predictions, values, numbers)
+        for key in sorted(keys):
+            if key == "score" or key.startswith("score:"):
+                self._add_scores(columns, key, rows, numbers)
+            elif key.startswith("prediction:"):
+                columns[key] = checked.texts(_column(rows, key), numbers, key)
+                self.used.add(key)
+        if "loglikelihoods" in keys:
+            columns["loglikelihoods"] = _number_lists(_column(rows, "loglikelihoods"), numbers, checked)
+        if "input" in columns and "doc_hash" not in columns:
+            columns["doc_hash"] = hashed(columns["input"], INPUT_HASH)
+        for name, array in slice_columns(rows, self.used, self.unfit).items():
+            columns[f"field:{name}" if name in ("doc_id", "id", "target", "prediction", "score") else name] = array
+        columns[NUMBER] = pa.array(numbers, pa.int64())
+        if prediction.seen and prediction.gap is not None:
+            option = f"{self.option}, or write null where there is no answer"
+            raise missing_field(self.source, *prediction.gap, prediction.name, option)
+        return columns
+
+    def _start(self, numbers: Sequence[int], rows: Sequence[Row]) -> None:
+        """Settle which field is what, by the first rows."""
+        self.first = (numbers[0], rows[0])
+        there = list(dict.fromkeys(name for row in rows for name in field_names(row)))
+        plain = set(there) | {key for row in rows for key in row}
+        layout = self.layout
+        given = [layout.id_field, layout.target_field, layout.prediction_field, layout.input_field]
+        taken = {name for name in given if name is not None}
+        wanted = [
+            role
+            for role, name in zip(("id", "target", "prediction", "input"), given, strict=True)
+            if name is None and role not in plain and not (role == "target" and self.targets is not None)
+        ]
+        scored = [key for key in plain if key == RECORDED or key.startswith("score:")]
+        known = {key.removeprefix("score:") for key in scored}
+        if scored and all(name in known for name in self.asked):  # the scores are there: nothing has to be computed
+            wanted = [role for role in wanted if role in ("id", "input")]
+        found = {} if self.source.plain_names else obvious(there, wanted, taken)
+        self.id_field = found.get("id", self.id_field)
+        self.target.name = found.get("target", self.target.name)
+        self.prediction.name = found.get("prediction", self.prediction.name)
+        self.input_field = found.get("input", self.input_field)
+        asked = self.input_field in plain and not self.source.plain_names
+        self.by_content = "id" in wanted and "id" not in found and asked
+        self._say(found)
+        missing = [
+            role for role in wanted if role != "input" and role not in found and not (role == "id" and self.by_content)
+        ]
+        # What is computed needs a target, unless a metric that was asked for is said to need none later on.
+        if "prediction" in missing or "id" in missing:
+            raise self._lacking(missing, there, taken | set(found.values()))
+        self.used = {self.id_field, self.target.name, self.prediction.name, *(OWN_NAMES - {"doc_id"})}
+        if self.id_field != "id":
+            self.used -= {"id"}
+        if self.layout.input_field is not None:
+            self.used |= {self.input_field}
+
+    def _say(self, found: Mapping[str, str]) -> None:
+        shown = [f"`{name}` is taken as the {role}" for role, name in found.items() if role != "input"]
+        if self.by_content:
+            shown.append(f"rows have no id: they are known by `{self.input_field}`")
+        if shown:
+            self.notes.append(f"{self.source.path}: {'; '.join(shown)}")
+
+    def _lacking(self, missing: Sequence[str], there: Sequence[str], taken: set[str]) -> InputError:
+        """One message on all fields that are missing, with the options that would name them."""
+        assert self.first is not None
+        number, row = self.first
+        guesses = proposed(there, missing, taken)
+        names = " and ".join(f"no field `{role}`" for role in missing)
+        if not guesses:
+            options = " and ".join(self.option if role == "prediction" else _OPTIONS[role] for role in missing)
+            return InputError(f"{self.source.at(number)}: {names} (fields: {listed(row)}); name it with {options}")
+        said = []
+        for role, fields in guesses.items():
+            if role == "prediction" and len(fields) > 1 and self.side in ("old", "new"):
+                said.append(f"--old-prediction-field {fields[0]} --new-prediction-field {fields[1]}")
+            else:
+                said.append(f"{_OPTIONS[role]} {fields[0]}")
+        return InputError(f"{self.source.at(number)}: {names} (fields: {listed(row)}); did you mean {' '.join(said)}?")
+
+    def _ids(self, numbers: Sequence[int], rows: list[Row]) -> pa.Array:
+        if self.by_content:
+            asked = self.checked.texts(picker(self.input_field)(rows), numbers, self.input_field, nested=True)
+            gap = first_index(asked.to_pylist(), lambda text: text is None)
+            if gap >= 0:
+                raise missing_field(self.source, numbers[gap], rows[gap], "id", _OPTIONS["id"])
+            return hashed(asked)
+        ids = picker(self.id_field)(rows)
+        if MISSING in ids:
+            gap = ids.index(MISSING)
+            raise missing_field(self.source, numbers[gap], rows[gap], self.id_field, _OPTIONS["id"])
+        return self.checked.ids(ids, numbers, self.id_field)
+
+    def _add_targets(self, columns: dict[str, pa.Array], values: list[Any], numbers: Sequence[int]) -> None:
+        columns["target"], references = self.checked.targets(values, numbers, self.target.name)
+        if references is not None:
+            columns[REFERENCES] = references
+        if self.layout.extract is not None and "target_hash" not in columns:
+            # What is taken out of two different targets may be the same: only the whole tells them apart.
+            columns["target_hash"] = hashed(columns["target"])
+
+    def _add_predictions(
+        self, columns: dict[str, pa.Array], predictions: list[Any], targets: list[Any], numbers: Sequence[int]
+    ) -> None:
+        texts = self.checked.texts(predictions, numbers, self.prediction.name)
+        if self.layout.extract is not None:
+            columns["response"] = texts
+            raw = texts.to_pylist()
+            columns["prediction"] = pa.array([None if t is None else self.layout.extracted(t) for t in raw], TEXT)
+            return
+        spelled = aligned(predictions, targets)
+        columns["prediction"] = texts if spelled is predictions else text_array(spelled)
+        if spelled is not predictions and "response" not in columns:
+            pairs = zip(predictions, spelled, strict=True)
+            whole = [one if isinstance(one, str) and one != other else None for one, other in pairs]
+            if any(one is not None for one in whole):
+                columns["response"] = text_array(whole)
+
+    def _add_scores(self, columns: dict[str, pa.Array], key: str, rows: list[Row], numbers: Sequence[int]) -> None:
+        """A score as numbers; one that is an object, or a text, is no score but may be kept as a label."""
+        name = key.removeprefix("score:")
+        values = _column(rows, key)
+        try:
+            if name in self.faults:
+                raise self.faults[name]
+            columns[f"score:{name}"] = self.checked.scores(values, numbers, key)
+        except InputError as fault:
+            nested = all(is_gap(value) or isinstance(value, list | dict) for value in values)
+            asked_else = bool(self.asked) and name not in self.asked
+            if name in self.metrics or not (nested or asked_else):
+                raise
+            self.faults.setdefault(name, fault)
+            columns[f"field:{key}"] = text_array([None if is_gap(value) else text_of(value) for value in values])
+            self.used.add(key)
+            return
+        self.metrics[name] = None
+        self.names_score = self.names_score or key == RECORDED
+        self.used.add(key)
+
+    def met(self, batch: pa.RecordBatch) -> None:
+        """Take note of a table in which every row has all the fields."""
+        names = batch.schema.names
+        self.prediction.seen = self.prediction.seen or self.prediction.name in names
+        self.target.seen = self.target.seen or self.target.name in names
+        scores = [name for name in names if name == "score" or name.startswith("score:")]
+        self.metrics |= {name.removeprefix("score:"): None for name in sorted(scores)}
+        self.names_score = self.names_score or RECORDED in scores
+        self.used |= {*scores, *(name for name in names if name.startswith("prediction:"))}
+
+    def _given_targets(self, names: list[str], numbers: Sequence[int], failed: Sequence[bool]) -> list[Any]:
+        assert self.targets is not None
+        self.target.seen = True
+        values = self.targets.of(names)
+        lacking = first_index(list(zip(values, failed, strict=True)), lambda pair: pair[0] is MISSING and not pair[1])
+        if lacking >= 0:
+            raise self.checked.fail(
+                numbers[lacking], f"no target in {self.targets.path} for the id {names[lacking]!r:.80}"
+            )
+        return values
+
+    def _watch_numbers(self, columns: Mapping[str, pa.Array]) -> None:
+        """Note which texts of a file without types are not all numbers."""
+        for name, column in columns.items():
+            open_yet = column.type == TEXT and name not in self.not_numbers and column.null_count < len(column)
+            if open_yet and not pc.all(pc.match_substring_regex(column, NUMBER_PATTERN)).as_py():
+                self.not_numbers.add(name)
+
+    def settled(self, table: pa.Table) -> pa.Table:
+        """Rows of a file without types once all were seen: columns of numbers are numbers.
+
+        Where targets and predictions are, equal ones are spelled alike, unless the file has scores of its own.
+        """
+        if not self.source.untyped:
+            return table
+        own = {"doc_id", "target", "prediction", "error", *PLAIN}
+        for place, name in enumerate(table.column_names):
+            column = table[name]
+            fit = column.type == TEXT and name not in own and not name.startswith(("prediction:", "field:"))
+            if fit and name not in self.not_numbers and column.null_count < len(column):
+                try:
+                    column = column.cast(pa.int64())
+                except pa.ArrowInvalid:
+                    column = column.cast(pa.float64())
+                table = table.set_column(place, name, column)
+        both = {"target", "prediction"}
+        if self.metrics or not both <= set(table.column_names) or both & self.not_numbers:
+            return table
+        pairs = zip(table["prediction"].to_pylist(), table["target"].to_pylist(), strict=True)
+        texts = [t if p is not None and t is not None and number_in(p) == number_in(t) else p for p, t in pairs]
+        return table.set_column(table.column_names.index("prediction"), "prediction", pa.array(texts, TEXT))
+
+    def finish(self, table: pa.Table) -> RowTable:
+        """The table with what the reader found out on the way; checks what only the end can tell."""
+        assert self.first is not None, "a source without rows raises"
+        if not self.prediction.seen and (self.layout.prediction_field is not None or not self.metrics):
+            raise missing_field(self.source, *self.first, self.prediction.name, self.option)
+        faulty = [f"{self.source.path}: `{name}` is no number and is not compared" for name in self.faults]
+        notes = [*self.source.notes, *self.notes, *faulty]
+        return RowTable(
+            self.settled(table), self.source, tuple(self.metrics), self.prediction.seen, self.target.seen, self.first,
+            self.target.name, self.names_score, self.faults, tuple(dict.fromkeys(notes)),
+        )  # fmt: skip
+
+
+def build_table(
+    source: Source, layout: Layout, side: str, targets: Targets | None, metrics: Sequence[str] = ()
+) -> RowTable:
+    """Read all rows. Raises InputError for the first row that is not as it should be."""
+    reader, table = Columns(source, layout, side, targets, metrics), Table()
+    for columns in reader.tables():
+        table.add(len(columns[NUMBER]), columns)
+    return reader.finish(table.finish(reader.unfit))
+
+
+def _row_list(source: Source, batch: pa.RecordBatch, numbers: Sequence[int]) -> list[Row]:
+    try:
+        rows: list[Row] = batch.to_pylist()
+        return rows
+    except UnicodeDecodeError:
+        raise InputError(f"{source.path}: not UTF-8 in a row after row {numbers[0] - 1}; the file is damaged") from None
+
+
+def _same_shape(rows: Sequence[Row]) -> bool:
+    keys = rows[0].keys()
+    return all(row.keys() == keys for row in rows)
+
+
+def _column(rows: Sequence[Row], name: str) -> list[Any]:
+    return [row.get(name) for row in rows]
+
+
+def _errors(columns: dict[str, pa.Array], rows: Sequence[Row]) -> list[bool]:
+    """Add the error column: null, false and empty mean that there was none."""
+    values = [None if is_gap(row.get("error")) else row.get("error") or None for row in rows]
+    columns["error"] = text_array(values)
+    return [value is not None for value in values]
+
+
+def _number_lists(values: list[Any], numbers: Sequence[int], checked: Checked) -> pa.Array:
+    try:
+        return pa.array(values, pa.list_(pa.float64()))
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        bad = first_index(values, lambda v: v is not None and not _are_numbers(v))
+        raise checked.fail(numbers[max(bad, 0)], "`loglikelihoods` must be a list of numbers") from None
+
+
+def _are_numbers(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(v, int | float) and not isinstance(v, bool) for v in value)
+
+
+def extract_targets(rows: RowTable, layout: Layout) -> RowTable:
+    """Take the answer out of every target.
+
+    Where the pattern matches no target at all, targets are answers already and stay whole. Raises InputError where
+    it matches some targets but not others.
+    """
+    table = rows.table
+    if layout.extract is None or not rows.has_targets:
+        return rows
+    lists = REFERENCES in table.column_names
+    whole = table[REFERENCES if lists else "target"].to_pylist()
+    found = [None if one is None else [layout.extracted(text) for text in (one if lists else [one])] for one in whole]
+    if all(one is None or all(text is None for text in one) for one in found):
+        return rows
+    place = first_index(found, lambda one: one is not None and None in one)
+    if place >= 0:
+        raise InputError(
+            f"{rows.source.at(table[NUMBER][place].as_py())}: --extract finds nothing in `{rows.target_field}`, though "
+            "it does in other rows; change the pattern or the target"
+        )
+    index = table.column_names.index
+    texts = pa.array([None if one is None else " | ".join(dict.fromkeys(map(str, one))) for one in found], TEXT)
+    table = table.set_column(index("target"), "target", texts)
+    if lists:
+        table = table.set_column(index(REFERENCES), REFERENCES, pa.array(found, TEXTS))
+    return replace(rows, table=table)
