@@ -25,7 +25,11 @@ from compatcheck.models.endpoints import Endpoint
 from compatcheck.models.files import read_json
 
 MODEL_LIBRARIES = ("torch", "transformers", "peft", "safetensors", "lm_eval")
-RECORDED_SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".csv", ".csv.gz", ".parquet")
+RECORDED_SUFFIXES = tuple(
+    end + packed
+    for end in (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".tab", ".parquet", ".xlsx", ".xlsm", ".xls", ".ods")
+    for packed in ("", ".gz", ".xz", ".zst", ".bz2")
+)
 RUN_MANIFEST = "manifest.json"
 RUN_SCHEMA = "compatcheck.run/1"
 """The file by which a kept run is known, and the schema that it names."""
@@ -133,7 +137,9 @@ def resolve(text: str, trust_remote_code: bool = False) -> Reference:
         if path.suffix.lower() == ".eval":
             return Reference(text, "recorded", recorded=path)
         if not path.name.lower().endswith(RECORDED_SUFFIXES):
-            raise InputError(f"{text}: not a file of recorded outputs; known are {', '.join(RECORDED_SUFFIXES)}")
+            raise InputError(
+                f"{text}: not a file of recorded outputs; known are {', '.join(RECORDED_SUFFIXES[::5])}, also packed"
+            )
         return Reference(text, "recorded", recorded=path)
     if "+" in text:
         return _resolve_base_plus_adapter(text, trust_remote_code)

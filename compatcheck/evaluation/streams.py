@@ -13,13 +13,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from compatcheck.evaluation.task_scoring import score_with_task
-from compatcheck.readers import foreign, lm_eval_samples
-from compatcheck.readers.reading import file_kind
+from compatcheck.readers import lm_eval_samples
+from compatcheck.readers.detect import tool_of
 from compatcheck.records import Manifest, StreamedRun, TaskRun, score_column
 from compatcheck.references import Reference
 from compatcheck.table import kept, kept_table
 from compatcheck.table.kept_side import kept_names
 from compatcheck.table.layout import Layout
+from compatcheck.table.reading import file_kind
 from compatcheck.table.scoring import score_records
 from compatcheck.tasks.load import TaskOptions
 
@@ -57,7 +58,7 @@ def why_not(reference: Reference, layout: Layout, options: TaskOptions) -> str |
         )
     if options.sample is not None:
         return "--sample does not apply to recorded outputs"
-    tool = foreign.tool_of(path, replace(layout, tool=reference.tool))
+    tool = tool_of(path, replace(layout, tool=reference.tool))
     if tool is not None:
         return f"{reference.text} is what {tool} wrote (keep it with `compatcheck run {reference.text}` first)"
     if lm_eval_samples.is_samples(path):

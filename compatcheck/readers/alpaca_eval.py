@@ -51,8 +51,8 @@ def _items(source: Source, part: str | None) -> Iterator[Item]:
                 where = source.at(list(met[kind].values())[1])
                 raise InputError(f"{where}: another {kind}; name one of them as {source.path}#NAME: {names}")
     if part is not None and not chosen:
-        names = ", ".join(sorted({*met["generator"], *met["annotator"]} - {""}))
-        raise InputError(f"{source.path}: no generator or annotator '{part}'; there are {names}")
+        there = [f"{kind}s there: {', '.join(sorted(names))}" for kind, names in met.items() if set(names) - {""}]
+        raise InputError(f"{source.path}: no generator '{part}'; {'; '.join(there)}")
 
 
 def _plain(record: Record) -> tuple[Row, str]:

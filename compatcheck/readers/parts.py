@@ -65,10 +65,10 @@ def plain_part(rows: RowTable, layout: Layout, task: str | None) -> Part:
     # Scores that the file carries were given to the whole output, not to what is extracted now.
     recorded = () if layout.extract is not None else rows.metrics
     default = (RECORDED,) if recorded and rows.names_score else recorded or ("exact_match",)
-    return Part(rows, task or DEFAULT_TASK, default, notes=rows.notes, score_notes=_score_notes(rows, default))
+    return Part(rows, task or DEFAULT_TASK, default, notes=rows.notes, score_notes=score_notes(rows, default))
 
 
-def _score_notes(rows: RowTable, default: Sequence[str]) -> tuple[str, ...]:
+def score_notes(rows: RowTable, default: Sequence[str]) -> tuple[str, ...]:
     """What is said where the rows' own score is taken though exact match could be computed, and nobody asked for it."""
     if RECORDED not in default or not (rows.has_predictions and rows.has_targets):
         return ()

@@ -112,7 +112,7 @@ def targets_of(path: Path, layout: Layout) -> Targets:
     return Targets(path, by_id)
 
 
-def no_such_task(path: Path, runs: Sequence[TaskRun], tasks: Sequence[str]) -> NoReturn:
+def no_such_task(path: Path, runs: Sequence[Any], tasks: Sequence[str]) -> NoReturn:
     """Raise the error of a file that holds none of the tasks that are wanted."""
     there = list(dict.fromkeys(run.task for run in runs))
     wanted = ", ".join(tasks)

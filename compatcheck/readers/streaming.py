@@ -18,17 +18,17 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from compatcheck.errors import InputError
-from compatcheck.readers import recorded
-from compatcheck.readers.flat import flat_columns
-from compatcheck.readers.foreign import targets_of
+from compatcheck.readers import parts
+from compatcheck.readers.recorded import no_such_task, targets_of
 from compatcheck.readers.spool import Spool
 from compatcheck.records import NO_FILTER, Metric, StreamedRun, score_column
 from compatcheck.scratch import Scratch
 from compatcheck.similarity import RECORDED
+from compatcheck.table.check import Columns, RowTable
 from compatcheck.table.layout import Layout
-from compatcheck.table.reading import Source, file_kind, parquet_batches, read_rows
+from compatcheck.table.reading import Source, read_rows
 from compatcheck.table.scoring import Options, recorded_metric, score_records
-from compatcheck.table.table import NUMBER, REFERENCES, Columns, RowTable, row_table
+from compatcheck.table.values import NUMBER, REFERENCES
 
 _KINDS = {pa.int64(): "integer", pa.float64(): "number", pa.bool_(): "boolean"}
 _NULLABLE = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
@@ -56,30 +56,31 @@ def stream_recorded(
     layout = layout or Layout()
     if limit is not None and limit < 1:
         raise InputError(f"--limit {limit}: must be 1 or more")
-    rows, spools = _survey(path, scratch, layout, side, task or recorded.DEFAULT_TASK)
+    rows, spools = _survey(path, scratch, layout, side, task or parts.DEFAULT_TASK, metrics)
     default = (RECORDED,) if rows.names_score else rows.metrics or ("exact_match",)
-    wanted = recorded.wanted_metrics(rows, metrics, default)
-    settings = recorded.said_of_rows(layout) | ({"limit": limit} if limit is not None else {})
+    wanted = parts.wanted_metrics(rows, metrics, default)
+    settings = parts.said_of_rows(layout) | ({"limit": limit} if limit is not None else {})
     runs = []
     for (name, filter), spool in spools.items():
         part = _Part(spool, rows.source, wanted, rows.metrics, metric_options)
         duplicates = part.drop_repeats()
         if limit is not None:
             part.keep_first(limit)
-        notes = () if metrics else recorded.score_notes(rows, default)
+        notes = () if metrics else parts.score_notes(rows, default)
         runs.append(replace(part.run(name, filter, settings, duplicates), notes=notes))
-    return [run for run in runs if not tasks or run.task in tasks] or recorded.no_such_task(path, runs, tasks)
+    return [run for run in runs if not tasks or run.task in tasks] or no_such_task(path, runs, tasks)
 
 
 def _survey(
-    path: Path, scratch: Scratch, layout: Layout, side: str, task: str
+    path: Path, scratch: Scratch, layout: Layout, side: str, task: str, metrics: Sequence[str] = ()
 ) -> tuple[RowTable, dict[tuple[str, str], Spool]]:
     """Check all rows and keep them, by task and filter in the order of :func:`recorded.split_rows`."""
     targets = targets_of(layout.targets, layout) if layout.targets is not None else None
     source = read_rows(path)
-    reader = Columns(source, layout, side, targets)
+    reader = Columns(source, layout, side, targets, metrics)
     spools: dict[tuple[str, str], Spool] = {}
-    for table in _tables(reader, path):
+    for columns in reader.tables():
+        table = pa.table(columns)
         for key, part in _by_key(table, task):
             if key not in spools:
                 spools[key] = Spool(scratch)
@@ -91,26 +92,9 @@ def _survey(
                 kinds.setdefault(name, set()).update(found)
     for spool in spools.values():
         spool.finish(kinds)
-    rows = row_table(reader, pa.table({}))
+    rows = reader.finish(pa.table({}))
     order = {name: place for place, name in enumerate(dict.fromkeys(name for name, _ in spools))}
     return rows, {key: spools[key] for key in sorted(spools, key=lambda key: order[key[0]])}
-
-
-def _tables(reader: Columns, path: Path) -> Iterator[pa.Table]:
-    if file_kind(path) != "parquet":
-        for numbers, rows in reader.source.chunks:
-            yield pa.table(reader.of(numbers, rows))
-        return
-    first = 1
-    for batch in parquet_batches(path):
-        numbers = range(first, first + batch.num_rows)
-        columns = flat_columns(reader, batch, numbers)
-        if columns is None:
-            columns = reader.of(numbers, batch.to_pylist())
-        yield pa.table(columns)
-        first += batch.num_rows
-    if first == 1:
-        raise InputError(f"{path}: no rows in this file")
 
 
 def _by_key(table: pa.Table, task: str) -> Iterator[tuple[tuple[str, str], pa.Table]]:
@@ -140,7 +124,7 @@ class _Part:
         self.rows = spool.rows
 
     def drop_repeats(self) -> int:
-        """Find the rows that repeat an earlier one exactly; returns how many. See :func:`recorded.drop_repeats`."""
+        """Find the rows that repeat an earlier one exactly; returns how many. See :func:`parts.drop_repeats`."""
         keys = np.concatenate([_fingerprints(table["doc_id"]) for table in self.spool.batches(["doc_id"])])
         ordered = np.sort(keys)
         suspects = np.isin(keys, ordered[1:][ordered[1:] == ordered[:-1]])
@@ -162,7 +146,7 @@ class _Part:
                 if since == start + place:
                     continue
                 if content != earlier:
-                    recorded.drop_repeats(self._pick([since, start + int(place)]), self.source)
+                    parts.drop_repeats(self._pick([since, start + int(place)]), self.source)
                 dropped.append(start + int(place))
         return np.array(dropped, np.int64)
 
@@ -198,7 +182,7 @@ class _Part:
 
     def run(self, task: str, filter: str, settings: Mapping[str, Any], duplicates: int) -> StreamedRun:
         types = self.spool.types
-        names = [name for name in recorded.record_columns(list(types), self.carried) if name != "loglikelihoods"]
+        names = [name for name in parts.record_columns(list(types), self.carried) if name != "loglikelihoods"]
         plain = [name for name in names if not name.startswith("score:")]
         return StreamedRun(
             task,
@@ -226,7 +210,7 @@ class _Part:
                 telling[name] = pd.concat([ordered[:1], ordered[-1:], scores[~scores.isin((0.0, 1.0))][:1]])
         for name in self.carried:
             found[name] = recorded_metric(name, telling[name], options=self.options)
-            self.worst[name] = recorded.worst_score(found[name], telling[name].min())
+            self.worst[name] = parts.worst_score(found[name], telling[name].min())
         for records in self.read(names) if names else ():
             del records  # reading them says what is wrong
         if computed:
@@ -254,7 +238,7 @@ class _Part:
         def where(row: int) -> str:
             return self.source.at(int(numbers[row]))
 
-        records = recorded.settle_scores(records, {n: self.worst[n] for n in scores if n in self.carried}, where)
+        records = parts.settle_scores(records, {n: self.worst[n] for n in scores if n in self.carried}, where)
         references = table[REFERENCES].to_pylist() if REFERENCES in table.column_names else None
         return score_records(records, scores, references=references, options=self.options, where=where)[0]
 

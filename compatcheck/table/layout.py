@@ -64,7 +64,7 @@ class Layout:
     def _finder(self) -> Any:
         """The pattern in a form whose time is linear in the text, where there is one: it has no back references."""
         try:
-            import re2
+            import re2  # type: ignore[import-untyped]
 
             options = re2.Options()
             options.log_errors = False

@@ -108,7 +108,8 @@ def aligned(predictions: Sequence[Any], targets: Sequence[Any]) -> Sequence[Any]
     ``5.0`` against the text ``"5.00"`` is that text, ``true`` against ``"True"``, too; a text against the number 5 that
     is the same number is ``5``. Where both are texts each stays as it was written.
     """
-    if set(map(type, predictions)) <= _TEXTS and set(map(type, targets)) <= _TEXTS | {list}:
+    kinds = {type(one) for target in targets for one in (target if isinstance(target, list) else [target])}
+    if set(map(type, predictions)) <= _TEXTS and kinds <= _TEXTS:
         return predictions
     return [p if is_gap(p) or is_gap(t) else _spelled(p, t) for p, t in zip(predictions, targets, strict=True)]
 
@@ -121,8 +122,8 @@ def _spelled(value: Any, target: Any) -> Any:
         if isinstance(target, bool):
             word = value.strip().lower()
             return word if word in ("true", "false") else value
-        if isinstance(target, _NUMBERS) and number_in(value) == number_in(target) is not None:
-            return text_of(target)
+        if isinstance(target, _NUMBERS) and plain_number(value.strip()) != text_of(target):
+            return text_of(target) if number_in(value) == number_in(target) is not None else value
         return value
     if isinstance(value, bool):
         if isinstance(target, str) and target.strip().lower() in ("true", "false"):

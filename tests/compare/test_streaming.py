@@ -22,10 +22,11 @@ from compatcheck.compare.result import Comparison
 from compatcheck.compare.slices import text_of
 from compatcheck.compare.streaming import compare_streams
 from compatcheck.errors import InputError
-from compatcheck.readers import load_recorded, reading, spool
+from compatcheck.readers import load_recorded, spool
 from compatcheck.readers.streaming import stream_recorded
 from compatcheck.records import Metric
 from compatcheck.scratch import Scratch
+from compatcheck.table import reading
 
 TEXTS = st.sampled_from(["4", "5", " 4", "1,234", "1234", "the cat sat", "a cat sat down", ""])
 SCHEMA = pa.schema(

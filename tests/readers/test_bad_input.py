@@ -68,9 +68,9 @@ def test_missing_id(file: Path) -> None:
 
 
 def test_missing_prediction(file: Path) -> None:
-    write(file, {"id": "a", "target": "1", "output": "1"})
+    write(file, {"id": "a", "target": "1", "x": "1"})
     assert message(file, side="old") == (
-        "FILE:1: no field `prediction` (fields: id, target, output); name it with --prediction-field or "
+        "FILE:1: no field `prediction` (fields: id, target, x); name it with --prediction-field or "
         "--old-prediction-field"
     )
     write(file, GOOD, {"id": "b", "target": "1"})
@@ -101,7 +101,7 @@ def test_null_id(file: Path) -> None:
 def test_duplicate_ids_that_differ(file: Path) -> None:
     write(file, GOOD, GOOD | {"id": "b"}, GOOD | {"prediction": "2"})
     assert message(file) == (
-        "FILE:3: the id 'a' again, with another `prediction` than in line 1; an id stands for one row: mend the "
+        "FILE:3: the id 'a' again, with another `prediction` than in line 1; an id stands for one row: correct the "
         "data or name another --id-field"
     )
 
@@ -163,8 +163,10 @@ def test_missing_score(file: Path) -> None:
 def test_invalid_utf8(file: Path) -> None:
     file.write_bytes(json.dumps(GOOD).encode() + b'\n\n{"id": "b\xff"}\n')
     assert message(file) == "FILE:3: not UTF-8 (byte 0xff); save the file as UTF-8"
-    file.write_bytes(json.dumps(GOOD).encode("utf-16"))
-    assert message(file) == "FILE:1: not UTF-8 (byte 0xff); save the file as UTF-8"
+    file.write_bytes(json.dumps(GOOD | {"id": "ç"}, ensure_ascii=False).encode() + b'\n{"id": "b\xe9"}\n')
+    assert message(file) == "FILE:2: not UTF-8 (byte 0xe9); save the file as UTF-8"
+    file.write_bytes(json.dumps(GOOD).encode("utf-16")[:-1])
+    assert message(file) == "FILE: not the UTF-16 that its beginning says; save the file as UTF-8"
 
 
 def test_truncated_and_damaged_gzip(tmp_path: Path) -> None:
@@ -179,7 +181,7 @@ def test_truncated_and_damaged_gzip(tmp_path: Path) -> None:
 def test_files_that_are_not_there_or_of_no_known_kind(tmp_path: Path) -> None:
     assert message(tmp_path / "none.jsonl") == "FILE: no such file"
     assert message(write(tmp_path / "rows.txt", GOOD)) == (
-        "FILE: recorded outputs are *.jsonl[.gz], *.json, *.csv or *.parquet files"
+        "FILE: recorded outputs are *.jsonl[.gz], *.json, *.csv, *.tsv, *.xlsx or *.parquet files"
     )
     assert message(tmp_path) == "FILE: no samples_*.jsonl files; run lm-eval with --log_samples"
 
@@ -232,7 +234,7 @@ def test_options(file: Path) -> None:
 def test_extract_that_misses_some_targets(file: Path) -> None:
     write(file, GOOD | {"target": "A: 1"}, GOOD | {"id": "b", "target": "none"})
     assert message(file, layout=Layout(extract=r"A: (\d)")) == (
-        "FILE:2: --extract finds nothing in `target`, though it does in other rows; mend the pattern or the target"
+        "FILE:2: --extract finds nothing in `target`, though it does in other rows; change the pattern or the target"
     )
 
 
@@ -243,10 +245,8 @@ def test_targets_file(file: Path, tmp_path: Path) -> None:
     assert message(file, layout=layout) == f"FILE:2: no target in {targets} for the id 'b'"
     write(targets, {"id": "a", "target": "1"}, {"id": "a", "target": "2"})
     assert message(targets, layout=layout) == "FILE:2: the id 'a' again, with another `target` than in line 1"
-    write(targets, {"id": "a", "answer": "1"})
-    assert (
-        message(targets, layout=layout) == "FILE:1: no field `target` (fields: id, answer); name it with --target-field"
-    )
+    write(targets, {"id": "a", "x": "1"})
+    assert message(targets, layout=layout) == "FILE:1: no field `target` (fields: id, x); name it with --target-field"
     write(targets, {"id": "a", "target": "1"}, {"id": "b", "target": None})
     assert (
         message(targets, layout=layout) == "FILE:2: `target` is null (fields: id, target); name it with --target-field"

@@ -178,7 +178,7 @@ def test_helm_folder_of_several_runs_and_trials(tmp_path: Path) -> None:
     more, sums = load(f"{tmp_path}#own_a")
     assert (more.task, sums.task) == ("more", "sums")
     assert values(more.records["score:exact_match"]) == [0.5]
-    assert "no run of less; tasks there: sums" in message(f"{tmp_path}#own_b", tasks=["less", "fewer"])
+    assert "no run of task less; tasks there: sums" in message(f"{tmp_path}#own_b", tasks=["less", "fewer"])
 
 
 def test_helm_statistics_that_do_not_fit_the_requests(tmp_path: Path) -> None:
@@ -305,7 +305,8 @@ def test_datasets_on_disk(tmp_path: Path) -> None:
     arrow = next((tmp_path / "three").glob("*00001-of*.arrow"))
     arrow.write_bytes(arrow.read_bytes()[:-8])
     assert (
-        message(tmp_path / "three", layout={"id_field": "key"}) == f"{arrow}: the Arrow file is cut off; copy it again"
+        message(tmp_path / "three", layout={"id_field": "key", "prediction_field": "said"})
+        == f"{arrow}: the Arrow file is cut off; copy it again"
     )
 
 
