@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from compatcheck.compare.expectation import make_sequential_plan
+from compatcheck.compare.plan import make_sequential_plan
 from compatcheck.compare.sequential import MeanEvidence, log_evidence
 from compatcheck.compare.significance import holm
 

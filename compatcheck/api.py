@@ -255,10 +255,12 @@ def diff_of_runs(
     Raises:
         InputError: they share nothing, a rule covers nothing, or a budget is within the noise floor.
     """
+    from compatcheck.gate import slice_fields
+
     epsilon, correct_at = chosen.epsilon, chosen.correct_at
     comparisons, notes = compare_runs(
         old, new, epsilon=epsilon, correct_at=correct_at, slice_by=chosen.slice_by, cluster_by=chosen.cluster_by,
-        seed=chosen.seed,
+        also_slice_by=slice_fields(_rules(chosen)), seed=chosen.seed,
     )  # fmt: skip
     if decided is not None:
         comparisons, notes = [decided.with_paths(each) for each in comparisons], [*decided.notes, *notes]
@@ -277,6 +279,7 @@ def compare_runs(
     epsilon: float | None = None,
     correct_at: float | None = None,
     slice_by: Sequence[str] = (),
+    also_slice_by: Sequence[str] = (),
     cluster_by: str | None = None,
     seed: int = options.DEFAULT_SEED,
 ) -> tuple[list[Comparison], list[str]]:
@@ -294,7 +297,7 @@ def compare_runs(
     comparisons = [
         compare(
             run, other, metric=metric, epsilon=epsilon, correct_at=correct_at, slice_by=slice_by, cluster_by=cluster_by,
-            seed=seed, reread=reread,
+            also_slice_by=also_slice_by, seed=seed, reread=reread,
         )
         for run, other, metrics in pairs
         for metric in metrics
@@ -313,6 +316,7 @@ def compare_runs(
 def _diff_of_streams(old: StreamedSide, new: StreamedSide, scratch: Scratch, say: Say, chosen: options.Diff) -> Diff:
     from compatcheck.compare.comparison import Settings
     from compatcheck.compare.streaming import compare_streams
+    from compatcheck.gate import slice_fields
     from compatcheck.rereading import reread
 
     if chosen.cluster_by is not None:
@@ -320,7 +324,14 @@ def _diff_of_streams(old: StreamedSide, new: StreamedSide, scratch: Scratch, say
     if chosen.noise_floor or chosen.noise_run:
         raise InputError("the noise floor of a comparison that is streamed cannot be measured; add --no-stream")
     pairs, absent = counterparts(old, new)
-    settings = Settings(chosen.epsilon, chosen.correct_at, chosen.slice_by, seed=chosen.seed, reread=reread)
+    settings = Settings(
+        chosen.epsilon,
+        chosen.correct_at,
+        chosen.slice_by,
+        slice_fields(_rules(chosen)),
+        seed=chosen.seed,
+        reread=reread,
+    )
     with scratch.writing():
         comparisons, file = compare_streams(pairs, settings, scratch, say)
     notes = absent_notes(absent) + [

@@ -66,7 +66,7 @@ def plan(
 
     budget = parse_rate("--nfr", nfr)
     if sequential:
-        from compatcheck.compare.expectation import make_sequential_plan
+        from compatcheck.compare.plan import make_sequential_plan
 
         rates = [parse_rate("--rate", each) for each in rate or []]
         expectation = make_sequential_plan(budget, rates, step=step, most=max, seed=seed)

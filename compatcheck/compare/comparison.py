@@ -24,7 +24,7 @@ from compatcheck.compare.quadrants import Sorted, dead_band, resolve_metric, sor
 from compatcheck.compare.readings import Readings, Reread
 from compatcheck.compare.result import QUADRANTS, ClusterCount, Comparison, Estimate
 from compatcheck.compare.significance import mcnemar, sign_flip
-from compatcheck.compare.slices import build_slices
+from compatcheck.compare.slices import build_slices, expand
 from compatcheck.compare.ties import near_ties
 from compatcheck.errors import InputError
 from compatcheck.records import Metric, TaskRun, agreed_column
@@ -46,6 +46,7 @@ class Settings:
     epsilon: float | None = None
     correct_at: float | None = None  # makes a smooth metric discrete: a score that reaches this is correct
     slice_by: Sequence[str] = ()  # fields of the records by whose values flips are counted
+    also_slice_by: Sequence[str] = ()  # fields that budgets are set on: taken where the records have them
     cluster_by: str | None = None  # field whose values group instances; intervals and tests then count by groups
     seed: int = 0  # of the bootstrap and the permutation test; the same input and seed give the same figures
     confidence: float = 0.95
@@ -128,7 +129,7 @@ def compare(old: TaskRun, new: TaskRun, *, metric: Metric | str, **options: Any)
             new,
             by_id,
             found_by_id,
-            how.slice_by,
+            expand(how.slice_by, old, new, how.also_slice_by),
             how.confidence,
             None if clusters is None else partial(clustered_slice, clusters, how.confidence),
         ),

@@ -12,14 +12,16 @@ most α (Ville 1939). So a budget may be judged after every step, and the evalua
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betainc, betaincc, betaln
 
-from compatcheck.compare.intervals import Floats
+from compatcheck.compare.intervals import Flags, Floats
+from compatcheck.compare.quadrants import Sorted
+from compatcheck.errors import InputError
 
 MIXTURE = 0.5
 """First parameter of the mixture Beta(a, a(1 − b)/b), whose mean is the budget b. Of 0.25, 0.5, 1, 1.5 and 2 (and of
@@ -28,6 +30,10 @@ BETS = 40
 """Bets of the mixture, evenly spaced on a logarithmic scale up to the largest one that cannot lose more than all."""
 LEAST_BET = 0.001
 """The smallest bet as a part of the largest."""
+_PARTS = np.geomspace(LEAST_BET, 1 - 1e-12, BETS)
+_LOG_WEIGHTS = np.log(np.sqrt(_PARTS) / np.sqrt(_PARTS).sum())
+"""Large bets weigh more: they are what settles a budget that is kept by far, and that early. Measured against equal
+weights and against bets that follow the values seen so far, this needed the fewest instances in nearly every case."""
 
 
 class Evidence(NamedTuple):
@@ -37,26 +43,12 @@ class Evidence(NamedTuple):
     below: float
 
 
-class Gatherer(Protocol):
-    """What gathers evidence on one figure as instances come in."""
-
-    def value(self) -> float | None:
-        """The figure so far; None before the first instance."""
-
-    def evidence(self) -> Evidence:
-        """The evidence against both hypotheses about the threshold."""
-
-    def bounds(self, alpha: float) -> tuple[float, float]:
-        """One-sided bounds, each at level 1 − ``alpha`` at all times together."""
-
-
 class RateEvidence:
     """Evidence on the probability of an event against ``threshold``."""
 
     def __init__(self, threshold: float) -> None:
         self.threshold = threshold
-        self.count = 0
-        self.of = 0
+        self.count, self.of = 0, 0
 
     def add(self, count: int, of: int) -> None:
         """Take ``count`` events in further ``of`` instances."""
@@ -64,6 +56,7 @@ class RateEvidence:
         self.of += of
 
     def value(self) -> float | None:
+        """The rate so far; None before the first instance."""
         return self.count / self.of if self.of else None
 
     def evidence(self) -> Evidence:
@@ -71,13 +64,15 @@ class RateEvidence:
         return Evidence(float(above), float(below))
 
     def bounds(self, alpha: float) -> tuple[float, float]:
+        """One-sided bounds, each at level 1 − ``alpha`` at all times together."""
         if not self.of:
             return 0.0, 1.0
-        need = -math.log(alpha)
+
+        def shown(side: int) -> Callable[[float], bool]:
+            return lambda b: float(log_evidence(self.count, self.of, b)[side]) >= -math.log(alpha)
+
         rate = self.count / self.of
-        lower = _edge(lambda b: float(log_evidence(self.count, self.of, b)[0]) >= need, 0.0, rate)
-        upper = _edge(lambda b: float(log_evidence(self.count, self.of, b)[1]) >= need, 1.0, rate)
-        return lower, upper
+        return _edge(shown(0), 0.0, rate), _edge(shown(1), 1.0, rate)
 
 
 def log_evidence(count: int | Floats, of: int | Floats, threshold: float) -> tuple[Floats, Floats]:
@@ -109,11 +104,10 @@ class MeanEvidence:
             raise ValueError(f"values from {low} to {high}: the range is empty")
         self.threshold = threshold
         self._low, self._span = low, high - low
+        self._at = (threshold - low) / (high - low)  # the threshold in 0 to 1
         self._values: list[Floats] = []
-        self._total = 0.0
-        self._number = 0
-        self._above = np.zeros(BETS)
-        self._below = np.zeros(BETS)
+        self._total, self._number = 0.0, 0
+        self._above, self._below = np.zeros(BETS), np.zeros(BETS)
 
     def add(self, values: Floats) -> None:
         """Take further values; shape (any,), in the units of the range.
@@ -128,52 +122,39 @@ class MeanEvidence:
         self._values.append(scaled)
         self._total += float(scaled.sum())
         self._number += len(scaled)
-        edge = self._scaled(self.threshold)
-        if 0 < edge < 1:
-            self._above += _log_capital(scaled, edge)
-            self._below += _log_capital(1 - scaled, 1 - edge)
+        if 0 < self._at < 1:
+            self._above += _log_capital(scaled, self._at)
+            self._below += _log_capital(1 - scaled, 1 - self._at)
 
     def value(self) -> float | None:
+        """The mean so far; None before the first value."""
         return self._low + self._span * self._total / self._number if self._number else None
 
     def evidence(self) -> Evidence:
-        edge = self._scaled(self.threshold)
-        if edge <= 0:
-            return Evidence(math.inf if edge < 0 or self._total > 0 else 0.0, -math.inf)
-        if edge >= 1:
-            return Evidence(-math.inf, math.inf if edge > 1 or self._total < self._number else 0.0)
+        if self._at <= 0:
+            return Evidence(math.inf if self._at < 0 or self._total > 0 else 0.0, -math.inf)
+        if self._at >= 1:
+            return Evidence(-math.inf, math.inf if self._at > 1 or self._total < self._number else 0.0)
         return Evidence(_mixed(self._above), _mixed(self._below))
 
     def bounds(self, alpha: float) -> tuple[float, float]:
+        """One-sided bounds, each at level 1 − ``alpha`` at all times together."""
         if not self._number:
             return self._low, self._low + self._span
-        need = -math.log(alpha)
         values, times = np.unique(np.concatenate(self._values), return_counts=True)
         mean = self._total / self._number
 
-        def shown(found: Floats, edge: float) -> bool:
-            return 0 < edge < 1 and _mixed(_log_capital(found, edge, times)) >= need
+        def shown(found: Floats) -> Callable[[float], bool]:
+            return lambda edge: 0 < edge < 1 and _mixed(_log_capital(found, edge, times)) >= -math.log(alpha)
 
-        lower = _edge(lambda edge: shown(values, edge), 0.0, mean)
-        upper = 1 - _edge(lambda edge: shown(1 - values, edge), 0.0, 1 - mean)
+        lower, upper = _edge(shown(values), 0.0, mean), 1 - _edge(shown(1 - values), 0.0, 1 - mean)
         return self._low + self._span * lower, self._low + self._span * upper
-
-    def _scaled(self, value: float) -> float:
-        return (value - self._low) / self._span
-
-
-_PARTS = np.geomspace(LEAST_BET, 1 - 1e-12, BETS)
-_LOG_WEIGHTS = np.log(np.sqrt(_PARTS) / np.sqrt(_PARTS).sum())
-"""Large bets weigh more: they are what settles a budget that is kept by far, and that early. Measured against equal
-weights and against bets that follow the values seen so far, this needed the fewest instances in nearly every case."""
 
 
 def _log_capital(values: Floats, edge: float, times: NDArray[np.integer] | None = None) -> Floats:
     """Logarithm of the capital of every bet that the mean of values in [0, 1] exceeds ``edge``; shape (BETS,)."""
-    bets = _PARTS[None, :] / edge
-    grown = np.log1p((values[:, None] - edge) * bets)
-    counted = grown if times is None else grown * times[:, None]
-    total: Floats = counted.sum(axis=0)
+    grown = np.log1p((values[:, None] - edge) * (_PARTS[None, :] / edge))
+    total: Floats = (grown if times is None else grown * times[:, None]).sum(axis=0)
     return total
 
 
@@ -185,10 +166,98 @@ def _edge(shown: Callable[[float], bool], far: float, near: float) -> float:
     """The threshold nearest to ``near`` that is shown to be wrong; ``far``, the end of the range, where none is."""
     for _ in range(40):
         middle = (far + near) / 2
-        if shown(middle):
-            far = middle
-        else:
-            near = middle
+        far, near = (middle, near) if shown(middle) else (far, middle)
         if abs(far - near) < 1e-6:
             break
     return far
+
+
+_RANGES = {"bertscore": (-1.0, 1.0)} | dict.fromkeys(
+    ("acc", "acc_norm", "acc_mutual_info", "exact_match", "contains", "em", "f1", "judge", "rouge1", "rouge2",
+     "rougeL", "rougeLsum", "bleu", "chrf"), (0.0, 1.0),
+)  # fmt: skip
+"""Between which values the scores of an instance lie, for metrics where that is known; 0 to 1 for others."""
+
+
+class FigureEvidence:
+    """Evidence on the figure ``key`` of a comparison by ``metric`` against ``threshold``, gathered step by step.
+
+    ``assumed`` says what was taken for granted of the scores.
+
+    Raises:
+        InputError: there is no bound of this figure that holds at every look.
+    """
+
+    def __init__(self, key: str, threshold: float, metric: str) -> None:
+        self.key, self.threshold, self.assumed = key, threshold, ""
+        self.gathered: RateEvidence | MeanEvidence
+        if key in _RATES:
+            self.gathered = RateEvidence(threshold)
+        elif key in _MEANS:
+            low, high = _RANGES.get(metric, (0.0, 1.0))
+            ends = {"net": (-1.0, 1.0), "mean_difference": (low - high, high - low), "score_new": (low, high)}
+            self.gathered = MeanEvidence(threshold, *ends.get(key, (0.0, high - low)))
+            if key != "net" and metric not in _RANGES:
+                self.assumed = f"{metric}: its scores are taken to lie in 0 to 1"
+        else:
+            raise InputError(
+                f"--until-decided: no bound of {key} holds at every look; set a budget on "
+                f"{', '.join([*_RATES, *_MEANS])}, or evaluate a fixed number of instances"
+            )
+
+    def add(self, found: Sorted) -> None:
+        """Take the scored pairs of a further step.
+
+        Raises:
+            InputError: a score outside the metric's range, or no predictions where the figure is about them.
+        """
+        found = found.take(found.scored)
+        if isinstance(self.gathered, RateEvidence):
+            hits, of = _RATES[self.key](found)
+            self.gathered.add(int(np.count_nonzero(of & hits)), int(np.count_nonzero(of)))
+            return
+        try:
+            self.gathered.add(_MEANS[self.key](found))
+        except ValueError as error:
+            raise InputError(
+                f"--until-decided: {found.metric.name} has {error}: a bound of its mean that holds at every look "
+                "has to know where scores lie; set a budget on nfr, or make it discrete with --correct-at"
+            ) from None
+
+
+def _changed(found: Sorted) -> Flags:
+    if found.changed is None:
+        raise InputError("--until-decided: a budget on how answers change needs predictions on both sides")
+    return found.changed
+
+
+def _rate(*hits: str, of: tuple[str, ...] = (), changed: bool = False) -> Callable[[Sorted], tuple[Flags, Flags]]:
+    """A rate by the groups that count for it, where their answers changed; ``of`` the pairs in some groups, or all."""
+
+    def flags(found: Sorted) -> tuple[Flags, Flags]:
+        every = np.ones(len(found.codes), dtype=bool)
+        return found.are(*hits) & (_changed(found) if changed else True), found.are(*of) if of else every
+
+    return flags
+
+
+_RATES: Mapping[str, Callable[[Sorted], tuple[Flags, Flags]]] = {
+    "nfr": _rate("negative_flip"),
+    "pfr": _rate("positive_flip"),
+    "nfr_mc": lambda f: (f.are("negative_flip") | (f.are("both_wrong") & _changed(f)), f.scored),
+    "inconsistency": _rate("both_wrong", changed=True),
+    "both_correct_changed": _rate("both_correct", changed=True),
+    "agreement": lambda f: (~_changed(f), f.scored),
+    "accuracy_new": _rate("both_correct", "positive_flip"),
+    "nfi": _rate("negative_flip", of=("negative_flip", "both_wrong")),
+    "btc": _rate("both_correct", of=("both_correct", "negative_flip")),
+}
+"""What counts and of which pairs, by the names of rates. Pairs of which a rate is taken come in an order of their own,
+so the bound of a rate over a part of them holds as that of a rate over all of them does."""
+_MEANS: Mapping[str, Callable[[Sorted], Floats]] = {
+    "net": lambda f: f.are("positive_flip").astype(np.float64) - f.are("negative_flip"),
+    "mean_difference": lambda f: f.gain,
+    "score_new": lambda f: f.new,
+    "mean_gain": lambda f: f.gain[f.are("positive_flip")],
+    "mean_regression": lambda f: -f.gain[f.are("negative_flip")],
+}

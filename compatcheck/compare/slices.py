@@ -59,7 +59,7 @@ def build_slices(
     slices: list[Slice] = []
     kept = found.take(found.scored)
     up, down, right = kept.are("positive_flip"), kept.are("negative_flip"), old_right(found)
-    for field in expand(fields, old, new):
+    for field in fields:
         check_field(field, old, new)
         codes, labels = label(field_values(field, old, new, pairs)[found.scored].reset_index(drop=True))
         counted = count_slices(field, codes, labels, up, down, right, confidence)
@@ -69,17 +69,17 @@ def build_slices(
     return adjust(slices)
 
 
-def expand(fields: Sequence[str], old: TaskRun, new: TaskRun) -> list[str]:
-    """The fields, each once, with what ``auto`` stands for in its place.
+def expand(fields: Sequence[str], old: TaskRun, new: TaskRun, also: Sequence[str] = ()) -> list[str]:
+    """The fields, each once, with what ``auto`` stands for in its place, and those of ``also`` that there are.
 
     Raises:
         InputError: ``auto`` stands for nothing, as the records have neither texts nor log-likelihoods.
     """
     found: dict[str, None] = {}
-    for field in fields:
+    known = slice_fields(old.records, new.records) if also or AUTO in fields else ()
+    for field in (*fields, *(name for name in also if name in known)):
         those = [field]
         if field == AUTO:
-            known = slice_fields(old.records, new.records)
             those = [name for name in AUTOMATIC if _lacking(name, old, new) is None]
             those += [name for name in LABELS if name in known]
         if not those:

@@ -74,7 +74,7 @@ class _StreamedPair:
     ) -> list[Comparison]:
         """One comparison for each metric; all of their instances go to ``file``."""
         pairs = pair_streams(self.old, self.new, attempt)
-        self.fields = expand(self.settings.slice_by, *self.empty)
+        self.fields = expand(self.settings.slice_by, *self.empty, self.settings.also_slice_by)
         for field in self.fields:
             check_field(field, *self.empty)
         count, settings = pairs.count, self.settings

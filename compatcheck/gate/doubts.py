@@ -1,19 +1,20 @@
-"""Why a verdict does not stand although its bounds do: rows that show nothing, a scoring rule that does not fit.
+"""Why a verdict does not stand although its bounds do: rows that show nothing, a scoring rule that does not fit, noise.
 
 A pass becomes inconclusive where too few rows were compared, or where the scores cannot show what the budget is about.
 A pass or a failure becomes inconclusive where another reading of the scores, of which nobody has said whether it is
-meant, gives another verdict.
+meant, gives another verdict. A budget that reruns of OLD use up by themselves is refused.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from compatcheck.compare.readings import HINT
 from compatcheck.compare.result import Absent, Comparison, Gate, Reading
-from compatcheck.gate.rules import Rule, is_count
-from compatcheck.gate.writing import percent, rows
+from compatcheck.errors import InputError
+from compatcheck.gate.rules import CRITICAL, NAMES, Rule, rows, share_of, writer
 
 MAX_MISSING = 0.02
 """Share of the larger side's rows that may show nothing; more of them, and no budget passes."""
@@ -23,34 +24,35 @@ _NEEDS_OLD_RIGHT = frozenset({"nfr", "relative_nfr", "btc", "both_correct_change
 """Figures that no NEW could spoil where OLD gets nothing right."""
 _OF_CHANGE = frozenset({"nfr_mc", "inconsistency", "agreement"})
 """Figures that count changed answers, whatever is right."""
-_OPTIONS = {
-    "ignore_case": "exact_match.ignore_case", "ignore_punctuation": "exact_match.ignore_punctuation",
-    "strip": "exact_match.strip",
-}  # fmt: skip
+_EXACT = ("exact_match",)
 _WORDS = {
     "ignore_case": "if case is ignored", "ignore_punctuation": "if punctuation is ignored",
     "strip": "without the white space around them",
 }  # fmt: skip
 
 
-def doubted(
+def doubt(
     gate: Gate,
     rule: Rule,
     comparison: Comparison,
     judge_again: Callable[[Rule, Comparison], str],
-    max_missing: float = MAX_MISSING,
-    absent: Sequence[Absent] = (),
-) -> Gate:
-    """The gate, inconclusive where its verdict does not stand. ``judge_again`` gives the verdict of another reading."""
-    if is_count(rule) or gate.verdict == "inconclusive":
-        return gate
-    why = None
-    if gate.verdict == "pass":
-        why = too_few(comparison, max_missing) or lacking(absent, comparison, max_missing) or unfit(rule, comparison)
-    why = why or _turned(gate, rule, comparison, judge_again)
-    if why is None:
-        return gate
-    return replace(gate, verdict="inconclusive", reason=f"{gate.reason}; but {why}", needed_n=None)
+    max_missing: float,
+    absent: Sequence[Absent],
+) -> str | None:
+    """Why a verdict does not stand; None where it does. ``judge_again`` gives the verdict of another reading."""
+    why = _shows_little(rule, comparison, max_missing, absent) if gate.verdict == "pass" else None
+    if why is not None:
+        return why
+    for one in comparison.readings:
+        exact = one.way == _EXACT
+        if one.way == HINT or (exact and (rule.metric or gate.verdict == "fail")):
+            continue  # a rule with a metric has named the score that is meant; and a failure is not green
+        other = replace(comparison, kind="discrete", quadrants=one.quadrants, metrics=one.metrics)
+        verdict = judge_again(rule, other) if rule.covers(other) else gate.verdict
+        if verdict != gate.verdict and (verdict == "fail" or not exact):
+            as_it_is = f"--metric {comparison.metric}" if exact else "=false"
+            return f"{_in_words(one)} the verdict is {verdict}; say which is meant: {_option(one)}, or {as_it_is}"
+    return None
 
 
 def doubts_of(
@@ -58,131 +60,67 @@ def doubts_of(
 ) -> tuple[str, ...]:
     """Why the figures of comparisons do not show what they seem to, whatever the budget; a sentence for each."""
     net = Rule("net", "", "", "net", 0.0)
-    found = []
-    for each in comparisons:
-        why = too_few(each, max_missing) or lacking(absent, each, max_missing) or unfit(net, each)
-        if why is not None:
-            found.append(f"{each.name}: {why}" if len(comparisons) > 1 else why)
-    return tuple(found)
+    found = ((each, _shows_little(net, each, max_missing, absent)) for each in comparisons)
+    several = len(comparisons) > 1
+    return tuple(f"{each.name}: {why}" if several else why for each, why in found if why is not None)
 
 
-def too_few(comparison: Comparison, max_missing: float) -> str | None:
-    """Why the rows of a comparison are too few of those there are; None where they are not."""
+def _shows_little(rule: Rule, comparison: Comparison, max_missing: float, absent: Sequence[Absent]) -> str | None:
+    """Why too few of the rows were compared, or the scoring rule does not seem to fit; None else."""
     p = comparison.pairing
-    if not p.larger or p.missing <= max_missing * p.larger:
-        return None
-    parts = [
-        f"{count:,} {what}"
-        for count, what in (
-            (p.only_old, "only in OLD"),
-            (p.only_new, "only in NEW"),
-            (p.target_changed, "with changed content"),
-            (p.errors_old, "in error in OLD"),
-            (p.errors_new, "in error in NEW"),
-            (p.no_answer_both, "without an answer on both sides"),
+    if p.larger and p.missing > max_missing * p.larger:
+        parts = {
+            "only in OLD": p.only_old,
+            "only in NEW": p.only_new,
+            "with changed content": p.target_changed,
+            "in error in OLD": p.errors_old,
+            "in error in NEW": p.errors_new,
+            "without an answer on both sides": p.no_answer_both,
+        }
+        return (
+            f"{rows(p.missing, p.larger)} ({share_of(p.missing / p.larger)}) show nothing, more than --max-missing "
+            f"{share_of(max_missing)}: {', '.join(f'{count:,} {what}' for what, count in parts.items() if count)}"
         )
-        if count
-    ]
-    return (
-        f"{rows(p.missing, p.larger)} ({percent(p.missing / p.larger)}) show nothing, more than --max-missing "
-        f"{percent(max_missing)}: {', '.join(parts)}"
-    )
+    lacking = sum(one.rows for one in absent)
+    if lacking and lacking > max_missing * (lacking + p.larger):
+        names = (f"{one.task} ({one.filter}): {one.rows:,} rows only in {one.side.upper()}" for one in absent[:3])
+        return (
+            f"tasks or filters of one side alone were not compared, more than --max-missing {share_of(max_missing)}: "
+            f"{', '.join(names)}{f' and {len(absent) - 3} more' if len(absent) > 3 else ''}"
+        )
+    return _unfit(rule, comparison)
 
 
-def lacking(absent: Sequence[Absent], comparison: Comparison, max_missing: float) -> str | None:
-    """Why tasks that one side lacks are too many of the rows; None where they are not."""
-    count = sum(one.rows for one in absent)
-    of = count + comparison.pairing.larger
-    if not count or count <= max_missing * of:
-        return None
-    names = ", ".join(f"{one.task} ({one.filter}): {one.rows:,} rows only in {one.side.upper()}" for one in absent[:3])
-    more = f" and {len(absent) - 3} more" if len(absent) > 3 else ""
-    return f"tasks or filters of one side alone were not compared, more than --max-missing {percent(max_missing)}: " + (
-        f"{names}{more}"
-    )
-
-
-def unfit(rule: Rule, comparison: Comparison) -> str | None:
+def _unfit(rule: Rule, comparison: Comparison) -> str | None:
     """Why the scoring rule does not seem to fit, so that scores cannot show what the budget is about; None else."""
-    changed = _changed(comparison)
-    if changed == 0 or rule.name in _OF_CHANGE or not comparison.n:
+    if _changed(comparison) == 0 or rule.name in _OF_CHANGE or not comparison.n:
         return None
+    metrics = comparison.metrics
     if comparison.kind != "discrete":
-        means = [comparison.metrics[name].value for name in ("score_old", "score_new") if name in comparison.metrics]
+        means = [metrics[name].value for name in ("score_old", "score_new") if name in metrics]
         flips = comparison.quadrants.get("positive_flip", 0) + comparison.quadrants.get("negative_flip", 0)
-        if means == [0, 0] and not flips:
-            return (
-                f"every score of both sides is 0: {comparison.metric} does not fit these answers, or the targets do not"
-            )
-        return None
-    old, new = (comparison.metrics[f"accuracy_{side}"].value or 0.0 for side in ("old", "new"))
+        if means != [0, 0] or flips:
+            return None
+        return f"every score of both sides is 0: {comparison.metric} does not fit these answers, or the targets do not"
+    old, new = (metrics[f"accuracy_{side}"].value or 0.0 for side in ("old", "new"))
     if old < NOTHING_RIGHT and new < NOTHING_RIGHT:
         return (
-            f"only {percent(old)} of OLD's and {percent(new)} of NEW's answers are right: the scoring rule does not "
-            f"seem to fit them{likely(comparison)}"
+            f"only {share_of(old)} of OLD's and {share_of(new)} of NEW's answers are right: the scoring rule does not "
+            f"seem to fit them{_likely(comparison)}"
         )
     if old < NOTHING_RIGHT and rule.name in _NEEDS_OLD_RIGHT:
         return (
-            f"only {percent(old)} of OLD's answers are right, so that no NEW could break this budget: the scoring rule "
-            f"does not seem to fit OLD's{likely(comparison)}"
+            f"only {share_of(old)} of OLD's answers are right, so that no NEW could break this budget: the scoring "
+            f"rule does not seem to fit OLD's{_likely(comparison)}"
         )
-    reworded = comparison.metrics.get("both_correct_changed")
-    all_right = old > ALL_RIGHT and new > ALL_RIGHT and rule.name in ("net", "accuracy", "accuracy_new", "regression")
-    other_texts = 0.0 if reworded is None else reworded.value or 0.0
-    if all_right and other_texts > NOTHING_RIGHT:
+    reworded = metrics["both_correct_changed"].value or 0.0 if "both_correct_changed" in metrics else 0.0
+    of_right = rule.name in ("net", "accuracy", "accuracy_new", "regression")
+    if old > ALL_RIGHT and new > ALL_RIGHT and of_right and reworded > NOTHING_RIGHT:
         return (
-            f"{percent(old)} of OLD's and {percent(new)} of NEW's answers are right, {percent(other_texts)} with other "
+            f"{share_of(old)} of OLD's and {share_of(new)} of NEW's answers are right, {share_of(reworded)} with other "
             f"texts: {comparison.metric} tells hardly any answers apart"
         )
     return None
-
-
-def likely(comparison: Comparison) -> str:
-    """The option that most likely mends it, after a semicolon."""
-    best = max(comparison.readings, key=lambda one: one.changed_old + one.changed_new, default=None)
-    if best is None:
-        return "; look at the answers, and name what is right with --target-field, --extract or --metric"
-    share = max(best.changed_old, best.changed_new) / best.of
-    if best.way == HINT:
-        return (
-            f"; many of them hold their target (at least {percent(share)} of a side): say --metric contains, or take "
-            "the answer out with --extract"
-        )
-    return f"; up to {percent(share)} of a side would be right {in_words(best)}: say {option(best)}"
-
-
-def option(reading: Reading, meant: str = "true") -> str:
-    """The options that say that a reading is meant."""
-    if reading.way == ("exact_match",):
-        return "--metric exact_match"
-    return " ".join(f"--metric-arg {_OPTIONS[name]}={meant}" for name in reading.way)
-
-
-def in_words(reading: Reading) -> str:
-    """The condition of a reading."""
-    if reading.way == ("exact_match",):
-        return "by exact match"
-    words = [_WORDS[name] for name in reading.way]
-    return " and ".join([words[0], *(word.removeprefix("if ") for word in words[1:])])
-
-
-def reading_note(comparison: Comparison, reading: Reading) -> str | None:
-    """What is said at the top of a report of a reading that would change many scores."""
-    if reading.way in (HINT, ("exact_match",)):
-        return None
-    counts = [f"{count:,} of {side}'s" for side, count in (("OLD", reading.changed_old), ("NEW", reading.changed_new))]
-    return (
-        f"{comparison.name}: {' and '.join(counts)} {reading.of:,} answers are wrong as scored and right "
-        f"{in_words(reading)}; say which is meant: {option(reading)}, or =false"
-    )
-
-
-def remarks(comparisons: Sequence[Comparison]) -> tuple[str, ...]:
-    """What is said at the top of a report: of readings that would change many scores, and of answers all alike."""
-    notes = [reading_note(each, one) for each in comparisons for one in each.readings]
-    if comparisons and all(_changed(each) == 0 and each.n == each.pairing.larger for each in comparisons):
-        notes.append("every answer of NEW is that of OLD: if NEW is another model, see that it was the one that ran")
-    return tuple(note for note in notes if note is not None)
 
 
 def _changed(comparison: Comparison) -> int | None:
@@ -193,18 +131,80 @@ def _changed(comparison: Comparison) -> int | None:
     return agreement.of - agreement.count
 
 
-def _turned(
-    gate: Gate, rule: Rule, comparison: Comparison, judge_again: Callable[[Rule, Comparison], str]
-) -> str | None:
-    for one in comparison.readings:
-        by_exact_match = one.way == ("exact_match",)
-        if one.way == HINT or (by_exact_match and (rule.metric or gate.verdict == "fail")):
-            continue  # a rule with a metric has named the score that is meant; and a failure is not green
-        other = replace(comparison, kind="discrete", quadrants=one.quadrants, metrics=one.metrics)
-        if not rule.covers(other):
+def _likely(comparison: Comparison) -> str:
+    """The option that most likely fixes it, after a semicolon."""
+    best = max(comparison.readings, key=lambda one: one.changed_old + one.changed_new, default=None)
+    if best is None:
+        return "; look at the answers, and name what is right with --target-field, --extract or --metric"
+    share = max(best.changed_old, best.changed_new) / best.of
+    if best.way == HINT:
+        return (
+            f"; many of them hold their target (at least {share_of(share)} of a side): say --metric contains, or take "
+            "the answer out with --extract"
+        )
+    return f"; up to {share_of(share)} of a side would be right {_in_words(best)}: say {_option(best)}"
+
+
+def _option(reading: Reading) -> str:
+    """The options that say that a reading is meant."""
+    if reading.way == _EXACT:
+        return "--metric exact_match"
+    return " ".join(f"--metric-arg exact_match.{name}=true" for name in reading.way)
+
+
+def _in_words(reading: Reading) -> str:
+    """The condition of a reading."""
+    if reading.way == _EXACT:
+        return "by exact match"
+    words = [_WORDS[name] for name in reading.way]
+    return " and ".join([words[0], *(word.removeprefix("if ") for word in words[1:])])
+
+
+def remarks(comparisons: Sequence[Comparison]) -> tuple[str, ...]:
+    """What is said at the top of a report: of readings that would change many scores, and of answers all alike."""
+    notes = [
+        f"{each.name}: {one.changed_old:,} of OLD's and {one.changed_new:,} of NEW's {one.of:,} answers are wrong as "
+        f"scored and right {_in_words(one)}; say which is meant: {_option(one)}, or =false"
+        for each in comparisons
+        for one in each.readings
+        if one.way not in (HINT, _EXACT)
+    ]
+    if comparisons and all(_changed(each) == 0 and each.n == each.pairing.larger for each in comparisons):
+        notes.append("every answer of NEW is that of OLD: if NEW is another model, see that it was the one that ran")
+    return tuple(notes)
+
+
+def noise_remarks(comparisons: Sequence[Comparison], rules: Sequence[Rule]) -> tuple[str, ...]:
+    """Hold every budget against the measured noise floor; a sentence for each that is within its interval.
+
+    A budget that reruns of OLD against OLD are shown to use up by themselves says nothing of NEW, so it is no verdict
+    but an error: where the noise's one-sided bound on the good side is beyond it. One that the measured noise, or its
+    other bound, reaches is noted, and so is an advisory one. A measured noise of none forbids no budget.
+
+    Raises:
+        InputError: a critical budget within the noise floor.
+    """
+    found = []
+    for rule, each in itertools.product(rules, [each for each in comparisons if each.noise is not None]):
+        key = rule.key(each) if rule.covers(each) and rule.slice is None else None
+        noise = each.noise.metrics.get(key) if each.noise is not None and key is not None else None
+        if noise is None or noise.value is None or not NAMES[key or ""].rate:
             continue
-        verdict = judge_again(rule, other)
-        if verdict != gate.verdict and (verdict == "fail" or not by_exact_match):
-            other_one = f"--metric {comparison.metric}" if by_exact_match else "=false"
-            return f"{in_words(one)} the verdict is {verdict}; say which is meant: {option(one)}, or {other_one}"
-    return None
+        assert each.noise is not None and key is not None and noise.lower is not None and noise.upper is not None
+        known, budget = NAMES[key], rule.threshold
+        least, most = (noise.lower, noise.upper) if known.upper else (noise.upper, noise.lower)
+        write = writer(known.percent, budget, (noise.value, least, most))
+        sign, way = ("above", "at least") if known.upper else ("below", "at most")
+        if rule.tier == CRITICAL and (budget < least if known.upper else budget > least):
+            raise InputError(
+                f"--fail-on {rule.text!r}: the budget is within the noise floor of {each.name} ({known.label} "
+                f"{write(noise.value)}, by its bound {way} {write(least)}; {each.noise.source}): the old model breaks "
+                f"it against itself, so it can tell nothing of the new one; set one {sign} {write(most)}"
+            )
+        if noise.value != (0.0 if known.upper else 1.0) and (budget <= most if known.upper else budget >= most):
+            found.append(
+                f"{each.name}: the budget {rule.text} is not shown to be {sign} the noise floor ({known.label} "
+                f"{write(noise.value)}, by its bounds {write(noise.lower)} to {write(noise.upper)}; "
+                f"{each.noise.source}); its verdict may be noise"
+            )
+    return tuple(found)

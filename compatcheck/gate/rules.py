@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
-from compatcheck.compare.result import Comparison
+from compatcheck.compare.result import Comparison, Estimate, Slice
 from compatcheck.errors import InputError, did_you_mean
 
-GRAMMAR = "[task/][filter/][metric.]name:budget[%], for example nfr:2%, gsm8k/net:-1% or rouge1.regression:0.03"
+GRAMMAR = (
+    "[task/][filter/][field=value/][metric.]name:budget[%], for example nfr:2%, gsm8k/net:-1%, category=billing/nfr:5% "
+    "or rouge1.regression:0.03"
+)
 CRITICAL, ADVISORY = "critical", "advisory"
 """Tiers: a critical budget gates, an advisory one is shown."""
 
 
-@dataclass(frozen=True)
-class Name:
+class Name(NamedTuple):
     """How a name is judged. ``upper``: the budget is a maximum; ``rate``: a proportion of counted instances."""
 
     label: str
@@ -67,14 +70,12 @@ class Rule:
     """One budget, as the user wrote it (``text``) and as a number (proportion or the metric's own units)."""
 
     text: str
-    scope: str
-    """Task, filter or ``task/filter`` it is confined to; empty for all."""
-    metric: str
-    """Metric it is confined to; empty for all."""
+    scope: str  # task, filter or ``task/filter`` it is confined to; empty for all
+    metric: str  # metric it is confined to; empty for all
     name: str
     budget: float
     tier: str = CRITICAL
-    """``critical``: it bears on the verdict; ``advisory``: it is shown."""
+    slice: tuple[str, str] | None = None  # field and value of the slice it is about; None for all instances
 
     def covers(self, comparison: Comparison) -> bool:
         """Whether the rule speaks of this comparison."""
@@ -82,15 +83,47 @@ class Rule:
         return self.scope in scopes and self.metric in ("", comparison.metric) and self.key(comparison) is not None
 
     def key(self, comparison: Comparison) -> str | None:
-        """The figure of this comparison that the rule bounds, or None."""
-        if self.name in COUNTS:
+        """The name of the figure of this comparison that the rule bounds, or None."""
+        if self.is_count:
             return self.name
+        if self.slice is not None and self.part(comparison) is None:
+            return None
         return next((key for key in SAME.get(self.name, (self.name,)) if key in comparison.metrics), None)
+
+    def part(self, comparison: Comparison) -> Slice | None:
+        """The slice of this comparison that the rule is about."""
+        return next((one for one in comparison.slices if (one.field, one.value) == self.slice), None)
+
+    def figure(self, comparison: Comparison) -> tuple[Estimate, int]:
+        """The figure that the rule bounds, and of how many instances it is."""
+        part = self.part(comparison)
+        if part is None:
+            return comparison.metrics[self.key(comparison) or ""], comparison.n
+        return part.nfr if self.name == "nfr" or part.lost is None else _complement(part.lost), part.n
 
     @property
     def threshold(self) -> float:
         """The bound on the figure itself: a permitted regression of 0.03 is a mean difference of at least −0.03."""
         return 0.0 - self.budget if self.name == "regression" else self.budget
+
+    @property
+    def is_count(self) -> bool:
+        """Whether it is about rows that show nothing."""
+        return self.name in COUNTS
+
+
+def _complement(share: Estimate) -> Estimate:
+    """1 − share with its bounds."""
+
+    def rest(value: float | None) -> float | None:
+        return None if value is None else 1 - value
+
+    at = share.one_sided
+    return replace(
+        share, value=rest(share.value), low=rest(share.high), high=rest(share.low), lower=rest(share.upper),
+        upper=rest(share.lower), count=None if share.count is None or share.of is None else share.of - share.count,
+        one_sided=None if at is None else lambda confidence: (1 - at(confidence)[1], 1 - at(confidence)[0]),
+    )  # fmt: skip
 
 
 def parse_share(option: str, value: float | str) -> float:
@@ -110,9 +143,9 @@ def parse_share(option: str, value: float | str) -> float:
     return share
 
 
-def is_count(rule: Rule) -> bool:
-    """Whether a rule is about rows that show nothing."""
-    return rule.name in COUNTS
+def slice_fields(rules: Iterable[Rule]) -> list[str]:
+    """The fields whose values budgets are set on: what has to be sliced by."""
+    return list(dict.fromkeys(rule.slice[0] for rule in rules if rule.slice is not None))
 
 
 def parse_rules(expressions: Sequence[str], tier: str = CRITICAL) -> list[Rule]:
@@ -125,79 +158,104 @@ def parse_rules(expressions: Sequence[str], tier: str = CRITICAL) -> list[Rule]:
 
 
 def _parse(text: str, tier: str) -> Rule:
-    option = _OPTIONS[tier]
-    read = _EXPRESSION.fullmatch(text)
+    read, said = _EXPRESSION.fullmatch(text), f"{_OPTIONS[tier]} {text!r}"
     if read is None:
-        raise InputError(f"{option} {text!r}: a rule reads {GRAMMAR}")
-    scope, _, rest = read["path"].rpartition("/")
+        raise InputError(f"{said}: a rule reads {GRAMMAR}")
+    path, _, rest = read["path"].rpartition("/")
     metric, _, name = rest.rpartition(".")
     name = name.strip().lower().replace("-", "_")
+    part = None
+    if "=" in path:  # the value may hold anything, a slash too
+        before, _, value = path.partition("=")
+        path, _, field = before.rpartition("/")
+        part = field.strip(), value.strip()
     if name == "bec":
         raise InputError(
-            f"{option} {text!r}: bec is shown and not judged, as it falls with every mistake of OLD that NEW puts "
+            f"{said}: bec is shown and not judged, as it falls with every mistake of OLD that NEW puts "
             "right; set nfr or btc"
         )
     if name not in NAMES and name not in SAME and name not in COUNTS:
         known = [*NAMES, *SAME, *COUNTS]
         hint = did_you_mean(name, known)
-        raise InputError(f"{option} {text!r}: no budget can be set on '{name}'{hint}; known are {', '.join(known)}")
+        raise InputError(f"{said}: no budget can be set on '{name}'{hint}; known are {', '.join(known)}")
+    if part is not None and name not in ("nfr", "btc"):
+        raise InputError(f"{said}: on a slice a budget is set on nfr or btc; {name} is judged of all instances alone")
     budget = float(read["number"]) / (100 if read["percent"] else 1)
-    rule = Rule(text.strip(), scope.strip(), metric.strip(), name, budget, tier)
-    _check_budget(rule, read["number"], bool(read["percent"]))
+    rule = Rule(text.strip(), path.strip(), metric.strip(), name, budget, tier, part)
+    if why := _cannot_be_meant(rule, read["number"], bool(read["percent"])):
+        raise InputError(f"{_OPTIONS[tier]} {rule.text!r}: {why}")
     return rule
 
 
-def _check_budget(rule: Rule, number: str, percent: bool) -> None:
-    """Refuse budgets that cannot be meant: 200 %, a negative rate."""
-
-    def refuse(why: str) -> InputError:
-        return InputError(f"{_OPTIONS[rule.tier]} {rule.text!r}: {why}")
-
-    stem = rule.text.rpartition(":")[0].strip()
-    value = rule.budget
+def _cannot_be_meant(rule: Rule, number: str, percent: bool) -> str | None:
+    """Why a budget cannot be meant: 200 %, a negative rate."""
+    stem, value = rule.text.rpartition(":")[0].strip(), rule.budget
     if not math.isfinite(value):
-        raise refuse("the budget is a finite number")
+        return "the budget is a finite number"
     if rule.name in ("net", "accuracy"):
         if not percent and abs(value) >= 1:
-            raise refuse(f"{number} means {100 * value:g} %; write {stem}:{number}%")
+            return f"{number} means {100 * value:g} %; write {stem}:{number}%"
         if abs(value) > 1:
-            raise refuse("the budget is a difference of two proportions, from -100% to 100%")
+            return "the budget is a difference of two proportions, from -100% to 100%"
         if rule.name == "accuracy" and value >= 0.5:
-            raise refuse(
+            return (
                 f"this asks for an accuracy {100 * value:g} points above the old one; for a new accuracy of at least "
                 f"that write {stem.removesuffix('accuracy')}accuracy_new:{100 * value:g}%"
             )
-        return
+        return None
     if rule.name == "regression":
-        if value < 0:
-            raise refuse(
-                f"it says by how much the mean may fall, so it is not negative; write {stem}:{number.lstrip('-')}"
-            )
-        return
+        why = "it says by how much the mean may fall, so it is not negative"
+        return f"{why}; write {stem}:{number.lstrip('-')}" if value < 0 else None
     known = COUNTS.get(rule.name) or NAMES[SAME.get(rule.name, (rule.name,))[0]]
-    if known.rate or rule.name == "relative_nfr":
-        if value < 0:
-            raise refuse("the budget is a proportion, so it is not negative")
-        if known.rate and not percent and value >= 1:
-            raise refuse(f"{number} means {100 * value:g} %; write {stem}:{number}%")
-        if known.rate and value > 1:
-            raise refuse("the budget is a proportion of at most 100%")
+    if value < 0 and (known.rate or rule.name == "relative_nfr"):
+        return "the budget is a proportion, so it is not negative"
+    if known.rate and not percent and value >= 1:
+        return f"{number} means {100 * value:g} %; write {stem}:{number}%"
+    return "the budget is a proportion of at most 100%" if known.rate and value > 1 else None
 
 
 def nothing_covered(rule: Rule, comparisons: Sequence[Comparison]) -> str:
     """What to say of a rule that covers no comparison."""
-    scopes = dict.fromkeys(
-        name for each in comparisons for name in (each.task, each.filter) if name not in ("", "none")
-    )
-    if rule.scope and not any(
-        rule.scope in (each.task, each.filter, f"{each.task}/{each.filter}") for each in comparisons
-    ):
-        hint = did_you_mean(rule.scope, scopes)
-        why = f"no task or filter is called '{rule.scope}'{hint}; there are {', '.join(scopes)}"
-    elif rule.metric and rule.metric not in (metrics := list(dict.fromkeys(each.metric for each in comparisons))):
-        why = f"no metric is called '{rule.metric}'{did_you_mean(rule.metric, metrics)}; there are {', '.join(metrics)}"
+
+    def unknown(word: str, known: Iterable[str]) -> str:
+        names = [name for name in dict.fromkeys(known) if name not in ("", "none")]
+        return f"is called '{word}'{did_you_mean(word, names)}; there are {', '.join(names[:50])}"
+
+    metrics = [each.metric for each in comparisons]
+    scopes = {name for each in comparisons for name in (each.task, each.filter, f"{each.task}/{each.filter}")}
+    if rule.scope and rule.scope not in scopes:
+        names = (name for each in comparisons for name in (each.task, each.filter))
+        why = f"no task or filter {unknown(rule.scope, names)}"
+    elif rule.metric and rule.metric not in metrics:
+        why = f"no metric {unknown(rule.metric, metrics)}"
+    elif rule.slice is not None and all(rule.part(each) is None for each in comparisons):
+        field, value = rule.slice
+        values = [one.value for each in comparisons for one in each.slices if one.field == field]
+        why = f"no slice by '{field}' {unknown(value, values)}" if values else f"there is no --slice-by {field}"
     else:
-        names = dict.fromkeys(key for each in comparisons for key in each.metrics if key in NAMES)
+        known = dict.fromkeys(key for each in comparisons for key in each.metrics if key in NAMES)
         kinds = " and ".join(dict.fromkeys(each.kind for each in comparisons))
-        why = f"'{rule.name}' is not known of the {kinds} metrics compared here; known are {', '.join(names)}"
+        why = f"'{rule.name}' is not known of the {kinds} metrics compared here; known are {', '.join(known)}"
     return f"{_OPTIONS[rule.tier]} {rule.text!r} covers no comparison: {why}"
+
+
+def writer(percent: bool, threshold: float, others: Iterable[float]) -> Callable[[float], str]:
+    """A way to write figures: three digits, and more where a figure would read like the budget without being it."""
+    scale, unit = (100, " %") if percent else (1, "")
+
+    def at(digits: int) -> Callable[[float], str]:
+        return lambda value: f"{'−' if value < 0 else ''}{scale * abs(value):.{digits}g}{unit}"
+
+    ways = (at(digits) for digits in range(3, 9))
+    unequal = [value for value in others if value != threshold]
+    return next((way for way in ways if all(way(value) != way(threshold) for value in unequal)), at(9))
+
+
+def rows(count: int, of: int) -> str:
+    """``3 of 400 rows``."""
+    return f"{count:,} of {of:,} rows"
+
+
+def share_of(share: float) -> str:
+    """``35 %``, two digits that count."""
+    return f"{100 * share:.3g} %"

@@ -12,14 +12,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from compatcheck.compare.looks import FigureEvidence
 from compatcheck.compare.quadrants import Sorted
 from compatcheck.compare.result import BoundPath, Comparison, Gate, Look
+from compatcheck.compare.sequential import FigureEvidence
 from compatcheck.compare.significance import holm
 from compatcheck.errors import InputError
-from compatcheck.gate.rules import CRITICAL, NAMES, Name, Rule, is_count, nothing_covered
+from compatcheck.gate.rules import CRITICAL, NAMES, Name, Rule, nothing_covered, writer
 from compatcheck.gate.verdict import label_of
-from compatcheck.gate.writing import writer
 
 GROWTH = 1.1
 """A look is kept for the report when there are so many times the instances of the one kept before it."""
@@ -37,18 +36,13 @@ class Watched:
     n: int = 0
     verdict: str = "inconclusive"
     decided_at: int | None = None
-    keeps: float = 0.0
-    """Logarithm of the greatest evidence so far that the budget is kept."""
+    keeps: float = 0.0  # logarithms of the greatest evidence so far that the budget is kept, and that it is broken
     breaks: float = 0.0
     looks: list[Look] = field(default_factory=list)
 
     @property
     def open(self) -> bool:
         return self.decided_at is None
-
-    @property
-    def unit(self) -> str:
-        return "score" if not self.known.percent else "points" if self.evidence.key == "net" else "share"
 
     @property
     def p_of_breaking(self) -> float:
@@ -58,37 +52,67 @@ class Watched:
         """Add the pairs of a step."""
         self.evidence.add(found)
         self.n += int(found.scored.sum())
-        above, below = self.evidence.evidence()
+        above, below = self.evidence.gathered.evidence()
         keeps, breaks = (below, above) if self.known.upper else (above, below)
         self.keeps, self.breaks = max(self.keeps, keeps), max(self.breaks, breaks)
-
-    def decide(self, verdict: str) -> None:
-        self.verdict, self.decided_at = verdict, self.n
 
     def keep_look(self, alpha: float) -> None:
         """Note where the bounds are; with what earlier looks showed, which still holds."""
         threshold = self.evidence.threshold
-        lower, upper = self.evidence.bounds(alpha)
+        lower, upper = self.evidence.gathered.bounds(alpha)
         if self.verdict != "inconclusive":  # the bounds are found by bisection, the verdict is exact
             within = (self.verdict == "pass") == self.known.upper
             lower, upper = (lower, min(upper, threshold)) if within else (max(lower, threshold), upper)
         if self.looks:
             lower, upper = max(lower, self.looks[-1].lower), min(upper, self.looks[-1].upper)
-        look = Look(self.n, self.evidence.value(), lower, upper)
         if self.looks and self.looks[-1].n == self.n:
             self.looks.pop()
-        self.looks.append(look)
+        self.looks.append(Look(self.n, self.evidence.gathered.value(), lower, upper))
+
+    @property
+    def path(self) -> BoundPath:
+        """How the budget was judged."""
+        unit = "score" if not self.known.percent else "points" if self.evidence.key == "net" else "share"
+        threshold = self.evidence.threshold
+        return BoundPath(self.rule.text, threshold, self.verdict, self.decided_at, tuple(self.looks), unit)
+
+    def gate(self, confidence: float) -> Gate:
+        """The judgement in words."""
+        look = next((each for each in self.looks if each.n == self.decided_at), self.looks[-1])
+        threshold, upper = self.evidence.threshold, self.known.upper
+        if look.value is None:
+            reason = "is undefined: none of the instances that were drawn counts for it"
+            return Gate(self.rule.text, self.verdict, f"{self.label} {reason}", tier=self.rule.tier)
+        write = writer(self.known.percent, threshold, (look.value, look.lower, look.upper))
+        level, value = f"{100 * confidence:g} % bound", write(look.value)
+        budget = f"the budget {'of at most' if upper else 'of at least'} {write(threshold)}"
+        if self.open:
+            span = f"{write(look.lower)} to {write(look.upper)} by {level}s that hold at every look"
+            reason = f"{value} ({span}) leaves {budget} open after {self.n:,} instances"
+        else:
+            word, bound = ("breaks", look.lower if upper else look.upper)
+            if self.verdict == "pass":
+                word, bound = ("keeps", look.upper if upper else look.lower)
+            reason = (
+                f"{value} ({level} {write(bound)}, which holds at every look) {word} {budget}; decided after "
+                f"{self.decided_at:,} instances"
+            )
+        return Gate(self.rule.text, self.verdict, f"{self.label} {reason}", tier=self.rule.tier)
 
 
 class Budgets:
     """All budgets of a run, judged after every step."""
 
     def __init__(self, rules: Sequence[Rule], confidence: float = 0.95) -> None:
-        self._rules = list(rules)
-        self.confidence = confidence
-        self._alpha = 1 - confidence
+        self._rules, self.confidence, self._alpha = list(rules), confidence, 1 - confidence
         self.watched: list[Watched] = []
         self._seen: dict[str, list[Sorted]] = {}
+        sliced = next((rule for rule in self._rules if rule.slice is not None), None)
+        if sliced is not None:
+            raise InputError(
+                f"--until-decided: the budget {sliced.text!r} is on a slice, and no bound of it holds at every look; "
+                "evaluate a fixed number of instances"
+            )
 
     def watch(self, comparison: Comparison) -> None:
         """Set the budgets that cover a comparison; one that was known as another kind is judged anew.
@@ -99,7 +123,7 @@ class Budgets:
         self.watched = [one for one in self.watched if one.comparison != comparison.name]
         for rule in self._rules:
             key = rule.key(comparison) if rule.covers(comparison) else None
-            if key is None or is_count(rule):
+            if key is None or rule.is_count:
                 continue  # rows that show nothing are counted at the end
             evidence = FigureEvidence(key, rule.threshold, comparison.metric)
             watched = Watched(rule, comparison.name, NAMES[key], label_of(rule, key), evidence)
@@ -124,14 +148,13 @@ class Budgets:
         """Judge what is still open; the budgets that are decided now."""
         critical = [one for one in self.watched if one.rule.tier == CRITICAL]
         p_values = dict(zip(map(id, critical), holm([one.p_of_breaking for one in critical]), strict=True))
-        need = -math.log(self._alpha)
         decided: list[Watched] = []
         for one in self.watched:
             if one.open:
                 if p_values.get(id(one), one.p_of_breaking) <= self._alpha:
-                    one.decide("fail")
-                elif one.keeps >= need:
-                    one.decide("pass")
+                    one.verdict, one.decided_at = "fail", one.n
+                elif one.keeps >= -math.log(self._alpha):
+                    one.verdict, one.decided_at = "pass", one.n
                 if not one.open:
                     decided.append(one)
             last = one.looks[-1].n if one.looks else 0
@@ -151,33 +174,8 @@ class Budgets:
 
     def paths(self, name: str) -> tuple[BoundPath, ...]:
         """How the budgets of a comparison were judged."""
-        return tuple(
-            BoundPath(one.rule.text, one.evidence.threshold, one.verdict, one.decided_at, tuple(one.looks), one.unit)
-            for one in self.watched
-            if one.comparison == name
-        )
+        return tuple(one.path for one in self.watched if one.comparison == name)
 
     def gates(self) -> Mapping[tuple[str, str], Gate]:
         """The judgements in words, by the name of the comparison and the text of the rule."""
-        return {(one.comparison, one.rule.text): self._gate(one) for one in self.watched}
-
-    def _gate(self, one: Watched) -> Gate:
-        look = next((each for each in one.looks if each.n == one.decided_at), one.looks[-1])
-
-        def gate(reason: str) -> Gate:
-            return Gate(one.rule.text, one.verdict, f"{one.label} {reason}", tier=one.rule.tier)
-
-        if look.value is None:
-            return gate("is undefined: none of the instances that were drawn counts for it")
-        write = writer(one.known.percent, one.evidence.threshold, (look.value, look.lower, look.upper))
-        level, value = f"{100 * self.confidence:g} % bound", write(look.value)
-        budget = f"the budget {'of at most' if one.known.upper else 'of at least'} {write(one.evidence.threshold)}"
-        if one.open:
-            span = f"{write(look.lower)} to {write(look.upper)} by {level}s that hold at every look"
-            return gate(f"{value} ({span}) leaves {budget} open after {one.n:,} instances")
-        bad, good = (look.upper, look.lower) if one.known.upper else (look.lower, look.upper)
-        word, bound = ("breaks", good) if one.verdict == "fail" else ("keeps", bad)
-        return gate(
-            f"{value} ({level} {write(bound)}, which holds at every look) {word} {budget}; decided after "
-            f"{one.decided_at:,} instances"
-        )
+        return {(one.comparison, one.rule.text): one.gate(self.confidence) for one in self.watched}

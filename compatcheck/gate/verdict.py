@@ -1,33 +1,44 @@
-"""One budget on one comparison: its figure, the one-sided bounds that judge it, and the verdict.
+"""Does the evidence show that a figure keeps its budget, that it breaks it, or neither? One budget, and all together.
 
 A rule is judged on one-sided bounds. An upper budget fails when the lower bound is beyond it, passes when the upper
 bound is within it, and is inconclusive in between; a lower budget the other way round. "Not significant" never passes.
+Budgets on rows that show nothing are counts: kept or broken, and open only where the count is not known.
+
+A pass of a run needs every critical budget to pass, which keeps its error without more ado (intersection–union, Berger
+1982). A failure needs one to fail, so the more budgets the likelier by chance: failures are shown by Holm's step-down
+over all critical budgets (Holm 1979, Scandinavian Journal of Statistics 6:65).
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from compatcheck.compare.clusters import LEAST
-from compatcheck.compare.result import Comparison, Estimate, Gate
-from compatcheck.compare.significance import p_beyond
-from compatcheck.gate.counts import count_gate
-from compatcheck.gate.needed import needed
-from compatcheck.gate.rules import NAMES, Name, Rule, is_count
-from compatcheck.gate.writing import writer
+from compatcheck.compare.intervals import z_values
+from compatcheck.compare.means import FEW
+from compatcheck.compare.plan import needed_for_change, needed_to_settle
+from compatcheck.compare.result import Absent, Comparison, Estimate, Gate
+from compatcheck.compare.significance import holm, p_beyond
+from compatcheck.errors import ExitCode, InputError, did_you_mean
+from compatcheck.gate.doubts import MAX_MISSING, doubt
+from compatcheck.gate.rules import CRITICAL, NAMES, Name, Rule, nothing_covered, rows, writer
 
 MIN_AVERAGED = 30
 """A mean of fewer values settles nothing: so small a sample may miss the rare case that moves the mean."""
+POWER = 0.8
+_MOST = 1_000_000_000
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a rule is judged by. ``lower`` and ``upper`` are one-sided bounds of the figure, each at ``confidence``."""
+    """What a rule is judged by: a figure of ``n`` instances, and one-sided bounds, each at ``confidence``."""
 
     known: Name
     label: str
     figure: Estimate
+    n: int
     threshold: float
     value: float
     lower: float
@@ -37,12 +48,6 @@ class Evidence:
     @property
     def verdict(self) -> str:
         return settle(self.known.upper, self.threshold, self.lower, self.upper)
-
-    @property
-    def judging(self) -> float:
-        """The bound that the verdict hangs on: for a failure the good end, else the bad one."""
-        bad, good = (self.upper, self.lower) if self.known.upper else (self.lower, self.upper)
-        return good if self.verdict == "fail" else bad
 
 
 def settle(upper_budget: bool, threshold: float, lower: float, upper: float) -> str:
@@ -54,39 +59,162 @@ def settle(upper_budget: bool, threshold: float, lower: float, upper: float) -> 
     return "inconclusive"
 
 
-def judge_one(rule: Rule, comparison: Comparison) -> Gate:
-    """Judge a rule that covers the comparison, by itself."""
-    found = evidence(rule, comparison)
-    return found if isinstance(found, Gate) else gate_of(rule, comparison, found)
-
-
 def label_of(rule: Rule, key: str) -> str:
     """What the figure ``key`` is called where this rule speaks of it."""
-    return NAMES[key].label if key != "net" or rule.name == "net" else "accuracy change"
+    name = NAMES[key].label if key != "net" or rule.name == "net" else "accuracy change"
+    return name if rule.slice is None else f"{name} of {'='.join(rule.slice)}"
 
 
-def evidence(rule: Rule, comparison: Comparison) -> Evidence | Gate:
+def judge(
+    comparisons: Sequence[Comparison],
+    rules: Sequence[Rule],
+    required: Sequence[str] = (),
+    settled: Mapping[tuple[str, str], Gate] | None = None,
+    max_missing: float = MAX_MISSING,
+    absent: Sequence[Absent] = (),
+) -> tuple[tuple[Comparison, ...], str]:
+    """Judge every rule on every comparison it covers; return the comparisons with their gates, and the verdict.
+
+    ``settled`` holds judgements that were made while instances came in, by the name of the comparison and the text of
+    the rule; they hold together already. A pass is inconclusive where more than ``max_missing`` of the rows show
+    nothing, tasks that are ``absent`` on one side among them (:mod:`compatcheck.gate.doubts`).
+
+    The verdict is ``fail`` if any critical gate fails, else ``inconclusive`` if any is, else ``pass``; ``none`` without
+    critical rules. Advisory gates are judged each by itself and do not bear on it.
+
+    Raises:
+        InputError: a rule that covers no comparison, or a task of ``required`` without a scored pair.
+    """
+    there = dict.fromkeys(each.task for each in comparisons if each.n > 0)
+    for task in required:
+        if task not in there:
+            raise InputError(
+                f"--required {task}: the task was not compared: no instance of it is scored on both sides"
+                f"{did_you_mean(task, there)}; compared are {', '.join(there) or 'none'}"
+            )
+    for rule in rules:
+        if not any(rule.covers(each) for each in comparisons):
+            raise InputError(nothing_covered(rule, comparisons))
+    covered = [(place, rule) for place, each in enumerate(comparisons) for rule in rules if rule.covers(each)]
+    names = [each.name for each in comparisons]
+    found = [(settled or {}).get((names[place], rule.text)) or _evidence(rule, comparisons[place])
+             for place, rule in covered]  # fmt: skip
+    gates = [one if isinstance(one, Gate) else _gate(rule, comparisons[place], one)
+             for (place, rule), one in zip(covered, found, strict=True)]  # fmt: skip
+    gates = _together(gates, found, [rule.is_count for _, rule in covered])
+    of_each: list[list[Gate]] = [[] for _ in comparisons]
+    for (place, rule), gate in zip(covered, gates, strict=True):
+        why = None
+        if not rule.is_count and gate.verdict != "inconclusive":
+            why = doubt(gate, rule, comparisons[place], _again, max_missing, absent)
+        if why is not None:
+            gate = replace(gate, verdict="inconclusive", reason=f"{gate.reason}; but {why}", needed_n=None)
+        of_each[place].append(gate)
+    for first in of_each[:1]:
+        first += _of_absent(rules, absent)
+    judged = tuple(each.with_gates(tuple(own)) for each, own in zip(comparisons, of_each, strict=True))
+    verdicts = {gate.verdict for each in judged for gate in each.gates if gate.tier == CRITICAL}
+    return judged, next((name for name in ("fail", "inconclusive", "pass") if name in verdicts), "none")
+
+
+def _again(rule: Rule, comparison: Comparison) -> str:
+    return judge_one(rule, comparison).verdict
+
+
+def exit_code(verdict: str) -> ExitCode:
+    """The exit code that a verdict stands for."""
+    codes = {"fail": ExitCode.REGRESSION, "inconclusive": ExitCode.INCONCLUSIVE}
+    return codes.get(verdict, ExitCode.OK)
+
+
+def judge_one(rule: Rule, comparison: Comparison) -> Gate:
+    """Judge a rule that covers the comparison, by itself."""
+    found = _evidence(rule, comparison)
+    return found if isinstance(found, Gate) else _gate(rule, comparison, found)
+
+
+def _together(gates: list[Gate], found: Sequence[Evidence | Gate], counted: Sequence[bool]) -> list[Gate]:
+    """The gates, where a failure that is not shown among all critical ones becomes inconclusive.
+
+    ``counted`` says which are budgets on rows: they are no estimates that may fail by chance.
+    """
+    critical = [place for place, gate in enumerate(gates) if gate.tier == CRITICAL and not counted[place]]
+    if len(critical) < 2 or all(gates[place].verdict != "fail" for place in critical):
+        return gates
+    p_values = [1.0 if isinstance(one, Gate) or one.verdict != "fail"
+                else p_beyond(one.figure, one.threshold, 1 - one.confidence, above=one.known.upper)
+                for one in (found[place] for place in critical)]  # fmt: skip
+    judged = list(gates)
+    for place, p in zip(critical, holm(p_values), strict=True):
+        one, gate = found[place], gates[place]
+        if not isinstance(one, Gate) and gate.verdict == "fail" and p > (1 - one.confidence) * (1 + 1e-9):
+            reason = (
+                f"{gate.reason}, but only by itself: with {len(critical)} budgets judged together p is {p:.2g} (Holm), "
+                f"above {1 - one.confidence:.2g}"
+            )
+            judged[place] = replace(gate, verdict="inconclusive", reason=reason)
+    return judged
+
+
+def _of_absent(rules: Sequence[Rule], absent: Sequence[Absent]) -> list[Gate]:
+    """The budgets on missing rows that the tasks of one side alone break."""
+    return [
+        Gate(
+            rule.text,
+            "fail",
+            f"{one.task} ({one.filter}) is in {one.side.upper()} alone: all of its {one.rows:,} rows are missing",
+            tier=rule.tier,
+        )
+        for rule in rules
+        if rule.name == "missing" and rule.budget < 1
+        for one in absent
+        if rule.scope in ("", one.task, one.filter, f"{one.task}/{one.filter}")
+    ]
+
+
+def _count_gate(rule: Rule, comparison: Comparison) -> Gate:
+    """Judge a budget on rows that show nothing: missing, in error, without an answer, cut off."""
+    p = comparison.pairing
+    count, of, what = {
+        "missing": (max(p.only_old, p.only_new) + p.target_changed, p.larger, "have no partner of the same content"),
+        "errors": (max(p.errors_old, p.errors_new), p.larger, "failed on one side"),
+        "no_answer": (p.no_answer_new, p.paired, "have no answer of NEW"),
+        "cut_off": (p.cut_off_new, p.paired, "have an answer of NEW that was cut off"),
+    }[rule.name]
+    if count is None:
+        why = "nothing says whether NEW's answers were cut off (rows say it in `finish_reason`)"
+        return Gate(rule.text, "inconclusive", why, tier=rule.tier)
+    share = count / of if of else 0.0
+    write = writer(True, rule.budget, [share])
+    verdict, word = ("pass", "keeps") if share <= rule.budget else ("fail", "breaks")
+    reason = f"{rows(count, of)} {what}: {write(share)} {word} the budget of at most {write(rule.budget)}"
+    return Gate(rule.text, verdict, reason, tier=rule.tier)
+
+
+def _evidence(rule: Rule, comparison: Comparison) -> Evidence | Gate:
     """What the rule is judged by; or the judgement itself where there is nothing to judge by."""
+    if rule.is_count:
+        return _count_gate(rule, comparison)
+
+    def open_(why: str, needed_n: int | None = None) -> Gate:
+        return Gate(rule.text, "inconclusive", why, needed_n, rule.tier)
+
     key, clusters = rule.key(comparison), comparison.clusters
     assert key is not None  # covers() said so
-    if is_count(rule):
-        return count_gate(rule, comparison)
     if clusters is not None and clusters.count < LEAST:
-        why = f"{clusters.count} clusters by '{clusters.field}': fewer than {LEAST} settle no budget"
-        return Gate(rule.text, "inconclusive", why, tier=rule.tier)
-    known, figure, threshold = NAMES[key], comparison.metrics[key], rule.threshold
-    label = label_of(rule, key)
+        return open_(f"{clusters.count} clusters by '{clusters.field}': fewer than {LEAST} settle no budget")
+    known, (figure, n), label = NAMES[key], rule.figure(comparison), label_of(rule, key)
     averaged = figure.count if key.startswith(("mean_", "score_")) else None
     if key == "mean_regression" and (averaged or 0) < MIN_AVERAGED:
         return _few_regressed(rule, comparison, figure)
     if figure.value is None:
-        return Gate(rule.text, "inconclusive", f"{label} is undefined: {figure.why}", tier=rule.tier)
+        return open_(f"{label} is undefined: {figure.why}")
     if averaged is not None and averaged < MIN_AVERAGED:
         why = f"{label} is {figure.value:.3g}, a mean of {averaged}: fewer than {MIN_AVERAGED} values settle no budget"
-        needed_n = math.ceil(comparison.n * MIN_AVERAGED / averaged)
-        return Gate(rule.text, "inconclusive", why, needed_n, rule.tier)
+        return open_(why, math.ceil(n * MIN_AVERAGED / averaged))
     assert figure.lower is not None and figure.upper is not None  # only a mean of a single value has no bounds
-    return Evidence(known, label, figure, threshold, figure.value, figure.lower, figure.upper, comparison.confidence)
+    bounds = figure.value, figure.lower, figure.upper
+    return Evidence(known, label, figure, n, rule.threshold, *bounds, comparison.confidence)
 
 
 def _few_regressed(rule: Rule, comparison: Comparison, figure: Estimate) -> Gate:
@@ -107,30 +235,76 @@ def _few_regressed(rule: Rule, comparison: Comparison, figure: Estimate) -> Gate
     level = f"one-sided {100 * comparison.confidence:g} % bound"
     write = writer(False, budget, (worst,))
     bound = f"at most {100 * share:.3g} % regress ({level}), by {width:g} each at worst: {write(worst)} over all"
-    verdict, word = ("pass", "but") if worst <= budget else ("inconclusive", "and")
-    keeps = "keeps" if worst <= budget else "does not keep"
+    verdict, word, keeps = ("pass", "but", "keeps") if worst <= budget else ("inconclusive", "and", "does not keep")
     reason = f"{few}, {word} {bound} {keeps} the budget of at most {write(budget)}"
     return Gate(rule.text, verdict, reason, None if verdict == "pass" else needed_n, rule.tier)
 
 
-def gate_of(rule: Rule, comparison: Comparison, found: Evidence) -> Gate:
+def _gate(rule: Rule, comparison: Comparison, found: Evidence) -> Gate:
     """The judgement in words."""
     verdict, threshold = found.verdict, found.threshold
     write = writer(found.known.percent, threshold, (found.value, found.lower, found.upper))
     level = f"one-sided {100 * found.confidence:g} % bound"
     budget = f"the budget {'of at most' if found.known.upper else 'of at least'} {write(threshold)}"
-    if verdict != "inconclusive":
-        word = "breaks" if verdict == "fail" else "keeps"
-        reason = f"{found.label} {write(found.value)} ({level} {write(found.judging)}) {word} {budget}"
-        return Gate(rule.text, verdict, reason, tier=rule.tier)
-    count, how = needed(found.known, rule.key(comparison) or "", found.figure, threshold, comparison)
-    span = f"{write(found.lower)} to {write(found.upper)} by {level}s"
-    reason = f"{found.label} {write(found.value)} ({span}) leaves {budget} open; {how}"
-    return Gate(rule.text, verdict, reason, count, rule.tier)
+    if verdict == "inconclusive":
+        count, how = _needed(found, rule.key(comparison) or "", comparison)
+        span = f"{write(found.lower)} to {write(found.upper)} by {level}s"
+        reason = f"{found.label} {write(found.value)} ({span}) leaves {budget} open; {how}"
+        return Gate(rule.text, verdict, reason, count, rule.tier)
+    # The bound that the verdict hangs on: for a failure the good end, else the bad one.
+    hangs_on = found.lower if (verdict == "fail") == found.known.upper else found.upper
+    word = "breaks" if verdict == "fail" else "keeps"
+    reason = f"{found.label} {write(found.value)} ({level} {write(hangs_on)}) {word} {budget}"
+    return Gate(rule.text, verdict, reason, tier=rule.tier)
 
 
-def p_of_breaking(found: Evidence) -> float:
-    """p-value of "the budget is kept"; 1 where the evidence does not break it."""
-    if found.verdict != "fail":
-        return 1.0
-    return p_beyond(found.figure, found.threshold, 1 - found.confidence, above=found.known.upper)
+def _needed(found: Evidence, key: str, comparison: Comparison) -> tuple[int | None, str]:
+    """How many instances settle the rule four times in five if the observed value holds, and that in words."""
+    known, threshold, n = found.known, found.threshold, found.n
+    if found.value == threshold:
+        if known.rate and threshold == (0 if known.upper else 1):
+            return None, "no sample, however large, proves a budget that leaves no room"
+        return None, "the observed value is the budget itself, so it cannot be said how many instances would settle it"
+    flips = sum(comparison.quadrants.get(name, 0) for name in ("positive_flip", "negative_flip"))
+    scale: float | None
+    if known.rate:
+        scale = _for_rate(found.figure, threshold, known.upper, found.confidence)
+    elif key == "mean_difference" and flips < FEW and found.value > threshold:
+        least, most = comparison.score_range or (0.0, 1.0)
+        scale = _for_rate(comparison.metrics["nfr"], -threshold / (most - least), True, found.confidence)
+    else:
+        scale = _for_mean(key, found.figure, found.value, threshold, comparison)
+    if scale is None or n * scale > _MOST:
+        return None, "the observed value is too close to the budget to say how many instances would settle it"
+    count = max(n + 1, math.ceil(n * scale))
+    return count, (
+        f"about {count:,} instances would settle it {100 * POWER:g} % of the time if it stays so (there are {n:,})"
+    )
+
+
+def _for_mean(key: str, figure: Estimate, value: float, threshold: float, comparison: Comparison) -> float:
+    """By what factor the sample must grow for a mean or a difference; a bound that allows for what was not seen takes
+    some more to clear."""
+    assert figure.low is not None and figure.high is not None
+    averaged = figure.count if key.startswith("mean_") and figure.count else comparison.n
+    gap, unseen = abs(threshold - value), 0.0
+    if key == "net":
+        flips = comparison.metrics["nfr"].value, comparison.metrics["pfr"].value
+        error = math.sqrt(max(0.0, sum(each or 0.0 for each in flips) - value**2) / comparison.n)
+        error *= math.sqrt(comparison.n / figure.effective) if figure.effective else 1.0
+    else:
+        error = (figure.high - figure.low) / 2 / z_values(comparison.confidence)[0]
+    if key != "relative_nfr" and (key != "net" or value > threshold):
+        least, most = comparison.score_range or (0.0, 1.0)
+        unseen = -math.log(1 - comparison.confidence) * (most - least) / gap / averaged
+    return needed_for_change(error / gap, POWER, comparison.confidence) + unseen
+
+
+def _for_rate(figure: Estimate, threshold: float, upper: bool, confidence: float) -> float | None:
+    """The same for a rate; of clustered instances so many effective ones are wanted."""
+    assert figure.value is not None and figure.of is not None
+    budget, rate = (threshold, figure.value) if upper else (1 - threshold, 1 - figure.value)
+    if not 0 < budget < 1:
+        return None
+    found = needed_to_settle(budget, rate, POWER, confidence)
+    return None if found is None else found / (figure.of if figure.effective is None else figure.effective)

@@ -11,9 +11,8 @@ from compatcheck.report import figures
 from compatcheck.report.text import safe_text, trim_middle
 
 if TYPE_CHECKING:
-    from compatcheck.compare.expectation import SequentialPlan
     from compatcheck.compare.noise import Measurements
-    from compatcheck.compare.plan import Plan
+    from compatcheck.compare.plan import Plan, SequentialPlan
     from compatcheck.compare.scores import Score
     from compatcheck.records import Run
 

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from compatcheck.compare.expectation import make_sequential_plan
+from compatcheck.compare.plan import make_sequential_plan
 from compatcheck.compare.sequential import RateEvidence
 from compatcheck.errors import InputError
 

@@ -7,7 +7,7 @@ from scipy.stats import binom
 
 from compatcheck.compare import compare
 from compatcheck.compare.intervals import exact, net_bounds
-from compatcheck.compare.power import needed_to_settle
+from compatcheck.compare.plan import needed_to_settle
 from compatcheck.errors import ExitCode, InputError
 from compatcheck.gate import exit_code, judge, parse_rules, settle
 from compatcheck.records import Metric, TaskRun
@@ -329,7 +329,7 @@ def test_a_rule_that_covers_nothing_is_an_error(rule, message):
 @pytest.mark.parametrize(
     ("rule", "message"),
     [
-        ("nfr", r"a rule reads \[task/\]\[filter/\]\[metric.\]name:budget\[%\]"),
+        ("nfr", r"a rule reads \[task/\]\[filter/\]\[field=value/\]\[metric.\]name:budget\[%\]"),
         ("nfr<2%", "a rule reads"),
         ("nfr:", "a rule reads"),
         (":2%", "a rule reads"),
