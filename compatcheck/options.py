@@ -298,8 +298,8 @@ class Diff(Judged):
     noise_floor: int = option(0, "Run OLD K times again: what flips without change.", COMPARE, metavar="K", least=0)
     noise_run: References = option((), "A recorded rerun of OLD; repeatable.", COMPARE, metavar="FILE")
     fail_on: Texts = option(
-        (), "Budget: nfr:2%, net:-1%, accuracy:-0.5%, rouge1.regression:0.03, gsm8k/nfr:3%, category=billing/nfr:5%; repeatable.", COMPARE,
-        metavar="EXPR",
+        (), "Budget: nfr:2%, net:-1%, accuracy:-0.5%, rouge1.regression:0.03, gsm8k/nfr:3%, field=value/nfr:5%; repeatable.",
+        COMPARE, metavar="EXPR",
     )  # fmt: skip
     until_decided: bool = option(
         False, "Draw documents at random until every budget is decided; the verdict holds at every look.", COMPARE
