@@ -298,7 +298,7 @@ class Diff(Judged):
     noise_floor: int = option(0, "Run OLD K times again: what flips without change.", COMPARE, metavar="K", least=0)
     noise_run: References = option((), "A recorded rerun of OLD; repeatable.", COMPARE, metavar="FILE")
     fail_on: Texts = option(
-        (), "Budget: nfr:2%, net:-1%, accuracy:-0.5%, rouge1.regression:0.03, gsm8k/nfr:3%, field=value/nfr:5%; repeatable.",
+        (), "Budget: nfr:2%, accuracy:-0.5%, rouge1.regression:0.03, task/nfr:3%, field=value/nfr:5%; repeatable.",
         COMPARE, metavar="EXPR",
     )  # fmt: skip
     until_decided: bool = option(
