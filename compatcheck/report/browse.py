@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from rich.console import RenderableType
 from rich.text import Text
 
-from compatcheck.compare.result import QUADRANTS, SMOOTH_GROUPS, Comparison, Result
+from compatcheck.compare.result import QUADRANTS, SMOOTH_GROUPS, Result
 from compatcheck.errors import InputError, did_you_mean
 from compatcheck.report import figures
-from compatcheck.report.rows import instance, is_null, slice_fields
-from compatcheck.report.terminal import render_parts
-from compatcheck.report.terminal_parts import STYLES, flip_block
+from compatcheck.report.instances import instance, is_null, slice_fields
+from compatcheck.report.terminal import STYLES, flip_block, render_parts
 from compatcheck.report.text import safe_text, trim_middle
 
 FILTERS = ("flips", *dict.fromkeys((*QUADRANTS, *SMOOTH_GROUPS)), "error", "all")
@@ -27,12 +25,9 @@ _SEARCHED = (
     "error_new", "prompt_old", "prompt_new",
 )  # fmt: skip
 _FIELDS = 12
-_SYMBOLS = {**figures.QUADRANT_SYMBOLS, "error": "!"}
-_SINGULAR = {"negative_flip": "negative flip", "positive_flip": "positive flip", "error": "not scored"}
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """One instance: which comparison, which row of its table."""
 
     comparison: int
@@ -58,19 +53,16 @@ def choose_comparisons(result: Result, task: str | None) -> list[int]:
     Raises:
         InputError: none has that name.
     """
+    every = list(enumerate(result.comparisons))
     if task is None:
-        return list(range(len(result.comparisons)))
-    found = [place for place, each in enumerate(result.comparisons) if each.name == task]
-    found = found or [
-        place
-        for place, each in enumerate(result.comparisons)
-        if set(task.split("/")) <= {each.task, each.filter, each.metric}
-    ]
+        return [place for place, _ in every]
+    parts = set(task.split("/"))
+    found = [place for place, each in every if each.name == task]
+    found = found or [place for place, each in every if parts <= {each.task, each.filter, each.metric}]
     if not found:
-        names = [each.name for each in result.comparisons]
-        raise InputError(
-            f"--task {task}: is not in this report{did_you_mean(task, names)}; there are {', '.join(names)}"
-        )
+        names = [each.name for _, each in every]
+        known = f"{did_you_mean(task, names)}; there are {', '.join(names)}"
+        raise InputError(f"--task {task}: is not in this report{known}")
     return found
 
 
@@ -136,37 +128,25 @@ def find_id(result: Result, comparisons: Sequence[int], doc_id: str) -> list[Pla
     """
     found = select(result, comparisons, doc_id=doc_id)
     if not found:
-        known = [
-            str(value) for place in comparisons for value in result.comparisons[place].instances["doc_id"].head(5_000)
-        ]
+        heads = (result.comparisons[place].instances["doc_id"].head(5_000) for place in comparisons)
+        known = [str(value) for head in heads for value in head]
         such = f"; ids are such as {', '.join(dict.fromkeys(known[:3]))}" if known else ""
         raise InputError(f"{doc_id}: no instance has this id{did_you_mean(doc_id, known)}{such}")
     return found
 
 
-def heading_line(result: Result, place: Place) -> str:
-    """What an instance is, in one line: its outcome, id and comparison. Safe text."""
-    comparison = result.comparisons[place.comparison]
-    row = comparison.instances.iloc[place.row]
-    name = "error" if is_null(row["quadrant"]) else str(row["quadrant"])
-    label = _SINGULAR.get(name, figures.QUADRANT_LABELS.get(name, name))
-    return f"{_SYMBOLS.get(name, '·')} {label} · {safe_text(comparison.name)}"
-
-
 def instance_text(result: Result, place: Place, width: int, color: bool) -> str:
-    """One instance in full, with word differences, at most ``width`` columns wide."""
+    """One instance in full, with its outcome, word differences and fields, at most ``width`` columns wide."""
     comparison = result.comparisons[place.comparison]
     row = {str(key): value for key, value in comparison.instances.iloc[place.row].to_dict().items()}
     name = "error" if is_null(row["quadrant"]) else str(row["quadrant"])
-    shown = instance(row)
-    parts: list[RenderableType] = [Text(heading_line(result, place), style=STYLES.get(name) or "bold")]
-    parts.append(flip_block(shown, comparison.kind, color, whole=True))
-    if fields := _fields(comparison, row):
-        parts.append(Text(fields, style="dim"))
-    return render_parts(parts, width=width, color=color)
-
-
-def _fields(comparison: Comparison, row: dict[str, object]) -> str:
-    known = [(name, row[name]) for name in slice_fields(comparison.instances) if not is_null(row[name])]
-    shown = [f"{safe_text(name)}={trim_middle(safe_text(value), 60)}" for name, value in known[:_FIELDS]]
-    return "  ".join([*shown, *([f"and {len(known) - _FIELDS} more fields"] if len(known) > _FIELDS else [])])
+    label = "not scored" if name == "error" else figures.QUADRANT_LABELS.get(name, name).replace("flips", "flip")
+    symbol = "!" if name == "error" else figures.QUADRANT_SYMBOLS.get(name, "·")
+    title = Text(f"{symbol} {safe_text(label)} · {safe_text(comparison.name)}", style=STYLES.get(name) or "bold")
+    fields = [name for name in slice_fields(comparison.instances) if not is_null(row[name])]
+    said = [f"{safe_text(name)}={trim_middle(safe_text(row[name]), 60)}" for name in fields[:_FIELDS]]
+    said += [f"and {len(fields) - _FIELDS} more fields"] if len(fields) > _FIELDS else []
+    rest = [Text("  ".join(said), style="dim")] if said else []
+    return render_parts(
+        [title, flip_block(instance(row), comparison, color, whole=True), *rest], width=width, color=color
+    )

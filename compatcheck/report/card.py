@@ -16,8 +16,8 @@ from pathlib import Path
 
 from compatcheck.compare.result import Comparison, Result
 from compatcheck.errors import InputError
-from compatcheck.report import figures, head, trust
-from compatcheck.report.markdown import EMOJI, escape, prose
+from compatcheck.report import content, figures, sections
+from compatcheck.report.markdown import EMOJI, draw, escape, head, prose
 
 START, END = "<!-- compatcheck:start -->", "<!-- compatcheck:end -->"
 NAME = "README.md"
@@ -29,64 +29,45 @@ _MARK = re.compile(rf"^(?:{re.escape(START)}|{re.escape(END)})[ \t]*\r?$", re.MU
 def section(result: Result, *, old: str = "", new: str = "") -> str:
     """The section as Markdown, markers included. ``old`` and ``new`` name the models where their paths are not to be
     published. Names and reasons are escaped: they are text, whatever is in them."""
-    word, reason = figures.verdict_line(result)
-    advice = figures.advice_line(result)
-    sides = [("old", old or result.old.reference, result.old), ("new", new or result.new.reference, result.new)]
+    old, new = old or result.old.reference, new or result.new.reference
+    word, reason = content.verdict_line(result)
+    sides = (("old", old, result.old.fingerprint), ("new", new, result.new.fingerprint))
     blocks = [
         START,
-        f"## Compatibility with {escape(old or result.old.reference)}",
-        f"{EMOJI.get(result.verdict, '')} **{word}**: {prose(reason)}",
+        f"## Compatibility with {escape(old)}",
+        f"{EMOJI.get(result.verdict, '')} **{prose(word)}**: {prose(reason)}",
+        *head(result),
+        draw(sections.Table((("", "text"), ("model", "name"), ("fingerprint", "name")), sides)),
     ]
-    if advice is not None:
-        blocks.append(f"Release advice: **{prose(advice[0])}**, {prose(advice[1])}")
-    blocks += [f"Rows: {prose(line)}" for line in head.coverage(result)]
-    if (differ := head.differ(result)) is not None:
-        blocks.append(f"Settings: {prose(differ)}")
-    rows = [(side, escape(name), escape(about.fingerprint)) for side, name, about in sides]
-    blocks.append(_table(("", "model", "fingerprint"), "lll", rows))
-    for kind in ("discrete", "smooth"):
-        those = [each for each in result.comparisons if each.kind == kind]
-        if those:
-            blocks.append(_figures(those))
-    gates = figures.all_gates(result)
+    kinds = ([each for each in result.comparisons if each.kind == kind] for kind in ("discrete", "smooth"))
+    blocks += [draw(_figures(those)) for those in kinds if those]
+    gates = tuple((each.name, *row) for each in result.comparisons for row in sections.gates(each).rows)
     if gates:
-        judged = [
-            (escape(c.name), escape(g.rule), f"{EMOJI.get(g.verdict, '')} {prose(g.verdict)}", prose(g.reason))
-            for c, g in gates
-        ]
-        blocks.append(_table(("comparison", "budget", "verdict", "reason"), "llll", judged))
+        columns = (("comparison", "name"), ("verdict", "verdict"), ("budget", "name"), ("reason", "text"))
+        blocks.append(draw(sections.Table(columns, gates)))
     for each in result.comparisons:
-        blocks += [f"{escape(each.name)}: **{name}**, {prose(said)}" for name, said in trust.remarks(each)]
-        blocks += [f"{escape(each.name)}: {prose(remark)}" for remark in figures.pairing_remarks(each)]
+        blocks += [f"{escape(each.name)}: **{name}**, {prose(said)}" for name, said in sections.remarks(each)]
+        blocks += [f"{escape(each.name)}: {prose(remark)}" for remark in sections.pairing_remarks(each)]
     blocks += [prose(note) for note in result.notes]
     blocks.append("Shares are of all n instances. How the figures were made, one signature for each row above:")
     blocks.append("\n".join(f"- {escape(each.signature)}" for each in result.comparisons))
     return "\n\n".join([*blocks, END])
 
 
-def _figures(comparisons: Sequence[Comparison]) -> str:
-    groups = figures.groups(comparisons[0])
-    level = figures.level(comparisons[0])
+def _figures(comparisons: Sequence[Comparison]) -> sections.Table:
+    """The quadrants of comparisons of one kind, a row each."""
     rows = []
     for each in comparisons:
-        change = figures.headline_change(each)
-        nfr = each.metrics.get("nfr")
-        cells = [f"{each.quadrants.get(g, 0):,} ({figures.share(each.quadrants.get(g, 0), each.n)})" for g in groups]
+        nfr, change = each.metrics.get("nfr"), sections.headline_change(each)
         if nfr is None or nfr.value is None:
-            rate = f"undefined: {prose((nfr.why if nfr else None) or 'nothing was scored')}"
+            rate = f"undefined: {(nfr.why if nfr else None) or 'nothing was scored'}"
         else:
-            bounds = figures.interval("nfr", nfr)
-            rate = f"**{figures.estimate('nfr', nfr)}**{f' ({bounds})' if bounds else ''}"
-        rows.append((escape(each.name), f"{each.n:,}", change.short if change else "", *cells, rate))
-    header = (
-        "comparison", "n", "old → new", *(figures.QUADRANT_LABELS[g] for g in groups), f"NFR ({level} interval)"
-    )  # fmt: skip
-    return _table(header, "lr" + "r" * (len(header) - 2), rows)
-
-
-def _table(header: Sequence[str], align: str, rows: Sequence[Sequence[str]]) -> str:
-    marks = [{"l": ":--", "r": "--:"}[a] for a in align]
-    return "\n".join("| " + " | ".join(line) + " |" for line in (header, marks, *rows))
+            rate = f"{figures.estimate('nfr', nfr)} ({figures.interval('nfr', nfr)})"
+        counts = (f"{cell.n:,} ({cell.share})" for cell in sections.quadrants(each))
+        rows.append((each.name, f"{each.n:,}", change.short if change else "", *counts, rate))
+    labels = (cell.label for cell in sections.quadrants(comparisons[0]))
+    numbers = ("n", "old → new", *labels, f"NFR ({figures.level(comparisons[0])} interval)")
+    return sections.Table((("comparison", "name"), *((each, "number") for each in numbers)), tuple(rows))
 
 
 def insert(card: str, text: str, where: str = NAME) -> str:
@@ -125,7 +106,15 @@ def write(result: Result, folder: Path, *, old: str = "", new: str = "") -> Path
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read as UTF-8 text ({error})") from None
     after = insert(before, section(result, old=old, new=new), str(path))
-    _replace(path, after.encode("utf-8"))
+    try:
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=f".{NAME}.", delete=False) as file:
+            file.write(after.encode("utf-8"))
+            file.flush()
+            os.fsync(file.fileno())
+        Path(file.name).chmod(path.stat().st_mode & 0o777 if path.exists() else 0o644)
+        Path(file.name).replace(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror or error})") from None
     return path
 
 
@@ -185,16 +174,3 @@ def _fresh(folder: Path) -> str:
     known = {"base_model": base, "library_name": "peft"} if isinstance(base, str) and _HUB_ID.match(base) else {}
     data = ModelCardData(tags=["compatcheck"], **known)
     return f"---\n{data.to_yaml()}\n---\n\n# {escape(folder.resolve().name)}\n"
-
-
-def _replace(path: Path, content: bytes) -> None:
-    try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        beside = Path(file.name)
-        beside.chmod(path.stat().st_mode & 0o777 if path.exists() else 0o644)
-        beside.replace(path)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror or error})") from None

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from compatcheck.compare.result import Result
 from compatcheck.errors import InputError
-from compatcheck.report import figures, head, markdown
-from compatcheck.report.flips import describe, listed_flips, report_key
+from compatcheck.report import content, markdown
+from compatcheck.report.instances import describe, listed_flips, report_key
 from compatcheck.report.text import safe_text, trim_middle
 
 SHOWN = 10
@@ -59,20 +59,17 @@ def _command(level: str, title: str, message: str) -> str:
 
 
 def _annotations(result: Result) -> Iterator[str]:
-    word, reason = figures.verdict_line(result)
+    word, reason = content.verdict_line(result)
     level = _LEVELS.get(result.verdict, "notice")
     lines = [reason]
     if result.advice is not None:
         lines.append(f"release advice: {result.advice.bump}: {result.advice.reason}")
-    if brief := head.in_brief(result):
-        lines.append(brief)
-    if (differ := head.differ(result)) is not None:
-        lines.append(differ)
-    yield _command(level, f"compatcheck: {word}", "\n".join(lines))
+    lines += ["; ".join(content.missing_rows(result))]
+    lines += [fact.text for fact in content.facts(result) if fact.label == "Settings"]
+    yield _command(level, f"compatcheck: {word}", "\n".join(filter(None, lines)))
     used = {"error": 0, "warning": 0} | {level: 1}
-    for verdict in ("fail", "inconclusive"):
-        kind = _LEVELS[verdict]
-        gates = [(c, g) for c, g in figures.all_gates(result) if g.verdict == verdict]
+    for verdict, kind in _LEVELS.items():
+        gates = [(c, g) for c, g in content.all_gates(result) if g.verdict == verdict]
         if len(gates) == 1 and verdict == result.verdict:
             continue  # it is the verdict line already
         room = SHOWN - used[kind]
@@ -81,21 +78,15 @@ def _annotations(result: Result) -> Iterator[str]:
         if len(gates) > room:
             yield _command(kind, "compatcheck", f"{len(gates) - room + 1:,} more budgets: {verdict}; see the report")
         used[kind] += min(len(gates), room)
-    yield from _flips(result, SHOWN - used["warning"])
-
-
-def _flips(result: Result, room: int) -> Iterator[str]:
-    """The worst flips of comparisons that break a budget, as many as are shown."""
-    failed = [each for each in listed_flips(result, SHOWN) if figures.comparison_verdict(each.comparison) == "fail"]
-    for place, listed in enumerate(failed):
+    # The worst flips of comparisons that break a budget, as many as are shown.
+    room = SHOWN - used["warning"]
+    failed = [each for each in listed_flips(result, SHOWN) if content.comparison_verdict(each[0]) == "fail"]
+    for place, (comparison, flips) in enumerate(failed):
         take = room // (len(failed) - place)
-        for flip in listed.flips[:take]:
-            yield _command(
-                "warning",
-                f"negative flip in {listed.comparison.name}: {trim_middle(flip.doc_id, 40)}",
-                describe(flip, listed.comparison, 400),
-            )
-        room -= min(take, len(listed.flips))
+        for flip in flips[:take]:
+            title = f"negative flip in {comparison.name}: {trim_middle(flip.doc_id, 40)}"
+            yield _command("warning", title, describe(flip, comparison, 400))
+        room -= min(take, len(flips))
 
 
 def append_summary(result: Result, path: Path, folder: Path | None = None) -> bool:

@@ -1,68 +1,82 @@
 """The report as one HTML file that needs nothing else: no network, no server, no other file.
 
-Pictures are SVG drawn by the template. The instance browser is DataTables (from the itables package), embedded; a
-content security policy forbids every request and every other script.
+Pictures are SVG in the page. The instance browser is DataTables (from the itables package), embedded; a content
+security policy forbids every request and every other script. The instances are one compressed block that the browser
+unpacks: JSON ``{"strings": […], "comparisons": [{"id": […], "quadrant": […], …}]}``, gzip, base64; columns are lists,
+texts are indices into ``strings`` (-1 for null), so that inputs shared by filters and metrics are stored once.
 """
 
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import importlib.util
+import json
 import re
-from dataclasses import replace
+from collections.abc import Iterable
 from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compatcheck.compare.result import Result
-from compatcheck.report import figures, head, html_charts, looks, trend, trust
-from compatcheck.report.hints import next_steps
-from compatcheck.report.html_data import payload
-from compatcheck.report.rows import slice_fields, small_slices, worst_slices
-from compatcheck.report.text import safe_text
+import pandas as pd
+
+from compatcheck.compare.result import Comparison, Result
+from compatcheck.compare.slices import text_of
+from compatcheck.report import charts, content, figures, sections, trend
+from compatcheck.report.instances import is_null, slice_fields
+from compatcheck.report.text import safe_text, trim_middle
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
+PICTURED = 100
+"""Comparisons that have pictures, those that matter most: each takes a few hundredths of a second to draw."""
+MAX_ROWS = 20_000
+"""Instances of one comparison that are embedded; flips and errors come first."""
+ROWS_IN_ALL = 100_000
+"""Instances of all comparisons, shared evenly among them; :data:`LEAST_ROWS` each at least."""
+LEAST_ROWS = 200
+SMALL = 1_000
+"""Up to this many instances the payload stays below :data:`SMALL_BUDGET`."""
+SMALL_BUDGET = 5_000_000
+LARGE_BUDGET = 16_000_000
+"""Bytes of base64 text."""
+CAPS = (20_000, 6_000, 2_000, 800, 300)
+"""Characters of one text that are kept; the first that meets the budget is used."""
+_TEXTS = {
+    "input": "input", "target": "target", "old": "prediction_old", "new": "prediction_new",
+    **{name: name for name in ("response_old", "response_new", "error_old", "error_new", "prompt_old", "prompt_new")},
+}  # fmt: skip
+
 
 def render(result: Result, *, folder: Path | None = None) -> str:
     """Return the whole file as text. Every text of the user's data in it is escaped or data, never markup or code."""
+    del folder  # the next step is not to make this page
     scripts = (datatables(), _asset("worddiff.js") + _asset("report.js"))
-    packed = payload(result)
-    word, reason = figures.verdict_line(result)
-    template = _environment().get_template("report.html.j2")
-    return template.render(
-        result=result,
-        word=word,
-        reason=reason,
-        advice=figures.advice_line(result),
-        coverage=head.coverage(result),
-        differ=head.differ(result),
-        first=figures.worst_comparison(result),
-        remarks=packed.remarks,
-        payload=packed.data,
+    packed, remarks = payload(result)
+    hashes = [base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode() for script in scripts]
+    return _page("report.html.j2", result).render(
+        first=content.worst_comparison(result),
+        pictured=content.most_important(result, PICTURED),
+        remarks=remarks,
+        payload=packed,
         css=_asset("report.css"),
         scripts=scripts,
-        script_hashes=[_hash(script) for script in scripts],
-        hints=next_steps(replace(result, command="")),  # browsing is what the page is for
+        script_hashes=[f"sha256-{each}" for each in hashes],  # what the content security policy names a script by
+        steps=content.next_steps(result, browsing=True),
     )
 
 
 def notebook_fragment(result: Result) -> str:
     """A compact summary for a notebook cell: verdict and one row per comparison. Self-contained, no script."""
-    word, reason = figures.verdict_line(result)
-    return (
-        _environment()
-        .get_template("notebook.html.j2")
-        .render(result=result, word=word, reason=reason, coverage=head.coverage(result), differ=head.differ(result))
-    )
+    return _page("notebook.html.j2", result).render()
 
 
-def _hash(script: str) -> str:
-    """What the content security policy names an inline script by."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
+def _page(name: str, result: Result) -> Any:
+    word, reason = content.verdict_line(result)
+    return _environment().get_template(name, globals={"result": result, "word": word, "reason": reason})
 
 
 def _asset(name: str) -> str:
@@ -104,33 +118,99 @@ def _environment() -> Environment:
     from markupsafe import Markup
 
     environment = Environment(
-        loader=PackageLoader("compatcheck.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["shown"] = _shown
-    environment.filters["embedded"] = Markup  # our own files only
+        loader=PackageLoader("compatcheck.report", "templates"), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters["shown"] = safe_text
+    environment.filters["embedded"] = Markup  # our own files and pictures only
     environment.filters["thousands"] = lambda number: f"{number:,}"
-    environment.globals.update(
-        figures=figures,
-        trust=trust,
-        looks=looks,
-        trend=trend.trend,
-        charts=html_charts,
-        slice_fields=slice_fields,
-        worst_slices=worst_slices,
-        small_slices=small_slices,
-        bar=_bar,
-    )
+    environment.globals.update(figures=figures, content=content, sections=sections, trend=trend, charts=charts)
     return environment
 
 
-def _shown(value: Any) -> str:
-    return safe_text(value)
+def payload(result: Result) -> tuple[str, list[str]]:
+    """The instances of all comparisons as base64 text, and what was left out of it, in sentences for the reader.
+
+    All text in it went through ``safe_text``.
+    """
+    remarks, frames = [], []
+    most = min(MAX_ROWS, max(ROWS_IN_ALL // max(len(result.comparisons), 1), LEAST_ROWS))
+    for comparison in result.comparisons:
+        frame = comparison.instances
+        if len(frame) > most:
+            rank = frame["quadrant"].map({"negative_flip": 0, "positive_flip": 1}).fillna(3)
+            rank = rank.mask(frame["quadrant"].isna(), 2)
+            frame = frame.loc[sorted(rank.sort_values(kind="stable").index[:most])]
+        if len(frame) < comparison.rows:
+            remarks.append(
+                f"{comparison.name}: {len(frame):,} of {comparison.rows:,} instances are embedded, "
+                "flips and errors first; all are in instances.parquet."
+            )
+        frames.append(frame)
+    budget = SMALL_BUDGET if max(map(len, frames), default=0) <= SMALL else LARGE_BUDGET
+    data, shortened, cap = "", 0, 0
+    for cap in CAPS:
+        data, shortened = _pack(result.comparisons, frames, cap)
+        if len(data) <= budget:
+            break
+    if shortened:
+        remarks.append(
+            f"{shortened:,} texts longer than {cap:,} characters are shortened in their middle; "
+            "they are whole in instances.parquet."
+        )
+    return data, remarks
 
 
-def _bar(part: int, most: int) -> str:
-    """A width for a bar, in percent of the longest."""
-    return f"{100 * part / most:.1f}" if most else "0"
+class _Strings:
+    """Every distinct text once, made safe and shortened to ``cap`` characters."""
+
+    def __init__(self, cap: int) -> None:
+        self.cap = cap
+        self.index: dict[str, int] = {}
+        self.texts: list[str] = []
+        self.shortened = 0
+
+    def add(self, value: Any) -> int:
+        if is_null(value):
+            return -1
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)  # whole numbers beside nulls come back from a table as 3.0
+        raw = value if isinstance(value, str) else text_of(value)
+        known = self.index.get(raw)
+        if known is None:
+            known = self.index[raw] = len(self.texts)
+            text = trim_middle(safe_text(raw, multiline=True), self.cap)
+            self.shortened += len(raw) > self.cap and text != raw
+            self.texts.append(text)
+        return known
+
+
+def _pack(comparisons: Iterable[Comparison], frames: list[pd.DataFrame], cap: int) -> tuple[str, int]:
+    strings = _Strings(cap)
+    packed = [_columns(c, frame, strings) for c, frame in zip(comparisons, frames, strict=True)]
+    document = json.dumps(
+        {"strings": strings.texts, "comparisons": packed}, ensure_ascii=False, separators=(",", ":"), allow_nan=False
+    )
+    compressed = gzip.compress(document.encode("utf-8"), compresslevel=6, mtime=0)
+    return base64.b64encode(compressed).decode("ascii"), strings.shortened
+
+
+def _columns(comparison: Comparison, frame: pd.DataFrame, strings: _Strings) -> dict[str, Any]:
+    def column(name: str) -> list[Any]:
+        return frame[name].tolist() if name in frame.columns else [None] * len(frame)
+
+    numbers = {name: position for position, name in enumerate(figures.groups(comparison))}
+    columns: dict[str, Any] = {
+        "kind": comparison.kind,
+        "id": [strings.add(value) for value in column("doc_id")],
+        "quadrant": [-1 if is_null(value) else numbers[value] for value in column("quadrant")],
+        "changed": [0 if is_null(value) else int(bool(value)) for value in column("changed")],
+    }
+    for name in ("gain", "score_old", "score_new"):
+        columns[name] = [None if is_null(value) else round(float(value), 6) for value in column(name)]
+    for name, source in _TEXTS.items():
+        columns[name] = [strings.add(value) for value in column(source)]
+    fields = slice_fields(frame)
+    columns["fields"] = [safe_text(field) for field in fields]
+    columns["values"] = [[strings.add(value) for value in column(field)] for field in fields]
+    return columns

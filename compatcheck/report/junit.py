@@ -12,100 +12,73 @@ from pathlib import Path
 from xml.etree import ElementTree as xml
 
 from compatcheck.compare.result import Comparison, Gate, Result
-from compatcheck.report import figures, head
-from compatcheck.report.flips import Listed, describe, listed_flips
-from compatcheck.report.rows import Instance
+from compatcheck.report import content, sections
+from compatcheck.report.instances import Instance, describe, listed_flips
 from compatcheck.report.text import safe_text, trim_middle
-
-NAME_LIMIT = 120
-_ILLEGAL = re.compile("[\ufffe\uffff]")
-"""Not characters of XML 1.0, and not among those that ``safe_text`` escapes."""
 
 
 def render(result: Result, *, folder: Path | None = None) -> str:
     """Return the XML document; ``folder`` is not used. No time was measured per test case, so all times are 0."""
     del folder
     root = xml.Element("testsuites", {"name": "compatcheck"})
-    suites = [_suite(listed, result, place) for place, listed in enumerate(listed_flips(result))]
+    for place, (comparison, flips) in enumerate(listed_flips(result)):
+        root.append(_suite(comparison, flips, result, str(place)))
     for name in ("tests", "failures", "errors"):
-        root.set(name, str(sum(int(suite.get(name, "0")) for suite in suites)))
+        root.set(name, str(sum(int(suite.get(name, "0")) for suite in root)))
     root.set("time", "0")
-    root.extend(suites)
     xml.indent(root)
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{xml.tostring(root, encoding="unicode")}\n'
 
 
 def _legal(text: object, *, multiline: bool = False) -> str:
+    """Safe text without the two characters that XML 1.0 lacks and ``safe_text`` keeps."""
     shown = safe_text(text, multiline=multiline)
-    return _ILLEGAL.sub(lambda match: f"\\u{ord(match[0]):04x}", shown)
+    return re.sub("[\ufffe\uffff]", lambda match: f"\\u{ord(match[0]):04x}", shown)
 
 
 def _name(text: object) -> str:
     """A name as XML tokens are: no spaces at the ends or twice in a row."""
-    return " ".join(trim_middle(_legal(text), NAME_LIMIT).split()) or "-"
+    return " ".join(trim_middle(_legal(text), 120).split()) or "-"
 
 
-def _suite(listed: Listed, result: Result, place: int) -> xml.Element:
-    comparison = listed.comparison
+def _suite(comparison: Comparison, flips: list[Instance], result: Result, place: str) -> xml.Element:
+    failed = content.comparison_verdict(comparison) == "fail"
     cases = [_gate(gate, comparison) for gate in comparison.gates]
-    failed = figures.comparison_verdict(comparison) == "fail"
-    cases += [_flip(flip, comparison, failed) for flip in listed.flips]
-
-    def count(tag: str) -> str:
-        return str(sum(case.find(tag) is not None for case in cases))
-
-    suite = xml.Element(
-        "testsuite",
-        {
-            "name": _name(comparison.name),
-            "package": "compatcheck",
-            "id": str(place),
-            "hostname": "localhost",
-            "tests": str(len(cases)),
-            "failures": count("failure"),
-            "errors": count("error"),
-            "skipped": count("skipped"),
-            "time": "0",
-        },
-    )
+    cases += [_flip(flip, comparison, failed) for flip in flips]
+    about = {"name": _name(comparison.name), "package": "compatcheck", "id": place, "hostname": "localhost"}
+    tags = {"failures": "failure", "errors": "error", "skipped": "skipped"}
+    counts = {name: str(sum(case.find(tag) is not None for case in cases)) for name, tag in tags.items()}
+    suite = xml.Element("testsuite", {**about, "tests": str(len(cases)), **counts, "time": "0"})
     properties = xml.SubElement(suite, "properties")
     for name, value in _properties(comparison, result):
         xml.SubElement(properties, "property", {"name": _name(name), "value": _legal(value)})
     suite.extend(cases)
-    differ = head.differ(result)
-    out = [
-        _legal(each) for each in (*head.coverage(result), *([] if differ is None else [differ]), comparison.signature)
-    ]
-    if listed.rest:
-        out.append(f"{listed.rest:,} more negative flips are not listed here; all are in instances.parquet")
-    xml.SubElement(suite, "system-out").text = "\n".join(out)
-    xml.SubElement(suite, "system-err").text = "\n".join(_legal(each) for each in _remarks(comparison, result))
+    out = [fact.text for fact in content.facts(result) if not fact.strong] + [comparison.signature]
+    if (rest := comparison.quadrants.get("negative_flip", 0) - len(flips)) > 0:
+        out.append(f"{rest:,} more negative flips are not listed here; all are in instances.parquet")
+    err = [*sections.pairing_remarks(comparison), *result.notes]
+    for tag, lines in (("system-out", out), ("system-err", err)):
+        xml.SubElement(suite, tag).text = "\n".join(map(_legal, lines))
     return suite
 
 
-def _properties(comparison: Comparison, result: Result) -> list[tuple[str, str]]:
-    found = [
+def _properties(comparison: Comparison, result: Result) -> list[tuple[str, object]]:
+    found: list[tuple[str, object]] = [
         ("verdict", result.verdict),
-        ("comparison.verdict", figures.comparison_verdict(comparison)),
+        ("comparison.verdict", content.comparison_verdict(comparison)),
         ("old", f"{result.old.reference} {result.old.fingerprint}"),
         ("new", f"{result.new.reference} {result.new.fingerprint}"),
         ("signature", comparison.signature),
-        ("n", str(comparison.n)),
+        ("n", comparison.n),
     ]
     if result.advice is not None:
         found.append(("advice", f"{result.advice.bump}: {result.advice.reason}"))
-    found += [(name, str(count)) for name, count in comparison.quadrants.items()]
+    found += comparison.quadrants.items()
     for name, figure in comparison.metrics.items():
-        if figure.value is None:
-            found.append((name, f"undefined: {figure.why or ''}"))
-            continue
         bounds = "" if figure.low is None or figure.high is None else f" [{figure.low:.6g}, {figure.high:.6g}]"
-        found.append((name, f"{figure.value:.6g}{bounds}"))
+        undefined = f"undefined: {figure.why or ''}"
+        found.append((name, undefined if figure.value is None else f"{figure.value:.6g}{bounds}"))
     return found
-
-
-def _remarks(comparison: Comparison, result: Result) -> list[str]:
-    return [*figures.pairing_remarks(comparison), *result.notes]
 
 
 def _case(name: object, comparison: Comparison, group: str) -> xml.Element:
@@ -114,24 +87,23 @@ def _case(name: object, comparison: Comparison, group: str) -> xml.Element:
 
 
 def _gate(gate: Gate, comparison: Comparison) -> xml.Element:
-    case = _case(figures.rule_text(gate), comparison, "budgets")
+    case = _case(sections.rule_text(gate), comparison, "budgets")
     tag = {"fail": "failure", "inconclusive": "error"}.get(gate.verdict)
     if gate.tier != "critical":
-        xml.SubElement(case, "system-out").text = f"{gate.verdict}: {_legal(gate.reason)}"
+        xml.SubElement(case, "system-out").text = _legal(f"{gate.verdict}: {gate.reason}")
     elif tag is not None:
-        outcome = xml.SubElement(case, tag, {"type": gate.verdict, "message": _legal(gate.reason)})
         more = f"\nabout {gate.needed_n:,} instances would settle it" if gate.needed_n else ""
+        outcome = xml.SubElement(case, tag, {"type": gate.verdict, "message": _legal(gate.reason)})
         outcome.text = f"{_legal(gate.reason)}{more}\n{_legal(comparison.signature)}"
     return case
 
 
 def _flip(flip: Instance, comparison: Comparison, failed: bool) -> xml.Element:
     case = _case(flip.doc_id, comparison, "negative_flips")
-    text = _legal(describe(flip, comparison), multiline=True)
-    if failed:
-        message = _legal(trim_middle(f"negative flip: {flip.shown_old} → {flip.shown_new}", 300))
-        xml.SubElement(case, "failure", {"type": "negative flip", "message": message}).text = text
-    else:
-        message = "negative flip; the budgets judge how many there may be"
-        xml.SubElement(case, "skipped", {"type": "negative flip", "message": message}).text = text
+    _, old, new = flip.pairs()[0]
+    change = _legal(trim_middle(f"negative flip: {old} → {new}", 300))
+    message = change if failed else "negative flip; the budgets judge how many there may be"
+    tag = "failure" if failed else "skipped"
+    outcome = xml.SubElement(case, tag, {"type": "negative flip", "message": message})
+    outcome.text = _legal(describe(flip, comparison), multiline=True)
     return case

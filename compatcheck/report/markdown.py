@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from compatcheck.compare.result import Comparison, Result, Slice
-from compatcheck.report import figures, head, looks, trend, trust
-from compatcheck.report.hints import next_steps
-from compatcheck.report.rows import Instance, small_slices, top_flips, worst_slices
+from compatcheck.compare.result import Comparison, Result
+from compatcheck.report import content, figures, sections, trend
+from compatcheck.report.instances import Instance, worst_flips
 from compatcheck.report.text import safe_text, trim_middle
 from compatcheck.report.worddiff import Segment, trim_segments, word_diff
 
@@ -28,6 +28,7 @@ MAX_FLIPS = 60
 DIFF_TOKENS = 800
 """Words of one text that are compared one by one; the time grows with their square."""
 EMOJI = {"pass": "✅", "fail": "❌", "inconclusive": "❔", "none": "▫️"}
+_TAGS = {"delete": "del", "insert": "ins", "cut": "i"}
 
 
 def escape(text: object) -> str:
@@ -36,17 +37,53 @@ def escape(text: object) -> str:
     Character references are literal in Markdown, so no pipe, link, emphasis or tag is left; GitHub turns no ``@name``
     and no ``#12`` inside ``<code>`` into a link.
     """
-    marks = re.compile(r"www\.|[!-$&'*:<>?@\[-`{-~]")
-    return f"<code>{marks.sub(_reference, trim_middle(safe_text(text), ESCAPED_LIMIT))}</code>"
+    shown = re.sub(
+        r"www\.|[!-$&'*:<>?@\[-`{-~]",
+        lambda match: "www&#46;" if match[0] == "www." else f"&#{ord(match[0])};",
+        trim_middle(safe_text(text), ESCAPED_LIMIT),
+    )
+    return f"<code>{shown}</code>"
 
 
-def _reference(match: re.Match[str]) -> str:
-    return "www&#46;" if match[0] == "www." else f"&#{ord(match[0])};"
+def prose(text: str) -> str:
+    """A sentence that may hold untrusted text: as :func:`escape`, but in the running font where it is plain words."""
+    clean = safe_text(text)
+    plain = all(c.isalnum() or c in " ,.:;%()–−+-→Δ×=<" for c in clean) and "www." not in clean
+    return clean.replace("<", "&lt;") if plain else escape(text)
+
+
+def verdict(name: str) -> str:
+    """A verdict in a table."""
+    return f"{EMOJI.get(name, '')} {prose(figures.VERDICT_WORDS.get(name, name))}" if name else ""
 
 
 def preformatted(text: str) -> str:
     """Untrusted text for the inside of a ``<pre>`` block, where only HTML is read."""
     return html.escape(safe_text(text, multiline=True), quote=False)
+
+
+def draw(table: sections.Table) -> str:
+    """A table of the report, without the columns that only a page or a terminal can draw."""
+    table = table.without("whisker", "track")
+    lines = [
+        [heading for heading, _ in table.columns],
+        ["--:" if kind in ("number", "value", "worse", "better") else ":--" for _, kind in table.columns],
+        *([_cell(kind, value, table.most) for (_, kind), value in zip(table.columns, row, strict=False)]
+          for row in table.rows),
+    ]  # fmt: skip
+    width = len(table.columns)
+    return "\n".join("| " + " | ".join([*line, *[""] * (width - len(line))]) + " |" for line in lines)
+
+
+def _cell(kind: str, value: Any, most: int) -> str:
+    if kind == "flips":
+        worse, better = sections.bar(value, most, 10)
+        return f"{value[0]:,} − / {value[1]:,} + {'🟥' * worse}{'🟩' * better}"
+    if kind == "name":
+        return escape(trim_middle(value, 200))
+    if kind == "verdict":
+        return verdict(value)
+    return prose(value[0] if kind == "metric" else value)
 
 
 def render(
@@ -62,237 +99,123 @@ def render(
     ``top`` is how many negative flips are shown per comparison; where they do not fit, fewer are, and it is said.
     """
     top = min(top, max(MAX_FLIPS // max(len(result.comparisons), 1), 1))
-    text = _document(result, top, folder)
-    while measure(text) > limit and top > 0:
+    blocks = _document(result, top, folder)
+    while measure("\n\n".join(blocks)) >= limit and top > 0:
         top = top // 2
-        text = _document(result, top, folder)
-    if measure(text) <= limit:
-        return text
-    blocks = text.split("\n\n")
-    room = limit
-    kept = 0
+        blocks = _document(result, top, folder)
+    text = "\n\n".join(blocks)
+    if measure(text) < limit:
+        return text + "\n"
+    kept, blocks, room = [], text.split("\n\n"), limit
     for block in blocks:
         room -= measure(block) + 2
         if room < 0:
             break
-        kept += 1
-    text = "\n\n".join(blocks[:kept])
+        kept.append(block)
+    text = "\n\n".join(kept)
     closing = "\n\n</details>" * (text.count("<details>") - text.count("</details>"))
     return f"{text}{closing}\n\n*The rest is left out: see report.json and the HTML report.*\n"
 
 
-def _document(result: Result, top: int, folder: Path | None) -> str:
-    word, reason = figures.verdict_line(result)
+def head(result: Result) -> list[str]:
+    """The facts at the top of a report."""
+    return [
+        f"**{fact.label}: {prose(fact.strong)}**, {prose(fact.text)}" if fact.strong
+        else f"**{fact.label}:** {prose(fact.text)}"
+        for fact in content.facts(result)
+    ]  # fmt: skip
+
+
+def _document(result: Result, top: int, folder: Path | None) -> list[str]:
+    word, reason = content.verdict_line(result)
+    sides = tuple((name, s.reference, s.kind, s.fingerprint) for name, s in (("old", result.old), ("new", result.new)))
     blocks = [
-        f"## {EMOJI.get(result.verdict, '')} compatcheck: {word}",
+        f"## {EMOJI.get(result.verdict, '')} compatcheck: {prose(word)}",
         prose(reason),
-        _table(
-            ("", "reference", "kind", "fingerprint"),
-            "llll",
-            [
-                (name, escape(side.reference), escape(side.kind) if side.kind else "", escape(side.fingerprint))
-                for name, side in (("old", result.old), ("new", result.new))
-            ],
-        ),
+        draw(sections.Table((("", "text"), *((each, "name") for each in ("reference", "kind", "fingerprint"))), sides)),
+        *head(result),
+        *(f"> [!NOTE]\n> {prose(note)}" for note in result.notes),
     ]
-    advice = figures.advice_line(result)
-    if advice is not None:
-        blocks.append(f"**Release advice: {prose(advice[0])}**, {prose(advice[1])}")
-    blocks.extend(f"**Rows:** {prose(line)}" for line in head.coverage(result))
-    if (differ := head.differ(result)) is not None:
-        blocks.append(f"**Settings:** {prose(differ)}")
-    blocks.extend(f"> [!NOTE]\n> {prose(note)}" for note in result.notes)
-    if len(result.comparisons) > 1:
-        blocks.extend(["### Overview", _overview(result)])
-    if trends := trend.lines(result, figures.most_important(result, MAX_DETAILS)):
+    several = len(result.comparisons) > 1
+    shown = content.most_important(result, MAX_DETAILS)
+    if several:
+        blocks += ["### Overview", draw(content.overview(content.most_important(result, MAX_OVERVIEW)))]
+        if (left := len(result.comparisons) - MAX_OVERVIEW) > 0:
+            blocks.append(f"{left:,} more comparisons are in report.json.")
+    if trends := trend.lines(result, shown):
         blocks.append("**Blessed runs**\n\n" + "\n".join(f"- {escape(name)}: {escape(line)}" for name, line in trends))
-    for comparison in figures.most_important(result, MAX_DETAILS):
-        blocks.extend(_comparison(comparison, len(result.comparisons) > 1, top))
-    if len(result.comparisons) > MAX_DETAILS:
-        blocks.append(f"{len(result.comparisons) - MAX_DETAILS:,} more comparisons are in the overview alone.")
-    blocks.extend(
-        f"{prose(hint.why)} {escape(hint.command)}" if hint.command else prose(hint.why)
-        for hint in next_steps(result, folder)
-    )
-    return "\n\n".join(blocks) + "\n"
+    for comparison in shown:
+        blocks += [*([f"### {escape(comparison.name)}"] if several else []), *_comparison(comparison, top)]
+    if (left := len(result.comparisons) - MAX_DETAILS) > 0:
+        blocks.append(f"{left:,} more comparisons are in the overview alone.")
+    steps = content.next_steps(result, folder)
+    return blocks + [f"{prose(why)} {escape(command)}" if command else prose(why) for why, command in steps]
 
 
-def prose(text: str) -> str:
-    """A sentence that may hold untrusted text: as :func:`escape`, but in the running font where it is plain words."""
-    clean = safe_text(text)
-    return clean if all(c.isalnum() or c in " ,.:;%()–−+-→Δ" for c in clean) and "www." not in clean else escape(text)
-
-
-def _table(header: tuple[str, ...], align: str, rows: Sequence[tuple[str, ...]]) -> str:
-    marks = [{"l": ":--", "r": "--:"}[a] for a in align]
-    lines = [header, tuple(marks), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def _overview(result: Result) -> str:
-    rows = []
-    for comparison in figures.most_important(result, MAX_OVERVIEW):
-        change = figures.headline_change(comparison)
-        verdict = figures.comparison_verdict(comparison)
-        word = "" if verdict == "none" else f"{EMOJI[verdict]} {figures.VERDICT_WORDS[verdict]}"
-        cells = (escape(comparison.name), f"{comparison.n:,}", change.short if change else "")
-        rows.append((*cells, _rate(comparison, "nfr"), _rate(comparison, "pfr"), word))
-    table = _table(("comparison", "n", "old → new", "NFR", "PFR", "verdict"), "lrrrrl", rows)
-    left = len(result.comparisons) - len(rows)
-    return f"{table}\n\n{left:,} more comparisons are in report.json." if left else table
-
-
-def _rate(comparison: Comparison, name: str) -> str:
-    figure = comparison.metrics.get(name)
-    return figures.estimate(name, figure) if figure else ""
-
-
-def _comparison(comparison: Comparison, named: bool, top: int) -> list[str]:
-    blocks = [f"### {escape(comparison.name)}"] if named else []
-    if comparison.gates:
-        blocks.append(
-            _table(
-                ("budget", "verdict", "reason"),
-                "lll",
-                [
-                    (escape(figures.rule_text(g)), f"{EMOJI.get(g.verdict, '')} {g.verdict}", prose(g.reason))
-                    for g in comparison.gates
-                ],
-            )
+def _comparison(comparison: Comparison, top: int) -> list[str]:
+    blocks = [draw(sections.gates(comparison))] if comparison.gates else []
+    if comparison.sequential is not None:
+        tables = (
+            f"{prose(sections.path_title(path))}\n\n{draw(sections.looks(comparison, path))}"
+            for path in comparison.sequential.paths
         )
-    blocks.extend(_looks(comparison))
+        blocks += [sections.drawn(comparison), _details("Bounds over instances", *tables)]
     blocks.append(_quadrants(comparison))
-    blocks.append(_metrics(comparison))
-    blocks.extend(f"**{name}:** {prose(sentence)}" for name, sentence in trust.remarks(comparison))
-    remarks = figures.pairing_remarks(comparison)
-    if remarks:
+    if change := sections.headline_change(comparison):
+        blocks.append(f"**{prose(change.label)} {change.short}**  {change.delta}")
+    tests = (prose(line) for line in sections.tests(comparison))
+    blocks.append(_details("All metrics", draw(sections.metrics(comparison)), *tests))
+    blocks += [f"**{name}:** {prose(sentence)}" for name, sentence in sections.remarks(comparison)]
+    if remarks := sections.pairing_remarks(comparison):
         listed = "; ".join(prose(remark) for remark in remarks)
         blocks.append(f"**Pairing:** {comparison.pairing.paired:,} pairs; {listed}")
-    worst = worst_slices(comparison, 8)
-    if worst:
-        hidden = len(comparison.slices) - len(worst) - small_slices(comparison)
-        more = f" ({hidden} more in report.json)" if hidden else ""
-        tests = trust.slice_tests(comparison)
-        body = "\n\n".join(part for part in (_slices(worst), f"<sub>{tests}</sub>" if tests else "") if part)
-        blocks.append(_details(f"Worst slices{more}", body))
+    slices = sections.slices(comparison, 8)
+    if slices.table.rows:
+        more = f" ({slices.more} more in report.json)" if slices.more else ""
+        note = [f"<sub>{slices.note}</sub>"] if slices.note else []
+        blocks.append(_details(f"Worst slices{more}", draw(slices.table), *note))
     of = comparison.quadrants.get("negative_flip", 0)
-    flips = top_flips(comparison, top)
-    if flips:
-        body = "\n\n".join(_flip(flip, comparison.kind) for flip in flips)
-        blocks.append(_details(f"Negative flips, worst {len(flips)} of {of:,}", body))
+    if flips := worst_flips(comparison, top):
+        shown = (_flip(flip, comparison) for flip in flips)
+        blocks.append(_details(f"Negative flips, worst {len(flips)} of {of:,}", *shown))
     elif of:
         blocks.append(f"{of:,} negative flips, left out for length: see the HTML report.")
-    blocks.append(f"<sub>{escape(comparison.signature)}</sub>")
-    return blocks
+    return [*blocks, f"<sub>{escape(comparison.signature)}</sub>"]
 
 
-def _details(title: str, body: str) -> str:
-    return f"<details>\n<summary>{title}</summary>\n\n{body}\n\n</details>"
+def _details(title: str, *blocks: str) -> str:
+    return "\n\n".join([f"<details>\n<summary>{title}</summary>", *blocks, "</details>"])
 
 
 def _quadrants(comparison: Comparison) -> str:
-    def cell(quadrant: str) -> str:
-        count = comparison.quadrants.get(quadrant, 0)
-        bounds = figures.interval("nfr", figures.quadrant_estimate(comparison, quadrant))
-        text = f"{count:,} · {figures.share(count, comparison.n)}"
-        return f"{figures.QUADRANT_LABELS[quadrant]}: {text}{f' ({bounds})' if bounds else ''}"
-
+    cells = sections.quadrants(comparison)
+    bounds = [f" ({cell.interval})" if cell.interval else "" for cell in cells]
+    texts = [f"{cell.n:,} · {cell.share}{bound}" for cell, bound in zip(cells, bounds, strict=True)]
+    n = f"n = {comparison.n:,}"
     if comparison.kind == "smooth":
-        rows = [tuple(cell(quadrant).split(": ", 1)) for quadrant in figures.groups(comparison)]
-        return _table((f"n = {comparison.n:,}", f"share ({figures.level(comparison)} interval)"), "ll", rows)
-    return _table(
-        (f"n = {comparison.n:,}", "new right", "new wrong"),
-        "lll",
-        [
-            ("old right", cell("both_correct"), f"**{cell('negative_flip')}**"),
-            ("old wrong", cell("positive_flip"), cell("both_wrong")),
-        ],
-    )
+        lines = [[n, f"share ({figures.level(comparison)} interval)"], [":--", ":--"]]
+        lines += [[cell.label, text] for cell, text in zip(cells, texts, strict=True)]
+    else:
+        shown = [f"{cell.label}: {text}" for cell, text in zip(cells, texts, strict=True)]
+        lines = [[n, "new right", "new wrong"], [":--"] * 3]
+        lines += [["old right", shown[0], f"**{shown[1]}**"], ["old wrong", *shown[2:]]]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _metrics(comparison: Comparison) -> str:
-    rows = []
-    for name, figure in comparison.metrics.items():
-        label = prose(figures.metric_info(name).label)
-        if figure.value is None:
-            rows.append((label, "undefined", prose(figure.why or ""), ""))
-        else:
-            value, of = figures.estimate(name, figure), trust.beside(comparison, name, figure)
-            rows.append((label, value, figures.interval(name, figure), of))
-    table = _table(("metric", "value", f"{figures.level(comparison)} interval", "of"), "lrll", rows)
-    tests = [f"{figures.TEST_LABELS.get(k, prose(k))}: {figures.p_value(p)}" for k, p in comparison.tests.items()]
-    change = figures.headline_change(comparison)
-    head = f"**{prose(change.label)} {change.short}**  {change.delta}" if change else ""
-    return "\n\n".join(part for part in (head, _details("All metrics", "\n\n".join([table, *tests]))) if part)
+def _flip(flip: Instance, comparison: Comparison) -> str:
+    lines = [
+        f"{name:<10}{preformatted(trim_middle(text, TEXT_LIMIT))}"
+        for name, text in (("input", flip.input), ("target", flip.target)) if text is not None
+    ]  # fmt: skip
+    for suffix, old, new in flip.pairs():
+        difference = word_diff(old, new, DIFF_TOKENS)
+        for name, segments in ((f"old{suffix}", difference.old), (f"new{suffix}", difference.new)):
+            lines.append(f"{name:<10}" + "".join(map(_marked, trim_segments(segments, TEXT_LIMIT))))
+    change = flip.score_change(comparison)
+    title = f"{escape(trim_middle(flip.doc_id, 80))}{' · ' if change else ''}{change}"
+    return "\n".join([f"{title}\n\n<pre>", *lines, "</pre>"])
 
 
-def _looks(comparison: Comparison) -> list[str]:
-    """How the bounds went while instances came in, folded away."""
-    if comparison.sequential is None:
-        return []
-    tables = []
-    for path in comparison.sequential.paths:
-        rows = [(row.n, row.value, row.bounds) for row in looks.rows(path)]
-        header = ("n", "value", f"{figures.level(comparison)} bounds at every look")
-        tables.append(f"{prose(looks.title(path))}\n\n{_table(header, 'rrl', rows)}")
-    return [looks.drawn(comparison), _details("Bounds over instances", "\n\n".join(tables))]
-
-
-SLICE_BAR = 10
-"""Squares of the longest bar."""
-
-
-def _bar(part: Slice, most: int) -> str:
-    """Negative and positive flips of a slice as squares; the longest bar has :data:`SLICE_BAR`."""
-    scale = min(1.0, SLICE_BAR / most) if most else 0.0
-    worse, better = part.negative_flips, part.positive_flips
-    return "🟥" * (round(worse * scale) or int(worse > 0)) + "🟩" * (round(better * scale) or int(better > 0))
-
-
-def _slices(slices: list[Slice]) -> str:
-    most = max((part.positive_flips + part.negative_flips for part in slices), default=0)
-    rows = [
-        (
-            escape(trim_middle(f"{part.field}={part.value}", 60)),
-            f"{part.n:,}",
-            f"{part.negative_flips:,}",
-            f"{part.positive_flips:,}",
-            figures.estimate("nfr", part.nfr),
-            figures.interval("nfr", part.nfr),
-            "" if part.lost is None else figures.estimate("btc", part.lost),
-            "" if part.p_adjusted is None else figures.p_value(part.p_adjusted).removeprefix("p ").removeprefix("= "),
-            _bar(part, most),
-        )
-        for part in slices
-    ]
-    header = ("slice", "n", "worse", "better", "NFR", "interval", "1−BTC", "adjusted p", "flips")
-    return _table(header, "lrrrrlrll", rows)
-
-
-def _flip(flip: Instance, kind: str) -> str:
-    difference = word_diff(flip.shown_old, flip.shown_new, DIFF_TOKENS)
-    lines = []
-    if flip.input is not None:
-        lines.append(f"input     {preformatted(trim_middle(flip.input, TEXT_LIMIT))}")
-    if flip.target is not None:
-        lines.append(f"target    {preformatted(trim_middle(flip.target, TEXT_LIMIT))}")
-    lines.append(f"old       {_marked(trim_segments(difference.old, TEXT_LIMIT))}")
-    lines.append(f"new       {_marked(trim_segments(difference.new, TEXT_LIMIT))}")
-    if flip.response_old is not None and flip.response_new is not None:
-        response = word_diff(flip.response_old, flip.response_new, DIFF_TOKENS)
-        lines.append(f"old text  {_marked(trim_segments(response.old, TEXT_LIMIT))}")
-        lines.append(f"new text  {_marked(trim_segments(response.new, TEXT_LIMIT))}")
-    score = ""
-    if kind == "smooth" and flip.score_old is not None and flip.score_new is not None:
-        score = f" · {figures.number(flip.score_old, 'score')} → {figures.number(flip.score_new, 'score')}"
-    body = "\n".join(lines)
-    return f"{escape(trim_middle(flip.doc_id, 80))}{score}\n\n<pre>\n{body}\n</pre>"
-
-
-def _marked(segments: tuple[Segment, ...]) -> str:
-    tags = {"delete": "del", "insert": "ins", "cut": "i"}
-    parts = []
-    for segment in segments:
-        tag, text = tags.get(segment.kind), preformatted(segment.text)
-        parts.append(f"<{tag}>{text}</{tag}>" if tag else text)
-    return "".join(parts)
+def _marked(segment: Segment) -> str:
+    tag, text = _TAGS.get(segment.kind), preformatted(segment.text)
+    return f"<{tag}>{text}</{tag}>" if tag else text

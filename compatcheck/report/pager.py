@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -19,6 +18,7 @@ HELP = """
   g  G         first, last            /  search; empty clears it
   ?            this help              q  quit
 """
+_FOOT = "n next  p previous  1-4 quadrant  / search  ? help  q quit"
 
 
 class Screen(Protocol):
@@ -50,12 +50,17 @@ class Pager:
         """Draw and obey until ``q``."""
         self._select()
         while True:
-            page = self._page(screen)
-            screen.draw(page)
+            body, room = self._body(screen), max(screen.size()[1] - 3, 1)
+            screen.draw(self._page(body, room, screen.size()[0]))
             key = screen.key()
             if key in ("q", "Q", "\x04", ""):
                 return
-            self._obey(key, screen)
+            if self.helping:
+                self.helping = False
+            elif key in (" ", "down", "b", "up"):
+                self._scroll(key, len(body), room)
+            else:
+                self._obey(key, screen)
 
     def _select(self) -> None:
         chosen = self.comparisons if self.only is None else [self.comparisons[self.only]]
@@ -63,56 +68,38 @@ class Pager:
         self.at = self.top = 0
 
     def _obey(self, key: str, screen: Screen) -> None:
-        if self.helping:
-            self.helping = False
-            return
-        moves: dict[str, Callable[[], int]] = {
-            "n": lambda: self.at + 1, "j": lambda: self.at + 1, "right": lambda: self.at + 1,
-            "p": lambda: self.at - 1, "k": lambda: self.at - 1, "left": lambda: self.at - 1,
-            "g": lambda: 0, "G": lambda: len(self.places) - 1,
+        steps = {"n": 1, "j": 1, "right": 1, "p": -1, "k": -1, "left": -1}
+        smooth = {self.result.comparisons[place].kind for place in self.comparisons} == {"smooth"}
+        third, fourth = ("unchanged", "unchanged") if smooth else ("both_wrong", "both_correct")
+        filters = {
+            "0": "flips", "1": "negative_flip", "2": "positive_flip", "3": third, "4": fourth, "a": "all", "e": "error",
         }  # fmt: skip
-        if key in moves:
-            self._move(moves[key]())
-        elif key in (" ", "down", "b", "up"):
-            self._scroll(key in (" ", "down"), key in (" ", "b"), screen)
-        elif key in "1234":
-            self._filter(self._quadrants()[int(key) - 1])
-        elif key in "0ae":
-            self._filter({"0": "flips", "a": "all", "e": "error"}[key])
-        elif key == "t":
-            count = len(self.comparisons)
-            self.only = 0 if self.only is None else None if self.only + 1 == count else self.only + 1
-            self._select()
-        elif key == "/":
-            self.search = screen.line("search: ").strip()
-            self._select()
+        if key in steps:
+            self._move(self.at + steps[key])
+        elif key in ("g", "G"):
+            self._move(0 if key == "g" else len(self.places) - 1)
         elif key in ("?", "h"):
             self.helping = True
-
-    def _quadrants(self) -> tuple[str, str, str, str]:
-        kinds = {self.result.comparisons[place].kind for place in self.comparisons}
-        rest = ("both_wrong", "both_correct") if kinds != {"smooth"} else ("unchanged", "unchanged")
-        return ("negative_flip", "positive_flip", *rest)
-
-    def _filter(self, quadrant: str) -> None:
-        self.quadrant = quadrant
-        self._select()
+        elif key in filters or key in ("t", "/"):
+            self.quadrant = filters.get(key, self.quadrant)
+            if key == "t":
+                following = 0 if self.only is None else self.only + 1
+                self.only = following if following < len(self.comparisons) else None
+            if key == "/":
+                self.search = screen.line("search: ").strip()
+            self._select()
 
     def _move(self, to: int) -> None:
         if 0 <= to < len(self.places):
             self.at, self.top = to, 0
 
-    def _scroll(self, down: bool, page: bool, screen: Screen) -> None:
-        room = self._room(screen)
-        step = max(room - 1, 1) if page else 1
-        most = max(len(self._body(screen)) - room, 0)
-        if down and self.top >= most and page:
+    def _scroll(self, key: str, lines: int, room: int) -> None:
+        step = max(room - 1, 1) if key in (" ", "b") else 1
+        most = max(lines - room, 0)
+        if key == " " and self.top >= most:
             self._move(self.at + 1)  # at the end of an instance a page down is the next one
         else:
-            self.top = min(self.top + step, most) if down else max(self.top - step, 0)
-
-    def _room(self, screen: Screen) -> int:
-        return max(screen.size()[1] - 3, 1)
+            self.top = min(self.top + step, most) if key in (" ", "down") else max(self.top - step, 0)
 
     def _body(self, screen: Screen) -> list[str]:
         if self.helping:
@@ -126,20 +113,12 @@ class Pager:
         parts = [known[self.quadrant]]
         if self.only is not None:
             parts.append(safe_text(self.result.comparisons[self.comparisons[self.only]].name))
-        if self.search:
-            parts.append(f'with "{safe_text(self.search)}"')
-        return ", ".join(parts)
+        return ", ".join([*parts, *([f'with "{safe_text(self.search)}"'] if self.search else [])])
 
-    def _page(self, screen: Screen) -> list[str]:
-        width = screen.size()[0]
-        room = self._room(screen)
-        body = self._body(screen)
+    def _page(self, body: list[str], room: int, width: int) -> list[str]:
         self.top = min(self.top, max(len(body) - room, 0))
         shown = body[self.top : self.top + room]
         below = len(body) - self.top - len(shown)
         count = f"{self.at + 1:,} of {len(self.places):,}" if self.places else "none"
-        head = f"{count} · {self._what()}"
-        foot = (
-            f"n next  p previous  1-4 quadrant  / search  ? help  q quit{f'   ↓ {below} more lines' if below else ''}"
-        )
-        return [head[:width], *shown, *[""] * (room - len(shown)), foot[:width]]
+        foot = f"{_FOOT}{f'   ↓ {below} more lines' if below else ''}"
+        return [f"{count} · {self._what()}"[:width], *shown, *[""] * (room - len(shown)), foot[:width]]

@@ -1,4 +1,4 @@
-"""One picture for slides and pull requests: where the answers went, the gains, and the slices, drawn by matplotlib.
+"""One picture for slides and pull requests: where the answers went, the gains, and the slices.
 
 Drawn so that it is read at 390 pixels: one column, few words, every part labelled as well as coloured (the colours are
 those of Okabe and Ito, told apart by colour-blind readers). Of several comparisons the one that matters most is drawn,
@@ -12,14 +12,11 @@ import textwrap
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from compatcheck.compare.overview import gains_of
 from compatcheck.compare.result import Comparison, Estimate, Result
-from compatcheck.report import figures
-from compatcheck.report.rows import worst_slices
+from compatcheck.report import content, figures, sections
+from compatcheck.report.charts import Flow, draw_bars, draw_flows, gains, line, write
 from compatcheck.report.text import safe_text, trim_middle
 
 if TYPE_CHECKING:
@@ -30,6 +27,7 @@ WIDTH = 6.5
 """Inches; 1,170 pixels."""
 DPI = 180
 MARGIN = 0.3
+INNER = WIDTH - 2 * MARGIN
 MAX_ROWS = 10
 """Comparisons or slices in one panel."""
 COLORS = {
@@ -37,52 +35,37 @@ COLORS = {
     "unchanged": "#c3c9d1",
 }  # fmt: skip
 _VERDICTS = {"fail": "#b34700", "pass": "#00694f", "inconclusive": "#7a5c00", "none": "#3c4654"}
-_INK, _SOFT, _LINE = "#161a20", "#4d5663", "#d5dae0"
-_RIGHT, _WRONG = "#3c6ea5", "#6b7280"
+_INK, _SOFT = "#161a20", "#4d5663"
+_BLOCKS = {"right": "#3c6ea5", "wrong": "#6b7280", "all": "#3c6ea5", "better": "#0072b2", "same": "#c3c9d1",
+           "worse": "#d55e00"}  # fmt: skip
 
-Groups = Sequence[tuple[str, tuple[str, ...]]]
-"""The blocks of one side of the flow, each with the quadrants that lie in it."""
 Panel = tuple[float, Callable[["Axes"], None]]
-"""Height in inches, and what draws it in coordinates of inches: x from 0 to the width, y from 0 at the bottom."""
+"""Height in inches, and what draws it in coordinates of inches, x from the left and y from the top."""
 
 
 def png(result: Result, *, folder: Path | None = None) -> bytes:
-    """The picture as PNG, 1,170 pixels wide; ``folder`` is not used.
-
-    Raises:
-        InputError: matplotlib is not installed.
-    """
+    """The picture as PNG, 1,170 pixels wide; ``folder`` is not used."""
     del folder
     return _saved(draw(result), "png")
 
 
 def render(result: Result, *, folder: Path | None = None) -> str:
-    """The picture as SVG, its text as outlines, so that it looks the same everywhere; ``folder`` is not used.
-
-    Raises:
-        InputError: matplotlib is not installed.
-    """
+    """The picture as SVG, its text as outlines, so that it looks the same everywhere; ``folder`` is not used."""
     del folder
     return _saved(draw(result), "svg").decode("utf-8")
 
 
 def draw(result: Result) -> Figure:
-    """The picture as a matplotlib figure.
-
-    Raises:
-        InputError: matplotlib is not installed.
-    """
+    """The picture as a matplotlib figure."""
     from matplotlib.figure import Figure
 
     panels = _panels(result)
-    height = sum(panel[0] for panel in panels) + 2 * MARGIN
+    height = sum(tall for tall, _ in panels) + 2 * MARGIN
     figure = Figure(figsize=(WIDTH, height), dpi=DPI, facecolor="white")
     top = height - MARGIN
     for tall, paint in panels:
-        inner = WIDTH - 2 * MARGIN
-        axes = figure.add_axes((MARGIN / WIDTH, (top - tall) / height, inner / WIDTH, tall / height))
-        axes.set_xlim(0, inner)
-        axes.set_ylim(0, tall)
+        axes = figure.add_axes((MARGIN / WIDTH, (top - tall) / height, INNER / WIDTH, tall / height))
+        axes.set(xlim=(0, INNER), ylim=(tall, 0))
         axes.axis("off")
         paint(axes)
         top -= tall
@@ -97,249 +80,159 @@ def _saved(figure: Figure, kind: str) -> bytes:
     settings = {"svg.hashsalt": "compatcheck", "svg.fonttype": "path", "font.family": ["DejaVu Sans"]}
     with matplotlib.rc_context(settings), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*Glyph .* missing")  # a box stands for what the font lacks
+        for shape in figure.findobj(lambda each: each.get_gid() is not None):
+            shape.set_gid(None)  # what a pointer is told on a page
         figure.savefig(buffer, format=kind, metadata=metadata)
     return buffer.getvalue()
 
 
 def _panels(result: Result) -> list[Panel]:
     panels = [_header(result)]
-    if len(result.comparisons) > 1:
-        panels.append(_all_rates(result))
+    several = len(result.comparisons) > 1
+    if several:
+        shown = content.most_important(result, MAX_ROWS)
+        rows = [(each.name, each.metrics.get("nfr"), each.n) for each in shown]
+        panels.append(_rates("Negative flips", rows, None, len(result.comparisons) - len(shown), "comparisons"))
     if result.comparisons:
-        comparison = result.comparisons[figures.worst_comparison(result)]
-        panels.append(_flow(comparison, named=len(result.comparisons) > 1))
-        if comparison.kind == "smooth" and (gains := _gains(comparison)) is not None:
-            panels.append(gains)
+        comparison = result.comparisons[content.worst_comparison(result)]
+        panels.append(_flow(comparison, comparison.name if several else "Where the answers went"))
+        if comparison.kind == "smooth" and gains(comparison) is not None:
+            panels.append(_gains(comparison))
         if comparison.slices:
-            panels.append(_slices(comparison))
-        panels.append(_footer(comparison, result))
+            worst = sections.worst_slices(comparison, MAX_ROWS)
+            rows = [(f"{part.field}={part.value}", part.nfr, part.n) for part in worst]
+            whole = comparison.metrics.get("nfr")
+            panels.append(_rates("Negative flips by slice", rows, whole, len(comparison.slices) - len(worst), "slices"))
+        panels.append(_footer(comparison))
     return panels
 
 
-def _write(axes: Axes, x: float, y: float, text: str, size: float, **style: Any) -> None:
-    """Text at a place; never read as mathematics, whatever it holds."""
-    axes.text(x, y, text, fontsize=size, parse_math=False, **{"color": _INK, "va": "top", **style})
-
-
-def _wrapped(text: str, size: float, width: float, lines: int) -> list[str]:
+def _wrapped(text: str, size: float, lines: int) -> list[str]:
     """Text in so many lines at most, by the mean width of a letter."""
-    letters = max(int(width / (size / 72 * 0.58)), 8)
+    letters = max(int(INNER / (size / 72 * 0.58)), 8)
     text = trim_middle(safe_text(text), letters * lines).replace(" %", "\u00a0%")
     return textwrap.wrap(text, letters, max_lines=lines, placeholder=" …", break_on_hyphens=False) or [""]
 
 
-def _short(text: str, letters: int) -> str:
+def _short(text: str, letters: int = 46) -> str:
     """A name on one line: its beginning and its end."""
     text = safe_text(text)
     return text if len(text) <= letters else f"{text[: letters // 2 - 1]} … {text[-(letters // 2 - 2) :]}"
 
 
 def _header(result: Result) -> Panel:
-    word, reason = figures.verdict_line(result)
-    inner = WIDTH - 2 * MARGIN
-    lines = _wrapped(reason, 12, inner, 4)
-    sides = [
-        _wrapped(f"{name}  {side.reference}", 11, inner, 2) for name, side in (("old", result.old), ("new", result.new))
-    ]
-    advice = figures.advice_line(result)
-    rows = [line for side in sides for line in side]
-    tall = 0.5 + 0.24 * len(lines) + (0.3 if advice else 0.08) + 0.22 * len(rows) + 0.2
+    word, reason = content.verdict_line(result)
+    color = _VERDICTS.get(result.verdict, _INK)
+    rows = [(f"{figures.VERDICT_SYMBOLS.get(result.verdict, '·')} {word}", 22, color, 0.5, "bold")]
+    rows += [(text, 12, _INK, 0.24, "normal") for text in _wrapped(reason, 12, 4)]
+    advice = [f"{fact.label}: {fact.strong}" for fact in content.facts(result) if fact.strong]
+    rows += [(text, 12, _INK, 0.3, "bold") for text in advice] or [("", 12, _INK, 0.08, "normal")]
+    for name, side in (("old", result.old), ("new", result.new)):
+        rows += [(text, 11, _SOFT, 0.22, "normal") for text in _wrapped(f"{name}  {side.reference}", 11, 2)]
 
     def paint(axes: Axes) -> None:
-        y = tall
-        symbol = figures.VERDICT_SYMBOLS.get(result.verdict, "·")
-        _write(axes, 0, y, f"{symbol} {word}", 22, weight="bold", color=_VERDICTS.get(result.verdict, _INK))
-        y -= 0.5
-        for line in lines:
-            _write(axes, 0, y, line, 12)
-            y -= 0.24
-        if advice:
-            _write(axes, 0, y - 0.02, f"Release advice: {safe_text(advice[0])}", 12, weight="bold")
-            y -= 0.3
-        else:
-            y -= 0.08
-        for line in rows:
-            _write(axes, 0, y, line, 11, color=_SOFT)
-            y -= 0.22
+        y = 0.0
+        for text, size, shade, step, weight in rows:
+            write(axes, 0, y, text, size, color=shade, weight=weight)
+            y += step
 
-    return tall, paint
+    return sum(row[3] for row in rows) + 0.2, paint
 
 
-def _footer(comparison: Comparison, result: Result) -> Panel:
-    lines = _wrapped(comparison.signature, 7.5, WIDTH - 2 * MARGIN, 4)
-    tall = 0.2 + 0.15 * len(lines)
+def _footer(comparison: Comparison) -> Panel:
+    lines = _wrapped(comparison.signature, 7.5, 4)
 
     def paint(axes: Axes) -> None:
-        for place, line in enumerate(lines):
-            _write(axes, 0, tall - 0.18 - 0.15 * place, line, 7.5, color=_SOFT)
+        for place, text in enumerate(lines):
+            write(axes, 0, 0.18 + 0.15 * place, text, 7.5, color=_SOFT)
 
-    return tall, paint
-
-
-def _title(axes: Axes, tall: float, text: str, note: str = "") -> None:
-    _write(axes, 0, tall - 0.08, _short(text, 46), 14, weight="bold")
-    if note:
-        _write(axes, 0, tall - 0.36, note, 10.5, color=_SOFT)
+    return 0.2 + 0.15 * len(lines), paint
 
 
-def _all_rates(result: Result) -> Panel:
-    shown = figures.most_important(result, MAX_ROWS)
-    rows = [(each.name, each.metrics.get("nfr"), f"{each.n:,}") for each in shown]
-    left = len(result.comparisons) - len(shown)
-    return _rates("Negative flips", rows, None, f"{left:,} more comparisons are in report.json" if left else "")
+def _title(axes: Axes, text: str, note: str) -> None:
+    write(axes, 0, 0.08, _short(text), 14, weight="bold")
+    write(axes, 0, 0.36, note, 10.5, color=_SOFT)
 
 
-def _slices(comparison: Comparison) -> Panel:
-    worst = worst_slices(comparison, MAX_ROWS)
-    rows = [(f"{part.field}={part.value}", part.nfr, f"{part.n:,}") for part in worst]
-    left = len(comparison.slices) - len(worst)
-    note = f"{left:,} more slices are in report.json" if left else ""
-    return _rates("Negative flips by slice", rows, comparison.metrics.get("nfr"), note)
-
-
-def _rates(title: str, rows: Sequence[tuple[str, Estimate | None, str]], whole: Estimate | None, note: str) -> Panel:
-    """Bars of a rate with their intervals; a dashed line where the whole lies."""
-    step = 0.46
-    head = 0.66
-    tall = head + step * len(rows) + 0.3 + (0.26 if note else 0)
-    inner = WIDTH - 2 * MARGIN
-    right = 1.05
-    highs = [
-        figure.high if figure.high is not None else figure.value or 0.0 for _, figure, _ in rows if figure is not None
-    ]
+def _rates(
+    title: str, rows: Sequence[tuple[str, Estimate | None, int]], whole: Estimate | None, left: int, kind: str
+) -> Panel:
+    """Bars of a rate with their intervals; a dashed line where the whole lies. ``left`` more are not shown."""
+    step, head = 0.46, 0.66
+    tall = head + step * len(rows) + 0.3 + (0.26 if left else 0)
+    highs = [each.high if each.high is not None else each.value or 0.0 for _, each, _ in rows if each is not None]
     most = max([*highs, (whole.value or 0.0) if whole else 0.0, 0.005]) * 1.04
 
     def at(value: float) -> float:
-        return (inner - right) * value / most
+        return (INNER - 1.05) * value / most
 
     def paint(axes: Axes) -> None:
-        explained = (
-            "95 % interval; n at the right" if whole is None else "95 % interval; dashed: all instances; n at the right"
-        )
-        _title(axes, tall, title, explained)
-        y = tall - head
+        _title(axes, title, f"95 % interval;{'' if whole is None else ' dashed: all instances;'} n at the right")
         if whole is not None and whole.value is not None:
-            axes.plot(
-                [at(whole.value)] * 2, [y - 0.02, y - step * len(rows) + 0.04], color=_SOFT, lw=1.2, ls=(0, (3, 3))
-            )
-        for name, figure, count in rows:
-            _write(axes, 0, y, _short(name, 46), 11)
-            _write(axes, inner, y - 0.18, f"n {count}", 9.5, color=_SOFT, ha="right")
+            ends = (head + 0.02, head + step * len(rows) - 0.04)
+            line(axes, [(at(whole.value), end) for end in ends], _SOFT, 1.2, ls=(0, (3, 3)))
+        y = head
+        for name, figure, n in rows:
+            write(axes, 0, y, _short(name), 11)
+            write(axes, INNER, y + 0.18, f"n {n:,}", 9.5, color=_SOFT, ha="right")
             if figure is None or figure.value is None:
-                _write(axes, 0, y - 0.19, "undefined", 10, color=_SOFT)
+                write(axes, 0, y + 0.19, "undefined", 10, color=_SOFT)
             else:
-                axes.barh(y - 0.28, max(at(figure.value), 0.02), 0.13, color=COLORS["negative_flip"])
+                axes.barh(y + 0.28, max(at(figure.value), 0.02), 0.13, color=COLORS["negative_flip"])
                 if figure.low is not None and figure.high is not None:
-                    axes.plot(
-                        [at(figure.low), at(figure.high)], [y - 0.28] * 2, color=_INK, lw=1.4, solid_capstyle="butt"
-                    )
-                _write(axes, inner, y, figures.estimate("nfr", figure), 12, weight="bold", ha="right")
-            y -= step
-        if note:
-            _write(axes, 0, y, note, 10, color=_SOFT)
+                    line(axes, [(at(end), y + 0.28) for end in (figure.low, figure.high)], _INK, 1.4)
+                write(axes, INNER, y, figures.estimate("nfr", figure), 12, weight="bold", ha="right")
+            y += step
+        if left:
+            write(axes, 0, y, f"{left:,} more {kind} are in report.json", 10, color=_SOFT)
 
     return tall, paint
 
 
-def _flow(comparison: Comparison, named: bool) -> Panel:
+def _flow(comparison: Comparison, title: str) -> Panel:
     """OLD's answers on the left, NEW's on the right, and a band for every quadrant as thick as its share."""
-    tall, bars = 4.25, 2.6
-    title = comparison.name if named else "Where the answers went"
-    count = comparison.quadrants
-    left: Groups
-    right: Groups
+    blocks: tuple[tuple[str, ...], tuple[str, ...]]
     if comparison.kind == "discrete":
-        left = [("right", ("both_correct", "negative_flip")), ("wrong", ("positive_flip", "both_wrong"))]
-        right = [("right", ("both_correct", "positive_flip")), ("wrong", ("negative_flip", "both_wrong"))]
+        blocks = ("right", "wrong"), ("right", "wrong")
+        ends = {"both_correct": (0, 0), "negative_flip": (0, 1), "positive_flip": (1, 0), "both_wrong": (1, 1)}
     else:
-        left = [("all", ("positive_flip", "unchanged", "negative_flip"))]
-        right = [("better", ("positive_flip",)), ("same", ("unchanged",)), ("worse", ("negative_flip",))]
-    inner, block, gap = WIDTH - 2 * MARGIN, 0.16, 0.14
-    change = figures.headline_change(comparison)
-    scale = (bars - gap * 2) / max(comparison.n, 1)
+        blocks = ("all",), ("better", "same", "worse")
+        ends = {"positive_flip": (0, 0), "unchanged": (0, 1), "negative_flip": (0, 2)}
+    flows = [
+        Flow(blocks[0][a], blocks[1][b], comparison.quadrants.get(name, 0), COLORS[name], tip=name)
+        for name, (a, b) in ends.items()
+    ]
+    change = sections.headline_change(comparison)
+    note = f"{comparison.n:,} instances" + (f";  {change.label} {change.short}" if change else "")
 
-    def column(axes: Axes, x: float, groups: Groups, side: str) -> dict[str, tuple[float, float]]:
-        """Draw the blocks of one side; return where each quadrant leaves it, top and bottom."""
-        y = tall - 0.95
-        ends: dict[str, tuple[float, float]] = {}
-        for name, quadrants in groups:
-            size = scale * sum(count.get(each, 0) for each in quadrants)
-            color = {"right": _RIGHT, "wrong": _WRONG}.get(name, _RIGHT if name == "all" else COLORS[quadrants[0]])
-            axes.barh(y - size / 2, block, size, left=x, color=color)
-            within = y
-            for each in quadrants:
-                part = scale * count.get(each, 0)
-                ends[each] = (within, within - part)
-                within -= part
-            if size > 0.16:
+    def paint(axes: Axes) -> None:
+        _title(axes, title, note)
+        write(axes, 0, 0.62, "old", 12, weight="bold")
+        write(axes, INNER, 0.62, "new", 12, weight="bold", ha="right")
+        places = draw_flows(axes, flows, blocks, (0.16, INNER - 0.16, 0.95, 3.55), 0.14)
+        for (side, name), (top, size) in places.items():
+            axes.barh(top + size / 2, 0.16, size, left=(INNER - 0.16) * side, color=_BLOCKS[name])
+            if size > 0.5:
                 style = {"rotation": 90, "ha": "center", "va": "center", "color": "white", "weight": "bold"}
-                if size > 0.5:
-                    _write(axes, x + block / 2, y - size / 2, name, 9.5, **style)
-            y -= size + gap
-        _write(
-            axes,
-            x if side == "old" else x + block,
-            tall - 0.62,
-            side,
-            12,
-            weight="bold",
-            ha="left" if side == "old" else "right",
-        )
-        return ends
+                write(axes, (INNER - 0.16) * side + 0.08, top + size / 2, name, 9.5, **style)
+        for place, cell in enumerate(sections.quadrants(comparison)):
+            x, y = INNER / 2 * (place % 2), 3.58 + 0.28 * (place // 2)
+            axes.barh(y + 0.08, 0.13, 0.13, left=x, color=COLORS[cell.name])
+            label = f"{cell.symbol.replace('-', '−')} {cell.label} {cell.n:,} · {cell.share}"
+            write(axes, x + 0.2, y, label, 10.5, weight="bold" if cell.name == "negative_flip" else "normal")
+
+    return 4.25, paint
+
+
+def _gains(comparison: Comparison) -> Panel:
+    found = gains(comparison)
+    assert found is not None
 
     def paint(axes: Axes) -> None:
-        note = f"{comparison.n:,} instances" + (f";  {safe_text(change.label)} {change.short}" if change else "")
-        _title(axes, tall, title, note)
-        starts = column(axes, 0, left, "old")
-        ends = column(axes, inner - block, right, "new")
-        for quadrant in sorted(starts, key=lambda each: each == "negative_flip"):  # what matters lies on top
-            _band(axes, block, inner - block, starts[quadrant], ends[quadrant], COLORS[quadrant])
-        _legend(axes, comparison, inner)
+        _title(axes, "Gain per instance", f"{found.worse:,} score lower, {found.better:,} score higher")
+        draw_bars(axes, found, (0, INNER, 0.77, 2.27), COLORS)
+        line(axes, ((0, 2.27), (INNER, 2.27)), _SOFT, 0.8)
+        for part, ha in ((0.0, "left"), (0.25, "center"), (0.5, "center"), (0.75, "center"), (1.0, "right")):
+            write(axes, INNER * part, 2.33, figures.tick(found.limit * (2 * part - 1)), 10, color=_SOFT, ha=ha)
 
-    return tall, paint
-
-
-def _band(axes: Axes, x0: float, x1: float, start: tuple[float, float], end: tuple[float, float], color: str) -> None:
-    t = np.linspace(0, 1, 60)
-    smooth = t * t * (3 - 2 * t)
-    tops, bottoms = (start[i] + (end[i] - start[i]) * smooth for i in (0, 1))
-    if start[0] - start[1] > 0:
-        axes.fill_between(x0 + (x1 - x0) * t, tops, bottoms, color=color, alpha=0.82, lw=0.4)
-
-
-def _legend(axes: Axes, comparison: Comparison, inner: float) -> None:
-    """Every quadrant with its colour, sign, count and share, two in a row."""
-    for place, quadrant in enumerate(figures.groups(comparison)):
-        x, y = inner / 2 * (place % 2), 0.67 - 0.28 * (place // 2)
-        count = comparison.quadrants.get(quadrant, 0)
-        sign = figures.QUADRANT_SYMBOLS[quadrant].replace("-", "−")
-        axes.barh(y - 0.08, 0.13, 0.13, left=x, color=COLORS[quadrant])
-        label = f"{sign} {figures.QUADRANT_LABELS[quadrant]} {count:,} · {figures.share(count, comparison.n)}"
-        _write(axes, x + 0.2, y, label, 10.5, weight="bold" if quadrant == "negative_flip" else "normal")
-
-
-def _gains(comparison: Comparison) -> Panel | None:
-    if comparison.overview is not None:
-        found = comparison.overview.gains
-    else:
-        values = comparison.instances["gain"].to_numpy(dtype=float, na_value=np.nan)
-        found = gains_of(values[np.isfinite(values)], comparison.kind)
-    if found is None:
-        return None
-    tall, floor, room = 2.75, 0.48, 1.5
-    inner = WIDTH - 2 * MARGIN
-    peak = max(found.counts)
-    step = inner / len(found.counts)
-
-    def paint(axes: Axes) -> None:
-        _title(axes, tall, "Gain per instance", f"{found.worse:,} score lower, {found.better:,} score higher")
-        for place, count in enumerate(found.counts):
-            centre = place - len(found.counts) // 2
-            group = "negative_flip" if centre < 0 else "positive_flip" if centre > 0 else "unchanged"
-            axes.bar((place + 0.5) * step, room * count / peak, step * 0.88, bottom=floor, color=COLORS[group])
-        axes.plot([0, inner], [floor, floor], color=_SOFT, lw=0.8)
-        for part, ha in ((-1.0, "left"), (-0.5, "center"), (0.0, "center"), (0.5, "center"), (1.0, "right")):
-            value = f"{found.limit * part:+.3g}".replace("-", "−") if part else "0"
-            _write(axes, inner * (part + 1) / 2, floor - 0.06, value, 10, color=_SOFT, ha=ha)
-
-    return tall, paint
+    return 2.75, paint

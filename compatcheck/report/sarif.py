@@ -13,9 +13,8 @@ from typing import Any
 from urllib.parse import quote
 
 from compatcheck.compare.result import Comparison, Gate, Result
-from compatcheck.report import figures
-from compatcheck.report.flips import Listed, describe, fingerprint, listed_flips, report_key
-from compatcheck.report.rows import Instance
+from compatcheck.report import content
+from compatcheck.report.instances import Instance, describe, fingerprint, listed_flips, report_key
 from compatcheck.report.text import safe_text, trim_middle
 
 SCHEMA_URI = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
@@ -23,49 +22,63 @@ PROJECT_URI = "https://github.com/compatcheck/compatcheck"
 PER_COMPARISON = 500
 IN_ALL = 5_000
 """GitHub takes 25,000 results of a run and shows the first 5,000."""
-_FILES = (".jsonl", ".jsonl.gz", ".json", ".csv", ".parquet")
 
-_RULES: tuple[tuple[str, str, str, str, str], ...] = (
-    (
-        "negative-flip", "NegativeFlip", "warning", "The new model got worse on this instance",
+_RULES: dict[str, tuple[str, str, str, str]] = {
+    "negative-flip": (
+        "NegativeFlip", "warning", "The new model got worse on this instance",
         "The old model was right, or scored higher, and the new model is wrong, or scores lower. Compare both answers "
         "with the target. Whether there are too many of them is for a budget to say: --fail-on nfr:2%.",
     ),
-    (
-        "gate-failed", "GateFailed", "error", "A budget is broken",
+    "gate-failed": (
+        "GateFailed", "error", "A budget is broken",
         "The one-sided confidence bound of the figure lies beyond its budget: the regression is shown, not suspected. "
         "Keep the old model, repair the new one, or change the budget knowingly.",
     ),
-    (
-        "gate-inconclusive", "GateInconclusive", "warning", "A budget is neither kept nor broken by the evidence",
+    "gate-inconclusive": (
+        "GateInconclusive", "warning", "A budget is neither kept nor broken by the evidence",
         "The confidence interval of the figure straddles its budget. More instances settle it: the message says about "
         "how many. It is not a pass.",
     ),
-    (
-        "error-rows", "ErrorRows", "warning", "Some instances could not be scored",
+    "error-rows": (
+        "ErrorRows", "warning", "Some instances could not be scored",
         "A row with an error on either side is not scored and is no flip. See error_old and error_new in "
         "instances.parquet.",
     ),
-    (
-        "unpaired-rows", "UnpairedRows", "note", "Some rows have no partner on the other side",
+    "unpaired-rows": (
+        "UnpairedRows", "note", "Some rows have no partner on the other side",
         "Rows are paired by id and content. Those that only one side has, or whose content differs, are not compared. "
         "Record both sides on the same data.",
     ),
-)  # fmt: skip
-_LEVEL = {rule[0]: rule[2] for rule in _RULES}
-_PLACE = {rule[0]: place for place, rule in enumerate(_RULES)}
+}  # fmt: skip
 
 
 def render(result: Result, *, folder: Path | None = None) -> str:
     """Return the SARIF log as ASCII JSON; ``folder`` is where the instances are kept, None where they are not."""
-    where = _artifact(result, folder)
+    rules = [
+        {
+            "id": name, "name": title, "shortDescription": {"text": short},
+            "fullDescription": {"text": f"{short}. {full}"}, "help": {"text": full, "markdown": full},
+            "defaultConfiguration": {"level": level}, "properties": {"tags": ["compatibility", "model-update"]},
+        }
+        for name, (title, level, short, full) in _RULES.items()
+    ]  # fmt: skip
+    version = {"version": safe_text(result.version)} if result.version else {}
+    properties: dict[str, Any] = {
+        "verdict": safe_text(result.verdict),
+        "old": safe_text(f"{result.old.reference} {result.old.fingerprint}"),
+        "new": safe_text(f"{result.new.reference} {result.new.fingerprint}"),
+        "signatures": [safe_text(each.signature) for each in result.comparisons],
+    }
+    if result.advice is not None:
+        properties["advice"] = {"bump": safe_text(result.advice.bump), "reason": safe_text(result.advice.reason)}
+    command = {"commandLine": safe_text(result.command)} if result.command else {}
     run: dict[str, Any] = {
-        "tool": {"driver": _driver(result)},
+        "tool": {"driver": {"name": "compatcheck", "informationUri": PROJECT_URI, **version, "rules": rules}},
         "automationDetails": {"id": f"compatcheck/{report_key(result, folder)}/"},
-        "invocations": [{"executionSuccessful": True, **_command(result)}],
+        "invocations": [{"executionSuccessful": True, **command}],
         "columnKind": "unicodeCodePoints",
-        "results": list(_results(result, where)),
-        "properties": _properties(result),
+        "results": list(_results(result, _artifact(result, folder))),
+        "properties": properties,
     }
     log = {"$schema": SCHEMA_URI, "version": "2.1.0", "runs": [run]}
     return json.dumps(log, indent=1, ensure_ascii=True, allow_nan=False) + "\n"
@@ -77,116 +90,66 @@ def message(text: str) -> str:
     return shown.replace("\\", "\\\\").replace("[", "\\[").replace("]", "\\]")
 
 
-def _driver(result: Result) -> dict[str, Any]:
-    rules = [
-        {
-            "id": name,
-            "name": title,
-            "shortDescription": {"text": short},
-            "fullDescription": {"text": f"{short}. {full}"},
-            "help": {"text": full, "markdown": full},
-            "defaultConfiguration": {"level": level},
-            "properties": {"tags": ["compatibility", "model-update"]},
-        }
-        for name, title, level, short, full in _RULES
-    ]
-    version = {"version": safe_text(result.version)} if result.version else {}
-    return {"name": "compatcheck", "informationUri": PROJECT_URI, **version, "rules": rules}
-
-
-def _command(result: Result) -> dict[str, str]:
-    return {"commandLine": safe_text(result.command)} if result.command else {}
-
-
-def _properties(result: Result) -> dict[str, Any]:
-    found: dict[str, Any] = {
-        "verdict": result.verdict,
-        "old": safe_text(f"{result.old.reference} {result.old.fingerprint}"),
-        "new": safe_text(f"{result.new.reference} {result.new.fingerprint}"),
-        "signatures": [safe_text(each.signature) for each in result.comparisons],
-    }
-    if result.advice is not None:
-        found["advice"] = {"bump": result.advice.bump, "reason": safe_text(result.advice.reason)}
-    return found
-
-
 def _artifact(result: Result, folder: Path | None) -> str:
     """The file that holds the instances: NEW's recorded outputs where they are one file, else the kept table."""
     reference = result.new.reference
-    if result.new.kind == "recorded" and reference.lower().endswith(_FILES) and "{" not in reference:
-        path: PurePath = Path(reference)
-    else:
-        path = Path("instances.parquet") if folder is None else Path(folder) / "instances.parquet"
+    is_file = reference.lower().endswith((".jsonl", ".jsonl.gz", ".json", ".csv", ".parquet"))
+    path: PurePath = Path("instances.parquet") if folder is None else Path(folder) / "instances.parquet"
+    if result.new.kind == "recorded" and is_file and "{" not in reference:
+        path = Path(reference)
     shown = quote(safe_text(path.as_posix()))
     return f"file://{shown}" if path.is_absolute() else shown
 
 
 def _results(result: Result, where: str) -> Iterator[dict[str, Any]]:
-    for listed in listed_flips(result, PER_COMPARISON, IN_ALL):
-        comparison = listed.comparison
+    for comparison, flips in listed_flips(result, PER_COMPARISON, IN_ALL):
         for gate in comparison.gates:
             if gate.tier == "critical" and gate.verdict in ("fail", "inconclusive"):
                 yield _gate(gate, comparison, where)
-        yield from _rows_left_out(comparison, where)
-        for flip in listed.flips:
-            yield _flip(flip, listed, where)
+        p, name = comparison.pairing, safe_text(comparison.name)
+        if p.errors_old or p.errors_new:
+            text = f"{name}: not scored because of an error: {p.errors_old:,} old, {p.errors_new:,} new"
+            yield _finding("error-rows", text, comparison, where, ("errors", comparison.name))
+        if p.only_old or p.only_new or p.target_changed:
+            sides = f"only in old {p.only_old:,}, only in new {p.only_new:,}, changed content {p.target_changed:,}"
+            yield _finding("unpaired-rows", f"{name}: {sides}", comparison, where, ("unpaired", comparison.name))
+        for flip in flips:
+            yield _flip(flip, comparison, where)
 
 
 def _finding(
-    rule: str, text: str, comparison: Comparison, where: str, mark: str, names: tuple[str, ...] = (), **properties: Any
+    rule: str, text: str, comparison: Comparison, where: str, about: tuple[str, ...], part: str = "", **properties: Any
 ) -> dict[str, Any]:
-    """One result. ``names`` lead from the comparison to what it is about."""
-    path = "/".join(safe_text(name) for name in (comparison.name, *names))
+    """One result, told from others by what it is ``about``; ``part`` is the instance of the comparison it concerns."""
+    names = [safe_text(name) for name in (comparison.name, part) if name]
+    logical = {"name": names[-1], "fullyQualifiedName": "/".join(names), "kind": "object" if part else "module"}
+    physical = {"artifactLocation": {"uri": where}, "region": {"startLine": 1}}
     return {
         "ruleId": rule,
-        "ruleIndex": _PLACE[rule],
+        "ruleIndex": list(_RULES).index(rule),
         "kind": "fail",
-        "level": _LEVEL[rule],
+        "level": _RULES[rule][1],
         "message": {"text": message(text)},
-        "locations": [
-            {
-                "physicalLocation": {"artifactLocation": {"uri": where}, "region": {"startLine": 1}},
-                "logicalLocations": [
-                    {
-                        "name": safe_text((comparison.name, *names)[-1]),
-                        "fullyQualifiedName": path,
-                        "kind": "object" if names else "module",
-                    }
-                ],
-            }
-        ],
-        "partialFingerprints": {"compatcheckFinding/v1": mark},
+        "locations": [{"physicalLocation": physical, "logicalLocations": [logical]}],
+        "partialFingerprints": {"compatcheckFinding/v1": fingerprint(*about)},
         "properties": properties,
     }
 
 
 def _gate(gate: Gate, comparison: Comparison, where: str) -> dict[str, Any]:
     rule = "gate-failed" if gate.verdict == "fail" else "gate-inconclusive"
-    extra: dict[str, Any] = {} if gate.needed_n is None else {"neededN": gate.needed_n}
+    extra: dict[str, Any] = {"signature": safe_text(comparison.signature)}
+    extra |= {} if gate.needed_n is None else {"neededN": gate.needed_n}
     text = safe_text(f"{comparison.name}: {gate.rule}: {gate.reason}")
-    mark = fingerprint("gate", comparison.name, gate.rule)
-    return _finding(rule, text, comparison, where, mark, signature=safe_text(comparison.signature), **extra)
+    return _finding(rule, text, comparison, where, ("gate", comparison.name, gate.rule), **extra)
 
 
-def _rows_left_out(comparison: Comparison, where: str) -> Iterator[dict[str, Any]]:
-    p = comparison.pairing
-    name = safe_text(comparison.name)
-    if p.errors_old or p.errors_new:
-        text = f"{name}: not scored because of an error: {p.errors_old:,} old, {p.errors_new:,} new"
-        yield _finding("error-rows", text, comparison, where, fingerprint("errors", comparison.name))
-    if p.only_old or p.only_new or p.target_changed:
-        text = f"{name}: only in old {p.only_old:,}, only in new {p.only_new:,}, changed content {p.target_changed:,}"
-        yield _finding("unpaired-rows", text, comparison, where, fingerprint("unpaired", comparison.name))
-
-
-def _flip(flip: Instance, listed: Listed, where: str) -> dict[str, Any]:
-    comparison = listed.comparison
-    of = comparison.quadrants.get("negative_flip", 0)
-    head = safe_text(f"Negative flip, one of {of:,} in {comparison.name}: {trim_middle(flip.doc_id, 200)}")
-    mark = fingerprint("flip", comparison.name, flip.doc_hash or flip.doc_id)
-    figures_of = {"scoreOld": flip.score_old, "scoreNew": flip.score_new, "gain": flip.gain}
-    extra: dict[str, Any] = {name: value for name, value in figures_of.items() if value is not None}
-    if figures.comparison_verdict(comparison) != "none":
-        extra["comparisonVerdict"] = figures.comparison_verdict(comparison)
-    text = f"{head}\n{describe(flip, comparison)}"
-    return _finding("negative-flip", text, comparison, where, mark, (trim_middle(flip.doc_id, 200),), **extra)
+def _flip(flip: Instance, comparison: Comparison, where: str) -> dict[str, Any]:
+    of, name = comparison.quadrants.get("negative_flip", 0), trim_middle(flip.doc_id, 200)
+    known = {"scoreOld": flip.score_old, "scoreNew": flip.score_new, "gain": flip.gain}
+    extra: dict[str, Any] = {name: value for name, value in known.items() if value is not None}
+    if (verdict := content.comparison_verdict(comparison)) != "none":
+        extra["comparisonVerdict"] = verdict
+    head = safe_text(f"Negative flip, one of {of:,} in {comparison.name}: {name}")
+    about = ("flip", comparison.name, flip.doc_hash or flip.doc_id)
+    return _finding("negative-flip", f"{head}\n{describe(flip, comparison)}", comparison, where, about, name, **extra)

@@ -6,35 +6,32 @@ import io
 import os
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
-from rich.console import Console, Group, RenderableType
-from rich.padding import Padding
+from rich import box
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from compatcheck.compare.result import Comparison, Gate, Result, Side
-from compatcheck.report import figures, head, trend, trust
-from compatcheck.report.hints import folded, next_steps
-from compatcheck.report.rows import small_slices, top_flips, worst_slices
-from compatcheck.report.terminal_parts import (
-    STYLES,
-    flip_block,
-    heading,
-    look_tables,
-    metric_table,
-    quadrant_picture,
-    slice_table,
-)
+from compatcheck.compare.result import Comparison, Result
+from compatcheck.report import content, figures, sections, trend
+from compatcheck.report.instances import Instance, worst_flips
 from compatcheck.report.text import safe_text, trim_middle
+from compatcheck.report.worddiff import Segment, trim_segments, word_diff
 
-NAME_WIDTH = 28
-"""Longer names of comparisons would wrap in the overview at 80 columns."""
+STYLES: Mapping[str, str] = {
+    "pass": "bold green", "fail": "bold red", "inconclusive": "bold yellow", "none": "bold", "warning": "yellow",
+    "negative_flip": "red", "positive_flip": "green", "worse": "red", "better": "green", "both_correct": "",
+    "both_wrong": "dim", "unchanged": "dim", "delete": "red", "insert": "green", "cut": "dim italic",
+}  # fmt: skip
 MAX_DETAILS = 4
 """Comparisons shown in full; with more, those that matter most are, and the overview names the rest."""
-
-
+TEXT_LIMIT = 300
+"""Characters of one text of a flip that are shown before equal stretches are cut."""
+WHOLE_LIMIT = 20_000
+"""The same where an instance is shown alone: in full, but for texts that no one reads to their end."""
 _PLAIN = str.maketrans("─│┌┬┐├┼┤└┴┘→–−×Δ✓✗·…⏎∅", "-|+++++++++>--xdvx.~/-")
 """One plain character for each sign the report uses, so that the layout stays."""
 
@@ -61,9 +58,9 @@ def render(
     width = terminal_width() if width is None else width
     color = wants_color() if color is None else color
     if quiet:
-        line = verdict_text(result)
-        if brief := head.in_brief(result):
-            line.append(f"  ({safe_text(brief)})", style="dim")
+        line = _verdict(result)
+        if missing := content.missing_rows(result):
+            line.append(f"  ({safe_text('; '.join(missing))})", style="dim")
         return render_parts([line], width=width, color=color, encoding=encoding, soft_wrap=True)
     count = top if top is not None else 3 if len(result.comparisons) == 1 else 1
     return render_parts(_parts(result, color, count, folder, width), width=width, color=color, encoding=encoding)
@@ -76,24 +73,19 @@ def render_parts(
     encoding = encoding or getattr(sys.stdout, "encoding", None) or "utf-8"
     buffer = io.StringIO()
     console = Console(
-        file=buffer,
-        width=width,
-        force_terminal=color,
-        color_system="256" if color else None,
-        no_color=not color,
-        legacy_windows=False,
-        markup=False,
-        emoji=False,
-        highlight=False,
-        force_jupyter=False,
-        force_interactive=False,
-    )
+        file=buffer, width=width, force_terminal=color, color_system="256" if color else None, no_color=not color,
+        legacy_windows=False, markup=False, emoji=False, highlight=False, force_jupyter=False, force_interactive=False,
+    )  # fmt: skip
     for part in parts:
         console.print(part, soft_wrap=soft_wrap)
     text = buffer.getvalue()
     if not color:
         text = "\n".join(line.rstrip() for line in text.split("\n"))
-    return _encodable(text, encoding)
+    try:
+        "".join(map(chr, _PLAIN)).encode(encoding)
+    except UnicodeEncodeError:
+        text = text.translate(_PLAIN)
+    return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def _is_terminal() -> bool:
@@ -110,141 +102,187 @@ def wants_color() -> bool:
     return _is_terminal() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
-def _encodable(text: str, encoding: str) -> str:
-    try:
-        "".join(map(chr, _PLAIN)).encode(encoding)
-    except UnicodeEncodeError:
-        text = text.translate(_PLAIN)
-    return text.encode(encoding, "backslashreplace").decode(encoding)
-
-
-def verdict_text(result: Result) -> Text:
-    """The verdict line."""
-    word, reason = figures.verdict_line(result)
+def _verdict(result: Result) -> Text:
+    word, reason = content.verdict_line(result)
     symbol = figures.VERDICT_SYMBOLS.get(result.verdict, "·")
-    style = STYLES.get(result.verdict, "bold")
-    return Text.assemble((f"{symbol} {word}", style), "  ", safe_text(reason))
+    return Text.assemble((f"{symbol} {safe_text(word)}", STYLES.get(result.verdict, "bold")), "  ", safe_text(reason))
+
+
+def _heading(title: str) -> Text:
+    return Text(f"\n{title}", style="bold")
 
 
 def _parts(result: Result, color: bool, top: int, folder: Path | None, width: int) -> list[RenderableType]:
-    parts: list[RenderableType] = [verdict_text(result), ""]
-    parts.append(_sides(result))
+    parts: list[RenderableType] = [_verdict(result), "", _facts(result)]
     parts.extend(Text(f"! {safe_text(note)}", style=STYLES["warning"]) for note in result.notes)
-    shown = figures.most_important(result, MAX_DETAILS)
-    if len(result.comparisons) > 1:
-        parts.extend([heading("Overview"), _overview(result)])
+    shown = content.most_important(result, MAX_DETAILS)
+    several = len(result.comparisons) > 1
+    if several:
+        parts.extend([_heading("Overview"), _table(content.overview(result.comparisons, narrow=True), padding=1)])
     if trends := trend.lines(result, shown):
-        parts.append(heading("Blessed runs"))
+        parts.append(_heading("Blessed runs"))
         parts.extend(Text.assemble((f"{safe_text(name)}  ", "dim"), safe_text(line)) for name, line in trends)
     for comparison in shown:
-        parts.extend(_comparison(comparison, len(result.comparisons) > 1, color, top))
+        if several:
+            parts.append(_heading(f"{'─' * 3} {safe_text(comparison.name)} {'─' * 3}"))
+        parts.extend(_comparison(comparison, several, color, top))
     if len(shown) < len(result.comparisons):
         rest = len(result.comparisons) - len(shown)
         parts.append(Text(f"\n{rest} more comparisons are in the overview alone.", style="dim"))
-    parts.append(heading("Signature"))
+    parts.append(_heading("Signature"))
     parts.extend(Text(safe_text(comparison.signature), style="dim") for comparison in shown)
-    hints = next_steps(result, folder)
-    if hints:
-        parts.append(heading("Next"))
-    for hint in hints:
-        parts.append(Text(f"{hint.why}{':' if hint.command else ''}"))
-        if hint.command:
-            parts.append(Text(folded(hint.command, width), style="bold", overflow="fold"))
+    steps = content.next_steps(result, folder)
+    parts.extend([_heading("Next")] if steps else [])
+    for step in steps:
+        parts.append(Text(f"{step.why}{':' if step.command else ''}"))
+        if step.command:
+            parts.append(Text(content.folded(safe_text(step.command), width), style="bold", overflow="fold"))
     return parts
 
 
-def _sides(result: Result) -> Table:
+def _facts(result: Result) -> Table:
     table = Table.grid(padding=(0, 1))
     table.add_column(style="dim")
     table.add_column(overflow="fold")
     for name, side in (("old", result.old), ("new", result.new)):
-        table.add_row(name, Text.assemble(safe_text(side.reference), (f"  {_about(side)}", "dim")))
-    advice = figures.advice_line(result)
-    if advice is not None:
-        table.add_row("advice", Text.assemble((safe_text(advice[0]), "bold"), f"  {safe_text(advice[1])}"))
-    for line in head.coverage(result):
-        table.add_row("rows", safe_text(line))
-    if (differ := head.differ(result)) is not None:
-        table.add_row("settings", safe_text(differ))
+        about = "  ".join(part for part in (safe_text(side.kind), safe_text(side.fingerprint)[:19]) if part)
+        table.add_row(name, Text.assemble(safe_text(side.reference), (f"  {about}", "dim")))
+    for fact in content.facts(result):
+        strong = (f"{safe_text(fact.strong)}  " if fact.strong else "", "bold")
+        table.add_row(fact.label.lower().split()[-1], Text.assemble(strong, safe_text(fact.text)))
     return table
-
-
-def _about(side: Side) -> str:
-    fingerprint = safe_text(side.fingerprint)
-    return "  ".join(part for part in (safe_text(side.kind), trim_middle(fingerprint, 19)[:19]) if part)
-
-
-def _overview(result: Result) -> Table:
-    table = Table(box=None, padding=(0, 1, 0, 0), show_edge=False, header_style="dim")
-    table.add_column("comparison", overflow="fold")
-    table.add_column("n", justify="right")
-    table.add_column("old → new", justify="right")
-    table.add_column("NFR", justify="right")
-    table.add_column("PFR", justify="right")
-    if figures.all_gates(result):
-        table.add_column("verdict")
-    for comparison in result.comparisons:
-        verdict = figures.comparison_verdict(comparison)
-        label = "" if verdict == "none" else figures.VERDICT_WORDS[verdict]
-        change = figures.headline_change(comparison)
-        nfr, pfr = comparison.metrics.get("nfr"), comparison.metrics.get("pfr")
-        cells = (
-            Text(safe_text(_short_name(comparison, result))),
-            f"{comparison.n:,}",
-            change.short if change else "",
-            Text(figures.estimate("nfr", nfr) if nfr else "", style=STYLES["negative_flip"]),
-            Text(figures.estimate("pfr", pfr) if pfr else "", style=STYLES["positive_flip"]),
-            Text(label, style=STYLES.get(verdict, "")),
-        )
-        table.add_row(*cells[: len(table.columns)])
-    return table
-
-
-def _short_name(comparison: Comparison, result: Result) -> str:
-    """The name, without the metric where it is long and the task and filter have no other."""
-    alike = [c for c in result.comparisons if (c.task, c.filter) == (comparison.task, comparison.filter)]
-    if len(comparison.name) <= NAME_WIDTH or len(alike) > 1:
-        return comparison.name
-    return comparison.name.removesuffix(f"/{comparison.metric}")
 
 
 def _comparison(comparison: Comparison, named: bool, color: bool, top: int) -> list[RenderableType]:
-    parts: list[RenderableType] = []
-    if named:
-        parts.append(heading(safe_text(comparison.name), rule=True))
-    parts.append("")
+    parts: list[RenderableType] = [""]
     if named or len(comparison.gates) > 1 or any(gate.tier != "critical" for gate in comparison.gates):
-        # A single critical one is the verdict line already.
-        parts.extend(_gate(gate) for gate in comparison.gates)
+        for verdict, rule, reason in sections.gates(comparison).rows:  # a single critical one is the verdict line
+            word = f"{figures.VERDICT_SYMBOLS.get(verdict, '·')} {figures.VERDICT_WORDS.get(verdict, verdict)}"
+            style = STYLES.get(verdict, "bold")
+            parts.append(Text.assemble((safe_text(word), style), f"  {safe_text(rule)}  {safe_text(reason)}"))
         parts.extend([""] if comparison.gates else [])
     if comparison.sequential is not None:
-        parts.extend(look_tables(comparison))
-    parts.extend([quadrant_picture(comparison), heading("Metrics"), metric_table(comparison)])
-    for name, sentence in trust.remarks(comparison):
-        parts.append(Text.assemble((f"\n{name}  ", "bold"), safe_text(sentence)))
-    remarks = figures.pairing_remarks(comparison)
-    if remarks:
+        parts.append(Text(sections.drawn(comparison), style="dim"))
+        for path in comparison.sequential.paths:
+            parts.append(_heading(safe_text(sections.path_title(path))))
+            parts.append(_table(sections.looks(comparison, path)))
+        parts.append("")
+    parts.extend([_quadrants(comparison), _heading("Metrics")])
+    change = sections.headline_change(comparison)
+    if change:
+        parts.append(Text.assemble(safe_text(change.label), "  ", (change.short, "bold"), f"  {change.delta}"))
+    skip = figures.metric_info(change.metric).label if change else ""  # it is said already
+    parts.append(_table(sections.metrics(comparison, skip), header=False))
+    parts.extend(Text(safe_text(line)) for line in sections.tests(comparison))
+    parts.extend(
+        Text.assemble((f"\n{name}  ", "bold"), safe_text(sentence)) for name, sentence in sections.remarks(comparison)
+    )
+    if remarks := sections.pairing_remarks(comparison):
         head = (f"\nPairing  {comparison.pairing.paired:,} pairs; ", "bold")
-        parts.append(Text.assemble(head, "; ".join(safe_text(remark) for remark in remarks)))
-    worst = worst_slices(comparison)
-    if worst:
-        hidden = len(comparison.slices) - len(worst) - small_slices(comparison)
-        parts.extend([heading(f"Worst slices{f' ({hidden} more)' if hidden else ''}"), slice_table(worst)])
-    if tests := trust.slice_tests(comparison):
-        parts.append(Text(tests if worst else f"\nSlices  {tests}", style="dim"))
-    flips = top_flips(comparison, top)
+        parts.append(Text.assemble(head, safe_text("; ".join(remarks))))
+    slices = sections.slices(comparison, 6)
+    if slices.table.rows:
+        parts.append(_heading(f"Worst slices{f' ({slices.more} more)' if slices.more else ''}"))
+        parts.append(_table(slices.table, "figures"))
+    if slices.note:
+        parts.append(Text(slices.note if slices.table.rows else f"\nSlices  {slices.note}", style="dim"))
+    flips = worst_flips(comparison, top)
     if flips:
         of = comparison.quadrants.get("negative_flip", len(flips))
-        parts.append(heading(f"Negative flips, worst {len(flips)} of {of:,}"))
-        parts.extend(Padding(flip_block(flip, comparison.kind, color), (0, 0, 1, 0)) for flip in flips[:-1])
-        parts.append(Group(flip_block(flips[-1], comparison.kind, color)))
+        parts.append(_heading(f"Negative flips, worst {len(flips)} of {of:,}"))
+    for place, flip in enumerate(flips):
+        parts.extend([flip_block(flip, comparison, color), *([""] if place < len(flips) - 1 else [])])
     return parts
 
 
-def _gate(gate: Gate) -> Text:
-    symbol = figures.VERDICT_SYMBOLS.get(gate.verdict, "·")
-    word = figures.VERDICT_WORDS.get(gate.verdict, gate.verdict)
-    return Text.assemble(
-        (f"{symbol} {word}", STYLES.get(gate.verdict, "bold")),
-        f"  {safe_text(figures.rule_text(gate))}  {safe_text(gate.reason)}",
-    )
+def _quadrants(comparison: Comparison) -> Table:
+    """Old × new as a two-by-two picture (discrete), or the three groups with bars (smooth)."""
+    cells, level, n = sections.quadrants(comparison), figures.level(comparison), f"n = {comparison.n:,}"
+    if comparison.kind == "smooth":
+        table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False, header_style="dim")
+        for heading in (n, "count", "share", f"{level} interval", ""):
+            table.add_column(heading, justify="right" if heading in ("count", "share") else "left")
+        for cell in cells:
+            bar = cell.symbol * max(round(24 * cell.part), 1 if cell.n else 0)
+            label, style = f"{cell.symbol} {cell.label}", STYLES[cell.name]
+            table.add_row(Text(label, style), f"{cell.n:,}", cell.share, cell.interval, Text(bar, style))
+        return table
+    table = Table(box=box.SQUARE, show_lines=True, header_style="dim", padding=(0, 1))
+    table.add_column(Text(n, style="dim"), style="dim", vertical="middle")
+    table.add_column("new right", min_width=24)
+    table.add_column("new wrong", min_width=24)
+    shown = []
+    for cell in cells:
+        style = STYLES[cell.name]
+        count = (f"{cell.n:,}", f"bold {style}".strip())
+        text = Text.assemble((f"{cell.symbol} {cell.label}\n", style), count, f"  {cell.share}\n")
+        shown.append(text.append(f"{level}: {cell.interval}" if cell.interval else "", style="dim"))
+    table.add_row("old right", *shown[:2])
+    table.add_row("old wrong", *shown[2:])
+    return table
+
+
+def _table(found: sections.Table, *drop: str, header: bool = True, padding: int = 2) -> Table:
+    """A table of the report without the kinds of columns in ``drop``; bars of flips as ``git diff --stat`` has them."""
+    found = found.without("whisker", *drop)
+    table = Table(box=None, padding=(0, padding, 0, 0), show_edge=False, header_style="dim", show_header=header)
+    for heading, kind in found.columns:
+        heading = "+ better  - worse" if kind == "flips" else heading
+        right = kind in ("number", "value", "worse", "better")
+        table.add_column(
+            heading, justify="right" if right else "left", overflow="fold", no_wrap=kind in ("flips", "track")
+        )
+    for row in found.rows:
+        cells = [_cell(kind, value, found.most) for (_, kind), value in zip(found.columns, row, strict=False)]
+        table.add_row(*cells)
+    return table
+
+
+def _cell(kind: str, value: Any, most: int) -> Text:
+    if kind == "flips":
+        minus, plus = sections.bar(value, most, 18)
+        return Text.assemble(f"{sum(value):,} ".rjust(6), ("+" * plus, "green"), ("-" * minus, "red"))
+    if kind == "metric":
+        return Text(safe_text(value[0]))
+    if kind == "name":
+        return Text(trim_middle(safe_text(value), 40))
+    shown = figures.VERDICT_WORDS.get(value, value) if kind == "verdict" else value
+    return Text(safe_text(shown), style=STYLES.get(value if kind == "verdict" else kind, ""))
+
+
+def flip_block(flip: Instance, comparison: Comparison, color: bool, *, whole: bool = False) -> Table:
+    """One instance: what was asked, the target, and both answers with their word differences.
+
+    Texts are cut to what a report has room for, or, where the ``whole`` is asked for, to :data:`WHOLE_LIMIT`.
+    """
+    limit = WHOLE_LIMIT if whole else TEXT_LIMIT
+    change = flip.score_change(comparison)
+    table = Table.grid(padding=(0, 1))
+    table.add_column(style="dim", min_width=8)
+    table.add_column(overflow="fold")
+    table.add_row("id", Text.assemble((trim_middle(flip.doc_id, 60), "bold"), f"  score {change}" if change else ""))
+    if flip.input is not None:
+        shown = trim_middle(flip.input, limit) if whole else trim_middle(flip.input.replace("\n", " ⏎ "), 150)
+        table.add_row("input", Text(shown))
+    if flip.target is not None:
+        table.add_row("target", Text(trim_middle(flip.target, limit)))
+    for suffix, old, new in flip.pairs(prompts=whole):
+        difference = word_diff(old, new)
+        plain = not any(s.kind == "equal" for s in difference.segments)  # no shared word: marks say nothing
+        for name, segments in ((f"old{suffix}", difference.old), (f"new{suffix}", difference.new)):
+            table.add_row(name, _marked(trim_segments(segments, limit), color, plain))
+    for name, error in (("old", flip.error_old), ("new", flip.error_new)):
+        if error is not None:
+            table.add_row(f"{name} failed", Text(trim_middle(error, limit), style=STYLES["warning"]))
+    return table
+
+
+def _marked(segments: tuple[Segment, ...], color: bool, plain: bool) -> Text:
+    """Changed words in colour, or between ``[-`` ``-]`` and ``{+`` ``+}`` as git marks them, unless ``plain``."""
+    text = Text()
+    for segment in segments:
+        before, after = {"delete": ("[-", "-]"), "insert": ("{+", "+}")}.get(segment.kind, ("", ""))
+        if color or plain:
+            before = after = ""
+        text.append(f"{before}{segment.text}{after}", style=STYLES.get(segment.kind, "") if color else "")
+    return text

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from compatcheck.compare.result import Advice, Estimate, Gate, Result
-from compatcheck.report import figures, render
+from compatcheck.report import content, figures, render, sections
 
 
 @pytest.mark.parametrize(
@@ -47,13 +47,13 @@ def test_p_values(p: float | None, text: str) -> None:
 
 
 def test_the_verdict_line_names_the_gate_that_decided(failing: Result) -> None:
-    assert figures.verdict_line(failing) == (
+    assert content.verdict_line(failing) == (
         "FAIL",
         "nfr:2%: negative flip rate 10.4 % (lower bound 9.1 %) is above 2 %",
     )
     second = replace(failing.comparisons[0], gates=(Gate("net:-1%", "fail", "too low"),) * 2)
     both = replace(failing, comparisons=(failing.comparisons[0], second))
-    reason = figures.verdict_reason(both)
+    reason = content.verdict_line(both)[1]
     assert reason.startswith("gsm8k/flexible-extract/exact_match: nfr:2%: ")
     assert reason.endswith(" (and 2 more)")
 
@@ -61,25 +61,25 @@ def test_the_verdict_line_names_the_gate_that_decided(failing: Result) -> None:
 def test_the_verdict_line_of_a_pass_and_of_none(failing: Result) -> None:
     comparison = failing.comparisons[0]
     kept = replace(comparison, gates=(Gate("nfr:30%", "pass", "13.0 % at most"),))
-    assert figures.verdict_line(replace(failing, comparisons=(kept,), verdict="pass")) == (
+    assert content.verdict_line(replace(failing, comparisons=(kept,), verdict="pass")) == (
         "PASS",
         "1 budget kept: nfr:30%: 13.0 % at most",
     )
-    assert figures.verdict_line(replace(failing, verdict="none")) == (
+    assert content.verdict_line(replace(failing, verdict="none")) == (
         "NO BUDGET",
         "41 of 400 got worse (10.2 %), 71 got better (17.8 %)",
     )
-    assert figures.verdict_reason(Result(failing.old, failing.new, ())) == "nothing was compared"
+    assert content.verdict_line(Result(failing.old, failing.new, ()))[1] == "nothing was compared"
 
 
 def test_pairing_remarks_say_only_what_is_off(failing: Result, errors: Result) -> None:
-    assert figures.pairing_remarks(failing.comparisons[0]) == ()
-    assert figures.pairing_remarks(errors.comparisons[0]) == (
+    assert sections.pairing_remarks(failing.comparisons[0]) == []
+    assert sections.pairing_remarks(errors.comparisons[0]) == [
         "2 only in old (b7, b9)",
         "1 repeated row dropped",
         "errors, not scored: 0 old, 4 new",
         "no answer: 0 old, 3 new",
-    )
+    ]
 
 
 def test_release_advice_is_in_every_report(failing: Result, several: Result) -> None:

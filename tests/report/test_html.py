@@ -8,13 +8,16 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
 from compatcheck.compare.result import Estimate, Result
-from compatcheck.report import html_data, notebook_fragment, render
-from compatcheck.report.html_charts import cells, histogram, whisker
+from compatcheck.report import html as html_report
+from compatcheck.report import notebook_fragment, render
+from compatcheck.report.charts import histogram
+from compatcheck.report.sections import quadrants, whisker
 
 
 def unpacked(page: str) -> dict[str, Any]:
@@ -79,7 +82,7 @@ def test_a_thousand_very_long_instances_stay_below_six_megabytes(large: Callable
 
 
 def test_more_rows_than_fit_keep_flips_and_errors(errors: Result, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(html_data, "MAX_ROWS", 25)
+    monkeypatch.setattr(html_report, "MAX_ROWS", 25)
     page = render(errors, "html")
     quadrants = unpacked(page)["comparisons"][0]["quadrant"]
     assert len(quadrants) == 25
@@ -90,7 +93,7 @@ def test_more_rows_than_fit_keep_flips_and_errors(errors: Result, monkeypatch: p
 def test_many_comparisons_share_the_rows_that_are_embedded(
     large: Callable[[int], Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(html_data, "ROWS_IN_ALL", 2_000)
+    monkeypatch.setattr(html_report, "ROWS_IN_ALL", 2_000)
     comparison = large(1_000).comparisons[0]
     many = replace(large(1_000), comparisons=tuple(replace(comparison, task=f"t{i}") for i in range(4)))
     assert [len(columns["id"]) for columns in unpacked(render(many, "html"))["comparisons"]] == [500] * 4
@@ -128,47 +131,75 @@ def test_hostile_text_is_text(hostile: Result) -> None:
 
 def test_figures_of_the_page_are_those_of_the_result(failing: Result) -> None:
     outside = without_scripts(render(failing, "html"))
-    for part in ("✗ FAIL", "42.2 % → 49.8 %", "41 of 400", "7.6 – 13.6 %", "About 4,200 instances would settle it."):
+    for part in ("✗ FAIL", "42.2 % → 49.8 %", "41 of 400", "7.6 – 13.6 %", "about 4,200 instances would settle it"):
         assert part in outside
 
 
+def bars(picture: str) -> dict[str, float]:
+    """The bars of a histogram by their tooltips, and how tall each is drawn."""
+    found = {}
+    for shape in ElementTree.fromstring(picture).iter("g"):
+        if (title := shape.find("title")) is not None:
+            heights = [float(y) for y in re.findall(r"[ML] [\d.]+ ([\d.]+)", shape.find("path").get("d"))]  # type: ignore[union-attr, arg-type]
+            found[str(title.text)] = max(heights) - min(heights)
+    return found
+
+
 def test_histogram_counts_every_scored_instance(several: Result, errors: Result) -> None:
-    smooth = histogram(several.comparisons[2])
-    assert smooth
-    counts = [int(re.search(r": ([\d,]+) instance", bar.label)[1]) for bar in smooth.bars]  # type: ignore[index]
-    assert sum(counts) == 200
-    assert len(counts) == 41
-    discrete = histogram(errors.comparisons[0])
-    assert discrete
-    assert [bar.label for bar in discrete.bars] == [
-        "gain −1: 3 instances", "gain 0: 40 instances", "gain +1: 13 instances"
-    ]  # fmt: skip
-    assert discrete.bars[1].height > discrete.bars[2].height > discrete.bars[0].height
+    smooth = bars(histogram(several.comparisons[2]))
+    assert sum(int(re.search(r": ([\d,]+) instance", label)[1]) for label in smooth) == 200  # type: ignore[index]
+    assert len(smooth) == 41
+    discrete = bars(histogram(errors.comparisons[0]))
+    assert list(discrete) == ["gain −1: 3 instances", "gain 0: 40 instances", "gain +1: 13 instances"]
+    worse, same, better = discrete.values()
+    assert worse / same == pytest.approx(3 / 40, abs=0.01)
+    assert better / same == pytest.approx(13 / 40, abs=0.01)
+
+
+def test_pictures_on_a_page_follow_its_theme_and_clash_with_nothing(several: Result) -> None:
+    picture = histogram(several.comparisons[2])
+    root = ElementTree.fromstring(picture)
+    assert root.get("viewBox") == "0 0 560 240"
+    assert {element.tag for element in root.iter()} == {"svg", "g", "path", "text", "title"}
+    assert not [element for element in root.iter() if element.get("id") or element.get("clip-path")]
+    assert "var(--neg-fill, #d9573f)" in picture
+    assert "font" not in picture
 
 
 def test_nothing_scored_has_no_histogram(failing: Result) -> None:
     comparison = failing.comparisons[0]
     rows = comparison.instances.head(3).assign(gain=None, quadrant=None)
     empty = replace(comparison, instances=rows, n=0, quadrants=dict.fromkeys(comparison.quadrants, 0))
-    assert histogram(empty) is None
+    assert histogram(empty) == ""
     assert "Nothing was scored." in render(replace(failing, comparisons=(empty,)), "html")
 
 
+def test_only_the_comparisons_that_matter_most_have_pictures(failing: Result, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(html_report, "PICTURED", 1)
+    tasks = tuple(replace(failing.comparisons[0], task=f"t{i}", gates=()) for i in range(3))
+    page = render(replace(failing, comparisons=(*tasks, failing.comparisons[0])), "html")
+    last = page.index('data-comparison="3"')
+    assert page.count("Histogram of the gain") == 1
+    assert page.index("Histogram of the gain") > last  # the one that breaks its budget
+
+
 def test_squares_have_the_area_of_their_share(failing: Result) -> None:
-    found = {cell.quadrant: cell for cell in cells(failing.comparisons[0])}
+    found = {cell.name: cell for cell in quadrants(failing.comparisons[0])}
     assert list(found) == ["both_correct", "negative_flip", "positive_flip", "both_wrong"]
-    assert found["both_wrong"].side ** 2 / 10_000 == pytest.approx(160 / 400)
-    assert (found["negative_flip"].count, found["negative_flip"].share) == ("41", "10.2 %")
+    assert found["both_wrong"].part == pytest.approx(160 / 400)
+    assert (found["negative_flip"].n, found["negative_flip"].share) == (41, "10.2 %")
+    page = render(failing, "html")
+    sides = re.findall(r'<rect class="fill" x="[^"]*" y="[^"]*" width="([^"]*)"', page)
+    assert [float(side) ** 2 / 10_000 for side in sides] == pytest.approx(
+        [cell.part for cell in found.values()], abs=0.001
+    )
 
 
 def test_whiskers_lie_where_the_figures_are() -> None:
-    share = whisker("nfr", Estimate(0.1, 0.08, 0.13, 41, 400))
-    assert share
-    assert (share.low, share.value, share.high, share.zero) == (8.0, 10.0, 13.0, None)
-    net = whisker("net", Estimate(0.05, 0.0, 0.1))
-    assert net
-    assert (net.low, net.value, net.high, net.zero) == (50.0, 75.0, 100.0, 50.0)
+    assert whisker("nfr", Estimate(0.1, 0.08, 0.13, 41, 400)) == (8.0, 10.0, 13.0, False)
+    assert whisker("net", Estimate(0.05, 0.0, 0.1)) == (50.0, 75.0, 100.0, True)
     assert whisker("nfr", Estimate(None, why="x")) is None
+    assert whisker("score_old", Estimate(0.5, 0.4, 0.6)) is None
 
 
 def test_notebook_fragment_is_a_small_table(several: Result, hostile: Result) -> None:

@@ -55,14 +55,15 @@ def test_it_says_what_the_report_says(failing: Result) -> None:
 
 def test_bands_are_as_thick_as_their_shares(failing: Result) -> None:
     from matplotlib.colors import to_rgb
+    from matplotlib.patches import Polygon
 
     bands = {}
     for axes in draw(failing).axes:
-        for shape in axes.collections:
-            corners = shape.get_paths()[0].vertices
+        for shape in (each for each in axes.patches if isinstance(each, Polygon)):
+            corners = shape.get_xy()
             start = corners[np.isclose(corners[:, 0], corners[:, 0].min())][:, 1]
             end = corners[np.isclose(corners[:, 0], corners[:, 0].max())][:, 1]
-            bands[to_rgb(shape.get_facecolor()[0][:3])] = (np.ptp(start), np.ptp(end))
+            bands[to_rgb(shape.get_facecolor()[:3])] = (np.ptp(start), np.ptp(end))
     count = failing.comparisons[0].quadrants
     unit = bands[to_rgb(COLORS["both_wrong"])][0] / count["both_wrong"]
     assert len(bands) == 4

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import fields
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
 import compatcheck
 from compatcheck.cli.app import run
 from compatcheck.compare.result import BlessedRun, BlessedScore, Result
-from compatcheck.report import render, trend
+from compatcheck.report import charts, render, trend
 from compatcheck.results import Diff, load
 
 
@@ -68,32 +70,35 @@ def test_text_formats_have_a_line(blessed: Path) -> None:
 def test_new_is_drawn_only_where_old_is_what_was_blessed(blessed: Path) -> None:
     fewer = compatcheck.diff("@main", "candidate.jsonl", limit=50)
     assert trend.line(fewer, fewer.only) == "@main~2 80.0 % → @main~1 40.0 % (forced) → @main 90.0 %"
-    picture = trend.trend(fewer, fewer.only)
-    assert picture is not None
-    assert picture.dashes == ""
-    assert [mark.kind for mark in picture.marks] == ["blessed", "forced", "blessed"]
+    assert trend.new_point(fewer.only, trend.points(fewer, fewer.only)) is None
+    assert marks(charts.blessed(fewer, fewer.only)) == ["@main~2", "@main~1", "@main"]
 
 
-def test_geometry(blessed: Path) -> None:
+def marks(picture: str) -> list[str]:
+    """The names of the points of a picture, from left to right."""
+    return [str(title.text).partition(":")[0] for title in ElementTree.fromstring(picture).iter("title")]
+
+
+def test_the_picture_has_a_point_a_run_as_high_as_its_score(blessed: Path) -> None:
     diff = compatcheck.diff("@main", "candidate.jsonl")
-    picture = trend.trend(diff, diff.only)
-    assert picture is not None
-    assert [mark.kind for mark in picture.marks] == ["blessed", "forced", "blessed", "new"]
-    assert [mark.x for mark in picture.marks] == [108, 248, 388, 528]
-    heights = [mark.y for mark in picture.marks]
-    assert heights[1] == max(heights)
-    assert heights[2] == min(heights)
-    for mark in picture.marks:
-        assert mark.top is not None
-        assert mark.bottom is not None
-        assert 14 <= mark.top < mark.y < mark.bottom <= picture.height - 30
-    assert [row.name for row in picture.rows] == ["@main", "@main~1", "@main~2"]
+    picture = charts.blessed(diff, diff.only)
+    assert marks(picture) == ["@main~2", "@main~1", "@main", "new"]
+    assert "@main~1: 40.0 % (30.9 – 49.8 %), forced" in picture
+    paths = [str(path.get("d")) for path in ElementTree.fromstring(picture).iter("path")]
+    runs = next(d for d in paths if d.count("L") == 2)  # the line through the blessed runs
+    numbers = [float(n) for n in re.findall(r"[\d.]+", runs)]
+    assert numbers[0::2] == [108, 248, 388]
+    first, worse, third = numbers[1::2]
+    assert (first - third) / (worse - third) == pytest.approx((90 - 80) / (90 - 40))
+    trail = trend.points(diff, diff.only)
+    assert [row[0] for row in trend.table(trail).rows] == ["@main", "@main~1", "@main~2"]
 
 
 def test_one_blessed_run_is_no_trend(blessed: Path) -> None:
     diff = compatcheck.diff("@main~2", "candidate.jsonl")
     assert len(diff.history) == 1
-    assert trend.trend(diff, diff.only) is None
+    assert trend.points(diff, diff.only) == []
+    assert charts.blessed(diff, diff.only) == ""
     assert trend.line(diff, diff.only) == ""
     assert "Blessed runs" not in render(diff, "html")
 
@@ -109,11 +114,10 @@ def test_long_histories_show_the_newest(failing: Result) -> None:
     diff = many(failing, 40)
     comparison = diff.comparisons[0]
     assert trend.line(diff, comparison).startswith("… 34 earlier → @main~6 50.0 % → ")
-    picture = trend.trend(diff, comparison)
-    assert picture is not None
-    assert len(picture.marks) == trend.DRAWN
-    assert len(picture.rows) == 40
-    assert [tick.label for tick in picture.x_ticks] == ["@main~30", "@main~1"]
+    picture = charts.blessed(diff, comparison)
+    assert len(marks(picture)) == charts.DRAWN
+    assert len(trend.table(trend.points(diff, comparison)).rows) == 40
+    assert re.findall(r">(@main~\d+)</text>", picture) == ["@main~30", "@main~1"]
 
 
 def test_names_of_runs_are_text(failing: Result, hostile: Result) -> None:
