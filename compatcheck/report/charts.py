@@ -1,7 +1,8 @@
 """Pictures drawn by matplotlib: SVG for the pages of a report and of ``fix``, and the shapes that pictures share.
 
 A canvas has the units of its view box, x from the left and y from the top. On a page colours are CSS variables, so that
-they follow its theme, with the light colour where the page has no such variable; text takes the page's font.
+they follow its theme, with the light colour (of text the text's own) where the page has no such variable; text takes
+the page's font.
 """
 
 from __future__ import annotations
@@ -93,7 +94,8 @@ def page_svg(figure: Figure, summary: str, kind: str = "") -> str:
 
 
 def _variable(value: str) -> str:
-    return f"var(--{_VARIABLES[value]}, {value})" if value in _VARIABLES else value
+    fallback = "currentColor" if value in (THEME["ink"], THEME["soft"], THEME["axis"]) else value
+    return f"var(--{_VARIABLES[value]}, {fallback})" if value in _VARIABLES else value
 
 
 def gains(comparison: Comparison) -> Gains | None:
@@ -335,9 +337,12 @@ def lines(
         places = [(60 + 540 * (x - x0) / (x1 - x0), 200 - 170 * (y - y0) / (y1 - y0)) for x, y in points]
         line(axes, places, color, 2)
         for place, (left, top) in enumerate(places):
-            axes.add_patch(Circle((left, top), 3, color=color, lw=0, zorder=3, clip_on=False))
+            x, y = points[place]
+            tip = f"{_TIP}{labels[place] if labels else name}: {x:.4g}, {y:.3g}"
+            axes.add_patch(Circle((left, top), 3, color=color, lw=0, zorder=3, gid=tip, clip_on=False))
             if place < len(labels) and all(abs(left - a) > 34 or abs(top - b) > 14 for a, b in taken):
-                write(axes, left + 6, top - 6, labels[place], 13, va="bottom")
+                x, ha = (left - 6, "right") if left > 580 else (left + 6, "left")
+                write(axes, x, top - 6, labels[place], 13, va="bottom", ha=ha)
                 taken.append((left, top))
         if len(series) > 1:
             write(axes, 600, 12 + 16 * number, name, 13, color=color, ha="right")

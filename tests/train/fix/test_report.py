@@ -164,9 +164,9 @@ def test_pictures(report: dict[str, Any], made: Made) -> None:
     assert sum(int(title.rpartition(" ")[2].replace(",", "")) for title in titles) == proof["n"]
     curves = minidom.parseString(curves_svg([("compat", report["training"]), ("control", report["control"])]))
     points = len(report["training"]["history"]) + len(report["control"]["history"])
-    assert len(curves.getElementsByTagName("circle")) == points
+    assert len(curves.getElementsByTagName("title")) == points
     frontier = minidom.parseString(frontier_svg(report))
-    assert len(frontier.getElementsByTagName("circle")) == len(report["frontier"]["points"]) + 1, "NEW is the first"
+    assert len(frontier.getElementsByTagName("title")) == len(report["frontier"]["points"]) + 1, "NEW is the first"
     assert frontier_svg(report | {"frontier": None}) == ""
     assert curves_svg([("compat", {"history": []})]) == ""
 
