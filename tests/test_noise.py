@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import compatcheck
-from compatcheck.advice import Noise, measured
+from compatcheck.advice import margin_of, noise_share
 from compatcheck.api import noise as measure
 from compatcheck.cli.app import run
 from compatcheck.compare.result import Comparison, Estimate, NoiseFloor
@@ -106,13 +106,9 @@ def test_budgets_against_the_floor(rule: str, outcome: str) -> None:
 
 
 def test_the_advice_takes_the_measured_noise() -> None:
-    def noise(nfr: float, pfr: float) -> Noise:
-        return measured(floor(nfr=Estimate(nfr), pfr=Estimate(pfr)))
-
-    assert noise(0.0, 0.0).margin == 0.01
-    assert noise(0.02, 0.03).margin == 0.04
-    assert str(noise(0.02, 0.03)) == "4 %, 1 point above the noise floor of 3 %"
-    assert measured(floor(nfr=Estimate(0.0), pfr=Estimate(None))).share is None
+    for nfr, pfr, share, margin in ((0.0, 0.0, 0.0, 0.01), (0.02, 0.03, 0.03, 0.04), (0.0, None, None, 0.01)):
+        comparison = floor(nfr=Estimate(nfr), pfr=Estimate(pfr))
+        assert (noise_share(comparison), margin_of(comparison)) == (share, margin)
 
 
 def test_runs_of_the_same_model_among_themselves(files: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
