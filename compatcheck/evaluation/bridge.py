@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from lm_eval.api.model import LM
     from lm_eval.api.task import Task
 
-CHUNK = 8192
+CHUNK = 4096
 """Documents whose requests and samples are in memory at once."""
 _FEW = 0.02
 """A larger share of failed documents is warned about."""

@@ -31,10 +31,20 @@ class Chat:
         """
         prompt = self._render(history, add_generation_prompt)
         if isinstance(prompt, str) and not prompt:
-            raise InputError(f"{_where(self._engine.tokenizer_name)}: the chat template makes an empty prompt")
+            raise InputError(f"{self._where()}: the chat template makes an empty prompt")
         if not self._checked and any(message["role"] == "system" for message in history):
             self._checked = True
-            self._look_for_the_system_message(prompt, history, add_generation_prompt)
+            # lm-eval drops system messages that a template refuses, and some templates leave them out by themselves
+            without = [message for message in history if message["role"] != "system"]
+            try:
+                same = self._engine.apply_chat_template(without, add_generation_prompt=add_generation_prompt) == prompt
+            except Exception:  # it needs a system message
+                same = False
+            if same:
+                self.notes = (
+                    f"{self._where()}: the chat template takes no system message: what the task says there (its "
+                    "description) is left out of the prompts.",
+                )
         return prompt
 
     def _render(self, history: list[dict[str, Any]], add_generation_prompt: bool) -> Any:
@@ -48,41 +58,34 @@ class Chat:
                     f"{self._engine.tokenizer_name}: no chat template ({', '.join(_FILES)}); leave out "
                     "--apply-chat-template, or name a tokenizer that has one: --engine-arg tokenizer=FOLDER"
                 ) from error
-            where = _where(self._engine.tokenizer_name)
             roles = ", ".join(str(message["role"]) for message in history[:4]) + (", …" if len(history) > 4 else "")
             raise InputError(
-                f"{where}: the chat template does not take this conversation ({roles}): {one_line(error)}"
+                f"{self._where()}: the chat template does not take this conversation ({roles}): {one_line(error)}"
             ) from error
 
-    def _look_for_the_system_message(self, prompt: Any, history: list[dict[str, Any]], generation: bool) -> None:
-        """lm-eval drops system messages that a template refuses, and some templates leave them out by themselves."""
-        without = [message for message in history if message["role"] != "system"]
-        try:
-            same = self._engine.apply_chat_template(without, add_generation_prompt=generation) == prompt
-        except Exception:  # it needs a system message
-            same = False
-        if same:
-            self.notes = (
-                f"{_where(self._engine.tokenizer_name)}: the chat template takes no system message: what the task says "
-                "there (its description) is left out of the prompts.",
-            )
+    def _where(self) -> str:
+        """The file of the tokenizer that holds its chat template; where it is no folder, its name."""
+        name = self._engine.tokenizer_name
+        return str(_file(name) or name)
 
 
 def template_of(engine: LM) -> str:
     """Fingerprint of the chat template that an engine uses: of its text, or where only a server has it "server"."""
     lm: Any = engine
     file = _file(lm.tokenizer_name)
-    if file is not None and file.suffix == ".jinja":
-        return fingerprint(file.read_text(encoding="utf-8"))
     if file is not None:
-        return fingerprint(read_json(file).get("chat_template"))
+        jinja = file.suffix == ".jinja"
+        return fingerprint(file.read_text(encoding="utf-8") if jinja else read_json(file).get("chat_template"))
     prompt = lm.apply_chat_template([{"role": "user", "content": "?"}], add_generation_prompt=True)
     return fingerprint(prompt) if type(prompt) is str else "server"  # what a server gets is no plain text
 
 
-def _where(name: str) -> str:
-    """The file of a tokenizer that holds its chat template; where it is no folder, its name."""
-    return str(_file(name) or name)
+def has_template(folder: Path) -> bool:
+    """Whether a model's folder has a chat template, told from its files."""
+    file = _file(str(folder))
+    if file is None or file.name != _FILES[-1]:
+        return file is not None
+    return '"chat_template"' in file.read_text(encoding="utf-8", errors="replace")
 
 
 def _file(name: str) -> Path | None:

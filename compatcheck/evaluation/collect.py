@@ -104,14 +104,8 @@ def judged(request: Request, say: Callable[[str], None], progress: Any) -> Itera
     """The request with the judge opened, where a metric asks for one."""
     from compatcheck.evaluation.judging import opened
 
-    with opened(
-        request.metrics,
-        request.metric_options,
-        seed=request.engine.seed,
-        store=request.store,
-        say=say,
-        progress=progress,
-    ) as options:
+    seed = request.engine.seed
+    with opened(request.metrics, request.metric_options, seed, request.store, say, progress) as options:
         yield replace(request, metric_options=options)
 
 

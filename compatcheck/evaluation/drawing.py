@@ -5,22 +5,18 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
 from compatcheck.errors import InputError
 from compatcheck.evaluation import collect
 from compatcheck.evaluation.collect import Request, Side
-from compatcheck.evaluation.evaluate import Evaluated, Stepwise, merged
+from compatcheck.evaluation.evaluate import Evaluated, Stepwise, in_order, merged
 from compatcheck.evaluation.plan import Job
 from compatcheck.evaluation.settling import settle
 from compatcheck.evaluation.store import open_store
 from compatcheck.records import Manifest, Run, TaskRun
-from compatcheck.tasks import LoadedTask
-
-if TYPE_CHECKING:
-    from compatcheck.evaluation.store.database import Store
 
 Pair = Callable[[TaskRun, TaskRun], Any]
 """Pairs two task runs; what it returns has a ``key``: ``id`` or ``content hash``."""
@@ -30,7 +26,10 @@ _COLUMNS = {"id": "doc_id", "content hash": "doc_hash"}
 class Drawing:
     """Documents of every task by their numbers from 0 on; a number stands for the same document on every run."""
 
-    def __init__(self, request: Request, pair: Pair, say: Callable[[str], None], progress: Any) -> None:
+    def __init__(
+        self, request: Request, pair: Pair, stack: contextlib.ExitStack, say: Callable[[str], None], progress: Any
+    ) -> None:
+        """What is opened is closed by ``stack``."""
         self._request, self._pair = request, pair
         self._sides = (request.side("old"), request.side("new"))
         # How a score is read is settled by all of its rows, before any of them is drawn.
@@ -38,28 +37,18 @@ class Drawing:
         self._steps: dict[tuple[str, str, str], list[TaskRun]] = {}
         self._columns: dict[str, str] = {}
         self._stepwise: Stepwise | None = None
-        self._store: Store | None = None
-        self._stack = contextlib.ExitStack()
         models = [side for side in self._sides if not side.recorded]
-        tasks = collect.loaded_tasks(request) if models else []
-        if models:
-            self._open(models, tasks, say, progress)
-        self.documents: Mapping[str, Sequence[Any]] = (
-            {task.name: range(task.size) for task in tasks} if models else self._shared_documents()
-        )
+        self.documents: Mapping[str, Sequence[Any]]
         """Of every task the documents that can be drawn, in an order that does not depend on that of the rows."""
-
-    def _open(
-        self, models: Sequence[Side], tasks: Sequence[LoadedTask], say: Callable[[str], None], progress: Any
-    ) -> None:
-        self._store = self._stack.enter_context(open_store(self._request.store))
-        jobs = [Job(side.name, side.of(task.name), task) for side in models for task in tasks]
-        self._stepwise = Stepwise(jobs, self._request.engine, say, progress, self._store)
-        self._stack.callback(self._stepwise.close)
-
-    def close(self) -> None:
-        """Free engines and store."""
-        self._stack.close()
+        if models:
+            tasks = collect.loaded_tasks(request)
+            self._store = stack.enter_context(open_store(request.store))
+            jobs = [Job(side.name, side.of(task.name), task) for side in models for task in tasks]
+            self._stepwise = Stepwise(jobs, request.engine, say, progress, self._store)
+            stack.callback(self._stepwise.close)
+            self.documents = {task.name: range(task.size) for task in tasks}
+        else:
+            self.documents = self._shared_documents()
 
     def step(self, numbers: Mapping[str, Sequence[int]]) -> tuple[Run, Run]:
         """Both sides on these documents of each task, alone. A task of which nothing was answered yet is missing.
@@ -71,10 +60,12 @@ class Drawing:
         for task, chosen in numbers.items():
             evaluated: list[TaskRun] = []
             for side in self._sides:
-                if side.name not in self._recorded:
-                    evaluated += self._evaluated(side.name, task, chosen, found[side.name])
+                if self._stepwise is not None and side.name not in self._recorded:
+                    runs = collect.of_filter(self._stepwise.evaluate(side.name, task, chosen), self._request)
+                    found[side.name] += self._keep(side.name, runs)
+                    evaluated += runs
             for name in self._recorded:
-                self._read(name, task, chosen, evaluated, found[name])
+                found[name] += self._keep(name, self._read(name, task, chosen, evaluated))
         old, new = (Run(Manifest(side.text, "", ""), tuple(found[side.name])) for side in self._sides)
         return old, new
 
@@ -97,24 +88,15 @@ class Drawing:
             steps = self._steps.get((side.name, one.task, one.filter))
             if steps or one.task not in self.documents:  # what one side has alone is not drawn, and not left out unsaid
                 tasks.append(merged(steps) if steps else one)
-        run = replace(run, tasks=tuple(tasks))
-        return collect.with_requested_metrics(run, self._request)
+        return collect.with_requested_metrics(replace(run, tasks=tuple(tasks)), self._request)
 
-    def _keep(self, side: str, run: TaskRun, found: list[TaskRun]) -> None:
-        run = collect.read_as_asked(run, self._request)
-        self._steps.setdefault((side, run.task, run.filter), []).append(run)
-        found.append(run)
+    def _keep(self, side: str, runs: Sequence[TaskRun]) -> list[TaskRun]:
+        read = [collect.read_as_asked(run, self._request) for run in runs]
+        for run in read:
+            self._steps.setdefault((side, run.task, run.filter), []).append(run)
+        return read
 
-    def _evaluated(self, side: str, task: str, numbers: Sequence[int], found: list[TaskRun]) -> tuple[TaskRun, ...]:
-        assert self._stepwise is not None
-        runs = tuple(collect.of_filter(self._stepwise.evaluate(side, task, numbers), self._request))
-        for run in runs:
-            self._keep(side, run, found)
-        return runs
-
-    def _read(
-        self, side: str, task: str, numbers: Sequence[int], evaluated: Sequence[TaskRun], found: list[TaskRun]
-    ) -> None:
+    def _read(self, side: str, task: str, numbers: Sequence[int], evaluated: Sequence[TaskRun]) -> Sequence[TaskRun]:
         """Find the rows of a recorded side: by the documents' own names, or by those that were just evaluated."""
         mine = [run for run in self._recorded[side].tasks if run.task == task]
         if not mine:
@@ -130,11 +112,12 @@ class Drawing:
             column = self._columns[task]
             names = list(pd.unique(pd.concat([run.records[column] for run in evaluated])))
         else:
-            return
-        for run in mine:
-            if column in run.records:
-                records = run.records[run.records[column].isin(names)].reset_index(drop=True)
-                self._keep(side, replace(run, records=records), found)
+            return []
+        return [
+            replace(run, records=run.records[run.records[column].isin(names)].reset_index(drop=True))
+            for run in mine
+            if column in run.records
+        ]
 
     def _shared_documents(self) -> dict[str, Sequence[Any]]:
         old, new = (self._recorded[side.name] for side in self._sides)
@@ -142,22 +125,15 @@ class Drawing:
         names: dict[str, set[Any]] = {}
         for run in old.tasks:
             other = theirs.get((run.task, run.filter))
-            if other is None:
-                continue
-            column = self._columns.setdefault(run.task, _COLUMNS[self._pair(run, other).key])
-            names.setdefault(run.task, set()).update(run.records[column], other.records[column])
-        return {task: sorted(found, key=_natural) for task, found in names.items()}
+            if other is not None:
+                column = self._columns.setdefault(run.task, _COLUMNS[self._pair(run, other).key])
+                names.setdefault(run.task, set()).update(run.records[column], other.records[column])
+        return {task: sorted(found, key=in_order) for task, found in names.items()}
 
 
 def _settled(side: Side, request: Request) -> Run:
     run = collect.read_side(side, request)
-    tasks = [settle(one, request.metrics, request.metric_options) for one in run.tasks]
-    return replace(run, tasks=tuple(tasks))
-
-
-def _natural(name: Any) -> tuple[int, str]:
-    text = str(name)
-    return (int(text), text) if text.isdigit() else (-1, text)
+    return replace(run, tasks=tuple(settle(one, request.metrics, request.metric_options) for one in run.tasks))
 
 
 @contextlib.contextmanager
@@ -171,9 +147,5 @@ def drawing(
     Raises:
         InputError: anything of the request cannot be used.
     """
-    with collect.judged(request, say, progress) as request:
-        opened = Drawing(request, pair, say, progress)
-        try:
-            yield opened
-        finally:
-            opened.close()
+    with collect.judged(request, say, progress) as request, contextlib.ExitStack() as stack:
+        yield Drawing(request, pair, stack, say, progress)

@@ -13,8 +13,8 @@ import pandas as pd
 
 from compatcheck.errors import InputError
 from compatcheck.evaluation import bridge
-from compatcheck.evaluation.lm_eval_rows import task_runs_of_samples
 from compatcheck.evaluation.plan import EngineOptions, Job, Planned, plan_jobs
+from compatcheck.evaluation.rows import task_runs_of_samples
 from compatcheck.models import tokenizer
 from compatcheck.records import TEXT_COLUMNS, Metric, TaskRun
 from compatcheck.tasks import LoadedTask
@@ -296,7 +296,7 @@ def merged(steps: Sequence[TaskRun]) -> TaskRun:
     names = dict.fromkeys(name for step in steps for name in step.records.columns)
     kept = [name for name in names if name in everywhere or name in TEXT_COLUMNS or ":" in name]
     records = pd.concat([step.records.reindex(columns=kept) for step in steps], ignore_index=True)
-    order = records["doc_id"].map(_numbered).sort_values(kind="stable").index
+    order = records["doc_id"].map(in_order).sort_values(kind="stable").index
     notes = dict.fromkeys(note for step in steps for note in step.notes)
     return replace(
         steps[0], metrics=tuple(metrics), records=records.loc[order].reset_index(drop=True), notes=tuple(notes)
@@ -310,5 +310,7 @@ def _of_all(metrics: Sequence[tuple[Metric, int]]) -> Metric:
     return replace(smooth, error=float(error))
 
 
-def _numbered(name: str) -> tuple[int, str]:
-    return (int(name), name) if str(name).isdigit() else (-1, str(name))
+def in_order(name: Any) -> tuple[int, str]:
+    """A key that sorts documents by their numbers, or by their names where those are no numbers."""
+    text = str(name)
+    return (int(text), text) if text.isdigit() else (-1, text)

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from compatcheck.errors import InputError
-from compatcheck.evaluation.evaluate import EngineOptions
-from compatcheck.evaluation.plan import Job
+from compatcheck.evaluation.plan import EngineOptions, Job
 
 _BY_TASK = ("results", "group_subtasks", "configs", "versions", "n-shot", "higher_is_better", "n-samples", "samples")
 
@@ -22,9 +21,7 @@ class LmEvalLog:
     """Collects what lm-eval returned of each task; a :data:`compatcheck.evaluation.evaluate.Log`."""
 
     def __init__(self, options: EngineOptions, seed: int, limit: int | None = None) -> None:
-        self._options = options
-        self._seed = seed
-        self._limit = limit
+        self._options, self._seed, self._limit = options, seed, limit
         self._started = time.time()
         self._environment: dict[str, Any] = {}
         self._trackers: dict[str, Any] = {}
@@ -34,24 +31,23 @@ class LmEvalLog:
         """Take the results of one job. What is said of the engine is read now: it is closed afterwards."""
         from lm_eval.loggers.evaluation_tracker import EvaluationTracker
 
-        reference = job.reference
+        reference, options = job.reference, self._options
         arguments = {"pretrained": reference.base_name or str(reference.base)}
         if reference.endpoint is not None:
             arguments = {"pretrained": reference.endpoint.model, "base_url": reference.endpoint.url}
         if reference.adapter is not None:
             arguments["peft"] = str(reference.adapter)
-        if self._options.dtype != "auto":
-            arguments["dtype"] = self._options.dtype
+        if options.dtype != "auto":
+            arguments["dtype"] = options.dtype
         name = arguments.get("peft", arguments["pretrained"])
         if name not in self._results:
-            tracker = EvaluationTracker()
-            template = self._options.apply_chat_template
+            tracker, template = EvaluationTracker(), options.apply_chat_template
             tracker.general_config_tracker.log_experiment_args(
-                model_source=str(engine.identity.get("engine", self._options.engine)),
+                model_source=str(engine.identity.get("engine", options.engine)),
                 model_args=arguments,
                 system_instruction=None,
                 chat_template=engine.chat_template(template) if template else None,
-                fewshot_as_multiturn=bool(template) and self._options.fewshot_as_multiturn,
+                fewshot_as_multiturn=bool(template) and options.fewshot_as_multiturn,
             )
             self._trackers[name] = tracker
             self._results[name] = {key: {} for key in _BY_TASK} | self._about(arguments, engine)
@@ -62,20 +58,19 @@ class LmEvalLog:
         """What lm-eval's ``simple_evaluate`` adds to the results of its ``evaluate``."""
         from lm_eval.loggers.utils import add_env_info, add_tokenizer_info, get_git_commit_hash
 
-        config: dict[str, Any] = {"model": engine.identity.get("engine", ""), "model_args": dict(arguments)}
-        if hasattr(engine, "get_model_info"):
-            config |= engine.get_model_info()
-        config |= {
-            "batch_size": self._options.batch_size,
+        options = self._options
+        config = {
+            "model": engine.identity.get("engine", ""),
+            "model_args": dict(arguments),
+            **(engine.get_model_info() if hasattr(engine, "get_model_info") else {}),
+            "batch_size": options.batch_size,
             "batch_sizes": list(getattr(engine, "batch_sizes", {}).values()),
-            "device": self._options.device,
+            "device": options.device,
             "use_cache": None,
             "limit": self._limit,
             "bootstrap_iters": 100_000,
             "gen_kwargs": None,
-            "random_seed": self._options.seed,
-            "numpy_seed": self._options.seed,
-            "torch_seed": self._options.seed,
+            **{f"{name}_seed": options.seed for name in ("random", "numpy", "torch")},
             "fewshot_seed": self._seed,
         }
         if not self._environment:  # takes seconds
@@ -88,29 +83,24 @@ class LmEvalLog:
         """Write one folder per model.
 
         Raises:
-            InputError: lm-eval could not write one of the files.
+            InputError: lm-eval could not write one of the files; its tracker only logs what goes wrong.
         """
         for name, tracker in self._trackers.items():
             tracker.output_path = str(folder)
             results = dict(self._results[name])
             samples = results.pop("samples")
             tracker.save_results_aggregated(results=results, samples=samples)
-            for task, rows in samples.items():
-                # the tracker rewrites the rows it is given
+            for task, rows in samples.items():  # the tracker rewrites the rows it is given
                 tracker.save_results_samples(task_name=task, samples=[dict(row) for row in rows])
-            self._check(folder / str(tracker.general_config_tracker.model_name_sanitized), tracker, samples)
+            where, time_of = folder / str(tracker.general_config_tracker.model_name_sanitized), tracker.date_id
+            wanted = {f"samples_{task}_{time_of}.jsonl": len(rows) for task, rows in samples.items()}
+            for file_name, count in {f"results_{time_of}.json": None, **wanted}.items():
+                if not _is_whole(where / file_name, count):
+                    raise InputError(f"--lm-eval-log: lm-eval could not write {file_name}; run without --lm-eval-log")
 
-    def _check(self, folder: Path, tracker: Any, samples: Mapping[str, Any]) -> None:
-        """lm-eval's tracker only logs what goes wrong."""
-        time_of = getattr(tracker, "date_id", "")
-        wanted = {f"results_{time_of}.json": None} | {
-            f"samples_{t}_{time_of}.jsonl": len(r) for t, r in samples.items()
-        }
-        for file_name, rows in wanted.items():
-            path = folder / file_name
-            whole = path.is_file()
-            if whole and rows is not None:
-                with path.open("rb") as file:
-                    whole = sum(1 for _ in file) == rows
-            if not whole:
-                raise InputError(f"--lm-eval-log: lm-eval could not write {file_name}; run without --lm-eval-log")
+
+def _is_whole(path: Path, rows: int | None) -> bool:
+    if not path.is_file() or rows is None:
+        return path.is_file()
+    with path.open("rb") as file:
+        return sum(1 for _ in file) == rows

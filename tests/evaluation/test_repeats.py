@@ -14,7 +14,7 @@ import compatcheck
 from compatcheck.cli.app import run
 from compatcheck.compare import compare
 from compatcheck.errors import InputError
-from compatcheck.evaluation.lm_eval_rows import sample_scores
+from compatcheck.evaluation.rows import sample_scores
 from compatcheck.records import Metric, TaskRun
 from compatcheck.table.repeats import average_records, check_way, error_of_shares
 

@@ -1,7 +1,4 @@
-"""lm-eval's logged samples of a task that just ran, as records.
-
-The same samples read from a file lack the task object and are read by :mod:`compatcheck.readers`.
-"""
+"""lm-eval's logged samples of a task that just ran, as records. Samples in files lack the task: see ``readers``."""
 
 from __future__ import annotations
 
@@ -20,29 +17,27 @@ from compatcheck.table.choices import HASH_LENGTH, NO_MATCH, predicted_choices
 from compatcheck.table.repeats import as_mean, error_of_shares
 from compatcheck.tasks import LoadedTask
 
-SLICE_TEXT_LIMIT = 80
+_SLICE_TEXT_LIMIT = 80
 """A text field of a document is a slice field when no value of it is longer than this."""
+_SMOOTH = {"rouge1", "rouge2", "rougeL", "rougeLsum", "bleu", "chrf", "bertscore", "f1"}
 
 
 def task_runs_of_samples(
-    samples: Sequence[Mapping[str, Any]],
-    loaded: LoadedTask,
-    settings: Mapping[str, Any],
-    failed: Mapping[Any, str] | None = None,
+    samples: Sequence[Mapping[str, Any]], loaded: LoadedTask, settings: Mapping[str, Any], failed: Mapping[Any, str]
 ) -> tuple[TaskRun, ...]:
     """Split logged samples by filter and turn each into a :class:`TaskRun`.
 
     Args:
         failed: one line for every document that could not be answered, by its id. Its record has this ``error``, no
-            prediction and no score, whatever the sample holds.
+            prediction and no score, whatever the sample holds. At least one document was answered.
 
     Raises:
-        InputError: no metric gives a score per instance, or no document was answered.
+        InputError: no metric gives a score per instance.
     """
-    filters = list(dict.fromkeys(sample["filter"] for sample in samples))
-    return tuple(
-        _task_run([s for s in samples if s["filter"] == name], name, loaded, settings, failed or {}) for name in filters
-    )
+    by_filter: dict[str, list[Mapping[str, Any]]] = {}
+    for sample in samples:
+        by_filter.setdefault(sample["filter"], []).append(sample)
+    return tuple(_task_run(some, name, loaded, settings, failed) for name, some in by_filter.items())
 
 
 def _task_run(
@@ -54,62 +49,50 @@ def _task_run(
 ) -> TaskRun:
     task: Any = loaded.task
     answered = [sample for sample in samples if sample["doc_id"] not in failed]
-    if not answered:
-        raise InputError(f"task {loaded.name}: no document could be answered: {next(iter(failed.values()))}")
+    scores: list[Mapping[str, Any]] = [*answered]
     averaged = sample_scores(task, filter_name, answered)
     if averaged is not None:
-        answered = [{**sample, **scores} for sample, scores in zip(answered, averaged, strict=True)]
-        scored = {sample["doc_id"]: sample for sample in answered}
-        samples = [scored.get(sample["doc_id"], sample) for sample in samples]
-        repeats = len(answered[0]["resps"][0])
-        settings = {**settings, "repeats": repeats}
-    names = [name for name in samples[0]["metrics"] if all(_is_number(sample.get(name)) for sample in answered)]
+        scores = [{**sample, **means} for sample, means in zip(answered, averaged, strict=True)]
+    given = list(samples[0]["metrics"])
+    names = [name for name in given if all(_is_number(one.get(name)) for one in scores)]
     if not names:
         raise InputError(
-            f"task {loaded.name}: none of its metrics ({', '.join(samples[0]['metrics'])}) gives a score per instance, "
-            "so there is nothing to compare"
+            f"task {loaded.name}: none of its metrics ({', '.join(given)}) gives a score per instance, so there is "
+            "nothing to compare"
         )
-    rows = [_choice_row(task, s) if task.OUTPUT_TYPE == "multiple_choice" else _text_row(task, s) for s in samples]
-    errors = [failed.get(sample["doc_id"]) for sample in samples]
-    records = pd.DataFrame([_failed_row(row, error) for row, error in zip(rows, errors, strict=True)])
+    row = _choice_row if task.OUTPUT_TYPE == "multiple_choice" else _text_row
+    records = pd.DataFrame([_failed_row(row(task, one), failed.get(one["doc_id"])) for one in samples])
+    scored = np.array([sample["doc_id"] not in failed for sample in samples])
     for name in names:
-        records[score_column(name)] = np.array(
-            [float(s[name]) if error is None else np.nan for s, error in zip(samples, errors, strict=True)]
-        )
-    for name, values in _slice_fields(samples).items():
+        values = np.full(len(samples), np.nan)
+        values[scored] = [float(one[name]) for one in scores]
+        records[score_column(name)] = values
+    for name, field in _slice_fields(samples).items():
         if name not in records:
-            records[name] = values
-    higher = task.higher_is_better()
-    version = settings.get("version")
-    metrics = tuple(
-        Metric(
-            name,
-            "discrete" if records[score_column(name)].dropna().isin((0, 1)).all() and name not in _SMOOTH else "smooth",
-            *_direction(name, higher.get(name), f"lm-eval|task-version:{version}"),
-            _settled(task, name),
-        )
-        for name in names
-    )
+            records[name] = field
+    metrics = tuple(_metric(name, task, records[score_column(name)], settings.get("version")) for name in names)
     if averaged is not None:
+        repeats = len(answered[0]["resps"][0])
+        settings = {**settings, "repeats": repeats}
+        shares = [records[score_column(metric.name)].to_numpy() for metric in metrics]
         metrics = tuple(
-            as_mean(metric, (repeats, repeats), error_of_shares(records[score_column(metric.name)].to_numpy(), repeats))
-            for metric in metrics
+            as_mean(metric, (repeats, repeats), error_of_shares(each, repeats))
+            for metric, each in zip(metrics, shares, strict=True)
         )
-    notes = not_compared(loaded.name, [name for name in samples[0]["metrics"] if name not in names])
+    notes = not_compared(loaded.name, [name for name in given if name not in names])
     return TaskRun(loaded.name, filter_name, metrics, records, settings, notes=notes)
 
 
-def _direction(name: str, told: bool | None, signature: str) -> tuple[bool, str, bool]:
-    """Which way a metric points, as the task says, else its name; with its signature, and whether it is assumed."""
-    told = higher_is_better(name) if told is None else told
-    return told is not False, signature, told is None
-
-
-def _settled(task: Any, metric: str) -> tuple[tuple[str, bool], ...]:
-    """What the task itself says of case and punctuation in its exact match."""
+def _metric(name: str, task: Any, scores: pd.Series, version: Any) -> Metric:
+    """A metric that points as the task says, else as its name does; and what the task says of its exact match."""
+    said = task.higher_is_better().get(name)
+    said = higher_is_better(name) if said is None else said
+    discrete = name not in _SMOOTH and scores.dropna().isin((0, 1)).all()
     entries = getattr(task.config, "metric_list", None) or []
-    mine = [one for one in entries if one.get("metric") == metric == "exact_match"]
-    return tuple((name, one[name]) for one in mine for name in (CASE, PUNCTUATION) if isinstance(one.get(name), bool))
+    mine = [one for one in entries if one.get("metric") == name == "exact_match"]
+    settled = tuple((key, one[key]) for one in mine for key in (CASE, PUNCTUATION) if isinstance(one.get(key), bool))
+    signature = f"lm-eval|task-version:{version}"
+    return Metric(name, "discrete" if discrete else "smooth", said is not False, signature, said is None, settled)
 
 
 def _failed_row(row: dict[str, Any], error: str | None) -> dict[str, Any]:
@@ -120,16 +103,12 @@ def _failed_row(row: dict[str, Any], error: str | None) -> dict[str, Any]:
     return {name: None if name.startswith(said) else value for name, value in row.items()} | {"error": error}
 
 
-_SMOOTH = {"rouge1", "rouge2", "rougeL", "rougeLsum", "bleu", "chrf", "bertscore", "f1"}
-
-
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float | np.number) and bool(np.isfinite(value))
 
 
 def _common(task: Any, sample: Mapping[str, Any]) -> dict[str, Any]:
-    question = task.doc_to_text(sample["doc"])
-    prompt = str(sample["arguments"][0][0])
+    question, prompt = task.doc_to_text(sample["doc"]), str(sample["arguments"][0][0])
     shown = question if isinstance(question, str) else prompt
     return {
         "doc_id": str(sample["doc_id"]),
@@ -141,12 +120,10 @@ def _common(task: Any, sample: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _text_row(task: Any, sample: Mapping[str, Any]) -> dict[str, Any]:
-    filtered = sample["filtered_resps"][0]
-    response = sample["resps"][0][0]
+    filtered, response = sample["filtered_resps"][0], sample["resps"][0][0]
     prediction = str(filtered[0] if isinstance(filtered, list) and filtered else filtered)
-    target = task.doc_to_target(sample["doc"])
     return _common(task, sample) | {
-        "target": str(target),
+        "target": str(task.doc_to_target(sample["doc"])),
         "prediction": None if prediction == NO_MATCH else prediction,
         "response": str(response) if str(response) != prediction else None,
         **({} if (reason := finish_reason(response)) is None else {"finish_reason": reason}),
@@ -175,19 +152,16 @@ def _choice_row(task: Any, sample: Mapping[str, Any]) -> dict[str, Any]:
 def _gold_text(gold: Any, choices: list[str]) -> str:
     if isinstance(gold, list):
         return " | ".join(_gold_text(one, choices) for one in gold)
-    if isinstance(gold, int | np.integer) and 0 <= int(gold) < len(choices):
-        return choices[int(gold)]
-    return str(gold)
+    return choices[int(gold)] if isinstance(gold, int | np.integer) and 0 <= int(gold) < len(choices) else str(gold)
 
 
 def _slice_fields(samples: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     """Short scalar fields of the documents, by which a report can be sliced."""
     fields: dict[str, list[Any]] = {}
-    first = samples[0]["doc"]
-    for name in first:
+    for name in samples[0]["doc"]:
         values = [sample["doc"].get(name) for sample in samples]
         if all(isinstance(v, bool | int | float) or v is None for v in values) or all(
-            isinstance(v, str) and len(v) <= SLICE_TEXT_LIMIT for v in values
+            isinstance(v, str) and len(v) <= _SLICE_TEXT_LIMIT for v in values
         ):
             fields[str(name)] = values
     return fields
@@ -201,6 +175,9 @@ def sample_scores(task: Any, filter_name: str, samples: Sequence[Mapping[str, An
     every document was asked once, where the task does not generate, and where the filter itself makes one of them
     (a majority vote, the first k): its score stays as the task defines it.
     """
+    from lm_eval.filters.custom import CustomFilter
+    from lm_eval.filters.selection import MajorityVoteFilter, TakeKFilter
+
     if task.OUTPUT_TYPE != "generate_until" or not samples:
         return None
     answers = [sample["resps"][0] for sample in samples]
@@ -209,7 +186,7 @@ def sample_scores(task: Any, filter_name: str, samples: Sequence[Mapping[str, An
     if repeats < 2 or ensemble is None or any(len(each) != repeats for each in answers):
         return None
     filters = [make() for make in ensemble.filters]
-    if any(_combines(each) for each in filters):
+    if any(isinstance(each, MajorityVoteFilter | TakeKFilter | CustomFilter) for each in filters):
         return None
     docs = [sample["doc"] for sample in samples]
     totals: list[dict[str, list[float]]] = [{} for _ in samples]
@@ -222,11 +199,3 @@ def sample_scores(task: Any, filter_name: str, samples: Sequence[Mapping[str, An
                 if isinstance(value, int | float | np.number):
                     found.setdefault(name, []).append(float(value))
     return [{name: sum(values) / repeats for name, values in found.items()} for found in totals]
-
-
-def _combines(one: Any) -> bool:
-    """Whether a filter makes one answer of several."""
-    from lm_eval.filters.custom import CustomFilter
-    from lm_eval.filters.selection import MajorityVoteFilter, TakeKFilter
-
-    return isinstance(one, MajorityVoteFilter | TakeKFilter | CustomFilter)
