@@ -14,7 +14,7 @@ from compatcheck import baselines, options
 from compatcheck.compare.counterparts import absent_notes, counterparts, differences_of, sample_notes
 from compatcheck.compare.result import Comparison, Gate, Side, Stored
 from compatcheck.errors import InputError
-from compatcheck.options import build, takes
+from compatcheck.options import build, part_of, takes
 from compatcheck.records import Manifest, Run
 from compatcheck.results import Blessing, Diff, Evaluation, NoiseReport, blessed_before, load, load_run
 from compatcheck.scratch import Scratch
@@ -43,17 +43,13 @@ Reference = str | os.PathLike[str]
 Say = Callable[[str], None]
 
 
-def _silent(line: str) -> None:
-    del line
-
-
 @takes(options.Diff)
 def diff(
     old: Reference,
     new: Reference,
     *,
     scratch: str | os.PathLike[str] | None = None,
-    say: Say = _silent,
+    say: Say = lambda _: None,
     progress: Any = None,
     **given: Any,
 ) -> Diff:
@@ -81,9 +77,9 @@ def diff(
     from compatcheck.evaluation.settling import check_directions
 
     chosen = build(options.Diff, given)
-    _rules(chosen)
     gate.parse_share("--max-missing", chosen.max_missing)
-    plan = sequential.plan(chosen, _rules(chosen))
+    rules = _rules(chosen)
+    plan = sequential.plan(chosen, rules)
     if plan is not None and chosen.epsilon is None:
         chosen = replace(chosen, epsilon=0.0)  # one dead-band for every step
     request = _request(old, new, chosen, scratch)
@@ -93,7 +89,7 @@ def diff(
     place = Scratch(Path(scratch) if scratch is not None else None)
     with place.writing():
         streams = None if plan is not None else collect_streams(request, place, chosen.stream, say)
-    decided = None if plan is None else sequential.decide(request, _rules(chosen), plan, say, progress)
+    decided = None if plan is None else sequential.decide(request, rules, plan, say, progress)
     sides: Any = streams or (collect(request, say, progress) if decided is None else (decided.old, decided.new))
     check_directions(request.metric_options, [run for side in sides for run in side.tasks])
     if not chosen.allow_same:
@@ -109,7 +105,7 @@ def diff(
 
 @takes(options.Run)
 def evaluate(
-    reference: Reference, *, command: str = "", say: Say = _silent, progress: Any = None, **given: Any
+    reference: Reference, *, command: str = "", say: Say = lambda _: None, progress: Any = None, **given: Any
 ) -> Evaluation:
     """Evaluate one reference on one or more tasks; ``save`` keeps the run.
 
@@ -136,7 +132,7 @@ def evaluate(
 
 @takes(options.Noise)
 def noise(
-    references: Reference | Sequence[Reference], *, say: Say = _silent, progress: Any = None, **given: Any
+    references: Reference | Sequence[Reference], *, say: Say = lambda _: None, progress: Any = None, **given: Any
 ) -> NoiseReport:
     """The noise floor of one model that is run ``repeats`` times again, or of several recorded runs of the same model.
 
@@ -177,7 +173,7 @@ def bless(
     *,
     force: bool = False,
     command: str = "",
-    say: Say = _silent,
+    say: Say = lambda _: None,
     progress: Any = None,
     **given: Any,
 ) -> Blessing:
@@ -281,7 +277,7 @@ def compare_runs(
     slice_by: Sequence[str] = (),
     also_slice_by: Sequence[str] = (),
     cluster_by: str | None = None,
-    seed: int = options.DEFAULT_SEED,
+    seed: int = 1234,
 ) -> tuple[list[Comparison], list[str]]:
     """Compare two runs on every (task, filter, metric) they share; returns comparisons and notes on what they do not.
 
@@ -394,38 +390,20 @@ def _request(
     from compatcheck.tasks.load import TaskOptions
 
     def layout(own: str) -> Layout:
-        return Layout(
-            id_field=chosen.id_field,
-            target_field=chosen.target_field,
-            prediction_field=getattr(chosen, own, None) or chosen.prediction_field,
-            extract=chosen.extract,
-            targets=chosen.targets,
-            repeats=chosen.repeats if isinstance(chosen, options.Diff) else None,
-        )
+        prediction = getattr(chosen, own, None) or chosen.prediction_field
+        repeats = chosen.repeats if isinstance(chosen, options.Diff) else None
+        return part_of(chosen, Layout, prediction_field=prediction, repeats=repeats)
 
     return Request(
-        old=os.fspath(old),
-        new=os.fspath(new),
-        tasks=chosen.task,
-        filter=chosen.filter,
-        metrics=chosen.metric,
-        metric_options=with_direction(chosen.metric_args, chosen.lower_is_better),
-        task_options=TaskOptions(
-            chosen.data, chosen.split, chosen.limit, chosen.sample, chosen.num_fewshot, chosen.seed
-        ),
-        engine=EngineOptions(
-            chosen.engine,
-            chosen.engine_args or {},
-            chosen.batch_size,
-            chosen.dtype,
-            chosen.device,
-            chosen.seed,
-            chosen.trust_remote_code,
-            chosen.apply_chat_template,
-            chosen.fewshot_as_multiturn,
-            log_folder=Path(scratch) if scratch is not None else None,
-        ),
-        old_layout=layout("old_prediction_field"),
-        new_layout=layout("new_prediction_field"),
-        store=chosen.store,
+        os.fspath(old),
+        os.fspath(new),
+        chosen.task,
+        chosen.filter,
+        chosen.metric,
+        with_direction(chosen.metric_args, chosen.lower_is_better),
+        part_of(chosen, TaskOptions),
+        part_of(chosen, EngineOptions, log_folder=Path(scratch) if scratch is not None else None),
+        layout("old_prediction_field"),
+        layout("new_prediction_field"),
+        chosen.store,
     )

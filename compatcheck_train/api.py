@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from compatcheck import options
-from compatcheck.options import build, takes
+from compatcheck.options import build, part_of, takes
 from compatcheck_train.fix.request import FixRequest
 from compatcheck_train.settings import TRIAL_SHARES, TrainSettings
 from compatcheck_train.settings import preset as settings_of
@@ -42,45 +42,23 @@ def request_of(old: str | os.PathLike[str], new: str | os.PathLike[str], chosen:
     from compatcheck.evaluation.evaluate import EngineOptions
     from compatcheck_train.fix.judging import Judge
 
-    settings = training_settings(
+    names = ("tokens", "context_weight", "temperature", "ce_weight", "teacher", "report_to")
+    further = {name: getattr(chosen, name) for name in names}
+    settings = training_settings(chosen, strategy_options=chosen.strategy_args or {}, **further)
+    share = TRIAL_SHARES[chosen.preset] if chosen.trial_share is None else chosen.trial_share
+    return part_of(
         chosen,
-        tokens=chosen.tokens,
-        context_weight=chosen.context_weight,
-        temperature=chosen.temperature,
-        ce_weight=chosen.ce_weight,
-        teacher=chosen.teacher,
-        report_to=chosen.report_to,
-        strategy_options=chosen.strategy_args or {},
-    )
-    engine = EngineOptions(
-        chosen.engine, chosen.engine_args or {}, chosen.batch_size, chosen.dtype, chosen.device,
-        trust_remote_code=chosen.trust_remote_code,
-    )  # fmt: skip
-    judge = Judge(
-        chosen.task, chosen.data, chosen.split, chosen.dev, chosen.num_fewshot, chosen.limit, chosen.metric, engine,
-        chosen.store,
-    )  # fmt: skip
-    return FixRequest(
+        FixRequest,
         old=os.fspath(old),
         new=os.fspath(new),
-        judge=judge,
+        judge=part_of(chosen, Judge, engine=part_of(chosen, EngineOptions, seed=0), seed=Judge.seed),
         settings=settings,
-        strategy=chosen.strategy,
         candidates=chosen.candidate,
-        trial_share=TRIAL_SHARES[chosen.preset] if chosen.trial_share is None else chosen.trial_share,
-        finalists=chosen.finalists,
+        trial_share=share,
         blend=None if chosen.blend == "none" else chosen.blend,
-        blend_method=chosen.blend_method,
         control=None if chosen.control == "none" else chosen.control,
-        init=chosen.init,
-        train_task=chosen.train_task,
-        unlabelled=chosen.unlabelled,
-        train_split=chosen.train_split,
-        train_limit=chosen.train_limit,
         overlap="drop" if chosen.drop_overlap else "error",
-        force=chosen.force,
         margin=chosen.margin / 100,
-        seeds=chosen.seeds,
     )
 
 

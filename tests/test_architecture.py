@@ -13,7 +13,7 @@ import compatcheck
 
 PACKAGE = Path(compatcheck.__file__).parent
 TRAINING = PACKAGE.parent / "compatcheck_train"
-GROUND = {"errors", "records", "options", "paths", "schema", "scratch", "text", "version"}
+GROUND = {"errors", "records", "options", "option_kinds", "paths", "schema", "scratch", "text", "version"}
 BELOW = {
     "errors": set(),
     "paths": set(),
@@ -23,6 +23,7 @@ BELOW = {
     "text": set(),
     "version": set(),
     "options": set(),
+    "option_kinds": set(),
     "compare": set(),
     "gate": {"compare"},
     "advice": {"compare"},

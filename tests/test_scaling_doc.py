@@ -10,7 +10,7 @@ import pytest
 import typer
 import yaml
 
-from compatcheck import options
+from compatcheck import option_kinds as options
 from compatcheck.cli.app import app
 
 TEXT = (Path(__file__).parent.parent / "docs" / "scaling.md").read_text(encoding="utf-8")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -83,8 +83,8 @@ def _parameter(one: Any) -> inspect.Parameter:
     proposals = list(said.choices or said.suggest)
     info = typer.Option(
         *names,
-        metavar="" if kind.cli is bool else said.metavar or kind.metavar,
-        help=said.help,
+        metavar="" if kind.cli is bool else said.metavar or ("NAME" if proposals and kind.cli is str else kind.metavar),
+        help=f"{said.help}  \\[default: {said.shown}]" if said.shown else said.help,
         rich_help_panel=said.panel,
         show_default=one.default not in (None, (), "", False, True),
         autocompletion=(lambda incomplete: [each for each in proposals if each.startswith(incomplete)])
@@ -101,10 +101,10 @@ def command_line(context: typer.Context) -> str:
     return shlex.join(["compatcheck", *(context.obj or [])])
 
 
-def check_format(name: str, known: Sequence[str] = ("terminal", "json")) -> None:
-    """Raise InputError for a format that there is not."""
-    if name not in known:
-        raise InputError(f"--format {name}: unknown format{did_you_mean(name, known)}; must be {' or '.join(known)}")
+def check_format(name: str) -> None:
+    """Raise InputError for a format of a command that has two."""
+    if name not in (known := ("terminal", "json")):
+        raise InputError(f"--format {name}: unknown format{did_you_mean(name, known)}; known: terminal, json")
 
 
 def parse_rate(option: str, text: str) -> float:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from compatcheck.errors import InputError
-from compatcheck.options import parse_pairs
+from compatcheck.option_kinds import parse_pairs
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
         (["--nfr", "much"], "give a percentage"),
         (["--expected", "20%"], "exceeds --flip-rate"),
         (["--power", "10%"], "--power 0.1"),
-        (["--format", "html"], "terminal or json"),
+        (["--format", "html"], "known: terminal, json"),
     ],
 )
 def test_what_cannot_be_meant(arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
