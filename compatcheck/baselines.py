@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from compatcheck.errors import InputError, did_you_mean
+from compatcheck.paths import user_path
 
 FOLDER = Path(".compatcheck", "baselines")
 """Where baselines lie in a project; the environment variable ``COMPATCHECK_BASELINES`` names another folder."""
@@ -51,7 +52,7 @@ def root(start: Path | None = None) -> Path:
     """
     named = os.environ.get(ENVIRONMENT)
     if named:
-        return Path(named).expanduser()
+        return user_path(named)
     here = (start or Path.cwd()).resolve()
     for each in (here, *here.parents):
         if (each / FOLDER).is_dir() or (each / ".git").exists():

@@ -18,6 +18,7 @@ from typing import Any
 from compatcheck.errors import InputError, did_you_mean
 from compatcheck.options import Check as CheckOptions
 from compatcheck.options import Fix, about, options_of, read
+from compatcheck.paths import user_path
 
 FILE = "compatcheck.toml"
 PROJECT_FILE = "pyproject.toml"
@@ -240,7 +241,7 @@ class _File:
         if "\n" in text or len(text) >= 256 or "\0" in text:
             return text
         folder = self.path.parent.resolve()
-        file = (folder / Path(text).expanduser()).resolve()
+        file = (folder / user_path(text)).resolve()
         if file.is_relative_to(folder):
             return self.from_here(text) if file.is_file() else text
         if file.exists() or text.startswith(("/", "~", "..")):
@@ -261,7 +262,7 @@ class _File:
         return bool(part) and (self.path.parent / part).exists()
 
     def from_here(self, text: str) -> str:
-        path = self.path.parent / Path(text).expanduser()
+        path = self.path.parent / user_path(text)
         here = Path.cwd().resolve()
         return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
 

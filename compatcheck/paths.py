@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from compatcheck.errors import InputError
+
 
 def cache_dir(*parts: str) -> Path:
     """Folder in the user's cache (``COMPATCHECK_CACHE`` overrides it), made if missing."""
@@ -14,3 +16,18 @@ def cache_dir(*parts: str) -> Path:
     folder = Path(root, *parts)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def user_path(text: str | os.PathLike[str]) -> Path:
+    """A path as the user wrote it, ``~`` and ``~name`` included.
+
+    Raises:
+        InputError: no such user, or a character that no path can hold.
+    """
+    try:
+        path = Path(text).expanduser()
+    except RuntimeError:
+        raise InputError(f"{text}: no home folder of that user is known; write the path without '~'") from None
+    if "\0" in str(path):
+        raise InputError(f"{str(text)!r}: no path can hold a null character")
+    return path

@@ -1,15 +1,13 @@
 """What OLD and NEW name: parse it, find the files, check that they fit together.
 
-A reference is one of: a hub id or folder of a full model; a GGUF file, here or in a hub repository
-(``org/repo/file.gguf``); the hub id or folder of an adapter (its base comes from ``adapter_config.json``);
-``BASE+ADAPTER``; an endpoint; recorded outputs; a blessed baseline (``@main``). Nothing here
-loads a model: weights are looked at through their safetensors headers only, and a server is asked for the names of its
-models.
+Nothing here loads a model: weights are looked at through their safetensors headers only, and a server is asked for the
+names of its models.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,6 +21,7 @@ from compatcheck.models import files as model_files
 from compatcheck.models import tokenizer as adapter_tokenizer
 from compatcheck.models.endpoints import Endpoint
 from compatcheck.models.files import read_json
+from compatcheck.paths import user_path
 
 MODEL_LIBRARIES = ("torch", "transformers", "peft", "safetensors", "lm_eval")
 RECORDED_SUFFIXES = tuple(
@@ -35,16 +34,16 @@ RUN_SCHEMA = "compatcheck.run/1"
 """The file by which a kept run is known, and the schema that it names."""
 LAYOUTS = ("lighteval", "inspect", "promptfoo", "helm", "alpaca_eval", "datasets", "rows")
 """Whose outputs a file or folder holds, where the user says so: ``promptfoo:out.json``; ``rows``: plain rows."""
-_FOLDER_MARKS = (
-    ("lighteval", "**/details_*.parquet"),
-    ("inspect", "**/*.eval"),
-    ("inspect", "**/[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]T*_*_*.json"),
-    ("helm", "**/scenario_state.json"),
-    ("helm", "**/per_instance_stats.json"),
-    ("datasets", "dataset_dict.json"),
-    ("datasets", "state.json"),
+_MARKS = (
+    ("lm-eval", r"samples_.*\.jsonl.*"),
+    ("lighteval", r"details_.*\.parquet"),
+    ("inspect", r".*\.eval|\d{4}-\d\d-\d\dT.*_.*_.*\.json"),
+    ("helm", r"scenario_state\.json|per_instance_stats\.json"),
+    ("datasets", r"dataset_dict\.json|state\.json"),
 )
-"""By which files the outputs of a tool are known."""
+"""By the names of which files the outputs of a tool are known, the first one that is there."""
+_LOOKED_AT = 20_000
+"""Files of a folder that are looked at: the whole disk holds no outputs that somebody meant."""
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.\-]*(/[\w.\-]+)?(@[\w.\-/]+)?\Z")
 _WHAT = (
     "a reference is a model folder or hub id, a GGUF file, an adapter folder or hub id, BASE+ADAPTER, an endpoint "
@@ -58,10 +57,9 @@ _WHAT = (
 class Reference:
     """One side of the comparison, resolved to local files.
 
-    ``base`` is the folder of the full model (for ``model`` and ``adapter``), ``adapter`` the adapter's folder,
-    ``recorded`` the file or folder of recorded outputs or of a kept run (``kind`` is ``run`` then). Where a base is
-    a hub id, ``base`` is its local snapshot and ``base_name`` what it was called. Where it is a GGUF file, ``gguf`` is
-    that file and ``base`` the folder that it was dequantised into. ``tool`` and ``part`` are what
+    ``base`` is the folder of the full model (for ``model`` and ``adapter``), ``base_name`` what it was called,
+    ``adapter`` the adapter's folder, ``recorded`` the file or folder of recorded outputs or of a kept run (``kind`` is
+    ``run`` then). ``gguf`` is a GGUF file that ``base`` was dequantised from. ``tool`` and ``part`` are what
     ``TOOL:PATH#PART`` says of recorded outputs: whose they are, and which of several models, providers or splits.
     """
 
@@ -123,7 +121,7 @@ def resolve(text: str, trust_remote_code: bool = False) -> Reference:
         return Reference(endpoint.text, "endpoint", endpoint=endpoint)
     if text.startswith("@"):
         return Reference(text, "run", recorded=baselines.locate(text))
-    path = Path(text).expanduser()
+    path = user_path(text)
     if not path.exists() and ((before := text.partition(":")[0]) in LAYOUTS or "#" in text):
         outputs = _resolve_outputs(text, before if before in LAYOUTS else None)
         if outputs is not None:
@@ -134,19 +132,14 @@ def resolve(text: str, trust_remote_code: bool = False) -> Reference:
     if path.is_dir():
         return _resolve_folder(text, path, trust_remote_code)
     if path.is_file():
-        if path.suffix.lower() == ".eval":
-            return Reference(text, "recorded", recorded=path)
-        if not path.name.lower().endswith(RECORDED_SUFFIXES):
-            raise InputError(
-                f"{text}: not a file of recorded outputs; known are {', '.join(RECORDED_SUFFIXES[::5])}, also packed"
-            )
+        if not path.name.lower().endswith((*RECORDED_SUFFIXES, ".eval")):
+            known = ", ".join(RECORDED_SUFFIXES[::5])
+            raise InputError(f"{text}: not a file of recorded outputs; known are {known}, also packed")
         return Reference(text, "recorded", recorded=path)
     if "+" in text:
         return _resolve_base_plus_adapter(text, trust_remote_code)
-    if _looks_like_a_path(text):
-        raise InputError(f"{text}: no such file or folder; {_WHAT}")
-    if not _HUB_ID.match(text):
-        raise InputError(f"{text!r}: not a path that exists and not a hub id; {_WHAT}")
+    if not _is_hub_id(text):
+        raise InputError(f"{text}: no such file or folder, and no hub id; {_WHAT}")
     require(text, *MODEL_LIBRARIES)
     return _resolve_folder(text, hub.snapshot(text, trust_remote_code), trust_remote_code)
 
@@ -154,10 +147,10 @@ def resolve(text: str, trust_remote_code: bool = False) -> Reference:
 def _resolve_outputs(text: str, tool: str | None) -> Reference | None:
     """``TOOL:PATH#PART``; None where a text without a tool names no path before its ``#``."""
     name = text if tool is None else text.partition(":")[2]
-    path, part = Path(name).expanduser(), None
+    path, part = user_path(name), None
     if not path.exists() and "#" in name:
         name, _, part = name.partition("#")
-        path = Path(name).expanduser()
+        path = user_path(name)
     if not name or not path.exists():
         if tool is None:
             return None
@@ -171,18 +164,23 @@ def _resolve_outputs(text: str, tool: str | None) -> Reference | None:
 
 def tool_of_folder(folder: Path) -> str | None:
     """The tool that wrote a folder of outputs; None for lm-eval's, and where there are none."""
-    if next(folder.glob("**/samples_*.jsonl*"), None) is not None:
-        return None
-    return next((tool for tool, mark in _FOLDER_MARKS if next(folder.glob(mark), None) is not None), None)
+    tool = _outputs_in(folder)
+    return None if tool == "lm-eval" else tool
 
 
-def _looks_like_a_path(text: str) -> bool:
-    return (
-        text.startswith((".", "/", "~"))
-        or text.endswith("/")
-        or text.count("/") > 1
-        or text.endswith(RECORDED_SUFFIXES)
-    )
+def _outputs_in(folder: Path) -> str | None:
+    found, looked_at = set(), 0
+    for _, _, files in os.walk(folder):
+        found |= {tool for tool, mark in _MARKS if any(re.fullmatch(mark, name) for name in files)}
+        looked_at += len(files) + 1
+        if "lm-eval" in found or looked_at > _LOOKED_AT:
+            break
+    return next((tool for tool, _ in _MARKS if tool in found), None)
+
+
+def _is_hub_id(text: str) -> bool:
+    path = text.startswith((".", "/", "~")) or text.endswith(("/", *RECORDED_SUFFIXES)) or text.count("/") > 1
+    return not path and _HUB_ID.match(text) is not None
 
 
 def _resolve_base_plus_adapter(text: str, trust_remote_code: bool) -> Reference:
@@ -228,7 +226,7 @@ def _resolve_folder(text: str, folder: Path, trust_remote_code: bool) -> Referen
         require(text, *MODEL_LIBRARIES)
         model_files.check_model(text, folder)
         return Reference(text, "model", base=folder, base_name=text)
-    if next(folder.glob("**/samples_*.jsonl*"), None) is not None or tool_of_folder(folder) is not None:
+    if _outputs_in(folder) is not None:
         return Reference(text, "recorded", recorded=folder)
     if (found := next(iter(sorted(folder.glob(f"*{gguf.SUFFIX}"))), None)) is not None:
         raise InputError(f"{text}: a folder of GGUF files; name the file: {found}")
@@ -246,7 +244,7 @@ def _base_of_adapter(text: str, folder: Path, trust_remote_code: bool) -> tuple[
     name, revision = config.get("base_model_name_or_path"), config.get("revision")
     if not name or not isinstance(name, str):
         raise InputError(f"{file}: base_model_name_or_path is missing; name the base as BASE+{text}")
-    for candidate in (folder / name, Path(name).expanduser()):
+    for candidate in (folder / name, user_path(name)):
         if candidate.is_dir() or gguf.is_gguf(candidate):
             found = candidate.resolve()
             inside = found.is_relative_to(Path.cwd())
@@ -256,7 +254,7 @@ def _base_of_adapter(text: str, folder: Path, trust_remote_code: bool) -> tuple[
     named = name if revision is None or "@" in name else f"{name}@{revision}"
     if not Path(name).is_absolute() and (packed := gguf.locate(named)) is not None:
         return named, packed
-    if _looks_like_a_path(name) or not _HUB_ID.match(name):
+    if not _is_hub_id(name):
         raise InputError(
             f"{file}: base model '{name}' does not exist (looked beside the adapter and in "
             f"the working directory); name it as BASE+{text}"
@@ -268,9 +266,9 @@ def _base_of_adapter(text: str, folder: Path, trust_remote_code: bool) -> tuple[
 
 
 def _locate(text: str, trust_remote_code: bool = False) -> Path:
-    path = Path(text).expanduser()
+    path = user_path(text)
     if path.is_dir():
         return path
-    if _looks_like_a_path(text) or not _HUB_ID.match(text):
+    if not _is_hub_id(text):
         raise InputError(f"{text}: no such folder")
     return hub.snapshot(text, trust_remote_code)

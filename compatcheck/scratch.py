@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from compatcheck.errors import InputError
+from compatcheck.paths import user_path
 
 PREFIX = ".compatcheck-scratch-"
 _LOCK = ".lock"
@@ -83,7 +84,7 @@ class Scratch:
 
 def nearest_folder(path: Path) -> Path:
     """``path``, or the nearest folder above it that exists."""
-    path = path.expanduser().absolute()
+    path = user_path(path).absolute()
     while not path.is_dir():
         path = path.parent
     return path

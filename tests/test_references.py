@@ -184,3 +184,25 @@ def test_fingerprint_changes_with_weights_config_and_base(tmp_path: Path) -> Non
     seen.add(resolve(str(make_adapter(tmp_path / "a", "../one"))).fingerprint())
     seen.add(resolve(str(make_adapter(tmp_path / "b", "../two"))).fingerprint())
     assert len(seen) == 5
+
+
+def test_a_home_folder_that_nobody_has_is_one_line() -> None:
+    for text in ("~nobody-of-that-name/x", "~nobody-of-that-name/x.gguf", "base+~nobody-of-that-name/a", "a\0b"):
+        with pytest.raises(InputError) as caught:
+            resolve(text)
+        assert "\n" not in str(caught.value)
+
+
+def test_outputs_are_not_searched_on_the_whole_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(30):
+        (tmp_path / "many" / f"{number:02d}").mkdir(parents=True)
+        (tmp_path / "many" / f"{number:02d}" / "file.txt").touch()
+    (tmp_path / "many" / "samples_piqa_2026.jsonl").touch()
+    assert resolve(str(tmp_path / "many")).kind == "recorded"
+    (tmp_path / "many" / "samples_piqa_2026.jsonl").unlink()
+    looked = []
+    monkeypatch.setattr("compatcheck.references._LOOKED_AT", 10)
+    monkeypatch.setattr("compatcheck.references.re.fullmatch", lambda mark, name: looked.append(name))
+    with pytest.raises(InputError, match="neither a model"):
+        resolve(str(tmp_path / "many"))
+    assert len(set(looked)) <= 10

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compatcheck.errors import InputError, require
+from compatcheck.paths import user_path
 from compatcheck.similarity.base import References, Scorer, scorer, several
 
 DEFAULT_MODEL = "roberta-large"
@@ -77,7 +78,7 @@ def bertscore(
     ``model_type`` is a hub name or the folder of an encoder; ``num_layers`` the layer whose embeddings are used
     (default: bert-score's choice for encoders it knows, else the last). An empty text scores 0.
     """
-    folder = Path(model_type).expanduser()
+    folder = user_path(model_type)
     local = folder.is_dir()
     if local:
         model_type = str(folder)

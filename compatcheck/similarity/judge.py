@@ -8,13 +8,13 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from compatcheck.errors import InputError, did_you_mean
+from compatcheck.paths import user_path
 from compatcheck.similarity.base import References, Scorer, scorer, several
 
 Ask = Callable[[list[str]], list[str]]
@@ -117,7 +117,7 @@ def rubric_text(rubric: str | None) -> str:
     """
     if rubric is None:
         return RUBRIC
-    path = Path(rubric).expanduser() if "\n" not in rubric and len(rubric) < 256 else None
+    path = user_path(rubric) if "\n" not in rubric and len(rubric) < 256 else None
     if path is not None and path.suffix in (".txt", ".md") and not path.is_file():
         raise InputError(f"--metric-arg judge.rubric={rubric}: no such file")
     if path is not None and path.is_file():

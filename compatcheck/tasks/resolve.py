@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from compatcheck.errors import InputError, did_you_mean, require
+from compatcheck.paths import user_path
 from compatcheck.tasks.index import IndexEntry, load_index
 
 BUNDLED = Path(__file__).parent / "bundled"
@@ -38,7 +39,7 @@ def resolve_task(name: str) -> list[TaskConfigSource]:
     """
     require(f"--task {name}", "lm_eval", "datasets")
     if name.endswith((".yaml", ".yml")):
-        return _from_file(Path(name).expanduser())
+        return _from_file(user_path(name))
     if (BUNDLED / f"{name}.yaml").is_file():
         return [TaskConfigSource(name, BUNDLED / f"{name}.yaml", origin="bundled")]
     index = load_index()

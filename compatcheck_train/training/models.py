@@ -19,6 +19,7 @@ from compatcheck.engines.hf.loading import load_causal, put_adapter
 from compatcheck.engines.hf.proof import TOLERANCE, depends_on_batch, difference, probe
 from compatcheck.errors import InputError, one_line
 from compatcheck.models import ACTIVATED, CONFIG, WEIGHTS, kind_of, read_config
+from compatcheck.paths import user_path
 from compatcheck.references import Reference
 from compatcheck_train.folders import partial_of, put
 from compatcheck_train.loss.head import check_head, decoder_of, head_of, reach_through
@@ -281,7 +282,7 @@ def save_adapter(student: Student, folder: Path) -> None:
         tensors = {key: own.get(key, value).contiguous() for key, value in given.items()}
         save_file(tensors, made / WEIGHTS, metadata={"format": "pt"})
     name = reference.base_name or str(reference.base)
-    local = Path(name).expanduser()
+    local = user_path(name)
     if local.exists():
         written["base_model_name_or_path"] = str(local.resolve())
     else:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from compatcheck.errors import InputError
 from compatcheck.models import ACTIVATED, CONFIG, WEIGHTS, kind_of
+from compatcheck.paths import user_path
 from compatcheck.references import read_json
 from compatcheck_train.folders import put
 
@@ -126,7 +127,7 @@ def write_lora(
 def base_name(folder: Path, config: Mapping[str, Any]) -> str:
     """The base an adapter names, so that it is found from any other folder: a hub id, or an absolute path."""
     name = str(config.get("base_model_name_or_path") or "")
-    for candidate in (folder / name, Path(name).expanduser()):
+    for candidate in (folder / name, user_path(name)):
         if name and candidate.is_dir():
             return str(candidate.resolve())
     return name

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compatcheck.errors import InputError
+from compatcheck.paths import user_path
 
 if TYPE_CHECKING:
     from compatcheck.evaluation.store.database import Store
@@ -37,7 +38,7 @@ def locate(where: Where = None) -> Path | None:
             return cache_dir("responses")
         except OSError:
             return None  # a home that cannot be written: there is nothing to read there either
-    folder = Path(given).expanduser()
+    folder = user_path(given)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -17,7 +17,7 @@ from typing import Any
 
 from compatcheck.errors import InputError
 from compatcheck.models import fingerprints
-from compatcheck.paths import cache_dir
+from compatcheck.paths import cache_dir, user_path
 
 SUFFIX = ".gguf"
 _ON_HUB = re.compile(r"(?P<repo>[\w\-][\w.\-]*/[\w.\-]+)/(?P<file>[\w.\-/]+\.gguf)(@(?P<revision>[\w.\-/]+))?", re.I)
@@ -40,7 +40,7 @@ def locate(text: str) -> Path | None:
     Raises:
         InputError: there is no such file.
     """
-    path = Path(text).expanduser()
+    path = user_path(text)
     if is_gguf(path):
         return path
     named = _ON_HUB.fullmatch(text)
