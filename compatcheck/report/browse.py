@@ -36,9 +36,7 @@ class Place(NamedTuple):
 
 def check_filter(name: str) -> str:
     """The name of a filter, as it is written in :data:`FILTERS`; ``negative-flips`` is read as ``negative_flip``.
-
-    Raises:
-        InputError: there is none of that name.
+    Raises InputError: there is none of that name.
     """
     plain = name.lower().replace("-", "_").replace(" ", "_")
     for known in FILTERS:
@@ -49,9 +47,7 @@ def check_filter(name: str) -> str:
 
 def choose_comparisons(result: Result, task: str | None) -> list[int]:
     """Places of the comparisons of a task, named by ``task/filter/metric`` or any of its parts; all without a name.
-
-    Raises:
-        InputError: none has that name.
+    Raises InputError: none has that name.
     """
     every = list(enumerate(result.comparisons))
     if task is None:
@@ -122,9 +118,7 @@ def _contains(values: pd.Series, word: str) -> NDArray[np.bool_]:
 
 def find_id(result: Result, comparisons: Sequence[int], doc_id: str) -> list[Place]:
     """Where the document of that id is.
-
-    Raises:
-        InputError: nowhere.
+    Raises InputError: nowhere.
     """
     found = select(result, comparisons, doc_id=doc_id)
     if not found:

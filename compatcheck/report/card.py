@@ -72,9 +72,7 @@ def _figures(comparisons: Sequence[Comparison]) -> sections.Table:
 
 def insert(card: str, text: str, where: str = NAME) -> str:
     """The card with ``text`` in place of the section it has, or at its end.
-
-    Raises:
-        InputError: metadata that cannot be read, or markers that do not form one pair.
+    Raises InputError: metadata that cannot be read, or markers that do not form one pair.
     """
     _check_metadata(card, where)
     breaks = "\r\n" if "\r\n" in card else "\n"
@@ -92,9 +90,7 @@ def insert(card: str, text: str, where: str = NAME) -> str:
 
 def write(result: Result, folder: Path, *, old: str = "", new: str = "") -> Path:
     """Put the section into the folder's README.md, making one where there is none; returns its path.
-
-    Raises:
-        InputError: no model folder, a card that cannot be read or cannot be written; it is then as it was.
+    Raises InputError: no model folder, a card that cannot be read or cannot be written; it is then as it was.
     """
     path = folder / NAME
     if not folder.is_dir():
@@ -120,9 +116,7 @@ def write(result: Result, folder: Path, *, old: str = "", new: str = "") -> Path
 
 def push(result: Result, repo: str, *, old: str = "", new: str = "") -> str:
     """Put the section into the card of a model on the hub, as one commit on what is there; returns its address.
-
-    Raises:
-        InputError: not an id of a model, or the hub does not answer, refuse the card or refuse the commit.
+    Raises InputError: not an id of a model, or the hub does not answer, refuse the card or refuse the commit.
     """
     if not _HUB_ID.match(repo):
         raise InputError(f"--push {repo}: write the id of a model on the hub as owner/name")

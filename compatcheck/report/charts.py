@@ -8,7 +8,7 @@ the page's font.
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 from xml.etree import ElementTree
 
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-THEME: Mapping[str, str] = {
-    "negative_flip": "#d9573f", "positive_flip": "#1f9d82", "unchanged": "#aab3bf", "both_correct": "#7f95c4",
-    "both_wrong": "#aab3bf", "accent": "#2450b8", "wash": "#e9effc", "budget": "#b3331d", "soft": "#57606e",
-    "line": "#e1e5ea", "axis": "#8a94a3", "ink": "#161a20",
-}  # fmt: skip
-"""Colours of a page; the variables that stand for them are in :data:`_VARIABLES`."""
-_VARIABLES = {
-    "#d9573f": "neg-fill", "#1f9d82": "pos-fill", "#aab3bf": "wrong-fill", "#7f95c4": "same-fill", "#2450b8": "accent",
-    "#e9effc": "accent-wash", "#b3331d": "neg", "#57606e": "soft", "#e1e5ea": "line", "#8a94a3": "strong-line",
-    "#161a20": "ink",
-}  # fmt: skip
+_PALETTE = (
+    ("negative_flip", "neg-fill", "#d9573f"), ("positive_flip", "pos-fill", "#1f9d82"),
+    ("unchanged", "wrong-fill", "#aab3bf"), ("both_wrong", "wrong-fill", "#aab3bf"),
+    ("both_correct", "same-fill", "#7f95c4"), ("accent", "accent", "#2450b8"), ("wash", "accent-wash", "#e9effc"),
+    ("budget", "neg", "#b3331d"), ("line", "line", "#e1e5ea"), ("axis", "strong-line", "#8a94a3"),
+    ("soft", "soft", "#57606e"), ("ink", "ink", "#161a20"),
+)  # fmt: skip
+THEME: Mapping[str, str] = {name: color for name, _, color in _PALETTE}
+"""Colours of a page by what they are for, in its light theme."""
+_VARIABLES = {color: variable for _, variable, color in _PALETTE}
+_TEXT = (THEME["ink"], THEME["soft"], THEME["axis"])
 _TIP = "tip:"
 """Begins the id of a shape whose rest is what a pointer over it is told."""
 DRAWN = 30
@@ -94,7 +94,7 @@ def page_svg(figure: Figure, summary: str, kind: str = "") -> str:
 
 
 def _variable(value: str) -> str:
-    fallback = "currentColor" if value in (THEME["ink"], THEME["soft"], THEME["axis"]) else value
+    fallback = "currentColor" if value in _TEXT else value
     return f"var(--{_VARIABLES[value]}, {fallback})" if value in _VARIABLES else value
 
 
@@ -125,6 +125,27 @@ def draw_bars(axes: Axes, found: Gains, box: tuple[float, float, float, float], 
         axes.bar(x, -tall, width, bottom=bottom, color=colors[group], gid=tip, clip_on=False)
 
 
+def _scale(low: float, high: float, start: float, end: float) -> Callable[[float], float]:
+    """Where a value between ``low`` and ``high`` lies between ``start`` and ``end``."""
+    return lambda value: start + (end - start) * (value - low) / ((high - low) or 1)
+
+
+def _beside(axes: Axes, x: float, ticks: Mapping[float, str]) -> None:
+    """Labels of an upright axis by their height."""
+    for y, label in ticks.items():
+        write(axes, x, y, label, color=THEME["soft"], ha="right", va="center")
+
+
+def _below(axes: Axes, y: float, ticks: Mapping[float, str]) -> None:
+    """Labels of a flat axis by their place; one at the right edge stays within the picture."""
+    for x, label in ticks.items():
+        write(axes, x, y, label, color=THEME["soft"], ha="right" if x > 540 else "center")
+
+
+def _across(axes: Axes, left: float, right: float, y: float, color: str, width: float = 1, **style: Any) -> None:
+    line(axes, ((left, y), (right, y)), THEME[color], width, **style)
+
+
 def histogram(comparison: Comparison) -> str:
     """Gains of all scored instances, new minus old, as SVG; empty where nothing was scored."""
     found = gains(comparison)
@@ -132,22 +153,16 @@ def histogram(comparison: Comparison) -> str:
         return ""
     (figure, axes), left, right, top, bottom = canvas(560, 240), 64, 552, 14, 190
     peak = round_up(max(found.counts))
-    draw_bars(axes, found, (left, right, bottom - (bottom - top) * max(found.counts) / peak, bottom), THEME)
+    y, x = _scale(0, peak, bottom, top), _scale(-1, 1, left, right)
     for part in (0, 0.5, 1):
-        y = bottom - (bottom - top) * part
-        line(axes, ((left, y), (right, y)), THEME["line" if part else "axis"], zorder=0 if part else 3)
-        if peak * part % 1 == 0:
-            write(axes, left - 8, y, f"{round(peak * part):,}", color=THEME["soft"], ha="right", va="center")
-    three = ((1 / 6, "−1 worse"), (1 / 2, "0 same"), (5 / 6, "+1 better"))
-    five = [(part, figures.tick(found.limit * (2 * part - 1))) for part in (0, 0.25, 0.5, 0.75, 1)]
-    for part, label in three if len(found.counts) == 3 else five:
-        ha = "right" if part == 1 else "center"
-        write(axes, left + (right - left) * part, bottom + 8, label, color=THEME["soft"], ha=ha)
-    write(
-        axes, (left + right) / 2, 236, "gain: how much better new scored", color=THEME["soft"], ha="center", va="bottom"
-    )
-    total = sum(found.counts)
-    said = f"{found.worse:,} instances below zero, {found.better:,} above, {total:,} in all"
+        _across(axes, left, right, y(peak * part), "line" if part else "axis", zorder=0 if part else 3)
+    draw_bars(axes, found, (left, right, y(max(found.counts)), bottom), THEME)
+    _beside(axes, left - 8, {y(peak * p): f"{round(peak * p):,}" for p in (0, 0.5, 1) if peak * p % 1 == 0})
+    three = {x(-2 / 3): "−1 worse", x(0): "0 same", x(2 / 3): "+1 better"}
+    five = {x(part): figures.tick(found.limit * part) for part in (-1, -0.5, 0, 0.5, 1)}
+    _below(axes, bottom + 8, three if len(found.counts) == 3 else five)
+    _below(axes, 222, {(left + right) / 2: "gain: how much better new scored"})
+    said = f"{found.worse:,} instances below zero, {found.better:,} above, {sum(found.counts):,} in all"
     return page_svg(figure, f"Histogram of the gain: {said}.")
 
 
@@ -162,12 +177,10 @@ def looks(path: BoundPath) -> str:
     inside = [path.threshold, last.lower, last.upper, middle.lower, middle.upper]
     room = (max(inside) - min(inside)) * 0.08 or 1.0
     low, high = min(inside) - room, max(inside) + room
-
-    def x(n: int) -> float:
-        return left + (right - left) * (n - first.n) / max(1, last.n - first.n)
+    x, scaled = _scale(first.n, last.n, left, right), _scale(low, high, bottom, top)
 
     def y(value: float) -> float:
-        return bottom - (bottom - top) * (min(max(value, low), high) - low) / (high - low)
+        return scaled(min(max(value, low), high))
 
     xs = [x(look.n) for look in found]
     band = [y(look.upper) for look in found] + [y(look.lower) for look in reversed(found)]
@@ -176,15 +189,11 @@ def looks(path: BoundPath) -> str:
     if known:
         line(axes, known, THEME["accent"], 2)
     budget = y(path.threshold)
-    line(axes, ((left, budget), (right, budget)), THEME["budget"], 1.5, ls=(0, (3, 2.5)))
-    line(axes, ((left, bottom), (right, bottom)), THEME["axis"])
-    shown = {budget: path.threshold}
-    shown |= {y(value): value for value in (last.upper, last.lower) if abs(y(value) - budget) >= 14}
-    for at, value in shown.items():
-        write(axes, left - 8, at, sections.look_number(path, value), color=THEME["soft"], ha="right", va="center")
-    for n in dict.fromkeys((first.n, found[len(found) // 2].n, last.n)):
-        ha = "right" if n == last.n else "center"
-        write(axes, x(n), bottom + 8, f"{n:,}", color=THEME["soft"], ha=ha)
+    _across(axes, left, right, budget, "budget", 1.5, ls=(0, (3, 2.5)))
+    _across(axes, left, right, bottom, "axis")
+    shown = [path.threshold, *(b for b in (last.upper, last.lower) if abs(y(b) - budget) >= 14)]
+    _beside(axes, left - 8, {y(value): sections.look_number(path, value) for value in shown})
+    _below(axes, bottom + 8, {x(n): f"{n:,}" for n in (first.n, found[len(found) // 2].n, last.n)})
     spans = [
         f"{sections.look_number(path, look.lower)} to {sections.look_number(path, look.upper)} after {look.n:,}"
         for look in (first, last)
@@ -204,26 +213,22 @@ def blessed(result: Result, comparison: Comparison) -> str:
     bounds = [b for each in every for b in (each.score.value, each.score.low, each.score.high) if b is not None]
     room = (max(bounds) - min(bounds)) * 0.08 or max(abs(max(bounds)) * 0.1, 1e-3)
     low, high = min(bounds) - room, max(bounds) + room
-
-    def y(value: float) -> float:
-        return bottom - (bottom - top) * (value - low) / (high - low)
-
-    for value in (low + room, (low + high) / 2, high - room):
-        line(axes, ((left - 16, y(value)), (552, y(value))), THEME["line"], zorder=0)
-        label = figures.number(value, figures.metric_info(trail[0].metric).unit)
-        write(axes, left - 24, y(value), label, color=THEME["soft"], ha="right", va="center")
-    step = (right - left) / (len(every) - 1)
-    places = [(left + place * step, y(each.score.value or 0.0)) for place, each in enumerate(every)]
+    y, x = _scale(low, high, bottom, top), _scale(0, len(every) - 1, left, right)
+    ticks = (low + room, (low + high) / 2, high - room)
+    for value in ticks:
+        _across(axes, left - 16, 552, y(value), "line", zorder=0)
+    unit = figures.metric_info(trend.score_name(comparison)).unit
+    _beside(axes, left - 24, {y(value): figures.number(value, unit) for value in ticks})
+    places = [(x(place), y(each.score.value or 0.0)) for place, each in enumerate(every)]
     line(axes, places[: len(trail)], THEME["axis"], 2)
     line(axes, places[len(trail) - 1 :], THEME["axis"], 2, ls=(0, (2, 2)))
-    named = {0, len(trail) - 1, len(every) - 1} if len(every) > 6 else set(range(len(every)))
-    for place, (each, (x, at)) in enumerate(zip(every, places, strict=True)):
+    for each, (at, height) in zip(every, places, strict=True):
         color = THEME[{"blessed": "accent", "forced": "negative_flip", "new": "ink"}[each.kind]]
         if each.score.low is not None and each.score.high is not None:
-            line(axes, ((x, y(each.score.low)), (x, y(each.score.high))), color, 3, alpha=0.6)
-        _mark(axes, x, at, color, each)
-        if place in named:
-            write(axes, x, 202, each.name, color=THEME["soft"], ha="center", va="bottom")
+            line(axes, ((at, y(each.score.low)), (at, y(each.score.high))), color, 3, alpha=0.6)
+        _mark(axes, at, height, color, each)
+    named = {0, len(trail) - 1, len(every) - 1} if len(every) > 6 else range(len(every))
+    _below(axes, 188, {x(place): every[place].name for place in named})
     said = f"Scores of {len(trail):,} blessed runs, oldest first: {trend.line(result, comparison)}."
     return page_svg(figure, said, "narrow")
 
@@ -317,16 +322,15 @@ def lines(
 ) -> str:  # fmt: skip
     """Named lines through points as SVG; ``labels`` stand at the points of the first one, where they do not overlap."""
     figure, axes = canvas(640, 240)
-    spans = []
-    for axis in (0, 1):
-        values = [point[axis] for _, points in series for point in points]
-        spans.append((min(values), max(values) if max(values) > min(values) else min(values) + 1))
-    (x0, x1), (y0, y1) = spans
+    (x0, x1), (y0, y1) = (
+        (min(values), max(values)) for values in ([p[axis] for _, points in series for p in points] for axis in (0, 1))
+    )
+    x_at, y_at = _scale(x0, x1, 60, 600), _scale(y0, y1, 200, 30)
     line(axes, ((60, 20), (60, 200), (610, 200)), THEME["axis"])
-    for value, at in ((x0, 60), (x1, 600)):
-        write(axes, at, 206, f"{value:.4g}", 13, ha="center")
-    for value, at in ((y0, 200), (y1, 30)):
-        write(axes, 54, at, f"{value:.3g}", 13, ha="right", va="center")
+    for value in (x0, x1):
+        write(axes, x_at(value), 206, f"{value:.4g}", 13, ha="center")
+    for value in (y0, y1):
+        write(axes, 54, y_at(value), f"{value:.3g}", 13, ha="right", va="center")
     write(axes, 330, 238, x_name, 13, ha="center", va="bottom")
     write(axes, 60, 0, y_name, 13)
     taken: list[tuple[float, float]] = []
@@ -334,7 +338,7 @@ def lines(
 
     for number, (name, points) in enumerate(series):
         color = ("#2f6fd0", "#d08a2f", "#7a4fb5")[number % 3]
-        places = [(60 + 540 * (x - x0) / (x1 - x0), 200 - 170 * (y - y0) / (y1 - y0)) for x, y in points]
+        places = [(x_at(x), y_at(y)) for x, y in points]
         line(axes, places, color, 2)
         for place, (left, top) in enumerate(places):
             x, y = points[place]

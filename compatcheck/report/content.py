@@ -105,19 +105,12 @@ def facts(result: Result) -> list[Fact]:
         bump = result.advice.bump
         bump = bump if bump == "undecided" else f"{bump} version bump"
         found.append(Fact("Release advice", bump, result.advice.reason))
-    found += [Fact("Rows", "", line) for line in coverage(result)]
+    whole = [f"all {sum(each.larger for _, each in _pairings(result)):,} rows of both sides were compared"]
+    lines = missing_rows(result) or (whole if result.comparisons else [])
+    found += [Fact("Rows", "", line) for line in lines]
     if result.differences is not None:
         found.append(Fact("Settings", "", result.differences.sentence))
     return found
-
-
-def coverage(result: Result) -> list[str]:
-    """How many rows were compared, and what became of the others; a sentence for each task where something is off."""
-    lines = missing_rows(result)
-    if not lines and result.comparisons:
-        rows = sum(pairing.larger for _, pairing in _pairings(result))
-        lines = [f"all {rows:,} rows of both sides were compared"]
-    return lines
 
 
 def missing_rows(result: Result) -> list[str]:

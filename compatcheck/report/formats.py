@@ -48,9 +48,7 @@ FORMATS: Mapping[str, Format] = {
 
 def find_format(name: str) -> Format:
     """The format of that name.
-
-    Raises:
-        InputError: there is none.
+    Raises InputError: there is none.
     """
     if name not in FORMATS:
         raise InputError(f"format {name}: unknown format{did_you_mean(name, FORMATS)}; known: {', '.join(FORMATS)}")
@@ -59,9 +57,7 @@ def find_format(name: str) -> Format:
 
 def check_formats(names: Iterable[str]) -> None:
     """Say before any work is paid for that a format is not there.
-
-    Raises:
-        InputError: an unknown format.
+    Raises InputError: an unknown format.
     """
     for name in names:
         find_format(name)
@@ -72,9 +68,7 @@ def render(result: Result, format: str = "terminal", **options: Any) -> str:
 
     Options are those of the format's own ``render``, e.g. ``width``, ``color``, ``quiet`` for the terminal, ``top`` for
     the terminal and Markdown, ``folder`` (where the result is kept) for all that give the next command.
-
-    Raises:
-        InputError: a format that is not in :data:`FORMATS`, or one that can only be kept in a file.
+    Raises InputError: a format that is not in :data:`FORMATS`, or one that can only be kept in a file.
     """
     found = find_format(format)
     if not found.printed:

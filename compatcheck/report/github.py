@@ -93,9 +93,7 @@ def append_summary(result: Result, path: Path, folder: Path | None = None) -> bo
     """Append the report to the summary file of a step, cut so that the file stays within GitHub's limit.
 
     Returns whether there was room for anything.
-
-    Raises:
-        InputError: the file cannot be written.
+    Raises InputError: the file cannot be written.
     """
     try:
         room = SUMMARY_LIMIT - (path.stat().st_size if path.exists() else 0)

@@ -9,18 +9,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from compatcheck.compare.overview import round_up
-from compatcheck.compare.result import (
-    BoundPath,
-    Comparison,
-    Estimate,
-    Gate,
-    Look,
-    NearTies,
-    NoiseFloor,
-    Pairing,
-    Slice,
-    TieCount,
-)
+from compatcheck.compare.result import BoundPath, Comparison, Estimate, Gate, Look, Pairing, Slice
 from compatcheck.report import figures
 
 LEAST = 20
@@ -173,10 +162,22 @@ def tests(comparison: Comparison) -> list[str]:
 def remarks(comparison: Comparison) -> list[tuple[str, str]]:
     """How far the figures can be trusted: headings with a sentence each."""
     found = []
-    if comparison.noise is not None:
-        found.append(("Noise floor", _noise_sentence(comparison.noise)))
-    if comparison.near_ties is not None:
-        found.append(("Near ties", _near_tie_sentence(comparison.near_ties)))
+    if (noise := comparison.noise) is not None:
+        rates = []
+        for name in ("nfr", "pfr"):
+            figure = noise.metrics[name]
+            bounds = f" ({figures.interval(name, figure)}, {figures.denominator(figure)})"
+            shown = f"{figures.estimate(name, figure)}{'' if figure.value is None else bounds}"
+            rates.append(f"{name.upper()} {shown}")
+        found.append(("Noise floor", f"without any change {', '.join(rates)}: {noise.source}"))
+    if (ties := comparison.near_ties) is not None:
+        counts = []
+        for word, each in (("negative", ties.negative), ("positive", ties.positive)):
+            unknown = f", {each.unknown:,} unknown" if each.unknown else ""
+            total = each.near + each.confident + each.unknown
+            counts.append(f"{each.near:,} of {total:,} {word} flips, {each.confident:,} confident{unknown}")
+        threshold = f"(near: old or new prefers its choice by less than {ties.threshold:g} nats)"
+        found.append(("Near ties", f"{'; '.join(counts)} {threshold}"))
     if (clusters := comparison.clusters) is not None:
         sentence = (
             f"intervals and tests count {clusters.count:,} clusters by '{clusters.field}' (the largest has "
@@ -184,26 +185,6 @@ def remarks(comparison: Comparison) -> list[tuple[str, str]]:
         )
         found.append(("Clusters", sentence))
     return found
-
-
-def _noise_sentence(noise: NoiseFloor) -> str:
-    def shown(name: str) -> str:
-        figure = noise.metrics[name]
-        if figure.value is None:
-            return "undefined"
-        return f"{figures.estimate(name, figure)} ({figures.interval(name, figure)}, {figures.denominator(figure)})"
-
-    return f"without any change NFR {shown('nfr')}, PFR {shown('pfr')}: {noise.source}"
-
-
-def _near_tie_sentence(ties: NearTies) -> str:
-    def shown(word: str, count: TieCount) -> str:
-        total = count.near + count.confident + count.unknown
-        unknown = f", {count.unknown:,} unknown" if count.unknown else ""
-        return f"{count.near:,} of {total:,} {word} flips, {count.confident:,} confident{unknown}"
-
-    threshold = f"(near: old or new prefers its choice by less than {ties.threshold:g} nats)"
-    return f"{shown('negative', ties.negative)}; {shown('positive', ties.positive)} {threshold}"
 
 
 def worst_slices(comparison: Comparison, count: int = 6) -> list[Slice]:
@@ -244,21 +225,17 @@ def slices(comparison: Comparison, count: int) -> Slices:
         ("1−BTC", "number"), ("adj. p", "number"), ("flips", "flips"),
     )  # fmt: skip
     small = sum(part.n < LEAST for part in comparison.slices)
-    return Slices(Table(columns, rows), len(comparison.slices) - len(worst) - small, _slice_note(comparison, small))
-
-
-def _slice_note(comparison: Comparison, small: int) -> str:
-    parts = []
-    if count := sum(part.p is not None for part in comparison.slices):
-        parts.append(
-            f"{count:,} tests, one a slice: does it flip negatively more often than the rest? p adjusted over all of "
+    notes = []
+    if tested := sum(part.p is not None for part in comparison.slices):
+        notes.append(
+            f"{tested:,} tests, one a slice: does it flip negatively more often than the rest? p adjusted over all of "
             "them (Benjamini–Hochberg); rates and intervals are not adjusted for selection: the worst of many look "
             "worse than they are"
         )
     if small:
         which = "slice has" if small == 1 else "slices have"
-        parts.append(f"{small:,} {which} fewer than {LEAST} instances: in report.json")
-    return ". ".join(parts)
+        notes.append(f"{small:,} {which} fewer than {LEAST} instances: in report.json")
+    return Slices(Table(columns, rows), len(comparison.slices) - len(worst) - small, ". ".join(notes))
 
 
 def drawn(comparison: Comparison) -> str:
@@ -287,17 +264,14 @@ def looks(comparison: Comparison, path: BoundPath) -> Table:
     places = sorted({round(last * part / (LOOKS - 1)) for part in range(LOOKS)}) if last >= LOOKS else range(last + 1)
     chosen = [path.looks[place] for place in places]
     values = [path.threshold, *(bound for look in chosen for bound in (look.lower, look.upper))]
-    rows = tuple(
-        (
-            f"{look.n:,}",
-            look_number(path, look.value),
-            f"{look_number(path, look.lower)} – {look_number(path, look.upper)}",
-            _track(look, path.threshold, min(values), max(values)),
-        )
-        for look in chosen
-    )
-    bounds = f"{figures.level(comparison)} bounds at every look"
-    return Table((("n", "number"), ("value", "number"), (bounds, "figures"), ("• value  | budget", "track")), rows)
+    rows = []
+    for look in chosen:
+        bounds = f"{look_number(path, look.lower)} – {look_number(path, look.upper)}"
+        track = _track(look, path.threshold, min(values), max(values))
+        rows.append((f"{look.n:,}", look_number(path, look.value), bounds, track))
+    title = f"{figures.level(comparison)} bounds at every look"
+    columns = (("n", "number"), ("value", "number"), (title, "figures"), ("• value  | budget", "track"))
+    return Table(columns, tuple(rows))
 
 
 def _track(look: Look, threshold: float, low: float, high: float) -> str:
@@ -330,18 +304,15 @@ def pairing_remarks(comparison: Comparison) -> list[str]:
     """What is off with the pairing, a phrase each; empty where all rows found their partner and were scored."""
     p = comparison.pairing
     remarks = []
-    for kind, what in (("only_old", "only in old"), ("only_new", "only in new")):
+    kinds = (
+        ("only_old", "only in old"), ("only_new", "only in new"), ("duplicates", "repeated rows dropped"),
+        ("target_changed", "with changed content, not scored"),
+    )  # fmt: skip
+    for kind, what in kinds:
         if count := getattr(p, kind):
-            remarks.append(f"{count:,} {what}{_such_as(p, kind)}")
-    if p.duplicates:
-        remarks.append(f"{figures.plural(p.duplicates, 'repeated row')} dropped")
-    if p.target_changed:
-        remarks.append(f"{p.target_changed:,} with changed content, not scored{_such_as(p, 'target_changed')}")
+            ids = p.examples.get(kind, ())
+            such = f" ({', '.join(ids[:3])}{' …' if count > 3 else ''})" if ids else ""
+            remarks.append(f"{count:,} {what.replace('rows', 'row') if count == 1 else what}{such}")
     if p.errors_old or p.errors_new:
         remarks.append(f"errors, not scored: {p.errors_old:,} old, {p.errors_new:,} new")
     return [*remarks, *silent_rows(p), *([] if p.key == "id" else [f"paired by {p.key}"])]
-
-
-def _such_as(p: Pairing, kind: str) -> str:
-    ids = p.examples.get(kind, ())
-    return f" ({', '.join(ids[:3])}{' …' if getattr(p, kind) > 3 else ''})" if ids else ""

@@ -32,9 +32,7 @@ def save(result: Result, folder: Path, formats: Sequence[str] = ()) -> None:
 
     Everything is rendered first, written beside its place and then moved, so that a failure leaves the folder as it
     was. Files of the same names are replaced.
-
-    Raises:
-        InputError: an unknown format, or a folder that cannot be written.
+    Raises InputError: an unknown format, or a folder that cannot be written.
     """
     folder = Path(folder)
     writers: dict[str, Callable[[Path], object]] = {INSTANCES: partial(_write_instances, result)}
@@ -98,9 +96,7 @@ def _write_all(folder: Path, writers: dict[str, Callable[[Path], object]]) -> No
 
 def load(folder: Path) -> Result:
     """Read a result that :func:`save` wrote.
-
-    Raises:
-        InputError: a missing file, another schema, or contents that are damaged or do not belong together.
+    Raises InputError: a missing file, another schema, or contents that are damaged or do not belong together.
     """
     from compatcheck.compare.result import Stored
     from compatcheck.compare.serialise import result_from_dict
@@ -125,9 +121,7 @@ def load(folder: Path) -> Result:
 
 def read_report(folder: Path) -> dict[str, Any]:
     """The report.json of a folder as it stands there.
-
-    Raises:
-        InputError: there is none, or it is no JSON object.
+    Raises InputError: there is none, or it is no JSON object.
     """
     path = Path(folder) / REPORT
     try:
@@ -158,9 +152,7 @@ def telling_instances(path: Path) -> pd.DataFrame:
     """Of a file too large to hold the most telling instances of every comparison, as when it was written.
 
     Of each row group the quadrants and gains are read first, its texts only where one of its rows is chosen.
-
-    Raises:
-        InputError: a file that is no Parquet, or not one of instances.
+    Raises InputError: a file that is no Parquet, or not one of instances.
     """
     import pandas as pd
     import pyarrow as pa

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from compatcheck.compare.result import BlessedRun, Comparison, Estimate, Result
 from compatcheck.report import figures
@@ -13,36 +13,21 @@ LISTED = 6
 """Blessed runs named in a line of text, the newest."""
 
 
-@dataclass(frozen=True)
-class Point:
-    """The score of one blessed run, or of NEW, which has no ``run``."""
+class Point(NamedTuple):
+    """The score of one blessed run, or of NEW, which has no ``run``; ``kind`` is blessed, forced or new."""
 
-    metric: str
-    """The metric whose unit the score has."""
+    name: str
+    kind: str
     score: Estimate
+    shown: str
+    interval: str
     n: int
     run: BlessedRun | None = None
 
-    @property
-    def name(self) -> str:
-        return "new" if self.run is None else self.run.name
 
-    @property
-    def kind(self) -> str:
-        """``blessed``, ``forced`` or ``new``."""
-        return "new" if self.run is None else "forced" if self.run.forced else "blessed"
-
-    @property
-    def shown(self) -> str:
-        return figures.estimate(self.metric, self.score)
-
-    @property
-    def interval(self) -> str:
-        return figures.interval(self.metric, self.score)
-
-
-def _metric(kind: str) -> str:
-    return "accuracy_old" if kind == "discrete" else "score_old"
+def score_name(comparison: Comparison) -> str:
+    """The metric that OLD's score is kept under."""
+    return "accuracy_old" if comparison.kind == "discrete" else "score_old"
 
 
 def points(result: Result, comparison: Comparison) -> list[Point]:
@@ -54,7 +39,9 @@ def points(result: Result, comparison: Comparison) -> list[Point]:
             if same and one.value is not None and math.isfinite(one.value):
                 known = all(bound is not None and math.isfinite(bound) for bound in (one.low, one.high))
                 score = Estimate(one.value, one.low, one.high) if known else Estimate(one.value)
-                found.append(Point(_metric(one.kind or comparison.kind), score, one.n, run))
+                name = {"discrete": "accuracy_old", "smooth": "score_old"}.get(one.kind) or score_name(comparison)
+                shown, bounds = figures.estimate(name, score), figures.interval(name, score)
+                found.append(Point(run.name, "forced" if run.forced else "blessed", score, shown, bounds, one.n, run))
     return found if len(found) > 1 else []
 
 
@@ -64,12 +51,13 @@ def new_point(comparison: Comparison, trail: list[Point]) -> Point | None:
     Then the comparison was made on other documents, or reads the score in another way (``--limit``, ``--correct-at``),
     and NEW's score does not belong beside them.
     """
-    name = _metric(comparison.kind)
+    name = score_name(comparison)
     old, new = (comparison.metrics.get(name.replace("old", side)) for side in ("old", "new"))
     last = trail[-1].score.value if trail else None
     if old is None or new is None or old.value is None or new.value is None or last is None:
         return None
-    return Point(name, new, comparison.n) if abs(old.value - last) <= 1e-9 else None
+    shown = figures.estimate(name, new), figures.interval(name, new)
+    return Point("new", "new", new, *shown, comparison.n) if abs(old.value - last) <= 1e-9 else None
 
 
 def line(result: Result, comparison: Comparison) -> str:
@@ -77,10 +65,9 @@ def line(result: Result, comparison: Comparison) -> str:
     trail = points(result, comparison)
     if not trail:
         return ""
-    listed = trail[-LISTED:]
+    listed, new = trail[-LISTED:], new_point(comparison, trail)
     earlier = f"… {len(trail) - len(listed):,} earlier → " if len(trail) > len(listed) else ""
     steps = " → ".join(f"{each.name} {each.shown}{' (forced)' * (each.kind == 'forced')}" for each in listed)
-    new = new_point(comparison, trail)
     return f"{earlier}{steps}{f'; new {new.shown}' if new is not None else ''}"
 
 
@@ -92,9 +79,7 @@ def lines(result: Result, comparisons: tuple[Comparison, ...]) -> list[tuple[str
 def table(trail: list[Point]) -> Table:
     """All blessed runs, the newest first."""
     rows = []
-    for each in reversed(trail):
-        run = each.run
-        assert run is not None
+    for each, run in ((each, each.run) for each in reversed(trail) if each.run is not None):
         verdict, time = f"{run.verdict}{', forced' * run.forced}", run.time[:16].replace("T", " ")
         rows.append((run.name, time, run.reference, each.shown, each.interval, f"{each.n:,}", verdict))
     columns = (
