@@ -13,9 +13,10 @@ import compatcheck
 
 PACKAGE = Path(compatcheck.__file__).parent
 TRAINING = PACKAGE.parent / "compatcheck_train"
-GROUND = {"errors", "records", "options", "option_kinds", "paths", "schema", "scratch", "text", "version"}
+GROUND = {"errors", "memory", "records", "options", "option_kinds", "paths", "schema", "scratch", "text", "version"}
 BELOW = {
     "errors": set(),
+    "memory": set(),
     "paths": set(),
     "records": set(),
     "schema": set(),

@@ -1,8 +1,8 @@
 """Processes of ours that must die with us, spoken to in JSON lines, and what their logs say when they fail.
 
 A child lives in a session of its own, so that Ctrl-C reaches only us, and holds the reading end of a pipe from us: when
-we end in whatever way, the pipe closes and the child ends its whole session (see ``vllm_process.host``). When the child
-dies instead, we end what it left behind.
+we end in whatever way, the pipe closes and the child ends its whole session (see ``vllm.host``). When the child dies
+instead, we end what it left behind.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import weakref
@@ -26,32 +25,33 @@ from typing import Any, BinaryIO
 
 import psutil
 
-PREFIX = "compatcheck-"
+from compatcheck.scratch import Scratch
+
 PARENT = "COMPATCHECK_PARENT_PROCESS"
 """Environment variable with the number of the process that starts another one."""
 _TRACKER = "multiprocessing.resource_tracker"
 _ERROR_LINE = re.compile(r"\b([A-Za-z_][\w.]*(?:Error|Exception)): (.+)")
-_TELLS_NOTHING = ("initialization failed", "see root cause", "see stack trace", "died unexpectedly")
+_SAYS_NOTHING = ("initialization failed", "see root cause", "see stack trace", "died unexpectedly")
 
 
 class Child:
-    """One process, with a folder of its own that is removed with it."""
+    """One process, with a ``folder`` of its own for temporary files that is removed with it."""
 
-    def __init__(self, module: str, folder: Path, log: Path, environment: Mapping[str, str]) -> None:
+    def __init__(self, module: str, log: Path, environment: Mapping[str, str]) -> None:
         """Start ``python -m module FD``; it reads JSON lines from its stdin and writes them to the descriptor FD.
 
         Args:
-            folder: where it may keep temporary files; removed when the child ends.
             log: takes its stdout and stderr, and those of whatever it starts; appended to.
             environment: set on top of ours.
         """
-        self.folder = folder
+        scratch = Scratch()
+        self.folder = scratch.folder
         self.log = log
         self._log_start = log.stat().st_size if log.exists() else 0
         self._inbox: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         reading, writing = os.pipe()
-        root = str(Path(__file__).parents[2])
-        paths = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
+        paths = os.pathsep.join([str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])])
+        own = {"PYTHONPATH": paths, "TMPDIR": str(self.folder), PARENT: str(os.getpid())}
         with log.open("ab") as output:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", module, str(writing)],
@@ -60,10 +60,10 @@ class Child:
                 stderr=output,
                 pass_fds=(writing,),
                 start_new_session=True,
-                env={**os.environ, "PYTHONPATH": paths, "TMPDIR": str(folder), PARENT: str(os.getpid()), **environment},
+                env={**os.environ, **own, **environment},
             )
         os.close(writing)
-        self.end = weakref.finalize(self, _end, self._process, folder)
+        self.end = weakref.finalize(self, _end, self._process, scratch)
         threading.Thread(target=_listen, args=(os.fdopen(reading, "rb"), self._inbox), daemon=True).start()
 
     @property
@@ -71,11 +71,7 @@ class Child:
         return self._process.pid
 
     def tell(self, message: Mapping[str, Any]) -> None:
-        """Send one message.
-
-        Raises:
-            OSError: the child is gone.
-        """
+        """Send one message. Raises OSError where the child is gone."""
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(message).encode() + b"\n")
         self._process.stdin.flush()
@@ -88,7 +84,7 @@ class Child:
             except queue.Empty:
                 continue
 
-    def last_words(self) -> str:
+    def log_line(self) -> str:
         """The most telling line that it wrote since its start: an error's first message, or the last line."""
         try:
             with self.log.open("rb") as file:
@@ -99,12 +95,9 @@ class Child:
 
 
 def _listen(pipe: BinaryIO, inbox: queue.SimpleQueue[dict[str, Any] | None]) -> None:
-    with pipe:
+    with pipe, contextlib.suppress(ValueError):  # a line cut off in the middle: it is gone
         for line in pipe:
-            try:
-                inbox.put(json.loads(line))
-            except ValueError:
-                break  # cut off in the middle: it is gone
+            inbox.put(json.loads(line))
     inbox.put(None)
 
 
@@ -113,7 +106,7 @@ def telling_line(log: str, most: int = 300) -> str:
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     for line in lines:
         found = _ERROR_LINE.search(line)
-        if found and not any(phrase in found[2].lower() for phrase in _TELLS_NOTHING):
+        if found and not any(phrase in found[2].lower() for phrase in _SAYS_NOTHING):
             return f"{found[1].rsplit('.', 1)[-1]}: {found[2]}"[:most]
     return lines[-1][:most] if lines else ""
 
@@ -122,11 +115,9 @@ def members(session: int) -> list[psutil.Process]:
     """Every living process of a session, and what descends from its leader."""
     found: dict[int, psutil.Process] = {}
     for process in psutil.process_iter():
-        try:
+        with contextlib.suppress(OSError, psutil.Error):
             if os.getsid(process.pid) == session and process.status() != psutil.STATUS_ZOMBIE:
                 found[process.pid] = process
-        except (OSError, psutil.Error):
-            continue
     with contextlib.suppress(psutil.Error):
         found |= {child.pid: child for child in psutil.Process(session).children(recursive=True)}
     return list(found.values())
@@ -141,69 +132,37 @@ def kill_session(session: int, spare: int | None = None) -> None:
     for _ in range(3):  # what was started while we were looking
         others = []
         for process in members(session):
-            try:
+            tracks = False
+            with contextlib.suppress(psutil.Error):
                 tracks = any(_TRACKER in part for part in process.cmdline())
-            except psutil.Error:
-                tracks = False
             if tracks:
                 trackers.append(process)
             elif process.pid != spare:
                 others.append(process)
         if not others:
             break
-        for process in others:
-            _kill(process)
-    if spare is not None:
-        return  # trackers wait for it
-    _, left = psutil.wait_procs(trackers, timeout=3.0)
-    for process in left:
-        _kill(process)
+        _kill(others)
+    if spare is None:  # else the trackers wait for it
+        _kill(psutil.wait_procs(trackers, timeout=3.0)[1])
 
 
-def _kill(process: psutil.Process) -> None:
-    with contextlib.suppress(psutil.Error):
-        process.kill()
+def _kill(processes: Sequence[psutil.Process]) -> None:
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
 
 
-def _end(process: subprocess.Popen[bytes], folder: Path) -> None:
+def _end(process: subprocess.Popen[bytes], scratch: Scratch) -> None:
     kill_session(process.pid)
     if process.stdin is not None:
         with contextlib.suppress(OSError):
             process.stdin.close()
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(timeout=10)
-    shutil.rmtree(folder, ignore_errors=True)
+    scratch.close()
 
 
-def own_folder(purpose: str) -> Path:
-    """A new temporary folder whose name says which process it belongs to; ones of dead processes are removed."""
-    sweep()
-    mine = psutil.Process()
-    return Path(tempfile.mkdtemp(prefix=f"{PREFIX}{purpose}-{mine.pid}-{int(mine.create_time())}-"))
-
-
-def sweep() -> list[Path]:
-    """Remove the temporary folders that crashed processes of ours left behind."""
-    removed = []
-    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
-        found = re.fullmatch(rf"{PREFIX}[a-z]+-(\d+)-(\d+)-\w+", folder.name)
-        if not found or not folder.is_dir() or _alive(int(found[1]), int(found[2])):
-            continue
-        shutil.rmtree(folder, ignore_errors=True)
-        removed.append(folder)
-    return removed
-
-
-def _alive(pid: int, started: int) -> bool:
-    try:
-        return abs(int(psutil.Process(pid).create_time()) - started) <= 1
-    except psutil.AccessDenied:
-        return True
-    except psutil.Error:
-        return False
-
-
-def watch_parent(doomed: Sequence[Path] = (), whole_session: bool = False) -> None:
+def watch_parent(folders: Sequence[Path] = (), whole_session: bool = False) -> None:
     """End this process, from a thread, when the one that started it is gone. Polled: no signal tells it everywhere.
 
     Who that was stands in the environment, so that a parent which died before we got here is missed as well.
@@ -211,28 +170,24 @@ def watch_parent(doomed: Sequence[Path] = (), whole_session: bool = False) -> No
     parent = os.getppid()
     named = int(os.environ.get(PARENT, parent))
     os.environ[PARENT] = str(os.getpid())
-    if named != parent and not _runs(named):
-        die(doomed, whole_session)
+    runs = False
+    with contextlib.suppress(psutil.Error):
+        runs = psutil.Process(named).status() != psutil.STATUS_ZOMBIE
+    if named != parent and not runs:
+        end_now(folders, whole_session)
 
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(0.5)
-        die(doomed, whole_session)
+        end_now(folders, whole_session)
 
     threading.Thread(target=watch, name="parent-watch", daemon=True).start()
 
 
-def _runs(pid: int) -> bool:
-    try:
-        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
-    except psutil.Error:
-        return False
-
-
-def die(doomed: Sequence[Path] = (), whole_session: bool = False) -> None:
+def end_now(folders: Sequence[Path] = (), whole_session: bool = False) -> None:
     """End this process at once, with its session where it leads one, and remove folders on the way."""
     if whole_session:
         kill_session(os.getpid(), spare=os.getpid())
-    for folder in doomed:
+    for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
     os.kill(os.getpid(), signal.SIGKILL)

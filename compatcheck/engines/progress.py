@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from types import TracebackType
 from typing import Any, Protocol, TextIO
 
 
@@ -42,7 +41,6 @@ class BarProgress:
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
         from rich.progress import Progress as Bar
 
-        console = Console(file=stream or sys.stderr)
         self._bar = Bar(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
@@ -51,7 +49,7 @@ class BarProgress:
             TimeElapsedColumn(),
             TextColumn("left", markup=False),
             TimeRemainingColumn(),
-            console=console,
+            console=Console(file=stream or sys.stderr),
             transient=True,
         )
         self._task: int | None = None
@@ -83,9 +81,7 @@ class BarProgress:
     def __enter__(self) -> BarProgress:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.finish()
 
 
@@ -93,10 +89,8 @@ class Stage:
     """Counts instances (documents) although work is done by requests: a document has as many as it has choices."""
 
     def __init__(self, progress: Progress, label: str, requests: Sequence[Any]) -> None:
-        self._progress = progress
-        self._label = label
+        self._progress, self._label, self._requests = progress, label, len(requests)
         self._documents = len({(request.task_name, request.doc_id) for request in requests})
-        self._requests = len(requests)
 
     def advance(self, requests: int) -> None:
         self._progress.advance(requests * self._documents / max(1, self._requests))
@@ -107,11 +101,3 @@ class Stage:
 
     def __exit__(self, *_: object) -> None:
         self._progress.finish()
-
-
-def open_progress(quiet: bool = False, stream: TextIO | None = None) -> Progress:
-    """A bar on stderr, or silence when ``quiet`` or where stderr is not a terminal."""
-    stream = stream or sys.stderr
-    if quiet or not stream.isatty():
-        return SilentProgress()
-    return BarProgress(stream)

@@ -79,7 +79,7 @@ def group_by_base(jobs: Iterable[Job]) -> list[BaseGroup]:
     """Group jobs by what is loaded once, in the order in which it first appears.
 
     Models share a base where their adapters only add to it and they read texts by the same tokenizer
-    (:mod:`compatcheck.models.kinds`); every other adapter gets a base of its own.
+    (:mod:`compatcheck.models.adapters`); every other adapter gets a base of its own.
 
     Raises:
         InputError: an adapter's configuration cannot be read.

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from compatcheck.engines.generated import finish_reason
+from compatcheck.engines.answers import finish_reason
 from compatcheck.errors import InputError
 from compatcheck.records import Metric, TaskRun, not_compared, prediction_column, score_column
 from compatcheck.similarity.direction import higher_is_better

@@ -1,11 +1,8 @@
-"""Adapter folders: are they whole, do they fit their base, what do they do to it, which tokenizer is theirs?
+"""Models' and adapters' files, and servers: are they whole, do they fit together, what are they by content?
 
 Reads configurations and headers; loads no weights.
 """
 
-from __future__ import annotations
-
-from compatcheck.models.adapters import CONFIG, WEIGHTS, check
-from compatcheck.models.kinds import ACTIVATED, AdapterKind, kind_of, read_config
+from compatcheck.models.adapters import ACTIVATED, CONFIG, WEIGHTS, AdapterKind, check, kind_of, read_config
 
 __all__ = ["ACTIVATED", "CONFIG", "WEIGHTS", "AdapterKind", "check", "kind_of", "read_config"]

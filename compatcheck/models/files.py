@@ -7,7 +7,7 @@ Reads headers and small files alone. What the values mean is judged by transform
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +25,13 @@ SETTINGS = (
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object, or say which file is broken.
+def times(shape: Iterable[int]) -> str:
+    """A shape as it is shown: ``64×32``."""
+    return "×".join(map(str, shape))
 
-    Raises:
-        InputError: it cannot be read, is no JSON, is nested too deeply, or is no object.
-    """
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object. Raises InputError where it cannot be read, is no JSON, is nested too deeply, or no object."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -48,7 +49,7 @@ def tensor_shapes(path: Path) -> dict[str, Shape]:
     """Shapes of the tensors in a safetensors file, from its header, which the library checks against the file.
 
     Raises:
-        InputError: the file is no safetensors file, is cut off, or its header contradicts itself.
+        InputError: no safetensors file, one that is cut off, or whose header contradicts itself.
     """
     import safetensors
 
@@ -141,13 +142,6 @@ def _is_there(path: Path) -> bool:
     return path.exists() or path.is_symlink()
 
 
-def _check_text(path: Path) -> None:
-    try:
-        path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as UTF-8 text ({error})") from None
-
-
 def check_model(text: str, folder: Path) -> None:
     """Check that a model folder is whole: its JSON files, its weights, its tokenizer.
 
@@ -161,7 +155,10 @@ def check_model(text: str, folder: Path) -> None:
             read_json(folder / name)
     for template in [folder / TEMPLATE, *sorted((folder / "additional_chat_templates").glob("*.jinja"))]:
         if _is_there(template):
-            _check_text(template)
+            try:
+                template.read_text(encoding="utf-8")
+            except (OSError, UnicodeDecodeError) as error:
+                raise InputError(f"{template}: cannot be read as UTF-8 text ({error})") from None
     check_weight_files(text, folder)
     if not any(
         (folder / name).is_file()

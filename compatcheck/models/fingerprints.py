@@ -13,27 +13,11 @@ from typing import Any
 from compatcheck.models import CONFIG, WEIGHTS, tokenizer
 from compatcheck.paths import cache_dir
 
-_VOLATILE = {
-    "_name_or_path",
-    "transformers_version",
-    "base_model_name_or_path",
-    "revision",
-    "auto_mapping",
-    "peft_version",
-    "inference_mode",
-}
+_VOLATILE = frozenset({"_name_or_path", "transformers_version", "base_model_name_or_path", "revision", "auto_mapping",
+                       "peft_version", "inference_mode"})  # fmt: skip
 """Keys that say where or with what a file was written, not what it holds."""
-_TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer.model",
-    "tokenizer_config.json",
-    "vocab.json",
-    "vocab.txt",
-    "merges.txt",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "chat_template.jinja",
-)
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "vocab.txt",
+                    "merges.txt", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja")  # fmt: skip
 
 
 def of_model(base: Path, adapter: Path | None = None) -> str:
@@ -41,12 +25,10 @@ def of_model(base: Path, adapter: Path | None = None) -> str:
     digest = hashlib.sha256(b"compatcheck.model/1")
     for path in sorted(base.glob("*.safetensors")):
         digest.update(_file_digest(path))
-    for name in ("config.json", "generation_config.json"):
-        digest.update(_json_digest(base / name))
-    for name in _TOKENIZER_FILES:
-        digest.update(_json_digest(base / name) if name.endswith(".json") else _optional(base / name))
+    for name in ("config.json", "generation_config.json", *_TOKENIZER_FILES):
+        digest.update(_digest(base / name))
     _add_adapter(digest, adapter, base)
-    return f"sha256:{digest.hexdigest()[:16]}"
+    return _shown(digest)
 
 
 def of_gguf(file: Path, adapter: Path | None, revision: int) -> str:
@@ -54,7 +36,7 @@ def of_gguf(file: Path, adapter: Path | None, revision: int) -> str:
     digest = hashlib.sha256(f"compatcheck.models.gguf/{revision}".encode())
     digest.update(_file_digest(file))
     _add_adapter(digest, adapter)
-    return f"sha256:{digest.hexdigest()[:16]}"
+    return _shown(digest)
 
 
 def of_file(file: Path) -> str:
@@ -69,6 +51,15 @@ def of_recorded(path: Path) -> str:
     digest = hashlib.sha256(b"compatcheck.recorded/1")
     for file in files:
         digest.update(_file_digest(file))
+    return _shown(digest)
+
+
+def combine(parts: Iterable[str]) -> str:
+    """Fingerprint of an ordered list of fingerprints or texts."""
+    return _shown(hashlib.sha256("|".join(parts).encode()))
+
+
+def _shown(digest: Any) -> str:
     return f"sha256:{digest.hexdigest()[:16]}"
 
 
@@ -76,21 +67,19 @@ def _add_adapter(digest: Any, adapter: Path | None, base: Path | None = None) ->
     """Configuration and weights of an adapter, and its own tokenizer unless it is the base's."""
     if adapter is None:
         return
-    digest.update(_json_digest(adapter / CONFIG))
+    digest.update(_digest(adapter / CONFIG))
     digest.update(_file_digest(adapter / WEIGHTS))
     if base is None or tokenizer.differences(base, adapter):
         for name in tokenizer.FILES:
-            digest.update(_json_digest(adapter / name) if name.endswith(".json") else _optional(adapter / name))
+            digest.update(_digest(adapter / name))
 
 
-def _optional(path: Path) -> bytes:
-    return _file_digest(path) if path.is_file() else b"-"
-
-
-def _json_digest(path: Path) -> bytes:
-    """Digest of a JSON object with sorted keys and sorted lists of names, leaving out volatile keys."""
+def _digest(path: Path) -> bytes:
+    """Digest of a file; of a JSON object with sorted keys and sorted lists of names, without volatile keys."""
     if not path.is_file():
         return b"-"
+    if path.suffix != ".json":
+        return _file_digest(path)
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError):
@@ -130,8 +119,3 @@ def _file_digest(path: Path) -> bytes:
 def _sha256(path: Path) -> bytes:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").digest()
-
-
-def combine(parts: Iterable[str]) -> str:
-    """Fingerprint of an ordered list of fingerprints or texts."""
-    return f"sha256:{hashlib.sha256('|'.join(parts).encode()).hexdigest()[:16]}"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from compatcheck.errors import InputError, did_you_mean
+from compatcheck.memory import available_memory
 from compatcheck.references import Reference, resolve
 from compatcheck_train.examples import Examples
 from compatcheck_train.fix.candidates import Candidate
@@ -174,14 +175,6 @@ def check_room(out: Path, references: Sequence[Reference], say: Any) -> None:
     need = 200_000_000 + biggest // 10
     if free < need:
         raise InputError(f"--out {out}: {free / 1e9:.1f} GB of disk are free, about {need / 1e9:.1f} GB are needed")
-    memory = _available_memory()
-    if memory is not None and memory < 2 * biggest:
+    memory = available_memory()
+    if memory < 2 * biggest:
         say(f"about {2 * biggest / 1e9:.1f} GB of memory are needed and {memory / 1e9:.1f} GB are free")
-
-
-def _available_memory() -> int | None:
-    try:
-        import psutil
-    except ImportError:
-        return None
-    return int(psutil.virtual_memory().available)

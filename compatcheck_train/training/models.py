@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from compatcheck.engines.hf.loading import load_causal, put_adapter
+from compatcheck.engines.hf.adapters import put_adapter
+from compatcheck.engines.hf.loading import load_causal
 from compatcheck.engines.hf.proof import TOLERANCE, depends_on_batch, difference, probe
 from compatcheck.errors import InputError, one_line
 from compatcheck.models import ACTIVATED, CONFIG, WEIGHTS, kind_of, read_config

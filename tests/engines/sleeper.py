@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from compatcheck.engines.processes import die, watch_parent
+from compatcheck.engines.processes import end_now, watch_parent
 
 if __name__ == "__mp_main__":
     watch_parent()
@@ -32,7 +32,7 @@ def main() -> None:
         print(json.dumps({"pids": [os.getpid(), child.pid], "memory": memory.name}), file=answers, flush=True)
         for line in sys.stdin:
             print(json.dumps({"echo": json.loads(line)}), file=answers, flush=True)
-        die([folder], whole_session=True)
+        end_now([folder], whole_session=True)
 
 
 if __name__ == "__main__":

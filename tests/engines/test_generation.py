@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from compatcheck.engines import open_engine
-from compatcheck.engines.hf.sampling import Text, Wish, next_tokens, read_wish
+from compatcheck.engines.hf.sampling import GenerationArguments, Text, next_tokens, read_generation_arguments
 from compatcheck.errors import InputError
 from tests.engines.conftest import prompts, sentence
 
@@ -245,19 +245,20 @@ def test_the_cache_hook_gets_every_text(engine: Any, monkeypatch: pytest.MonkeyP
 
 
 def test_no_n_gram_is_repeated() -> None:
-    text = Text(0, (1, 2, 3, 1, 2), Wish(9, (), frozenset(), no_repeat=3))
-    assert text.banned() == {3}
+    text = Text(0, (1, 2, 3, 1, 2), GenerationArguments(9, (), frozenset(), no_repeat=3))
+    assert text.ngrams is not None
+    assert text.ngrams.banned() == {3}
     logits = torch.tensor([[0.0, 0, 0, 9, 5, 0]])
     assert next_tokens([text], logits) == [4]
     text.append(4)
-    assert text.banned() == set()
+    assert text.ngrams.banned() == set()
     for token in (1, 2):
         text.append(token)
-    assert text.banned() == {3, 4}
+    assert text.ngrams.banned() == {3, 4}
 
 
 def test_a_repetition_penalty_divides_positive_and_multiplies_negative_logits() -> None:
-    text = Text(0, (1, 3), Wish(9, (), frozenset(), penalty=2.0))
+    text = Text(0, (1, 3), GenerationArguments(9, (), frozenset(), penalty=2.0))
     assert next_tokens([text], torch.tensor([[-1.0, 3.0, 1.4, -0.5]])) == [1]
     text.append(1)
     assert next_tokens([text], torch.tensor([[-1.0, 2.6, 1.4, -0.5]])) == [2]
@@ -267,6 +268,9 @@ def test_defaults_of_the_model_count() -> None:
     from transformers import GenerationConfig
 
     defaults = GenerationConfig(repetition_penalty=1.1, do_sample=True, top_p=0.8, eos_token_id=[3, 4])
-    wish, reason = read_wish({"until": ["x"]}, 256, "</s>", 1, defaults)
-    assert (wish, reason) == (Wish(256, ("x", "</s>"), frozenset({1, 3, 4}), 0, 1.1), "")
-    assert read_wish({}, 256, "</s>", 1, GenerationConfig(suppress_tokens=[5])) == (None, "suppress_tokens=[5] is set")
+    arguments, reason = read_generation_arguments({"until": ["x"]}, 256, "</s>", 1, defaults)
+    assert (arguments, reason) == (GenerationArguments(256, ("x", "</s>"), frozenset({1, 3, 4}), 0, 1.1), "")
+    assert read_generation_arguments({}, 256, "</s>", 1, GenerationConfig(suppress_tokens=[5])) == (
+        None,
+        "suppress_tokens=[5] is set",
+    )

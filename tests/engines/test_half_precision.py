@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from compatcheck.engines import open_engine
-from compatcheck.engines.hf.attention import Forest
+from compatcheck.engines.hf.attention import PrefixTree
 from compatcheck.engines.hf.runner import Runner, check_tokens
 
 ADAPTERS = sorted(path.name for path in (Path(__file__).parents[2] / "fixtures" / "adapters").iterdir())
@@ -43,15 +43,15 @@ def test_every_fixture_takes_the_packed_path(adapter: str, dtype: str, opened: C
 def test_positions_that_are_off_by_two_are_found(
     dtype: str, opened: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = Forest._place
+    before = PrefixTree._place
 
-    def shifted(self: Forest, document: Any, prefix: int, tokens: list[int], positions: list[int]) -> Any:
+    def shifted(self: PrefixTree, document: Any, prefix: int, tokens: list[int], positions: list[int]) -> Any:
         start = len(positions)
         span = before(self, document, prefix, tokens, positions)
         positions[start:] = [place + 2 for place in positions[start:]]
         return span
 
-    monkeypatch.setattr(Forest, "_place", shifted)
+    monkeypatch.setattr(PrefixTree, "_place", shifted)
     reason = checked(opened("piqa-v2", dtype))
     assert reason is not None
     assert "packed forwards differ from plain ones by" in reason

@@ -10,9 +10,9 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from compatcheck.engines import open_engine
+from compatcheck.engines.hf.adapters import Adapters, put_adapter
 from compatcheck.engines.hf.checking import check_loading
-from compatcheck.engines.hf.finite import not_finite
-from compatcheck.engines.hf.loading import Adapters, load_causal, put_adapter
+from compatcheck.engines.hf.loading import load_causal, not_finite
 from compatcheck.engines.hf.proof import alone, difference, probe
 from compatcheck.errors import InputError
 from compatcheck.models import check

@@ -114,6 +114,6 @@ def test_after_a_rewind_the_same_documents_come_again_with_their_prefix() -> Non
     assert len(packer.take(6, False)[0].documents) == 2
     at = packer.at
     assert packer.take(4, True)[0].encode_prefix is False
-    packer.rewind(at)
+    packer.at = at
     part = packer.take(6, prefix_kept=False)[0]
     assert (part.encode_prefix, part.documents) == (True, group.documents[2:4])

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,14 +15,14 @@ import psutil
 import pytest
 
 from compatcheck.engines import processes
-from compatcheck.engines.processes import Child, own_folder, telling_line
+from compatcheck.engines.processes import Child, telling_line
 
 ROOT = Path(__file__).parents[2]
 OURS = """
 import json, sys, time
 from pathlib import Path
-from compatcheck.engines.processes import Child, own_folder
-child = Child("tests.engines.sleeper", own_folder("test"), Path(sys.argv[1]), {})
+from compatcheck.engines.processes import Child
+child = Child("tests.engines.sleeper", Path(sys.argv[1]), {})
 print(json.dumps({**child.hear(), "folder": str(child.folder)}), flush=True)
 """
 
@@ -48,7 +47,7 @@ def gone(pids: list[int]) -> bool:
 
 
 def started(tmp_path: Path) -> tuple[Child, dict[str, Any]]:
-    child = Child("tests.engines.sleeper", own_folder("test"), tmp_path / "log", {})
+    child = Child("tests.engines.sleeper", tmp_path / "log", {})
     facts = child.hear()
     assert facts is not None
     return child, facts
@@ -106,24 +105,6 @@ def test_however_we_end_they_end(ending: str, tmp_path: Path) -> None:
     assert until(lambda: not Path(facts["folder"]).exists())
     assert until(lambda: processes.members(facts["pids"][0]) == [])
     assert until(lambda: not Path("/dev/shm", facts["memory"]).exists())
-
-
-def test_folders_of_dead_processes_are_swept_and_those_of_living_ones_stay(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    mine = own_folder("vllm")
-    dead = subprocess.Popen([sys.executable, "-c", ""])
-    dead.wait()
-    left = tmp_path / f"compatcheck-vllm-{dead.pid}-1700000000-abc_d1"
-    reused = tmp_path / f"compatcheck-vllm-{os.getpid()}-1700000000-abc_d2"  # the number is another process's now
-    foreign = tmp_path / "compatcheck-notes"
-    for folder in (left, reused, foreign):
-        folder.mkdir()
-    (left / "merged").mkdir()
-    assert sorted(processes.sweep()) == sorted([left, reused])
-    assert mine.is_dir()
-    assert foreign.is_dir()
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def choices_of(documents: int) -> list[Any]:
 
 
 def test_batches_are_even_and_whole() -> None:
-    from compatcheck.engines.sharding import MOST, PARTS, batches
+    from compatcheck.engines.ray import MOST, PARTS, batches
 
     requests = choices_of(600)
     found = batches(requests, 2)

@@ -245,16 +245,16 @@ def test_only_texts_beyond_a_sliding_window_take_the_own_path(
 def test_a_packed_forward_that_disagrees_is_not_used(
     model_folder: Callable[[str], Path], lm_eval_hf: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from compatcheck.engines.hf.attention import Forest
+    from compatcheck.engines.hf.attention import PrefixTree
 
-    place = Forest._place
+    place = PrefixTree._place
 
-    def shifted(self: Forest, document: Document, prefix: int, tokens: list[int], positions: list[int]) -> Any:
+    def shifted(self: PrefixTree, document: Document, prefix: int, tokens: list[int], positions: list[int]) -> Any:
         span = place(self, document, prefix, tokens, positions)
         positions[span.start :] = [position + 3 for position in positions[span.start :]]
         return span
 
-    monkeypatch.setattr(Forest, "_place", shifted)
+    monkeypatch.setattr(PrefixTree, "_place", shifted)
     engine: Any = open_engine("hf", model_folder("llama"))
     requests = choices(_pairs(3))
     expected = lm_eval_hf("llama").loglikelihood(requests, disable_tqdm=True)

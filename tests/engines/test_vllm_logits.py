@@ -17,14 +17,15 @@ def test_banned_tokens_equal_those_of_transformers(size: int) -> None:
     import torch
     from transformers import NoRepeatNGramLogitsProcessor
 
-    from compatcheck.engines.vllm.logits import Ngrams
+    from compatcheck.engines.hf.sampling import Ngrams
 
     rng = random.Random(size)
     for length in (0, 1, 2, 7):
         prompt = [rng.randrange(VOCABULARY) for _ in range(length)]
         written: list[int] = []
-        ngrams = Ngrams(size, prompt, written)
+        ngrams = Ngrams(size, prompt)
         for _ in range(12):
+            ngrams.follow(written)
             tokens = prompt + written
             if tokens:
                 scores = NoRepeatNGramLogitsProcessor(size)(torch.tensor([tokens]), torch.zeros(1, VOCABULARY))

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from compatcheck.engines import Work, choose, open_engine
-from compatcheck.engines.choosing import worth
-from compatcheck.engines.vllm import plan as plan
+from compatcheck.engines.factory import worth
+from compatcheck.engines.vllm import plan
 from compatcheck.errors import InputError
 from compatcheck.models.files import tensor_shapes
 
@@ -180,7 +180,7 @@ def test_auto_is_float32_on_a_cpu_and_the_checkpoints_own_elsewhere(fixtures: Pa
     ("options", "message"),
     [
         ({"batch_size": 0}, "batch size 0"),
-        ({"engine_args": {"data_parallel_size": "two"}}, "data_parallel_size=two: a whole number"),
+        ({"engine_args": {"data_parallel_size": "two"}}, "data_parallel_size=two: give a whole number"),
         ({"device": "tpu:3"}, "--device tpu:3: the installed vLLM is its"),
     ],
     ids=str,

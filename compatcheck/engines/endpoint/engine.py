@@ -9,11 +9,10 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from lm_eval.api.model import LM
-
+from compatcheck.engines.base import Engine
 from compatcheck.engines.endpoint import scoring, wire
 from compatcheck.engines.endpoint.options import read_options
-from compatcheck.engines.progress import Progress, SilentProgress, Stage
+from compatcheck.engines.progress import Progress, Stage
 from compatcheck.errors import InputError
 from compatcheck.models import endpoints
 from compatcheck.models.client import REFUSED, REQUEST, Client, RequestFailed, call_once, run_concurrently
@@ -32,7 +31,7 @@ CANARY = "Hello"
 """The prompt of the trivial request: when that fails too, it is the server and not the documents, and work stops."""
 
 
-class EndpointEngine(LM):
+class EndpointEngine(Engine):
     """One server and the models on it, of which one is active at a time.
 
     ``failures`` holds, by (task name, document id), one line for every document that could not be answered since
@@ -59,16 +58,13 @@ class EndpointEngine(LM):
         Raises:
             InputError: an argument is wrong.
         """
-        super().__init__()
+        super().__init__(progress)
         self._models = {model.model: model for model in models}
         if len({model.url for model in models}) != 1:
             raise InputError("an endpoint engine serves the models of one address")
         self._options = read_options(engine_args or {}, batch_size)
         self._url = models[0].url
         self._seed = seed
-        self.progress: Progress = progress or SilentProgress()
-        self.notes: list[str] = []
-        self.failures: dict[tuple[str, int], str] = {}
         self._dialects: dict[str, wire.Dialect] = {}
         self._ways: dict[str, scoring.Ways] = {}
         self._chat: dict[str, bool] = {}
@@ -83,7 +79,7 @@ class EndpointEngine(LM):
         if name is None or name not in self._models:
             raise InputError(f"{self._url}: {name!r} is none of the models asked for: {', '.join(self._models)}")
         self._active = self._models[name]
-        self._said: set[str] = set()
+        self.said.clear()
         self.failures = {}
 
     def close(self) -> None:
@@ -148,7 +144,7 @@ class EndpointEngine(LM):
             prompt, decoding = requests[0].args[0], replace(decodings[0], most=1)
             return self._generate(client, CANARY, decoding, self._seed, in_chat(prompt))
 
-        texts = self._answers("generating", "generate_until", requests, one, canary)
+        texts = self._ask_all("generating", "generate_until", requests, one, canary)
         self._note_decoding(requests, decodings)
         return [text if text is not None else "" for text in texts]
 
@@ -189,15 +185,15 @@ class EndpointEngine(LM):
         pairs = zip(requests, decodings, strict=True)
         left_out = {(str(request.task_name), one.left_out): None for request, one in pairs if one.left_out}
         for task, names in left_out:
-            self._note(
+            self.note(
                 f"{task}: {self._active.text} decodes without {', '.join(names)}, which the OpenAI API does not "
                 "have; a model run here decodes with it."
             )
         model = self._active.model
         if model in self._dialects and not self._dialects[model].seed:
-            self._note(f"{self._active.text} takes no seed, so that sampled texts cannot be repeated.")
+            self.note(f"{self._active.text} takes no seed, so that sampled texts cannot be repeated.")
         if self._chat.get(model) and self._options.api == "auto":
-            self._note(f"{self._active.text} has no {wire.COMPLETIONS}: every prompt was sent as one user message.")
+            self.note(f"{self._active.text} has no {wire.COMPLETIONS}: every prompt was sent as one user message.")
 
     # Log-likelihoods
 
@@ -220,9 +216,9 @@ class EndpointEngine(LM):
         def canary(client: Client) -> Awaitable[tuple[float, bool]]:
             return scoring.Scorer(self._active.model, scorer.ways).score(client, CANARY, " world")
 
-        found = self._answers("scoring choices", "loglikelihood", requests, one, canary)
+        found = self._ask_all("scoring choices", "loglikelihood", requests, one, canary)
         if scorer.spanning:
-            self._note(
+            self.note(
                 f"{self._active.text}: {scorer.spanning} of {len(requests)} scored answers begin inside a token of the "
                 "text, and the server has no /tokenize (or takes no token ids) to separate them as lm-eval does; their "
                 "log-likelihoods are approximate."
@@ -262,7 +258,7 @@ class EndpointEngine(LM):
 
     # What both have in common
 
-    def _answers(
+    def _ask_all(
         self,
         label: str,
         attribute: str,
@@ -333,15 +329,10 @@ class EndpointEngine(LM):
         return InputError(f"{name}: even a trivial request fails: {failure.message}")
 
     def _note_nature(self) -> None:
-        self._note(
+        self.note(
             f"{self._active.text}: the weights behind an endpoint cannot be fingerprinted; the fingerprint is of its "
             "address and of what /models says, so a model exchanged behind it may go unnoticed."
         )
         plain = self._url.startswith("http:") and not is_loopback(self._url)
         if plain and api_key(self._url, self._active.key_name):
-            self._note(f"{self._url}: the API key went over the network unencrypted (http, not https).")
-
-    def _note(self, sentence: str) -> None:
-        if sentence not in self._said:
-            self._said.add(sentence)
-            self.notes.append(sentence)
+            self.note(f"{self._url}: the API key went over the network unencrypted (http, not https).")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from compatcheck.engines.generated import STOP, Generated
+from compatcheck.engines.answers import STOP, Generated
 from compatcheck.models.client import malformed
 from compatcheck.text import clean_surrogates
 

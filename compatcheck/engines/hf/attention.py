@@ -4,7 +4,7 @@ Documents lie one after the other in a single row of tokens, without padding; wh
 here and not by a mask over the whole row. transformers lets an attention function be registered by name
 (``AttentionInterface``) and then hands it the queries, keys and values of each layer and builds no mask of its own.
 
-Two layouts: :class:`Forest` (contexts with the branches that follow them, on top of a shared prefix) and
+Two layouts: :class:`PrefixTree` (contexts with the branches that follow them, on top of a shared prefix) and
 :class:`Rows` (one new token for each of several sequences whose keys and values lie in preallocated buffers).
 Shapes below: H query heads, J key heads (H is a multiple of J), D head size, T tokens of the forward.
 """
@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -58,15 +58,9 @@ def laid_out(layout: Layout) -> Iterator[None]:
 
 
 def packed_attention(
-    module: torch.nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    scaling: float | None = None,
-    dropout: float = 0.0,
-    **kwargs: Any,
-) -> tuple[Tensor, None]:
+    module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None,
+    scaling: float | None = None, dropout: float = 0.0, **kwargs: Any,
+) -> tuple[Tensor, None]:  # fmt: skip
     """The function registered with transformers under :data:`NAME`.
 
     Raises:
@@ -75,14 +69,7 @@ def packed_attention(
     layout = _current.get()
     if layout is None:
         raise UnsupportedAttention("no layout is set")
-    _refuse_what_is_special(attention_mask, dropout, layout.longest, kwargs)
-    layout.calls += 1
-    scale = query.shape[-1] ** -0.5 if scaling is None else float(scaling)
-    return layout.attend(id(module), query, key, value, scale), None
-
-
-def _refuse_what_is_special(mask: Tensor | None, dropout: float, longest: int, kwargs: dict[str, Any]) -> None:
-    if mask is not None:
+    if attention_mask is not None:
         raise UnsupportedAttention("it builds an attention mask of its own")
     if dropout:
         raise UnsupportedAttention("it drops attention weights")
@@ -90,20 +77,16 @@ def _refuse_what_is_special(mask: Tensor | None, dropout: float, longest: int, k
         if given is None or name in _HARMLESS:
             continue
         if name == "sliding_window":
-            if longest > int(given):
+            if layout.longest > int(given):
                 raise UnsupportedAttention(f"a sliding window of {given} tokens is shorter than the text")
         elif name == "is_causal":
             if not given:
                 raise UnsupportedAttention("it is not causal")
         elif given is not False:
             raise UnsupportedAttention(f"its attention uses '{name}'")
-
-
-def register() -> None:
-    """Make :data:`NAME` known to transformers; doing so twice is harmless."""
-    from transformers import AttentionInterface
-
-    AttentionInterface.register(NAME, packed_attention)
+    layout.calls += 1
+    scale = query.shape[-1] ** -0.5 if scaling is None else float(scaling)
+    return layout.attend(id(module), query, key, value, scale), None
 
 
 def _sdpa(query: Tensor, key: Tensor, value: Tensor, scale: float, mask: Tensor | None, causal: bool = False) -> Tensor:
@@ -129,19 +112,17 @@ class PrefixStore:
 
     def put(self, layer: int, key: Tensor, value: Tensor) -> None:
         """Keep the prefix's keys and values, (1, J, length, D)."""
-        kept = []
-        for given in (key, value):
-            buffer = given.new_empty((1, given.shape[1], self.length + self.room, given.shape[3]))
-            buffer[:, :, : self.length] = given
-            kept.append(buffer)
-        self.layers[layer] = (kept[0], kept[1])
+        keys, values = (
+            given.new_empty((1, given.shape[1], self.length + self.room, given.shape[3])) for given in (key, value)
+        )
+        keys[:, :, : self.length], values[:, :, : self.length] = key, value
+        self.layers[layer] = keys, values
 
     def behind(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values of the prefix followed by these; valid until the next call for the layer."""
         end = self.length + key.shape[2]
         keys, values = self.layers[layer]
-        keys[:, :, self.length : end] = key
-        values[:, :, self.length : end] = value
+        keys[:, :, self.length : end], values[:, :, self.length : end] = key, value
         return keys[:, :, :end], values[:, :, :end]
 
 
@@ -149,8 +130,7 @@ Sink = Callable[[int, int, Tensor, Tensor], None]
 """Gets layer, number of the document in the forward, and the context's keys and values (J, t, D)."""
 
 
-@dataclass(frozen=True)
-class _Span:
+class _Span(NamedTuple):
     """One document in the row: where it starts, how many own context tokens, and the lengths of its branches."""
 
     start: int
@@ -159,7 +139,7 @@ class _Span:
     size: int
 
 
-class Forest:
+class PrefixTree:
     """Contexts with branches, on top of shared prefixes; see :class:`~compatcheck.engines.hf.packing.Part`.
 
     ``tokens`` and ``positions`` are what the model is to be given. ``context_ends[i]`` is the place of the last context
@@ -169,11 +149,8 @@ class Forest:
     def __init__(
         self, parts: Sequence[Part], stores: dict[int, PrefixStore], device: torch.device, sink: Sink | None = None
     ) -> None:
-        self.calls = 0
-        self.longest = 0
-        self._stores = stores
-        self._sink = sink
-        self._device = device
+        self.calls = self.longest = 0
+        self._stores, self._sink, self._device = stores, sink, device
         self._masks: dict[tuple[int, int, tuple[int, ...]], tuple[Tensor | None, Tensor | None]] = {}
         self.context_ends: list[int] = []
         self.branch_starts: list[list[int]] = []
@@ -244,42 +221,36 @@ class Forest:
         """What the own context sees, (c, prefix + c), and what the branches see, (b, prefix + c + b); made once."""
         name = (prefix, span.context, span.branches)
         if name not in self._masks:
-            over_context = None
+            over_context = over_branches = None
+            before, total = prefix + span.context, sum(span.branches)
             if prefix and span.context > 1:
-                over_context = self._blocked(span.context, prefix + span.context, dtype).triu(prefix + 1)
-            over_branches = None
-            total = sum(span.branches)
+                hidden = torch.full((span.context, before), float("-inf"), dtype=dtype, device=self._device)
+                over_context = hidden.triu(prefix + 1)
             if total:
-                before = prefix + span.context
-                over_branches = self._blocked(total, before + total, dtype)
+                over_branches = torch.full((total, before + total), float("-inf"), dtype=dtype, device=self._device)
                 over_branches[:, :before] = 0
                 at = 0
                 for length in span.branches:
                     block = slice(at, at + length), slice(before + at, before + at + length)
                     over_branches[block] = over_branches[block].triu(1)
                     at += length
-            self._masks[name] = (over_context, over_branches)
+            self._masks[name] = over_context, over_branches
         return self._masks[name]
-
-    def _blocked(self, rows: int, columns: int, dtype: torch.dtype) -> Tensor:
-        return torch.full((rows, columns), float("-inf"), dtype=dtype, device=self._device)
 
 
 class RowBuffers:
     """Preallocated keys and values of up to ``rows`` sequences of up to ``room`` tokens, per layer."""
 
     def __init__(self, rows: int, room: int) -> None:
-        self.rows = rows
-        self.room = room
+        self.rows, self.room = rows, room
         self.layers: dict[int, tuple[Tensor, Tensor]] = {}
 
     def write_context(self, layer: int, row: int, key: Tensor, value: Tensor) -> None:
         """Put a sequence's first keys and values, (J, t, D)."""
         if layer not in self.layers:
-            heads, _, size = key.shape
             self.layers[layer] = (
-                key.new_zeros((self.rows, heads, self.room, size)),
-                value.new_zeros((self.rows, heads, self.room, value.shape[2])),
+                key.new_zeros((self.rows, key.shape[0], self.room, key.shape[2])),
+                value.new_zeros((self.rows, value.shape[0], self.room, value.shape[2])),
             )
         keys, values = self.layers[layer]
         keys[row, :, : key.shape[1]] = key
@@ -302,8 +273,7 @@ class Rows:
         self, lengths: Sequence[int], buffers: RowBuffers, store: PrefixStore | None, device: torch.device
     ) -> None:
         self.calls = 0
-        self._buffers = buffers
-        self._store = store
+        self._buffers, self._store = buffers, store
         self._seen = max(lengths) + 1
         self.longest = self._seen + (store.length if store else 0)
         self._row = torch.arange(len(lengths), device=device)

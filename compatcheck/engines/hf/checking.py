@@ -8,15 +8,15 @@ are held against the model, no weight is read.
 from __future__ import annotations
 
 import contextlib
-import logging
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from compatcheck.engines.hf.loading import check_weights, without_bars
+from compatcheck.engines.hf.loading import check_weights
+from compatcheck.engines.patches import load_transformers_without_sklearn
 from compatcheck.errors import InputError, one_line
 from compatcheck.models import files as model_files
+from compatcheck.models.quiet import quiet
 
 _OTHER_LOADING = frozenset(
     {"subfolder", "gguf_file", "backend", "delta", "autogptq", "gptqmodel", "quantization_config", "load_in_4bit",
@@ -47,14 +47,14 @@ def check_loading(
     engine = str(arguments.get("inner", "hf")) if engine == "ray" else engine
     if engine not in ("auto", "hf", "vllm") or _OTHER_LOADING & arguments.keys():
         return
-    with _silent():
-        if tokenizer_alone:
-            check_tokenizer(tokenizer or base, trust_remote_code)
-            return
-        config = _config(base, trust_remote_code, known_only=engine == "vllm")
-        if config is None:
+    load_transformers_without_sklearn()
+    with quiet(silent=True):  # transformers says what it has to say by exceptions here
+        config = None if tokenizer_alone else _config(base, trust_remote_code, known_only=engine == "vllm")
+        if config is None and not tokenizer_alone:
             return
         check_tokenizer(tokenizer or base, trust_remote_code)
+        if config is None:
+            return
         if engine == "vllm" and config.get_text_config().tie_word_embeddings:
             _one_matrix(base)
         _generation_config(base, config, generates)
@@ -72,31 +72,48 @@ def check_tokenizer(folder: Path, trust_remote_code: bool = False) -> None:
     """
     from transformers import AutoTokenizer
 
+    with quiet(silent=True), _refused(lambda: _tokenizer_file(folder), "no tokenizer can be made of it"):
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=trust_remote_code)
+        tokenizer.decode(tokenizer("a b")["input_ids"])
+
+
+@contextlib.contextmanager
+def _refused(file: Any, what: str) -> Iterator[None]:
+    """Whatever a library raises is that it does not take the file (or what ``file()`` returns), in one line.
+
+    A library written in Rust panics with what is no Exception; interrupts are none either, and go on.
+    """
     try:
-        with _silent():
-            tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=trust_remote_code)
-            tokenizer.decode(tokenizer("a b")["input_ids"])
+        yield
+    except (KeyboardInterrupt, SystemExit, GeneratorExit, InputError):
+        raise
     except BaseException as error:
-        _reraise_interrupt(error)
-        raise _refused(_tokenizer_file(folder), "no tokenizer can be made of it", error) from error
+        kind, told = type(error).__name__, one_line(error)
+        place = file() if callable(file) else file
+        raise InputError(f"{place}: {what}: {told if told and not told.isdigit() else kind} ({kind})") from error
+
+
+_TAKES = "transformers does not take it"
 
 
 def _config(folder: Path, trust_remote_code: bool, known_only: bool) -> Any:
+    """The configuration; with ``known_only`` None for an architecture that transformers does not know (vLLM may)."""
     from transformers import AutoConfig
 
     file = folder / "config.json"
     try:
-        config = AutoConfig.from_pretrained(str(folder), trust_remote_code=trust_remote_code)
-    except Exception as error:
-        if known_only and "does not recognize this architecture" in str(error):
-            return None  # vLLM has models of its own
-        raise _refused(file, "transformers does not take it", error) from error
+        with _refused(file, _TAKES):
+            config = AutoConfig.from_pretrained(str(folder), trust_remote_code=trust_remote_code)
+    except InputError as error:
+        if known_only and "does not recognize this architecture" in str(error.__cause__):
+            return None
+        raise
     packed = getattr(config, "quantization_config", None)
     if packed is not None and not (packed.get("quant_method") if isinstance(packed, dict) else packed):
         raise InputError(f"{file}: quantization_config has no quant_method; take it out, or save the model again")
-    depths = [(name, getattr(part, name, None)) for part in (config, config.get_text_config()) for name in _DEPTHS]
     most = len(model_files.check_weight_files(str(folder), folder))
-    for name, value in depths:
+    for name, part in ((name, part) for part in (config, config.get_text_config()) for name in _DEPTHS):
+        value = getattr(part, name, None)
         if isinstance(value, int) and value > most:
             raise InputError(f"{file}: {name} is {value}, but the files hold {most} weights in all")
     return config
@@ -104,29 +121,25 @@ def _config(folder: Path, trust_remote_code: bool, known_only: bool) -> Any:
 
 def _generation_config(folder: Path, config: Any, generates: bool) -> None:
     """Where texts are generated, a random model of no size generates a token under these settings."""
-    import torch
-    from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
-
     file = folder / "generation_config.json"
     if not file.is_file():
         return
-    try:
+    import torch
+    from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
+
+    with _refused(file, _TAKES), torch.random.fork_rng(devices=[]):
         settings = GenerationConfig.from_pretrained(str(folder))
         settings.validate()
         if not generates:
             return
-        with torch.random.fork_rng(devices=[]):
-            settings.update(do_sample=False, max_new_tokens=1, pad_token_id=0, cache_implementation=None)
-            small = LlamaConfig(
-                vocab_size=config.get_text_config().vocab_size, hidden_size=8, intermediate_size=8,
-                num_hidden_layers=1, num_attention_heads=1,
-            )  # fmt: skip
-            tokens = torch.tensor([[0, 1]])
-            LlamaForCausalLM(small).eval().generate(
-                tokens, attention_mask=torch.ones_like(tokens), generation_config=settings
-            )
-    except Exception as error:
-        raise _refused(file, "transformers does not take it", error) from error
+        settings.update(do_sample=False, max_new_tokens=1, pad_token_id=0, cache_implementation=None)
+        small = LlamaConfig(
+            vocab_size=config.get_text_config().vocab_size, hidden_size=8, intermediate_size=8,
+            num_hidden_layers=1, num_attention_heads=1,
+        )  # fmt: skip
+        tokens = torch.tensor([[0, 1]])
+        model = LlamaForCausalLM(small).eval()
+        model.generate(tokens, attention_mask=torch.ones_like(tokens), generation_config=settings)
 
 
 def _one_matrix(folder: Path) -> None:
@@ -137,11 +150,9 @@ def _one_matrix(folder: Path) -> None:
     found: dict[str, torch.Tensor] = {}
     for file in sorted(folder.glob("*.safetensors")):
         with safe_open(file, "pt") as weights:
-            found |= {
-                name: weights.get_tensor(name)
-                for name in weights.keys()  # noqa: SIM118
-                if name.endswith(("lm_head.weight", "embed_tokens.weight", "wte.weight"))
-            }
+            for name in weights.keys():  # noqa: SIM118
+                if name.endswith(("lm_head.weight", "embed_tokens.weight", "wte.weight")):
+                    found[name] = weights.get_tensor(name)
     head = next((one for name, one in found.items() if name.endswith("lm_head.weight")), None)
     if head is not None and len(found) == 2 and not all(torch.equal(head, one) for one in found.values()):
         raise InputError(
@@ -157,16 +168,15 @@ def _weights(folder: Path, config: Any, unused: bool) -> None:
 
     two_parts = config.model_type in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES  # as lm-eval's hf decides it
     auto_class = AutoModelForSeq2SeqLM if two_parts else AutoModelForCausalLM
-    try:
+    with _refused(folder / "config.json", "no model can be made of it"):
         _, info = auto_class.from_pretrained(
             str(folder), config=config, device_map="meta", output_loading_info=True, ignore_mismatched_sizes=True
         )
-    except Exception as error:
-        raise _refused(folder / "config.json", "no model can be made of it", error) from error
     for name, stored, wanted in sorted(info.get("mismatched_keys") or (), key=str):
+        made, held = model_files.times(wanted), model_files.times(stored)
         raise InputError(
-            f"{folder / 'config.json'}: makes {name} {_times(wanted)}, but it is {_times(stored)} in the weights; one "
-            "of the two is another model's"
+            f"{folder / 'config.json'}: makes {name} {made}, but it is {held} in the weights; one of the two is "
+            "another model's"
         )
     check_weights(str(folder), info, (lambda _: None) if unused else None)
 
@@ -175,10 +185,8 @@ def _adapter_config(folder: Path) -> None:
     from peft import PeftConfig
 
     file = folder / "adapter_config.json"
-    try:
+    with _refused(file, "PEFT does not take it"):
         config = PeftConfig.from_pretrained(str(folder))
-    except Exception as error:
-        raise _refused(file, "PEFT does not take it", error) from error
     tokens = getattr(config, "alora_invocation_tokens", None) or []  # which PEFT looks at in its forward passes
     if not isinstance(tokens, list) or not all(isinstance(token, int) and 0 <= token < 2**31 for token in tokens):
         raise InputError(f"{file}: alora_invocation_tokens is no list of token ids")
@@ -188,46 +196,15 @@ def _tokenizer_file(folder: Path) -> Path:
     """The file that is to blame where no tokenizer can be made."""
     from transformers import PreTrainedTokenizerFast
 
-    file = folder / "tokenizer.json"
+    file, settings = folder / "tokenizer.json", folder / "tokenizer_config.json"
     if not file.exists():
         others = any(next(folder.glob(name), None) for name in ("vocab.*", "*.model", "*.tiktoken", "merges.txt"))
-        return folder / "tokenizer_config.json" if others else file
+        return settings if others else file
     try:
-        if "added_tokens" not in model_files.read_json(file):  # which transformers takes for granted
-            return file
-        PreTrainedTokenizerFast(tokenizer_file=str(file))("a b")
-    except BaseException as error:
-        _reraise_interrupt(error)
+        with _refused(file, ""):
+            if "added_tokens" not in model_files.read_json(file):  # which transformers takes for granted
+                return file
+            PreTrainedTokenizerFast(tokenizer_file=str(file))("a b")
+    except InputError:
         return file
-    return folder / "tokenizer_config.json"
-
-
-def _refused(file: Path, what: str, error: BaseException) -> InputError:
-    kind = type(error).__name__
-    told = one_line(error)
-    return InputError(f"{file}: {what}: {told if told and not told.isdigit() else kind} ({kind})")
-
-
-def _reraise_interrupt(error: BaseException) -> None:
-    """A library written in Rust panics with what is no Exception; interrupts are none either, and go on."""
-    if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit):
-        raise error
-
-
-def _times(shape: Any) -> str:
-    return "×".join(map(str, shape))
-
-
-@contextlib.contextmanager
-def _silent() -> Iterator[None]:
-    """transformers says what it has to say by exceptions here: its own report would be said twice."""
-    from transformers.utils import logging as transformers_logging  # which sets its level when it is first asked
-
-    level = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity(logging.CRITICAL)
-    try:
-        with without_bars(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        transformers_logging.set_verbosity(level)
+    return settings

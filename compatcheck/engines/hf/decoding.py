@@ -11,39 +11,17 @@ from typing import Any
 
 import torch
 
-from compatcheck.engines.hf.attention import Forest, PrefixStore, RowBuffers, Rows
+from compatcheck.engines.hf.attention import PrefixStore, PrefixTree, RowBuffers, Rows
 from compatcheck.engines.hf.memory import available_bytes, give_back, is_out_of_memory
 from compatcheck.engines.hf.packing import Document, Group, Part, group_documents
 from compatcheck.engines.hf.runner import Runner
-from compatcheck.engines.hf.sampling import Text, Wish, next_tokens
+from compatcheck.engines.hf.sampling import GenerationArguments, Text, next_tokens
 from compatcheck.errors import InputError
 
 LEAST_SAVING = 256
 LEAST_MEMBERS = 4
 _MOST_ROWS = 128
 _SHARE_OF_MEMORY = 0.4
-
-
-class StopFinder:
-    """Says whether the text written so far ends the sequence; looks at its last tokens only, as lm-eval does."""
-
-    def __init__(self, tokenizer: Any) -> None:
-        self._tokenizer = tokenizer
-        self._windows: dict[tuple[str, ...], int] = {}
-
-    def ended(self, text: Text) -> bool:
-        """After the last token: an end token, the most tokens, a stop string, or logits that are no numbers."""
-        wish = text.wish
-        if text.broken or text.written[-1] in wish.ends or len(text.written) >= wish.most:
-            return True
-        if not wish.stops:
-            return False
-        if wish.stops not in self._windows:
-            longest = max(len(self._tokenizer.encode(stop, add_special_tokens=False)) for stop in wish.stops)
-            # Two tokens more than the stop string takes: the model may spell it with other tokens.
-            self._windows[wish.stops] = longest + 2
-        tail = self._tokenizer.decode(text.written[-self._windows[wish.stops] :], skip_special_tokens=False)
-        return any(stop in tail for stop in wish.stops)
 
 
 class Decoder:
@@ -63,13 +41,12 @@ class Decoder:
         most_rows: int | None,
         done: Callable[[int, list[int] | None], None],
     ) -> None:
-        self._runner = runner
-        self._stops = StopFinder(tokenizer)
+        self._runner, self._tokenizer, self._done = runner, tokenizer, done
         self._tokens_at_once = tokens_at_once
         self._most_rows = most_rows or _MOST_ROWS
-        self._done = done
+        self._windows: dict[tuple[str, ...], int] = {}
 
-    def run(self, prompts: Sequence[tuple[tuple[int, ...], Wish]]) -> None:
+    def run(self, prompts: Sequence[tuple[tuple[int, ...], GenerationArguments]]) -> None:
         """Generate for every prompt (at least one token each); halves the rows when memory runs out.
 
         Raises:
@@ -83,109 +60,123 @@ class Decoder:
                 while left:
                     texts = [Text(number, *prompts[number]) for number in left]
                     try:
-                        self._run_group(group, texts, left)
-                        failed = False
+                        _Run(self, group, texts, left).run()
+                        continue
                     except (RuntimeError, MemoryError) as error:
                         if not is_out_of_memory(error):
                             raise
-                        failed = True
-                    if failed:
-                        give_back()
-                        if self._most_rows == 1:
-                            raise InputError(
-                                "out of memory while generating a single text; use a smaller model, a narrower "
-                                "--dtype, or a device with more memory"
-                            )
-                        self._most_rows = max(1, min(self._most_rows, len(left)) // 2)
-                        self._tokens_at_once = max(64, self._tokens_at_once // 2)
+                    give_back()
+                    if self._most_rows == 1:
+                        raise InputError(
+                            "out of memory while generating a single text; use a smaller model, a narrower --dtype, or "
+                            "a device with more memory"
+                        )
+                    self._most_rows = max(1, min(self._most_rows, len(left)) // 2)
+                    self._tokens_at_once = max(64, self._tokens_at_once // 2)
 
-    def _run_group(self, group: Group, texts: list[Text], left: set[int]) -> None:
-        """Decode all texts of one group; numbers of finished ones are taken out of ``left``."""
-        prefix = group.prefix
-        # Longest first: memory runs out at once or never, and rows side by side are about equally long.
-        texts.sort(key=lambda text: (-(len(text.prompt) + text.wish.most), text.request))
-        room = max(len(text.prompt) - prefix + text.wish.most for text in texts)
-        rows = min(len(texts), self._most_rows, self._rows_that_fit(room))
-        buffers = RowBuffers(rows, room)
-        store = PrefixStore(prefix, max(len(text.prompt) - prefix for text in texts)) if prefix else None
-        queue = deque(texts)
-        active: list[Text] = []
-        while queue or active:
-            free = rows - len(active)
-            # Reading one prompt at a time wastes the matrix products: wait until a few rows are free.
-            if queue and free and (not active or free >= min(len(queue), max(1, rows // 8))):
-                self._admit(group, store, buffers, queue, active, free)
-            else:
-                self._step(prefix, store, buffers, active)
-            self._retire(prefix, buffers, active, left)
-
-    def _rows_that_fit(self, room: int) -> int:
-        config = getattr(self._runner.core.config, "text_config", None) or self._runner.core.config
+    def rows_that_fit(self, room: int) -> int:
+        """Sequences of ``room`` tokens whose keys and values fit into memory, at most what is asked for."""
+        config = self._runner.core.config.get_text_config()
         layers, heads = getattr(config, "num_hidden_layers", 1), getattr(config, "num_attention_heads", 1)
         size = getattr(config, "head_dim", None) or getattr(config, "hidden_size", 0) // heads
         kept = getattr(config, "num_key_value_heads", None) or heads
-        parameter = next(self._runner.core.parameters())
-        per_row = 2 * layers * kept * size * room * parameter.element_size()
-        return max(1, int(_SHARE_OF_MEMORY * available_bytes(str(self._runner.device)) // max(1, per_row)))
+        per_row = 2 * layers * kept * size * room * next(self._runner.core.parameters()).element_size()
+        fits = int(_SHARE_OF_MEMORY * available_bytes(str(self._runner.device)) // max(1, per_row))
+        return min(self._most_rows, max(1, fits))
 
-    def _admit(
-        self,
-        group: Group,
-        store: PrefixStore | None,
-        buffers: RowBuffers,
-        queue: deque[Text],
-        active: list[Text],
-        free: int,
-    ) -> None:
+    def ended(self, text: Text) -> bool:
+        """After the last token: an end token, the most tokens, a stop string, or logits that are no numbers.
+
+        Looks for stop strings in the last tokens only, as lm-eval does.
+        """
+        asked = text.arguments
+        if text.broken or text.written[-1] in asked.ends or len(text.written) >= asked.most:
+            return True
+        if not asked.stops:
+            return False
+        if asked.stops not in self._windows:
+            longest = max(len(self._tokenizer.encode(stop, add_special_tokens=False)) for stop in asked.stops)
+            # Two tokens more than the stop string takes: the model may spell it with other tokens.
+            self._windows[asked.stops] = longest + 2
+        tail = self._tokenizer.decode(text.written[-self._windows[asked.stops] :], skip_special_tokens=False)
+        return any(stop in tail for stop in asked.stops)
+
+
+class _Run:
+    """Decodes all texts of one group; numbers of finished ones are taken out of ``left``."""
+
+    def __init__(self, decoder: Decoder, group: Group, texts: list[Text], left: set[int]) -> None:
+        self._decoder, self._runner, self._left = decoder, decoder._runner, left
+        self._prefix = group.prefix
+        # Longest first: memory runs out at once or never, and rows side by side are about equally long.
+        texts.sort(key=lambda text: (-(len(text.prompt) + text.arguments.most), text.request))
+        own = max(len(text.prompt) for text in texts) - self._prefix
+        room = max(len(text.prompt) - self._prefix + text.arguments.most for text in texts)
+        self._rows = min(len(texts), decoder.rows_that_fit(room))
+        self._buffers = RowBuffers(self._rows, room)
+        self._store = PrefixStore(self._prefix, own) if self._prefix else None
+        self._queue = deque(texts)
+        self._active: list[Text] = []
+
+    def run(self) -> None:
+        while self._queue or self._active:
+            free = self._rows - len(self._active)
+            # Reading one prompt at a time wastes the matrix products: wait until a few rows are free.
+            enough = not self._active or free >= min(len(self._queue), max(1, self._rows // 8))
+            if self._queue and free and enough:
+                self._admit(free)
+            else:
+                self._step()
+            self._retire()
+
+    def _admit(self, free: int) -> None:
         """Read the prompts of the next texts and choose their first tokens."""
-        prefix, first = group.prefix, len(active)
-        encode = store is not None and not store.layers
-        tokens = prefix if encode else 0
+        first, encode = len(self._active), self._store is not None and not self._store.layers
+        tokens = self._prefix if encode else 0
         admitted: list[Text] = []
-        while queue and len(admitted) < free:
-            size = len(queue[0].prompt) - prefix
-            if admitted and tokens + size > self._tokens_at_once:
+        while self._queue and len(admitted) < free:
+            size = len(self._queue[0].prompt) - self._prefix
+            if admitted and tokens + size > self._decoder._tokens_at_once:
                 break
             tokens += size
-            admitted.append(queue.popleft())
+            admitted.append(self._queue.popleft())
         documents = tuple(Document(text.prompt) for text in admitted)
-        part_group = Group(prefix, documents)
-        stores = {id(part_group): store} if store is not None else {}
-        forest = Forest(
-            [Part(part_group, documents, encode, keep=True)],
-            stores,
+        group = Group(self._prefix, documents)
+        tree = PrefixTree(
+            [Part(group, documents, encode, keep=True)],
+            {} if self._store is None else {id(group): self._store},
             self._runner.device,
-            sink=lambda layer, row, key, value: buffers.write_context(layer, first + row, key, value),
+            sink=lambda layer, row, key, value: self._buffers.write_context(layer, first + row, key, value),
         )
-        logits = torch.cat(list(self._runner.logits(forest, forest.tokens, forest.positions, forest.context_ends)))
-        self._choose(admitted, logits)
-        active.extend(admitted)
+        self._choose(admitted, tree, tree.tokens, tree.positions, tree.context_ends)
+        self._active.extend(admitted)
 
-    def _step(self, prefix: int, store: PrefixStore | None, buffers: RowBuffers, active: list[Text]) -> None:
+    def _step(self) -> None:
         """One more token for every active text."""
         device = self._runner.device
-        seen = [len(text.prompt) + len(text.written) - 1 for text in active]
-        layout = Rows([length - prefix for length in seen], buffers, store, device)
-        tokens = torch.tensor([[text.written[-1] for text in active]], device=device)
-        positions = torch.tensor([seen], device=device)
-        logits = torch.cat(list(self._runner.logits(layout, tokens, positions, range(len(active)))))
-        self._choose(active, logits)
+        seen = [len(text.prompt) + len(text.written) - 1 for text in self._active]
+        layout = Rows([length - self._prefix for length in seen], self._buffers, self._store, device)
+        tokens = torch.tensor([[text.written[-1] for text in self._active]], device=device)
+        self._choose(self._active, layout, tokens, torch.tensor([seen], device=device), range(len(self._active)))
 
-    def _choose(self, texts: list[Text], logits: torch.Tensor) -> None:
+    def _choose(
+        self, texts: Sequence[Text], layout: Any, tokens: torch.Tensor, positions: torch.Tensor, rows: Sequence[int]
+    ) -> None:
+        logits = torch.cat(list(self._runner.logits(layout, tokens, positions, rows)))
         for text, token in zip(texts, next_tokens(texts, logits), strict=True):
             text.append(token)
 
-    def _retire(self, prefix: int, buffers: RowBuffers, active: list[Text], left: set[int]) -> None:
+    def _retire(self) -> None:
         """Report the texts that ended and close the gaps they leave: active rows are always the first ones."""
         row = 0
-        while row < len(active):
-            text = active[row]
-            if not self._stops.ended(text):
+        while row < len(self._active):
+            text = self._active[row]
+            if not self._decoder.ended(text):
                 row += 1
                 continue
-            self._done(text.request, None if text.broken else text.written)
-            left.discard(text.request)
-            last = active.pop()
-            if row < len(active):
-                active[row] = last
-                buffers.move(len(active), row, len(last.prompt) + len(last.written) - 1 - prefix)
+            self._decoder._done(text.request, None if text.broken else text.written)
+            self._left.discard(text.request)
+            last = self._active.pop()
+            if row < len(self._active):
+                self._active[row] = last
+                self._buffers.move(len(self._active), row, len(last.prompt) + len(last.written) - 1 - self._prefix)

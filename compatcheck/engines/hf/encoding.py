@@ -20,11 +20,7 @@ def start_token(engine: Any) -> int | None:
 
 
 def require_start(engine: Any) -> int:
-    """As :func:`start_token`.
-
-    Raises:
-        InputError: there is none.
-    """
+    """As :func:`start_token`; raises InputError where there is none."""
     start = start_token(engine)
     if start is None:
         raise InputError(

@@ -10,15 +10,15 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lm_eval.models.utils import postprocess_generated_text
+from transformers import LogitsProcessor, LogitsProcessorList
 
-from compatcheck.engines.generated import LENGTH, STOP, Generated
+from compatcheck.engines.answers import LENGTH, NOT_FINITE, STOP, Generated
 from compatcheck.engines.hf import memory
 from compatcheck.engines.hf.decoding import Decoder
 from compatcheck.engines.hf.encoding import encode_all, encode_pairs
-from compatcheck.engines.hf.finite import NOT_FINITE, NotFinite, watch_logits
 from compatcheck.engines.hf.model import HFModel
 from compatcheck.engines.hf.runner import Runner, check_tokens, longest_text
-from compatcheck.engines.hf.sampling import Wish, read_wish
+from compatcheck.engines.hf.sampling import GenerationArguments, read_generation_arguments
 from compatcheck.engines.hf.scoring import Answer, documents_of, score
 from compatcheck.engines.progress import Stage
 from compatcheck.errors import InputError
@@ -30,6 +30,17 @@ _T = TypeVar("_T")
 _Request = tuple[Any, list[int], list[int]]
 
 
+class NotFinite(Exception):
+    """Some row of a batch got logits that are not finite."""
+
+
+class _Watch(LogitsProcessor):
+    def __call__(self, input_ids: Any, scores: Any) -> Any:
+        if not scores.amax(-1).isfinite().all():
+            raise NotFinite
+        return scores
+
+
 class HFEngine(HFModel):
     """Answers requests with an :class:`HFModel`."""
 
@@ -38,9 +49,9 @@ class HFEngine(HFModel):
         self._runner: Runner | None = None
         self._refusal: str | None = None
         self._checked = False
-        self._tokens_at_once: int | None = None
-        self._wishes: dict[str, tuple[Wish | None, str]] = {}
+        self._read: dict[str, tuple[GenerationArguments | None, str]] = {}
         super().__init__(*args, **options)
+        self._tokens_at_once = memory.CPU_TOKENS if self.device.type == "cpu" else memory.ACCELERATOR_TOKENS
         self._stage = Stage(self.progress, "", ())
 
     def close(self) -> None:
@@ -50,34 +61,26 @@ class HFEngine(HFModel):
 
     def _fast(self, tokens: Sequence[int], what: str) -> Runner | None:
         """The packed runner if it may be used for the active adapter; checked on some real tokens the first time."""
-        assert self._adapters is not None
         reason = None
+        kind = self._adapters.kind
         if self.backend != "causal":
             reason = "it is an encoder-decoder"
-        elif self._adapters.kind is not None and self._adapters.kind.in_forward:
-            reason = f"its adapter ({self._adapters.kind.name}) works in the call of the whole model"
+        elif kind is not None and kind.in_forward:
+            reason = f"its adapter ({kind.name}) works in the call of the whole model"
         elif self.mixed_precision_dtype is not None:
             reason = "mixed precision is asked for"
         elif not self._checked:
             runner = Runner(self._adapters.base, self.device)
             self._refusal = runner.check(check_tokens(tokens), self._model)
             self._runner, self._checked = runner, True
-        reason = reason or self._refusal
-        if reason:
+        if reason := reason or self._refusal:
             self._note(f"{what} took lm-eval's own path for this model: {reason}.")
             return None
-        assert self._runner is not None
         return self._runner
 
     def _staged(self, label: str, requests: Sequence[Any]) -> Stage:
         self._stage = Stage(self.progress, label, requests)
         return self._stage
-
-    @property
-    def _budget(self) -> int:
-        if self._tokens_at_once is None:
-            self._tokens_at_once = memory.tokens_at_once(self.device.type)
-        return self._tokens_at_once
 
     # Log-likelihoods
 
@@ -86,8 +89,7 @@ class HFEngine(HFModel):
         if self.enable_thinking or self.backend != "causal":
             return super().loglikelihood(requests, disable_tqdm=True)
         strings = [request.args for request in requests]
-        pairs = encode_pairs(self, strings)
-        encoded = [(args, *pair) for args, pair in zip(strings, pairs, strict=True)]
+        encoded = [(args, *pair) for args, pair in zip(strings, encode_pairs(self, strings), strict=True)]
         with self._staged("scoring choices", requests):
             return self._loglikelihood_tokens(encoded)
 
@@ -101,19 +103,15 @@ class HFEngine(HFModel):
         self._check_rows(tokens for _, context, continuation in requests for tokens in (context, continuation))
         runner = self._fast(requests[0][1] + requests[0][2], "Scoring")
         answers: list[Answer | None] = [None] * len(requests)
-        limit = longest_text(self.config)
-        plain: list[int] = []
-        if runner is None:
-            plain = list(range(len(requests)))
-        else:
-            documents = documents_of(
-                [(context, continuation) for _, context, continuation in requests], self.max_length
-            )
-            if limit is not None:
-                long = [d for d in documents if d.size(0) > limit]
-                plain = sorted(branch.request for document in long for branch in document.branches)
-                documents = [d for d in documents if d.size(0) <= limit]
-                self._note_long(len(plain), limit)
+        plain = list(range(len(requests)))
+        if runner is not None:
+            pairs = [(context, continuation) for _, context, continuation in requests]
+            documents = documents_of(pairs, self.max_length)
+            limit = longest_text(self.config)
+            long = [document for document in documents if limit is not None and document.size(0) > limit]
+            plain = sorted(branch.request for document in long for branch in document.branches)
+            if plain:
+                self._note_long(limit)
 
             def done(found: list[tuple[int, Answer]]) -> None:
                 for number, answer in found:
@@ -122,7 +120,8 @@ class HFEngine(HFModel):
                         self.cache_hook.add_partial("loglikelihood", requests[number][0], answer)
                 self._stage.advance(len(found))
 
-            self._tokens_at_once = score(runner, documents, self._budget, done, self._most)
+            short = [document for document in documents if limit is None or document.size(0) <= limit]
+            self._tokens_at_once = score(runner, short, self._tokens_at_once, done, self._most)
         if plain:
             own = super()._loglikelihood_tokens
             longest = max(len(requests[n][1]) + len(requests[n][2]) for n in plain)
@@ -147,41 +146,40 @@ class HFEngine(HFModel):
             return self._generate(requests)
 
     def _generate(self, requests: list[Instance]) -> list[str]:
-        texts: list[str | None] = [None] * len(requests)
+        texts: list[str] = [""] * len(requests)
         prompts = encode_all(self, [request.args[0] for request in requests]) if self.backend == "causal" else None
         self._check_rows(prompts or [])
         runner = self._fast(next((p for p in prompts or [] if p), []), "Generation")
         plain: list[int] = []
-        jobs: list[tuple[int, tuple[int, ...], Wish]] = []
+        jobs: list[tuple[int, tuple[int, ...], GenerationArguments]] = []
         for number, request in enumerate(requests):
-            tokens, wish = (None, None) if runner is None or prompts is None else self._job(request, prompts[number])
-            if tokens and wish:
-                jobs.append((number, tokens, wish))
-            else:
+            job = None if runner is None or prompts is None else self._job(request, prompts[number])
+            if job is None:
                 plain.append(number)
+            else:
+                jobs.append((number, *job))
 
         def done(job: int, written: list[int] | None) -> None:
-            number, _, wish = jobs[job]
+            number, _, arguments = jobs[job]
             self._stage.advance(1)
             if written is None:
                 self._fail(requests[number])
                 return
             whole = self.tok_decode(written)
-            ended = written[-1] in wish.ends or any(stop in whole for stop in wish.stops)
-            text = Generated(postprocess_generated_text(whole, list(wish.stops), None), STOP if ended else LENGTH)
-            texts[number] = text
-            self.cache_hook.add_partial("generate_until", requests[number].args, text)
+            ended = written[-1] in arguments.ends or any(stop in whole for stop in arguments.stops)
+            cut = postprocess_generated_text(whole, list(arguments.stops), None)
+            texts[number] = Generated(cut, STOP if ended else LENGTH)
+            self.cache_hook.add_partial("generate_until", requests[number].args, texts[number])
 
-        if jobs:
-            assert runner is not None
-            decoder = Decoder(runner, self.tokenizer, self._budget, self._most, done)
-            decoder.run([(tokens, wish) for _, tokens, wish in jobs])
+        if jobs and runner is not None:
+            decoder = Decoder(runner, self.tokenizer, self._tokens_at_once, self._most, done)
+            decoder.run([(tokens, arguments) for _, tokens, arguments in jobs])
         if plain:
             longest = max((len(prompts[n]) for n in plain), default=1) + 256 if prompts else self.max_length
             found = self._in_slices(plain, longest, lambda part: self._own_texts([requests[n] for n in part]))
             for number, text in zip(plain, found, strict=True):
                 texts[number] = text
-        return [text if text is not None else "" for text in texts]
+        return texts
 
     def _own_texts(self, requests: list[Instance]) -> list[str]:
         """transformers' own generation; a batch in which logits are not finite is made again one by one."""
@@ -194,71 +192,65 @@ class HFEngine(HFModel):
         return [text for request in requests for text in self._own_texts([request])]
 
     def _model_generate(self, context: Any, max_length: int, stop: list[str], **arguments: Any) -> Any:
-        from transformers import LogitsProcessorList
-
-        watched = LogitsProcessorList([watch_logits()])
+        watched = LogitsProcessorList([_Watch()])
         return super()._model_generate(context, max_length, stop, logits_processor=watched, **arguments)
 
     def _fail(self, request: Instance) -> None:
         self.failures[request.task_name, request.doc_id] = NOT_FINITE
 
-    def _job(self, request: Instance, prompt: list[int]) -> tuple[tuple[int, ...] | None, Wish | None]:
-        """The prompt as it is read and what is asked for; (None, None) where transformers must generate."""
+    def _job(self, request: Instance, prompt: list[int]) -> tuple[tuple[int, ...], GenerationArguments] | None:
+        """The prompt as it is read and what is asked for; None where transformers must generate."""
         given = repr(request.args[1])
-        if given not in self._wishes:  # a task asks the same for each of its documents
+        if given not in self._read:  # a task asks the same for each of its documents
             eos = self.tok_decode(self.eot_token_id, skip_special_tokens=False)
-            self._wishes[given] = read_wish(
-                request.args[1], self.max_gen_toks, eos, self.eot_token_id, self._adapter_base.generation_config
+            defaults = self._adapters.base.generation_config
+            self._read[given] = read_generation_arguments(
+                request.args[1], self.max_gen_toks, eos, self.eot_token_id, defaults
             )
-        wish, reason = self._wishes[given]
+        arguments, reason = self._read[given]
         if not prompt:
             raise InputError(
                 f"task {request.task_name}, document {request.doc_id}: the prompt is empty, and the tokenizer begins "
                 "no text with a token of its own; there is nothing to go on from"
             )
-        if wish is None or self.think_end_token is not None or wish.most < 1:
+        if arguments is None or self.think_end_token is not None or arguments.most < 1:
             reason = reason or ("a thinking token is set" if self.think_end_token is not None else "nothing to go on")
             self._note(f"Generation took transformers' own path where {reason}.")
-            return None, None
-        most_read = self.max_length - wish.most
+            return None
+        most_read = self.max_length - arguments.most
         if most_read <= 0:
             raise InputError(
-                f"max_gen_toks {wish.most} leaves no room for a prompt: the model reads {self.max_length} tokens in all"
+                f"max_gen_toks {arguments.most} leaves no room for a prompt: the model reads {self.max_length} tokens "
+                "in all"
             )
         prompt = prompt[-most_read:]
         limit = longest_text(self.config)
-        if limit is not None and len(prompt) + wish.most > limit:
-            self._note_long(1, limit)
-            return None, None
-        return tuple(prompt), wish
+        if limit is not None and len(prompt) + arguments.most > limit:
+            self._note_long(limit)
+            return None
+        return tuple(prompt), arguments
 
     # lm-eval's own path
 
-    def _note_long(self, count: int, limit: int) -> None:
-        if count:
-            self._note(f"Texts longer than {limit} tokens took lm-eval's own path: the model's positions are special.")
+    def _note_long(self, limit: int | None) -> None:
+        self._note(f"Texts longer than {limit} tokens took lm-eval's own path: the model's positions are special.")
 
     def _in_slices(
-        self,
-        items: Sequence[Any],
-        longest: int,
-        work: Callable[[Sequence[Any]], list[_T]],
-        per_slice: int = 8,
+        self, items: Sequence[Any], longest: int, work: Callable[[Sequence[Any]], list[_T]], per_slice: int = 8
     ) -> list[_T]:
         """lm-eval's own path at a batch size that fits, slice by slice so that progress shows; halved on no memory."""
         given = self.batch_size_per_gpu
-        config = getattr(self.config, "text_config", None) or self.config
         # Logits and their logarithms of every token, float32.
-        per_row = 2 * 4 * max(1, min(longest, self.max_length)) * int(getattr(config, "vocab_size", 2**16))
+        vocabulary = int(getattr(self.config.get_text_config(), "vocab_size", 2**16))
+        per_row = 2 * 4 * max(1, min(longest, self.max_length)) * vocabulary
         fits = int(0.25 * memory.available_bytes(str(self.device)) // per_row)
         size = self._most or max(1, min(64, fits))
         found: list[_T] = []
         try:
             while len(found) < len(items):
                 self.batch_size_per_gpu = size
-                part = items[len(found) : len(found) + size * per_slice]
                 try:
-                    done = work(part)
+                    done = work(items[len(found) : len(found) + size * per_slice])
                 except (RuntimeError, MemoryError) as error:
                     if not memory.is_out_of_memory(error):
                         raise

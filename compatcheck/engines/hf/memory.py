@@ -1,21 +1,17 @@
-"""How many tokens at once, and what running out of memory looks like."""
+"""Memory of the device: how much is free, giving it back, and what running out of it looks like."""
 
 from __future__ import annotations
 
 import ctypes
 import gc
-import os
 from typing import Any
 
-CPU_TOKENS = 1536
-ACCELERATOR_TOKENS = 16_384
-_WORDS = (
-    "out of memory",
-    "can't allocate memory",
-    "cannot allocate memory",
-    "defaultcpuallocator",
-    "not enough memory",
-)
+from compatcheck.memory import available_memory
+
+CPU_TOKENS, ACCELERATOR_TOKENS = 1536, 16_384
+"""Tokens of one forward: enough to keep the matrix products busy, few enough to stay in the caches of a CPU."""
+_WORDS = ("out of memory", "can't allocate memory", "cannot allocate memory", "defaultcpuallocator",
+          "not enough memory")  # fmt: skip
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -25,11 +21,6 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in _WORDS)
-
-
-def tokens_at_once(device: str) -> int:
-    """Tokens of one forward: enough to keep the matrix products busy, few enough to stay in the caches of a CPU."""
-    return CPU_TOKENS if device == "cpu" else ACCELERATOR_TOKENS
 
 
 def _libc(function: str) -> Any:
@@ -53,16 +44,12 @@ def keep_freed_memory() -> None:
 
 
 def available_bytes(device: str) -> int:
-    """Free memory of the device, or a cautious guess where it does not tell."""
+    """Free memory of the device."""
     import torch
 
     if device.startswith("cuda") and torch.cuda.is_available():
-        free, _ = torch.cuda.mem_get_info(torch.device(device))
-        return int(free)
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError, AttributeError):
-        return 2**31
+        return int(torch.cuda.mem_get_info(torch.device(device))[0])
+    return available_memory()
 
 
 def give_back() -> None:

@@ -6,7 +6,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from compatcheck.engines.hf.loading import load_causal, put_adapter
+from compatcheck.engines.hf.adapters import put_adapter
+from compatcheck.engines.hf.loading import load_causal, set_tied
 from compatcheck.engines.hf.proof import TOLERANCE, difference, probe
 from compatcheck.errors import InputError, one_line
 from compatcheck.models import kind_of
@@ -28,35 +29,37 @@ def merge_adapter(base: Path, adapter: Path, into: Path, dtype: str, trust_remot
     if kind.in_forward:
         raise InputError(f"{adapter}: {kind.own_base}: it cannot be merged into weights; use --engine hf")
 
-    def load() -> Any:
-        return load_causal(base, dtype=torch.float32, trust_remote_code=trust_remote_code)
+    def load(folder: Path) -> Any:
+        return load_causal(folder, dtype=torch.float32, trust_remote_code=trust_remote_code)
 
-    model = load()
-    target, tied = model.config.dtype if dtype == "auto" else getattr(torch, dtype), _is_tied(model)
+    model = load(base)
+    target = model.config.dtype if dtype == "auto" else getattr(torch, dtype)
+    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    tied = embedding is not None and head is not None and head.weight is embedding.weight
     expected = probe(put_adapter(model, adapter, "adapter", []).eval())
     worst = float("inf")
     # What an adapter adds to one of two tied layers must not reach the other; some kinds add to both.
     for untie in (False, True) if tied and not kind.plain else (False,):
-        model = load()
+        model = load(base)
         if untie:
-            _untie(model)
+            weight = model.get_input_embeddings().weight.detach().clone()
+            model.get_output_embeddings().weight = torch.nn.Parameter(weight)
+            set_tied(model, False)
         wrapped = put_adapter(model, adapter, "adapter", [])
         try:
             merged = wrapped.merge_and_unload(safe_merge=True)
         except Exception as error:  # of kinds without a merged form, each in its own way
             raise InputError(f"{adapter}: cannot be merged into weights: {one_line(error)}; use --engine hf") from error
-        worst = min(worst, difference(expected, probe(merged)))
-        if difference(expected, probe(merged)) > TOLERANCE["float32"]:
-            continue
-        _write(merged, base, into, target)
-        if kind.plain:
-            return
-        written = load_causal(into, dtype=torch.float32, trust_remote_code=trust_remote_code)
-        apart = difference(expected, probe(written))
-        if apart <= TOLERANCE[str(target).removeprefix("torch.")]:
-            return
+        apart = difference(expected, probe(merged))
+        if apart <= TOLERANCE["float32"]:
+            _write(merged, base, into, target)
+            if kind.plain:
+                return
+            apart = difference(expected, probe(load(into)))
+            if apart <= TOLERANCE[str(target).removeprefix("torch.")]:
+                return
+            shutil.rmtree(into)
         worst = min(worst, apart)
-        shutil.rmtree(into)
     raise InputError(
         f"{adapter}: merged into its base's weights it gives other log-probabilities than transformers and PEFT do "
         f"(by {worst:.2g} or more); use --engine hf"
@@ -69,21 +72,6 @@ def _write(merged: Any, base: Path, into: Path, dtype: Any) -> None:
     into.mkdir(parents=True, exist_ok=True)
     merged.save_pretrained(into, safe_serialization=True)
     for path in base.iterdir():  # tokenizer, chat template, remote code: everything small that is not there yet
-        if path.is_file() and path.suffix in (".json", ".jinja", ".txt", ".model", ".py"):
-            if path.name.endswith(".index.json") or (into / path.name).exists():
-                continue
+        small = path.is_file() and path.suffix in (".json", ".jinja", ".txt", ".model", ".py")
+        if small and not path.name.endswith(".index.json") and not (into / path.name).exists():
             shutil.copyfile(path, into / path.name)
-
-
-def _is_tied(model: Any) -> bool:
-    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
-    return embedding is not None and head is not None and head.weight is embedding.weight
-
-
-def _untie(model: Any) -> None:
-    """Give the head a matrix of its own."""
-    import torch
-
-    model.get_output_embeddings().weight = torch.nn.Parameter(model.get_input_embeddings().weight.detach().clone())
-    for config in (model.config, model.config.get_text_config()):
-        config.tie_word_embeddings = False

@@ -1,7 +1,13 @@
 """A model as the transformers engine holds it: loaded by lm-eval's ``hf`` backend, adapters put on, and proven.
 
 lm-eval ties embeddings again after it has put an adapter on, and cuts them to the tokenizer; so here adapters come on
-when its own loading is done.
+when its own loading is done. And it fails, or does what was not asked for, in these places, which are overridden:
+
+- A tokenizer with neither a BOS nor an EOS token: it decodes a token that is not there, and stops.
+- Sampling at temperature 0, or at none: transformers refuses the temperature 0 that it is handed. Zero means greedy
+  decoding, as vLLM takes it; none means that of the model's generation defaults.
+- Encoder-decoders: ``max_gen_toks`` is added to the length of the longest prompt of the batch, although the prompt is
+  not part of what the decoder writes. A text could be longer than asked for, and depended on its batch.
 """
 
 from __future__ import annotations
@@ -11,21 +17,26 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import peft
 import torch
+import transformers
+from lm_eval import __version__ as lm_eval_version
+from lm_eval.models.huggingface import HFLM
 
-from compatcheck.engines import settings
+from compatcheck.engines.base import batch_size as read_batch_size
 from compatcheck.engines.hf import memory, proof
-from compatcheck.engines.hf.finite import not_finite
-from compatcheck.engines.hf.loading import LOAD_ERRORS, Adapters, Checked, listening, without_bars
-from compatcheck.engines.hf.mended import MendedHFLM
+from compatcheck.engines.hf.adapters import Adapters
+from compatcheck.engines.hf.encoding import require_start, start_token
+from compatcheck.engines.hf.loading import LOAD_ERRORS, Checked, listening, not_finite
 from compatcheck.engines.progress import Progress, SilentProgress
 from compatcheck.errors import InputError, one_line
 from compatcheck.models import kind_of
+from compatcheck.models.quiet import quiet
 
 _log = logging.getLogger(__name__)
 
 
-class HFModel(MendedHFLM):
+class HFModel(HFLM):
     """A full model, or one base with several adapters of which one is active at a time.
 
     ``notes`` are plain sentences about paths taken; ``identity`` is what the outputs depend on besides the weights.
@@ -58,71 +69,58 @@ class HFModel(MendedHFLM):
         self.batch_size_per_gpu: int | str
         self.notes: list[str] = []
         self.progress: Progress = progress or SilentProgress()
-        self._folders = dict(adapters or {})
-        self._adapters: Adapters | None = None
         self._said: set[str] = set()
         self._one_by_one = False
         self.failures: dict[tuple[Any, Any], str] = {}
+        folders = dict(adapters or {})
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        if dtype == "auto" and device == "cpu":
-            dtype = "float32"
-            self._note("On the CPU the weights are computed in float32 (--dtype auto).")
         if device == "cpu":
             memory.keep_freed_memory()
+            if dtype == "auto":
+                dtype = "float32"
+                self._note("On the CPU the weights are computed in float32 (--dtype auto).")
         torch.manual_seed(seed)
-        special = next((str(one) for one in self._folders.values() if not kind_of(Path(one)).plain), None)
-        expected = self._alone(model, special, dtype, device, trust_remote_code, engine_args or {})
         arguments = dict(engine_args or {})
+        special = next((str(folder) for folder in folders.values() if not kind_of(Path(folder)).plain), None)
+        expected = None
+        if special is not None and not arguments.keys() - {"tokenizer", "max_length", "add_bos_token"}:
+            try:  # what the adapter makes of its base where transformers and PEFT alone load them
+                kwargs = {"dtype": getattr(torch, dtype, dtype), "trust_remote_code": trust_remote_code}
+                expected = proof.alone(model, special, device, **kwargs)
+            except Exception:  # of whatever kind: the engine's own loading says it in one line
+                expected = None
+            finally:
+                memory.give_back()
         self._unused = bool(arguments.pop("unused_weights", False))
         try:
-            with without_bars(), listening(self.notes):
+            with quiet(), listening(self.notes):
                 super().__init__(
                     pretrained=str(model), device=device, dtype=dtype, trust_remote_code=trust_remote_code,
-                    batch_size=settings.batch_size(batch_size) or "auto", **arguments,
+                    batch_size=read_batch_size(batch_size) or "auto", **arguments,
                 )  # fmt: skip
         except LOAD_ERRORS as error:
             raise InputError(f"{model}: cannot be loaded: {one_line(error)}") from error
-        self._adapters = Adapters(self._model, self._folders, self.notes)
+        self._adapters: Any = Adapters(self._model, folders, self.notes)
         self._model = self._adapters.model
         self._rows = self._adapters.base.get_input_embeddings().weight.shape[0]
         if (self.tokenizer.pad_token_id or 0) >= self._rows:
             self.tokenizer.pad_token_id = self.tokenizer.eos_token_id or 0
-        damaged = not_finite(self._adapters.model)
-        if damaged:
+        if damaged := not_finite(self._model):
             self._note(
                 f"{model}: {len(damaged)} of the weights loaded with it hold NaN or infinity ({damaged[0]} …): what is "
                 "computed with them means nothing."
             )
-        if special is not None and expected is None:
-            self._note(
-                f"{special}: not compared with transformers and PEFT alone: they failed to load it plainly, or engine "
-                "arguments ask for another way of loading."
-            )
-        if special is not None and self.backend == "causal":
+        if special is not None:
             self._prove(special, expected)
 
-    def _alone(
-        self,
-        model: str | Path,
-        folder: str | None,
-        dtype: str,
-        device: str,
-        trusted: bool,
-        arguments: Mapping[str, Any],
-    ) -> torch.Tensor | None:
-        """What the adapter makes of its base where transformers and PEFT alone load them; None where they fail."""
-        if folder is None or arguments.keys() - {"tokenizer", "max_length", "add_bos_token"}:
-            return None
-        try:
-            kwargs = {"dtype": getattr(torch, dtype, dtype), "trust_remote_code": trusted}
-            return proof.alone(model, folder, device, **kwargs)
-        except Exception:  # of whatever kind: the engine's own loading says it in one line
-            return None
-        finally:
-            memory.give_back()
-
     def _prove(self, folder: str, expected: torch.Tensor | None) -> None:
-        dtype = str(self._model.dtype).removeprefix("torch.")
+        if expected is None:
+            self._note(
+                f"{folder}: not compared with transformers and PEFT alone: they failed to load it plainly, or engine "
+                "arguments ask for another way of loading."
+            )
+        if self.backend != "causal":
+            return
         try:
             found = proof.probe(self._model, folder)
             self._one_by_one = proof.depends_on_batch(self._model)
@@ -131,7 +129,9 @@ class HFModel(MendedHFLM):
         if self._one_by_one:
             self._note(f"{folder}: its answers depend on the texts beside them in a batch: batches are of one text.")
         if expected is not None:
-            proof.check_same(folder, expected, found, "loaded by lm-eval", dtype)
+            proof.check_same(
+                folder, expected, found, "loaded by lm-eval", str(self._model.dtype).removeprefix("torch.")
+            )
 
     def _create_model(self, pretrained: str, **kwargs: Any) -> None:
         auto_class: Any = self.AUTO_MODEL_CLASS  # type: ignore[has-type]
@@ -142,12 +142,7 @@ class HFModel(MendedHFLM):
             self.AUTO_MODEL_CLASS = auto_class
 
     def activate(self, name: str | None) -> None:
-        """Use the adapter of this name; None is the base alone.
-
-        Raises:
-            InputError: no adapter of that name.
-        """
-        assert self._adapters is not None
+        """Use the adapter of this name; None is the base alone. Raises InputError for no adapter of that name."""
         self._adapters.activate(name)
         self._model = self._adapters.model
         self._model.eval()
@@ -161,15 +156,11 @@ class HFModel(MendedHFLM):
     @property
     def identity(self) -> dict[str, Any]:
         """Engine, versions, dtype, device and adapter: what the outputs depend on besides weights and prompts."""
-        import lm_eval
-        import peft
-        import transformers
-
         return {
             "engine": "hf",
             "versions": {
                 "torch": torch.__version__, "transformers": transformers.__version__,
-                "lm_eval": lm_eval.__version__, "peft": peft.__version__,
+                "lm_eval": lm_eval_version, "peft": peft.__version__,
             },
             "dtype": str(next(self.model.parameters()).dtype).removeprefix("torch."),
             "device": str(self.device),
@@ -201,7 +192,36 @@ class HFModel(MendedHFLM):
             return 1
         return self.batch_size if isinstance(self.batch_size, int) else None
 
+    # Where lm-eval's own fails
+
     @property
-    def _adapter_base(self) -> Any:
-        assert self._adapters is not None
-        return self._adapters.base
+    def prefix_token_id(self) -> int:
+        """The token that stands in for an empty context; raises InputError where there is none."""
+        return require_start(self)
+
+    def tok_encode(
+        self,
+        string: str,
+        add_special_tokens: bool | None = None,
+        left_truncate_len: int | None = None,
+        **kwargs: Any,
+    ) -> list[int]:
+        if add_special_tokens is None and start_token(self) is None:
+            given = {} if self.add_bos_token is None else {"add_special_tokens": self.add_bos_token}
+            return list(self.tokenizer.encode(string, **given)[-(left_truncate_len or 0) :])
+        return list(super().tok_encode(string, add_special_tokens, left_truncate_len, **kwargs))
+
+    def tok_decode(self, tokens: Any, skip_special_tokens: bool = True) -> str:
+        return "" if tokens is None else str(super().tok_decode(tokens, skip_special_tokens))
+
+    def _model_generate(self, context: Any, max_length: int, stop: list[str], **generation_kwargs: Any) -> Any:
+        settings = dict(generation_kwargs)
+        if settings.get("do_sample"):
+            if "temperature" not in settings:
+                defaults = getattr(self.model, "generation_config", None)
+                settings["temperature"] = float(getattr(defaults, "temperature", None) or 1.0)
+            elif not settings["temperature"]:
+                settings["do_sample"], settings["temperature"] = False, 0.0
+        if self.backend == "seq2seq":
+            max_length = max_length - context.shape[1] + 1  # the decoder's start token
+        return super()._model_generate(context, max_length, [one for one in stop if one], **settings)

@@ -6,9 +6,10 @@ documents whose contexts begin with the same tokens (few-shot examples, as a rul
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import NamedTuple
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,7 @@ class Group:
         return self.documents[0].context[: self.prefix]
 
 
-@dataclass(frozen=True)
-class Part:
+class Part(NamedTuple):
     """What one forward does for one group. ``encode_prefix``: the shared tokens are in this forward.
     ``keep``: the group goes on in the next forward, so the keys and values of the prefix are kept."""
 
@@ -92,64 +92,60 @@ def group_documents(documents: Sequence[Document], least_saving: int, least_memb
     sorting. Candidates that save ``least_saving`` tokens or fewer, or have fewer than ``least_members`` documents, are
     not worth a group of their own; what is left over is one group without a prefix.
     """
-    if not documents:
-        return []
     order = sorted(range(len(documents)), key=lambda index: documents[index].context)
     contexts = [documents[index].context for index in order]
     # A document keeps at least one token of its own: the row its first continuation token is predicted from.
     shared = [min(common_prefix(one, two), len(one) - 1, len(two) - 1) for one, two in pairwise(contexts)]
+    stack = [_Interval(0, 0)]
 
-    def close(node: _Interval, high: int) -> None:
+    def close(high: int) -> _Interval:
+        """The innermost interval ends before ``high``."""
+        node = stack.pop()
         node.high = high
         below = sum(child.saving for child in node.children)
         own = node.shared * (high - node.low - 1) - least_saving
         node.taken = high - node.low >= least_members and own > 0 and own >= below
         node.saving = own if node.taken else below
+        return node
 
-    stack = [_Interval(0, 0)]
-    for index, length in enumerate(shared, start=1):
+    for index, length in enumerate([*shared, 0], start=1):
         low, finished = index - 1, None
         while stack[-1].shared > length:
-            node = stack.pop()
-            close(node, index)
+            node = close(index)
             low, finished = node.low, node
             if stack[-1].shared >= length:
                 stack[-1].children.append(node)
                 finished = None
         if stack[-1].shared < length:
             stack.append(_Interval(length, low, children=[finished] if finished else []))
-    while len(stack) > 1:
-        node = stack.pop()
-        close(node, len(order))
-        stack[-1].children.append(node)
-    close(stack[0], len(order))
-
     groups: list[Group] = []
     alone = set(range(len(order)))
-    pending = [stack[0]]
+    pending = [close(len(order))]
     while pending:
         node = pending.pop()
         if node.taken:
             members = range(node.low, node.high)
             alone.difference_update(members)
-            inside = sorted(order[member] for member in members)
-            groups.append(Group(node.shared, tuple(documents[index] for index in inside)))
+            groups.append(Group(node.shared, _in_order(documents, order, members)))
         else:
             pending.extend(reversed(node.children))
-    if alone:
-        groups.append(Group(0, tuple(documents[index] for index in sorted(order[member] for member in alone))))
-    return groups
+    return [*groups, Group(0, _in_order(documents, order, alone))] if alone else groups
+
+
+def _in_order(
+    documents: Sequence[Document], order: list[int], places: Sequence[int] | set[int]
+) -> tuple[Document, ...]:
+    return tuple(documents[index] for index in sorted(order[place] for place in places))
 
 
 class Packer:
     """Hands out the documents of some groups, forward by forward, within a budget of tokens.
 
-    ``at`` and :meth:`rewind` let a caller that ran out of memory form a smaller forward from the same place.
+    ``at`` (group, document) is where it stands; a caller that ran out of memory sets it back to form a smaller forward.
     """
 
     def __init__(self, groups: Sequence[Group], most_documents: int | None = None) -> None:
-        self.groups = groups
-        self.most_documents = most_documents
+        self.groups, self.most_documents = groups, most_documents
         self.at = (0, 0)
 
     def __bool__(self) -> bool:
@@ -162,31 +158,21 @@ class Packer:
         """
         parts: list[Part] = []
         tokens = taken = 0
-        group_index, document_index = self.at
-        for group, first in self._from(group_index, document_index):
-            encode = group.prefix > 0 and not (prefix_kept and not parts and first == document_index)
+        while self:
+            number, first = self.at
+            group = self.groups[number]
+            encode = group.prefix > 0 and not (prefix_kept and not parts)
             tokens += group.prefix if encode else 0
             last = first
             while last < len(group.documents):
                 size = group.documents[last].size(group.prefix)
-                full = self.most_documents is not None and taken >= self.most_documents
-                if taken and (tokens + size > budget or full):
+                if taken and (tokens + size > budget or (self.most_documents and taken >= self.most_documents)):
                     break
                 tokens, taken, last = tokens + size, taken + 1, last + 1
+            more = last < len(group.documents)
             if last > first:
-                parts.append(Part(group, group.documents[first:last], encode, keep=last < len(group.documents)))
-                self.at = (group_index, last)
-            if last < len(group.documents):
-                return parts
-            group_index += 1
-            self.at = (group_index, 0)
+                parts.append(Part(group, group.documents[first:last], encode, keep=more))
+            self.at = (number, last) if more else (number + 1, 0)
+            if more:
+                break
         return parts
-
-    def _from(self, group_index: int, document_index: int) -> Iterator[tuple[Group, int]]:
-        for group in self.groups[group_index:]:
-            yield group, document_index
-            document_index = 0
-
-    def rewind(self, at: tuple[int, int]) -> None:
-        """Go back to a place that ``at`` held before."""
-        self.at = at

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compatcheck.engines.hf.loading import without_bars
-from compatcheck.engines.hf.rows import fit_rows
+from compatcheck.engines.hf.adapters import fit_rows
 from compatcheck.errors import InputError
 from compatcheck.models import kind_of, read_config
+from compatcheck.models.quiet import quiet
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,21 +30,27 @@ def probe(model: Any, adapter: str | Path | None = None) -> Tensor:
     start = (read_config(Path(adapter)).get("alora_invocation_tokens") if adapter is not None else None) or []
     if start:
         tokens[_TOKENS // 2 : _TOKENS // 2 + len(start)] = torch.tensor(start)[: _TOKENS // 2]
+    return _log_probabilities(model, tokens[None])[-_TOKENS:]
+
+
+def _log_probabilities(model: Any, tokens: Tensor) -> Tensor:
+    """(t, vocabulary) of the first of some texts."""
+    import torch
+
     with torch.inference_mode():
-        logits: Tensor = model(input_ids=tokens[None].to(embedding.device), use_cache=False).logits[0]
-    return logits[-_TOKENS:].float().log_softmax(-1).cpu()
+        tokens = tokens.to(model.get_input_embeddings().weight.device)
+        logits: Tensor = model(input_ids=tokens, use_cache=False).logits[0]
+    return logits.float().log_softmax(-1).cpu()
 
 
 def depends_on_batch(model: Any) -> bool:
     """Whether a text's log-probabilities change with the texts beside it, as where an adapter averages over a batch."""
     import torch
 
-    size = model.get_input_embeddings().weight
-    tokens = torch.randint(size.shape[0], (2, _TOKENS // 2), generator=torch.Generator().manual_seed(1)).to(size.device)
-    with torch.inference_mode():
-        both, one = (model(input_ids=ids, use_cache=False).logits[0].float() for ids in (tokens, tokens[:1]))
-    dtype = str(model.dtype).removeprefix("torch.")
-    return difference(both.log_softmax(-1).cpu(), one.log_softmax(-1).cpu()) > TOLERANCE.get(dtype, 0.3)
+    size = model.get_input_embeddings().weight.shape[0]
+    tokens = torch.randint(size, (2, _TOKENS // 2), generator=torch.Generator().manual_seed(1))
+    apart = difference(_log_probabilities(model, tokens), _log_probabilities(model, tokens[:1]))
+    return apart > TOLERANCE.get(str(model.dtype).removeprefix("torch."), 0.3)
 
 
 def alone(base: str | Path, adapter: str | Path, device: Any, **kwargs: Any) -> Tensor:
@@ -56,7 +62,7 @@ def alone(base: str | Path, adapter: str | Path, device: Any, **kwargs: Any) -> 
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    with without_bars():
+    with quiet():
         model = AutoModelForCausalLM.from_pretrained(base, **kwargs).to(device)
     fit_rows(model, Path(adapter))
     return probe(PeftModel.from_pretrained(model, str(adapter)).eval(), adapter)
@@ -73,19 +79,16 @@ def difference(one: Tensor, other: Tensor) -> float:
 
 
 def check_same(adapter: str | Path, expected: Tensor, found: Tensor, what: str, dtype: str = "float32") -> None:
-    """Refuse a model that is not the expected one; ``what`` says how it was made.
-
-    Raises:
-        InputError: the log-probabilities differ.
-    """
+    """Raise InputError for a model that is not the expected one; ``what`` says how it was made."""
     worst = difference(expected, found)
-    if worst > TOLERANCE.get(dtype, 0.3):
-        if "_niter_" in (kind := kind_of(Path(adapter)).name):  # torch.svd_lowrank starts from random numbers
-            raise InputError(
-                f"{adapter}: {kind}: PEFT changes the base by a random method when it loads it, and otherwise each "
-                f"time (by up to {worst:.2g} in log-probability); save it as plain LoRA with PEFT's "
-                "path_initial_model_for_weight_conversion"
-            )
+    if worst <= TOLERANCE.get(dtype, 0.3):
+        return
+    if "_niter_" in (kind := kind_of(Path(adapter)).name):  # torch.svd_lowrank starts from random numbers
         raise InputError(
-            f"{adapter}: {what} it gives other log-probabilities than transformers and PEFT do (by up to {worst:.2g})"
+            f"{adapter}: {kind}: PEFT changes the base by a random method when it loads it, and otherwise each time "
+            f"(by up to {worst:.2g} in log-probability); save it as plain LoRA with PEFT's "
+            "path_initial_model_for_weight_conversion"
         )
+    raise InputError(
+        f"{adapter}: {what} it gives other log-probabilities than transformers and PEFT do (by up to {worst:.2g})"
+    )

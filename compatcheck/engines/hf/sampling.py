@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,14 +15,13 @@ _WITHOUT_EFFECT = frozenset(
     {"do_sample", "temperature", "top_k", "top_p", "typical_p", "min_p", "max_length", "max_new_tokens", "use_cache",
      "bos_token_id", "eos_token_id", "pad_token_id", "transformers_version", "cache_implementation", "length_penalty",
      "early_stopping", "return_dict_in_generate", "output_scores", "output_logits", "output_attentions",
-     "output_hidden_states", "decoder_start_token_id"}
+     "output_hidden_states", "decoder_start_token_id", "no_repeat_ngram_size", "repetition_penalty"}
 )  # fmt: skip
 _ONE = frozenset({"num_beams", "num_return_sequences", "num_beam_groups"})
-_HANDLED = frozenset({"no_repeat_ngram_size", "repetition_penalty"})
 
 
 @dataclass(frozen=True)
-class Wish:
+class GenerationArguments:
     """One request's decoding: at most ``most`` new tokens, cut at ``stops``, ended by ``ends`` (token ids)."""
 
     most: int
@@ -32,13 +31,13 @@ class Wish:
     penalty: float = 1.0
 
 
-def read_wish(
+def read_generation_arguments(
     arguments: dict[str, Any], default_most: int, eos: str, eos_id: int | None, defaults: Any
-) -> tuple[Wish | None, str]:
+) -> tuple[GenerationArguments | None, str]:
     """lm-eval's generation arguments, normalised by its own functions, over the model's generation defaults.
 
     Returns:
-        The wish, or None with the reason why the request needs transformers' own ``generate``.
+        The arguments, or None with the reason why the request needs transformers' own ``generate``.
     """
     from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs
 
@@ -53,70 +52,66 @@ def read_wish(
     if sampled or (sampled is None and temperature):
         return None, "sampling is asked for"
     effective = copy.deepcopy(defaults)
-    unknown = effective.update(**given)
-    if unknown:
+    if unknown := effective.update(**given):
         return None, f"{', '.join(sorted(unknown))} is set"
     neutral = type(defaults)().to_dict()
     for name, value in effective.to_dict().items():
-        if name in _WITHOUT_EFFECT or name in _HANDLED or name.startswith("_"):
-            continue
-        if value is not None and value != neutral.get(name) and not _is_neutral(name, value):
+        silent = name in _WITHOUT_EFFECT or name.startswith("_") or value in (None, neutral.get(name), False, 0, [], {})
+        if not silent and not (name in _ONE and value == 1):
             return None, f"{name}={value!r} is set"
     ends = effective.eos_token_id
-    ids = set() if ends is None else {ends} if isinstance(ends, int) else set(ends)
-    if eos_id is not None:
-        ids.add(eos_id)
-    wish = Wish(
+    ids = [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
+    found = GenerationArguments(
         most=most,
         stops=tuple(stop for stop in stops if stop),
-        ends=frozenset(ids),
+        ends=frozenset(ids if eos_id is None else [*ids, eos_id]),
         no_repeat=max(0, int(effective.no_repeat_ngram_size or 0)),
         penalty=float(effective.repetition_penalty or 1.0),
     )
-    return wish, ""
+    return found, ""
 
 
-def _is_neutral(name: str, value: Any) -> bool:
-    return value in (False, 0, [], {}) or (name in _ONE and value == 1)
+class Ngrams:
+    """The n-grams of one text, and what may not come next: the tokens that would complete one a second time."""
 
+    def __init__(self, size: int, prompt: Iterable[int]) -> None:
+        self._size, self._tokens, self._followed = size, list[int](), 0
+        self._followers: dict[tuple[int, ...], set[int]] = {}
+        for token in prompt:
+            self.append(token)
 
-@dataclass
-class Text:
-    """One sequence on its way: what was read, what was written, and what its processors remember."""
+    def append(self, token: int) -> None:
+        self._tokens.append(token)
+        if len(self._tokens) >= self._size:
+            *before, last = self._tokens[-self._size :]
+            self._followers.setdefault(tuple(before), set()).add(last)
 
-    request: int
-    prompt: tuple[int, ...]
-    wish: Wish
-    written: list[int] = field(default_factory=list)
-    broken: bool = False
-    """Whether the model gave logits for it that are no numbers."""
-    _followers: dict[tuple[int, ...], set[int]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if self.wish.no_repeat:
-            self._tokens = list(self.prompt)
-            for end in range(self.wish.no_repeat, len(self._tokens) + 1):
-                self._remember(end)
-
-    def _remember(self, end: int) -> None:
-        size = self.wish.no_repeat
-        *before, last = self._tokens[end - size : end]
-        self._followers.setdefault(tuple(before), set()).add(last)
+    def follow(self, written: Sequence[int]) -> None:
+        """Take what was added to ``written`` since the last call."""
+        for token in written[self._followed :]:
+            self.append(token)
+        self._followed = len(written)
 
     def banned(self) -> set[int]:
-        """Tokens that would repeat an n-gram of the prompt or the text so far."""
-        size = self.wish.no_repeat
-        if not size or len(self._tokens) + 1 < size:
-            return set()
-        return self._followers.get(tuple(self._tokens[len(self._tokens) + 1 - size :]), set())
+        at = len(self._tokens) + 1 - self._size
+        return self._followers.get(tuple(self._tokens[at:]), set()) if at >= 0 else set()
+
+
+class Text:
+    """One sequence on its way: what was read, what was written, and the n-grams of both."""
+
+    def __init__(self, request: int, prompt: Sequence[int], arguments: GenerationArguments) -> None:
+        self.request, self.prompt, self.arguments = request, tuple(prompt), arguments
+        self.written: list[int] = []
+        self.broken = False
+        """Whether the model gave logits for it that are no numbers."""
+        self.ngrams = Ngrams(arguments.no_repeat, prompt) if arguments.no_repeat else None
 
     def append(self, token: int) -> None:
         """The next token was chosen."""
         self.written.append(token)
-        if self.wish.no_repeat:
-            self._tokens.append(token)
-            if len(self._tokens) >= self.wish.no_repeat:
-                self._remember(len(self._tokens))
+        if self.ngrams is not None:
+            self.ngrams.append(token)
 
 
 def next_tokens(texts: Sequence[Text], logits: Tensor) -> list[int]:
@@ -127,14 +122,14 @@ def next_tokens(texts: Sequence[Text], logits: Tensor) -> list[int]:
     scores = logits.float()
     for row, finite in enumerate(scores.amax(-1).isfinite().tolist()):
         texts[row].broken |= not finite
-    if any(text.wish.penalty != 1.0 or text.wish.no_repeat for text in texts):
+    if any(text.arguments.penalty != 1.0 or text.ngrams for text in texts):
         scores = scores.clone()
     for row, text in enumerate(texts):
-        if text.wish.penalty != 1.0:
+        penalty = text.arguments.penalty
+        if penalty != 1.0:
             seen = torch.tensor(sorted({*text.prompt, *text.written}), device=scores.device)
             values = scores[row, seen]
-            scores[row, seen] = torch.where(values < 0, values * text.wish.penalty, values / text.wish.penalty)
-        banned = text.banned()
-        if banned:
+            scores[row, seen] = torch.where(values < 0, values * penalty, values / penalty)
+        if text.ngrams and (banned := text.ngrams.banned()):
             scores[row, torch.tensor(sorted(banned), device=scores.device)] = float("-inf")
     return [int(token) for token in scores.argmax(-1).tolist()]

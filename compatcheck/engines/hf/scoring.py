@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor
 
-from compatcheck.engines.hf.attention import Forest, PrefixStore
+from compatcheck.engines.hf.attention import PrefixStore, PrefixTree
 from compatcheck.engines.hf.memory import give_back, is_out_of_memory
 from compatcheck.engines.hf.packing import Branch, Document, Packer, Part, group_documents
 from compatcheck.engines.hf.runner import Runner
@@ -19,11 +19,10 @@ LEAST_SAVING = 24
 VOCABULARY_BLOCK = 4096
 """Tokens of the vocabulary whose logits are made at a time on a CPU."""
 
-Encoded = tuple[list[int], list[int]]
 Answer = tuple[float, bool]
 
 
-def documents_of(pairs: Sequence[Encoded], max_length: int) -> list[Document]:
+def documents_of(pairs: Sequence[tuple[list[int], list[int]]], max_length: int) -> list[Document]:
     """Contexts with their continuations, in order of first appearance.
 
     A pair too long for the model loses tokens on its left, as lm-eval does it: ``(context + continuation)`` is cut to
@@ -68,10 +67,9 @@ def score(
         while packer:
             at = packer.at
             parts = packer.take(tokens_at_once, prefix_kept=bool(stores))
-            if not parts:
-                break
+            answers: list[tuple[int, Answer]] | None = None
             try:
-                answers: list[tuple[int, Answer]] | None = _forward(runner, parts, stores)
+                answers = _forward(runner, parts, stores)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
@@ -80,12 +78,11 @@ def score(
                         "out of memory on a single document; use a smaller model, a narrower --dtype, or a device "
                         "with more memory"
                     ) from None
+            if answers is None:
                 seen = sum(document.size(part.group.prefix) for part in parts for document in part.documents)
                 tokens_at_once = max(1, min(tokens_at_once, seen) // 2)
-                packer.rewind(at)
+                packer.at = at
                 stores.clear()
-                answers = None
-            if answers is None:
                 give_back()
                 continue
             done(answers)
@@ -97,15 +94,14 @@ def score(
 def _forward(runner: Runner, parts: Sequence[Part], stores: dict[int, PrefixStore]) -> list[tuple[int, Answer]]:
     last = parts[-1]
     if last.keep and last.group.prefix and last.encode_prefix:
-        prefix = last.group.prefix
-        room = max(document.size(prefix) for document in last.group.documents)
-        stores[id(last.group)] = PrefixStore(prefix, room)
-    forest = Forest(parts, stores, runner.device)
+        room = max(document.size(last.group.prefix) for document in last.group.documents)
+        stores[id(last.group)] = PrefixStore(last.group.prefix, room)
+    tree = PrefixTree(parts, stores, runner.device)
     rows: list[int] = []
     targets: list[tuple[int, int, int]] = []  # (which of rows, token, which of requests)
     requests: list[int] = []
     documents = [document for part in parts for document in part.documents]
-    for document, end, starts in zip(documents, forest.context_ends, forest.branch_starts, strict=True):
+    for document, end, starts in zip(documents, tree.context_ends, tree.branch_starts, strict=True):
         rows.append(end)
         first = len(rows) - 1
         for branch, start in zip(document.branches, starts, strict=True):
@@ -118,30 +114,26 @@ def _forward(runner: Runner, parts: Sequence[Part], stores: dict[int, PrefixStor
     which, tokens, owner = torch.tensor(targets, device=runner.device).unbind(1)
     weight = runner.output_weight()
     if weight is not None:
-        hidden = runner.hidden(forest, forest.tokens, forest.positions, rows)
+        hidden = runner.hidden(tree, tree.tokens, tree.positions, rows)
         found, best = _read_in_blocks(hidden, weight, which, tokens)
     else:
-        found, best = _read_in_rows(runner.logits(forest, forest.tokens, forest.positions, rows), which, tokens)
+        found, best = _read_in_rows(runner.logits(tree, tree.tokens, tree.positions, rows), which, tokens)
     sums = torch.zeros(len(requests), dtype=torch.float64).index_add_(0, owner.cpu(), found.double().cpu())
     misses = torch.zeros(len(requests), dtype=torch.long).index_add_(0, owner.cpu(), (~best).long().cpu())
-    return [
-        (request, (total, missed == 0))
-        for request, total, missed in zip(requests, sums.tolist(), misses.tolist(), strict=True)
-    ]
+    totals = zip(requests, sums.tolist(), misses.tolist(), strict=True)
+    return [(request, (total, missed == 0)) for request, total, missed in totals]
 
 
 def _read_in_rows(pieces: Iterable[Tensor], which: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
     """As :func:`_read` for logits that come in pieces of rows; ``which`` is ascending and counts over all pieces."""
-    found: list[Tensor] = []
-    greedy: list[Tensor] = []
+    found: list[tuple[Tensor, Tensor]] = []
     row = taken = 0
     for logits in pieces:
         upto = taken + int((which[taken:] < row + len(logits)).sum())
-        log_probability, best = _read(logits, which[taken:upto] - row, tokens[taken:upto])
-        found.append(log_probability)
-        greedy.append(best)
+        found.append(_read(logits, which[taken:upto] - row, tokens[taken:upto]))
         row, taken = row + len(logits), upto
-    return torch.cat(found), torch.cat(greedy)
+    log_probabilities, greedy = zip(*found, strict=True)
+    return torch.cat(log_probabilities), torch.cat(greedy)
 
 
 def _read_in_blocks(hidden: Tensor, weight: Tensor, rows: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:

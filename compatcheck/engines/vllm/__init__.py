@@ -1,1 +1,1 @@
-"""What runs in vLLM's own processes. Only ``host`` is started; nothing here is imported by ours."""
+"""vLLM. What runs in its own processes is ``host`` and what it imports; nothing of that is imported by ours."""

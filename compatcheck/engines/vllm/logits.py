@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
 from vllm.v1.sample.logits_processor import BatchUpdate, LogitsProcessor, MoveDirectionality
+
+from compatcheck.engines.hf.sampling import Ngrams
 
 if TYPE_CHECKING:
     from vllm import SamplingParams
@@ -15,45 +16,13 @@ ARGUMENT = "no_repeat_ngram_size"
 """Its name in ``SamplingParams.extra_args``."""
 
 
-@dataclass
-class Ngrams:
-    """What may not come next in one text: the tokens that would complete an n-gram a second time.
-
-    ``written`` is vLLM's own list and grows while it generates.
-    """
-
-    size: int
-    prompt: list[int]
-    written: list[int]
-    _tokens: list[int] = field(default_factory=list)
-    _read: int = 0
-    _followers: dict[tuple[int, ...], set[int]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        for token in self.prompt:
-            self._take(token)
-
-    def _take(self, token: int) -> None:
-        self._tokens.append(token)
-        if len(self._tokens) >= self.size:
-            *before, last = self._tokens[-self.size :]
-            self._followers.setdefault(tuple(before), set()).add(last)
-
-    def banned(self) -> set[int]:
-        while self._read < len(self.written):
-            self._take(self.written[self._read])
-            self._read += 1
-        if len(self._tokens) + 1 < self.size:
-            return set()
-        return self._followers.get(tuple(self._tokens[len(self._tokens) + 1 - self.size :]), set())
-
-
 class NoRepeatNgram(LogitsProcessor):
     """Follows the requests that ask for it through vLLM's batch; the others cost nothing."""
 
     def __init__(self, vllm_config: Any, device: torch.device, is_pin_memory: bool) -> None:
         self._device = device
-        self._rows: dict[int, Ngrams] = {}
+        self._rows: dict[int, tuple[Ngrams, list[int]]] = {}
+        """By row: n-grams so far, and vLLM's own list of what was written, which grows while it generates."""
 
     @classmethod
     def validate_params(cls, sampling_params: SamplingParams) -> None:
@@ -74,7 +43,7 @@ class NoRepeatNgram(LogitsProcessor):
             size = (params.extra_args or {}).get(ARGUMENT, 0)
             self._rows.pop(row, None)
             if size:
-                self._rows[row] = Ngrams(size, list(prompt or ()), written)
+                self._rows[row] = Ngrams(size, prompt or ()), written
         for first, second, direction in batch_update.moved:
             moving, other = self._rows.pop(first, None), self._rows.pop(second, None)
             if moving is not None:
@@ -86,7 +55,8 @@ class NoRepeatNgram(LogitsProcessor):
         """(rows, vocabulary) logits with the banned tokens at minus infinity, changed in place."""
         rows: list[int] = []
         tokens: list[int] = []
-        for row, ngrams in self._rows.items():
+        for row, (ngrams, written) in self._rows.items():
+            ngrams.follow(written)
             banned = ngrams.banned()
             rows += [row] * len(banned)
             tokens += banned

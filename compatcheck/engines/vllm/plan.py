@@ -5,15 +5,17 @@ Everything here is read from configurations and safetensors headers; nothing is 
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from compatcheck.errors import InputError
+from compatcheck.memory import available_memory
 from compatcheck.models import WEIGHTS, kind_of, read_config
 from compatcheck.models.files import tensor_shapes
 
@@ -61,8 +63,7 @@ def require_build() -> str:
     return found
 
 
-@dataclass(frozen=True)
-class AdapterFacts:
+class AdapterFacts(NamedTuple):
     """What matters of an adapter: ``rank`` of its LoRA, the modules it changes, why vLLM must not be given it as LoRA
     (or "")."""
 
@@ -185,8 +186,7 @@ def longest(model: Path) -> int | None:
     return int(found[0]) if found else None
 
 
-@dataclass(frozen=True)
-class Memory:
+class Memory(NamedTuple):
     """Bytes for the key-value cache on a CPU, and the longest text if it must be cut; None leaves it to vLLM."""
 
     cache: int | None
@@ -244,19 +244,52 @@ def share_beside(models: Sequence[Path], dtype: str = "auto", device: str | None
 
 
 def available_cpu_bytes() -> int:
-    """Memory that a process here can still take: the machine's, its control group's, its first memory node's."""
-    import psutil
+    """Memory that vLLM can take on a CPU: what is free, and what is free on the one memory node it binds itself to."""
+    found = available_memory()
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        lines = Path("/sys/devices/system/node/node0/meminfo").read_text().splitlines()
+        node = dict(line.split()[2:4] for line in lines)
+        found = min(found, 1024 * (int(node["MemFree:"]) + int(node["FilePages:"])))  # page cache can be taken back
+    return found
 
-    found = [int(psutil.virtual_memory().available)]
-    try:
-        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
-        if limit != "max":
-            found.append(int(limit) - int(Path("/sys/fs/cgroup/memory.current").read_text()))
-        # vLLM binds itself to one node; the page cache of it can be taken back.
-        node = dict(
-            line.split()[2:4] for line in Path("/sys/devices/system/node/node0/meminfo").read_text().splitlines()
-        )
-        found.append(1024 * (int(node["MemFree:"]) + int(node["FilePages:"])))
-    except (OSError, ValueError, KeyError):
-        pass
-    return max(0, min(found))
+
+def environment(number: int, replicas: int, which: str, device: str, engine_args: Mapping[str, Any]) -> dict[str, str]:
+    """Environment of the engine of this number among ``replicas``: its cores or its GPUs.
+
+    Args:
+        device: number of the one GPU to use, or "" for all that can be seen.
+
+    Raises:
+        InputError: there are fewer GPUs than are asked for.
+    """
+    found = {
+        "VLLM_WORKER_MULTIPROC_METHOD": "spawn",  # each process imports `host` and so watches its parent
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_USE_V2_MODEL_RUNNER": "0",  # the other one takes logits processors of another kind
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+    if which == "cpu":
+        if "VLLM_CPU_OMP_THREADS_BIND" in os.environ:
+            return found
+        cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+        mine = cores[number::replicas] if replicas > 1 else []
+        return found | {"VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, mine)) if mine else "nobind"}
+    from compatcheck.engines.base import whole
+
+    sizes = [whole(name, engine_args.get(name, 1)) for name in ("tensor_parallel_size", "pipeline_parallel_size")]
+    each = math.prod(sizes)
+    if replicas > 1 or device:
+        visible = [device] if device else _visible_gpus()
+        gpus = visible[number * each : (number + 1) * each]
+        if len(gpus) < each:
+            raise InputError(f"--engine vllm: {replicas} × {each} GPUs are asked for, {len(visible)} can be seen")
+        found["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
+    return found
+
+
+def _visible_gpus() -> list[str]:
+    if named := os.environ.get("CUDA_VISIBLE_DEVICES"):
+        return [name.strip() for name in named.split(",")]
+    import torch
+
+    return [str(number) for number in range(torch.cuda.device_count())]

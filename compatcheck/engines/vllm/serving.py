@@ -74,11 +74,8 @@ class Serving(VLLM):
             return None
         if method == "loglikelihood_rolling":
             return self._rolling([args[0] for args in given])
-        if method == "apply_chat_template":
-            return self.apply_chat_template(**given)
-        if method == "chat_template":
-            return self.chat_template(given)
-        raise ValueError(f"no method {method!r}")
+        arguments, options = given  # the chat template
+        return getattr(self, method)(*arguments, **options)
 
     # Log-likelihoods
 
@@ -170,9 +167,8 @@ class Serving(VLLM):
             InputError: an argument that vLLM does not know.
         """
         greedy = settings["temperature"] == 0
-        defaults = {
-            name: self._defaults[name] for name in _defaults_for(greedy) if self._defaults.get(name) is not None
-        }
+        names = [ARGUMENT, "repetition_penalty", *(() if greedy else ("top_k", "top_p", "min_p"))]
+        defaults = {name: self._defaults[name] for name in names if self._defaults.get(name) is not None}
         asked = defaults | {name: value for name, value in settings.items() if name not in _WITHOUT_EFFECT}
         size = int(asked.pop(ARGUMENT, 0) or 0)
         ends = asked.pop("eos_token_id", None)
@@ -238,11 +234,6 @@ def read_scores(prompt_logprobs: Any, prompt: Sequence[int], tail: int) -> tuple
         total += value
         greedy = greedy and rank == 1
     return total, greedy
-
-
-def _defaults_for(greedy: bool) -> tuple[str, ...]:
-    always = (ARGUMENT, "repetition_penalty")
-    return always if greedy else (*always, "top_k", "top_p", "min_p")
 
 
 def _generation_defaults(model: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from lm_eval.api.model import LM, CacheHook
 
-from compatcheck.engines.hf.finite import MOST, NOT_FINITE, is_finite
+from compatcheck.engines.answers import MOST_NOT_FINITE, NOT_FINITE, is_finite
 from compatcheck.errors import InputError
 from compatcheck.evaluation.store.keys import Draws, answer_key, is_sampled, request_digest, well_formed
 
@@ -306,7 +306,7 @@ class _Incoming:
         """
         failed = {**_failures(self._engine), **self._stored.failures}
         broken = [where for where, message in failed.items() if message == NOT_FINITE]
-        if len(broken) > MOST * self._documents:
+        if len(broken) > MOST_NOT_FINITE * self._documents:
             source, dtype = self._source, self._engine.identity.get("dtype") or "its dtype"
             raise InputError(
                 f"{source.reference}: {NOT_FINITE} (NaN or infinity, {source.engine}, {dtype}) for {len(broken)} of "

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from compatcheck.engines.generated import Generated, finish_reason
+from compatcheck.engines.answers import Generated, finish_reason
 
 KEY_BYTES = 20
 _SURROGATE = re.compile("[\ud800-\udfff]")

@@ -5,15 +5,15 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import logging
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from compatcheck.errors import InputError
 from compatcheck.models.gguf.checks import FACTORS, check_kind, check_settings, check_weights, llama3_rope
+from compatcheck.models.quiet import quiet
 
 _T = TypeVar("_T")
 _LONGEST_KEPT = 1000
@@ -40,7 +40,7 @@ def convert(file: Path, into: Path) -> dict[str, Any]:
             f"{file}: dequantised it takes {need / 1e9:.1f} GB in {into.parent}, of which {free / 1e9:.1f} GB are "
             "free; set COMPATCHECK_CACHE to a folder with more room"
         )
-    with _quiet():
+    with quiet(silent=True), contextlib.redirect_stderr(io.StringIO()):  # what it would warn of is checked here
         tokenizer = _guarded(file, "its tokenizer cannot be read", lambda: load_tokenizer(file, metadata))
         model = _guarded(file, "cannot be read", lambda: _read(file, metadata, tensors))
         _guarded(file, "cannot be dequantised", lambda: (model.save_pretrained(into), tokenizer.save_pretrained(into)))
@@ -61,25 +61,6 @@ def _guarded(file: Path, what: str, work: Callable[[], _T]) -> _T:
     except Exception as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         raise InputError(f"{file}: {what} ({type(error).__name__}: {lines[0][:200] if lines else ''})") from error
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """transformers draws no bars; what it would warn of is checked here."""
-    from transformers.utils import logging as own
-
-    shown, level = own.is_progress_bar_enabled(), own.get_verbosity()
-    own.disable_progress_bar()
-    own.set_verbosity_error()
-    logging.disable(logging.WARNING)
-    try:
-        with contextlib.redirect_stderr(io.StringIO()):
-            yield
-    finally:
-        logging.disable(logging.NOTSET)
-        own.set_verbosity(level)
-        if shown:
-            own.enable_progress_bar()
 
 
 def _read_header(file: Path) -> tuple[dict[str, Any], dict[str, int]]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from compatcheck.engines.generated import Generated
+from compatcheck.engines.answers import Generated
 from compatcheck.evaluation.store import keys
 
 MODEL = "0f" * keys.KEY_BYTES
