@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 CHUNK_ROWS = 20_000
+MANY_FIELDS = 100
+"""Rows with more fields are read one by one: to look for each of them in the text of all takes time by their square."""
 
 KINDS = {
     ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".csv": "csv", ".tsv": "csv", ".tab": "csv",
@@ -167,7 +169,12 @@ def _arrow_of_lines(text: str, count: int) -> pa.RecordBatch | None:
         for kind in table.schema.types
     )
     # A field that is named as often as there are rows is in each of them, and in none twice.
-    if not flat or len(table) != count or any(text.count(f'"{name}"') != count for name in table.column_names):
+    if (
+        not flat
+        or len(table.column_names) > MANY_FIELDS
+        or len(table) != count
+        or any(text.count(f'"{name}"') != count for name in table.column_names)
+    ):
         return None
     return table.combine_chunks().to_batches()[0]
 
@@ -190,7 +197,7 @@ def _may_repeat(text: str, rows: list[Row]) -> bool:
     for row in rows:
         shape = tuple(row)
         shapes[shape] = shapes.get(shape, 0) + 1
-    if len(shapes) > 50:
+    if len(shapes) > 50 or any(len(shape) > MANY_FIELDS for shape in shapes):
         return True
     counts: dict[str, int] = {}
     for shape, count in shapes.items():
