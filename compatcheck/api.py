@@ -79,8 +79,8 @@ def diff(
     chosen = build(options.Diff, given)
     gate.parse_share("--max-missing", chosen.max_missing)
     rules = _rules(chosen)
-    plan = sequential.plan(chosen, rules)
-    if plan is not None and chosen.epsilon is None:
+    sequential.check(chosen, rules)
+    if chosen.until_decided and chosen.epsilon is None:
         chosen = replace(chosen, epsilon=0.0)  # one dead-band for every step
     request = _request(old, new, chosen, scratch)
     check_reruns(request, chosen.noise_floor, chosen.noise_run)
@@ -88,8 +88,8 @@ def diff(
         refuse_same_model(request)
     place = Scratch(Path(scratch) if scratch is not None else None)
     with place.writing():
-        streams = None if plan is not None else collect_streams(request, place, chosen.stream, say)
-    decided = None if plan is None else sequential.decide(request, rules, plan, say, progress)
+        streams = None if chosen.until_decided else collect_streams(request, place, chosen.stream, say)
+    decided = sequential.decide(request, rules, chosen, say, progress) if chosen.until_decided else None
     sides: Any = streams or (collect(request, say, progress) if decided is None else (decided.old, decided.new))
     check_directions(request.metric_options, [run for side in sides for run in side.tasks])
     if not chosen.allow_same:
@@ -406,4 +406,5 @@ def _request(
         layout("old_prediction_field"),
         layout("new_prediction_field"),
         chosen.store,
+        chosen.api_key_env,
     )

@@ -105,6 +105,8 @@ class Fields:
     id_field: str | None = option(None, "Field of the id, dotted where nested: meta.id.", metavar="FIELD")
     target_field: str | None = option(None, "Field of the target.", metavar="FIELD")
     prediction_field: str | None = option(None, "Field of the prediction, on both sides.", metavar="FIELD")
+    input_field: str | None = option(None, "Field of the input.", metavar="FIELD")
+    model_field: str | None = option(None, "Field of the model that FILE#VALUE names, of several.", metavar="FIELD")
     extract: str | None = option(None, "Answer = group 1 of the last match, on both sides.", metavar="REGEX")
     targets: Path | None = option(None, "Take the targets from this file, by id.", metavar="FILE")
 
@@ -131,6 +133,7 @@ class Evaluate(Engine, Fields, Chosen):
     """Of everything that evaluates references."""
 
     split: str | None = option(None, "Split to evaluate.", metavar="NAME")
+    api_key_env: str | None = option(None, "Variable that holds the servers' key.", ENGINE, metavar="NAME", power=True)
     sample: int | None = option(None, "N documents drawn at random with --seed.")
     apply_chat_template: bool = option(False, "Use the model's chat template.", ENGINE)
     fewshot_as_multiturn: bool = option(True, "In a chat template, examples are turns or all in one message.", ENGINE)

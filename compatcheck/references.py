@@ -108,8 +108,9 @@ class Reference:
         return None if self.gguf is None or self.base is None else str(gguf.facts_of(self.base)["quantization"])
 
 
-def resolve(text: str, trust_remote_code: bool = False) -> Reference:
-    """Resolve OLD or NEW; of a hub id the model's own code is fetched only where it is trusted.
+def resolve(text: str, trust_remote_code: bool = False, key_name: str | None = None) -> Reference:
+    """Resolve OLD or NEW; of a hub id the model's own code is fetched only where it is trusted. ``key_name`` is the
+    environment variable of a server's key.
 
     Raises:
         InputError: it names nothing usable; the message says what was found and what is accepted.
@@ -117,7 +118,7 @@ def resolve(text: str, trust_remote_code: bool = False) -> Reference:
     if not text.strip():
         raise InputError(f"empty reference; {_WHAT}")
     if endpoints.is_endpoint(text):
-        endpoint = endpoints.locate(text)
+        endpoint = endpoints.locate(text, key_name)
         return Reference(endpoint.text, "endpoint", endpoint=endpoint)
     if text.startswith("@"):
         return Reference(text, "run", recorded=baselines.locate(text))

@@ -104,11 +104,12 @@ def test_an_advisory_budget_is_not_waited_for(rows: Rows) -> None:
     from compatcheck.evaluation.collect import Request
     from compatcheck.gate import parse_rules
     from compatcheck.gate.rules import ADVISORY
-    from compatcheck.sequential import Plan, decide
+    from compatcheck.options import Diff
+    from compatcheck.sequential import decide
 
     old, new = rows(4000, 0.004)
     rules = [*parse_rules(["nfr:2%"]), *parse_rules(["net:-0.41%"], ADVISORY)]
-    found = decide(Request(str(old), str(new)), rules, Plan(seed=1))
+    found = decide(Request(str(old), str(new)), rules, Diff(until_decided=True, seed=1), print)
     verdicts = {rule: gate.verdict for (_, rule), gate in found.gates.items()}
     assert verdicts == {"nfr:2%": "pass", "net:-0.41%": "inconclusive"}
     assert max(found.used.values()) < 4000

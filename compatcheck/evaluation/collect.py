@@ -53,6 +53,8 @@ class Request:
     new_layout: Layout = field(default_factory=Layout)
     store: Where = None
     """Folder of the response store; None for the usual one, False for none."""
+    key_name: str | None = None
+    """Environment variable of the servers' key."""
     resolved: dict[str, dict[str | None, Reference]] = field(default_factory=dict, compare=False, repr=False)
     """What references name that were resolved before, also for requests made of this one."""
 
@@ -225,12 +227,12 @@ def loaded_tasks(request: Request) -> list[LoadedTask]:
 def _references(text: str, request: Request) -> dict[str | None, Reference]:
     trusted = request.engine.trust_remote_code
     if PLACEHOLDER not in text:
-        return {None: resolve(text, trusted)}
+        return {None: resolve(text, trusted, request.key_name)}
     if not request.tasks:
         raise InputError(f"a reference with {PLACEHOLDER} needs --task")
     names = [source.name for task in request.tasks for source in resolve_task(task)]
     references: dict[str | None, Reference] = {
-        name: resolve(text.replace(PLACEHOLDER, name), trusted) for name in names
+        name: resolve(text.replace(PLACEHOLDER, name), trusted, request.key_name) for name in names
     }
     if len({reference.recorded is None for reference in references.values()}) > 1:
         raise InputError(f"{text}: recorded outputs for some tasks and a model for others; make it one kind")
