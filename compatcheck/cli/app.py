@@ -10,7 +10,7 @@ import typer
 import typer.core
 
 from compatcheck.cli import cache, diff, fix, kept, runs, setup
-from compatcheck.cli.output import print_error, print_failure, reader_is_gone
+from compatcheck.cli.output import print_failure, print_line, reader_is_gone
 from compatcheck.errors import ExitCode
 from compatcheck.version import __version__
 
@@ -74,14 +74,11 @@ def run(arguments: Sequence[str] | None = None) -> int:
         code = int(app(args=given, standalone_mode=False, obj=given) or ExitCode.OK)
         sys.stdout.flush()
         return code
-    except _UsageError as error:
-        context = getattr(error, "ctx", None)
-        if not given or not _message(error):
-            return ExitCode.USAGE  # the help has been printed
-        where = context.command_path if context else "compatcheck"
-        return _fail(f"{_message(error)} (see `{where} --help`)")
     except _ClickError as error:
-        return _fail(_message(error))
+        if given and (said := str(getattr(error, "format_message", error.__str__)())):  # else the help was printed
+            where = getattr(getattr(error, "ctx", None), "command_path", "compatcheck")
+            print_line(f"error: {said}" + (f" (see `{where} --help`)" if isinstance(error, _UsageError) else ""))
+        return ExitCode.USAGE
     except (typer.Abort, KeyboardInterrupt):
         print("interrupted", file=sys.stderr)
         return ExitCode.INTERRUPTED
@@ -92,12 +89,3 @@ def run(arguments: Sequence[str] | None = None) -> int:
             return ExitCode.OK  # `compatcheck tasks | head`: nothing is wrong on our side
         print_failure(error)
         return ExitCode.USAGE
-
-
-def _message(error: Exception) -> str:
-    return str(getattr(error, "format_message", error.__str__)())
-
-
-def _fail(message: str) -> int:
-    print_error(message)
-    return ExitCode.USAGE

@@ -6,12 +6,14 @@ import errno
 import os
 import secrets
 import sys
+import tempfile
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compatcheck.errors import EXTRAS, ExitCode, InputError, internal_error, not_installed, one_line, traceback_wanted
+from compatcheck.scratch import nearest_folder
 
 if TYPE_CHECKING:
     from compatcheck.compare.result import Result
@@ -21,7 +23,7 @@ DEFAULT_FOLDER = Path("compat-report")
 """Where files go when a file format is asked for without --out."""
 _FILES_ONLY = {"html", "png"}
 _OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE)
-"""A full disk, rights, too many open files: nothing that is ours to mend."""
+"""A full disk, rights, too many open files: nothing that is ours to fix."""
 
 
 def check_writable(out: Path | None) -> None:
@@ -30,11 +32,7 @@ def check_writable(out: Path | None) -> None:
         return
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out}: is a file; name a folder")
-    parent = out
-    while not parent.exists():
-        parent = parent.parent
-    import tempfile
-
+    parent = nearest_folder(out)
     try:
         with tempfile.TemporaryFile(dir=parent):
             pass
@@ -43,11 +41,7 @@ def check_writable(out: Path | None) -> None:
 
 
 def check_formats(names: Sequence[str]) -> list[str]:
-    """The formats asked for, once each.
-
-    Raises:
-        InputError: one that is not there, or whose library is not installed.
-    """
+    """The formats asked for, once each. Raises InputError for one that is not there, or whose library is not."""
     from compatcheck.report import check_formats as check
 
     try:
@@ -65,7 +59,7 @@ def settings(file: Path | None = None, quiet: bool = False) -> Config:
     if found.path is not None and not quiet:
         here = Path.cwd()
         path = found.path.relative_to(here) if found.path.is_relative_to(here) else found.path
-        _print_line(f"settings: {path}")
+        print_line(f"settings: {path}")
     return found
 
 
@@ -99,10 +93,14 @@ def emit(
     except BrokenPipeError:  # `compatcheck diff … | head`: the exit code says the verdict all the same
         if not reader_is_gone():
             raise
-    if "github" in formats:
-        _append_summary(result, folder)
+    summary = os.environ.get("GITHUB_STEP_SUMMARY")
+    if "github" in formats and summary:
+        from compatcheck.report.github import append_summary
+
+        if not append_summary(result, Path(summary), folder):
+            print("GITHUB_STEP_SUMMARY: no room is left in it; the report is not added", file=sys.stderr)
     if folder is not None and not quiet:
-        names = ["report.json", "instances.parquet", *(_file_of(name) for name in files)]
+        names = ["report.json", "instances.parquet", *(str(report.FORMATS[name].file_name) for name in files)]
         print(f"kept in {folder}: {', '.join(dict.fromkeys(names))}", file=sys.stderr)
     return int(ExitCode.OK if exit_zero else gate.exit_code(result.verdict))
 
@@ -133,28 +131,26 @@ def print_spelled(text: str, format: str) -> None:
     print(_spelled(text, format))
 
 
-def print_error(message: str) -> None:
-    """Say on stderr, in one line, what went wrong; the message may quote what a file holds."""
-    _print_line(f"error: {message}")
+def print_line(text: str) -> None:
+    """Say something on stderr in one line; it may quote what a file holds."""
+    from compatcheck.report.text import safe_text
+
+    print(_spelled(safe_text(" ".join(text.split())), "text"), file=sys.stderr)
 
 
 def print_failure(error: BaseException, where: str = "") -> None:
-    """Say in one line what was raised: an error that the user can mend, or one that nobody foresaw.
-
-    Args:
-        where: stands before the message, such as ``check NAME: ``.
-    """
+    """Say in one line what was raised, foreseen or not, with ``where`` before it: ``check NAME: ``."""
     if traceback_wanted():
         traceback.print_exception(error)
     if isinstance(error, InputError):
-        print_error(f"{where}{error}")
+        print_line(f"error: {where}{error}")
     elif isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] in EXTRAS:
-        print_error(where + not_installed(str(error.name).split(".")[0], "this "))
+        print_line(f"error: {where}" + not_installed(str(error.name).split(".")[0], "this "))
     elif isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
         file = error.filename
-        print_error(f"{where}{file}: {error.strerror}" if file else f"{where}{one_line(error)}")
+        print_line(f"error: {where}" + (f"{file}: {error.strerror}" if file else one_line(error)))
     else:
-        _print_line(where + internal_error(error))
+        print_line(where + internal_error(error))
 
 
 def reader_is_gone() -> bool:
@@ -174,27 +170,7 @@ def reader_is_gone() -> bool:
     return gone
 
 
-def _print_line(text: str) -> None:
-    from compatcheck.report.text import safe_text
-
-    print(_spelled(safe_text(" ".join(text.split())), "text"), file=sys.stderr)
-
-
 def _spelled(text: str, format: str) -> str:
     from compatcheck.report.text import defuse, on_a_runner
 
     return defuse(text, format) if on_a_runner() else text
-
-
-def _append_summary(result: Result, folder: Path | None) -> None:
-    from compatcheck.report.github import append_summary
-
-    file = os.environ.get("GITHUB_STEP_SUMMARY")
-    if file and not append_summary(result, Path(file), folder):
-        print("GITHUB_STEP_SUMMARY: no room is left in it; the report is not added", file=sys.stderr)
-
-
-def _file_of(name: str) -> str:
-    from compatcheck.report import FORMATS
-
-    return str(FORMATS[name].file_name)
