@@ -22,8 +22,7 @@ from collections.abc import Sequence
 from compatcheck.compare.result import Advice, Comparison, Estimate, Gate
 from compatcheck.compare.significance import holm, p_beyond
 
-MARGIN = 0.01
-"""What a net change or a rate of flips may be beyond the noise without counting as a change."""
+MARGIN = 0.01  # what a net change or a rate of flips may be beyond the noise without counting as a change
 
 
 def noise_share(comparison: Comparison) -> float | None:

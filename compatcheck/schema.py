@@ -22,8 +22,7 @@ from compatcheck.errors import InputError
 NOT_KEPT: Mapping[str, Any] = {"kept": False}
 WHERE_KNOWN: Mapping[str, Any] = {"kept": None}
 NEEDED: Mapping[str, Any] = {"needed": True}
-MOST = 2**63
-"""No whole number that is read is as large."""
+MOST = 2**63  # no whole number that is read is as large
 DEEPEST = 50
 _WORDS = {
     str: "a text", int: "a whole number", float: "a number", bool: "true or false", dict: "an object", list: "a list",

@@ -18,19 +18,6 @@ from compatcheck.compare.result import (
 )
 
 __all__ = [
-    "INSTANCE_COLUMNS",
-    "QUADRANTS",
-    "RESAMPLES",
-    "SCHEMA",
-    "SMOOTH_GROUPS",
-    "Advice",
-    "Comparison",
-    "Estimate",
-    "Gate",
-    "NoiseFloor",
-    "Pairing",
-    "Result",
-    "Side",
-    "Slice",
-    "compare",
-]
+    "INSTANCE_COLUMNS", "QUADRANTS", "RESAMPLES", "SCHEMA", "SMOOTH_GROUPS", "Advice", "Comparison", "Estimate",
+    "Gate", "NoiseFloor", "Pairing", "Result", "Side", "Slice", "compare",
+]  # fmt: skip

@@ -33,6 +33,7 @@ from compatcheck.compare.intervals import (
     z_values,
 )
 from compatcheck.compare.means import Numbers, judging
+from compatcheck.compare.metrics import RATES
 from compatcheck.compare.pairing import Pairs
 from compatcheck.compare.quadrants import Sorted
 from compatcheck.compare.result import QUADRANTS, ClusterCount, Estimate, Slice
@@ -41,10 +42,8 @@ from compatcheck.compare.slices import check_field, field_values, text_of
 from compatcheck.errors import InputError
 from compatcheck.records import TaskRun
 
-FEW = 30
-"""With fewer clusters their spread is badly known, and a note says so."""
-LEAST = 5
-"""Fewer clusters settle no budget, and give no p-value of a slice."""
+FEW = 30  # with fewer clusters their spread is badly known, and a note says so
+LEAST = 5  # fewer clusters settle no budget, and give no p-value of a slice
 
 
 @dataclass(frozen=True)
@@ -158,41 +157,14 @@ def clustered_figures(
     found = found.take(found.scored)
     test = sign_flip(clusters.sums(found.gain), resamples, np.random.default_rng([seed, 1]))
     done = dict(metrics)
-    for name, (part, of) in _shares(found).items():
-        done[name] = clustered_rate(metrics[name], part, of, clusters, confidence)
+    for name in RATES:
+        if name in metrics and (share := found.rate(name)) is not None:
+            done[name] = clustered_rate(metrics[name], *share, clusters, confidence)
     if len(found.gain) > 0 and found.names == QUADRANTS:
         done |= _differences(done, found, clusters, confidence, resamples, seed)
     elif len(found.gain) > 0:
         done |= _means(done, Numbers(found.old, found.new, found.gain, found.codes), clusters, confidence)
     return done, {"permutation_p": test}
-
-
-def _shares(found: Sorted) -> dict[str, tuple[Flags, Flags]]:
-    """Numerator and denominator of every rate, as flags of the scored pairs."""
-    every = np.ones(len(found.codes), dtype=bool)
-    up, down = found.are("positive_flip"), found.are("negative_flip")
-    shares = {"nfr": (down, every), "pfr": (up, every)}
-    changed = found.changed
-    if changed is not None:
-        shares["agreement"] = (~changed, every)
-    if found.names != QUADRANTS:
-        return shares
-    both, wrong = found.are("both_correct"), found.are("both_wrong")
-    shares |= {
-        "accuracy_old": (both | down, every),
-        "accuracy_new": (both | up, every),
-        "btc": (both, both | down),
-        "bec": (wrong, up | wrong),
-        "nfi": (down, down | wrong),
-        "pfi": (up, both | up),
-    }
-    if changed is not None:
-        shares |= {
-            "nfr_mc": (down | (wrong & changed), every),
-            "inconsistency": (wrong & changed, every),
-            "both_correct_changed": (both & changed, every),
-        }
-    return shares
 
 
 def _differences(

@@ -29,8 +29,7 @@ from compatcheck.compare.ties import near_ties
 from compatcheck.errors import InputError
 from compatcheck.records import Metric, TaskRun, agreed_column
 
-RESAMPLES = 2000
-"""Bootstrap resamples and sign permutations: the least p-value is 0.0005."""
+RESAMPLES = 2000  # bootstrap resamples and sign permutations: the least p-value is 0.0005
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,7 @@ from compatcheck.compare.result import Absent
 from compatcheck.errors import InputError
 from compatcheck.records import Metric, StreamedRun, TaskRun
 
-Counterparts = list[tuple[Any, Any, list[Metric]]]
-"""Task run of OLD, that of NEW, and the metrics they share."""
+Counterparts = list[tuple[Any, Any, list[Metric]]]  # task run of OLD, that of NEW, and the metrics they share
 
 
 def counterparts(old: Any, new: Any) -> tuple[Counterparts, tuple[Absent, ...]]:

@@ -14,8 +14,7 @@ from compatcheck.compare.result import Pairing
 from compatcheck.compare.stream_pairing import StreamPairs
 from compatcheck.records import TaskRun
 
-_FINISH = ("finish_reason", "stop_reason")
-"""Fields that say why an answer ended, also at the end of a dotted name."""
+_FINISH = ("finish_reason", "stop_reason")  # fields that say why an answer ended, also at the end of a dotted name
 _CUT = frozenset({"length", "max_tokens", "max_output_tokens", "max_new_tokens", "max_gen_toks", "model_length"})
 
 

@@ -20,8 +20,7 @@ from compatcheck.compare.result import Estimate
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
-Counts = tuple[int, ...]
-"""Both correct, positive flip, negative flip, both wrong."""
+Counts = tuple[int, ...]  # both correct, positive flip, negative flip, both wrong
 
 LARGE = 50_000
 """Up to this many values a mean is bootstrapped; above it the normal approximation loses less than the bootstrap's own

@@ -23,10 +23,8 @@ from compatcheck.compare.intervals import LARGE, Flags, Floats, bootstrap_sums, 
 from compatcheck.compare.metrics import NO_PREDICTIONS, Changes
 from compatcheck.compare.result import SMOOTH_GROUPS, Estimate
 
-FEW = 10
-"""Fewer gains that are not zero show nothing of how large a loss may be: see :func:`mean_gain`."""
-_CELLS = 2048
-"""Different values that are told apart; more are spread over so many."""
+FEW = 10  # fewer gains that are not zero show nothing of how large a loss may be: see mean_gain
+_CELLS = 2048  # different values that are told apart; more are spread over so many
 _Limits = tuple[float, float] | tuple[None, None]
 
 

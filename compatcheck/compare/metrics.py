@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 from compatcheck.compare.intervals import Counts, difference, net_bounds, rate, relative, relative_bounds
 from compatcheck.compare.result import QUADRANTS, Estimate
@@ -17,6 +18,36 @@ from compatcheck.compare.result import QUADRANTS, Estimate
 NO_PREDICTIONS = "no predictions were recorded, only scores"
 NO_OLD_RIGHT = "the old model has no correct answer"
 NO_NEW_WRONG = "the new model has no wrong answer"
+
+
+class Rate(NamedTuple):
+    """Of the pairs in the groups ``of`` (of all where empty) those in ``groups``, and those in ``if_changed`` whose
+    predictions differ; where ``same``, those whose predictions do not. ``why`` says why it may be undefined."""
+
+    groups: tuple[str, ...] = ()
+    of: tuple[str, ...] = ()
+    if_changed: tuple[str, ...] = ()
+    same: bool = False
+    why: str = "no pair could be scored"
+
+
+RATES = {
+    "accuracy_old": Rate(("both_correct", "negative_flip")),
+    "accuracy_new": Rate(("both_correct", "positive_flip")),
+    "nfr": Rate(("negative_flip",)),
+    "pfr": Rate(("positive_flip",)),
+    # A negative flip is a change of answer by definition, so NFR_mc is never below NFR, even where a scorer judged
+    # the same text differently.
+    "nfr_mc": Rate(("negative_flip",), if_changed=("both_wrong",)),
+    "inconsistency": Rate(if_changed=("both_wrong",)),
+    "btc": Rate(("both_correct",), ("both_correct", "negative_flip"), why=NO_OLD_RIGHT),
+    "bec": Rate(("both_wrong",), ("positive_flip", "both_wrong"), why="the old model has no wrong answer"),
+    "nfi": Rate(("negative_flip",), ("negative_flip", "both_wrong"), why=NO_NEW_WRONG),
+    "pfi": Rate(("positive_flip",), ("both_correct", "positive_flip"), why="the new model has no correct answer"),
+    "agreement": Rate(same=True),
+    "both_correct_changed": Rate(if_changed=("both_correct",)),
+}
+"""Every rate by its name."""
 
 
 @dataclass(frozen=True)
@@ -41,34 +72,22 @@ def discrete_metrics(
     quadrants: Mapping[str, int], changes: Changes | None, *, confidence: float, resamples: int, seed: int
 ) -> dict[str, Estimate]:
     """All discrete metrics; ``changes`` is None where no predictions were recorded."""
-    bc, pf, nf, bw = counts = tuple(int(quadrants[name]) for name in QUADRANTS)
-    n = bc + pf + nf + bw
-
-    def share(count: int, of: int = n, why: str = "no pair could be scored") -> Estimate:
-        return rate(count, of, confidence, why)
-
-    def of_changes(count: int) -> Estimate:
-        return share(count) if changes is not None else Estimate(None, of=n, why=NO_PREDICTIONS)
-
-    seen = changes or Changes(0)
-    return {
-        "accuracy_old": share(bc + nf),
-        "accuracy_new": share(bc + pf),
-        "nfr": share(nf),
-        "pfr": share(pf),
-        # A negative flip is a change of answer by definition, so NFR_mc is never below NFR, even where a scorer judged
-        # the same text differently.
-        "nfr_mc": of_changes(nf + seen.both_wrong),
-        "inconsistency": of_changes(seen.both_wrong),
-        "net": _net(counts, confidence),
-        "relative_nfr": _relative_nfr(counts, confidence, resamples, seed),
-        "btc": share(bc, bc + nf, NO_OLD_RIGHT),
-        "bec": share(bw, pf + bw, "the old model has no wrong answer"),
-        "nfi": share(nf, nf + bw, NO_NEW_WRONG),
-        "pfi": share(pf, bc + pf, "the new model has no correct answer"),
-        "agreement": of_changes(n - seen.changed),
-        "both_correct_changed": of_changes(seen.both_correct),
-    }
+    counts = tuple(int(quadrants[name]) for name in QUADRANTS)
+    n, found = sum(counts), {}
+    for name, each in RATES.items():
+        if name == "btc":
+            found["net"] = _net(counts, confidence)
+            found["relative_nfr"] = _relative_nfr(counts, confidence, resamples, seed)
+        if changes is None and (each.if_changed or each.same):
+            found[name] = Estimate(None, of=n, why=NO_PREDICTIONS)
+            continue
+        count = sum(int(quadrants[group]) for group in each.groups)
+        if changes is not None:
+            count += sum(getattr(changes, group) for group in each.if_changed)
+            count += n - changes.changed if each.same else 0
+        of = sum(int(quadrants[group]) for group in each.of or QUADRANTS)
+        found[name] = rate(count, of, confidence, each.why)
+    return found
 
 
 def _net(counts: Counts, confidence: float) -> Estimate:

@@ -11,10 +11,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-BINS = 41
-"""Bars of a smooth metric's histogram: odd, so that one lies around zero."""
-KEPT_ROWS = 10_000
-"""Instances of one comparison that are held where the comparison was streamed."""
+BINS = 41  # bars of a smooth metric's histogram: odd, so that one lies around zero
+KEPT_ROWS = 10_000  # instances of one comparison that are held where the comparison was streamed
 _QUOTAS = {"negative_flip": 1 / 2, "positive_flip": 1 / 4, "error": 1 / 8, "rest": 1 / 8}
 """Shares of :data:`KEPT_ROWS` that each group is sure of, if it is as large; what one leaves, the first ones take."""
 

@@ -14,13 +14,10 @@ from compatcheck.compare.intervals import Floats, exact, z_values
 from compatcheck.compare.sequential import log_evidence
 from compatcheck.errors import InputError
 
-MOST = 10_000_000
-"""No plan looks beyond so many instances."""
+MOST = 10_000_000  # no plan looks beyond so many instances
 SIZES = (100, 200, 500, 1000, 2000, 5000, 10_000)
-RUNS = 2000
-"""Simulated evaluations per rate: a share of 5 % has a standard error of half a point."""
-MOST_DRAWN = 10_000
-"""The most documents of an evaluation that stops when it is decided, where no other number is given."""
+RUNS = 2000  # simulated evaluations per rate: a share of 5 % has a standard error of half a point
+MOST_DRAWN = 10_000  # the most documents of an evaluation that stops when it is decided, where no other number is given
 _FACTORS = (0.1, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0)
 
 

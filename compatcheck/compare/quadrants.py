@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from compatcheck.compare.intervals import Flags, Floats
-from compatcheck.compare.metrics import Changes
+from compatcheck.compare.metrics import RATES, Changes
 from compatcheck.compare.pairing import Pairs, differ, failed, take
 from compatcheck.compare.result import QUADRANTS, SMOOTH_GROUPS
 from compatcheck.errors import InputError, did_you_mean
@@ -46,6 +46,16 @@ class Sorted:
         """Which pairs are in one of these groups."""
         flags: Flags = np.isin(self.codes, [place for place, name in enumerate(self.names) if name in names])
         return flags
+
+    def rate(self, name: str) -> tuple[Flags, Flags] | None:
+        """What counts for a rate and what it is of, as flags; None where it is of predictions and there are none."""
+        rate = RATES[name]
+        hits = self.are(*rate.groups)
+        if rate.if_changed or rate.same:
+            if self.changed is None:
+                return None
+            hits = ~self.changed if rate.same else hits | (self.are(*rate.if_changed) & self.changed)
+        return hits, self.are(*rate.of) if rate.of else np.ones(len(self.codes), dtype=bool)
 
     @property
     def counts(self) -> dict[str, int]:

@@ -25,8 +25,7 @@ Reread = Callable[[Metric, pd.DataFrame], Mapping[Way, Floats]]
 """Other scores of a metric by the way they are read, 0 or 1 each; shape (records,). Ways that change nothing are left
 out. What is only looked at for a hint is called ``("contains",)``."""
 HINT: Way = ("contains",)
-LEAST = 0.02
-"""A reading that changes fewer of a side's scores is not spoken of."""
+LEAST = 0.02  # a reading that changes fewer of a side's scores is not spoken of
 
 
 @dataclass

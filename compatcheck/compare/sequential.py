@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betainc, betaincc, betaln
 
-from compatcheck.compare.intervals import Flags, Floats
+from compatcheck.compare.intervals import Floats
 from compatcheck.compare.quadrants import Sorted
 from compatcheck.errors import InputError
 
@@ -28,8 +28,7 @@ MIXTURE = 0.5
 mixtures that are the same for every budget) it settles rates far from the budget first and loses little beside it."""
 BETS = 40
 """Bets of the mixture, evenly spaced on a logarithmic scale up to the largest one that cannot lose more than all."""
-LEAST_BET = 0.001
-"""The smallest bet as a part of the largest."""
+LEAST_BET = 0.001  # the smallest bet as a part of the largest
 _PARTS = np.geomspace(LEAST_BET, 1 - 1e-12, BETS)
 _LOG_WEIGHTS = np.log(np.sqrt(_PARTS) / np.sqrt(_PARTS).sum())
 """Large bets weigh more: they are what settles a budget that is kept by far, and that early. Measured against equal
@@ -213,7 +212,10 @@ class FigureEvidence:
         """
         found = found.take(found.scored)
         if isinstance(self.gathered, RateEvidence):
-            hits, of = _RATES[self.key](found)
+            share = found.rate(self.key)
+            if share is None:
+                raise InputError("--until-decided: a budget on how answers change needs predictions on both sides")
+            hits, of = share
             self.gathered.add(int(np.count_nonzero(of & hits)), int(np.count_nonzero(of)))
             return
         try:
@@ -225,35 +227,11 @@ class FigureEvidence:
             ) from None
 
 
-def _changed(found: Sorted) -> Flags:
-    if found.changed is None:
-        raise InputError("--until-decided: a budget on how answers change needs predictions on both sides")
-    return found.changed
-
-
-def _rate(*hits: str, of: tuple[str, ...] = (), changed: bool = False) -> Callable[[Sorted], tuple[Flags, Flags]]:
-    """A rate by the groups that count for it, where their answers changed; ``of`` the pairs in some groups, or all."""
-
-    def flags(found: Sorted) -> tuple[Flags, Flags]:
-        every = np.ones(len(found.codes), dtype=bool)
-        return found.are(*hits) & (_changed(found) if changed else True), found.are(*of) if of else every
-
-    return flags
-
-
-_RATES: Mapping[str, Callable[[Sorted], tuple[Flags, Flags]]] = {
-    "nfr": _rate("negative_flip"),
-    "pfr": _rate("positive_flip"),
-    "nfr_mc": lambda f: (f.are("negative_flip") | (f.are("both_wrong") & _changed(f)), f.scored),
-    "inconsistency": _rate("both_wrong", changed=True),
-    "both_correct_changed": _rate("both_correct", changed=True),
-    "agreement": lambda f: (~_changed(f), f.scored),
-    "accuracy_new": _rate("both_correct", "positive_flip"),
-    "nfi": _rate("negative_flip", of=("negative_flip", "both_wrong")),
-    "btc": _rate("both_correct", of=("both_correct", "negative_flip")),
-}
-"""What counts and of which pairs, by the names of rates. Pairs of which a rate is taken come in an order of their own,
-so the bound of a rate over a part of them holds as that of a rate over all of them does."""
+_RATES = (
+    "nfr", "pfr", "nfr_mc", "inconsistency", "both_correct_changed", "agreement", "accuracy_new", "nfi", "btc",
+)  # fmt: skip
+"""Rates that can be judged. Pairs of which one is taken come in an order of their own, so the bound of a rate over a
+part of them holds as that of a rate over all of them does."""
 _MEANS: Mapping[str, Callable[[Sorted], Floats]] = {
     "net": lambda f: f.are("positive_flip").astype(np.float64) - f.are("negative_flip"),
     "mean_difference": lambda f: f.gain,

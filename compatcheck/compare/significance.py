@@ -12,8 +12,7 @@ from scipy.special import bdtr
 from compatcheck.compare.intervals import LARGE
 from compatcheck.compare.result import Estimate
 
-_CELLS = 4_000_000
-"""Random signs held at once: 32 MB as floats."""
+_CELLS = 4_000_000  # random signs held at once: 32 MB as floats
 
 
 def mcnemar(negative: int, positive: int, *, one_sided: bool = False) -> float:

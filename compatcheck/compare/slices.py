@@ -22,19 +22,15 @@ from compatcheck.compare.ties import margins
 from compatcheck.errors import InputError, did_you_mean
 from compatcheck.records import TaskRun
 
-BINS = 4
-"""Numbers with more than :data:`FEW` distinct values are cut at their quartiles."""
+BINS = 4  # numbers with more than FEW distinct values are cut at their quartiles
 FEW = 10
-MOST = 50
-"""So many values of a text field are shown, the most frequent ones; the rest are one slice."""
+MOST = 50  # so many values of a text field are shown, the most frequent ones; the rest are one slice
 MISSING = "(missing)"
-AUTO = "auto"
-"""Stands for every automatic slice that the records have what it takes for, and for :data:`LABELS`."""
+AUTO = "auto"  # stands for every automatic slice that the records have what it takes for, and for LABELS
 AUTOMATIC = ("auto:input_length", "auto:target_length", "auto:old_confidence")
 """Fields that are computed: characters of the input and of the target, and OLD's margin between its two likeliest
 choices (nats, to two decimals)."""
-LABELS = ("activity_label",)
-"""Fields of well-known tasks that say what an instance is about; ``auto`` takes them, too."""
+LABELS = ("activity_label",)  # fields of well-known tasks that say what an instance is about; ``auto`` takes them, too
 
 
 def build_slices(

@@ -16,10 +16,8 @@ from compatcheck.compare.result import Absent, Comparison, Gate, Reading
 from compatcheck.errors import InputError
 from compatcheck.gate.rules import CRITICAL, NAMES, Rule, rows, share_of, writer
 
-MAX_MISSING = 0.02
-"""Share of the larger side's rows that may show nothing; more of them, and no budget passes."""
-NOTHING_RIGHT, ALL_RIGHT = 0.02, 0.995
-"""Shares of right answers beyond which a scoring rule does not seem to fit."""
+MAX_MISSING = 0.02  # share of the larger side's rows that may show nothing; more of them, and no budget passes
+NOTHING_RIGHT, ALL_RIGHT = 0.02, 0.995  # shares of right answers beyond which a scoring rule does not seem to fit
 _NEEDS_OLD_RIGHT = frozenset({"nfr", "relative_nfr", "btc", "both_correct_changed", "m_r", "mean_regression"})
 """Figures that no NEW could spoil where OLD gets nothing right."""
 _OF_CHANGE = frozenset({"nfr_mc", "inconsistency", "agreement"})

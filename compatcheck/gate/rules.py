@@ -15,8 +15,7 @@ GRAMMAR = (
     "[task/][filter/][field=value/][metric.]name:budget[%], for example nfr:2%, gsm8k/net:-1%, category=billing/nfr:5% "
     "or rouge1.regression:0.03"
 )
-CRITICAL, ADVISORY = "critical", "advisory"
-"""Tiers: a critical budget gates, an advisory one is shown."""
+CRITICAL, ADVISORY = "critical", "advisory"  # tiers: a critical budget gates, an advisory one is shown
 
 
 class Name(NamedTuple):

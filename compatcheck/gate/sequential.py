@@ -20,8 +20,7 @@ from compatcheck.errors import InputError
 from compatcheck.gate.rules import CRITICAL, NAMES, Name, Rule, nothing_covered, writer
 from compatcheck.gate.verdict import label_of
 
-GROWTH = 1.1
-"""A look is kept for the report when there are so many times the instances of the one kept before it."""
+GROWTH = 1.1  # a look is kept for the report when there are so many times the instances of the one kept before it
 
 
 @dataclass
