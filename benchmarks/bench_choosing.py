@@ -60,25 +60,32 @@ def _first(source: Path, most: int, target: Path) -> Path:
 
 def answered(update: str, seed: int, given: argparse.Namespace) -> dict[str, Any]:
     """Scores of OLD, NEW and every blend on held-out training rows and on further documents."""
+    from compatcheck.options import Fix, build
     from compatcheck.references import resolve
-    from compatcheck_train import preset
     from compatcheck_train.examples import load_examples
-    from compatcheck_train.fix.candidates import candidates_for, train_candidate
-    from compatcheck_train.fix.frontier import SHARES as WEIGHTS
-    from compatcheck_train.fix.judging import HELD_OUT, Judge
+    from compatcheck_train.fix.candidates import candidates_for
+    from compatcheck_train.fix.judging import HELD_OUT
+    from compatcheck_train.fix.request import FixRequest
+    from compatcheck_train.fix.search import SHARES as WEIGHTS
+    from compatcheck_train.fix.search import Work, train_candidate
     from compatcheck_train.weights import blend
 
     task = update.partition("-")[0]
     data = data_folder(task, given.test, given.out)
     old, new, rows = adapters(update, data, given.out)
-    judge = Judge(task, data=data, dev=HELD_OUT, num_fewshot=0, store=given.out / "store")
+    chosen = {
+        "task": task, "data": data, "dev": HELD_OUT, "num_fewshot": 0, "store": given.out / "store", "preset": "quick",
+        "seed": seed, "set": {"cache_folder": given.out / "cache"},
+    }  # fmt: skip
+    request = FixRequest(str(old), str(new), build(Fix, chosen))
+    judge = request.judge
     unlabelled = None if rows else _first(data / task / "production.jsonl.gz", 1000, given.out / f"{task}.jsonl")
     examples = load_examples(task, data=data, limit=rows or None, seed=seed, unlabelled=unlabelled)
-    settings = preset("quick", seed=seed, cache_folder=given.out / "cache")
     models, start = {"old": resolve(old), "new": resolve(new)}, resolve(new)
+    work = Work(request, models["old"], start, start, examples, judge.test(), {}, given.out / f"{update}-{seed}")
     for candidate in candidates_for("choice", share=1.0):
         place = given.out / f"{update}-{seed}" / candidate.name
-        made = train_candidate(candidate, models["old"], start, examples, settings, place).folder
+        made = train_candidate(work, candidate, place).folder
         for weight in WEIGHTS:
             folder = made if weight == 1 else blend(made, start.adapter, weight, place / f"blend-{weight:g}")
             models[f"{candidate.name} × {weight:g}"] = resolve(str(folder))
@@ -95,18 +102,19 @@ def answered(update: str, seed: int, given: argparse.Namespace) -> dict[str, Any
 
 def take(scores: Mapping[str, Scores]) -> str:
     """The blend that ``fix`` takes on these documents."""
-    from compatcheck_train.fix.judging import Standing, best
+    from compatcheck_train.fix.judging import Scores as OnDocuments
+    from compatcheck_train.fix.judging import best
 
     old, new = scores["old"], scores["new"]
-    candidates: dict[str, list[Standing]] = {}
+    candidates: dict[str, list[OnDocuments]] = {}
     for name, own in scores.items():
         if name not in ("old", "new"):
             error = float((own - new).std(ddof=1) / len(new) ** 0.5)
-            standing = Standing(
+            one = OnDocuments(
                 name, len(new), float((own < old).mean()), 0.0, float(own.mean()), float((new < old).mean()),
                 float(new.mean()), error,
             )  # fmt: skip
-            candidates.setdefault(name.partition(" × ")[0], []).append(standing)
+            candidates.setdefault(name.partition(" × ")[0], []).append(one)
     return best([best(each) for each in candidates.values()]).name
 
 
@@ -118,8 +126,8 @@ def change(scores: Mapping[str, Scores], name: str) -> tuple[float, float]:
 
 def proven(scores: Mapping[str, Scores], name: str) -> bool:
     """Whether the proof on these documents says better."""
-    from compatcheck_train.fix.proof import judge
-    from compatcheck_train.fix.proof.change import rate_change
+    from compatcheck_train.fix.change import rate_change
+    from compatcheck_train.fix.verdict import judge
 
     old, new, own = (scores[each] == 1 for each in ("old", "new", name))
     changes = {"nfr": rate_change(old & ~new, old & ~own), "score": rate_change(new, own)}

@@ -82,8 +82,8 @@ def simulate(
 
 
 def _verdict(case: Case, n: int, rng: np.random.Generator) -> tuple[str, str]:
-    from compatcheck_train.fix.proof import judge
-    from compatcheck_train.fix.proof.change import rate_change
+    from compatcheck_train.fix.change import rate_change
+    from compatcheck_train.fix.verdict import judge
 
     group = rng.choice(4, size=n, p=case.shares)
     old, new = group != 2, np.isin(group, (0, 2))

@@ -222,8 +222,8 @@ class TrainTask(Shared):
 
 
 @panel(METHOD)
-class Fix(TrainTask, Engine):
-    """Of ``compatcheck fix``."""
+class Choosing(TrainTask, Engine):
+    """Of ``compatcheck fix``: the documents, and what is tried."""
 
     split: str | None = option(None, "Split of the proof.", WHAT, metavar="NAME")
     dev: str | None = option(None, "Documents to choose on.", WHAT, metavar="SPLIT|FILE|held-out", shown=PART)
@@ -234,18 +234,30 @@ class Fix(TrainTask, Engine):
     strategy_args: Pairs | None = option(None, "An option of it; repeatable.", flag="--strategy-arg")
     candidate: Texts = option((), "What auto tries; repeatable.")
     trial_share: float | None = option(None, "Share of the steps of a trial.", shown="0.2; 1 if quick")
-    finalists: int = option(2, "Candidates of auto that are trained in full.")
+    finalists: int = option(2, "Candidates of auto that are trained in full.", least=1)
+
+
+@panel(METHOD)
+class Training:
+    """Settings of a training (``compatcheck_train.settings``) that are options too."""
+
     tokens: str = option("all", "Loss on all or answer tokens.", metavar="all|answer")
     context_weight: float | None = option(None, "Weight of a context token beside an answer's.")
     temperature: float = option(2.0, "T of the divergence.")
     ce_weight: float | None = option(None, "Share of cross-entropy.", shown="the strategy's")
+    teacher: str = option("auto", "cache (old runs once and is freed), online or auto.", TRAINING, metavar="NAME")
+    report_to: Texts = option((), "tensorboard, wandb, trackio; repeatable.", TRAINING)
+
+
+@panel(METHOD)
+class Fix(Training, Choosing):
+    """Of ``compatcheck fix``."""
+
     blend: Weight = option("auto", "Weight of compat beside NEW.")
     blend_method: str = option("exact", "exact, or one of PEFT's merging methods.", metavar="NAME")
     init: str = option("new", "Start as new, or transfer OLD's update.", metavar="new|transfer")
     train_task: bool = option(False, "NEW is a base: train its task adapter first.")
-    teacher: str = option("auto", "cache (old runs once and is freed), online or auto.", TRAINING, metavar="NAME")
-    report_to: Texts = option((), "tensorboard, wandb, trackio; repeatable.", TRAINING)
-    seeds: int = option(1, "Trainings behind the proof.", PROOF, metavar="K")
+    seeds: int = option(1, "Trainings behind the proof.", PROOF, metavar="K", least=1)
     margin: float = option(1.0, "By so much the score may be below NEW's.", PROOF, metavar="POINTS")
     control: str = option("continue-ce", "Control at equal steps, or none.", PROOF, metavar="NAME")
     force: bool = option(False, "Go on with a poor old model.", PROOF)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from compatcheck.errors import InputError, did_you_mean
+from compatcheck.options import Training, TrainTask
 
 TRACKERS = ("tensorboard", "wandb", "trackio")
 _CHOICES = {
@@ -35,21 +36,19 @@ _TYPES: dict[str, tuple[type | tuple[type, ...], str]] = {
 _NOT_DECIDING = ("report_to", "cache_folder", "save_steps", "device", "shard_base")
 
 
-@dataclass(frozen=True)
-class TrainSettings:
-    """Settings of one training. Bad values raise :class:`InputError` when it is made."""
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings(Training):
+    """Settings of one training. Bad values raise :class:`InputError` when it is made.
+
+    Of those that are options too: ``temperature`` is T of the divergence, without a T² factor; ``ce_weight`` 1 − λ of
+    L' = λ·L + (1 − λ)·CE (None: the strategy's own, 0 or 0.5: the paper gives none); ``tokens`` ``all`` (loss on
+    context and answer, as in the paper) or ``answer``; ``context_weight`` the weight of a context token where an answer
+    token has 1 (None: 1 for ``all``, 0 for ``answer``); ``teacher`` ``cache`` (the old model runs once and is freed) or
+    ``online`` (it runs beside the student in every step).
+    """
 
     strategy: str = "muscle"
     strategy_options: Mapping[str, float | int | str] = field(default_factory=dict)
-
-    temperature: float = 2.0
-    """T of the divergence; no T² factor."""
-    ce_weight: float | None = None
-    """1 − λ of L' = λ·L + (1 − λ)·CE; None: the strategy's own (0, or 0.5 for those with CE: the paper gives none)."""
-    tokens: str = "all"
-    """``all``: loss on context and answer, as in the paper; ``answer``: on the answer alone."""
-    context_weight: float | None = None
-    """Weight of a context token where an answer token has 1; None: 1 for ``all``, 0 for ``answer``."""
 
     learning_rate: float = 1e-4
     schedule: str = "linear"
@@ -89,18 +88,13 @@ class TrainSettings:
     """Several processes: each holds a piece of the base's layers (FSDP), the adapter is whole on all of them.
     ``accelerate launch --use_fsdp`` asks for the same."""
 
-    teacher: str = "auto"
-    """``cache``: the old model runs once and is freed; ``online``: it runs beside the student in every step."""
     new_teacher: str = "auto"
-    """The same for the new model: the student's base with the frozen adapter, which needs no memory of its own."""
+    """``teacher`` for the new model: the student's base with the frozen adapter, which needs no memory of its own."""
     alignment: str = "alm"
     """How the old model is followed token by token where it tokenizes differently: ``alm`` compares likelihoods of
     chunks, ``projected`` next-token distributions over what both vocabularies have."""
     cache_folder: Path | None = None
     """Where teacher caches lie; None: the user's cache. They are keyed by content and shared between runs."""
-
-    report_to: tuple[str, ...] = ()
-    """Besides metrics.jsonl: ``tensorboard``, ``wandb``, ``trackio``."""
     trust_remote_code: bool = False
 
     def __post_init__(self) -> None:
@@ -171,3 +165,12 @@ def preset(name: str, **changes: Any) -> TrainSettings:
     if name not in _PRESETS:
         raise InputError(f"--preset {name}: must be one of {', '.join(_PRESETS)}{did_you_mean(name, _PRESETS)}")
     return TrainSettings(**_PRESETS[name]).changed(**changes)
+
+
+def settings_of(chosen: TrainTask) -> TrainSettings:
+    """The preset with what the options of a command change; ``set`` comes last."""
+    names = ["seed", "device", "trust_remote_code", *(f.name for f in fields(Training) if isinstance(chosen, Training))]
+    given = {name: getattr(chosen, name) for name in names} | {
+        "strategy_options": getattr(chosen, "strategy_args", None) or {}
+    }
+    return preset(chosen.preset, **given | dict(chosen.set or {}))

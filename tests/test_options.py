@@ -96,11 +96,12 @@ def test_a_keyword_that_is_no_option_is_said_with_a_proposal() -> None:
 
 
 def test_fix_takes_its_options_in_python() -> None:
-    from compatcheck_train.api import fix, request_of
+    from compatcheck_train.api import fix
+    from compatcheck_train.fix.request import FixRequest
 
     assert set(options.options_of(options.Fix)) <= set(inspect.signature(fix).parameters)
     chosen = options.build(options.Fix, {"task": "piqa", "preset": "quick", "blend": "none", "set": {"epochs": 2}})
-    request = request_of("old", "new", chosen)
+    request = FixRequest("old", "new", chosen)
     assert (request.judge.task, request.blend, request.settings.epochs, request.margin) == ("piqa", None, 2, 0.01)
     with pytest.raises(InputError, match=r"--blend x: must be a number such as 0.75"):
         options.build(options.Fix, {"blend": "x"})

@@ -27,7 +27,7 @@ def fix(
     """Train an adapter on NEW's base that gives back negative flips and keeps NEW's gains, then prove it.
 
     Exits with 0 where what is delivered is proven better than NEW (the control's adapter where plain further training
-    is as good), 1 not better, 3 inconclusive. A killed fix goes on where it was.
+    is as good), 1 not better, 3 inconclusive. A killed fix is resumed.
 
     Example: compatcheck fix old-adapter new-adapter --task piqa --preset quick --out fixed
     """
@@ -59,14 +59,14 @@ def train_task(
 ) -> None:
     """Train a task adapter on a base model: next-token loss on context and answer of the task's own training split.
 
-    A killed training goes on where it was. `compatcheck fix --train-task` does the same for NEW in one go.
+    A killed training is resumed. `compatcheck fix --train-task` does the same for NEW in one go.
 
     Example: compatcheck train-task old-base --task piqa --out adapters/piqa-old
     """
     check_writable(out)
     _check_task(given)
-    from compatcheck_train.api import training_settings
     from compatcheck_train.examples import load_examples
+    from compatcheck_train.settings import settings_of
     from compatcheck_train.training.run import train_task_adapter
 
     chosen = options.build(options.TrainTask, given)
@@ -77,7 +77,7 @@ def train_task(
     )  # fmt: skip
     for note in examples.notes:
         say(note)
-    trained = train_task_adapter(base, examples, training_settings(chosen), out, say=say, progress=progress(quiet))
+    trained = train_task_adapter(base, examples, settings_of(chosen), out, say=say, progress=progress(quiet))
     print(f"task adapter: {trained.folder}")
     if not quiet:
         kept = next(each for each in trained.history if each["epoch"] == trained.best_epoch)

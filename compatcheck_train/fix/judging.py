@@ -1,4 +1,4 @@
-"""Models on chosen documents of a task: candidates on the validation documents, the proof's runs on the test split."""
+"""Models on chosen documents of a task: candidates on those to choose on, the proof's runs on the others."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from compatcheck.compare import compare
-from compatcheck.compare.result import Comparison
 from compatcheck.errors import InputError
 from compatcheck.evaluation.evaluate import EngineOptions, evaluate_jobs
 from compatcheck.evaluation.plan import Job
@@ -31,79 +30,68 @@ CHOOSING_SHARE = 0.25
 class Judge:
     """How models are evaluated while an adapter is made: engine, store, and which metric counts.
 
-    ``metric`` names the one that candidates are chosen by and the verdict is on; empty: the task's first.
+    ``split`` is that of the proof, None: the one that is evaluated by default; ``limit`` its documents at most. ``dev``
+    names the documents that candidates and blends are judged on: a split, a JSONL file or :data:`HELD_OUT`; None: a
+    part of the split of the proof that is drawn with ``seed``, and the proof is on the rest. ``metric`` is the one that
+    candidates are chosen by and the verdict is on; empty: the task's first.
     """
 
     task: str
     data: Path | None = None
     split: str | None = None
-    """The split of the proof; None: the one that is evaluated by default."""
     dev: str | None = None
-    """Documents that candidates and blends are judged on: a split's name, a JSONL file or :data:`HELD_OUT`; None: a
-    part of the split of the proof that is drawn with ``seed``, and the proof is on the rest."""
     num_fewshot: int | None = None
     limit: int | None = None
-    """Documents of the proof at most."""
     metric: str = ""
     engine: EngineOptions = field(default_factory=EngineOptions)
     store: str | Path | bool | None = None
     seed: int = 1234
 
     def validation(self, examples: Examples, most: int | None = None) -> LoadedTask:
-        """The task on the documents that candidates are judged on, at most so many of them, drawn at random.
-
-        Raises:
-            InputError: a dev file or split that is not there, or that shares documents with the test split.
-        """
+        """The task on the documents that candidates are judged on, at most so many of them, drawn at random; InputError
+        for a dev file or split that is not there, or that shares documents with the test split."""
         if self.dev is None:
             return self._parted(most)[0]
         if self.dev == HELD_OUT:
-            chosen = examples.validation if most is None else examples.validation[:most]
-            return self.on_training_documents(examples, [int(example.doc_id) for example in chosen])
+            return self.on_training_documents(examples, [int(each.doc_id) for each in examples.validation[:most]])
         file = Path(self.dev)
         data, split = (file, None) if file.is_file() else (self.data, self.dev)
-        options = TaskOptions(data, split, None, None, self.num_fewshot, self.seed)
-        (loaded,) = load_tasks([self.task], options)
+        loaded = self._load(data, split)
         if most is not None and loaded.size > most:
             loaded = replace(loaded, indices=sorted(random.Random(self.seed).sample(range(loaded.size), most)))
         test = test_keys(self.task, self._folder, str(split), self.split)
-        shared = next((doc for doc in loaded.task.eval_docs if document_key(loaded, doc) in test), None)
+        keys = (document_key(loaded, doc) for doc in loaded.task.eval_docs)
+        shared = next((key for key in keys if key in test), None)
         if shared is not None:
             raise InputError(
-                f"--dev {self.dev}: document {test[document_key(loaded, shared)]} of the test split is in it; "
-                "candidates cannot be chosen on what they are proven on"
+                f"--dev {self.dev}: document {test[shared]} of the test split is in it; candidates cannot be chosen on "
+                "what they are proven on"
             )
         return loaded
 
     def on_training_documents(self, examples: Examples, documents: Sequence[int]) -> LoadedTask:
         """The task on these documents of the training split."""
-        options = TaskOptions(self.data, examples.split, None, None, self.num_fewshot, self.seed)
-        (loaded,) = load_tasks([self.task], options)
-        return replace(loaded, indices=sorted(documents))
+        return replace(self._load(self.data, examples.split), indices=sorted(documents))
+
+    def test(self, most: int | None = None) -> LoadedTask:
+        """The task on the documents of the proof: its split, less what is chosen on (at most so many of them)."""
+        return self._load(self._folder, self.split, self.limit) if self.dev is not None else self._parted(most)[1]
 
     @property
     def _folder(self) -> Path | None:
         return self.data if self.data is None or self.data.is_dir() else None
 
-    def test(self, most: int | None = None) -> LoadedTask:
-        """The task on the documents of the proof: its split, less what is chosen on (at most so many of them)."""
-        return self._evaluated() if self.dev is not None else self._parted(most)[1]
-
-    def _evaluated(self) -> LoadedTask:
-        options = TaskOptions(self._folder, self.split, self.limit, None, self.num_fewshot, self.seed)
+    def _load(self, data: Path | None, split: str | None, limit: int | None = None) -> LoadedTask:
+        options = TaskOptions(data, split, limit, None, self.num_fewshot, self.seed)
         (loaded,) = load_tasks([self.task], options)
         return loaded
 
     def _parted(self, most: int | None) -> tuple[LoadedTask, LoadedTask]:
         """The evaluated documents in two: to choose on, and for the proof; documents of equal content stay together.
-
-        Raises:
-            InputError: there are too few to be parted.
-        """
-        loaded = self._evaluated()
-        numbers = range(len(loaded.task.eval_docs)) if loaded.indices is None else loaded.indices
+        InputError where there are too few to be parted."""
+        loaded = self._load(self._folder, self.split, self.limit)
         by_content: dict[str, list[int]] = {}
-        for number in numbers:
+        for number in _numbers(loaded):
             by_content.setdefault(document_key(loaded, loaded.task.eval_docs[number]), []).append(number)
         keys = sorted(by_content)
         random.Random(self.seed).shuffle(keys)
@@ -115,14 +103,14 @@ class Judge:
                 f"give documents with --dev, or --dev {HELD_OUT}"
             )
         choosing = sorted(number for key in chosen for number in by_content[key])
-        rest = sorted(set(numbers) - set(choosing))
+        rest = sorted(set(_numbers(loaded)) - set(choosing))
         return replace(loaded, indices=choosing), replace(loaded, indices=rest)
 
     def known_to_new(self, documents: LoadedTask, examples: Examples) -> str | None:
         """A warning where documents to choose on are rows of the training split, which NEW may have been trained on."""
         seen = {example.key for example in (*examples.train, *examples.validation)}
-        numbers = range(len(documents.task.eval_docs)) if documents.indices is None else documents.indices
-        count = sum(document_key(documents, documents.task.eval_docs[number]) in seen for number in numbers)
+        docs = documents.task.eval_docs
+        count = sum(document_key(documents, docs[number]) in seen for number in _numbers(documents))
         if not count:
             return None
         return (
@@ -134,10 +122,8 @@ class Judge:
     def run(
         self, loaded: LoadedTask, models: Mapping[str, Reference], say: Say = lambda _: None, progress: Any = None
     ) -> dict[str, Run]:
-        """Evaluate models by name on one task; those that share a base are served by one engine.
-
-        Of several processes the first one evaluates.
-        """
+        """Evaluate models by name on one task, in the first of several processes; those that share a base are served by
+        one engine."""
         return first(lambda: self._run(loaded, models, say, progress))
 
     def _run(self, loaded: LoadedTask, models: Mapping[str, Reference], say: Say, progress: Any) -> dict[str, Run]:
@@ -146,31 +132,55 @@ class Judge:
             done = evaluate_jobs(jobs, self.engine, say, progress, store)
         runs = {}
         for each in done:
-            reference = each.job.reference
-            about = Manifest(
-                reference.text, reference.fingerprint(), reference.kind, each.engine, {"seconds": each.seconds}
-            )
+            of, seconds = each.job.reference, {"seconds": each.seconds}
+            about = Manifest(of.text, of.fingerprint(), of.kind, each.engine, seconds)
             runs[each.job.side] = Run(about, each.runs, tuple(dict.fromkeys((*each.job.task.notes, *each.notes))))
         return runs
 
     def pick(self, run: Run) -> tuple[TaskRun, str]:
-        """The records and the name of the metric that counts.
+        """The records and the name of the metric that counts; InputError where the task has no such metric."""
+        found = [(one, metric.name) for one in run.tasks for metric in one.metrics]
+        picked = next((each for each in found if self.metric in ("", each[1])), None)
+        if picked is None:
+            known = ", ".join(dict.fromkeys(name for _, name in found))
+            raise InputError(f"--metric {self.metric}: task {self.task} does not give it; it gives {known}")
+        return picked
 
-        Raises:
-            InputError: the task has no such metric.
-        """
-        for one in run.tasks:
-            for metric in one.metrics:
-                if self.metric in ("", metric.name):
-                    return one, metric.name
-        known = ", ".join(dict.fromkeys(metric.name for one in run.tasks for metric in one.metrics))
-        raise InputError(f"--metric {self.metric}: task {self.task} does not give it; it gives {known}")
+    def scores(self, old: Run, new: Run, candidates: Mapping[str, Run]) -> dict[str, Scores]:
+        """Old → candidate beside old → new, by the candidate's name."""
+        before, metric = self.pick(old)
+        sign = next(1.0 if m.higher_is_better else -1.0 for m in before.metrics if m.name == metric)
+
+        def same(run: Run) -> TaskRun:
+            return next(t for t in run.tasks if (t.task, t.filter) == (before.task, before.filter))
+
+        def values(run: Run) -> Any:
+            return same(run).records.set_index("doc_id")[f"score:{metric}"]
+
+        def figures(run: Run) -> tuple[int, float, float, float]:
+            found = compare(before, same(run), metric=metric, seed=self.seed, resamples=100)
+            names = ("nfr", "pfr", "accuracy_new" if found.kind == "discrete" else "score_new")
+            nfr, pfr, score = (float(found.metrics[name].value or 0.0) for name in names)
+            return found.n, nfr, pfr, sign * score
+
+        _, nfr_of_new, _, score_of_new = figures(new)
+        scores = {}
+        for name, run in candidates.items():
+            apart = (values(run) - values(new)).dropna()
+            error = float(apart.std() / len(apart) ** 0.5) if len(apart) > 1 else 0.0
+            scores[name] = Scores(name, *figures(run), nfr_of_new, score_of_new, error)
+        return scores
+
+
+def _numbers(loaded: LoadedTask) -> Sequence[int]:
+    return range(len(loaded.task.eval_docs)) if loaded.indices is None else loaded.indices
 
 
 @dataclass(frozen=True)
-class Standing:
-    """A candidate on the validation documents, beside NEW. Rates are proportions; a score is the metric's mean, with
-    the sign turned where a lower one is better."""
+class Scores:
+    """A candidate on the documents to choose on, beside NEW. Rates are proportions; a score is the metric's mean, with
+    the sign turned where a lower one is better; ``score_error`` is the standard error of the mean difference between
+    its score and NEW's, document by document."""
 
     name: str
     n: int
@@ -180,7 +190,6 @@ class Standing:
     nfr_of_new: float
     score_of_new: float
     score_error: float = 0.0
-    """Standard error of the mean difference between its score and NEW's, document by document."""
 
     @property
     def fall(self) -> float | None:
@@ -188,64 +197,27 @@ class Standing:
         return None if self.nfr_of_new == 0 else 1 - self.nfr / self.nfr_of_new
 
 
-def stand(judge: Judge, old: Run, new: Run, candidates: Mapping[str, Run], seed: int = 0) -> list[Standing]:
-    """Where each candidate stands: old → candidate beside old → new."""
-    before, metric = judge.pick(old)
-    sign = next(1.0 if m.higher_is_better else -1.0 for m in before.metrics if m.name == metric)
-
-    def same(run: Run) -> TaskRun:
-        return next(t for t in run.tasks if (t.task, t.filter) == (before.task, before.filter))
-
-    def figures(run: Run) -> tuple[int, float, float, float]:
-        found = compare(before, same(run), metric=metric, seed=seed, resamples=100)
-        nfr, pfr, score = _figures(found)
-        return found.n, nfr, pfr, sign * score
-
-    def scores(run: Run) -> Any:
-        return same(run).records.set_index("doc_id")[f"score:{metric}"]
-
-    def error(run: Run) -> float:
-        differences = (scores(run) - scores(new)).dropna()
-        return float(differences.std() / len(differences) ** 0.5) if len(differences) > 1 else 0.0
-
-    _, nfr_of_new, _, score_of_new = figures(new)
-    return [Standing(name, *figures(run), nfr_of_new, score_of_new, error(run)) for name, run in candidates.items()]
-
-
 KEPT = 0.5
 """Standard errors below NEW's at which a score still counts as kept. Of two equal models one is below on any documents;
 asking for NEW's score itself throws away every second candidate that has it."""
 
 
-def best(standings: Sequence[Standing], errors: float = KEPT) -> Standing:
-    """The candidate with the fewest negative flips among those that keep NEW's score.
-
-    Of equal flips the better score counts. Where none keeps the score, those are taken whose score lies below by less
-    than its standard error, and where there are none, the one with the best score.
-
-    Args:
-        errors: so many standard errors below NEW's still count as kept.
-    """
+def best(candidates: Sequence[Scores], errors: float = KEPT) -> Scores:
+    """The candidate with the fewest negative flips among those that keep NEW's score: not more than ``errors`` standard
+    errors below it. Of equal flips the better score counts. Where none keeps the score, those are taken whose score
+    lies below by less than its standard error, and where there are none, the one with the best score."""
     for allowed in (errors, max(errors, 1.0)):
-        kept = [each for each in standings if each.score >= each.score_of_new - allowed * each.score_error]
+        kept = [each for each in candidates if each.score >= each.score_of_new - allowed * each.score_error]
         if kept:
-            break
-    else:
-        return max(standings, key=lambda each: (each.score, -each.nfr))
-    return min(kept, key=lambda each: (each.nfr, -each.score))
+            return min(kept, key=lambda each: (each.nfr, -each.score))
+    return max(candidates, key=lambda each: (each.score, -each.nfr))
 
 
-def ranked(standings: Sequence[Standing], errors: float = 2.0) -> list[Standing]:
+def ranked(candidates: Sequence[Scores], errors: float = 2.0) -> list[Scores]:
     """Those of a short trial from the best on: first the ones whose score is not clearly below NEW's, by flips."""
 
-    def place(each: Standing) -> tuple[bool, float, float]:
+    def place(each: Scores) -> tuple[bool, float, float]:
         below = each.score < each.score_of_new - errors * each.score_error
         return (below, -each.score if below else each.nfr, each.nfr if below else -each.score)
 
-    return sorted(standings, key=place)
-
-
-def _figures(comparison: Comparison) -> tuple[float, float, float]:
-    metrics = comparison.metrics
-    score = metrics["accuracy_new" if comparison.kind == "discrete" else "score_new"].value
-    return float(metrics["nfr"].value or 0.0), float(metrics["pfr"].value or 0.0), float(score or 0.0)
+    return sorted(candidates, key=place)

@@ -1,15 +1,20 @@
-"""A finished fix as one HTML file, without anything from elsewhere."""
+"""A finished fix as one HTML file, without anything from elsewhere, with three pictures."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from compatcheck_train.report.charts import curves_svg, flow_svg, frontier_svg
-from compatcheck_train.report.text import explanation, fall_of, headline, over_seeds, percent, points
+from compatcheck.report import charts
+from compatcheck_train.report.text import explanation, fall_of, headline, over_seeds, percent, points, share
 
 _TEMPLATE = Path(__file__).with_name("fix.html.j2")
+GROUPS = {
+    "both_correct": "both right", "positive_flip": "got better", "negative_flip": "got worse",
+    "both_wrong": "both wrong", "unchanged": "unchanged",
+}  # fmt: skip
+"""What a group is called."""
 
 
 def render_html(report: Mapping[str, Any]) -> str:
@@ -18,19 +23,40 @@ def render_html(report: Mapping[str, Any]) -> str:
     from markupsafe import Markup
 
     trainings = [("compat", report["training"])] + ([("control", report["control"])] if report["control"] else [])
-    template = Environment(autoescape=True, undefined=StrictUndefined).from_string(
-        _TEMPLATE.read_text(encoding="utf-8")
-    )
-    return template.render(
-        r=report,
-        mark=headline(report),
-        explanation=" ".join(explanation(report)),
-        over_seeds=over_seeds(report),
-        share=lambda value: "–" if value is None else f"{100 * value:.2f} %",
-        fall=fall_of,
-        points=points,
-        percent=percent,
-        flow=lambda proof: Markup(flow_svg(proof)),
-        frontier=Markup(frontier_svg(report)),
-        curves=Markup(curves_svg(trainings)),
-    )
+    environment = Environment(autoescape=True, undefined=StrictUndefined)
+    return environment.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
+        r=report, mark=headline(report), explanation=" ".join(explanation(report)), over_seeds=over_seeds(report),
+        share=share, fall=fall_of, points=points, percent=percent, flow=lambda proof: Markup(flow_svg(proof)),
+        frontier=Markup(frontier_svg(report)), curves=Markup(curves_svg(trainings)),
+    )  # fmt: skip
+
+
+def flow_svg(proof: Mapping[str, Any]) -> str:
+    """Bands from the groups of old → new (left) to those of old → compat (right), as wide as they are frequent."""
+    counts = {(each["new"], each["compat"]): each["count"] for each in proof["flow"]}
+    order = list(proof["sides"]["new"]["quadrants"])
+    return charts.flow(order, counts, GROUPS, "Flow of the documents from old → new to old → compat")
+
+
+def curves_svg(trainings: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
+    """Validation loss by step, one line a training, each scaled to its own first value: losses are not comparable."""
+    series = []
+    for name, training in trainings:
+        found = [(h["step"], h["validation_loss"]) for h in training["history"] if h["validation_loss"] is not None]
+        if len(found) > 1 and found[0][1]:
+            series.append((name, [(step, value / found[0][1]) for step, value in found]))
+    if not series:
+        return ""
+    return charts.lines(series, "step", "validation loss, of its first", "Validation loss while training")
+
+
+def frontier_svg(report: Mapping[str, Any]) -> str:
+    """Negative flip rate against score of every blend, in the order of the weight of compat."""
+    frontier = report["frontier"]
+    if not frontier or len(frontier["points"]) < 2:
+        return ""
+    first = frontier["points"][0]
+    found = [(first["score_of_new"], 100 * first["nfr_of_new"])]
+    found += [(each["score"], 100 * each["nfr"]) for each in frontier["points"]]
+    labels = ["NEW", *(f"{each['share']:g}" for each in frontier["points"])]
+    return charts.lines([("blend", found)], "score", "NFR, %", "Flips against score of the blends", labels)

@@ -1,48 +1,43 @@
-"""A finished fix as Markdown."""
+"""A finished fix as Markdown, and the model card of its adapter: method, data, figures, limits."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+import yaml
+
 from compatcheck.report.markdown import escape
-from compatcheck_train.report.text import explanation, fall_of, headline, over_seeds, percent, points
+from compatcheck_train.report.text import explanation, fall_of, headline, over_seeds, percent, points, share
+
+_NAMES = {
+    "nfr": "NFR", "pfr": "PFR", "nfr_mc": "NFR_mc", "relative_nfr": "relative NFR", "mean_gain": "m_g",
+    "mean_regression": "m_r",
+}  # fmt: skip
+_NO_SHARES = ("relative_nfr", "mean_gain", "mean_regression", "score_new")
 
 
 def render_markdown(report: Mapping[str, Any]) -> str:
     """The report of :func:`fix_to_dict`."""
-    control = report["delivered"] == "control"
+    control, bound = report["delivered"] == "control", report["bound"]
     strategy = report["control"]["strategy"] if control else report["strategy"]
     lines = [f"# {headline(report)}", "", escape(" ".join(explanation(report))), ""]
-    lines += [
-        f"- old: {escape(report['old'])}", f"- new: {escape(report['new'])}", f"- adapter: {escape(report['adapter'])}",
-        f"- method: {escape(strategy)}, {report['control' if control else 'training']['steps']:,} steps",
-    ]  # fmt: skip
-    if report["seeds"]:
-        lines += ["", f"## {len(report['seeds']['numbers'])} seeds", "", *seed_lines(report)]
-    for proof in report["proof"]:
-        lines += [
-            "",
-            f"## {escape(proof['name'])}, {proof['n']:,} test documents",
-            "",
-            *_sides(proof),
-            "",
-            *_changes(proof),
-        ]
-    if report["bound"]:
-        bound = report["bound"]
+    lines += [f"- {name}: {escape(report[name])}" for name in ("old", "new", "adapter")]
+    lines.append(f"- method: {escape(strategy)}, {report['control' if control else 'training']['steps']:,} steps")
+    lines += _figures(report, "")
+    if bound:
         lines += ["", f"Bound, both models averaged at inference: NFR {percent(bound['nfr_relative'])}, score "
                   f"{points(bound['score'])}."]  # fmt: skip
-    for title, rows, first in (
-        ("Trials on validation documents", report["trials"], "strategy"),
-        ("Trained in full, on validation documents", report["finals"], "strategy"),
-        ("Blend with NEW on validation documents", (report["frontier"] or {}).get("points", []), "weight of compat"),
+    for title, rows, key in (
+        ("Trials on validation documents", report["trials"], "name"),
+        ("Trained in full, on validation documents", report["finals"], "name"),
+        ("Blend with NEW on validation documents", (report["frontier"] or {}).get("points", []), "share"),
     ):
         if rows:
+            first = "strategy" if key == "name" else "weight of compat"
             lines += ["", f"## {title}", "", f"| {first} | NFR | change | score |", "|---|---|---|---|"]
             lines += [
-                f"| {escape(str(row['name'] if first == 'strategy' else row['share']))} | {100 * row['nfr']:.2f} % | "
-                f"{fall_of(row)} | {row['score']:.4f} |"
+                f"| {escape(str(row[key]))} | {share(row['nfr'])} | {fall_of(row)} | {row['score']:.4f} |"
                 for row in rows
             ]
     if report["notes"]:
@@ -50,48 +45,69 @@ def render_markdown(report: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def seed_lines(report: Mapping[str, Any]) -> list[str]:
-    """What several trainings gave, as a list."""
-    return [f"- {label}: {text}" for label, text in over_seeds(report)]
-
-
-def _sides(proof: Mapping[str, Any]) -> list[str]:
-    discrete = proof["kind"] == "discrete"
-    score = "accuracy_new" if discrete else "score_new"
-    names = {"nfr": "NFR", "pfr": "PFR", "nfr_mc": "NFR_mc", "relative_nfr": "relative NFR", "mean_gain": "m_g",
-             "mean_regression": "m_r"}  # fmt: skip
-    first = proof["sides"]["new"]["metrics"]
-    shown = [name for name in names if name in first]
-    lines = [f"| | score | {' | '.join(names[name] for name in shown)} |", "|---" * (len(shown) + 2) + "|"]
-    for side, found in proof["sides"].items():
-        metrics = found["metrics"]
-        cells = [_figure(metrics[score], discrete)]
-        cells += [
-            _figure(metrics[name], name not in ("relative_nfr", "mean_gain", "mean_regression")) for name in shown
-        ]
-        lines.append(f"| old → {side} | {' | '.join(cells)} |")
+def _figures(report: Mapping[str, Any], before: str, signed: bool = False) -> list[str]:
+    """What several trainings gave, and every metric's table and changes."""
+    lines = []
+    if report["seeds"]:
+        lines += ["", f"## {len(report['seeds']['numbers'])} seeds", ""]
+        lines += [f"- {label}: {text}" for label, text in over_seeds(report)]
+    for proof in report["proof"]:
+        lines += ["", f"## {before}{escape(proof['name'])}, {proof['n']:,} test documents", ""]
+        shown = [name for name in _NAMES if name in proof["sides"]["new"]["metrics"]]
+        lines += [f"| | score | {' | '.join(_NAMES[name] for name in shown)} |", "|---" * (len(shown) + 2) + "|"]
+        columns = ["accuracy_new" if proof["kind"] == "discrete" else "score_new", *shown]
+        for side, found in proof["sides"].items():
+            cells = [_figure(found["metrics"][name], name not in _NO_SHARES) for name in columns]
+            lines.append(f"| old → {side} | {' | '.join(cells)} |")
+        changes, against = proof["changes"], proof["against_control"]
+        relative = percent(changes["nfr_relative"])
+        lines += ["", f"- NFR against NEW: {points(changes['nfr'])}; relative: {relative}"]
+        lines.append(f"- score against NEW: {points(changes['score'])}")
+        if against:
+            nfr, score = points(against["nfr"]), points(against["score"])
+            lines.append(f"- against the control at equal steps: NFR {nfr}; score {score}")
+        undone, appeared = proof["undone"]["count"], proof["appeared"]["count"]
+        lines.append(f"- negative flips undone: {undone:,}; appeared: {appeared:,}")
+        if signed:
+            lines += ["", f"Signature: `{escape(proof['sides']['compat']['signature'])}`"]
     return lines
 
 
-def _figure(figure: Mapping[str, Any], share: bool) -> str:
+def _figure(figure: Mapping[str, Any], percents: bool) -> str:
     if figure["value"] is None:
         return f"undefined ({figure.get('why', '')})"
-    scale, unit = (100, " %") if share else (1, "")
+    scale, unit = (100, " %") if percents else (1, "")
     text = f"{scale * figure['value']:.4g}{unit}"
     if figure["low"] is not None:
         text += f" ({scale * figure['low']:.4g} – {scale * figure['high']:.4g})"
     return text
 
 
-def _changes(proof: Mapping[str, Any]) -> list[str]:
-    changes, against = proof["changes"], proof["against_control"]
+def render_card(report: Mapping[str, Any], base: str) -> str:
+    """README.md of the adapter's folder, with the front matter that model hubs read."""
+    control, unlabelled = report["delivered"] == "control", report["documents"]["unlabelled"]
+    tags = ["lora", "compatibility", *([] if control else ["muscle"]), "compatcheck"]
+    front = yaml.safe_dump({"base_model": base, "library_name": "peft", "tags": tags}, sort_keys=True)
+    trained = report["control"] if control else report["training"]
+    what = (
+        "was trained on without any old model, which proved at least as good as following one."
+        if control
+        else f"was trained to keep its gains over {escape(report['old'])} while giving back answers that were right "
+        "before the update (negative flips)."
+    )
+    more = f" and {unlabelled:,} inputs without labels" if unlabelled and not control else ""
+    family = "" if control else " The method family is MUSCLE (Echterhoff et al., EMNLP Findings 2024)."
+    strategy = escape(trained["strategy"] if control else report["strategy"])
     lines = [
-        f"- NFR against NEW: {points(changes['nfr'])}; relative: {percent(changes['nfr_relative'])}",
-        f"- score against NEW: {points(changes['score'])}",
-    ]
-    if against:
-        lines.append(
-            f"- against the control at equal steps: NFR {points(against['nfr'])}; score {points(against['score'])}"
-        )
-    undone, appeared = proof["undone"]["count"], proof["appeared"]["count"]
-    return [*lines, f"- negative flips undone: {undone:,}; appeared: {appeared:,}"]
+        "---", front.strip(), "---", "", "# Compatibility adapter", "",
+        f"An adapter for {escape(base)} on the task {escape(report['task'])}. It starts as {escape(report['new'])} and "
+        f"{what}", "", f"Verdict: **{headline(report)}**. {escape(' '.join(explanation(report)))}", "", "## Method", "",
+        f"Strategy `{strategy}`, {trained['steps']:,} optimiser steps on {report['documents']['train']:,} documents of "
+        f"the task's training split{more}; chosen on {report['documents']['validation']:,} documents that are not "
+        f"those of the proof. The test split was not trained on (checked by content).{family}",
+        *_figures(report, "Figures: ", signed=True), "", "## Limits", "",
+        "- The figures hold for this task and these documents; on others the adapter was not measured.",
+        *([] if control else ["- The old model was a teacher: its biases and mistakes may carry over."]),
+        "- A change smaller than the intervals cannot be told from none.",
+    ]  # fmt: skip
+    return "\n".join(lines) + "\n"

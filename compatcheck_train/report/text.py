@@ -1,8 +1,8 @@
-"""A finished fix on the terminal: verdict first, then what it rests on."""
+"""A finished fix on the terminal: verdict first, then what it rests on; and the words that other forms share."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from compatcheck.report.text import safe_text
@@ -22,31 +22,29 @@ def headline(report: Mapping[str, Any]) -> str:
     verdict = MARKS[report["verdict"]]
     if report["delivered"] == "control":
         return f"{verdict} than NEW: PLAIN FURTHER TRAINING, at least as good; following OLD added nothing"
-    if report["verdict"] == "better":
-        return f"{verdict} {_BESIDE_CONTROL[report['against_control']]}"
-    return verdict
+    return f"{verdict} {_BESIDE_CONTROL[report['against_control']]}" if report["verdict"] == "better" else verdict
 
 
 def explanation(report: Mapping[str, Any]) -> list[str]:
     """The reason in sentences, what is in the adapter's folder where it is the control's, and what one seed leaves."""
     said = [f"{report['reason'][:1].upper()}{report['reason'][1:]}."]
-    if report["delivered"] == "control":
-        against = ((report["seeds"] or {}).get("against_control")) or report["proof"][0]["against_control"]
+    seeds, control = report["seeds"], report["delivered"] == "control"
+    if control:
+        against = (seeds or {}).get("against_control") or report["proof"][0]["against_control"]
         said.append(
             f"The adapter is the control's: {report['control']['strategy']} for as many steps, without OLD. Following "
             f"OLD had NFR {points(against['nfr'])} and score {points(against['score'])} against it."
         )
-    seeds = report["seeds"]
     if seeds is None:
         said.append(
             "One training stands behind this: its interval is over documents, and says nothing of how far another seed "
             "would come out elsewhere (--seeds 3)."
         )
     else:
-        which = seeds["control_delivered"] if report["delivered"] == "control" else seeds["delivered"]
         said.append(
             f"Trained with {len(seeds['numbers'])} seeds: the intervals over seeds take documents and seeds as drawn; "
-            f"seed {which} stood best on the documents to choose on and is delivered."
+            f"seed {seeds['control_delivered' if control else 'delivered']} stood best on the documents to choose on "
+            "and is delivered."
         )
     return said
 
@@ -61,8 +59,7 @@ def over_seeds(report: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("score against NEW", points(seeds["changes"]["score"])),
     ]
     if seeds["against_control"]:
-        lines.append(("NFR against control", points(seeds["against_control"]["nfr"])))
-        lines.append(("score against control", points(seeds["against_control"]["score"])))
+        lines += [(f"{label} against control", points(seeds["against_control"][key])) for label, key in _NFR_AND_SCORE]
     for name, label in (("each", "compat"), ("each_control", "control")):
         each = ", ".join(f"{one['seed']}: {100 * one['nfr']:+.2f} / {100 * one['score']:+.2f}" for one in seeds[name])
         if each:
@@ -70,100 +67,79 @@ def over_seeds(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     return lines
 
 
+_NFR_AND_SCORE = (("NFR", "nfr"), ("score", "score"))
+
+
 def render_text(report: Mapping[str, Any]) -> str:
     """The report of :func:`fix_to_dict` for 80 columns."""
+    control, frontier, bound = report["delivered"] == "control", report["frontier"], report["bound"]
+    training = report["control" if control else "training"]
+    method = safe_text(training["strategy"] if control else report["strategy"])
     lines = [headline(report), *(safe_text(each) for each in explanation(report)), ""]
-    lines += [f"old      {safe_text(report['old'])}", f"new      {safe_text(report['new'])}"]
-    method = report["strategy"] if report["delivered"] == "compat" else report["control"]["strategy"]
-    lines += [f"adapter  {safe_text(report['adapter'])}", f"method   {safe_text(method)}, {_steps(report)}"]
+    lines += [f"{name:<8} {safe_text(report[name])}" for name in ("old", "new", "adapter")]
+    lines.append(
+        f"method   {method}, {training['steps']:,} steps, {training['parameters']:,} parameters, "
+        f"{report['seconds']:,.0f} s in all"
+    )
     if report["seeds"]:
         lines += ["", f"{len(report['seeds']['numbers'])} seeds, {safe_text(report['proof'][0]['name'])}"]
         lines += [f"  {label:<22} {text}" for label, text in over_seeds(report)]
     for proof in report["proof"]:
-        lines += ["", f"{safe_text(proof['name'])}  ({proof['n']:,} test documents)", *_table(proof)]
-        lines += _changes(proof)
-    if report["bound"]:
-        fall, score = report["bound"]["nfr_relative"], report["bound"]["score"]
-        lines += ["", f"bound    both models averaged at inference: NFR {percent(fall)}, score {points(score)}"]
-    if report["trials"]:
-        lines += ["", "trials, on validation documents", *_standings(report["trials"], report["strategy"])]
-    if report["finals"]:
-        lines += ["", "trained in full, on validation documents", *_standings(report["finals"], report["strategy"])]
-    if report["frontier"]:
-        lines += ["", f"blend with NEW ({report['frontier']['method']}), on validation documents", *_frontier(report)]
+        lines += ["", f"{safe_text(proof['name'])}  ({proof['n']:,} test documents)", *_proof(proof)]
+    if bound:
+        fall, score = percent(bound["nfr_relative"]), points(bound["score"])
+        lines += ["", f"bound    both models averaged at inference: NFR {fall}, score {score}"]
+    for title, rows in (("trials", report["trials"]), ("trained in full", report["finals"])):
+        if rows:
+            new = {"nfr": rows[0]["nfr_of_new"], "fall": None, "score": rows[0]["score_of_new"]}
+            named = [(row["name"] == report["strategy"], safe_text(row["name"]), row) for row in rows]
+            lines += ["", f"{title}, on validation documents", *_table("", [*named, (False, "NEW", new)])]
+    if frontier:
+        blends = [(row["share"] == frontier["chosen"], f"{row['share']:g}", row) for row in frontier["points"]]
+        lines += ["", f"blend with NEW ({frontier['method']}), on validation documents"]
+        lines += _table("weight of compat", blends)
     if report["notes"]:
         lines += ["", *(f"note: {safe_text(note)}" for note in report["notes"])]
     return "\n".join(lines)
 
 
-def _steps(report: Mapping[str, Any]) -> str:
-    training = report["training" if report["delivered"] == "compat" else "control"]
-    return f"{training['steps']:,} steps, {training['parameters']:,} parameters, {report['seconds']:,.0f} s in all"
+def _proof(proof: Mapping[str, Any]) -> list[str]:
+    discrete, sides = proof["kind"] == "discrete", proof["sides"]
+    name = "accuracy" if discrete else "score"
 
+    def score(figure: Mapping[str, Any]) -> str:
+        return share(figure["value"]) if discrete or figure["value"] is None else f"{figure['value']:.4f}"
 
-def _table(proof: Mapping[str, Any]) -> list[str]:
-    score = "accuracy_new" if proof["kind"] == "discrete" else "score_new"
     rows = [("", "score", "NFR", "PFR", "95 % interval of NFR")]
-    sides = proof["sides"]
-    old = sides["new"]["metrics"]["accuracy_old" if proof["kind"] == "discrete" else "score_old"]
-    rows.append(("old", _score(old, proof), "", "", ""))
+    rows.append(("old", score(sides["new"]["metrics"][f"{name}_old"]), "", "", ""))
     for side, found in sides.items():
-        metrics = found["metrics"]
-        nfr = metrics["nfr"]
-        rows.append(
-            (side, _score(metrics[score], proof), _share(nfr["value"]), _share(metrics["pfr"]["value"]), _span(nfr))
-        )
-    return [f"  {a:<8} {b:>8} {c:>8} {d:>8}   {e}".rstrip() for a, b, c, d, e in rows]
-
-
-def _changes(proof: Mapping[str, Any]) -> list[str]:
+        metrics, nfr = found["metrics"], found["metrics"]["nfr"]
+        span = "" if nfr["low"] is None else f"{100 * nfr['low']:.2f} – {share(nfr['high'])}"
+        rates = [share(nfr["value"]), share(metrics["pfr"]["value"])]
+        rows.append((side, score(metrics[f"{name}_new"]), *rates, span))
+    lines = [f"  {a:<8} {b:>8} {c:>8} {d:>8}   {e}".rstrip() for a, b, c, d, e in rows]
     changes, against = proof["changes"], proof["against_control"]
-    lines = [
-        f"  NFR against NEW        {points(changes['nfr'])}",
-        f"    relative             {percent(changes['nfr_relative'])}",
+    figures = [
+        ("NFR against NEW", points(changes["nfr"])),
+        ("  relative", percent(changes["nfr_relative"])),
+        ("score against NEW", points(changes["score"])),
+        *([(f"{label} against control", points(against[key])) for label, key in _NFR_AND_SCORE] if against else []),
     ]
-    lines.append(f"  score against NEW      {points(changes['score'])}")
-    if against:
-        lines.append(f"  NFR against control    {points(against['nfr'])}")
-        lines.append(f"  score against control  {points(against['score'])}")
-    lines.append(f"  flips undone {proof['undone']['count']:,}, appeared {proof['appeared']['count']:,}")
+    lines += [f"  {label:<22} {text}" for label, text in figures]
+    return [*lines, f"  flips undone {proof['undone']['count']:,}, appeared {proof['appeared']['count']:,}"]
+
+
+def _table(first: str, rows: Sequence[tuple[bool, str, Mapping[str, Any]]]) -> list[str]:
+    """Trials, finalists or blends: whether it was taken, its name, its figures."""
+    lines = [f"  {first:<26} {'NFR':>7} {'change':>8} {'score':>8}"]
+    for taken, name, row in rows:
+        figures = f"{share(row['nfr']):>7} {fall_of(row, ''):>8} {row['score']:>8.4f}"
+        lines.append(f"{'*' if taken else ' '} {name:<26} {figures}")
     return lines
 
 
-def _standings(trials: list[Mapping[str, Any]], chosen: str) -> list[str]:
-    lines = [f"  {'':<26} {'NFR':>7} {'change':>8} {'score':>8}"]
-    for trial in trials:
-        mark = "*" if trial["name"] == chosen else " "
-        lines.append(f"{mark} {safe_text(trial['name']):<26} {_of(trial)}")
-    first = trials[0]
-    lines.append(f"  {'NEW':<26} {_share(first['nfr_of_new']):>7} {'':>8} {first['score_of_new']:>8.4f}")
-    return lines
-
-
-def _frontier(report: Mapping[str, Any]) -> list[str]:
-    lines = [f"  {'weight of compat':<26} {'NFR':>7} {'change':>8} {'score':>8}"]
-    for point in report["frontier"]["points"]:
-        mark = "*" if point["share"] == report["frontier"]["chosen"] else " "
-        lines.append(f"{mark} {point['share']:<26g} {_of(point)}")
-    return lines
-
-
-def _of(row: Mapping[str, Any]) -> str:
-    return f"{_share(row['nfr']):>7} {fall_of(row, ''):>8} {row['score']:>8.4f}"
-
-
-def _score(figure: Mapping[str, Any], proof: Mapping[str, Any]) -> str:
-    if figure["value"] is None:
-        return "–"
-    return _share(figure["value"]) if proof["kind"] == "discrete" else f"{figure['value']:.4f}"
-
-
-def _share(value: float | None) -> str:
+def share(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.2f} %"
-
-
-def _span(figure: Mapping[str, Any]) -> str:
-    return "" if figure["low"] is None else f"{100 * figure['low']:.2f} – {100 * figure['high']:.2f} %"
 
 
 def fall_of(row: Mapping[str, Any], undefined: str = "–") -> str:

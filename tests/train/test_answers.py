@@ -14,8 +14,7 @@ from compatcheck.references import Reference, resolve
 from compatcheck.tasks import LoadedTask, TaskOptions, load_tasks
 from compatcheck_train.batches import make_items
 from compatcheck_train.examples import Examples, load_examples
-from compatcheck_train.fix import answers
-from compatcheck_train.fix.answers import with_joint_answers
+from compatcheck_train.fix.answers import JointAnswers
 from compatcheck_train.settings import TrainSettings
 from compatcheck_train.training.run import train
 
@@ -32,6 +31,12 @@ def update(fixtures: Path) -> tuple[Examples, LoadedTask, Reference, Reference]:
     (loaded,) = load_tasks(["samsum"], TaskOptions(data=data, num_fewshot=0))
     old, new = (resolve(str(fixtures / "adapters" / f"samsum-{version}")) for version in ("v1", "v2"))
     return few, loaded, old, new
+
+
+def with_joint_answers(
+    examples: Examples, loaded: LoadedTask, old: Reference, new: Reference, folder: Path, say: Any = print, **how: Any
+) -> Examples:
+    return JointAnswers(loaded, old, folder, CPU, say).examples(examples, new, **how)
 
 
 def plain(reference: Reference, contexts: list[str]) -> tuple[list[str], Any]:
@@ -74,7 +79,7 @@ def test_the_answer_that_both_find_likelier_is_chosen(
     (of_old, by_old), (of_new, by_new) = plain(old, contexts), plain(new, contexts)
     picked = set()
     for share in (0.5, 1.0):
-        made = with_joint_answers(few, loaded, old, new, tmp_path, engine=CPU, old_share=share)
+        made = with_joint_answers(few, loaded, old, new, tmp_path, old_share=share)
         chosen = [example.chosen for example in (*made.train, *made.validation, *made.unlabelled)]
         for context, mine, a, b in zip(contexts, chosen, of_old, of_new, strict=True):
             joint = {
@@ -92,8 +97,8 @@ def test_answers_are_kept_and_not_asked_for_again(
 ) -> None:
     few, loaded, old, new = update
     said: list[str] = []
-    first = with_joint_answers(few, loaded, old, new, tmp_path, engine=CPU, say=said.append)
-    again = with_joint_answers(few, loaded, old, new, tmp_path, engine=CPU, say=said.append)
+    first = with_joint_answers(few, loaded, old, new, tmp_path, say=said.append)
+    again = with_joint_answers(few, loaded, old, new, tmp_path, say=said.append)
     assert first == again
     assert said == ["both models answer 7 documents, and each reads the other's answers"]
 
@@ -103,19 +108,19 @@ def test_what_old_says_is_kept_for_another_candidate(
 ) -> None:
     few, loaded, old, new = update
     opened: list[Reference] = []
-    engine = answers._engine
+    engine = JointAnswers._engine
 
-    def counted(reference: Reference, *rest: Any) -> Any:
+    def counted(self: JointAnswers, reference: Reference) -> Any:
         opened.append(reference)
-        return engine(reference, *rest)
+        return engine(self, reference)
 
-    monkeypatch.setattr(answers, "_engine", counted)
-    with_joint_answers(few, loaded, old, new, tmp_path / "one", engine=CPU)
+    monkeypatch.setattr(JointAnswers, "_engine", counted)
+    with_joint_answers(few, loaded, old, new, tmp_path / "one")
     assert opened == [old, new, old]
-    with_joint_answers(few, loaded, old, old, tmp_path / "one", engine=CPU)
+    with_joint_answers(few, loaded, old, old, tmp_path / "one")
     assert opened[3:] == [old, old], "what stands in for NEW is asked, and OLD reads its answers"
-    shared = with_joint_answers(few, loaded, old, new, tmp_path / "one", engine=CPU, old_share=0.9)
-    assert shared == with_joint_answers(few, loaded, old, new, tmp_path / "two", engine=CPU, old_share=0.9)
+    shared = with_joint_answers(few, loaded, old, new, tmp_path / "one", old_share=0.9)
+    assert shared == with_joint_answers(few, loaded, old, new, tmp_path / "two", old_share=0.9)
 
 
 def test_labels_are_kept_where_unlabelled_documents_carry_the_answers(
@@ -123,16 +128,16 @@ def test_labels_are_kept_where_unlabelled_documents_carry_the_answers(
 ) -> None:
     few, loaded, old, new = update
     said: list[str] = []
-    every = with_joint_answers(few, loaded, old, new, tmp_path, engine=CPU)
-    made = with_joint_answers(few, loaded, old, new, tmp_path, engine=CPU, keep_labels=True, say=said.append)
+    every = with_joint_answers(few, loaded, old, new, tmp_path)
+    made = with_joint_answers(few, loaded, old, new, tmp_path, keep_labels=True, say=said.append)
     assert (made.train, made.validation) == (few.train, few.validation)
     assert made.unlabelled == every.unlabelled
     assert said == ["both models answer 1 documents, and each reads the other's answers"]
     own = TrainSettings(strategy="sequence-ensemble", tokens="answer", epochs=1, device="cpu", max_steps=1)
     assert train(old, new, made, own, tmp_path / "out").steps == 1
     alone = replace(few, unlabelled=())
-    kept = with_joint_answers(alone, loaded, old, new, tmp_path, engine=CPU, keep_labels=True)
-    assert kept == with_joint_answers(alone, loaded, old, new, tmp_path, engine=CPU), "else OLD would say nothing"
+    kept = with_joint_answers(alone, loaded, old, new, tmp_path, keep_labels=True)
+    assert kept == with_joint_answers(alone, loaded, old, new, tmp_path), "else OLD would say nothing"
 
 
 def test_training_follows_the_chosen_answers_and_needs_them(
@@ -142,7 +147,7 @@ def test_training_follows_the_chosen_answers_and_needs_them(
     own = TrainSettings(strategy="sequence-ensemble", tokens="answer", epochs=1, device="cpu", max_steps=1)
     with pytest.raises(InputError, match="sequence-ensemble needs both models' answers in the examples"):
         train(old, new, few, own, tmp_path / "without")
-    made = with_joint_answers(few, loaded, old, new, tmp_path, engine=CPU)
+    made = with_joint_answers(few, loaded, old, new, tmp_path)
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(new.base)

@@ -12,12 +12,10 @@ from typing import Any
 
 import pytest
 
-from compatcheck.evaluation.evaluate import EngineOptions
-from compatcheck_train.fix.judging import Judge
+from compatcheck.options import Fix, build
 from compatcheck_train.fix.request import FixRequest
 from compatcheck_train.fix.run import Fixed, fix
 from compatcheck_train.report import save
-from compatcheck_train.settings import preset
 
 UNLABELLED = 16
 LIMIT = 80
@@ -38,20 +36,16 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()}
 
 
-def request_of(fixtures: Path, root: Path, **changes: Any) -> FixRequest:
+def request_of(fixtures: Path, root: Path, *, most: int = 50, **changes: Any) -> FixRequest:
     """A fix that takes seconds: two candidates, six steps."""
-    judge: dict[str, Any] = {
-        "task": "piqa", "data": fixtures / "data", "dev": "dev", "limit": LIMIT, "store": root / "store",
-        "engine": EngineOptions("hf", device="cpu"),
-    }  # fmt: skip
-    settings: dict[str, Any] = {"max_steps": 6, "device": "cpu", "cache_folder": root / "cache"}
-    judge |= {k: changes.pop(k) for k in list(changes) if k in Judge.__dataclass_fields__}
-    settings |= changes.pop("settings", {})
+    settings: dict[str, Any] = {"max_steps": 6, "cache_folder": root / "cache", **changes.pop("settings", {})}
+    old, new = (changes.pop(side, fixtures / "adapters" / f"piqa-{v}") for side, v in (("old", "v1"), ("new", "v2")))
     given: dict[str, Any] = {
-        "old": str(fixtures / "adapters" / "piqa-v1"), "new": str(fixtures / "adapters" / "piqa-v2"),
-        "train_limit": 250, "validation_most": 50, "candidates": ("choice-ce+choice-ensemble", "choice-ce+muscle"),
+        "task": "piqa", "data": fixtures / "data", "dev": "dev", "limit": LIMIT, "store": root / "store",
+        "engine": "hf", "device": "cpu", "preset": "quick", "train_limit": 250, "trial_share": 0.2,
+        "candidate": ("choice-ce+choice-ensemble", "choice-ce+muscle"), "set": settings,
     }  # fmt: skip
-    return FixRequest(judge=Judge(**judge), settings=preset("quick", **settings), **given | changes)
+    return FixRequest(str(old), str(new), build(Fix, given | changes), most)
 
 
 def _make(fixtures: Path, root: Path) -> Made:

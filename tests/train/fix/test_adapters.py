@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +28,13 @@ def test_a_fix_of_another_kind(kind: str, fixtures: Path, tmp_path: Path) -> Non
     base = fixtures / "models" / "base-v2"
     new = save_adapter(base, tmp_path / "new", moved=0.05, **KINDS[kind])
     request = request_of(
-        fixtures, tmp_path, new=str(new), strategy="choice-ce+choice-ensemble", candidates=(), train_limit=30, limit=20,
-        validation_most=20, force=True, settings={"max_steps": 2, "learning_rate": 1e-2},
+        fixtures, tmp_path, new=str(new), strategy="choice-ce+choice-ensemble", candidate=(), train_limit=30, limit=20,
+        most=20, force=True, settings={"max_steps": 2, "learning_rate": 1e-2},
     )  # fmt: skip
     plain = kind == "saves-head"
     if not plain:
         with pytest.raises(InputError, match=r"--blend 0.5: .*only plain LoRA adapters .*; say --blend none"):
-            check(replace(request, blend=0.5))
+            check(request.with_(blend=0.5))
     fixed = fix(request, tmp_path / "out")
     assert (fixed.frontier is None) is not plain
     assert any("No blends with NEW are tried" in note for note in fixed.notes) is not plain

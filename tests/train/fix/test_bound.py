@@ -11,7 +11,7 @@ from scipy.special import softmax
 
 from compatcheck.records import Manifest, Metric, Run, TaskRun
 from compatcheck.tasks import LoadedTask, TaskOptions, load_tasks
-from compatcheck_train.fix.bound import bound_of
+from compatcheck_train.fix.proof import bound_of
 
 COUNT = 60
 

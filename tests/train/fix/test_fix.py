@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,7 @@ from compatcheck.tasks import TaskOptions, load_tasks
 from compatcheck_train.fix.judging import best, ranked
 from compatcheck_train.fix.run import fix
 from compatcheck_train.report import render_text, save
-from compatcheck_train.weights.files import read_lora
+from compatcheck_train.weights import read_lora
 from tests.train.fix.conftest import LIMIT, UNLABELLED, Made, contents, request_of
 
 pytestmark = pytest.mark.slow
@@ -41,7 +40,7 @@ def test_the_steps_of_a_fix(made: Made) -> None:
     assert fixed.frontier is not None and fixed.picked is not None
     assert fixed.control.strategy == "continue-ce"
     assert fixed.documents == {"train": 200, "validation": 50, "unlabelled": UNLABELLED, "test": LIMIT}
-    order = [each.name for each in ranked([trial.standing for trial in fixed.trials])]
+    order = [each.name for each in ranked([trial.scores for trial in fixed.trials])]
     assert [trial.candidate.name for trial in fixed.trials] == order == [each.candidate.name for each in fixed.finals]
     assert f"auto goes on with {order[0]} and {order[1]}" in made.said
     assert fixed.trained in [final.trained.trained for final in fixed.finals]
@@ -68,7 +67,7 @@ def test_the_published_adapter_is_the_chosen_blend(made: Made, fixtures: Path) -
     frontier = made.fixed.frontier
     assert frontier is not None
     assert [point.share for point in frontier.points] == [0.25, 0.5, 0.75, 1.0, 1.25, 1.5]
-    assert frontier.chosen.standing is best([point.standing for point in frontier.points])
+    assert frontier.chosen.scores is best([point.scores for point in frontier.points])
     picked = made.fixed.picked
     assert picked is not None
     published = load_file(made.out / "adapter" / "adapter_model.safetensors")
@@ -131,7 +130,7 @@ def test_every_training_is_in_the_proof(made: Made) -> None:
     folders = (made.out / "work" / "control", made.out / "work" / "seed-1" / "control")
     trained = [load_file(folder / "adapter" / "adapter_model.safetensors") for folder in folders]
     assert any(not torch.equal(value, trained[1][name]) for name, value in trained[0].items()), "another seed"
-    assert picked.compat.seed == (0, 1)[picked.standings.index(best(picked.standings))]
+    assert picked.compat.seed == (0, 1)[picked.scores.index(best(picked.scores))]
     delivered = made.fixed.proof.metrics[0].changes
     place = seeds.numbers.index(picked.compat.seed)
     assert seeds.each[place]["nfr"] == pytest.approx(delivered["nfr"].value)
@@ -141,7 +140,7 @@ def test_every_training_is_in_the_proof(made: Made) -> None:
 def test_the_controls_adapter_is_delivered_where_it_is_as_good(fixtures: Path, tmp_path: Path) -> None:
     """The strategy is the control's own, so both are the same to the bit, and following OLD added nothing."""
     request = request_of(
-        fixtures, tmp_path, strategy="continue-ce", candidates=(), blend=None, train_limit=40, limit=20, force=True,
+        fixtures, tmp_path, strategy="continue-ce", candidate=(), blend="none", train_limit=40, limit=20, force=True,
         settings={"max_steps": 2},
     )  # fmt: skip
     fixed = fix(request, tmp_path / "out")
@@ -172,7 +171,7 @@ def test_called_again_it_returns_what_it_has(made: Made, fixtures: Path, monkeyp
     after = contents(made.out / "adapter")
     assert after.pop("adapter_model.safetensors") == before["adapter_model.safetensors"]
     assert [each.judgement for each in again.proof.metrics] == [each.judgement for each in made.fixed.proof.metrics]
-    assert again.standings == made.fixed.standings
+    assert again.scores == made.fixed.scores
     (made.out / "adapter" / "README.md").write_bytes(before["README.md"])  # the other tests read it
 
 
@@ -180,11 +179,11 @@ def test_a_fix_with_the_steps_left_out(fixtures: Path, tmp_path: Path) -> None:
     """A strategy by name, no blend, no control; an adapter on NEW's own base as OLD, whose update is the start."""
     request = request_of(
         fixtures, tmp_path, old=str(fixtures / "adapters" / "hellaswag-v2"), strategy="choice-old-right",
-        candidates=(), blend=None, control=None, init="transfer", metric="acc_norm", train_limit=40, limit=20,
+        candidate=(), blend="none", control="none", init="transfer", metric="acc_norm", train_limit=40, limit=20,
         force=True, settings={"max_steps": 2},
     )  # fmt: skip
     fixed = fix(request, tmp_path / "out")
-    assert (fixed.trials, fixed.frontier, fixed.control) == ((), None, None)
+    assert (fixed.trials, fixed.frontier, fixed.control) == ([], None, None)
     assert fixed.candidate.name == "choice-old-right"
     assert [each.metric for each in fixed.proof.metrics] == ["acc_norm", "acc"], "the one asked for comes first"
     assert set(fixed.proof.metrics[0].comparisons) == {"new", "compat"}
@@ -192,19 +191,19 @@ def test_a_fix_with_the_steps_left_out(fixtures: Path, tmp_path: Path) -> None:
     config = json.loads((tmp_path / "out" / "work" / "transfer" / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == str((fixtures / "models" / "base-v2").resolve())
     with pytest.raises(InputError, match=r"holds a fix with other limit; choose another folder"):
-        fix(replace(request, judge=replace(request.judge, limit=10)), tmp_path / "out")
+        fix(request.with_(limit=10), tmp_path / "out")
 
 
 def test_whole_trials_are_not_trained_again(fixtures: Path, tmp_path: Path) -> None:
     request = request_of(
-        fixtures, tmp_path, candidates=("choice-ce", "choice-ensemble"), trial_share=1.0, blend=None, control=None,
+        fixtures, tmp_path, candidate=("choice-ce", "choice-ensemble"), trial_share=1.0, blend="none", control="none",
         train_limit=40, limit=20, force=True, settings={"max_steps": 2},
     )  # fmt: skip
     fixed = fix(request, tmp_path / "out")
     assert {path.name for path in (tmp_path / "out" / "work").iterdir()} == {"trials"}
     assert [trial.trained.steps for trial in fixed.trials] == [2, 2]
     assert list(fixed.finals) == list(fixed.trials)
-    winner = best([final.standing for final in fixed.finals], errors=1.0)
+    winner = best([final.scores for final in fixed.finals], errors=1.0)
     assert fixed.candidate.name == winner.name
     published = load_file(tmp_path / "out" / "adapter" / "adapter_model.safetensors")
     taken = load_file(fixed.trained.folder / "adapter_model.safetensors")
@@ -214,7 +213,7 @@ def test_whole_trials_are_not_trained_again(fixtures: Path, tmp_path: Path) -> N
 def test_a_candidate_whose_loss_is_no_number_is_left_out(fixtures: Path, tmp_path: Path) -> None:
     """At this rate every candidate diverges that has a gradient; at the start ``new-only`` has none."""
     request = request_of(
-        fixtures, tmp_path, candidates=("choice-ce", "new-only"), trial_share=1.0, blend=None, control=None,
+        fixtures, tmp_path, candidate=("choice-ce", "new-only"), trial_share=1.0, blend="none", control="none",
         train_limit=40, limit=20, force=True, settings={"max_steps": 3, "learning_rate": 1e30, "warmup_steps": 0},
     )  # fmt: skip
     fixed = fix(request, tmp_path / "out")
@@ -222,13 +221,13 @@ def test_a_candidate_whose_loss_is_no_number_is_left_out(fixtures: Path, tmp_pat
     (note,) = [note for note in fixed.notes if "left out" in note]
     assert note.startswith("choice-ce is left out: the training loss is")
     with pytest.raises(InputError, match="the training loss is"):
-        fix(replace(request, candidates=("choice-ce",)), tmp_path / "none")
+        fix(request.with_(candidate=("choice-ce",)), tmp_path / "none")
 
 
 def test_a_base_gets_its_task_adapter_first(fixtures: Path, tmp_path: Path) -> None:
     request = request_of(
         fixtures, tmp_path, new=str(fixtures / "models" / "base-v2"), train_task=True, strategy="muscle", blend=0.5,
-        control=None, train_limit=40, limit=20, force=True, settings={"max_steps": 2},
+        control="none", train_limit=40, limit=20, force=True, settings={"max_steps": 2},
     )  # fmt: skip
     fixed = fix(request, tmp_path / "out")
     task = load_file(tmp_path / "out" / "work" / "task" / "adapter" / "adapter_model.safetensors")
@@ -241,11 +240,11 @@ def test_a_base_gets_its_task_adapter_first(fixtures: Path, tmp_path: Path) -> N
 def test_a_loss_that_is_no_number_stops_and_keeps_the_checkpoint(fixtures: Path, tmp_path: Path) -> None:
     """A learning rate beyond all measure: the weights overflow in the first step, so the second loss is none."""
     request = request_of(
-        fixtures, tmp_path, strategy="muscle", blend=None, control=None, train_limit=60,
+        fixtures, tmp_path, strategy="muscle", blend="none", control="none", train_limit=60,
         settings={"max_steps": 4, "learning_rate": 1e30, "warmup_steps": 0, "save_steps": 1},
     )  # fmt: skip
     with pytest.raises(InputError, match=r"training loss is nan at step 2.*last good checkpoint is .*step-0000001"):
-        fix(replace(request, force=True), tmp_path / "out")
+        fix(request.with_(force=True), tmp_path / "out")
     (kept,) = (tmp_path / "out" / "work" / "compat" / "checkpoints").glob("step-*")
     assert (kept / "weights.safetensors").is_file()
     assert not (tmp_path / "out" / "adapter").exists()

@@ -14,7 +14,7 @@ from compatcheck_train import TrainSettings
 from compatcheck_train.folders import partial_of, put, write_json
 from compatcheck_train.training.checkpoint import Output
 from compatcheck_train.training.processes import _alone, first, open_accelerator
-from compatcheck_train.weights.files import read_lora, write_lora
+from compatcheck_train.weights import read_lora, write_lora
 
 
 def folder(path: Path, text: str) -> Path:

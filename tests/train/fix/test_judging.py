@@ -16,7 +16,7 @@ from compatcheck.errors import InputError
 from compatcheck.records import Manifest, Metric, Run, TaskRun
 from compatcheck_train.examples import Examples, load_examples
 from compatcheck_train.fix.candidates import Candidate, candidates_for, total_steps
-from compatcheck_train.fix.judging import HELD_OUT, Judge, Standing, best, ranked, stand
+from compatcheck_train.fix.judging import HELD_OUT, Judge, Scores, best, ranked
 from compatcheck_train.loss import strategies
 from compatcheck_train.settings import TrainSettings
 from compatcheck_train.training.run import train
@@ -39,7 +39,7 @@ def test_standings_are_counted_by_hand() -> None:
     old, new, one, two = (list((rng.random(200) < share).astype(float)) for share in (0.7, 0.8, 0.75, 0.6))
     right = Metric("acc", "discrete", True, "test")
     runs = {name: run_of(scores, right) for name, scores in (("one", one), ("two", two))}
-    found = stand(Judge("t"), run_of(old, right), run_of(new, right), runs)
+    found = Judge("t").scores(run_of(old, right), run_of(new, right), runs).values()
     flips = sum(o == 1 and n == 0 for o, n in zip(old, new, strict=True)) / 200
     for each, scores in zip(found, (one, two), strict=True):
         assert each.nfr == pytest.approx(sum(o == 1 and s == 0 for o, s in zip(old, scores, strict=True)) / 200)
@@ -53,13 +53,13 @@ def test_standings_are_counted_by_hand() -> None:
 def test_where_less_is_better_the_score_is_turned() -> None:
     errors = Metric("wer", "smooth", False, "test")
     old, new, better = [0.2, 0.4], [0.3, 0.3], [0.1, 0.1]
-    (found,) = stand(Judge("t"), run_of(old, errors), run_of(new, errors), {"better": run_of(better, errors)})
+    found = Judge("t").scores(run_of(old, errors), run_of(new, errors), {"better": run_of(better, errors)})["better"]
     assert (found.score, found.score_of_new) == (pytest.approx(-0.1), pytest.approx(-0.3))
     assert (found.nfr, found.nfr_of_new) == (0.0, 0.5)
 
 
-def standing(name: str, nfr: float, score: float, nfr_of_new: float = 0.1, error: float = 0.0) -> Standing:
-    return Standing(name, 100, nfr, 0.0, score, nfr_of_new, 0.8, error)
+def standing(name: str, nfr: float, score: float, nfr_of_new: float = 0.1, error: float = 0.0) -> Scores:
+    return Scores(name, 100, nfr, 0.0, score, nfr_of_new, 0.8, error)
 
 
 def test_the_best_has_the_fewest_flips_among_those_that_keep_the_score() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from compatcheck_train.weights.files import read_lora
+from compatcheck_train.weights import read_lora
 
 
 def launch(fixtures: Path, folder: Path, processes: int, *further: str) -> list[tuple[int, str, str]]:

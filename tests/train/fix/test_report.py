@@ -13,11 +13,9 @@ import pytest
 import yaml
 
 from compatcheck_train.report import render_text
-from compatcheck_train.report.card import render_card
-from compatcheck_train.report.charts import curves_svg, flow_svg, frontier_svg
 from compatcheck_train.report.data import fix_to_dict
-from compatcheck_train.report.html import render_html
-from compatcheck_train.report.markdown import render_markdown
+from compatcheck_train.report.html import curves_svg, flow_svg, frontier_svg, render_html
+from compatcheck_train.report.markdown import render_card, render_markdown
 from compatcheck_train.report.text import MARKS, fall_of, headline
 from tests.train.fix.conftest import UNLABELLED, Made
 from tests.train.fix.schema import problems

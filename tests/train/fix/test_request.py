@@ -15,9 +15,10 @@ from safetensors.torch import load_file, save_file
 
 from compatcheck.cli.app import run
 from compatcheck.errors import InputError
+from compatcheck.options import Fix, build
 from compatcheck.references import resolve
 from compatcheck_train.fix import request as guards
-from compatcheck_train.fix.judging import Standing
+from compatcheck_train.fix.judging import Scores
 from compatcheck_train.fix.request import FixRequest, check, check_old_is_worth_keeping, check_room, claim_of
 from compatcheck_train.fix.run import fix
 from compatcheck_train.folders import partial_of
@@ -43,9 +44,9 @@ def test_what_cannot_be_old_or_new(request_: FixRequest, fixtures: Path, tmp_pat
     with pytest.raises(InputError, match=r"piqa-v2.*does not fit|piqa-v2.*base"):
         check(replace(request_, new=f"{base_v1}+{request_.new}"))
     with pytest.raises(InputError, match=r"--train-task: NEW .* has an adapter already; name the base alone"):
-        check(replace(request_, train_task=True))
+        check(request_.with_(train_task=True))
     with pytest.raises(InputError, match="OLD is a full model; only an adapter's update can be transferred"):
-        check(replace(request_, old=base_v1, init="transfer"))
+        check(replace(request_.with_(init="transfer"), old=base_v1))
     assert [each.base for each in check(request_)] == [Path(base_v1), Path(base_v2)]
 
 
@@ -53,22 +54,22 @@ def test_what_cannot_be_old_or_new(request_: FixRequest, fixtures: Path, tmp_pat
     ("changes", "message"),
     [
         ({"strategy": "muscel"}, "did you mean 'muscle'"),
-        ({"candidates": ("muscle", "ensembel")}, "did you mean 'ensemble'"),
+        ({"candidate": ("muscle", "ensembel")}, "did you mean 'ensemble'"),
         ({"control": "continue"}, "continue"),
         ({"blend_method": "tise"}, "did you mean 'ties'"),
-        ({"blend": "half"}, "--blend half: give a number"),
+        ({"blend": "half"}, "--blend half: must be a number such as 0.75"),
         ({"init": "old"}, "--init old: must be new or transfer"),
         ({"trial_share": 0.0}, "--trial-share 0: must be above 0"),
         ({"trial_share": 1.5}, "at most 1"),
         ({"finalists": 0}, "--finalists 0: must be at least 1"),
-        ({"margin": -0.01}, "--margin -1: must be 0 points or more"),
-        ({"margin": 1.0}, "--margin 100: must be 0 points or more, and below 100"),
+        ({"margin": -1.0}, "--margin -1: must be 0 points or more"),
+        ({"margin": 100.0}, "--margin 100: must be 0 points or more, and below 100"),
         ({"seeds": 0}, "--seeds 0: must be at least 1"),
     ],
 )
 def test_what_is_misspelled_or_out_of_range(request_: FixRequest, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        check(replace(request_, **changes))
+        check(replace(request_, chosen=build(Fix, vars(request_.chosen) | changes)))
 
 
 @pytest.mark.parametrize("name", ["wandb", "trackio"])
@@ -76,7 +77,7 @@ def test_a_tracker_that_is_not_installed(name: str, fixtures: Path, tmp_path: Pa
     if importlib.util.find_spec(name) is not None:
         pytest.skip(f"{name} is installed here")
     with pytest.raises(InputError, match=rf"report_to {name}: the package is not installed \(pip install {name}\)"):
-        fix(request_of(fixtures, tmp_path, settings={"report_to": (name,)}), tmp_path / "out")
+        fix(request_of(fixtures, tmp_path, report_to=(name,)), tmp_path / "out")
     assert not any(tmp_path.iterdir())
 
 
@@ -134,7 +135,7 @@ def test_strategies_that_are_not_for_the_task(fixtures: Path, tmp_path: Path) ->
         given: dict[str, Any] = {"task": task, "strategy": name, "old": adapters[0], "new": adapters[1]}
         with pytest.raises(InputError, match=message):
             fix(request_of(fixtures, tmp_path, **given), tmp_path / "out")
-    bad = request_of(fixtures, tmp_path, strategy="muscle", settings={"strategy_options": {"beta": 1}})
+    bad = request_of(fixtures, tmp_path, strategy="muscle", strategy_args={"beta": 1})
     with pytest.raises(InputError, match="beta"):
         fix(bad, tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -153,20 +154,20 @@ def test_too_little_disk_and_memory(
         with pytest.raises(InputError, match=r"0.1 GB of disk are free, about 0.2 GB are needed"):
             fix(request_, tmp_path / "out")
         assert not (tmp_path / "out").exists()
-    monkeypatch.setattr(guards, "_available_memory", lambda: 10**6)
+    monkeypatch.setattr(guards, "available_memory", lambda: 10**6)
     check_room(tmp_path, references, said.append)
     assert len(said) == 1 and "of memory are needed and 0.0 GB are free" in said[0]
 
 
-def standing(nfr_of_new: float, score: float, score_of_new: float) -> Standing:
-    return Standing("old", 100, 0.0, 0.0, score, nfr_of_new, score_of_new)
+def scores(nfr_of_new: float, score: float, score_of_new: float) -> Scores:
+    return Scores("old", 100, 0.0, 0.0, score, nfr_of_new, score_of_new)
 
 
 def test_an_old_model_that_is_no_teacher() -> None:
-    assert check_old_is_worth_keeping(standing(0.05, 0.7, 0.8), force=False) is None
+    assert check_old_is_worth_keeping(scores(0.05, 0.7, 0.8), force=False) is None
     for poor, message in (
-        (standing(0.0, 0.7, 0.8), "NEW loses nothing that OLD had right"),
-        (standing(0.05, 0.3, 0.8), "OLD scores 0.3 and NEW 0.8 .* poor teacher"),
+        (scores(0.0, 0.7, 0.8), "NEW loses nothing that OLD had right"),
+        (scores(0.05, 0.3, 0.8), "OLD scores 0.3 and NEW 0.8 .* poor teacher"),
     ):
         with pytest.raises(InputError, match=rf"{message}.*; --force goes on all the same"):
             check_old_is_worth_keeping(poor, force=False)

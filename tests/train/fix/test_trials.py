@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from compatcheck.references import resolve
-from compatcheck_train import preset
 from compatcheck_train.examples import load_examples
-from compatcheck_train.fix import trials
+from compatcheck_train.fix import search
 from compatcheck_train.fix.candidates import Candidate, candidates_for
-from compatcheck_train.fix.judging import Judge, Standing
-from compatcheck_train.fix.trials import Trial, run_trials
+from compatcheck_train.fix.judging import Scores
+from compatcheck_train.fix.search import Trial, Work, run_trials
+from tests.train.fix.conftest import request_of
 
 Run = Callable[[float], tuple[list[Trial], list[str], Path]]
 
@@ -22,8 +22,8 @@ Run = Callable[[float], tuple[list[Trial], list[str], Path]]
 @pytest.mark.parametrize(("gain", "lifted"), [(0.1, True), (0.061, True), (0.059, False), (0.0, False), (-0.2, False)])
 def test_labels_lift_where_the_score_rises_by_more_than_three_standard_errors(gain: float, lifted: bool) -> None:
     said: list[str] = []
-    standing = Standing("labels", 300, 0.02, 0.1, 0.5 + gain, 0.06, 0.5, 0.02)
-    assert trials._lifted(standing, said.append) is lifted
+    scores = Scores("labels", 300, 0.02, 0.1, 0.5 + gain, 0.06, 0.5, 0.02)
+    assert search._lifted(scores, said.append) is lifted
     assert bool(said) is lifted
     if lifted:
         assert f"by {gain:.4g} (0.02 is its standard error)" in said[0]
@@ -51,7 +51,11 @@ def test_what_the_control_does_too_is_told_from_what_it_does_not() -> None:
 def tried(fixtures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """(errors that the rise must have) -> the trials, and what was noted: two steps each, on a few documents."""
     data = fixtures / "data"
-    judge = Judge("samsum", data=data, num_fewshot=0, dev="dev")
+    request = request_of(
+        fixtures, tmp_path, task="samsum", num_fewshot=0, limit=None, trial_share=1.0, store=False,
+        settings={"max_steps": 2},
+    )  # fmt: skip
+    judge = request.judge
     found = load_examples("samsum", data=data, limit=30)
     spare = replace(found.train[0], gold=None, pairs=((found.train[0].pairs[0][0], ""),))
     examples = replace(found, train=found.train[1:], unlabelled=(spare,))
@@ -62,17 +66,15 @@ def tried(fixtures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ru
         Candidate("other", "muscle-ce", {"tokens": "answer"}, lifted=False),
         Candidate("always", "muscle", {"tokens": "answer"}),
     )
-    settings = preset("quick", device="cpu", max_steps=2, cache_folder=tmp_path / "cache")
     documents = judge.validation(examples, 6)
     known = judge.run(documents, {"old": old, "new": new})
 
     def run(errors: float) -> tuple[list[Trial], list[str], Path]:
-        monkeypatch.setattr(trials, "CLEARLY", errors)
+        monkeypatch.setattr(search, "CLEARLY", errors)
         notes: list[str] = []
         place = tmp_path / f"trials{errors}"
-        made = run_trials(
-            candidates, old, new, examples, settings, judge, documents, known, 1.0, place, note=notes.append
-        )
+        work = Work(request, old, new, new, examples, documents, known, place, note=notes.append)
+        made = run_trials(work, candidates)
         return made, notes, place
 
     return run
@@ -82,7 +84,7 @@ def test_candidates_are_those_of_the_case_and_the_stage_is_trained_once(tried: R
     made, notes, place = tried(float("-inf"))
     assert {trial.candidate.name for trial in made} == {"labels", "two", "always"}
     assert len(notes) == 1 and "Labels alone lift" in notes[0]
-    assert len(list(place.glob("first-*"))) == 1, "the stage is the candidate of labels alone"
+    assert len(list(place.glob("trials/first-*"))) == 1, "the stage is the candidate of labels alone"
     by_name = {trial.candidate.name: trial.trained for trial in made}
     first = by_name["two"].first
     assert first is not None and first.folder == by_name["labels"].folder

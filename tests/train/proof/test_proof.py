@@ -11,8 +11,9 @@ from compatcheck.compare.intervals import newcombe, z_values
 from compatcheck.compare.result import Estimate
 from compatcheck.errors import ExitCode, InputError
 from compatcheck.records import Manifest, Metric, Run, TaskRun
-from compatcheck_train.fix.proof import judge, prove
-from compatcheck_train.fix.proof.change import mean_change, rate_change, relative_rate_change
+from compatcheck_train.fix.change import mean_change, rate_change, relative_rate_change
+from compatcheck_train.fix.proof import Proof, prove
+from compatcheck_train.fix.verdict import judge
 
 RIGHT = Metric("acc", "discrete", True, "test")
 SMOOTH = Metric("rouge1", "smooth", True, "test")
@@ -34,6 +35,10 @@ def run_of(scores: NDArray[np.float64], metric: Metric, order: NDArray[np.intp] 
     return Run(Manifest("r", "sha256:0", "model"), (task,))
 
 
+def proof_of(old: Run, new: Run, compat: Run, control: Run | None = None) -> Proof:
+    return prove(old, {"new": new, "compat": compat} | ({} if control is None else {"control": control}))
+
+
 def random_scores(n: int, shares: tuple[float, ...], seed: int) -> list[NDArray[np.float64]]:
     rng = np.random.default_rng(seed)
     return [(rng.random(n) < share).astype(np.float64) for share in shares]
@@ -42,7 +47,7 @@ def random_scores(n: int, shares: tuple[float, ...], seed: int) -> list[NDArray[
 def test_figures_are_counted_per_document_whatever_the_order() -> None:
     old, new, compat, control = random_scores(500, (0.7, 0.75, 0.8, 0.76), 1)
     shuffled = np.random.default_rng(2).permutation(500)
-    proof = prove(
+    proof = proof_of(
         run_of(old, RIGHT), run_of(new, RIGHT), run_of(compat, RIGHT, shuffled), run_of(control, RIGHT)
     ).metrics[0]
     flips_new, flips_compat, flips_control = ((old == 1) & (other == 0) for other in (new, compat, control))
@@ -53,8 +58,8 @@ def test_figures_are_counted_per_document_whatever_the_order() -> None:
     assert proof.against_control["nfr"].value == pytest.approx(flips_compat.mean() - flips_control.mean())
     assert set(proof.undone) == {str(i) for i in np.flatnonzero(flips_new & ~flips_compat)}
     assert set(proof.appeared) == {str(i) for i in np.flatnonzero(~flips_new & flips_compat)}
-    assert sum(each.count for each in proof.flow) == 500
-    undone = sum(f.count for f in proof.flow if f.new == "negative_flip" and f.compat != "negative_flip")
+    assert sum(proof.flow.values()) == 500
+    undone = sum(n for (here, there), n in proof.flow.items() if here == "negative_flip" != there)
     assert undone == len(proof.undone)
 
 
@@ -62,7 +67,7 @@ def test_smooth_scores() -> None:
     rng = np.random.default_rng(3)
     old, new, compat = rng.random((3, 200))
     compat = np.maximum(compat, new)  # never below NEW
-    proof = prove(run_of(old, SMOOTH), run_of(new, SMOOTH), run_of(compat, SMOOTH)).metrics[0]
+    proof = proof_of(run_of(old, SMOOTH), run_of(new, SMOOTH), run_of(compat, SMOOTH)).metrics[0]
     assert proof.changes["score"].value == pytest.approx((compat - new).mean())
     assert proof.changes["nfr"].value == pytest.approx((compat < old).mean() - (new < old).mean())
     fall = np.maximum(old - compat, 0).mean() - np.maximum(old - new, 0).mean()
@@ -147,7 +152,7 @@ def test_the_margin_is_how_far_below_the_score_may_be() -> None:
 
 def test_no_claim_without_its_interval() -> None:
     old, new, compat = random_scores(300, (0.7, 0.75, 0.85), 6)
-    reason = prove(run_of(old, RIGHT), run_of(new, RIGHT), run_of(compat, RIGHT)).judgement.reason
+    reason = proof_of(run_of(old, RIGHT), run_of(new, RIGHT), run_of(compat, RIGHT)).judgement.reason
     assert "95 % interval" in reason
 
 
@@ -184,7 +189,7 @@ def test_what_is_delivered_is_what_is_judged() -> None:
     compat = np.where(rng.random(2000) < 0.2, old, new)
     control = np.maximum(compat, rng.random(2000) < 0.3)
     runs = [run_of(each.astype(float), RIGHT) for each in (old, new, compat, control)]
-    found = prove(*runs).metrics[0]
+    found = proof_of(*runs).metrics[0]
     assert found.judgement.delivered == "control"
     assert found.control_changes["score"].value == pytest.approx(control.mean() - new.mean())
     assert f"{100 * (control.mean() - new.mean()):+.2f} points" in found.judgement.reason
@@ -193,4 +198,4 @@ def test_what_is_delivered_is_what_is_judged() -> None:
 def test_runs_that_share_nothing() -> None:
     old, new, compat = random_scores(10, (0.5, 0.5, 0.5), 7)
     with pytest.raises(InputError):
-        prove(run_of(old, RIGHT), run_of(new, RIGHT), run_of(compat, SMOOTH))
+        proof_of(run_of(old, RIGHT), run_of(new, RIGHT), run_of(compat, SMOOTH))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from compatcheck_train.fix.proof import Judgement, prove
-from compatcheck_train.fix.proof.seeds import _mean
-from compatcheck_train.fix.proof.verdict import both
+from compatcheck_train.fix.change import mean_over_seeds
+from compatcheck_train.fix.proof import prove
+from compatcheck_train.fix.verdict import Judgement, both
 from tests.train.proof.test_proof import RIGHT, random_scores, run_of
 
 
@@ -15,8 +15,10 @@ def test_means_are_counted_per_document_and_seed() -> None:
     old, new, *trained = random_scores(400, (0.7, 0.75, 0.8, 0.82, 0.78), 1)
     runs = [run_of(each, RIGHT) for each in trained]
     control = run_of(new, RIGHT)
-    every = {number: (run, control) for number, run in enumerate(runs)}
-    found = prove(run_of(old, RIGHT), run_of(new, RIGHT), runs[1], control, trained=every).metrics[0]
+    sides = {"new": run_of(new, RIGHT), "compat": runs[1], "control": control}
+    for number, run in enumerate(runs):
+        sides |= {("compat", number): run, ("control", number): control}  # type: ignore[dict-item]
+    found = prove(run_of(old, RIGHT), sides).metrics[0]
     seeds = found.seeds
     assert seeds is not None and seeds.numbers == (0, 1, 2)
     flips = [((old == 1) & (each == 0)).mean() for each in (new, *trained)]
@@ -36,7 +38,7 @@ def test_intervals_hold_for_further_seeds(count: int) -> None:
     covered = alone = 0
     for draw in range(80):
         change = 0.02 + rng.normal(0, 0.03, (count, 1)) + rng.normal(0, 0.3, (count, 400))
-        found = _mean(change, draw)
+        found = mean_over_seeds(change, draw)
         assert found.low is not None and found.high is not None
         covered += found.low <= 0.02 <= found.high
         error = change.mean(axis=0).std() / 20

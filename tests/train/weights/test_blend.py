@@ -11,8 +11,7 @@ import pytest
 import torch
 
 from compatcheck.errors import InputError
-from compatcheck_train.weights import METHODS, blend, merge, transfer
-from compatcheck_train.weights.files import read_lora, write_lora
+from compatcheck_train.weights import METHODS, blend, merge, read_lora, transfer, write_lora
 
 
 def updates(folder: Path) -> dict[str, torch.Tensor]:

@@ -6,11 +6,11 @@ that may be delivered one passes by accident in at most 5 %.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from compatcheck.compare.result import Estimate
 from compatcheck.errors import ExitCode
+from compatcheck_train.fix.change import Changes
 
 VERDICTS = {"better": ExitCode.OK, "not better": ExitCode.REGRESSION, "inconclusive": ExitCode.INCONCLUSIVE}
 MARGIN = 0.01
@@ -38,10 +38,7 @@ class Judgement:
 
 
 def judge(
-    changes: Mapping[str, Estimate],
-    against_control: Mapping[str, Estimate] | None = None,
-    of_control: Mapping[str, Estimate] | None = None,
-    margin: float = MARGIN,
+    changes: Changes, against_control: Changes | None = None, of_control: Changes | None = None, margin: float = MARGIN
 ) -> Judgement:
     """The verdict on the compatibility adapter, or on the control where plain further training is at least as good.
 
@@ -51,8 +48,8 @@ def judge(
         of_control: the control against NEW; needed where the control may be delivered.
         margin: by so much the score may be below NEW's.
     """
-    against = against_the_control(against_control or {}, margin)
-    if against == "worse" and of_control is not None:
+    against = _against_the_control(against_control or {}, margin)
+    if against == "worse" and of_control:
         return Judgement(*of_one(of_control, margin), against, CONTROL)
     return Judgement(*of_one(changes, margin), against)
 
@@ -67,7 +64,7 @@ def both(over_seeds: Judgement, delivered: tuple[str, str]) -> Judgement:
     return Judgement(verdict, reason, over_seeds.against_control, over_seeds.delivered)
 
 
-def of_one(changes: Mapping[str, Estimate], margin: float) -> tuple[str, str]:
+def of_one(changes: Changes, margin: float) -> tuple[str, str]:
     """Better: NFR shown to fall, and the score shown to be at most ``margin`` below NEW's. Not better: the score shown
     to fall, or NFR shown to rise. Else inconclusive: undefined figures, and those without an interval, show nothing."""
     nfr, score = changes["nfr"], changes["score"]
@@ -75,29 +72,28 @@ def of_one(changes: Mapping[str, Estimate], margin: float) -> tuple[str, str]:
         return "inconclusive", f"nothing can be said: {nfr.why or score.why}"
     kept = score.low is not None and score.low >= -margin
     fewer = nfr.high is not None and nfr.high < 0
+    points = f"{100 * margin:g} point{'' if margin == 0.01 else 's'}"
     if score.high is not None and score.high < 0 and not kept:
-        return "not better", f"the score is shown to fall below NEW's: {say(score)}"
+        return "not better", f"the score is shown to fall below NEW's: {_say(score)}"
     if nfr.low is not None and nfr.low > 0:
-        return "not better", f"negative flips are shown to rise: {say(nfr)}"
-    if fewer and kept:
-        return "better", (
-            f"negative flips are shown to fall ({say(nfr)}), and the score is shown to be at most {_points(margin)} "
-            f"below NEW's ({say(score)})"
-        )
+        return "not better", f"negative flips are shown to rise: {_say(nfr)}"
     if not fewer:
-        return "inconclusive", f"the change of the negative flip rate may be none: {say(nfr)}"
-    return "inconclusive", (
-        f"negative flips are shown to fall ({say(nfr)}), but the score may be more than {_points(margin)} below NEW's: "
-        f"{say(score)}"
+        return "inconclusive", f"the change of the negative flip rate may be none: {_say(nfr)}"
+    if not kept:
+        return "inconclusive", (
+            f"negative flips are shown to fall ({_say(nfr)}), but the score may be more than {points} below NEW's: "
+            f"{_say(score)}"
+        )
+    return "better", (
+        f"negative flips are shown to fall ({_say(nfr)}), and the score is shown to be at most {points} below NEW's "
+        f"({_say(score)})"
     )
 
 
-def against_the_control(changes: Mapping[str, Estimate], margin: float) -> str:
-    """Where compat stands beside the control (:class:`Judgement`).
-
-    Plain further training is at least as good on both where fewer flips than its are not shown, and either both of its
-    figures are at least as good, or its score is shown to be better.
-    """
+def _against_the_control(changes: Changes, margin: float) -> str:
+    """How compat compares with the control (:class:`Judgement`). Plain further training is at least as good on both
+    where fewer flips than its are not shown, and either both of its figures are at least as good, or its score is shown
+    to be better."""
     nfr, score = changes.get("nfr"), changes.get("score")
     if nfr is None or score is None or nfr.value is None or score.value is None:
         return ""
@@ -108,11 +104,7 @@ def against_the_control(changes: Mapping[str, Estimate], margin: float) -> str:
     return "open"
 
 
-def _points(margin: float) -> str:
-    return f"{100 * margin:g} point{'' if margin == 0.01 else 's'}"
-
-
-def say(change: Estimate) -> str:
+def _say(change: Estimate) -> str:
     """A change in points with its interval."""
     assert change.value is not None
     if change.low is None or change.high is None:

@@ -1,0 +1,332 @@
+"""Training of what may be delivered: candidates in stages, short trials of ``--strategy auto``, blends with NEW, the
+control, and further seeds; all judged by flips and score on the documents to choose on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from compatcheck.records import Run
+from compatcheck.references import Reference, resolve
+from compatcheck.tasks import LoadedTask
+from compatcheck_train.examples import Examples
+from compatcheck_train.fix.answers import JointAnswers
+from compatcheck_train.fix.candidates import Candidate, candidates_for, total_steps
+from compatcheck_train.fix.judging import Scores, best, ranked
+from compatcheck_train.fix.request import AUTO, FixRequest
+from compatcheck_train.fix.verdict import COMPAT, CONTROL
+from compatcheck_train.loss import strategies
+from compatcheck_train.settings import TrainSettings
+from compatcheck_train.training.loop import Diverged
+from compatcheck_train.training.processes import first
+from compatcheck_train.training.run import Trained, train
+from compatcheck_train.weights import blend, merge
+
+Say = Callable[[str], None]
+SHARES = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
+"""Weights of compat in the blends that are tried."""
+CLEARLY = 3.0
+"""Standard errors by which labels alone must lift NEW's score for labels to count as what NEW lacks."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What every stage of a fix works with: ``start`` is what the adapter starts as, ``documents`` are those to choose
+    on and ``known`` OLD's and NEW's runs there; ``folder`` gets the trainings, ``note`` what the report shall say."""
+
+    request: FixRequest
+    old: Reference
+    new: Reference
+    start: Reference
+    examples: Examples
+    documents: LoadedTask
+    known: Mapping[str, Run]
+    folder: Path
+    say: Say = lambda _: None
+    note: Say = lambda _: None
+    progress: Any = None
+
+    def scores(self, folders: Mapping[str, Path]) -> dict[str, Scores]:
+        """Adapters by name, on the documents to choose on."""
+        judge = self.request.judge
+        models = {name: resolve(str(folder)) for name, folder in folders.items()}
+        runs = judge.run(self.documents, models, progress=self.progress)
+        return judge.scores(self.known["old"], self.known["new"], runs)
+
+    def train(self, old: Reference, start: Reference, examples: Examples, own: TrainSettings, to: Path) -> Trained:
+        return train(old, start, examples, own, to, say=self.say, progress=self.progress)
+
+
+@dataclass(frozen=True)
+class Staged:
+    """A candidate's training, and the stage before it where it has one."""
+
+    trained: Trained
+    first: Trained | None = None
+
+    @property
+    def steps(self) -> int:
+        return self.trained.steps + (self.first.steps if self.first is not None else 0)
+
+    @property
+    def seconds(self) -> float:
+        return self.trained.seconds + (self.first.seconds if self.first is not None else 0.0)
+
+    @property
+    def folder(self) -> Path:
+        """The adapter."""
+        return self.trained.folder
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A candidate's training, in part or in full, and its scores on the documents to choose on."""
+
+    candidate: Candidate
+    trained: Staged
+    scores: Scores
+
+
+def train_candidate(
+    work: Work, candidate: Candidate, to: Path, share: float = 1.0, settings: TrainSettings | None = None
+) -> Staged:
+    """Train a candidate for a share of its steps.
+
+    Args:
+        settings: what candidates share; None: the request's.
+        to: gets the training; beside it lies the stage before it, which candidates share where its settings are the
+            same. What was killed is resumed.
+    """
+
+    def place_of_stage(own: TrainSettings) -> Path:
+        digest = hashlib.sha256(json.dumps(own.deciding(), sort_keys=True).encode()).hexdigest()[:8]
+        return to.with_name(f"first-{own.strategy}-{digest}")
+
+    def for_share(own: TrainSettings, examples: Examples) -> TrainSettings:
+        return own.changed(max_steps=max(1, round(share * total_steps(examples, own))))
+
+    settings = work.request.settings if settings is None else settings
+    before, start, examples = None, work.start, work.examples
+    if candidate.first:
+        labelled = replace(examples, unlabelled=())
+        own = for_share(candidate.first_settings(settings), labelled)
+        work.say(f"a stage before it with {candidate.first}, {own.max_steps} steps")
+        before = work.train(work.old, start, labelled, own, place_of_stage(own))
+        start = resolve(str(before.folder))
+    strategy, own = strategies.get(candidate.strategy), candidate.settings(settings)
+    if "answers" in strategy.needs:
+        options = strategy.settled(own.strategy_options)
+        answers = JointAnswers(
+            work.documents, work.old, work.folder / "answers", work.request.judge.engine, work.say, work.progress
+        )
+        examples = answers.examples(examples, start, options["old_share"], bool(options["keep_labels"]))
+    examples = candidate.examples(examples)
+    own = for_share(own, examples)
+    return Staged(work.train(work.old, start, examples, own, place_of_stage(own) if candidate.labelled else to), before)
+
+
+def run_trials(work: Work, candidates: Sequence[Candidate]) -> list[Trial]:
+    """Train every candidate for a share of the steps and judge all of them at once; returns them from the best on.
+
+    A note tells of a candidate that is left out because its loss became no number, and where labels alone lift the
+    score so clearly that other candidates are tried (``Candidate.lifted``). Diverged where every candidate did.
+    """
+    quiet = replace(work, say=lambda _: None)
+    share, folder = work.request.trial_share, work.folder / "trials"
+    probe = next((candidate for candidate in candidates if candidate.labelled), None)
+    if probe is not None:
+        work.say(f"what labels alone give: {probe.name}")
+        lifted = False
+        try:
+            made = train_candidate(quiet, probe, folder / "probe", share)
+            lifted = _lifted(work.scores({probe.name: made.folder})[probe.name], work.note)
+        except Diverged as error:
+            work.note(f"{probe.name} is left out: {error}.")
+        candidates = [candidate for candidate in candidates if candidate.lifted in (None, lifted)]
+
+    def one(number: int, candidate: Candidate) -> Staged:
+        work.say(f"trial {number} of {len(candidates)}: {candidate.name}")
+        name = candidate.name.replace(", ", "-").replace(" ", "-")
+        return train_candidate(quiet, candidate, folder / f"{number}-{name}", share)
+
+    trials = _judged(work, candidates, one)
+    order = ranked([trial.scores for trial in trials])
+    return sorted(trials, key=lambda trial: order.index(trial.scores))
+
+
+def _lifted(scores: Scores, note: Say) -> bool:
+    """Whether labels alone lift the score clearly; then a note says so."""
+    gain, error = scores.score - scores.score_of_new, scores.score_error
+    if gain <= CLEARLY * error:
+        return False
+    note(
+        f"Labels alone lift NEW's score on the validation documents by {gain:.4g} ({error:.2g} is its standard error): "
+        "they are what NEW lacks, so candidates that train with them throughout are tried instead of the others."
+    )
+    return True
+
+
+def _judged(work: Work, candidates: Sequence[Candidate], one: Callable[[int, Candidate], Staged]) -> list[Trial]:
+    """All of them trained and judged, less those whose loss became no number, as long as any is left."""
+    done: list[tuple[Candidate, Staged]] = []
+    failed: list[Diverged] = []
+    for number, candidate in enumerate(candidates, 1):
+        try:
+            done.append((candidate, one(number, candidate)))
+        except Diverged as error:
+            failed.append(error)
+            work.note(f"{candidate.name} is left out: {error}.")
+    if failed and not done:
+        raise failed[0]
+    scores = work.scores({candidate.name: staged.folder for candidate, staged in done})
+    return [Trial(candidate, staged, scores[candidate.name]) for candidate, staged in done]
+
+
+def search(work: Work) -> tuple[list[Trial], list[Trial]]:
+    """The trials where there are any, from the best on, and what was trained in full."""
+    request, trials = work.request, []
+    if request.chosen.strategy != AUTO:
+        finalists = [Candidate.of(request.chosen.strategy)]
+    else:
+        trials = run_trials(work, candidates_for(work.examples.kind, request.chosen.candidate, request.trial_share))
+        top = trials[: request.chosen.finalists]
+        work.say(f"auto goes on with {' and '.join(trial.candidate.name for trial in top)}")
+        if request.trial_share == 1:
+            return trials, top
+        finalists = [trial.candidate for trial in top]
+
+    def one(number: int, candidate: Candidate) -> Staged:
+        steps = total_steps(candidate.examples(work.examples), candidate.settings(request.settings))
+        work.say(f"training with {candidate.name}, {steps} steps")
+        return train_candidate(work, candidate, work.folder / ("compat" if number == 1 else f"compat-{number}"))
+
+    return trials, _judged(work, finalists, one)
+
+
+@dataclass(frozen=True)
+class Blend:
+    """One blend: the weight of compat, the adapter's folder, and its scores."""
+
+    share: float
+    folder: Path
+    scores: Scores
+
+
+def blends_of(work: Work, compat: Path, to: Path, share: float | None = None) -> tuple[Blend, list[Blend]]:
+    """Blends of compat and NEW, a dial between flips and score without training: the one with the fewest flips that
+    keeps NEW's score, and all that were tried (those asked for; ``share`` alone, if given)."""
+    asked = share if share is not None else work.request.blend
+    shares = SHARES if asked == AUTO else (float(asked or 0),)
+    work.say(f"blending with NEW, weights {', '.join(f'{share:g}' for share in shares)}")
+    new, method = work.new, work.request.chosen.blend_method
+
+    def blended(share: float) -> Path:
+        if share == 1.0:
+            return compat
+        if method == "exact" or new.adapter is None:
+            return blend(compat, new.adapter, share, to / f"{share:g}")
+        assert new.base is not None
+        return merge(new.base, compat, new.adapter, share, method, to / f"{share:g}")
+
+    folders = first(lambda: {share: blended(share) for share in shares})
+    scores = work.scores({f"{share:g}": folder for share, folder in folders.items()})
+    tried = [Blend(share, folders[share], scores[f"{share:g}"]) for share in shares]
+    winner = best([each.scores for each in tried])
+    return next(each for each in tried if each.scores is winner), tried
+
+
+@dataclass(frozen=True)
+class Frontier:
+    """Every blend that was tried, by weight, and the one that is taken."""
+
+    chosen: Blend
+    points: list[Blend]
+
+
+def settle(work: Work, finals: list[Trial]) -> tuple[Trial, Frontier | None]:
+    """What is taken of what was trained in full: of all their blends with NEW, or of them as they are."""
+    if work.request.blend is None:
+        winner = best([final.scores for final in finals], errors=1.0)
+        return next(final for final in finals if final.scores is winner), None
+    frontiers = []
+    for number, final in enumerate(finals, 1):
+        place = work.folder / ("blend" if number == 1 else f"blend-{number}")
+        frontiers.append(Frontier(*blends_of(work, final.trained.folder, place)))
+    winner = best([each.chosen.scores for each in frontiers])
+    return next((a, b) for a, b in zip(finals, frontiers, strict=True) if b.chosen.scores is winner)
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """A training with a seed of its own: ``folder`` is its adapter, blended; ``control`` was trained on as long."""
+
+    seed: int
+    folder: Path
+    staged: Staged
+    control: Trained | None
+
+
+def with_control(work: Work, candidate: Candidate, repeat: Repeat, to: Path) -> Repeat:
+    """Beside it NEW's adapter trained on with the control's strategy, for the steps of all stages of the candidate."""
+    request, staged = work.request, repeat.staged
+    if not request.control:
+        return repeat
+    work.say(f"training the control, {request.control}, at equal steps")
+    own = candidate.settings(request.settings.changed(seed=repeat.seed))
+    plain = own.changed(strategy=request.control, strategy_options={}, ce_weight=None, max_steps=staged.steps)
+    if staged.first is not None:  # epochs enough for the steps of both stages
+        plain = plain.changed(epochs=own.epochs * math.ceil(staged.steps / staged.trained.steps))
+    return replace(repeat, control=work.train(work.old, work.new, candidate.examples(work.examples), plain, to))
+
+
+def repeats_of(work: Work, final: Trial, frontier: Frontier | None) -> list[Repeat]:
+    """What was chosen, and the same with further seeds and the same weight of the blend, each beside its control."""
+    candidate, seed = final.candidate, work.request.settings.seed
+    folder = final.trained.folder if frontier is None else frontier.chosen.folder
+    made = [with_control(work, candidate, Repeat(seed, folder, final.trained, None), work.folder / "control")]
+    for another in range(seed + 1, seed + work.request.chosen.seeds):
+        place = work.folder / f"seed-{another}"
+        work.say(f"training with {candidate.name} again, seed {another}")
+        own = work.request.settings.changed(seed=another)
+        staged = train_candidate(work, candidate, place / "compat", settings=own)
+        folder = staged.folder
+        if frontier is not None:
+            folder = blends_of(work, folder, place / "blend", frontier.chosen.share)[0].folder
+        made.append(with_control(work, candidate, Repeat(another, folder, staged, None), place / "control"))
+    return made
+
+
+@dataclass(frozen=True)
+class Picked:
+    """Of several trainings the adapter, and the control, that score best on the documents to choose on; ``scores`` are
+    those of every adapter, in the order of the trainings."""
+
+    compat: Repeat
+    control: Repeat | None
+    scores: tuple[Scores, ...]
+
+
+def pick(work: Work, repeats: Sequence[Repeat]) -> Picked:
+    """Judge all of them on the documents to choose on."""
+    controls = [each for each in repeats if each.control is not None]
+    folders = {f"{COMPAT} {each.seed}": each.folder for each in repeats}
+    if len(repeats) > 1:  # one control needs no choice
+        folders |= {f"{CONTROL} {each.seed}": each.control.folder for each in controls if each.control}
+    scores = work.scores(folders)
+
+    def top(side: str, among: Sequence[Repeat]) -> Repeat:
+        if len(among) == 1:
+            return among[0]
+        winner = best([scores[f"{side} {each.seed}"] for each in among])
+        return next(each for each in among if scores[f"{side} {each.seed}"] is winner)
+
+    return Picked(
+        top(COMPAT, repeats),
+        top(CONTROL, controls) if controls else None,
+        tuple(replace(scores[f"{COMPAT} {each.seed}"], name=COMPAT) for each in repeats),
+    )
