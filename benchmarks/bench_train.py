@@ -138,7 +138,7 @@ class Ours:
         options: dict[str, Any] = {"teacher": "cache", "new_teacher": "cache", "cache_folder": root / "cache"} | changes
         self.settings, strategy, tokenizer, self.plan = prepared(root, size, examples, device, **options)
         clock = Clock()
-        setup = Setup(strategy, self.settings, open_accelerator(self.settings, root), lambda _: None, clock)
+        setup = Setup(strategy, self.settings, open_accelerator(self.settings, root), progress=clock)
         teacher, _ = setup.old(resolve(f"{root}/old"), self.plan, tokenizer)
         self.trainee = setup.trainee(resolve(f"{root}/base-new+{root}/new"), self.plan, teacher)
         self.student, self.cache_seconds = self.trainee.student, clock.seconds

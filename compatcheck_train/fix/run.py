@@ -86,16 +86,11 @@ class Fixed:
 
 
 def fix(request: FixRequest, out: str | Path, say: Say = lambda _: None, progress: Any = None) -> Fixed:
-    """Train, choose, blend, prove. A killed fix is resumed when it is called again with the same request.
+    """Train, choose, blend, prove; ``out`` gets ``adapter/`` (a PEFT folder) and ``work/`` (trainings, trials, blends).
+    A killed fix is resumed when it is called again with the same request.
 
     Of several processes (``accelerate launch``, torchrun) all train; the first one evaluates and writes, and all of
-    them return the same.
-
-    Args:
-        out: gets ``adapter/`` (a PEFT folder) and ``work/`` (trainings, trials, blends).
-
-    Raises:
-        InputError: something given cannot be used, or the old model is no teacher (see ``--force``).
+    them return the same. InputError where something given cannot be used, or the old model is no teacher.
     """
     out, started, judge = Path(out), time.perf_counter(), request.judge
     notes: list[str] = []
@@ -144,20 +139,18 @@ def fix(request: FixRequest, out: str | Path, say: Say = lambda _: None, progres
     scores["compat"] = picked.scores[repeats.index(picked.compat)]
     proof, bound = _prove(work, tested, picked, repeats)
     delivered = picked.compat.folder
-    if proof.judgement.delivered == CONTROL:
-        assert picked.control is not None and picked.control.control is not None
+    if proof.judgement.delivered == CONTROL and picked.control is not None and picked.control.control is not None:
         delivered = picked.control.control.folder
     first(lambda: _publish(delivered, out / "adapter"))
     if text := _known_better(scores["new"], proof):
         note(text)
-    numbers = {
-        "train": len(examples.train), "validation": documents.size, "unlabelled": len(examples.unlabelled),
-        "test": tested.size,
-    }  # fmt: skip
+    numbers = (len(examples.train), documents.size, len(examples.unlabelled), tested.size)
     return Fixed(
         request, out / "adapter", final, proof, scores, trials, finals if len(finals) > 1 else [], frontier,
         repeats[0].control, bound, tuple(dict.fromkeys((*notes, *final.trained.trained.notes, *proof.notes))),
-        round(time.perf_counter() - started, 1), numbers, picked if len(repeats) > 1 else None,
+        round(time.perf_counter() - started, 1),
+        dict(zip(("train", "validation", "unlabelled", "test"), numbers, strict=True)),
+        picked if len(repeats) > 1 else None,
     )  # fmt: skip
 
 

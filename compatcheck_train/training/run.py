@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,10 +55,8 @@ def train(
     old: str | Reference | None, new: str | Reference, examples: Examples, settings: TrainSettings, out: str | Path, *,
     say: Say = lambda _: None, progress: Progress | None = None,
 ) -> Trained:  # fmt: skip
-    """Train a compatibility adapter on NEW's base, starting as NEW.
-
-    A training that was interrupted resumes from its last checkpoint in ``out`` and ends as if nothing had happened; a
-    finished one is returned as it is.
+    """Train a compatibility adapter on NEW's base, starting as NEW. One that was interrupted resumes from its last
+    checkpoint in ``out`` and ends as if nothing had happened; a finished one is returned as it is.
 
     Args:
         old: full model or adapter; None where the strategy has no old teacher.
@@ -82,22 +80,12 @@ def train(
         raise InputError(f"strategy {strategy.name} needs OLD")
     accelerator = processes.open_accelerator(settings, Path(out))
     output = Output(Path(out), accelerator)
-    output.claim(
-        {
-            "old": old_side.fingerprint() if old_side is not None else None, "new": new_side.fingerprint(),
-            "examples": examples.fingerprint, "settings": settings.deciding(),
-        }
-    )  # fmt: skip
+    sides = {"old": None if old_side is None else old_side.fingerprint(), "new": new_side.fingerprint()}
+    output.claim({**sides, "examples": examples.fingerprint, "settings": settings.deciding()})
     if (kept := output.finished()) is not None:
         say(f"{out}: finished before")
         return Trained(folder=output.adapter, **kept)
-    notes = [*examples.notes]
-
-    def note(text: str) -> None:
-        notes.append(text)
-        say(text)
-
-    setup = Setup(strategy, settings, accelerator, note, progress)
+    setup = Setup(strategy, settings, accelerator, say, progress, [*examples.notes])
     tokenizer = load_tokenizer(new_side, settings)
     plan = plan_of(tokenizer, examples, strategy, settings)
     teacher, term = setup.old(old_side, plan, tokenizer) if old_side is not None else (None, None)
@@ -105,18 +93,16 @@ def train(
     count = sum(p.numel() for p in trainee.student.parameters().values())
     say(f"training {count:,} parameters with {strategy.name} on {len(examples.train)} documents")
     try:
-        state = Loop(trainee, accelerator, output, progress or SilentProgress(), note).run()
+        state = Loop(trainee, accelerator, output, progress or SilentProgress(), setup.note).run()
         if term is not None and term.coverage is not None:
-            note(f"{term.coverage:.0%} of the weight of the old model found its counterpart in its tokens.")
+            setup.note(f"{term.coverage:.0%} of the weight of the old model found its counterpart in its tokens.")
     finally:
-        for each in (teacher, trainee.new, term):
+        for each in (teacher, trainee.new, term, *getattr(accelerator, "trackers", [])):
             if each is not None:
-                each.close()
-        for tracker in getattr(accelerator, "trackers", []):
-            tracker.finish()
+                each.finish() if hasattr(each, "finish") else each.close()
     facts: dict[str, Any] = {
         "strategy": strategy.name, "steps": state.step, "best_epoch": state.best_epoch, "history": tuple(state.history),
-        "notes": tuple(dict.fromkeys(notes)), "seconds": round(state.seconds, 2), "parameters": count,
+        "notes": tuple(dict.fromkeys(setup.notes)), "seconds": round(state.seconds, 2), "parameters": count,
         "tokens": round(sum(plan.size(i, "position") for i in range(plan.training))),
     }  # fmt: skip
     if accelerator.is_main_process:
@@ -178,8 +164,13 @@ class Setup:
     strategy: Strategy
     settings: TrainSettings
     accelerator: Any
-    note: Say
-    progress: Progress | None
+    say: Say = lambda _: None
+    progress: Progress | None = None
+    notes: list[str] = field(default_factory=list)
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+        self.say(text)
 
     def old(self, reference: Reference, plan: Plan, tokenizer: Any) -> tuple[Teacher | None, AlignedTerm | None]:
         """The old model as a teacher or, where it tokenizes differently, what aligns one with the student's tokens."""

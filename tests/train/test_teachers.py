@@ -41,11 +41,9 @@ def online(pair: dict[str, str], plan: Plan, wants: Wants = BOTH, dtype: str = "
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_logits_of_a_kept_teacher_equal_those_online(
-    dtype: str, pair: dict[str, str], plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    dtype: str, pair: dict[str, str], plan: Plan, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(cache, "_SHARD_BYTES", 4_000)
     build(lambda: online(pair, plan, dtype=dtype), tmp_path)
-    assert len(list(tmp_path.glob("shard-*.safetensors"))) > 2
     kept, live = CachedTeacher(tmp_path, plan, BOTH), online(pair, plan, dtype=dtype)
     assert kept.head is not None and live.head is not None
     for index in range(len(plan.items)):
@@ -71,23 +69,22 @@ def test_facts_equal_those_of_the_models_own_logits(pair: dict[str, str], plan: 
 def test_only_what_is_wanted_is_kept(pair: dict[str, str], plan: Plan, tmp_path: Path) -> None:
     facts: Wants = frozenset({"facts"})
     build(lambda: online(pair, plan, facts), tmp_path)
-    with safe_open(tmp_path / "shard-00000.safetensors", framework="pt") as file:
+    with safe_open(tmp_path / "batch-000000.safetensors", framework="pt") as file:
         assert set(file.keys()) == {"logprob", "right"}
     assert not (tmp_path / "head.safetensors").exists()
     assert CachedTeacher(tmp_path, plan, facts).taught(1).hidden is None
 
 
-def test_the_estimate_is_what_the_shards_take(pair: dict[str, str], plan: Plan, tmp_path: Path) -> None:
+def test_the_estimate_is_what_the_files_take(pair: dict[str, str], plan: Plan, tmp_path: Path) -> None:
     build(lambda: online(pair, plan), tmp_path)
     taken = sum(path.stat().st_size for path in tmp_path.glob("*.safetensors"))
     estimate = estimate_bytes(plan, BOTH, 16, 18, 4)
-    assert estimate <= taken <= estimate + 1000, "but for the headers"
+    assert estimate <= taken <= estimate + 300 * (len(plan.items) + 1), "but for the headers"
 
 
-def test_an_interrupted_build_goes_on_with_the_shards_that_are_there(
-    pair: dict[str, str], plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_an_interrupted_build_resumes_with_the_files_that_are_there(
+    pair: dict[str, str], plan: Plan, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(cache, "_SHARD_BYTES", 4_000)
     asked: list[int] = []
 
     def teacher(stop: int | None) -> OnlineTeacher:
@@ -110,7 +107,7 @@ def test_an_interrupted_build_goes_on_with_the_shards_that_are_there(
     asked.clear()
     build(lambda: teacher(None), tmp_path)
     assert cache.complete(tmp_path)
-    assert asked[0] > 0 and len(asked) < len(plan.items), "some shards were there"
+    assert asked[0] > 0 and len(asked) < len(plan.items), "some files were there"
     assert set(first) | set(asked) == set(range(len(plan.items)))
     build(lambda: pytest.fail("a complete cache opens no model"), tmp_path)
 
