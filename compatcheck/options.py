@@ -205,6 +205,7 @@ class Check(Diff):
     out: Path | None = option(
         None, "Keep report.json, instances.parquet and other files here.", metavar="DIR", environment=True
     )
+    overwrite: bool = option(False, "Replace files in --out that compatcheck did not write.")
     quiet: bool = option(False, "Print the verdict line alone; no progress.", flag="--quiet -q")
 
 

@@ -69,15 +69,18 @@ class Diff(Result):
 
         return pd.concat([comparison.negative_flips for comparison in self.comparisons], ignore_index=True)
 
-    def save(self, folder: str | Path, formats: Sequence[str] = ("markdown", "html")) -> Path:
+    def save(
+        self, folder: str | Path, formats: Sequence[str] = ("markdown", "html"), *, overwrite: bool = False
+    ) -> Path:
         """Write report.json, instances.parquet and further formats to a folder; returns the folder.
 
         Raises:
-            InputError: the folder cannot be written. Nothing is left half-written.
+            InputError: the folder cannot be written, or holds files of others under these names and ``overwrite`` does
+                not say to replace them. Nothing is left half-written.
         """
         from compatcheck.report import save
 
-        save(self, Path(folder), formats)
+        save(self, Path(folder), formats, overwrite=overwrite)
         return Path(folder)
 
     def _repr_html_(self) -> str:

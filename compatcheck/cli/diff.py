@@ -100,7 +100,7 @@ def _run(check: Check, given: Mapping[str, Any], command: str, *, alone: bool) -
         if out is None and set(formats) - {"terminal", "github"}:
             out = Path("compat-report")
         out = out and out / check.name
-    check_writable(out)
+    check_writable(out, formats, overwrite=shown.overwrite)
     from compatcheck import api
     from compatcheck.report.store import with_earlier_looks
 
@@ -114,4 +114,4 @@ def _run(check: Check, given: Mapping[str, Any], command: str, *, alone: bool) -
     )
     seen = with_earlier_looks(replace(result, command=command), out)
     sys.stdout.flush()
-    return emit(seen, formats=formats, out=out, quiet=shown.quiet, exit_zero=shown.exit_zero)
+    return emit(seen, formats=formats, out=out, quiet=shown.quiet, exit_zero=shown.exit_zero, overwrite=shown.overwrite)

@@ -24,14 +24,17 @@ def report(
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write file formats here instead of into DIR.")
     ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", metavar="", help="Replace files that compatcheck did not write.")
+    ] = False,
     quiet: Quiet = False,
 ) -> int:
     """Render a kept comparison again, in any format. Exits as the comparison did."""
     formats = check_formats(format or ["terminal"])
-    check_writable(out)
+    check_writable(out, formats, overwrite=overwrite)
     from compatcheck.results import load
 
-    return emit(load(folder), formats=formats, out=out, quiet=quiet, kept=folder)
+    return emit(load(folder), formats=formats, out=out, quiet=quiet, kept=folder, overwrite=overwrite)
 
 
 def show(

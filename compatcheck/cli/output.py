@@ -26,8 +26,8 @@ _OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.
 """A full disk, rights, too many open files: nothing that is ours to fix."""
 
 
-def check_writable(out: Path | None) -> None:
-    """Say that a folder cannot be written before any work is paid for."""
+def check_writable(out: Path | None, formats: Sequence[str] = (), *, overwrite: bool = False) -> None:
+    """Say before any work is paid for that a folder cannot be written, or holds reports that are not ours."""
     if out is None:
         return
     if out.exists() and not out.is_dir():
@@ -38,6 +38,10 @@ def check_writable(out: Path | None) -> None:
             pass
     except OSError as error:
         raise InputError(f"--out {out}: {parent} is not writable ({error.strerror}); name another folder") from None
+    if formats:
+        from compatcheck.report.store import check_folder
+
+        check_folder(out, formats, overwrite=overwrite)
 
 
 def check_formats(names: Sequence[str]) -> list[str]:
@@ -71,6 +75,7 @@ def emit(
     quiet: bool,
     kept: Path | None = None,
     exit_zero: bool = False,
+    overwrite: bool = False,
 ) -> int:
     """Print the report on stdout, write the files, and return the exit code of the verdict.
 
@@ -86,7 +91,7 @@ def emit(
     if folder is None and (set(files) & _FILES_ONLY or (texts and len(formats) > 1)):
         folder = DEFAULT_FOLDER
     if folder is not None:
-        report.save(result, folder, files)
+        report.save(result, folder, files, overwrite=overwrite)
     try:
         _print(result, formats, texts if folder is None else [], folder or kept, quiet)
         sys.stdout.flush()

@@ -22,6 +22,8 @@ class Format:
     module: str
     file_name: str | None
     """None for the one that is only printed."""
+    mark: bytes = b""
+    """Stands near the beginning of every file of this format that we write, and of no other."""
     kept_as: str = "render"
     """The function of the module that makes the contents of the file."""
     printed: bool = True
@@ -33,16 +35,17 @@ class Format:
         return made if isinstance(made, bytes) else (made.removesuffix("\n") + "\n").encode("utf-8")
 
 
+_HERE = "compatcheck.report"
 FORMATS: Mapping[str, Format] = {
-    "terminal": Format("compatcheck.report.terminal", None),
-    "json": Format("compatcheck.report.formats", "report.json", kept_as="to_json"),
-    "markdown": Format("compatcheck.report.markdown", "report.md"),
-    "html": Format("compatcheck.report.html", "report.html"),
-    "junit": Format("compatcheck.report.junit", "junit.xml"),
-    "github": Format("compatcheck.report.github", "github.md", kept_as="comment"),
-    "sarif": Format("compatcheck.report.sarif", "compatcheck.sarif"),
-    "png": Format("compatcheck.report.pictures", "report.png", kept_as="png", printed=False),
-    "svg": Format("compatcheck.report.pictures", "report.svg"),
+    "terminal": Format(f"{_HERE}.terminal", None),
+    "json": Format(f"{_HERE}.formats", "report.json", b"compatcheck.report/", kept_as="to_json"),
+    "markdown": Format(f"{_HERE}.markdown", "report.md", b" compatcheck: "),
+    "html": Format(f"{_HERE}.html", "report.html", b'content="compatcheck'),
+    "junit": Format(f"{_HERE}.junit", "junit.xml", b'<testsuites name="compatcheck"'),
+    "github": Format(f"{_HERE}.github", "github.md", b"<!-- compatcheck:", kept_as="comment"),
+    "sarif": Format(f"{_HERE}.sarif", "compatcheck.sarif", b'"name": "compatcheck"'),
+    "png": Format(f"{_HERE}.pictures", "report.png", b"compatcheck", kept_as="png", printed=False),
+    "svg": Format(f"{_HERE}.pictures", "report.svg", b"compatcheck"),
 }
 
 

@@ -6,14 +6,14 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compatcheck.errors import InputError
-from compatcheck.report.formats import find_format
+from compatcheck.report.formats import Format, find_format
 from compatcheck.schema import read_object
 
 if TYPE_CHECKING:
@@ -23,24 +23,55 @@ if TYPE_CHECKING:
 
 REPORT = "report.json"
 INSTANCES = "instances.parquet"
+_READY = ".report-ready"
+"""A folder in the folder: files that are whole and on their way to their places."""
 _KEYS = ("task", "filter", "metric")
 _AGAIN = "run the comparison again"
 
 
-def save(result: Result, folder: Path, formats: Sequence[str] = ()) -> None:
+def save(result: Result, folder: Path, formats: Sequence[str] = (), *, overwrite: bool = False) -> None:
     """Write report.json and instances.parquet to ``folder``, and the file of each of ``formats`` that has one.
 
-    Everything is rendered first, written beside its place and then moved, so that a failure leaves the folder as it
-    was. Files of the same names are replaced.
-    Raises InputError: an unknown format, or a folder that cannot be written.
+    Everything is rendered first, written beside its place and then put in place as one: whatever happens, even to the
+    process, the files are all of the one result or all of the other. Files of ours are replaced, those of others where
+    ``overwrite`` says so.
+    Raises InputError: an unknown format, or a folder that cannot be written or holds files of others.
     """
     folder = Path(folder)
+    check_folder(folder, formats, overwrite=overwrite)
     writers: dict[str, Callable[[Path], object]] = {INSTANCES: partial(_write_instances, result)}
-    for format in [find_format(name) for name in dict.fromkeys(["json", *formats])]:
-        if format.file_name is not None:
-            contents = format.contents(result, folder)
-            writers[format.file_name] = partial(Path.write_bytes, data=contents)
+    for format in _kept_formats(formats):
+        contents = format.contents(result, folder)
+        writers[str(format.file_name)] = partial(Path.write_bytes, data=contents)
     _write_all(folder, writers)
+
+
+def check_folder(folder: Path, formats: Sequence[str] = (), *, overwrite: bool = False) -> None:
+    """Raise InputError where a folder holds a file of others under a name of ours, or a folder under one."""
+    for format in _kept_formats(formats):
+        path = folder / str(format.file_name)
+        if path.is_dir():
+            raise InputError(f"{path}: is a folder, where the report would be kept; name another folder")
+        if not overwrite and path.exists() and not _is_ours(path, format.mark):
+            raise _foreign(path)
+    alone = (folder / INSTANCES).exists() and not any((folder / name).exists() for name in (REPORT, _READY))
+    if alone and not overwrite:
+        raise _foreign(folder / INSTANCES)
+
+
+def _kept_formats(names: Sequence[str]) -> list[Format]:
+    found = (find_format(name) for name in dict.fromkeys(["json", *names]))
+    return [format for format in found if format.file_name is not None]
+
+
+def _is_ours(path: Path, mark: bytes) -> bool:
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        return mark in file.read(65_536)
+    return False
+
+
+def _foreign(path: Path) -> InputError:
+    return InputError(f"{path}: was not written by compatcheck; name another folder, or replace it with --overwrite")
 
 
 def _write_instances(result: Result, path: Path) -> None:
@@ -73,25 +104,76 @@ def _copy_file(source: Path, target: Path) -> None:
 def _write_all(folder: Path, writers: dict[str, Callable[[Path], object]]) -> None:
     made: list[Path] = []
     beside: Path | None = None
+    with contextlib.ExitStack() as claimed:
+        try:
+            made = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+            folder.mkdir(parents=True, exist_ok=True)
+            with _held(folder):
+                _settle(folder)
+                beside = Path(tempfile.mkdtemp(prefix=".report-", dir=folder))
+                claimed.callback(_release, _lock(beside, wait=False))
+            for name, write in writers.items():
+                write(beside / name)
+            with _held(folder):
+                _settle(folder)
+                beside.rename(folder / _READY)  # what happens from here on is finished by whoever comes next
+                beside = None
+                _settle(folder)
+        except BaseException as error:
+            if beside is not None:
+                shutil.rmtree(beside, ignore_errors=True)
+            for parent in made:
+                if parent.is_dir() and not any(parent.iterdir()):
+                    parent.rmdir()
+            if isinstance(error, OSError):
+                reason = error.strerror or str(error)
+                raise InputError(f"{folder}: cannot be written ({reason}); name another folder") from error
+            raise
+
+
+def _settle(folder: Path) -> None:
+    """Put in place what a process was about to when it was killed, and remove what others left behind."""
+    ready = folder / _READY
+    if ready.is_dir():
+        for path in ready.iterdir():
+            path.replace(folder / path.name)
+        ready.rmdir()
+    for left in folder.glob(".report-*"):
+        if (handle := _lock(left, wait=False)) is not None:  # its process is gone
+            shutil.rmtree(left, ignore_errors=True)
+            _release(handle)
+
+
+def _lock(folder: Path, *, wait: bool) -> int | None:
+    """A handle that holds a folder until it is released or its process ends; None where another process has it, or
+    where the system has no such locks."""
     try:
-        made = [parent for parent in (folder, *folder.parents) if not parent.exists()]
-        folder.mkdir(parents=True, exist_ok=True)
-        beside = Path(tempfile.mkdtemp(prefix=".report-", dir=folder))
-        for name, write in writers.items():
-            write(beside / name)
-        for name in writers:
-            (beside / name).replace(folder / name)
-        shutil.rmtree(beside)
-    except BaseException as error:
-        if beside is not None:
-            shutil.rmtree(beside, ignore_errors=True)
-        for parent in made:
-            if parent.is_dir() and not any(parent.iterdir()):
-                parent.rmdir()
-        if isinstance(error, OSError):
-            reason = error.strerror or str(error)
-            raise InputError(f"{folder}: cannot be written ({reason}); name another folder") from error
-        raise
+        import fcntl
+
+        handle = os.open(folder, os.O_RDONLY)
+    except (ImportError, OSError):
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError:
+        os.close(handle)
+        return None
+    return handle
+
+
+def _release(handle: int | None) -> None:
+    if handle is not None:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Keep other processes from the files of a folder for a moment."""
+    handle = _lock(folder, wait=True)
+    try:
+        yield
+    finally:
+        _release(handle)
 
 
 def load(folder: Path) -> Result:
@@ -105,13 +187,22 @@ def load(folder: Path) -> Result:
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"
         raise InputError(f"{folder}: {what}; name a folder that compatcheck diff --out wrote")
-    data = read_report(folder)
-    comparisons = data.get("comparisons")
-    streamed = isinstance(comparisons, list) and any(isinstance(one, dict) and "overview" in one for one in comparisons)
-    path = folder / INSTANCES
-    if not path.is_file():
-        raise _missing(path)
-    instances = telling_instances(path) if streamed else _read_instances(path)
+    with _held(folder):
+        if (folder / _READY).is_dir():
+            try:
+                _settle(folder)
+            except OSError as error:
+                reason = error.strerror or str(error)
+                raise InputError(f"{folder}: what was to be kept here cannot be put in place ({reason})") from error
+        data = read_report(folder)
+        comparisons = data.get("comparisons")
+        streamed = isinstance(comparisons, list) and any(
+            isinstance(one, dict) and "overview" in one for one in comparisons
+        )
+        path = folder / INSTANCES
+        if not path.is_file():
+            raise _missing(path)
+        instances = telling_instances(path) if streamed else _read_instances(path)
     try:
         result = result_from_dict(data, instances)
         return replace(result, stored=Stored(path)) if streamed else result

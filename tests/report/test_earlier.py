@@ -48,7 +48,7 @@ def test_what_adds_nothing_is_not_said(pair: tuple[str, str], tmp_path: Path) ->
     assert notes(pair, out, "--fail-on", "net:-3%") == [], "other budgets"
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "report.json").write_text('{"verdict": "inconclusive"}')
-    assert notes(pair, tmp_path / "broken") == []
+    assert notes(pair, tmp_path / "broken", "--overwrite") == []
 
 
 def test_a_decided_verdict_was_no_reason_to_add(pair: tuple[str, str], tmp_path: Path) -> None:

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from compatcheck.cli.app import run
 from compatcheck.compare.result import SCHEMA, Result
 from compatcheck.errors import InputError
 from compatcheck.report import FORMATS, load, render, save
@@ -141,3 +145,111 @@ def test_no_comparison_at_all_can_be_kept(failing: Result, tmp_path: Path) -> No
     nothing = replace(failing, comparisons=(), verdict="none")
     save(nothing, tmp_path, ["html", "markdown"])
     assert load(tmp_path) == nothing
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from compatcheck.report import load, save
+moved, rename = [], os.rename
+def counted(name):
+    before = getattr(Path, name)
+    def change(self, target):
+        if len(moved) == int(sys.argv[3]):
+            os.kill(os.getpid(), signal.SIGKILL)
+        moved.append(target)
+        return before(self, target)
+    return change
+Path.rename, Path.replace = counted("rename"), counted("replace")
+save(load(Path(sys.argv[1])), Path(sys.argv[2]), ["markdown", "junit"])
+print(len(moved))
+"""
+
+
+def child(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def whole(folder: Path, *results: Result) -> Result:
+    """The result that a folder holds, all of whose files are those of it."""
+    found = load(folder)
+    (which,) = (each for each in results if each == found)
+    assert len(found.comparisons[0].instances) == len(which.comparisons[0].instances)
+    assert sorted(path.name for path in folder.iterdir() if path.name.startswith(".")) == []
+    return which
+
+
+def test_a_killed_process_leaves_one_result_and_no_mixture(failing: Result, several: Result, tmp_path: Path) -> None:
+    save(several, tmp_path / "new")
+    out = tmp_path / "out"
+    seen = []
+    for place in range(5):  # the swap and four files
+        save(failing, out, ["markdown", "junit"])
+        done = child(KILLED, tmp_path / "new", out, place)
+        assert done.returncode == -signal.SIGKILL, done.stderr
+        result = load(out)
+        seen.append(result == several)
+        assert (out / "report.md").read_text().rstrip() == render(result, "markdown", folder=out)
+        assert (out / "junit.xml").read_text().rstrip() == render(result, "junit")
+        save(result, out, ["markdown", "junit"])  # sweeps what the dead process left
+        assert whole(out, failing, several) == result
+    assert seen == [False, True, True, True, True], "before the swap nothing has changed, after it everything has"
+    assert child(KILLED, tmp_path / "new", out, 99).stdout == "5\n"
+
+
+def test_results_kept_at_once_in_one_folder_never_mix(failing: Result, several: Result, tmp_path: Path) -> None:
+    save(failing, tmp_path / "a")
+    save(several, tmp_path / "b")
+    save(failing, tmp_path / "out")
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom compatcheck.report import load, save\n"
+        "result = load(Path(sys.argv[1]))\nfor _ in range(8): save(result, Path(sys.argv[2]))"
+    )
+    writers = [
+        subprocess.Popen([sys.executable, "-c", code, str(tmp_path / name), str(tmp_path / "out")]) for name in "ab"
+    ]
+    while any(writer.poll() is None for writer in writers):
+        found = load(tmp_path / "out")
+        assert found in (failing, several)
+        assert len(found.comparisons[0].instances) == found.comparisons[0].n
+    assert [writer.returncode for writer in writers] == [0, 0]
+    whole(tmp_path / "out", failing, several)
+
+
+@pytest.mark.parametrize("name", ["report.json", "junit.xml", "report.md", "report.html", "instances.parquet"])
+def test_files_of_others_are_not_replaced(failing: Result, tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_text('{"tests": 3, "tool": "another"}')
+    with pytest.raises(InputError, match=rf"{name}: was not written by compatcheck; .*--overwrite"):
+        save(failing, tmp_path, ["junit", "markdown", "html"])
+    assert [each.name for each in tmp_path.iterdir()] == [name]
+    assert path.read_text() == '{"tests": 3, "tool": "another"}'
+    save(failing, tmp_path, ["junit", "markdown", "html"], overwrite=True)
+    save(failing, tmp_path, ["junit", "markdown", "html"])  # ours now
+    assert load(tmp_path) == failing
+
+
+def test_every_format_knows_its_own_files_again(hostile: Result, tmp_path: Path) -> None:
+    names = [name for name, each in FORMATS.items() if each.file_name]
+    save(hostile, tmp_path, names)
+    save(hostile, tmp_path, names)
+    (tmp_path / "report.html").unlink()
+    (tmp_path / "report.html").mkdir()
+    with pytest.raises(InputError, match="is a folder, where the report would be kept"):
+        save(hostile, tmp_path, ["html"], overwrite=True)
+
+
+def test_the_command_refuses_before_anything_is_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "junit.xml").write_text("<testsuites/>")
+    for name in ("old", "new"):
+        (tmp_path / f"{name}.jsonl").write_text('{"id": 1, "target": "a", "prediction": "a"}\n')
+    command = ["diff", str(tmp_path / "old.jsonl"), str(tmp_path / "new.jsonl"), "--allow-same", "-q"]
+    command += ["--out", str(out), "--format", "junit"]
+    assert run(command) == 2
+    assert capsys.readouterr() == ("", f"error: {out / 'junit.xml'}: was not written by compatcheck; name another "
+                                       "folder, or replace it with --overwrite\n")  # fmt: skip
+    assert run([*command, "--overwrite"]) == 0
+    assert run(command) == 0
