@@ -74,8 +74,7 @@ def check_name(name: str) -> str:
 
 def names(folder: Path | None = None) -> list[str]:
     """The baselines that there are."""
-    folder = folder or root()
-    return sorted(path.parent.name for path in folder.glob(f"*/{HISTORY}"))
+    return sorted(path.parent.name for path in (folder or root()).glob(f"*/{HISTORY}"))
 
 
 def history(name: str, folder: Path | None = None) -> list[Blessed]:
@@ -94,7 +93,7 @@ def history(name: str, folder: Path | None = None) -> list[Blessed]:
                 entry = Blessed(**json.loads(line))
             except (ValueError, TypeError) as error:
                 raise InputError(
-                    f"{path}:{number}: not an entry of a history ({error}); mend or remove the line"
+                    f"{path}:{number}: not an entry of a history ({error}); correct or remove the line"
                 ) from None
             entries.append(entry)
     return entries
@@ -106,6 +105,26 @@ def locate(text: str) -> Path:
     Raises:
         InputError: no such baseline, or it does not go back so far, or its folder is gone.
     """
+    name, entries = _up_to(text)
+    run = root() / name / entries[-1].run
+    if not run.is_dir():
+        raise InputError(f"{text}: {run} is gone; bless a run again")
+    return run
+
+
+def up_to(text: str) -> list[tuple[str, Blessed]]:
+    """What was blessed up to the run that ``@name`` or ``@name~1`` stands for, oldest first, each with its reference.
+
+    Raises:
+        InputError: as :func:`locate`.
+    """
+    locate(text)
+    name, entries = _up_to(text)
+    last = len(history(name)) - 1
+    return [(f"@{name}" + (f"~{last - place}" if place < last else ""), entry) for place, entry in enumerate(entries)]
+
+
+def _up_to(text: str) -> tuple[str, list[Blessed]]:
     read = _REFERENCE.match(text)
     if read is None:
         raise InputError(f"{text}: a baseline reads @name, or @name~1 for the run blessed before")
@@ -121,28 +140,7 @@ def locate(text: str) -> Path:
         )
     if back >= len(entries):
         raise InputError(f"{text}: only {len(entries)} run{'s were' if len(entries) > 1 else ' was'} blessed as {name}")
-    run = folder / name / entries[-1 - back].run
-    if not run.is_dir():
-        raise InputError(f"{text}: {run} is gone; bless a run again")
-    return run
-
-
-def up_to(text: str) -> list[tuple[str, Blessed]]:
-    """What was blessed up to the run that ``@name`` or ``@name~1`` stands for, oldest first, each with its reference.
-
-    Raises:
-        InputError: as :func:`locate`.
-    """
-    locate(text)
-    read = _REFERENCE.match(text)
-    assert read is not None
-    name, back = check_name(read["name"]), int(read["back"] or 0)
-    entries = history(name)
-    last = len(entries) - 1
-    return [
-        (f"@{name}" + (f"~{last - place}" if place < last else ""), entry)
-        for place, entry in enumerate(entries[: len(entries) - back])
-    ]
+    return name, entries[: len(entries) - back]
 
 
 def new_folder(name: str, fingerprint: str, folder: Path) -> Path:

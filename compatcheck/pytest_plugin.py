@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 CompatDiff = Callable[..., "Diff"]
 _DONE = pytest.StashKey[list[tuple[str, "Diff"]]]()
-_SHOWN = set(options.options_of(options.Check)) - set(options.options_of(options.Diff))
-"""Options that a comparison does not take: how its result is shown."""
 _NOT_COMPARED = ("compatcheck", "not compared")
 """Stands among the properties of a test's report, which travel between the processes of pytest-xdist."""
 
@@ -46,21 +44,6 @@ class _InternalError(Exception):
     """The message is :func:`compatcheck.errors.internal_error`'s."""
 
 
-class _ExitStatus:
-    """Turns pytest's exit status where a comparison could not be made."""
-
-    def __init__(self) -> None:
-        self.not_compared = False
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        self.not_compared |= report.failed and _NOT_COMPARED in map(tuple, report.user_properties)
-
-    @pytest.hookimpl(trylast=True)
-    def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        if self.not_compared and session.exitstatus == pytest.ExitCode.TESTS_FAILED:
-            session.exitstatus = int(ExitCode.USAGE)
-
-
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
@@ -72,6 +55,20 @@ def pytest_runtest_makereport(
         if not traceback_wanted():
             report.longrepr = str(error) if isinstance(error, _InternalError) else f"error: {error}"
     return report
+
+
+class _ExitStatus:
+    """Turns pytest's exit status where a comparison could not be made."""
+
+    not_compared = False
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self.not_compared |= report.failed and _NOT_COMPARED in map(tuple, report.user_properties)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if self.not_compared and session.exitstatus == pytest.ExitCode.TESTS_FAILED:
+            session.exitstatus = int(ExitCode.USAGE)
 
 
 @pytest.fixture(scope="session")
@@ -104,7 +101,11 @@ def compat_diff(request: pytest.FixtureRequest) -> CompatDiff:
         settled = config.settle({**chosen.options, **own, **({} if out is None else {"out": str(out)})}, given)
         folder = settled.pop("out", None)
         try:
-            result = api.diff(chosen.old, chosen.new, **{k: v for k, v in settled.items() if k not in _SHOWN})
+            result = api.diff(
+                chosen.old,
+                chosen.new,
+                **{k: v for k, v in settled.items() if k not in ("format", "exit_zero", "quiet")},
+            )
         except InputError:
             raise
         except Exception as error:
@@ -134,13 +135,12 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 
 def _given(pytest_config: pytest.Config) -> dict[str, Any]:
     """The options of the command line, read as those of the environment are."""
-    written = {key: pytest_config.getoption(f"compatcheck_{key}") for key in config.FROM_ENVIRONMENT}
     given: dict[str, Any] = {}
-    for key, text in written.items():
-        if text is not None:
-            try:
-                given |= config.from_environment({config.ENVIRONMENT + key.upper(): text})
-            except InputError as error:
-                problem = str(error).partition(": ")[2]
-                raise pytest.UsageError(f"--compatcheck-{key.replace('_', '-')} {text}: {problem}") from None
+    for key in config.FROM_ENVIRONMENT:
+        text = pytest_config.getoption(f"compatcheck_{key}")
+        try:
+            given |= config.from_environment({} if text is None else {config.ENVIRONMENT + key.upper(): text})
+        except InputError as error:
+            problem = str(error).partition(": ")[2]
+            raise pytest.UsageError(f"--compatcheck-{key.replace('_', '-')} {text}: {problem}") from None
     return given

@@ -32,7 +32,7 @@ class Scratch:
     def __init__(self, parent: Path | None = None) -> None:
         self.parent = nearest_folder(parent) if parent is not None else Path(tempfile.gettempdir())
         self._folder: Path | None = None
-        self._remove: Callable[[], object] = _nothing
+        self._remove: Callable[[], object] = lambda: None
         self._used = 0
 
     @property
@@ -79,7 +79,7 @@ class Scratch:
     def close(self) -> None:
         """Remove the folder and what is in it."""
         self._remove()
-        self._folder, self._remove = None, _nothing
+        self._folder, self._remove = None, lambda: None
 
 
 def nearest_folder(path: Path) -> Path:
@@ -125,7 +125,3 @@ def _lock(file: IO[bytes]) -> bool:
 def _remove(folder: Path, lock: IO[bytes]) -> None:
     lock.close()
     shutil.rmtree(folder, ignore_errors=True)
-
-
-def _nothing() -> None:
-    pass

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer import Option
 
 from compatcheck.cli.options import TextOrJson, check_format
 from compatcheck.errors import InputError
@@ -58,12 +59,8 @@ def clear(store: Store = None, format: TextOrJson = "terminal") -> None:
 
 @app.command("prune")
 def prune(
-    older_than: Annotated[
-        str | None, typer.Option(metavar="AGE", help="Not used for this long: 30d, 12h, 2w, 90m.")
-    ] = None,
-    max_size: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="Down to this size, least recently used first: 500MB, 2GB.")
-    ] = None,
+    older_than: str | None = Option(None, metavar="AGE", help="Not used for this long: 30d, 12h, 2w, 90m."),
+    max_size: str | None = Option(None, metavar="SIZE", help="Down to this size, oldest use first: 500MB, 2GB."),
     store: Store = None,
     format: TextOrJson = "terminal",
 ) -> None:

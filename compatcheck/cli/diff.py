@@ -6,9 +6,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
+from typer import Argument, Option
 
 from compatcheck import config, options
 from compatcheck.cli.options import command_line, progress, speaker, with_options
@@ -34,20 +35,14 @@ a blessed baseline: compatcheck diff @main newer-model --task samsum
 def command(
     context: typer.Context,
     given: dict[str, Any],
-    old: Annotated[
-        str | None,
-        typer.Argument(metavar="[OLD]", help="Model, adapter, BASE+ADAPTER, http://HOST/v1#MODEL or recorded outputs."),
-    ] = None,
-    new: Annotated[
-        str | None, typer.Argument(metavar="[NEW]", help="The same kinds. {task} stands for the task's name.")
-    ] = None,
-    check: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME", help="Without OLD and NEW: this check of the settings file alone; repeatable."),
-    ] = None,
-    config: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Settings file.  \\[default: compatcheck.toml, pyproject.toml]")
-    ] = None,
+    old: str | None = Argument(
+        None, metavar="[OLD]", help="Model, adapter, BASE+ADAPTER, http://HOST/v1#MODEL or outputs."
+    ),
+    new: str | None = Argument(None, metavar="[NEW]", help="The same kinds. {task} stands for the task's name."),
+    check: list[str] | None = Option(None, metavar="NAME", help="This check of the settings file alone; repeatable."),
+    config: Path | None = Option(
+        None, metavar="FILE", help="Settings file.  \\[default: compatcheck.toml, pyproject.toml]"
+    ),
 ) -> int:
     """Compare OLD and NEW instance by instance: quadrants, flips, gains, verdict.
 

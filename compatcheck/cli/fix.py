@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
+from typer import Argument, Option
 
 from compatcheck import options
 from compatcheck.cli.options import Quiet, command_line, progress, speaker, with_options
@@ -19,9 +20,9 @@ from compatcheck.errors import ExitCode, InputError
 def fix(
     context: typer.Context,
     given: dict[str, Any],
-    old: Annotated[str, typer.Argument(metavar="OLD", help="Model folder or hub id, adapter, or BASE+ADAPTER.")],
-    new: Annotated[str, typer.Argument(metavar="NEW", help="The same kinds; its base gets the new adapter.")],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Gets adapter/, the report and the work.")],
+    old: str = Argument(..., metavar="OLD", help="Model folder or hub id, adapter, or BASE+ADAPTER."),
+    new: str = Argument(..., metavar="NEW", help="The same kinds; its base gets the new adapter."),
+    out: Path = Option(..., metavar="DIR", help="Gets adapter/, the report and the work."),
     quiet: Quiet = False,
 ) -> int:
     """Train an adapter on NEW's base that gives back negative flips and keeps NEW's gains, then prove it.
@@ -53,8 +54,8 @@ def fix(
 @with_options(options.TrainTask)
 def train_task(
     given: dict[str, Any],
-    base: Annotated[str, typer.Argument(metavar="BASE", help="Model folder or hub id, without an adapter.")],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Gets adapter/, a PEFT folder, and the work.")],
+    base: str = Argument(..., metavar="BASE", help="Model folder or hub id, without an adapter."),
+    out: Path = Option(..., metavar="DIR", help="Gets adapter/, a PEFT folder, and the work."),
     quiet: Quiet = False,
 ) -> None:
     """Train a task adapter on a base model: next-token loss on context and answer of the task's own training split.

@@ -7,26 +7,21 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Argument, Option
 
 from compatcheck.cli.options import Quiet
 from compatcheck.cli.output import check_formats, check_writable, emit, print_untrusted
 from compatcheck.options import FORMATS
 
+_FORMATS = f"{', '.join(FORMATS)}; repeatable.  \\[default: terminal]"
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder with report.json and instances.parquet.")]
 
 
 def report(
     folder: Folder,
-    format: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME", help=f"{', '.join(FORMATS)}; repeatable.  \\[default: terminal]"),
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write file formats here instead of into DIR.")
-    ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", metavar="", help="Replace files that compatcheck did not write.")
-    ] = False,
+    format: list[str] | None = Option(None, metavar="NAME", help=_FORMATS),
+    out: Path | None = Option(None, metavar="DIR", help="Write file formats here instead of into DIR."),
+    overwrite: bool = Option(False, "--overwrite", metavar="", help="Replace files that compatcheck did not write."),
     quiet: Quiet = False,
 ) -> int:
     """Render a kept comparison again, in any format. Exits as the comparison did."""
@@ -39,23 +34,16 @@ def report(
 
 def show(
     folder: Folder,
-    doc_id: Annotated[str | None, typer.Argument(metavar="[ID]", help="Show this instance alone.")] = None,
-    task: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Only this comparison: task, filter or metric, or task/filter/metric."),
-    ] = None,
-    quadrant: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME",
-            help="flips, negative_flip, positive_flip, both_correct, both_wrong, unchanged, error, all.",
-        ),
-    ] = "flips",
-    search: Annotated[str, typer.Option(metavar="WORDS", help="Only instances that hold all these words.")] = "",
-    limit: Annotated[int, typer.Option(metavar="N", help="At most so many where they are printed.", min=1)] = 20,
-    width: Annotated[
-        int | None, typer.Option(metavar="N", help="Columns.  \\[default: the terminal's, else 80]", min=40)
-    ] = None,
+    doc_id: str | None = Argument(None, metavar="[ID]", help="Show this instance alone."),
+    task: str | None = Option(None, metavar="NAME", help="Only this comparison: task/filter/metric, or a part of it."),
+    quadrant: str = Option(
+        "flips",
+        metavar="NAME",
+        help="flips, negative_flip, positive_flip, both_correct, both_wrong, unchanged, error, all.",
+    ),
+    search: str = Option("", metavar="WORDS", help="Only instances that hold all these words."),
+    limit: int = Option(20, metavar="N", help="At most so many where they are printed.", min=1),
+    width: int | None = Option(None, metavar="N", help="Columns.  \\[default: the terminal's, else 80]", min=40),
 ) -> None:
     """Page through flips with their word differences, negative ones first; prints them where there is no terminal.
 
@@ -94,15 +82,12 @@ def show(
 
 def card(
     folder: Folder,
-    model: Annotated[
-        Path | None,
-        typer.Argument(metavar="[MODEL_FOLDER]", help="Whose README.md gets the section; without it, it is printed."),
-    ] = None,
-    old: Annotated[str, typer.Option(metavar="NAME", help="Name OLD so.  \\[default: as it was compared]")] = "",
-    new: Annotated[str, typer.Option(metavar="NAME", help="Name NEW so.  \\[default: as it was compared]")] = "",
-    push: Annotated[
-        str, typer.Option(metavar="OWNER/NAME", help="Put it into the card of this model on the hub, as a commit.")
-    ] = "",
+    model: Path | None = Argument(
+        None, metavar="[MODEL_FOLDER]", help="Whose README.md gets the section, not the screen."
+    ),
+    old: str = Option("", metavar="NAME", help="Name OLD so.  \\[default: as it was compared]"),
+    new: str = Option("", metavar="NAME", help="Name NEW so.  \\[default: as it was compared]"),
+    push: str = Option("", metavar="OWNER/NAME", help="Put it into the card of this model on the hub, as a commit."),
 ) -> None:
     """Write verdict, release advice, quadrants and NFR of a kept comparison into a model card, with every signature.
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
+from typer import Argument, Option
 
 from compatcheck import config, options
 from compatcheck.cli.options import Quiet, TextOrJson, check_format, command_line, progress, speaker, with_options
@@ -20,12 +21,10 @@ _REF = "Model, adapter, BASE+ADAPTER, http://HOST/v1#MODEL, recorded outputs or 
 def run(
     context: typer.Context,
     given: dict[str, Any],
-    reference: Annotated[str, typer.Argument(metavar="REF", help=f"{_REF}; {{task}} as in diff.")],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Keep the run here; an older kept run is replaced.")],
+    reference: str = Argument(..., metavar="REF", help=f"{_REF}; {{task}} as in diff."),
+    out: Path = Option(..., metavar="DIR", help="Keep the run here; an older kept run is replaced."),
     format: TextOrJson = "terminal",
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", metavar="", help="Print only where the run is kept; no progress.")
-    ] = False,
+    quiet: bool = Option(False, "--quiet", "-q", metavar="", help="Print only where the run is kept; no progress."),
 ) -> int:
     """Evaluate REF and keep the run, which then serves as OLD or NEW anywhere.
 
@@ -51,10 +50,7 @@ def run(
 @with_options(options.Noise)
 def noise(
     given: dict[str, Any],
-    reference: Annotated[
-        list[str],
-        typer.Argument(metavar="REF…", help="A model, adapter or endpoint; or several recorded runs of the same one."),
-    ],
+    reference: list[str] = Argument(..., metavar="REF…", help="A model or endpoint; or several recorded runs of one."),
     format: TextOrJson = "terminal",
     quiet: Quiet = False,
 ) -> None:
@@ -74,17 +70,12 @@ def noise(
 def bless(
     context: typer.Context,
     given: dict[str, Any],
-    reference: Annotated[str | None, typer.Argument(metavar="[REF]", help=f"{_REF}.")] = None,
-    name: Annotated[
-        str, typer.Option("--as", metavar="NAME", help="Name of the baseline: OLD is then @NAME.")
-    ] = "main",
-    force: Annotated[
-        bool,
-        typer.Option("--force", metavar="", help="Bless it although its gate fails.", rich_help_panel=options.COMPARE),
-    ] = False,
-    history: Annotated[
-        bool, typer.Option("--history", metavar="", help="Show what was blessed, and bless nothing.")
-    ] = False,
+    reference: str | None = Argument(None, metavar="[REF]", help=f"{_REF}."),
+    name: str = Option("main", "--as", metavar="NAME", help="Name of the baseline: OLD is then @NAME."),
+    force: bool = Option(
+        False, "--force", metavar="", help="Bless it although its gate fails.", rich_help_panel=options.COMPARE
+    ),
+    history: bool = Option(False, "--history", metavar="", help="Show what was blessed, and bless nothing."),
     quiet: Quiet = False,
 ) -> int:
     """Keep a run as the baseline @NAME, unless it fails its budgets against the present one.
@@ -122,13 +113,10 @@ def bless(
 @with_options(options.Export)
 def export(
     given: dict[str, Any],
-    reference: Annotated[str, typer.Argument(metavar="RUN", help="A kept run, recorded outputs, or @name.")],
-    to: Annotated[str, typer.Option("--to", metavar="FORMAT", help="lm-eval, parquet, csv or jsonl.")],
-    out: Annotated[
-        Path,
-        typer.Option(metavar="PATH", help="File of the table, {task} in it for one file a task; folder for lm-eval."),
-    ],
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", metavar="", help="Print nothing.")] = False,
+    reference: str = Argument(..., metavar="RUN", help="A kept run, recorded outputs, or @name."),
+    to: str = Option(..., "--to", metavar="FORMAT", help="lm-eval, parquet, csv or jsonl."),
+    out: Path = Option(..., metavar="PATH", help="File ({task} in it: one a task), or folder for lm-eval."),
+    quiet: bool = Option(False, "--quiet", "-q", metavar="", help="Print nothing."),
 ) -> int:
     """Write RUN for other tools; what is written compares as RUN does.
 

@@ -7,9 +7,9 @@ import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
 
 import typer
+from typer import Argument, Option
 
 from compatcheck.cli.options import Quiet, TextOrJson, check_format, parse_rate, progress, speaker
 from compatcheck.cli.output import check_writable, emit
@@ -17,11 +17,9 @@ from compatcheck.errors import ExitCode
 
 
 def tasks(
-    name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="Show this task (any name or YAML file).")
-    ] = None,
-    all: Annotated[bool, typer.Option("--all", metavar="", help="List lm-eval's tasks, groups and tags too.")] = False,
-    search: Annotated[str | None, typer.Option(metavar="TEXT", help="List every name that contains this text.")] = None,
+    name: str | None = Argument(None, metavar="[NAME]", help="Show this task (any name or YAML file)."),
+    all: bool = Option(False, "--all", metavar="", help="List lm-eval's tasks, groups and tags too."),
+    search: str | None = Option(None, metavar="TEXT", help="List every name that contains this text."),
 ) -> None:
     """List the bundled tasks and lm-eval's, or show how one is prompted and scored."""
     from compatcheck.tasks import catalogue
@@ -35,29 +33,19 @@ def tasks(
 
 
 def plan(
-    nfr: Annotated[str, typer.Option(metavar="RATE", help="The budget: --fail-on nfr:RATE.")] = "2%",
-    expected: Annotated[
-        str | None, typer.Option(metavar="RATE", help="NFR thought to be true.  \\[default: half the budget]")
-    ] = None,
-    flip_rate: Annotated[str, typer.Option(metavar="RATE", help="NFR + PFR thought to be true.")] = "10%",
-    fall: Annotated[
-        str | None, typer.Option(metavar="RATE", help="Fall of accuracy to be seen.  \\[default: the budget]")
-    ] = None,
-    power: Annotated[str, typer.Option(metavar="RATE", help="With what probability.")] = "80%",
-    n: Annotated[
-        list[int] | None, typer.Option("--n", metavar="N", help="Say what N instances can show; repeatable.")
-    ] = None,
-    sequential: Annotated[
-        bool,
-        typer.Option("--sequential", metavar="", help="Say what to expect of diff --until-decided, by simulation."),
-    ] = False,
-    rate: Annotated[
-        list[str] | None,
-        typer.Option(metavar="RATE", help="With --sequential: a true NFR to simulate; repeatable."),
-    ] = None,
-    step: Annotated[int, typer.Option(metavar="N", help="With --sequential: documents between two looks.")] = 25,
-    max: Annotated[int, typer.Option(metavar="N", help="With --sequential: documents that there are.")] = 10_000,
-    seed: Annotated[int, typer.Option(metavar="N", help="With --sequential: of the simulation.")] = 1234,
+    nfr: str = Option("2%", metavar="RATE", help="The budget: --fail-on nfr:RATE."),
+    expected: str | None = Option(None, metavar="RATE", help="NFR thought to be true.  \\[default: half the budget]"),
+    flip_rate: str = Option("10%", metavar="RATE", help="NFR + PFR thought to be true."),
+    fall: str | None = Option(None, metavar="RATE", help="Fall of accuracy to be seen.  \\[default: the budget]"),
+    power: str = Option("80%", metavar="RATE", help="With what probability."),
+    n: list[int] | None = Option(None, "--n", metavar="N", help="Say what N instances can show; repeatable."),
+    sequential: bool = Option(
+        False, "--sequential", metavar="", help="What diff --until-decided would take, simulated."
+    ),
+    rate: list[str] | None = Option(None, metavar="RATE", help="With --sequential: a true NFR; repeatable."),
+    step: int = Option(25, metavar="N", help="With --sequential: documents between two looks."),
+    max: int = Option(10000, metavar="N", help="With --sequential: documents that there are."),
+    seed: int = Option(1234, metavar="N", help="With --sequential: of the simulation."),
     format: TextOrJson = "terminal",
 ) -> None:
     """How many instances are needed to judge a budget, and what N instances can show."""
@@ -86,12 +74,12 @@ def plan(
 
 
 def init(
-    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where to write; the project's root.")] = Path(),
-    old: Annotated[str, typer.Option(metavar="REF", help="OLD of the first check.")] = "old.jsonl",
-    new: Annotated[str, typer.Option(metavar="REF", help="NEW of the first check.")] = "new.jsonl",
-    name: Annotated[str, typer.Option(metavar="NAME", help="Name of the first check.")] = "upgrade",
-    github: Annotated[bool, typer.Option("--github", metavar="", help="Write a GitHub Actions workflow too.")] = False,
-    force: Annotated[bool, typer.Option("--force", metavar="", help="Replace files that are there.")] = False,
+    folder: Path = Argument(Path(), metavar="[DIR]", help="Where to write; the project's root."),
+    old: str = Option("old.jsonl", metavar="REF", help="OLD of the first check."),
+    new: str = Option("new.jsonl", metavar="REF", help="NEW of the first check."),
+    name: str = Option("upgrade", metavar="NAME", help="Name of the first check."),
+    github: bool = Option(False, "--github", metavar="", help="Write a GitHub Actions workflow too."),
+    force: bool = Option(False, "--force", metavar="", help="Replace files that are there."),
 ) -> None:
     """Write compatcheck.toml with comments; `compatcheck diff` without arguments then runs its checks."""
     from compatcheck import scaffold
@@ -125,11 +113,8 @@ def doctor(format: TextOrJson = "terminal") -> int:
 
 
 def demo(
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the reports are kept.")] = Path("demo-report"),
-    recorded: Annotated[
-        bool,
-        typer.Option("--recorded", metavar="", help="Compare the recorded outputs even where the models are here."),
-    ] = False,
+    out: Path = Option(Path("demo-report"), metavar="DIR", help="Where the reports are kept."),
+    recorded: bool = Option(False, "--recorded", metavar="", help="Recorded outputs even where models are here."),
     quiet: Quiet = False,
 ) -> int:
     """Compare two tiny trained models on four tasks, offline, and write every report. Exits with 0."""
