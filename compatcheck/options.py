@@ -83,6 +83,7 @@ class Shared:
     num_fewshot: int | None = option(None, "Examples in the prompt.")
     device: str | None = option(None, "cpu, cuda, cuda:1, mps; found by itself.", ENGINE, environment=True)
     trust_remote_code: bool = option(False, "Run code that comes with a model.", ENGINE, power=True)
+    trust_task: bool = option(False, "Run code that comes with a task's YAML.", power=True)
 
 
 @panel(ENGINE)

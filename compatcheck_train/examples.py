@@ -80,6 +80,7 @@ def load_examples(
     seed: int = 0,
     overlap: str = "error",
     tested: str | None = None,
+    trust_task: bool = False,
 ) -> Examples:
     """The task's training split as examples, parted at random into training and validation.
 
@@ -94,6 +95,7 @@ def load_examples(
         num_fewshot: examples in front of every prompt.
         overlap: ``error``, or ``drop`` documents that the test split holds too.
         tested: the split that plays the test split's part; None: the one that is evaluated by default.
+        trust_task: a task's YAML may run code of its own.
 
     Raises:
         InputError: no training split, bad data, or a training document that is in the test split.
@@ -101,7 +103,7 @@ def load_examples(
     if overlap not in ("error", "drop"):
         raise InputError(f"overlap {overlap!r}: must be error or drop")
     folder = Path(data) if data is not None else None
-    loaded = _training_task(task, folder, split, num_fewshot)
+    loaded = _training_task(task, folder, split, num_fewshot, trust_task)
     name = loaded.settings["split"]
     where = f"{task}, split '{name}'"
     documents = [_example(loaded, str(number), doc, num_fewshot) for number, doc in enumerate(loaded.task.eval_docs)]
@@ -114,7 +116,7 @@ def load_examples(
     bad = next((example.doc_id for example in made if example.gold is None), None)
     if bad is not None:
         raise InputError(f"{where}, document {bad}: no right answer; give such rows as unlabelled")
-    test = test_keys(task, folder if folder is not None and folder.is_dir() else None, name, tested)
+    test = test_keys(task, folder if folder is not None and folder.is_dir() else None, name, tested, trust_task)
     made = _apart(made, test, overlap, where, notes)
     spare = _apart(spare, test, overlap, str(unlabelled), notes)
     random.Random(seed).shuffle(made)
@@ -125,15 +127,13 @@ def load_examples(
     return Examples(task, kind, tuple(made[:cut]), tuple(made[cut:]), tuple(spare), name, tuple(notes))
 
 
-def _training_task(task: str, data: Path | None, split: str | None, num_fewshot: int) -> LoadedTask:
+def _training_task(task: str, data: Path | None, split: str | None, num_fewshot: int, trust_task: bool) -> LoadedTask:
     """The task with its training split in place of the evaluated one."""
-    from lm_eval.tasks._yaml_loader import load_yaml
-
     sources = resolve_task(task)
     if len(sources) != 1:
         raise InputError(f"--task {task}: a group of {len(sources)} tasks; an adapter is trained on one task")
     source = sources[0]
-    config: dict[str, Any] = {**load_yaml(source.path), **source.overrides}
+    config = source.config(trust_task)
     wanted = split or config.get("training_split")
     if not isinstance(wanted, str):
         raise InputError(f"task {source.name}: has no training split; give local files with --data and their --split")
@@ -142,7 +142,7 @@ def _training_task(task: str, data: Path | None, split: str | None, num_fewshot:
         raise InputError(f"task {source.name}: split '{wanted}' is the one that is evaluated; it cannot be trained on")
     if data is not None and data.is_dir() and find_split(data, source.name, wanted) is None:
         raise InputError(f"--data {data}: no {source.name}/{wanted}.jsonl[.gz] to train on")
-    options = TaskOptions(data=data, split=wanted, num_fewshot=num_fewshot)
+    options = TaskOptions(data=data, split=wanted, num_fewshot=num_fewshot, trust_task=trust_task)
     (loaded,) = load_tasks([task], options)
     if loaded.task.OUTPUT_TYPE not in ("multiple_choice", "generate_until", "loglikelihood"):
         raise InputError(f"task {source.name}: {loaded.task.OUTPUT_TYPE} tasks have no answers to train on")
@@ -185,9 +185,11 @@ def _gold(task: Any, doc: Any, count: int) -> int | None:
     return value if isinstance(value, int) and 0 <= value < count else None
 
 
-def test_keys(task: str, data: Path | None, trained: str, tested: str | None = None) -> dict[str, str]:
+def test_keys(
+    task: str, data: Path | None, trained: str, tested: str | None = None, trust_task: bool = False
+) -> dict[str, str]:
     """Content key -> document id of the split that is evaluated: ``tested``, or the task's own."""
-    (loaded,) = load_tasks([task], TaskOptions(data=data, split=tested, num_fewshot=0))
+    (loaded,) = load_tasks([task], TaskOptions(data=data, split=tested, num_fewshot=0, trust_task=trust_task))
     if loaded.settings["split"] == trained:
         raise InputError(f"task {task}: split '{trained}' is the one that is evaluated; it cannot be trained on")
     return {document_key(loaded, doc): str(number) for number, doc in enumerate(loaded.task.eval_docs)}

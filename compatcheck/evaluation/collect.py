@@ -171,8 +171,9 @@ def _stream(side: Side, request: Request, scratch: Scratch) -> StreamedSide:
             limit=request.task_options.limit,
             metric_options=request.metric_options,
         )
+        trust = request.task_options.trust_task
         for run in found:
-            runs += streams.score_stream(run, run.task) if _wants_task_scores(run, side, request) else [run]
+            runs += streams.score_stream(run, run.task, trust) if _wants_task_scores(run, side, request) else [run]
     runs = [settle(run, request.metrics, request.metric_options) for run in of_filter(runs, request)]
     return StreamedSide(manifest, tuple(runs), tuple(dict.fromkeys([*notes, *(n for run in runs for n in run.notes)])))
 
@@ -281,8 +282,9 @@ def read_side(side: Side, request: Request) -> Run:
             limit=request.task_options.limit,
             metric_options=request.metric_options,
         )
+        trust = request.task_options.trust_task
         for run in found:
-            runs += score_with_task(run, run.task) if _wants_task_scores(run, side, request) else [run]
+            runs += score_with_task(run, run.task, trust) if _wants_task_scores(run, side, request) else [run]
     runs = of_filter(runs, request)
     notes = dict.fromkeys(
         [*(note for run in kept for note in run.notes), *(note for run in runs for note in run.notes)]

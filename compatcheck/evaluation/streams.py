@@ -195,15 +195,15 @@ def with_metrics(run: StreamedRun, metrics: Sequence[str], options: Mapping[str,
     return replace(run, metrics=wanted, read=_computing(run, added, compute))
 
 
-def score_stream(run: StreamedRun, task: str) -> list[StreamedRun]:
+def score_stream(run: StreamedRun, task: str, trust: bool = False) -> list[StreamedRun]:
     """Score recorded texts as a task does, batch by batch."""
     names = [name for name in run.kinds if not name.startswith("prediction:")]
     none = TaskRun(run.task, run.filter, run.metrics, pd.DataFrame({name: [] for name in names}), run.settings)
     found = []
-    for place, probe in enumerate(score_with_task(none, task)):
+    for place, probe in enumerate(score_with_task(none, task, trust)):
 
         def compute(records: pd.DataFrame, names: Sequence[str], place: int = place) -> pd.DataFrame:
-            return score_with_task(replace(none, records=records), task)[place].records
+            return score_with_task(replace(none, records=records), task, trust)[place].records
 
         made = [name for name in ("prediction", "response") if name in probe.records]
         kinds = dict(run.kinds) | dict.fromkeys(made, "text")

@@ -9,52 +9,44 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from compatcheck import similarity
 from compatcheck.errors import InputError
 from compatcheck.records import NO_FILTER, Metric, TaskRun, score_column
 from compatcheck.table.choices import NO_MATCH
 from compatcheck.tasks import resolve_task
 
 _NOT_ARGUMENTS = {"metric", "aggregation", "higher_is_better", "hf_evaluate"}
-
-
-def score_with_task(run: TaskRun, name: str) -> list[TaskRun]:
-    """Turn recorded texts into the records that the task's own filters and metrics give; one run per filter.
-
-    Raises:
-        InputError: the name means several tasks, or its metrics need the task's documents.
-    """
-    from lm_eval.tasks._yaml_loader import load_yaml
-
-    sources = resolve_task(name)
-    if len(sources) != 1:
-        raise InputError(f"--task {name}: means {len(sources)} tasks; recorded outputs are scored by one")
-    config: dict[str, Any] = {**load_yaml(sources[0].path), **sources[0].overrides}
-    if config.get("output_type") == "multiple_choice":
-        return [_with_metrics(replace(run, task=sources[0].name), [_similarity_metric("exact_match")])]
-    scorers = [_scorer(sources[0].name, config, entry) for entry in config.get("metric_list") or []]
-    if not scorers:
-        raise InputError(f"--task {name}: it names no metric for recorded outputs; say --metric")
-    filtered = [
-        _filtered(replace(run, task=sources[0].name), entry["name"], entry["filter"])
-        for entry in config.get("filter_list") or []
-    ] or [replace(run, task=sources[0].name)]
-    return [_with_metrics(one, scorers) for one in filtered]
-
-
 Scorer = tuple[Metric, Callable[[Sequence[str | None], Sequence[Any]], np.ndarray]]
 
 
-def _similarity_metric(name: str) -> Scorer:
-    from compatcheck import similarity
+def score_with_task(run: TaskRun, name: str, trust: bool = False) -> list[TaskRun]:
+    """Turn recorded texts into the records that the task's own filters and metrics give; one run per filter.
 
+    Raises:
+        InputError: the name means several tasks, its metrics need the task's documents, or it runs code of its own
+            and ``trust`` does not say that it may.
+    """
+    sources = resolve_task(name)
+    if len(sources) != 1:
+        raise InputError(f"--task {name}: means {len(sources)} tasks; recorded outputs are scored by one")
+    config, run = sources[0].config(trust), replace(run, task=sources[0].name)
+    if config.get("output_type") == "multiple_choice":
+        return [_with_metrics(run, [_similarity_metric("exact_match")])]
+    scorers = [_scorer(run.task, config, entry) for entry in config.get("metric_list") or []]
+    if not scorers:
+        raise InputError(f"--task {name}: it names no metric for recorded outputs; say --metric")
+    steps = config.get("filter_list") or []
+    filtered = [_filtered(run, entry["name"], entry["filter"]) for entry in steps] or [run]
+    return [_with_metrics(one, scorers) for one in filtered]
+
+
+def _similarity_metric(name: str) -> Scorer:
     scorer = similarity.get(name)
     return Metric(scorer.name, scorer.kind, scorer.higher_is_better, scorer.signature), scorer.score
 
 
 def _scorer(task: str, config: Mapping[str, Any], entry: Mapping[str, Any]) -> Scorer:
-    from compatcheck import similarity
-
-    name = str(entry["metric"])
+    name = str(getattr(entry["metric"], "__name__", entry["metric"]))
     if config.get("process_results") is not None:
         if name not in similarity.names():
             raise InputError(
@@ -64,7 +56,9 @@ def _scorer(task: str, config: Mapping[str, Any], entry: Mapping[str, Any]) -> S
         return _similarity_metric(name)
     from lm_eval.api.registry import get_metric
 
-    function = get_metric(name)
+    function = entry["metric"] if callable(entry["metric"]) else get_metric(name)
+    if function is None:
+        raise InputError(f"--task {task}: lm-eval knows no metric {name}")
     arguments = {key: value for key, value in entry.items() if key not in _NOT_ARGUMENTS}
 
     def score(predictions: Sequence[str | None], targets: Sequence[Any]) -> np.ndarray:
@@ -85,24 +79,21 @@ def _filtered(run: TaskRun, name: str, steps: Sequence[Mapping[str, Any]]) -> Ta
     from lm_eval.api.instance import Instance
     from lm_eval.filters import build_filter_ensemble
 
-    components = [[step["function"], {k: v for k, v in step.items() if k != "function"}] for step in steps]
     texts = run.records["prediction"]
-    answered = texts.notna().to_numpy()
-    instances = []
-    for row in np.flatnonzero(answered):
-        instance = Instance("generate_until", {}, ("", {}), 0, metadata=(run.task, int(row), 1))
-        instance.resps = [texts.iloc[row]]
-        instances.append(instance)
+    rows = [int(row) for row in np.flatnonzero(texts.notna().to_numpy())]
+    instances = [
+        Instance("generate_until", {}, ("", {}), 0, metadata=(run.task, row, 1), resps=[texts.iloc[row]])
+        for row in rows
+    ]
     predictions = np.full(len(texts), None, dtype=object)
     if instances:
+        components = [[step["function"], {k: v for k, v in step.items() if k != "function"}] for step in steps]
         build_filter_ensemble(name, components).apply(instances)
-        for row, instance in zip(np.flatnonzero(answered), instances, strict=True):
+        for row, instance in zip(rows, instances, strict=True):
             value = instance.filtered_resps[name]
             value = str(value[0] if isinstance(value, list) else value)
             predictions[row] = None if value == NO_MATCH else value
-    records = run.records.copy()
-    records["response"] = texts
-    records["prediction"] = pd.Series(predictions, dtype=object, index=records.index)
+    records = run.records.assign(response=texts, prediction=pd.Series(predictions, dtype=object, index=texts.index))
     return replace(run, filter=name or NO_FILTER, records=records)
 
 

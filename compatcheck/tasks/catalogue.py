@@ -6,7 +6,13 @@ from typing import Any
 
 from compatcheck.errors import InputError
 from compatcheck.tasks.index import load_index
-from compatcheck.tasks.resolve import BUNDLED, bundled_names, resolve_task
+from compatcheck.tasks.resolve import BUNDLED, bundled_names, read_yaml, resolve_task
+
+_SHOWN = (
+    "dataset_path", "dataset_name", "output_type", "training_split", "validation_split", "test_split", "fewshot_split",
+    "num_fewshot", "doc_to_text", "doc_to_target", "doc_to_choice", "process_docs", "generation_kwargs", "filter_list",
+    "metric_list", "process_results", "metadata",
+)  # fmt: skip
 
 
 def overview() -> str:
@@ -43,43 +49,16 @@ def show(name: str) -> str:
     Raises:
         InputError: the task is unknown.
     """
-    from lm_eval.tasks._yaml_loader import load_yaml
-
     sources = resolve_task(name)
     if len(sources) > 1:
         return "\n".join([f"{name}: {len(sources)} tasks", *(f"  {source.name}" for source in sources)])
     source = sources[0]
-    config: dict[str, Any] = {**load_yaml(source.path, resolve_func=False), **source.overrides}
-    lines = [f"{source.name} ({source.origin})"]
-    for key in (
-        "dataset_path",
-        "dataset_name",
-        "output_type",
-        "training_split",
-        "validation_split",
-        "test_split",
-        "fewshot_split",
-        "num_fewshot",
-        "doc_to_text",
-        "doc_to_target",
-        "doc_to_choice",
-        "process_docs",
-        "generation_kwargs",
-        "filter_list",
-        "metric_list",
-        "process_results",
-        "metadata",
-    ):
-        if config.get(key) is not None:
-            lines += _entry(key, config[key])
-    return "\n".join(lines)
+    config = {**read_yaml(source.path), **source.overrides}
+    shown = {key: _shown(key, config[key]) for key in _SHOWN if config.get(key) is not None}
+    return "\n".join([f"{source.name} ({source.origin})", *(f"  {key}: {text}" for key, text in shown.items())])
 
 
-def _entry(key: str, value: Any) -> list[str]:
-    if key == "filter_list":
-        return [f"  {key}: {', '.join(str(one['name']) for one in value)}"]
-    if key == "metric_list":
-        return [f"  {key}: {', '.join(str(one['metric']) for one in value)}"]
-    if key in ("process_docs", "process_results"):
-        return [f"  {key}: {str(value).rsplit('/', 1)[-1]}"]
-    return [f"  {key}: {value!r}"]
+def _shown(key: str, value: Any) -> str:
+    if key in ("filter_list", "metric_list"):
+        return ", ".join(str(one["name" if key == "filter_list" else "metric"]) for one in value)
+    return str(value).rsplit("/", 1)[-1] if key in ("process_docs", "process_results") else repr(value)

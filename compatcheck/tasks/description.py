@@ -8,7 +8,6 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-DIGITS = 8
 _PROMPT = (
     "description", "doc_to_text", "doc_to_target", "doc_to_choice", "doc_to_image", "doc_to_audio", "process_docs",
     "target_delimiter", "gen_prefix", "use_prompt",
@@ -25,7 +24,8 @@ def describe(task: Any, config: Mapping[str, Any]) -> dict[str, Any]:
         task: lm-eval's task object, whose defaults are filled in.
         config: the task's file as it was read, with what it includes.
     """
-    return {**of_config(task.config, task.OUTPUT_TYPE), "task_file": _of_file(config)}
+    file = fingerprint({name: value for name, value in config.items() if name not in _DATA})
+    return {**of_config(task.config, task.OUTPUT_TYPE), "task_file": file}
 
 
 def of_config(settled: Any, output_type: str) -> dict[str, Any]:
@@ -38,24 +38,19 @@ def of_config(settled: Any, output_type: str) -> dict[str, Any]:
         shots = {name: chosen.get(name) for name in _OF_EXAMPLES}
         shots["fewshot_delimiter"] = getattr(settled, "fewshot_delimiter", None)
     generation = getattr(settled, "generation_kwargs", None) if output_type == "generate_until" else None
-    scoring = [getattr(settled, name, None) for name in ("metric_list", "process_results")]
     return {
         "prompt": fingerprint(prompt),
         **({"examples": fingerprint(shots)} if shots else {}),
         **({"generation": {name: _plain(value) for name, value in generation.items()}} if generation else {}),
         "filters": fingerprint(getattr(settled, "filter_list", None)),
-        "scoring": fingerprint(scoring),
+        "scoring": fingerprint([getattr(settled, name, None) for name in ("metric_list", "process_results")]),
     }
-
-
-def _of_file(config: Mapping[str, Any]) -> str:
-    return fingerprint({name: value for name, value in config.items() if name not in _DATA})
 
 
 def fingerprint(value: Any) -> str:
     """A few digits that differ where the content does; functions count by their source."""
     text = json.dumps(_plain(value), sort_keys=True, ensure_ascii=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:DIGITS]
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def _plain(value: Any) -> Any:
@@ -71,8 +66,6 @@ def _plain(value: Any) -> Any:
         except (OSError, TypeError):
             return getattr(value, "__qualname__", type(value).__name__)
     if hasattr(value, "__dict__"):
-        return {
-            "type": type(value).__name__,
-            **{name: _plain(one) for name, one in vars(value).items() if name[0] != "_"},
-        }
+        own = {name: _plain(one) for name, one in vars(value).items() if name[0] != "_"}
+        return {"type": type(value).__name__, **own}
     return str(value)

@@ -19,6 +19,8 @@ from compatcheck.errors import require
 from compatcheck.paths import cache_dir
 from compatcheck.tasks import patches
 
+_KINDS = {"TASK": "task", "PY_TASK": "task", "GROUP": "group", "TAG": "tag"}
+
 
 @dataclass(frozen=True)
 class IndexEntry:
@@ -61,13 +63,12 @@ def _scan(root: Path) -> dict[str, Any]:
 
     with patches.no_warnings():
         entries = TaskManager().task_index
-    kinds = {"TASK": "task", "PY_TASK": "task", "GROUP": "group", "TAG": "tag"}
     return {
         name: [
-            kinds[entry.kind.name],
+            _KINDS[entry.kind.name],
             str(entry.yaml_path.relative_to(root)) if entry.yaml_path else None,
             sorted(entry.tags) if entry.kind.name == "TAG" else [],
         ]
         for name, entry in entries.items()
-        if entry.kind.name in kinds
+        if entry.kind.name in _KINDS
     }

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compatcheck.errors import InputError, did_you_mean
+from compatcheck.errors import InputError, did_you_mean, one_line
 from compatcheck.tasks import local_data, patches
 from compatcheck.tasks.description import describe
 from compatcheck.tasks.resolve import TaskConfigSource, resolve_task
@@ -30,6 +30,8 @@ class TaskOptions:
     sample: int | None = None
     num_fewshot: int | None = None
     seed: int = DEFAULT_SEED
+    trust_task: bool = False
+    """A task's YAML may run code of its own: functions, classes, metrics that are scripts."""
 
 
 @dataclass(frozen=True)
@@ -52,34 +54,32 @@ def load_tasks(names: Sequence[str], options: TaskOptions) -> list[LoadedTask]:
     """Load every leaf task that ``names`` mean, in order.
 
     Raises:
-        InputError: unknown task, missing split or field, bad limit, bad local data.
+        InputError: unknown task, missing split or field, bad limit, bad local data, code that is not trusted.
     """
     sources = {source.name: source for name in names for source in resolve_task(name)}
-    if options.data is not None:
-        if not options.data.exists():
-            raise InputError(f"--data {options.data}: no such file or folder")
-        if options.data.is_file() and len(sources) > 1:
-            raise InputError(
-                f"--data {options.data}: one file serves one task; give a folder with <task>/<split>.jsonl"
-            )
+    if options.data is not None and not options.data.exists():
+        raise InputError(f"--data {options.data}: no such file or folder")
+    if options.data is not None and options.data.is_file() and len(sources) > 1:
+        raise InputError(f"--data {options.data}: one file serves one task; give a folder with <task>/<split>.jsonl")
     return [_load(source, options) for source in sources.values()]
 
 
 def _load(source: TaskConfigSource, options: TaskOptions) -> LoadedTask:
-    from lm_eval.tasks._yaml_loader import load_yaml
-
     patches.quiet_for_good()
     patches.render_safely()
-    try:
-        config: dict[str, Any] = {**load_yaml(source.path), **source.overrides, "task": source.name}
-    except (ImportError, AttributeError) as error:
-        raise InputError(f"{source.path}: {error}") from None
+    config = {**source.config(options.trust_task), "task": source.name}
     for key in ("tag", "group", "task_list"):
         config.pop(key, None)
     written = dict(config)
-    split = _choose_split(config, source.name, options.split)
+    split = config.get("test_split") or config.get("validation_split")  # lm-eval's order
+    if options.split is not None:
+        split = config["test_split"] = options.split
+    elif split is None and "class" not in config and "custom_dataset" not in config:
+        raise InputError(f"task {source.name}: defines neither test_split nor validation_split; name one with --split")
     notes = _set_fewshot(config, options.num_fewshot, source.name)
-    where = _use_local_data(config, source, options.data, split) if options.data else config.get("dataset_path")
+    where = config.get("dataset_path")
+    if options.data:
+        where = _use_local_data(config, source.name, options.data, str(split))
     task = _build(config, source, where)
     task.set_fewshot_seed(seed=options.seed)
     size = len(task.eval_docs)
@@ -88,7 +88,7 @@ def _load(source: TaskConfigSource, options: TaskOptions) -> LoadedTask:
     settings: dict[str, Any] = {
         "output_type": task.OUTPUT_TYPE,
         "version": metadata.get("version") if isinstance(metadata, dict) else None,
-        "split": split,
+        "split": str(split),
         "num_fewshot": config.get("num_fewshot") or 0,
         "documents": size,
         "seed": options.seed,
@@ -98,69 +98,48 @@ def _load(source: TaskConfigSource, options: TaskOptions) -> LoadedTask:
         settings["limit"] = f"first:{len(indices)}" if options.sample is None else f"random:{len(indices)}"
     if options.data is not None:
         settings["data"] = "local"
-    return LoadedTask(source.name, task, indices, settings, tuple(notes))
+    return LoadedTask(source.name, task, indices, settings, notes)
 
 
-def _choose_split(config: dict[str, Any], name: str, wanted: str | None) -> str:
-    """The split that is evaluated: lm-eval takes the test split, else the validation split."""
-    default = config.get("test_split") or config.get("validation_split")
-    if wanted is None:
-        if default is None and "class" not in config and "custom_dataset" not in config:
-            raise InputError(f"task {name}: defines neither test_split nor validation_split; name one with --split")
-        return str(default)
-    config["test_split"] = wanted
-    return wanted
-
-
-def _set_fewshot(config: dict[str, Any], wanted: int | None, name: str) -> list[str]:
+def _set_fewshot(config: dict[str, Any], wanted: int | None, name: str) -> tuple[str, ...]:
     """lm-eval's rule: a task that sets num_fewshot to 0 keeps it; otherwise the user's number counts."""
     if wanted is not None and wanted < 0:
         raise InputError(f"--num-fewshot {wanted}: must be 0 or more")
     default = config.get("num_fewshot")
-    if wanted is None or wanted == default:
-        config["num_fewshot"] = default or 0
-        return []
-    if default == 0:
-        return [f"{name} fixes num_fewshot at 0, so --num-fewshot {wanted} does not apply to it (as in lm-eval)"]
-    config["num_fewshot"] = wanted
-    return []
+    if default == 0 and wanted:
+        return (f"{name} fixes num_fewshot at 0, so --num-fewshot {wanted} does not apply to it (as in lm-eval)",)
+    config["num_fewshot"] = (default or 0) if wanted is None else wanted
+    return ()
 
 
-def _use_local_data(config: dict[str, Any], source: TaskConfigSource, data: Path, split: str) -> str:
+def _use_local_data(config: dict[str, Any], task: str, data: Path, split: str) -> str:
     """Replace the hub data set by local files; returns the evaluated file for messages."""
-    evaluated = data if data.is_file() else local_data.find_split(data, source.name, split)
+    evaluated = data if data.is_file() else local_data.find_split(data, task, split)
     if evaluated is None:
-        there = ", ".join(p.name for p in local_data.files_for(data, source.name)) or "no .jsonl files"
-        raise InputError(
-            f"--data {data}: no {source.name}/{split}.jsonl[.gz] (found: {there}); --split chooses another split"
-        )
+        there = ", ".join(p.name for p in local_data.files_for(data, task)) or "no .jsonl files"
+        raise InputError(f"--data {data}: no {task}/{split}.jsonl[.gz] (found: {there}); --split chooses another split")
     files = {split: evaluated}
     shots = config.get("num_fewshot") or 0
     for key in ("training_split", "fewshot_split", "validation_split", "test_split"):
         name = config.get(key)
         if not isinstance(name, str) or name in files:
             continue
-        path = local_data.find_split(data, source.name, name) if data.is_dir() else None
+        path = local_data.find_split(data, task, name) if data.is_dir() else None
         needed = shots > 0 and key in ("training_split", "fewshot_split")
         if path is not None and needed:
             files[name] = path
-        else:
-            config[key] = None
-            if needed and not any(config.get(k) in files for k in ("fewshot_split", "training_split")):
-                raise InputError(
-                    f"--data {data}: the {shots} few-shot examples of {source.name} come from split '{name}', and "
-                    f"there is no {source.name}/{name}.jsonl[.gz]; add it or say --num-fewshot 0"
-                )
+            continue
+        config[key] = None
+        if needed and not any(config.get(k) in files for k in ("fewshot_split", "training_split")):
+            raise InputError(
+                f"--data {data}: the {shots} few-shot examples of {task} come from split '{name}', and "
+                f"there is no {task}/{name}.jsonl[.gz]; add it or say --num-fewshot 0"
+            )
     fewshot = config.get("fewshot_config")
     if isinstance(fewshot, dict) and fewshot.get("split") not in (None, *files):
         fewshot["split"] = None
     loaded = {name: local_data.load_split(path) for name, path in files.items()}
-    config.update(dataset_path=None, dataset_name=None, dataset_kwargs=None)
-
-    def custom_dataset(**_: Any) -> Any:
-        return loaded
-
-    config["custom_dataset"] = custom_dataset
+    config.update(dataset_path=None, dataset_name=None, dataset_kwargs=None, custom_dataset=lambda **_: loaded)
     return str(evaluated)
 
 
@@ -168,21 +147,21 @@ def _build(config: dict[str, Any], source: TaskConfigSource, where: str | None) 
     import jinja2
     from lm_eval.api.task import ConfigurableTask
 
-    if "class" in config:
-        return config["class"]()
     try:
-        return ConfigurableTask(config=config)
+        return config["class"]() if callable(config.get("class")) else ConfigurableTask(config=config)
     except jinja2.UndefinedError as error:
         raise InputError(f"{where}: task {source.name} needs a field that the rows lack ({error})") from None
+    except jinja2.exceptions.SecurityError as error:
+        raise InputError(f"{source.path}: a template of the task reaches too far: {one_line(error)}") from None
     except KeyError as error:
         raise InputError(f"{where}: task {source.name} needs the field or split {error}, which is not there") from None
-    except (ConnectionError, FileNotFoundError, OSError) as error:
+    except OSError as error:
         first = str(error).strip().splitlines()[0][:160]
         raise InputError(
             f"task {source.name}: its data set '{where}' cannot be loaded ({first}); give local files with --data"
         ) from None
-    except (ValueError, TypeError) as error:
-        raise InputError(f"{source.path}: {error}") from None
+    except (ValueError, TypeError, jinja2.TemplateError) as error:
+        raise InputError(f"{source.path}: {one_line(error)}") from None
 
 
 def choose_documents(size: int, options: TaskOptions) -> list[int] | None:
@@ -194,9 +173,7 @@ def choose_documents(size: int, options: TaskOptions) -> list[int] | None:
             raise InputError(f"{flag} {value}: must be at least 1")
     if options.sample is not None and options.sample < size:
         return sorted(random.Random(options.seed).sample(range(size), options.sample))
-    if options.limit is not None and options.limit < size:
-        return list(range(options.limit))
-    return None
+    return list(range(options.limit)) if options.limit is not None and options.limit < size else None
 
 
 def check_metric_names(wanted: Sequence[str], known: Sequence[str]) -> None:

@@ -14,22 +14,19 @@ from compatcheck.errors import InputError
 if TYPE_CHECKING:
     from datasets import Dataset
 
-SUFFIXES = (".jsonl", ".jsonl.gz")
+_SUFFIXES = (".jsonl", ".jsonl.gz")
 
 
 def find_split(data: Path, task: str, split: str) -> Path | None:
     """The file of a split, ``DATA/<task>/<split>.jsonl[.gz]`` or ``DATA/<split>.jsonl[.gz]``, or None."""
-    for folder in (data / task, data):
-        for suffix in SUFFIXES:
-            if (path := folder / f"{split}{suffix}").is_file():
-                return path
-    return None
+    there = (folder / f"{split}{suffix}" for folder in (data / task, data) for suffix in _SUFFIXES)
+    return next((path for path in there if path.is_file()), None)
 
 
 def files_for(data: Path, task: str) -> list[Path]:
     """Every split file a task could use in a folder, for error messages."""
     folder = data / task if (data / task).is_dir() else data
-    return sorted(p for p in folder.iterdir() if p.name.endswith(SUFFIXES)) if folder.is_dir() else []
+    return sorted(p for p in folder.iterdir() if p.name.endswith(_SUFFIXES)) if folder.is_dir() else []
 
 
 def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -55,6 +52,8 @@ def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         raise InputError(f"{path}:{number}: not UTF-8 ({error.reason} at byte {error.start})") from None
     except json.JSONDecodeError as error:
         raise InputError(f"{path}:{number}: not JSON ({error.msg} at column {error.colno})") from None
+    except (RecursionError, ValueError) as error:
+        raise InputError(f"{path}:{number}: not JSON that can be read ({error})") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
 
@@ -68,26 +67,21 @@ def load_split(path: Path) -> Dataset:
     import pyarrow
     from datasets import Dataset
 
-    lines, rows = [], []
-    for number, row in read_rows(path):
-        lines.append(number)
-        rows.append(row)
+    rows = dict(read_rows(path))
     if not rows:
         raise InputError(f"{path}: no rows")
     try:
-        return Dataset.from_list(rows)
-    except (pyarrow.ArrowException, TypeError, OverflowError) as error:
-        raise InputError(_mixed_types(path, lines, rows) or f"{path}: {error}") from None
+        return Dataset.from_list(list(rows.values()))
+    except (pyarrow.ArrowException, TypeError, OverflowError, UnicodeEncodeError) as error:
+        raise InputError(_mixed_types(path, rows) or f"{path}: {error}") from None
 
 
-def _mixed_types(path: Path, lines: list[int], rows: list[dict[str, Any]]) -> str | None:
+def _mixed_types(path: Path, rows: dict[int, dict[str, Any]]) -> str | None:
     first: dict[str, tuple[str, int]] = {}
-    for number, row in zip(lines, rows, strict=True):
+    for number, row in rows.items():
         for key, value in row.items():
             kind = "number" if isinstance(value, int | float) and not isinstance(value, bool) else type(value).__name__
-            if value is None:
-                continue
-            seen, line = first.setdefault(key, (kind, number))
+            seen, line = first.setdefault(key, (kind, number)) if value is not None else (kind, number)
             if seen != kind:
                 return f"{path}:{number}: field '{key}' is {kind} here and {seen} in line {line}; make it one type"
     return None

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from compatcheck.errors import InputError, did_you_mean, require
 from compatcheck.paths import user_path
-from compatcheck.tasks.index import IndexEntry, load_index
+from compatcheck.tasks.index import IndexEntry, lm_eval_tasks_dir, load_index
 
 BUNDLED = Path(__file__).parent / "bundled"
 _STRUCTURE = {"include", "tag", "group", "group_alias", "task_list", "class", "aggregate_metric_list", "weight_by_size"}
@@ -24,6 +24,23 @@ class TaskConfigSource:
     overrides: dict[str, Any] = field(default_factory=dict)
     origin: str = "lm-eval"
     """``bundled``, ``file`` or ``lm-eval``."""
+
+    def config(self, trust: bool) -> dict[str, Any]:
+        """The task's settings with what it includes; functions of the YAML are imported.
+
+        Raises:
+            InputError: the file is a user's, would run code of its own, and is not trusted; or it cannot be read.
+        """
+        from lm_eval.tasks._yaml_loader import load_yaml
+
+        if self.origin == "file" and not trust:
+            what = _code_in(self.path) or _foreign_metric(self.path)
+            if what is not None:
+                raise InputError(f"{what} runs code that comes with the task; read it, then say --trust-task")
+        try:
+            return {**load_yaml(self.path), **self.overrides}
+        except (ImportError, AttributeError) as error:
+            raise InputError(f"{self.path}: {error}") from None
 
 
 def bundled_names() -> list[str]:
@@ -48,55 +65,90 @@ def resolve_task(name: str) -> list[TaskConfigSource]:
             f"--task {name}: unknown task{did_you_mean(name, [*bundled_names(), *index])}; "
             "`compatcheck tasks` lists them, and a YAML file works too"
         )
-    leaves = list(_expand(index[name], {}, index))
+    leaves = {leaf.name: leaf for leaf in _expand(index[name], {}, index)}
     if not leaves:
         raise InputError(f"--task {name}: the group has no tasks")
-    return list({leaf.name: leaf for leaf in leaves}.values())
+    return list(leaves.values())
 
 
 def _from_file(path: Path) -> list[TaskConfigSource]:
     import yaml
+    from lm_eval.config.task import TaskConfig
 
     if not path.is_file():
         raise InputError(f"--task {path}: no such file")
     try:
-        config = _read_yaml(path)
+        config = read_yaml(path)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f":{mark.line + 1}" if mark else ""
         raise InputError(f"{path}{where}: not valid YAML ({getattr(error, 'problem', error)})") from None
-    except (ValueError, OSError, UnicodeDecodeError) as error:
+    except (ValueError, TypeError, OSError, RecursionError) as error:
         raise InputError(f"{path}: {error}") from None
-    _check_keys(path, config)
+    known = {f.name for f in fields(TaskConfig)} | _STRUCTURE
+    for key in config:
+        if key not in known:
+            lines = path.read_text(encoding="utf-8").splitlines()
+            line = next((number for number, line in enumerate(lines, 1) if line.startswith(f"{key}:")), 1)
+            raise InputError(f"{path}:{line}: unknown key '{key}'{did_you_mean(str(key), known)}")
     if "group" in config:
-        index = load_index()
-        return list(_expand_group(config, {}, index))
+        return list(_expand_group(config, {}, load_index()))
     if not isinstance(config.get("task"), str):
         raise InputError(f"{path}: the key 'task' (the task's name) is missing")
     return [TaskConfigSource(config["task"], path, origin="file")]
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A task's YAML with what it includes; functions stay texts."""
     from lm_eval.tasks._yaml_loader import load_yaml
 
     config: dict[str, Any] = load_yaml(path, resolve_func=False)
     return config
 
 
-def _check_keys(path: Path, config: dict[str, Any]) -> None:
-    from dataclasses import fields
+def _code_in(path: Path, seen: tuple[Path, ...] = ()) -> str | None:
+    """The first place in a YAML, or in what it includes, that imports Python; lm-eval's own files are not looked at."""
+    import yaml
 
-    from lm_eval.config.task import TaskConfig
+    path = path.expanduser().resolve()
+    if path in seen or path.is_relative_to(lm_eval_tasks_dir().resolve()) or path.is_relative_to(BUNDLED.resolve()):
+        return None
+    root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    nodes: list[Any] = [root] if root is not None else []
+    includes: list[str] = []
+    done: set[int] = set()
+    while nodes:
+        node = nodes.pop(0)
+        if id(node) in done:  # an alias
+            continue
+        done.add(id(node))
+        if node.tag.startswith("!") or "python/" in node.tag:
+            return f"{path}:{node.start_mark.line + 1}: {node.tag} {node.value if isinstance(node.value, str) else ''}"
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                if key.value == "class" and node is root:
+                    return f"{path}:{key.start_mark.line + 1}: class"
+                if key.value == "include" and node is root:
+                    includes += [each.value for each in (value.value if value.id == "sequence" else [value])]
+                nodes += [key, value]
+        elif isinstance(node, yaml.SequenceNode):
+            nodes += node.value
+    found = (_code_in(path.parent / include, (*seen, path)) for include in includes)
+    return next((what for what in found if what is not None), None)
 
-    known = {f.name for f in fields(TaskConfig)} | _STRUCTURE
-    for key in config:
-        if key not in known:
-            raise InputError(f"{path}:{_line_of(path, key)}: unknown key '{key}'{did_you_mean(str(key), known)}")
 
+def _foreign_metric(path: Path) -> str | None:
+    """A metric that lm-eval would take from a script of the Hub, or from a folder."""
+    import lm_eval.api.metrics  # noqa: F401 - fills the register
+    from lm_eval.api.registry import metric_registry
 
-def _line_of(path: Path, key: str) -> int:
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return next((number for number, line in enumerate(lines, 1) if line.startswith(f"{key}:")), 1)
+    config = read_yaml(path)
+    for entry in config.get("metric_list") or ():
+        metric = entry.get("metric") if isinstance(entry, Mapping) else None
+        own = config.get("process_results") is not None  # names are those of its figures, nothing is loaded
+        if isinstance(metric, str) and not own and (entry.get("hf_evaluate") or metric not in metric_registry):
+            return f"{path}: metric {metric}, which is none of lm-eval's,"
+    return None
 
 
 def _expand(entry: IndexEntry, overrides: dict[str, Any], index: dict[str, IndexEntry]) -> Iterator[TaskConfigSource]:
@@ -104,11 +156,11 @@ def _expand(entry: IndexEntry, overrides: dict[str, Any], index: dict[str, Index
         for member in entry.members:
             if member in index:
                 yield from _expand(index[member], overrides, index)
-    elif entry.kind == "group":
-        assert entry.path is not None
-        yield from _expand_group(_read_yaml(entry.path), overrides, index)
+        return
+    assert entry.path is not None
+    if entry.kind == "group":
+        yield from _expand_group(read_yaml(entry.path), overrides, index)
     else:
-        assert entry.path is not None
         yield TaskConfigSource(entry.name, entry.path, overrides)
 
 
@@ -117,10 +169,9 @@ def _expand_group(
 ) -> Iterator[TaskConfigSource]:
     """Members of a group. What the group says of tasks holds for each; what a member says of itself wins."""
     members = config.get("task")
-    if isinstance(members, str):
-        members = [members]
     common = {k: v for k, v in config.items() if k not in _STRUCTURE | {"task", "metadata"}} | overrides
-    for member in members or []:
+    listed: list[Any] = [members] if isinstance(members, str) else members or []
+    for member in listed:
         own = {} if isinstance(member, str) else {k: v for k, v in member.items() if k not in ("task", "group")}
         name = member if isinstance(member, str) else member.get("task") or member.get("group")
         if isinstance(name, list):

@@ -46,6 +46,8 @@ class Judge:
     engine: EngineOptions = field(default_factory=EngineOptions)
     store: str | Path | bool | None = None
     seed: int = 1234
+    trust_task: bool = False
+    """The task's YAML may run code of its own."""
 
     def validation(self, examples: Examples, most: int | None = None) -> LoadedTask:
         """The task on the documents that candidates are judged on, at most so many of them, drawn at random; InputError
@@ -59,7 +61,7 @@ class Judge:
         loaded = self._load(data, split)
         if most is not None and loaded.size > most:
             loaded = replace(loaded, indices=sorted(random.Random(self.seed).sample(range(loaded.size), most)))
-        test = test_keys(self.task, self._folder, str(split), self.split)
+        test = test_keys(self.task, self._folder, str(split), self.split, self.trust_task)
         keys = (document_key(loaded, doc) for doc in loaded.task.eval_docs)
         shared = next((key for key in keys if key in test), None)
         if shared is not None:
@@ -82,7 +84,7 @@ class Judge:
         return self.data if self.data is None or self.data.is_dir() else None
 
     def _load(self, data: Path | None, split: str | None, limit: int | None = None) -> LoadedTask:
-        options = TaskOptions(data, split, limit, None, self.num_fewshot, self.seed)
+        options = TaskOptions(data, split, limit, None, self.num_fewshot, self.seed, self.trust_task)
         (loaded,) = load_tasks([self.task], options)
         return loaded
 

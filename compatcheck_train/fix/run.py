@@ -108,7 +108,7 @@ def fix(request: FixRequest, out: str | Path, say: Say = lambda _: None, progres
     examples = load_examples(
         judge.task, data=judge.data, split=chosen.train_split, limit=chosen.train_limit, unlabelled=chosen.unlabelled,
         num_fewshot=judge.num_fewshot or 0, seed=request.settings.seed,
-        overlap="drop" if chosen.drop_overlap else "error", tested=judge.split,
+        overlap="drop" if chosen.drop_overlap else "error", tested=judge.split, trust_task=judge.trust_task,
     )  # fmt: skip
     check_strategies(request, examples)
     documents, tested = judge.validation(examples, request.most), judge.test(request.most)
