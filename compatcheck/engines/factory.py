@@ -125,9 +125,9 @@ def open_engine(
     name, _ = choose(name)
     options["engine_args"] = engine_args
     if name == "hf":
-        from compatcheck.engines.patches import load_transformers_without_sklearn
+        from compatcheck.engines.patches import load_transformers
 
-        load_transformers_without_sklearn()
+        load_transformers()
         from compatcheck.engines.hf.engine import HFEngine
 
         return HFEngine(model, adapters, **options)

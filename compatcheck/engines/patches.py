@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -43,16 +44,22 @@ def name_cpu_build_of_vllm() -> None:
     importlib.metadata.version = version
 
 
-def load_transformers_without_sklearn() -> None:
-    """transformers 5.19 imports scikit-learn, pandas and scipy.stats (a second) for assisted generation alone.
+def load_transformers() -> None:
+    """transformers 5.19 takes seconds to import: called before anything of it is imported.
 
-    Harmless where it was imported before; assisted generation then keeps its threshold, as without scikit-learn.
+    It asks which distribution brings which package by the paths of all installed files, where their first parts do; and
+    it imports scikit-learn, pandas and scipy.stats for assisted generation alone, which then keeps its threshold, as
+    where scikit-learn is not installed.
     """
-    import transformers.utils as utils
-
-    asked = getattr(utils, "is_sklearn_available", None)
-    if asked is None:
+    if "transformers" in sys.modules:
         return
+    own = importlib.metadata.packages_distributions
+    importlib.metadata.packages_distributions = _packages_distributions
+    try:
+        import transformers.utils as utils
+    finally:
+        importlib.metadata.packages_distributions = own
+    asked = utils.is_sklearn_available
     utils.is_sklearn_available = lambda: False
     try:
         import transformers.generation.candidate_generator  # noqa: F401
@@ -60,3 +67,14 @@ def load_transformers_without_sklearn() -> None:
         pass
     finally:
         utils.is_sklearn_available = asked
+
+
+def _packages_distributions() -> dict[str, list[str]]:
+    """As ``importlib.metadata.packages_distributions``, but for names that are no packages."""
+    found: dict[str, list[str]] = {}
+    for one in importlib.metadata.distributions():
+        listed = one.read_text("top_level.txt")
+        lines = listed.split() if listed else (one.read_text("RECORD") or "").splitlines()
+        for package in dict.fromkeys(line.partition(",")[0].partition("/")[0].removesuffix(".py") for line in lines):
+            found.setdefault(package, []).append(one.metadata["Name"])
+    return found

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from compatcheck.engines.hf.loading import check_weights
-from compatcheck.engines.patches import load_transformers_without_sklearn
+from compatcheck.engines.patches import load_transformers
 from compatcheck.errors import InputError, one_line
 from compatcheck.models import files as model_files
 from compatcheck.models.quiet import quiet
@@ -47,7 +47,7 @@ def check_loading(
     engine = str(arguments.get("inner", "hf")) if engine == "ray" else engine
     if engine not in ("auto", "hf", "vllm") or _OTHER_LOADING & arguments.keys():
         return
-    load_transformers_without_sklearn()
+    load_transformers()
     with quiet(silent=True):  # transformers says what it has to say by exceptions here
         config = None if tokenizer_alone else _config(base, trust_remote_code, known_only=engine == "vllm")
         if config is None and not tokenizer_alone:
