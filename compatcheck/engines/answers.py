@@ -16,8 +16,7 @@ MOST_NOT_FINITE = 0.01
 class Generated(str):
     """A text with its ``finish_reason``, as OpenAI's API and vLLM name it. It goes through lm-eval as any text does.
 
-    Without one it can be made of anything, as ``str`` can: lm-eval turns a target into the type of the answer.
-    """
+    Without one it can be made of anything, as ``str`` can: lm-eval turns a target into the type of the answer."""
 
     finish_reason: str | None
 

@@ -74,11 +74,8 @@ class BackendEngine(Engine):
         self._active = adapter
 
     def activate(self, name: str | None) -> None:
-        """Use the adapter of this name (None: the base alone).
-
-        Raises:
-            InputError: no adapter of that name, or the backend cannot be loaded again.
-        """
+        """Use the adapter of this name (None: the base alone). Raises InputError: no adapter of that name, or the
+        backend cannot be loaded again."""
         check_adapter(name, self._adapters)
         if name != self._active or self._inner is None:
             self.close()
@@ -110,11 +107,8 @@ class BackendEngine(Engine):
             self._inner.set_cache_hook(cache_hook)
 
     def _answers(self, method: str, label: str, requests: list[Any]) -> Any:
-        """One call for all requests, so that the backend batches as it likes; the bar only says that it runs.
-
-        Raises:
-            InputError: the backend failed; each does in its own way.
-        """
+        """One call for all requests, so that the backend batches as it likes; the bar only says that it runs. Raises
+        InputError: the backend failed; each does in its own way."""
         work = getattr(self._backend, method)
         quiet = {"disable_tqdm": True} if "disable_tqdm" in inspect.signature(work).parameters else {}
         self.progress.start(label, len(requests))

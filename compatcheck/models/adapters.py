@@ -44,8 +44,7 @@ class AdapterKind:
     """How an adapter must be loaded.
 
     ``own_base`` says in a few words why it needs a base that nothing else uses; empty where it only adds to its base.
-    ``in_forward`` is true where the layers alone do not make its outputs: the whole PEFT model must be called.
-    """
+    ``in_forward`` is true where the layers alone do not make its outputs: the whole PEFT model must be called."""
 
     name: str
     own_base: str
@@ -63,11 +62,8 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def kind_of(folder: Path) -> AdapterKind:
-    """The kind of the adapter in a folder.
-
-    Raises:
-        InputError: its configuration or the header of its weights cannot be read.
-    """
+    """The kind of the adapter in a folder. Raises InputError: its configuration or the header of its weights cannot be
+    read."""
     config = read_config(folder)
     kind = str(config.get("peft_type", "")).upper()
     if kind != "LORA":
@@ -100,11 +96,8 @@ def check(text: str, folder: Path, base: Path) -> None:
     """Check that an adapter is stored as safetensors and, as far as names and shapes tell, that it fits the base.
 
     What cannot be told from files (quantised or fused weights, repeated layers, experts, a head tied to the embeddings)
-    is left to the loading, which accounts for every weight.
-
-    Raises:
-        InputError: a pickle, a missing file, a layer the base lacks, or a shape that does not fit.
-    """
+    is left to the loading, which accounts for every weight. Raises InputError: a pickle, a missing file, a layer the
+    base lacks, or a shape that does not fit."""
     weights = folder / WEIGHTS
     if not weights.is_file():
         files.refuse_pickles(text, folder, "adapter")

@@ -99,8 +99,7 @@ def _read_retry_after(value: str | None) -> float | None:
 class Client:
     """Asks one server: ``async with Client(url) as client``.
 
-    Redirects are not followed, cookies not kept, netrc not read; proxies are the environment's, none on loopback.
-    """
+    Redirects are not followed, cookies not kept, netrc not read; proxies are the environment's, none on loopback."""
 
     def __init__(
         self, url: str, key: str | None = None, *, timeout: float = 300.0, retries: int = 5, backoff: float = 0.5,
@@ -254,8 +253,7 @@ def run_concurrently(
     caller, Ctrl-C too) cancels what is under way. Any exception of ``work`` other than RequestFailed is raised here.
 
     The event loop runs in a thread of its own, so that this works inside a notebook, whose main thread has one already;
-    results are taken by the caller's thread: what it does with them needs no locks.
-    """
+    results are taken by the caller's thread: what it does with them needs no locks."""
     arrived: queue.SimpleQueue[Future[T]] = queue.SimpleQueue()
     numbers = iter(range(count))
     pending: dict[Future[T], int] = {}
@@ -283,11 +281,7 @@ def run_concurrently(
 
 
 def call_once(connect: Callable[[], Client], work: Callable[[Client], Awaitable[T]]) -> T:
-    """One call with a client of its own.
-
-    Raises:
-        RequestFailed: it failed.
-    """
+    """One call with a client of its own. Raises RequestFailed: it failed."""
     ((_, outcome),) = run_concurrently(connect, lambda client, _: work(client), 1, 1)
     if isinstance(outcome, RequestFailed):
         raise outcome

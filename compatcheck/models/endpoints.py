@@ -51,11 +51,8 @@ def is_endpoint(text: str) -> bool:
 
 
 def locate(text: str, key_name: str | None = None) -> Endpoint:
-    """Parse an address and ask the server for its models.
-
-    Raises:
-        InputError: not an address, a secret in it, nobody there, no access, or several models and none named.
-    """
+    """Parse an address and ask the server for its models. Raises InputError: not an address, a secret in it, nobody
+    there, no access, or several models and none named."""
     url, model = parse(text)
     cards = _list_models(url, key_name)
     names = [str(card["id"]) for card in cards or []]
@@ -81,12 +78,8 @@ def locate(text: str, key_name: str | None = None) -> Endpoint:
 
 
 def parse(text: str) -> tuple[str, str | None]:
-    """Address and model name (None where none is given), cleaned.
-
-    Raises:
-        InputError: not an address, or one with a user name, password or query: it would be written into reports. The
-            message holds none of these.
-    """
+    """Address and model name (None where none is given), cleaned. Raises InputError: not an address, or one with a user
+    name, password or query: it would be written into reports. The message holds none of these."""
     try:
         parts = urlsplit(text)
         port = parts.port

@@ -46,11 +46,8 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def tensor_shapes(path: Path) -> dict[str, Shape]:
-    """Shapes of the tensors in a safetensors file, from its header, which the library checks against the file.
-
-    Raises:
-        InputError: no safetensors file, one that is cut off, or whose header contradicts itself.
-    """
+    """Shapes of the tensors in a safetensors file, from its header, which the library checks against the file. Raises
+    InputError: no safetensors file, one that is cut off, or whose header contradicts itself."""
     import safetensors
 
     try:
@@ -64,11 +61,8 @@ def tensor_shapes(path: Path) -> dict[str, Shape]:
 
 
 def weight_files(text: str, folder: Path) -> list[Path]:
-    """The files that transformers reads the weights of a model folder from.
-
-    Raises:
-        InputError: pickles alone, no weights, an index that names what is not there, shards without an index.
-    """
+    """The files that transformers reads the weights of a model folder from. Raises InputError: pickles alone, no
+    weights, an index that names what is not there, shards without an index."""
     if _is_there(folder / WHOLE):
         return [folder / WHOLE]
     if _is_there(folder / INDEX):
@@ -114,12 +108,8 @@ def _indexed(index: Path) -> list[Path]:
 
 
 def check_weight_files(text: str, folder: Path) -> dict[str, Shape]:
-    """The shapes of all weights of a model folder by name.
-
-    Raises:
-        InputError: as :func:`weight_files`, a file that is damaged, an index that names a weight which is in no file,
-            a weight that is in two of them.
-    """
+    """The shapes of all weights of a model folder by name. Raises InputError: as :func:`weight_files`, a file that is
+    damaged, an index that names a weight which is in no file, a weight that is in two of them."""
     files = weight_files(text, folder)
     found: dict[str, Shape] = {}
     holders: dict[str, str] = {}
@@ -143,11 +133,8 @@ def _is_there(path: Path) -> bool:
 
 
 def check_model(text: str, folder: Path) -> None:
-    """Check that a model folder is whole: its JSON files, its weights, its tokenizer.
-
-    Raises:
-        InputError: what is wrong, and in which file.
-    """
+    """Check that a model folder is whole: its JSON files, its weights, its tokenizer. Raises InputError: what is wrong,
+    and in which file."""
     if "model_type" not in read_json(folder / "config.json"):
         raise InputError(f"{folder / 'config.json'}: model_type is missing; not a transformers model")
     for name in SETTINGS[1:]:

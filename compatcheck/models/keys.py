@@ -24,12 +24,8 @@ def api_key(url: str, name: str | None = None) -> str | None:
 
     That of ``name`` where it is given; else ``COMPATCHECK_API_KEY_<HOST>`` (capitals, ``_`` for what is no letter or
     digit), with or without the port. ``COMPATCHECK_API_KEY`` is for loopback alone, ``OPENAI_API_KEY`` for loopback,
-    api.openai.com and the host of ``OPENAI_BASE_URL``.
-
-    Raises:
-        InputError: ``name`` is not set, a key that no header can hold, or one that would go over plain http to another
-            machine whose host :data:`PLAIN_HOSTS` does not name.
-    """
+    api.openai.com and the host of ``OPENAI_BASE_URL``. Raises InputError: ``name`` is not set, a key that no header can
+    hold, or one that would go over plain http to another machine whose host :data:`PLAIN_HOSTS` does not name."""
     parts = urlsplit(url)
     host = parts.hostname or ""
     names = [name] if name else [key_variable(one) for one in (parts.netloc, host)]
@@ -79,8 +75,7 @@ def key_hint(url: str, name: str | None = None) -> str:
 
 def without_secret(text: str, key: str | None, *, answer: bool = False) -> str:
     """The text with every occurrence of the key blanked: servers quote it in their messages. In what a model wrote
-    (``answer``) only what is long enough to be a secret is: a made-up key like ``EMPTY`` may be a word of the text.
-    """
+    (``answer``) only what is long enough to be a secret is: a made-up key like ``EMPTY`` may be a word of the text."""
     return text.replace(key, "***") if key and len(key) >= (_SHORTEST_SECRET if answer else _SHORTEST_QUOTED) else text
 
 

@@ -45,8 +45,7 @@ def folder_for(base: Path, adapter: Path | None) -> Path:
     """The folder to load the tokenizer of an adapter from: its own, where that differs from the base's.
 
     Where the adapter's folder holds a chat template alone, a copy of the base's tokenizer with that template is made in
-    the user's cache.
-    """
+    the user's cache."""
     if adapter is None or not differences(base, adapter):
         return base
     if _has_vocabulary(adapter):

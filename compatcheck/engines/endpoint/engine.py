@@ -36,8 +36,7 @@ class EndpointEngine(Engine):
 
     ``failures`` holds, by (task name, document id), one line for every document that could not be answered since
     ``activate``. The answers returned for these are placeholders (an empty text; 0.0 and False) and mean nothing: they
-    must be neither scored nor stored. ``notes`` and ``identity`` are as with every engine.
-    """
+    must be neither scored nor stored. ``notes`` and ``identity`` are as with every engine."""
 
     def __init__(
         self,
@@ -71,11 +70,7 @@ class EndpointEngine(Engine):
         self.activate(models[0].model)
 
     def activate(self, name: str | None) -> None:
-        """Ask this model from now on.
-
-        Raises:
-            InputError: no model of that name was given.
-        """
+        """Ask this model from now on. Raises InputError: no model of that name was given."""
         if name is None or name not in self._models:
             raise InputError(f"{self._url}: {name!r} is none of the models asked for: {', '.join(self._models)}")
         self._active = self._models[name]
@@ -245,11 +240,7 @@ class EndpointEngine(Engine):
         return self._ways[model]
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
-        """Not offered: a server does not say which token a text starts after.
-
-        Raises:
-            InputError: always.
-        """
+        """Not offered: a server does not say which token a text starts after. Raises InputError: always."""
         task = requests[0].task_name if requests else "this task"
         raise InputError(
             f"{self._active.text}: {task} scores whole texts (perplexity), which an endpoint cannot; give the "
@@ -269,11 +260,7 @@ class EndpointEngine(Engine):
         """Answers in the order of the requests, None where one failed; failures are kept by document.
 
         What is left of an interrupted run may be the very documents that fail: so failures alone stop nothing, the
-        canary's do.
-
-        Raises:
-            InputError: the server answers nobody, from the start or any more.
-        """
+        canary's do. Raises InputError: the server answers nobody, from the start or any more."""
         self._note_nature()
         answers: list[T | None] = [None] * len(requests)
         succeeded, in_a_row, nobody_yet = 0, 0, True

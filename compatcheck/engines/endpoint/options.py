@@ -44,11 +44,8 @@ ENGINE_ARGS = ("api", "timeout", "retries", "backoff", "extra_body")
 
 
 def read_options(engine_args: Mapping[str, Any], batch_size: int | str = "auto") -> Options:
-    """From ``--engine-arg`` and ``--batch-size``.
-
-    Raises:
-        InputError: an unknown name, a value that cannot be, or a secret.
-    """
+    """From ``--engine-arg`` and ``--batch-size``. Raises InputError: an unknown name, a value that cannot be, or a
+    secret."""
     extra = engine_args.get("extra_body") or {}
     if not isinstance(extra, dict):
         raise InputError("--engine-arg extra_body: give a mapping, e.g. extra_body='{top_k: 20}'")

@@ -105,8 +105,7 @@ async def _echo(client: Client, model: str, prompt: str | list[int], most: int) 
 class Scorer:
     """Scores with one model, in one event loop; every context is encoded once.
 
-    ``spanning`` counts answers that begin inside a token, on a server that cannot be asked exactly.
-    """
+    ``spanning`` counts answers that begin inside a token, on a server that cannot be asked exactly."""
 
     def __init__(self, model: str, ways: Ways) -> None:
         self.spanning = 0
@@ -115,11 +114,8 @@ class Scorer:
         self._contexts: dict[str, asyncio.Task[Any]] = {}
 
     async def score(self, client: Client, context: str, continuation: str) -> Answer:
-        """(log-likelihood of the continuation after the context, whether it is what greedy decoding would say).
-
-        Raises:
-            RequestFailed: no usable answer.
-        """
+        """(log-likelihood of the continuation after the context, whether it is what greedy decoding would say). Raises
+        RequestFailed: no usable answer."""
         bare = context.rstrip()  # as lm-eval does: spaces at the end belong to the continuation
         continuation = context[len(bare) :] + continuation
         how = self._from_text if self.ways.tokenize is None else self._from_ids
@@ -169,8 +165,7 @@ class Scorer:
 def begins_at(tokens: tuple[str, ...], continuation: str) -> int | None:
     """Number of the token at which the continuation begins, or None where no token begins there.
 
-    Counted from the end: start tokens and bytes of broken characters in the context do not matter.
-    """
+    Counted from the end: start tokens and bytes of broken characters in the context do not matter."""
     tail = ""
     for number in range(len(tokens) - 1, -1, -1):
         tail = tokens[number] + tail
@@ -180,11 +175,8 @@ def begins_at(tokens: tuple[str, ...], continuation: str) -> int | None:
 
 
 def read_echo(answer: Any, most: int) -> Echo:
-    """The prompt's part of an answer to a request with ``echo``.
-
-    Raises:
-        RequestFailed: it holds no log-probabilities of the prompt, or lists that do not fit together.
-    """
+    """The prompt's part of an answer to a request with ``echo``. Raises RequestFailed: it holds no log-probabilities of
+    the prompt, or lists that do not fit together."""
     given = first_choice(answer).get("logprobs")
     if not isinstance(given, dict):
         raise malformed("the answer holds no logprobs")

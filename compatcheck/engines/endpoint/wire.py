@@ -40,8 +40,7 @@ class Messages(str):
 class Decoding:
     """How one text is to be generated.
 
-    ``left_out`` are the task's settings that the API cannot express, as ``name=value``.
-    """
+    ``left_out`` are the task's settings that the API cannot express, as ``name=value``."""
 
     most: int
     stops: tuple[str, ...]
@@ -122,11 +121,8 @@ def text_of(answer: Any, chat: bool, stops: tuple[str, ...]) -> str:
     """The generated text, cut at the first stop string as lm-eval does.
 
     Where the server says why it ended, it is a :class:`Generated` text. A chat answer without content (all tokens spent
-    on reasoning, or a refusal in a field of its own) is an empty text.
-
-    Raises:
-        RequestFailed: the answer has no choice or no text.
-    """
+    on reasoning, or a refusal in a field of its own) is an empty text. Raises RequestFailed: the answer has no choice
+    or no text."""
     from lm_eval.models.utils import postprocess_generated_text
 
     choice = first_choice(answer)
@@ -148,11 +144,7 @@ def text_of(answer: Any, chat: bool, stops: tuple[str, ...]) -> str:
 
 
 def first_choice(answer: Any) -> dict[str, Any]:
-    """The first of ``choices``.
-
-    Raises:
-        RequestFailed: there is none.
-    """
+    """The first of ``choices``. Raises RequestFailed: there is none."""
     choices = answer.get("choices") if isinstance(answer, dict) else None
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
         error = answer.get("error") if isinstance(answer, dict) else None

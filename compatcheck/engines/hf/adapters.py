@@ -144,11 +144,8 @@ def _same(stored: Tensor, loaded: Tensor) -> bool:
 def fit_rows(base: Any, folder: Path) -> None:
     """Give a base the number of embedding rows that an adapter's own embeddings or head were saved with.
 
-    New rows are overwritten by the adapter's.
-
-    Raises:
-        InputError: the adapter holds the new rows of one of the two matrices alone.
-    """
+    New rows are overwritten by the adapter's. Raises InputError: the adapter holds the new rows of one of the two
+    matrices alone."""
     path = folder / WEIGHTS
     embedding, head = base.get_input_embeddings(), base.get_output_embeddings()
     names = {name for name, module in base.named_modules() if module is not None and module in (embedding, head)}
@@ -175,15 +172,11 @@ def fit_rows(base: Any, folder: Path) -> None:
 class Adapters:
     """A base with PEFT adapters on it, unmerged; at most one active at a time.
 
-    Several may share the base where each only adds to it; another kind is alone on its base, and the base with it.
-    """
+    Several may share the base where each only adds to it; another kind is alone on its base, and the base with it."""
 
     def __init__(self, base: Any, folders: Mapping[str, str | Path], notes: list[str] | None = None) -> None:
-        """Load all adapters.
-
-        Raises:
-            InputError: an adapter that cannot be read or does not fit the base, or kinds that cannot share one.
-        """
+        """Load all adapters. Raises InputError: an adapter that cannot be read or does not fit the base, or kinds that
+        cannot share one."""
         self.base = base
         self.active: str | None = None
         self._peft: Any = None
@@ -222,11 +215,8 @@ class Adapters:
         return None if self.active is None else self._kinds[self.active]
 
     def activate(self, name: str | None) -> None:
-        """Use one adapter, or none.
-
-        Raises:
-            InputError: no adapter of that name, or the base alone where an adapter changed it.
-        """
+        """Use one adapter, or none. Raises InputError: no adapter of that name, or the base alone where an adapter
+        changed it."""
         check_adapter(name, self._kinds)
         if name is None and not self.shared:
             raise InputError(f"the base cannot be used beside {', '.join(self._kinds)}: load it by itself")

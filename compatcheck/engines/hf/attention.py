@@ -61,11 +61,8 @@ def packed_attention(
     module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None,
     scaling: float | None = None, dropout: float = 0.0, **kwargs: Any,
 ) -> tuple[Tensor, None]:  # fmt: skip
-    """The function registered with transformers under :data:`NAME`.
-
-    Raises:
-        UnsupportedAttention: a mask, bias, cap, sink or window that would change the result.
-    """
+    """The function registered with transformers under :data:`NAME`. Raises UnsupportedAttention: a mask, bias, cap,
+    sink or window that would change the result."""
     layout = _current.get()
     if layout is None:
         raise UnsupportedAttention("no layout is set")
@@ -143,8 +140,7 @@ class PrefixTree:
     """Contexts with branches, on top of shared prefixes; see :class:`~compatcheck.engines.hf.packing.Part`.
 
     ``tokens`` and ``positions`` are what the model is to be given. ``context_ends[i]`` is the place of the last context
-    token of document ``i`` and ``branch_starts[i][j]`` the place of the first read token of its branch ``j``.
-    """
+    token of document ``i`` and ``branch_starts[i][j]`` the place of the first read token of its branch ``j``."""
 
     def __init__(
         self, parts: Sequence[Part], stores: dict[int, PrefixStore], device: torch.device, sink: Sink | None = None
@@ -266,8 +262,7 @@ class RowBuffers:
 class Rows:
     """One new token for each of the first n rows of the buffers, each seeing the shared prefix and its own row.
 
-    The prefix is read once for all rows; nothing is copied but the new keys and values.
-    """
+    The prefix is read once for all rows; nothing is copied but the new keys and values."""
 
     def __init__(
         self, lengths: Sequence[int], buffers: RowBuffers, store: PrefixStore | None, device: torch.device

@@ -39,10 +39,7 @@ def check_loading(
     generates: bool = False,
 ) -> None:
     """Check that a model's files and those of its adapters will be taken by an engine that reads them by transformers.
-
-    Raises:
-        InputError: one line that names the file and says what transformers or PEFT has against it.
-    """
+    Raises InputError: one line that names the file and says what transformers or PEFT has against it."""
     arguments = dict(engine_args or {})
     engine = str(arguments.get("inner", "hf")) if engine == "ray" else engine
     if engine not in ("auto", "hf", "vllm") or _OTHER_LOADING & arguments.keys():
@@ -65,11 +62,8 @@ def check_loading(
 
 
 def check_tokenizer(folder: Path, trust_remote_code: bool = False) -> None:
-    """Check that transformers can make the tokenizer of a folder, and that it encodes and decodes.
-
-    Raises:
-        InputError: as :func:`check_loading`.
-    """
+    """Check that transformers can make the tokenizer of a folder, and that it encodes and decodes. Raises InputError:
+    as :func:`check_loading`."""
     from transformers import AutoTokenizer
 
     with quiet(silent=True), _refused(lambda: _tokenizer_file(folder), "no tokenizer can be made of it"):
@@ -81,8 +75,7 @@ def check_tokenizer(folder: Path, trust_remote_code: bool = False) -> None:
 def _refused(file: Any, what: str) -> Iterator[None]:
     """Whatever a library raises is that it does not take the file (or what ``file()`` returns), in one line.
 
-    A library written in Rust panics with what is no Exception; interrupts are none either, and go on.
-    """
+    A library written in Rust panics with what is no Exception; interrupts are none either, and go on."""
     try:
         yield
     except (KeyboardInterrupt, SystemExit, GeneratorExit, InputError):

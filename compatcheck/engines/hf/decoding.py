@@ -47,11 +47,8 @@ class Decoder:
         self._windows: dict[tuple[str, ...], int] = {}
 
     def run(self, prompts: Sequence[tuple[tuple[int, ...], GenerationArguments]]) -> None:
-        """Generate for every prompt (at least one token each); halves the rows when memory runs out.
-
-        Raises:
-            InputError: one sequence alone does not fit into memory.
-        """
+        """Generate for every prompt (at least one token each); halves the rows when memory runs out. Raises InputError:
+        one sequence alone does not fit into memory."""
         documents = [Document(prompt) for prompt, _ in prompts]
         numbers = {id(document): number for number, document in enumerate(documents)}
         with self._runner.attached():
@@ -87,8 +84,7 @@ class Decoder:
     def ended(self, text: Text) -> bool:
         """After the last token: an end token, the most tokens, a stop string, or logits that are no numbers.
 
-        Looks for stop strings in the last tokens only, as lm-eval does.
-        """
+        Looks for stop strings in the last tokens only, as lm-eval does."""
         asked = text.arguments
         if text.broken or text.written[-1] in asked.ends or len(text.written) >= asked.most:
             return True

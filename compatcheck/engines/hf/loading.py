@@ -53,8 +53,7 @@ def listening(notes: list[str]) -> Iterator[None]:
 class Checked:
     """An Auto class of transformers whose ``from_pretrained`` refuses a checkpoint that is not taken whole.
 
-    ``unused`` gets a sentence on weights that the model has no place for; without it they are refused.
-    """
+    ``unused`` gets a sentence on weights that the model has no place for; without it they are refused."""
 
     def __init__(self, auto_class: Any, name: str, unused: Callable[[str], None] | None = None) -> None:
         self._class, self._name, self._unused = auto_class, name, unused
@@ -94,10 +93,7 @@ def wrapper_of(names: Collection[str]) -> str | None:
 
 def check_weights(name: str, info: Mapping[str, Any], unused: Callable[[str], None] | None = None) -> None:
     """Refuse a model whose weights are not exactly those of its files, by transformers' own account of the loading.
-
-    Raises:
-        InputError: weights are missing, of another shape, or have no place in the model.
-    """
+    Raises InputError: weights are missing, of another shape, or have no place in the model."""
     missing, unexpected = sorted(info.get("missing_keys") or ()), sorted(info.get("unexpected_keys") or ())
     mismatched = sorted(key if isinstance(key, str) else str(key[0]) for key in info.get("mismatched_keys") or ())
     if mismatched:
@@ -128,11 +124,8 @@ def named(keys: Collection[str]) -> str:
 
 
 def load_causal(path: str | Path, **kwargs: Any) -> Any:
-    """A causal language model as its files hold it; ``kwargs`` are those of transformers' ``from_pretrained``.
-
-    Raises:
-        InputError: it cannot be loaded, or its weights are not whole.
-    """
+    """A causal language model as its files hold it; ``kwargs`` are those of transformers' ``from_pretrained``. Raises
+    InputError: it cannot be loaded, or its weights are not whole."""
     from transformers import AutoModelForCausalLM
 
     try:

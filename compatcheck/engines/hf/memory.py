@@ -35,8 +35,7 @@ def keep_freed_memory() -> None:
     """Let glibc keep up to a gigabyte of freed memory for the next layer instead of handing it back and faulting it in.
 
     Activations of a few megabytes come and go hundreds of times a second: 5 to 10 % of a forward on a CPU. Does nothing
-    with another C library.
-    """
+    with another C library."""
     trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
     if (mallopt := _libc("mallopt")) is not None:
         mallopt(mmap_threshold, 2**25)  # the largest glibc takes

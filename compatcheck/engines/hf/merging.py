@@ -17,12 +17,8 @@ def merge_adapter(base: Path, adapter: Path, into: Path, dtype: str, trust_remot
     """Write base + adapter as one full model, safetensors, with the base's tokenizer beside it.
 
     The sum is made in float32 on the CPU and rounded once, to ``dtype``. What is written gives the log-probabilities
-    that transformers and PEFT make of base and adapter, or is refused.
-
-    Raises:
-        InputError: an adapter that has no merged form (virtual tokens), that does not fit its base, or whose merged
-            weights give other log-probabilities.
-    """
+    that transformers and PEFT make of base and adapter, or is refused. Raises InputError: an adapter that has no merged
+    form (virtual tokens), that does not fit its base, or whose merged weights give other log-probabilities."""
     import torch
 
     kind = kind_of(adapter)

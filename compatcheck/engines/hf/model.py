@@ -39,8 +39,7 @@ _log = logging.getLogger(__name__)
 class HFModel(HFLM):
     """A full model, or one base with several adapters of which one is active at a time.
 
-    ``notes`` are plain sentences about paths taken; ``identity`` is what the outputs depend on besides the weights.
-    """
+    ``notes`` are plain sentences about paths taken; ``identity`` is what the outputs depend on besides the weights."""
 
     def __init__(
         self,
@@ -200,11 +199,7 @@ class HFModel(HFLM):
         return require_start(self)
 
     def tok_encode(
-        self,
-        string: str,
-        add_special_tokens: bool | None = None,
-        left_truncate_len: int | None = None,
-        **kwargs: Any,
+        self, string: str, add_special_tokens: bool | None = None, left_truncate_len: int | None = None, **kwargs: Any
     ) -> list[int]:
         if add_special_tokens is None and start_token(self) is None:
             given = {} if self.add_bos_token is None else {"add_special_tokens": self.add_bos_token}

@@ -30,8 +30,7 @@ class Document:
     def size(self, prefix: int) -> int:
         """Tokens the model must see for this document when its first ``prefix`` tokens were seen before.
 
-        The last token of a continuation is predicted, never read.
-        """
+        The last token of a continuation is predicted, never read."""
         return len(self.context) - prefix + sum(len(branch.tokens) - 1 for branch in self.branches)
 
 
@@ -90,8 +89,7 @@ def group_documents(documents: Sequence[Document], least_saving: int, least_memb
     A group of n documents sharing p tokens saves ``p * (n - 1)``. Among nested candidates (the intervals of the
     longest-common-prefix tree of the sorted contexts) the best are taken from the bottom up, in linear time after
     sorting. Candidates that save ``least_saving`` tokens or fewer, or have fewer than ``least_members`` documents, are
-    not worth a group of their own; what is left over is one group without a prefix.
-    """
+    not worth a group of their own; what is left over is one group without a prefix."""
     order = sorted(range(len(documents)), key=lambda index: documents[index].context)
     contexts = [documents[index].context for index in order]
     # A document keeps at least one token of its own: the row its first continuation token is predicted from.
@@ -154,8 +152,7 @@ class Packer:
     def take(self, budget: int, prefix_kept: bool) -> list[Part]:
         """The next parts, about ``budget`` tokens in all and at least one document.
 
-        ``prefix_kept``: the first group's prefix was kept by the forward before. Moves on past what it returns.
-        """
+        ``prefix_kept``: the first group's prefix was kept by the forward before. Moves on past what it returns."""
         parts: list[Part] = []
         tokens = taken = 0
         while self:

@@ -21,8 +21,7 @@ TOLERANCE = {"float64": 1e-4, "float32": 1e-3, "bfloat16": 0.3, "float16": 0.05}
 def probe(model: Any, adapter: str | Path | None = None) -> Tensor:
     """Log-probabilities (t, vocabulary) in float32 of some tokens, always the same ones.
 
-    The tokens that start an activated adapter are among them.
-    """
+    The tokens that start an activated adapter are among them."""
     import torch
 
     embedding = model.get_input_embeddings().weight
@@ -54,11 +53,8 @@ def depends_on_batch(model: Any) -> bool:
 
 
 def alone(base: str | Path, adapter: str | Path, device: Any, **kwargs: Any) -> Tensor:
-    """:func:`probe` of base and adapter as transformers and PEFT load them, with nothing else beside them.
-
-    Raises:
-        Exception: whatever the two raise.
-    """
+    """:func:`probe` of base and adapter as transformers and PEFT load them, with nothing else beside them. Raises
+    Exception: whatever the two raise."""
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 

@@ -77,8 +77,7 @@ class Runner:
     def output_weight(self) -> Tensor | None:
         """Weight (vocabulary, hidden size) of an output layer that is one float32 matrix product on a CPU, else None.
 
-        There it pays to apply it to a part of the vocabulary at a time: the logits stay in the caches.
-        """
+        There it pays to apply it to a part of the vocabulary at a time: the logits stay in the caches."""
         head = self._head
         if self._decoder is None or type(head) is not torch.nn.Linear or head.bias is not None:
             return None
@@ -198,8 +197,7 @@ def longest_text(config: Any) -> int | None:
     """Longest sequence for which packed positions mean what plain ones do; None when there is no limit.
 
     A sliding window hides far tokens, and rotary embeddings that scale with the length would be told the longest text
-    of a forward instead of each text's own.
-    """
+    of a forward instead of each text's own."""
     config = config.get_text_config()
     limits: list[int] = []
     window = getattr(config, "sliding_window", None)

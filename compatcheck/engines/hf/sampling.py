@@ -117,8 +117,7 @@ class Text:
 def next_tokens(texts: Sequence[Text], logits: Tensor) -> list[int]:
     """The arg-max token of each text, (n, vocabulary) logits, after the repetition rules.
 
-    A text whose logits are not finite is marked ``broken``; its token means nothing.
-    """
+    A text whose logits are not finite is marked ``broken``; its token means nothing."""
     scores = logits.float()
     for row, finite in enumerate(scores.amax(-1).isfinite().tolist()):
         texts[row].broken |= not finite

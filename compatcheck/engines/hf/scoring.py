@@ -26,11 +26,8 @@ def documents_of(pairs: Sequence[tuple[list[int], list[int]]], max_length: int) 
     """Contexts with their continuations, in order of first appearance.
 
     A pair too long for the model loses tokens on its left, as lm-eval does it: ``(context + continuation)`` is cut to
-    its last ``max_length + 1`` tokens, of which the last one is only predicted.
-
-    Raises:
-        InputError: an empty context or continuation, or a continuation longer than the model's window.
-    """
+    its last ``max_length + 1`` tokens, of which the last one is only predicted. Raises InputError: an empty context or
+    continuation, or a continuation longer than the model's window."""
     branches: dict[tuple[int, ...], list[Branch]] = {}
     for request, (context, continuation) in enumerate(pairs):
         if not context or not continuation:
@@ -157,8 +154,7 @@ def _read_in_blocks(hidden: Tensor, weight: Tensor, rows: Tensor, tokens: Tensor
 def _read(logits: Tensor, rows: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
     """Log-probabilities of tokens at rows of logits (r, vocabulary), and whether each is the arg-max there.
 
-    Maximum, exponential and sum one after the other: ``torch.logsumexp`` is several times slower on a CPU.
-    """
+    Maximum, exponential and sum one after the other: ``torch.logsumexp`` is several times slower on a CPU."""
     exact = logits.dtype == torch.float32
     logits = logits.float()
     highest = logits.amax(-1, keepdim=True)

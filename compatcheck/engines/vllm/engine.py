@@ -32,8 +32,7 @@ NO_REPEAT = "compatcheck.engines.vllm.logits:NoRepeatNgram"
 class VLLMEngine(Engine):
     """A full model, or one base with several adapters of which one is active at a time.
 
-    vLLM starts in the background when something is activated; the first request waits for it.
-    """
+    vLLM starts in the background when something is activated; the first request waits for it."""
 
     def __init__(
         self,
@@ -126,11 +125,8 @@ class VLLMEngine(Engine):
 
     def activate(self, name: str | None) -> None:
         """Use the adapter of this name; None is the base alone. Starts vLLM, in the background, where it must. Where
-        adapters are merged, one that runs gets the other's weights instead.
-
-        Raises:
-            InputError: no adapter of that name.
-        """
+        adapters are merged, one that runs gets the other's weights instead. Raises InputError: no adapter of that
+        name."""
         check_adapter(name, self._folders)
         self._active = name
         self.start()
@@ -177,11 +173,8 @@ class VLLMEngine(Engine):
         return child
 
     def wait(self) -> dict[str, Any]:
-        """Wait until vLLM is ready; returns its facts.
-
-        Raises:
-            InputError: it could not start; names the log and its telling line.
-        """
+        """Wait until vLLM is ready; returns its facts. Raises InputError: it could not start; names the log and its
+        telling line."""
         if self._closed:
             raise InputError("--engine vllm: it was closed")
         self.start()

@@ -49,11 +49,7 @@ def build() -> str | None:
 
 
 def require_build() -> str:
-    """The installed build.
-
-    Raises:
-        InputError: there is none; says how to install one.
-    """
+    """The installed build. Raises InputError: there is none; says how to install one."""
     found = build()
     if found is None:
         raise InputError(
@@ -73,11 +69,8 @@ class AdapterFacts(NamedTuple):
 
 
 def read_adapter(folder: Path) -> AdapterFacts:
-    """Facts of one adapter folder.
-
-    Raises:
-        InputError: an adapter that has no merged form either, so that vLLM cannot take it.
-    """
+    """Facts of one adapter folder. Raises InputError: an adapter that has no merged form either, so that vLLM cannot
+    take it."""
     kind, config = kind_of(folder), read_config(folder)
     if kind.in_forward:
         raise InputError(
@@ -197,11 +190,8 @@ def cpu_memory(model: Path, dtype: str, available: int, share: float = 1.0) -> M
     """How much of the available bytes the key-value cache takes on a CPU.
 
     Room for :data:`SEQUENCES` of the longest texts, at most :data:`CPU_SHARE` of what the weights leave, and at least
-    one block. Where not even one text of the model's length fits, the length is cut.
-
-    Raises:
-        InputError: the weights alone do not fit.
-    """
+    one block. Where not even one text of the model's length fits, the length is cut. Raises InputError: the weights
+    alone do not fit."""
     weights = weight_bytes(model, dtype)
     left = int((available - weights) * share)
     if left <= 0:
@@ -223,9 +213,8 @@ def cpu_memory(model: Path, dtype: str, available: int, share: float = 1.0) -> M
 def share_beside(models: Sequence[Path], dtype: str = "auto", device: str | None = None) -> float:
     """Part of the memory that each of two engines may take so that both fit; 1.0 where they must come one by one.
 
-    Both are up while the first answers and the second starts. Each needs its weights, what vLLM takes besides, and
-    a cache that is worth having: :data:`FEW` of the longest texts.
-    """
+    Both are up while the first answers and the second starts. Each needs its weights, what vLLM takes besides, and a
+    cache that is worth having: :data:`FEW` of the longest texts."""
     which = build()
     if which is None or len(models) < 2:
         return 1.0

@@ -161,11 +161,8 @@ class Serving(VLLM):
         self._run([jobs[number] for number in order], finished)
 
     def _sampling(self, settings: dict[str, Any], stops: list[str], most: int, seed: int) -> SamplingParams:
-        """vLLM's parameters for a task's, over the model's own generation defaults, as transformers has it.
-
-        Raises:
-            InputError: an argument that vLLM does not know.
-        """
+        """vLLM's parameters for a task's, over the model's own generation defaults, as transformers has it. Raises
+        InputError: an argument that vLLM does not know."""
         greedy = settings["temperature"] == 0
         names = [ARGUMENT, "repetition_penalty", *(() if greedy else ("top_k", "top_p", "min_p"))]
         defaults = {name: self._defaults[name] for name in names if self._defaults.get(name) is not None}
@@ -219,9 +216,8 @@ class Serving(VLLM):
 def read_scores(prompt_logprobs: Any, prompt: Sequence[int], tail: int) -> tuple[float, bool]:
     """Sum of the last ``tail`` tokens' log-probabilities, and whether each was the likeliest.
 
-    vLLM gives for every position a mapping from the token to its log-probability and rank (1: the likeliest), either
-    as dictionaries or, flat, as parallel lists.
-    """
+    vLLM gives for every position a mapping from the token to its log-probability and rank (1: the likeliest), either as
+    dictionaries or, flat, as parallel lists."""
     total, greedy = 0.0, True
     flat = getattr(prompt_logprobs, "start_indices", None)
     for position in range(len(prompt) - tail, len(prompt)):

@@ -35,11 +35,7 @@ def is_gguf(path: Path) -> bool:
 
 def locate(text: str) -> Path | None:
     """The GGUF file that a text names: one that is here, or ``org/repo/file.gguf[@revision]`` of the model hub, of
-    which that file alone is fetched. None for a text that names none.
-
-    Raises:
-        InputError: there is no such file.
-    """
+    which that file alone is fetched. None for a text that names none. Raises InputError: there is no such file."""
     path = user_path(text)
     if is_gguf(path):
         return path
@@ -63,12 +59,8 @@ def folder_of(file: Path) -> Path:
     """The folder with the dequantised model of a GGUF file; made the first time, which takes seconds to minutes.
 
     Weights are float32, the values that transformers dequantises; the tokenizer begins and splits texts as the file's
-    metadata says.
-
-    Raises:
-        InputError: no GGUF file of a causal language model, one that is cut off, one that transformers reads only in
-            part, or no room for the folder.
-    """
+    metadata says. Raises InputError: no GGUF file of a causal language model, one that is cut off, one that
+    transformers reads only in part, or no room for the folder."""
     made_by = _versions()
     digest = fingerprints.of_file(file)
     target = cache_dir("gguf") / f"{digest[:24]}-{made_by['transformers']}-{REVISION}"

@@ -84,8 +84,7 @@ def check_settings(file: Path, config: Any, metadata: Mapping[str, Any]) -> None
 def llama3_rope(file: Path, config: Any, factors: list[float]) -> dict[str, Any]:
     """The rotary settings of Llama 3.1 and later, which transformers does not read from a GGUF file.
 
-    The file holds the factors that these settings make; they are taken where they make the same ones.
-    """
+    The file holds the factors that these settings make; they are taken where they make the same ones."""
     import torch
     from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 

@@ -24,11 +24,7 @@ _WHOLE_FIRST = frozenset({"llama3", "llama-v3", "llama-bpe", "falcon3", "falcon-
 
 
 def load_tokenizer(file: Path, metadata: Mapping[str, Any]) -> Any:
-    """The tokenizer of a GGUF file.
-
-    Raises:
-        InputError: it splits texts by a rule that is not known here.
-    """
+    """The tokenizer of a GGUF file. Raises InputError: it splits texts by a rule that is not known here."""
     from tokenizers.processors import TemplateProcessing
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
