@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from importlib.resources import files
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import pytest
@@ -16,52 +13,7 @@ from compatcheck.compare.result import Result
 from compatcheck.report import save
 
 pytestmark = pytest.mark.browser
-
-ARGUMENTS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
-
 Open = Callable[..., Any]
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    path = next(
-        (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), ""
-    )
-    if not path:
-        pytest.skip("no Chromium on this machine")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=path, args=ARGUMENTS)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def open_report(chromium: Any, tmp_path: Path) -> Iterator[Open]:
-    """Opens a result's report; at the end no console message, error or request beyond the file may have occurred."""
-    troubles: list[str] = []
-    contexts = []
-
-    def opened(result: Result, width: int = 1280, scheme: str = "light") -> Any:
-        save(result, tmp_path, ["html"])
-        context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
-        context.set_offline(True)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda message: troubles.append(f"console: {message.text}"))
-        page.on("pageerror", lambda error: troubles.append(f"error: {error}"))
-        page.on("request", lambda r: None if r.url.startswith(("file:", "data:")) else troubles.append(r.url))
-        page.goto((tmp_path / "report.html").as_uri())
-        page.wait_for_selector("#instances tbody tr")
-        return page
-
-    yield opened
-    for context in contexts:
-        context.close()
-    assert troubles == []
 
 
 def ids(page: Any) -> list[str]:
@@ -402,31 +354,3 @@ def test_axe_finds_no_violation(
         ]
         assert problems == []
     context.close()
-
-
-def longest_common_subsequence(one: list[str], other: list[str]) -> int:
-    table = [0] * (len(other) + 1)
-    for word in one:
-        diagonal = 0
-        for place, against in enumerate(other, 1):
-            diagonal, table[place] = (
-                table[place],
-                diagonal + 1 if word == against else max(table[place], table[place - 1]),
-            )
-    return table[-1]
-
-
-def test_word_differences_are_the_shortest(chromium: Any) -> None:
-    """The page's own difference keeps as many words as a longest common subsequence has, and loses none."""
-    source = (files("compatcheck.report") / "assets" / "worddiff.js").read_text(encoding="utf-8")
-    random = Random(5)
-    pairs = [[random.choices("abcd", k=random.randrange(12)) for _ in range(2)] for _ in range(500)]
-    pairs += [[[], []], [list("abc"), []], [[], list("abc")], [list("abc"), list("abc")]]
-    page = chromium.new_page()
-    found = page.evaluate(f"(pairs) => {{ {source}; return pairs.map(([a, b]) => diffWords(a, b)); }}", pairs)
-    page.close()
-    for (before, after), parts in zip(pairs, found, strict=True):
-        kept = [word for part in parts if not part["removed"] and not part["added"] for word in part["value"]]
-        assert [word for part in parts if not part["added"] for word in part["value"]] == before
-        assert [word for part in parts if not part["removed"] for word in part["value"]] == after
-        assert len(kept) == longest_common_subsequence(before, after)
