@@ -76,6 +76,13 @@ def result_from_dict(data: Mapping[str, Any], instances: pd.DataFrame) -> Result
         if not (isinstance(fields, list) and all(isinstance(name, str) and name in instances for name in fields)):
             raise InputError(f"the report names fields of {each.name!a} that its instance table does not have")
         part = instances if len(own) == len(instances) else instances.take(own).reset_index(drop=True)
+        counts = {str(name): count for name, count in part["quadrant"].value_counts().items()}
+        kept_counts = {name: count for name, count in each.quadrants.items() if count}
+        if set(counts) - set(names) or (each.overview is None and counts != kept_counts):
+            raise InputError(
+                f"the instances of {each.name!a} are not those of this report: their quadrants are "
+                f"{ascii(counts)[:200]} in place of {kept_counts}; run the comparison again"
+            )
         comparisons.append(replace(each, instances=part[[*INSTANCE_COLUMNS, *fields]]))
     return replace(result, comparisons=tuple(comparisons))
 

@@ -219,6 +219,16 @@ def test_a_damaged_report_is_refused(result, change, message):
         result_from_dict(data, join_instances(result))
 
 
+def test_instances_of_another_report_are_refused(result, make_run):
+    better = compare(make_run([1, 0, 1, 0, 1]), make_run([1, 1, 1, 1, 1]), metric="exact_match")
+    other = join_instances(Result(result.old, result.new, (better, result.comparisons[1])))
+    with pytest.raises(InputError, match="the instances of 'arithmetic/exact_match' are not those of this report"):
+        result_from_dict(through_json(result), other)
+    strange = join_instances(result).assign(quadrant="sideways")
+    with pytest.raises(InputError, match="their quadrants are {'sideways': 5} in place of"):
+        result_from_dict(through_json(result), strange)
+
+
 def test_another_table_is_refused(result):
     with pytest.raises(InputError, match=r"the instance table has no column 'gain'"):
         result_from_dict(through_json(result), join_instances(result).drop(columns="gain"))
