@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 CompatDiff = Callable[..., "Diff"]
 _DONE = pytest.StashKey[list[tuple[str, "Diff"]]]()
+_SHOWN = options.options_of(options.Check).keys() - options.options_of(options.Diff).keys()
 _NOT_COMPARED = ("compatcheck", "not compared")
 """Stands among the properties of a test's report, which travel between the processes of pytest-xdist."""
 
@@ -104,7 +105,7 @@ def compat_diff(request: pytest.FixtureRequest) -> CompatDiff:
             result = api.diff(
                 chosen.old,
                 chosen.new,
-                **{k: v for k, v in settled.items() if k not in ("format", "exit_zero", "quiet")},
+                **{k: v for k, v in settled.items() if k not in _SHOWN},
             )
         except InputError:
             raise

@@ -39,7 +39,7 @@ def step(action: dict[str, Any], name: str) -> str:
 
 def run_script(script: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": path, "GITHUB_ACTIONS": "true", **variables}
+    environment = {**os.environ, "PATH": path, "GITHUB_ACTIONS": "true", "RUNNER_TEMP": str(folder), **variables}
     return subprocess.run(
         ["bash", "-c", script], cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
@@ -111,7 +111,18 @@ def test_checks_of_the_settings_file(action: dict[str, Any], project: Path) -> N
     assert (project / "rep/report.json").is_file()
 
 
+def test_a_name_with_a_dash_is_no_option(action: dict[str, Any], project: Path) -> None:
+    for old, new in (("--exit-zero", "bad.jsonl"), ("good.jsonl", "--exit-zero"), ("--check=x", "-q")):
+        done, output = compare(action, project, OLD=old, NEW=new, FAIL_ON="nfr:2%")
+        assert (done.returncode, output.splitlines()[-1]) == (2, "exit-code=2"), done.stdout
+        assert "error: -" in done.stderr
+    assert not (project / "rep").exists()
+
+
 def test_the_comment_is_made_once_and_then_updated(action: dict[str, Any], project: Path) -> None:
+    (project / "rep/planted").mkdir(parents=True)
+    (project / "rep/planted/github.md").write_text('<!-- compatcheck:")) | halt_error(" -->\nlook here')
+    os.utime(project / "rep/planted/github.md", (1, 1))
     compare(action, project, OLD="good.jsonl", NEW="bad.jsonl")
     tools = project / "tools"
     tools.mkdir()
@@ -134,7 +145,8 @@ def test_the_comment_is_made_once_and_then_updated(action: dict[str, Any], proje
 
     first = comment()
     assert first[-1].startswith("api --method POST repos/o/r/issues/7/comments --field body=@rep/github.md")
-    assert "<!-- compatcheck:" in first[0]
+    assert sum("--field" in line for line in first) == 1  # what came with the repository is not commented
+    assert any("env.MARKER" in line for line in first)
     known.write_text("4711\n")
     assert comment()[-1].startswith("api --method PATCH repos/o/r/issues/comments/4711")
 
