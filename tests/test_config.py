@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from pathlib import Path
 
 import pytest
@@ -145,3 +146,81 @@ def test_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_named_file_must_be_there(project: Path) -> None:
     with pytest.raises(InputError, match="no such file"):
         config.load(project / "other.toml")
+
+
+def test_outside_a_repository_the_folder_alone_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if any((above / ".git").exists() for above in tmp_path.parents):
+        pytest.skip("the temporary folder lies in a repository")
+    (tmp_path / "below").mkdir()
+    write(tmp_path, 'engine = "hf"\n')
+    monkeypatch.chdir(tmp_path)
+    assert config.load().options == {"engine": "hf"}
+    monkeypatch.chdir(tmp_path / "below")
+    assert config.load() == config.Config()
+
+
+@pytest.mark.parametrize("mode", [0o666, 0o646])
+def test_a_file_that_others_can_write_is_refused_unless_it_is_named(project: Path, mode: int) -> None:
+    path = write(project, "limit = 3\n")
+    path.chmod(mode)
+    with pytest.raises(InputError, match=r"other users can write it, so it is not obeyed; chmod go-w compatcheck.toml"):
+        config.load()
+    assert config.load(path).options == {"limit": 3}
+    path.chmod(0o644)
+    assert config.load().options == {"limit": 3}
+
+
+def test_a_file_of_another_user_is_refused_unless_it_is_named(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(project, "limit = 3\n")
+    owner = path.stat().st_uid
+    monkeypatch.delenv("SUDO_UID", raising=False)
+    monkeypatch.setattr(os, "geteuid", lambda: owner + 4711)
+    if owner == 0:
+        os.chown(path, 12345, -1)
+    with pytest.raises(InputError, match="belongs to another user"):
+        config.load()
+    assert config.load(path).options == {"limit": 3}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "trust_remote_code = true",
+        "engine_args = { trust_remote_code = true }",
+        "[checks.a]\nold = 'x'\nnew = 'y'\ntrust-remote-code = true",
+        "[fix]\ntrust_remote_code = true",
+        "api_key_env = 'AWS_SECRET_ACCESS_KEY'",
+    ],
+)
+def test_powers_are_taken_from_a_file_that_is_named_alone(project: Path, text: str) -> None:
+    path = write(project, text)
+    with pytest.raises(InputError, match="is taken from the command line alone, or from a file named there: --config"):
+        config.load()
+    config.load(path)
+    write(project, "trust_remote_code = false")
+    assert config.load().options == {"trust_remote_code": False}
+
+
+def test_a_rubric_is_a_text_or_a_file_below_the_settings(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (project / "private.txt").write_text("secret")
+    (project / "sub/rubric.txt").write_text("be short")
+    for rubric in (str(project / "private.txt"), "../private.txt", "~/x"):
+        write(project / "sub", f'[metric_args.judge]\nrubric = "{rubric}"\n')
+        with pytest.raises(
+            InputError, match=r"metric_args.judge.rubric: .* lies outside .*; move it below the settings"
+        ):
+            config.load(project / "sub" / config.FILE)
+    write(project / "sub", '[metric_args.judge]\nrubric = "rubric.txt"\n')
+    assert config.load(project / "sub" / config.FILE).options["metric_args"]["judge"]["rubric"] == "sub/rubric.txt"
+    write(project / "sub", '[metric_args.judge]\nrubric = "Prefer the shorter one"\n')
+    loaded = config.load(project / "sub" / config.FILE)
+    assert loaded.options["metric_args"]["judge"]["rubric"] == "Prefer the shorter one"
+
+
+def test_the_file_that_is_obeyed_is_named(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from compatcheck.cli.app import run
+
+    (project / "a.jsonl").write_text('{"id": 1, "target": "a", "prediction": "a"}\n')
+    write(project, "allow_same = true\nquiet = true\n")
+    assert run(["diff", "a.jsonl", "a.jsonl"]) == 0
+    assert capsys.readouterr().err == "settings: compatcheck.toml\n"

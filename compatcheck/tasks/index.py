@@ -40,10 +40,19 @@ def lm_eval_tasks_dir() -> Path:
     return Path(spec.origin).parent / "tasks"
 
 
+def is_cached() -> bool:
+    """Whether :func:`load_index` need not scan lm-eval's files."""
+    return _cached(lm_eval_tasks_dir()).is_file()
+
+
+def _cached(root: Path) -> Path:
+    return cache_dir("lm-eval-index") / f"{version('lm-eval')}-{root.stat().st_mtime_ns}.json"
+
+
 def load_index() -> dict[str, IndexEntry]:
     """Every task, group and tag that the installed lm-eval knows, from the cache if it is there."""
     root = lm_eval_tasks_dir()
-    cached = cache_dir("lm-eval-index") / f"{version('lm-eval')}-{root.stat().st_mtime_ns}.json"
+    cached = _cached(root)
     try:
         rows = json.loads(cached.read_text(encoding="utf-8"))
     except (OSError, ValueError):

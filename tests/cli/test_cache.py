@@ -151,3 +151,17 @@ def test_no_store_at_all(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     assert "no store is kept" in capsys.readouterr().err
     assert run(["cache"]) == 2
     assert "error" not in capsys.readouterr().err
+
+
+def test_clear_leaves_names_that_merely_look_alike(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    aside = folder / "responses-2.damaged-20260101-120000.sqlite"
+    aside.write_bytes(b"x")
+    mine = [folder / "responses-2.damaged-mine.sqlite", folder / "responses-old.outdated-20260101-120000.sqlite.txt"]
+    for path in mine:
+        path.write_bytes(b"kept")
+    (folder / "responses-2.damaged-20260101-120001.sqlite").mkdir()
+    (folder / "responses-2.damaged-20260101-120002.sqlite").symlink_to(mine[0])
+    assert run(["cache", "clear", "--store", str(folder)]) == 0
+    assert "1 files set aside" in capsys.readouterr().out
+    assert not aside.exists()
+    assert [path.read_bytes() for path in mine] == [b"kept", b"kept"]

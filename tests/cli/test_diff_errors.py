@@ -141,3 +141,21 @@ def test_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:
 def test_control_characters_in_a_file_name_do_not_reach_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["diff", "./a\x1b[31mred", "./b"]) == 2
     assert "\x1b" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ("exact_mach.ignore_case=true", "no metric of that name (did you mean 'exact_match'?)"),
+        ("foo.x=1", "--metric-arg foo.x: no"),
+    ],
+)
+def test_settings_of_a_metric_that_there_is_not(
+    tmp_path: Path, given: str, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("old", "new"):
+        (tmp_path / name).with_suffix(".jsonl").write_text('{"id": 1, "target": "a", "prediction": "a"}\n')
+    sides = [str(tmp_path / "old.jsonl"), str(tmp_path / "new.jsonl"), "--allow-same"]
+    assert run(["diff", *sides, "--metric-arg", given]) == 2
+    assert says in capsys.readouterr().err
+    assert run(["diff", *sides, "--metric-arg", "rouge1.use_stemmer=true", "-q"]) == 0

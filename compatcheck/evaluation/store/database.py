@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import sqlite3
 import threading
 import time
@@ -345,5 +346,7 @@ def set_aside(path: Path, why: str = "damaged") -> Path:
 
 
 def set_aside_files(folder: Path) -> list[Path]:
-    """Stores that were set aside here, with their logs."""
-    return sorted(path for why in ("damaged", "outdated") for path in folder.glob(f"responses-*.{why}-*.sqlite*"))
+    """Stores that :func:`set_aside` named here, with their logs; what merely looks alike is somebody's own."""
+    names = re.compile(r"responses-\d+\.(damaged|outdated)-\d{8}-\d{6}(-\d+)?\.sqlite(-wal|-shm)?")
+    found = folder.glob("responses-*.sqlite*")
+    return sorted(path for path in found if names.fullmatch(path.name) and path.is_file() and not path.is_symlink())
