@@ -30,9 +30,11 @@ def with_direction(options: Options | None, lower_is_better: str | Iterable[str]
     """Settings of metrics with ``--lower-is-better`` among them.
 
     Raises:
-        InputError: the two contradict each other.
+        InputError: the two contradict each other, or a metric has no such setting.
     """
     merged = {name: dict(each) for name, each in (options or {}).items()}
+    for name, each in merged.items():
+        similarity.check_settings(name, {key: value for key, value in each.items() if key != DIRECTION})
     for name in [lower_is_better] if isinstance(lower_is_better, str) else lower_is_better:
         if merged.setdefault(name, {}).setdefault(DIRECTION, False) is not False:
             raise InputError(f"--lower-is-better {name}: --metric-arg {name}.{DIRECTION} says otherwise")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,16 +14,18 @@ from compatcheck.errors import InputError, did_you_mean
 
 References = str | Sequence[str]
 """What is right for one instance: a text, or several of equal standing."""
-
 ScoreFunction = Callable[[list[str], list[References]], NDArray[np.float64]]
-
 JudgeFunction = Callable[
     [list[str], list[References], list[str | None]], tuple[NDArray[np.float64], NDArray[np.float64]]
 ]
 """Predictions, targets and inputs to scores and agreement."""
-
 RECORDED = "score"
 """Name of the score that recorded outputs carry themselves; it is read, never computed."""
+_KINDS: Mapping[str, tuple[type | tuple[type, ...], str]] = {
+    "bool": (bool, "true or false"), "int": (int, "a whole number"), "float": ((int, float), "a number"),
+    "str": (str, "a text"), "None": (type(None), "null"),
+}  # fmt: skip
+"""Types of settings, by their annotation."""
 
 
 @dataclass(frozen=True)
@@ -48,30 +50,28 @@ class Scorer:
         targets: Sequence[References],
         inputs: Sequence[str | None] | None = None,
     ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
-        """Scores as :meth:`score` gives them, and of a judge whether it agreed with itself (NaN: not asked)."""
-        if self.judged is None:
-            return self.score(predictions, targets), None
-        rows = [i for i, text in enumerate(predictions) if isinstance(text, str)]
-        scores, agreed = np.zeros(len(predictions)), np.full(len(predictions), np.nan)
-        if rows:
-            asked = [inputs[i] if inputs is not None else None for i in rows]
-            found = self.judged([str(predictions[i]) for i in rows], [targets[i] for i in rows], asked)
-            scores[rows], agreed[rows] = found
-        return scores, agreed
-
-    def score(self, predictions: Sequence[str | None], targets: Sequence[References]) -> NDArray[np.float64]:
-        """Return one score per instance, shape (n,).
+        """One score per instance, and of a judge whether it agreed with itself (NaN: not asked), each of shape (n,).
 
         A null prediction is "no answer" and scores 0. Of several references the best counts.
         """
         if len(predictions) != len(targets):
             raise ValueError(f"{len(predictions)} predictions but {len(targets)} targets")
-        answered = [(i, text) for i, text in enumerate(predictions) if isinstance(text, str)]
-        scores = np.zeros(len(predictions), dtype=np.float64)
-        if answered:
-            rows = [i for i, _ in answered]
-            scores[rows] = self.function([text for _, text in answered], [targets[i] for i in rows])
-        return scores
+        rows = [i for i, text in enumerate(predictions) if isinstance(text, str)]
+        texts, right = [str(predictions[i]) for i in rows], [targets[i] for i in rows]
+        scores = np.zeros(len(predictions))
+        if self.judged is None:
+            if rows:
+                scores[rows] = self.function(texts, right)
+            return scores, None
+        agreed = np.full(len(predictions), np.nan)
+        if rows:
+            asked = [inputs[i] if inputs is not None else None for i in rows]
+            scores[rows], agreed[rows] = self.judged(texts, right, asked)
+        return scores, agreed
+
+    def score(self, predictions: Sequence[str | None], targets: Sequence[References]) -> NDArray[np.float64]:
+        """The scores of :meth:`grade` alone, shape (n,)."""
+        return self.grade(predictions, targets)[0]
 
 
 ScorerFactory = Callable[..., Scorer]
@@ -82,8 +82,7 @@ def scorer(*names: str) -> Callable[[ScorerFactory], ScorerFactory]:
     """Register a factory ``(name, **options) -> Scorer`` under one or more metric names."""
 
     def register(factory: ScorerFactory) -> ScorerFactory:
-        for name in names:
-            _FACTORIES[name] = factory
+        _FACTORIES.update(dict.fromkeys(names, factory))
         return factory
 
     return register
@@ -95,26 +94,45 @@ def names() -> tuple[str, ...]:
 
 
 def get(name: str, **options: Any) -> Scorer:
-    """Return the scorer of that name.
+    """Return the scorer of that name with these settings, e.g. ``use_stemmer`` (ROUGE), ``model_type`` (BERTScore).
 
-    ``options`` are those of the metric: ``ignore_case`` (exact_match), ``use_stemmer`` (ROUGE), ``model_type`` and
-    ``num_layers`` (BERTScore). Raises InputError for an unknown name or option.
+    Raises:
+        InputError: an unknown name or setting, or a setting of another type.
     """
     if name == RECORDED:
         raise InputError(
             "metric 'score' is read from recorded outputs, not computed: it needs a `score` field in every row"
         )
     if name not in _FACTORIES:
-        known = names()
-        raise InputError(f"unknown metric '{name}'{did_you_mean(name, known)}; metrics are {', '.join(known)}")
-    parameters = inspect.signature(_FACTORIES[name]).parameters
-    settings = list(parameters)[1:]
-    takes_any = any(one.kind is one.VAR_KEYWORD for one in parameters.values())
-    for option in options:
-        if option not in settings and not takes_any:
-            there = f"its settings are {', '.join(settings)}" if settings else "it has no settings"
-            raise InputError(f"--metric-arg {name}.{option}: no such setting{did_you_mean(option, settings)}; {there}")
+        raise InputError(f"unknown metric '{name}'{did_you_mean(name, names())}; metrics are {', '.join(names())}")
+    check_settings(name, options)
     return _FACTORIES[name](name, **options)
+
+
+def check_settings(name: str, options: Mapping[str, Any]) -> None:
+    """Raise InputError for settings that a metric does not have, or that are of another type."""
+    if not options:
+        return
+    if name not in _FACTORIES:
+        having = [each for each in names() if each != RECORDED]
+        raise InputError(
+            f"--metric-arg {name}.{next(iter(options))}: metric '{name}' has no settings{did_you_mean(name, having)}; "
+            f"metrics that may have some are {', '.join(having)}"
+        )
+    parameters = dict(list(inspect.signature(_FACTORIES[name]).parameters.items())[1:])
+    takes_any = any(one.kind is one.VAR_KEYWORD for one in parameters.values())
+    for option, value in options.items():
+        if option not in parameters and not takes_any:
+            there = f"its settings are {', '.join(parameters)}" if parameters else "it has no settings"
+            raise InputError(
+                f"--metric-arg {name}.{option}: no such setting{did_you_mean(option, parameters)}; {there}"
+            )
+        kinds = str(parameters[option].annotation).split(" | ") if option in parameters else []
+        known = [_KINDS[kind] for kind in kinds if kind in _KINDS]
+        fits = any(isinstance(value, kind) and (kind is bool or not isinstance(value, bool)) for kind, _ in known)
+        if len(known) == len(kinds) > 0 and not fits:
+            words = " or ".join(word for _, word in known if word != "null")
+            raise InputError(f"--metric-arg {name}.{option}={value}: must be {words}")
 
 
 def several(references: References) -> list[str]:

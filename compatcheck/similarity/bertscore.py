@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compatcheck.errors import InputError, require
+from compatcheck.errors import InputError, one_line, require
 from compatcheck.paths import user_path
 from compatcheck.similarity.base import References, Scorer, scorer, several
 
@@ -19,32 +19,10 @@ DEFAULT_MODEL = "roberta-large"
 """bert-score's own default encoder for English."""
 
 
-def _layers_of(folder: Path) -> int:
-    config = folder / "config.json"
-    try:
-        return int(json.loads(config.read_text(encoding="utf-8"))["num_hidden_layers"])
-    except (OSError, ValueError, KeyError, TypeError):
-        raise InputError(
-            f"{config}: BERTScore needs an encoder folder with a config.json that has num_hidden_layers"
-        ) from None
-
-
-def _check_reachable(model_type: str) -> None:
-    """Raise InputError at once where the encoder is neither cached nor on the hub: loading would retry for a minute."""
-    from huggingface_hub import HfApi, try_to_load_from_cache
-
-    try:
-        if not isinstance(try_to_load_from_cache(model_type, "config.json"), str):
-            HfApi().model_info(model_type, timeout=10)
-    except Exception as error:  # the hub client raises many kinds: no network, no such model, offline mode
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise _unusable(model_type, reason) from None
-
-
-def _unusable(model_type: str, reason: str) -> InputError:
+def _unusable(model_type: str, error: Exception) -> InputError:
     return InputError(
-        f"BERTScore's encoder '{model_type}' cannot be loaded ({reason}); download it first or name the folder of a "
-        "local encoder"
+        f"BERTScore's encoder '{model_type}' cannot be loaded ({one_line(error)}); download it first or name the "
+        "folder of a local encoder"
     )
 
 
@@ -53,16 +31,21 @@ def _encoder(model_type: str, num_layers: int | None, batch_size: int) -> Any:
     from bert_score import BERTScorer
     from transformers.utils import logging
 
-    if not Path(model_type).is_dir():
-        _check_reachable(model_type)
+    if not Path(model_type).is_dir():  # at once where it is neither cached nor on the hub: loading would retry for long
+        from huggingface_hub import HfApi, try_to_load_from_cache
+
+        try:
+            if not isinstance(try_to_load_from_cache(model_type, "config.json"), str):
+                HfApi().model_info(model_type, timeout=10)
+        except Exception as error:  # the hub client raises many kinds: no network, no such model, offline mode
+            raise _unusable(model_type, error) from None
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()  # the pooler, which is not used, would be reported as newly initialised
     logging.disable_progress_bar()
     try:
         return BERTScorer(model_type=model_type, num_layers=num_layers, batch_size=batch_size)
     except (OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise _unusable(model_type, reason) from None
+        raise _unusable(model_type, error) from None
     finally:
         logging.set_verbosity(verbosity)
         if bars:
@@ -80,9 +63,19 @@ def bertscore(
     """
     folder = user_path(model_type)
     local = folder.is_dir()
-    if local:
-        model_type = str(folder)
-        num_layers = num_layers or _layers_of(folder)
+    for option, value in (("num_layers", num_layers), ("batch_size", batch_size)):
+        if value is not None and value < 1:
+            raise InputError(f"--metric-arg {name}.{option}={value}: must be at least 1")
+    require("bertscore", "bert_score")
+    if local and num_layers is None:
+        config = folder / "config.json"
+        try:
+            num_layers = int(json.loads(config.read_text(encoding="utf-8"))["num_hidden_layers"])
+        except (OSError, ValueError, KeyError, TypeError):
+            raise InputError(
+                f"{config}: BERTScore needs an encoder folder with a config.json that has num_hidden_layers"
+            ) from None
+    model_type = str(folder) if local else model_type
 
     def score(predictions: list[str], targets: list[References]) -> NDArray[np.float64]:
         # An empty text has no words to match: 0, as bert-score says; its own code for that case needs an older

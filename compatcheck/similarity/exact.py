@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from compatcheck.errors import InputError
 from compatcheck.similarity.base import References, ScoreFunction, Scorer, scorer, several
 from compatcheck.text import plain_number
 
@@ -98,8 +97,8 @@ def exact_match(
     space at both ends does not count, nor do thousands separators where both are numbers: ``"1,234"`` matches
     ``"1234"``; with ``strip=False`` both do. Numbers are compared as written: ``"18.0"`` does not match ``"18"``.
     """
-    case, marks, white = _said(name, ignore_case=ignore_case, ignore_punctuation=ignore_punctuation, strip=strip)
-    if strip is not None and not white and not (case or marks):
+    case, marks = bool(ignore_case), bool(ignore_punctuation)
+    if strip is False and not (case or marks):
         return Scorer(name, "discrete", "exact_match|letter-by-letter", _function(lambda text, right: text == right))
     signature = f"exact_match|strip|thousands-separators:ignored{_signed(case, marks)}"
     return Scorer(name, "discrete", signature, _function(_matching(case, marks)))
@@ -111,19 +110,12 @@ def contains(name: str, ignore_case: bool | None = None, ignore_punctuation: boo
 
     ``"12"`` is not in ``"120"``, nor in ``"-12"``. Case and punctuation as for ``exact_match``.
     """
-    case, marks = _said(name, ignore_case=ignore_case, ignore_punctuation=ignore_punctuation)
+    case, marks = bool(ignore_case), bool(ignore_punctuation)
     return Scorer(name, "discrete", f"contains|whole-words{_signed(case, marks)}", _function(_holding(case, marks)))
 
 
 def _signed(case: bool, marks: bool) -> str:
     return ("|case:ignored" if case else "") + ("|punctuation:ignored" if marks else "")
-
-
-def _said(name: str, **options: bool | None) -> list[bool]:
-    for option, value in options.items():
-        if value is not None and not isinstance(value, bool):
-            raise InputError(f"--metric-arg {name}.{option}={value}: must be true or false")
-    return [bool(value) for value in options.values()]
 
 
 def other_readings(

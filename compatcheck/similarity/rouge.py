@@ -31,10 +31,6 @@ def lcs_length(first: list[str], second: list[str]) -> int:
     return len(first) - row.bit_count()
 
 
-def _f_measure(precision: float, recall: float) -> float:
-    return 2 * precision * recall / (precision + recall) if precision + recall > 0 else 0.0
-
-
 @scorer("rouge1", "rouge2", "rougeL")
 def rouge(name: str, use_stemmer: bool = False) -> Scorer:
     """F-measure of shared words (rouge1), word pairs (rouge2) or the longest common subsequence (rougeL).
@@ -46,17 +42,13 @@ def rouge(name: str, use_stemmer: bool = False) -> Scorer:
     def score(predictions: list[str], targets: list[References]) -> NDArray[np.float64]:
         from rouge_score import rouge_scorer, tokenizers
 
-        tokenizer = tokenizers.DefaultTokenizer(use_stemmer)
-
         # A target is met once per side and per metric, and stemming is slow.
-        @lru_cache(maxsize=65_536)
-        def tokenize(text: str) -> list[str]:
-            words: list[str] = tokenizer.tokenize(text)
-            return words
+        tokenize = lru_cache(maxsize=65_536)(tokenizers.DefaultTokenizer(use_stemmer).tokenize)
 
         class Cached(tokenizers.Tokenizer):
             def tokenize(self, text: str) -> list[str]:
-                return tokenize(text)
+                words: list[str] = tokenize(text)
+                return words
 
         library: Any = rouge_scorer.RougeScorer([name], tokenizer=Cached())
 
@@ -65,12 +57,11 @@ def rouge(name: str, use_stemmer: bool = False) -> Scorer:
                 return float(library.score(target, prediction)[name].fmeasure)
             right, given = tokenize(target), tokenize(prediction)
             shared = lcs_length(right, given)
-            return _f_measure(shared / len(given), shared / len(right)) if shared else 0.0
+            precision, recall = (shared / len(given), shared / len(right)) if shared else (0.0, 0.0)
+            return 2 * precision * recall / (precision + recall) if shared else 0.0
 
-        return np.array(
-            [max(one(p, t) for t in several(right)) for p, right in zip(predictions, targets, strict=True)],
-            dtype=np.float64,
-        )
+        pairs = zip(predictions, targets, strict=True)
+        return np.array([max(one(text, each) for each in several(right)) for text, right in pairs], dtype=float)
 
     stemming = "yes" if use_stemmer else "no"
     return Scorer(name, "smooth", f"{name}|fmeasure|stemmer:{stemming}|rouge-score {version('rouge-score')}", score)

@@ -9,45 +9,24 @@ from numpy.typing import NDArray
 
 from compatcheck.similarity.base import References, Scorer, scorer, several
 
+_SETTINGS = {
+    "bleu": "bleu|sentence|effective-order|smooth:exp|tok:13a",
+    "chrf": "chrf|sentence|char_order:6|word_order:0|beta:2",
+}
 
-@scorer("bleu")
-def bleu(name: str) -> Scorer:
-    """Sentence BLEU with effective order, sacreBLEU's value divided by 100.
 
-    Several references are all given to BLEU, which is defined over a set of them.
+@scorer("bleu", "chrf")
+def sacre(name: str) -> Scorer:
+    """sacreBLEU's value of a sentence divided by 100: BLEU with effective order, or chrF2 (characters up to 6-grams).
+
+    Several references are all given to BLEU, which is defined over a set of them; of chrF the best counts.
     """
 
     def score(predictions: list[str], targets: list[References]) -> NDArray[np.float64]:
-        from sacrebleu.metrics import BLEU
+        from sacrebleu.metrics import BLEU, CHRF
 
-        metric = BLEU(effective_order=True)
-        return np.array(
-            [
-                metric.sentence_score(p, several(right)).score / 100
-                for p, right in zip(predictions, targets, strict=True)
-            ],
-            dtype=np.float64,
-        )
+        metric = BLEU(effective_order=True) if name == "bleu" else CHRF()
+        pairs = zip(predictions, targets, strict=True)
+        return np.array([metric.sentence_score(text, several(right)).score / 100 for text, right in pairs], dtype=float)
 
-    signature = f"bleu|sentence|effective-order|smooth:exp|tok:13a|scale:0-1|sacrebleu {version('sacrebleu')}"
-    return Scorer(name, "smooth", signature, score)
-
-
-@scorer("chrf")
-def chrf(name: str) -> Scorer:
-    """Sentence chrF2 (characters up to 6-grams), sacreBLEU's value divided by 100; the best reference counts."""
-
-    def score(predictions: list[str], targets: list[References]) -> NDArray[np.float64]:
-        from sacrebleu.metrics import CHRF
-
-        metric = CHRF()
-        return np.array(
-            [
-                metric.sentence_score(p, several(right)).score / 100
-                for p, right in zip(predictions, targets, strict=True)
-            ],
-            dtype=np.float64,
-        )
-
-    signature = f"chrf|sentence|char_order:6|word_order:0|beta:2|scale:0-1|sacrebleu {version('sacrebleu')}"
-    return Scorer(name, "smooth", signature, score)
+    return Scorer(name, "smooth", f"{_SETTINGS[name]}|scale:0-1|sacrebleu {version('sacrebleu')}", score)

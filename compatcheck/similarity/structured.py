@@ -121,7 +121,7 @@ def _pick(value: Any, field: str) -> Any:
 
 @scorer("json")
 def json_match(
-    name: str, fields: str | None = None, number_tolerance: float = 0.0, ignore_extra: bool = False
+    name: str, fields: str | int | None = None, number_tolerance: float = 0.0, ignore_extra: bool = False
 ) -> Scorer:
     """1 where prediction and target are the same JSON value, else 0; a prediction without JSON is wrong.
 
@@ -203,8 +203,8 @@ def tool_call(name: str, number_tolerance: float = 0.0, ignore_order: bool = Fal
     return Scorer(name, "discrete", signature, _scoring(name, calls, wrong))
 
 
-def _tolerance(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+def _tolerance(name: str, value: float) -> float:
+    if not 0 <= value < math.inf:
         raise InputError(f"--metric-arg {name}.number_tolerance={value}: must be a number of at least 0")
     return float(value)
 

@@ -1,15 +1,19 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from compatcheck import similarity
+from compatcheck.cli.app import run
 from compatcheck.errors import InputError
 
 
 def test_names() -> None:
     assert similarity.names() == (
-        "bertscore", "bleu", "chrf", "contains", "exact_match", "judge", "rouge1", "rouge2", "rougeL", "score",
+        "bertscore", "bleu", "chrf", "contains", "exact_match", "json", "judge", "rouge1", "rouge2", "rougeL", "tool_call",
+        "score",
     )  # fmt: skip
 
 
@@ -37,7 +41,7 @@ def test_no_answer_scores_zero_and_a_copy_scores_one(name: str) -> None:
 
 def test_kinds_and_direction() -> None:
     kinds = {name: similarity.get(name).kind for name in similarity.names() if name not in ("score", "judge")}
-    assert {kinds.pop(name) for name in ("exact_match", "contains")} == {"discrete"}
+    assert {kinds.pop(name) for name in ("exact_match", "contains", "json", "tool_call")} == {"discrete"}
     assert set(kinds.values()) == {"smooth"}
     assert all(similarity.get(name).higher_is_better for name in kinds)
 
@@ -45,3 +49,33 @@ def test_kinds_and_direction() -> None:
 def test_lengths_must_agree() -> None:
     with pytest.raises(ValueError, match="2 predictions but 1 targets"):
         similarity.get("exact_match").score(["a", "b"], ["a"])
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("rouge9", {"x": 1}, r"rouge9\.x: metric 'rouge9' has no settings \(did you mean 'rouge1'\?\)"),
+        ("exact_match", {"ignore_cas": True}, r"no such setting \(did you mean 'ignore_case'\?\)"),
+        ("exact_match", {"strip": "maybe"}, r"strip=maybe: must be true or false"),
+        ("rouge1", {"use_stemmer": 3}, r"use_stemmer=3: must be true or false"),
+        ("bertscore", {"model_type": 3}, r"model_type=3: must be a text"),
+        ("bertscore", {"num_layers": "x"}, r"num_layers=x: must be a whole number"),
+        ("bertscore", {"batch_size": True}, r"batch_size=True: must be a whole number"),
+        ("bertscore", {"batch_size": 0}, r"batch_size=0: must be at least 1"),
+        ("json", {"number_tolerance": [1]}, r"must be a number"),
+        ("judge", {"modl": "x"}, r"did you mean 'model'"),
+    ],
+)
+def test_settings_that_cannot_be(name: str, settings: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        similarity.check_settings(name, settings)
+        similarity.get(name, **settings)
+
+
+def test_settings_are_checked_whether_or_not_the_metric_is_computed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = tmp_path / "a.jsonl"
+    row.write_text('{"id": 1, "target": "a", "prediction": "a"}\n')
+    assert run(["diff", str(row), str(row), "--allow-same", "--metric-arg", "rouge9.x=1"]) == 2
+    assert "--metric-arg rouge9.x: metric 'rouge9' has no settings" in capsys.readouterr().err
