@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -15,6 +14,7 @@ import typer
 from typer import Option
 
 from compatcheck.cli.options import TextOrJson, check_format
+from compatcheck.cli.output import print_line
 from compatcheck.errors import InputError
 
 if TYPE_CHECKING:
@@ -142,5 +142,5 @@ def _report(removed: Removed, format: str) -> None:
 
 def _show(notes: Sequence[str], format: str, text: str, values: dict[str, Any]) -> None:
     for note in notes:
-        print(note, file=sys.stderr)
+        print_line(note)
     typer.echo(json.dumps(values, indent=2) if format == "json" else text)

@@ -13,7 +13,7 @@ from typer import Argument, Option
 
 from compatcheck import config, options
 from compatcheck.cli.options import command_line, progress, speaker, with_options
-from compatcheck.cli.output import check_formats, check_writable, emit, print_failure, settings
+from compatcheck.cli.output import check_formats, check_writable, emit, print_failure, print_line, settings
 from compatcheck.config import Check
 from compatcheck.errors import ExitCode, InputError
 
@@ -64,11 +64,16 @@ def command(
 
 def _run_all(checks: Sequence[Check], given: Mapping[str, Any], command: str) -> int:
     """A check that cannot be run does not keep the others from running; the exit code is then that of an error."""
+    from compatcheck.report.text import safe_text
+
     codes: dict[str, int] = {}
     for check in checks:
         quiet = bool(config.settle(check.options, given).get("quiet", False))
-        head = f"{check.name}: " if quiet else f"\n== {check.name}: {check.old} -> {check.new}\n"
-        print(head, end="", flush=True)
+        if quiet:
+            print(f"{safe_text(check.name)}: ", end="", flush=True)
+        else:
+            print()
+            print_line(f"== {check.name}: {check.old} -> {check.new}", sys.stdout)
         try:
             codes[check.name] = _run(check, given, command, alone=False)
         except Exception as error:
@@ -82,7 +87,7 @@ def _run_all(checks: Sequence[Check], given: Mapping[str, Any], command: str) ->
         mine = [name for name, each in codes.items() if each == code]
         if mine:
             parts.append(f"{len(mine)} {word}" + (f" ({', '.join(mine)})" if code else ""))
-    print(f"{len(codes)} checks: {', '.join(parts)}")
+    print_line(f"{len(codes)} checks: {', '.join(parts)}", sys.stdout)
     return next(code for code in words if code in codes.values())
 
 

@@ -10,7 +10,7 @@ import typer
 from typer import Argument, Option
 
 from compatcheck.cli.options import Quiet
-from compatcheck.cli.output import check_formats, check_writable, emit, print_untrusted
+from compatcheck.cli.output import check_formats, check_writable, emit, print_line, print_untrusted
 from compatcheck.options import FORMATS
 
 _FORMATS = f"{', '.join(FORMATS)}; repeatable.  \\[default: terminal]"
@@ -59,7 +59,7 @@ def show(
     comparisons = browse.choose_comparisons(result, task)
     for each in (result.comparisons[place] for place in comparisons):
         if len(each.instances) < each.rows:
-            print(f"{each.name}: {len(each.instances):,} of {each.rows:,} instances can be shown", file=sys.stderr)
+            print_line(f"{each.name}: {len(each.instances):,} of {each.rows:,} instances can be shown")
     color = terminal.wants_color()
     if doc_id is None and is_interactive():
         with opened() as screen:
@@ -71,7 +71,7 @@ def show(
         places = browse.select(result, comparisons, quadrant, search)
     if not places:
         words = f" with '{search}'" if search else ""
-        print(f"{folder}: no instance is in '{quadrant}'{words}", file=sys.stderr)
+        print_line(f"{folder}: no instance is in '{quadrant}'{words}")
         return
     shown = places if doc_id is not None else places[:limit]
     columns = width or terminal.terminal_width()
@@ -102,6 +102,6 @@ def card(
     if model is None and not push:
         print_untrusted(card.section(result, old=old, new=new))
     if model is not None:
-        print(f"kept in {card.write(result, model, old=old, new=new)}", file=sys.stderr)
+        print_line(f"kept in {card.write(result, model, old=old, new=new)}")
     if push:
-        print(f"pushed: {card.push(result, push, old=old, new=new)}", file=sys.stderr)
+        print_line(f"pushed: {card.push(result, push, old=old, new=new)}")

@@ -127,7 +127,9 @@ def parse_rate(option: str, text: str) -> float:
 
 def speaker(quiet: bool) -> Callable[[str], None]:
     """Prints one line per step on stderr, or nothing."""
-    return lambda line: None if quiet else print(line, file=sys.stderr, flush=True)
+    from compatcheck.cli.output import print_line
+
+    return lambda line: None if quiet else print_line(line)
 
 
 def progress(quiet: bool) -> Any:

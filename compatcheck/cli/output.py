@@ -10,7 +10,7 @@ import tempfile
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from compatcheck.errors import EXTRAS, ExitCode, InputError, internal_error, not_installed, one_line, traceback_wanted
 from compatcheck.scratch import nearest_folder
@@ -106,7 +106,7 @@ def emit(
             print("GITHUB_STEP_SUMMARY: no room is left in it; the report is not added", file=sys.stderr)
     if folder is not None and not quiet:
         names = ["report.json", "instances.parquet", *(str(report.FORMATS[name].file_name) for name in files)]
-        print(f"kept in {folder}: {', '.join(dict.fromkeys(names))}", file=sys.stderr)
+        print_line(f"kept in {folder}: {', '.join(dict.fromkeys(names))}")
     return int(ExitCode.OK if exit_zero else gate.exit_code(result.verdict))
 
 
@@ -136,11 +136,11 @@ def print_spelled(text: str, format: str) -> None:
     print(_spelled(text, format))
 
 
-def print_line(text: str) -> None:
-    """Say something on stderr in one line; it may quote what a file holds."""
+def print_line(text: str, file: TextIO | None = None) -> None:
+    """Say something in one line, on stderr where no file is given; it may quote what a file holds."""
     from compatcheck.report.text import safe_text
 
-    print(_spelled(safe_text(" ".join(text.split())), "text"), file=sys.stderr)
+    print(_spelled(safe_text(" ".join(text.split())), "text"), file=file or sys.stderr, flush=True)
 
 
 def print_failure(error: BaseException, where: str = "") -> None:

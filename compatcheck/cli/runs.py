@@ -11,7 +11,7 @@ from typer import Argument, Option
 
 from compatcheck import config, options
 from compatcheck.cli.options import Quiet, TextOrJson, check_format, command_line, progress, speaker, with_options
-from compatcheck.cli.output import check_writable, print_spelled, print_untrusted, settings
+from compatcheck.cli.output import check_writable, print_line, print_spelled, print_untrusted, settings
 from compatcheck.errors import ExitCode, InputError
 
 _REF = "Model, adapter, BASE+ADAPTER, http://HOST/v1#MODEL, recorded outputs or a kept run"
@@ -106,7 +106,7 @@ def bless(
         return ExitCode.REGRESSION
     here = Path.cwd()
     folder = done.folder.relative_to(here) if done.folder.is_relative_to(here) else done.folder
-    print(f"@{done.name} is now {done.entry.reference} (kept in {folder})")
+    print_line(f"@{done.name} is now {done.entry.reference} (kept in {folder})", sys.stdout)
     return ExitCode.OK
 
 
@@ -129,7 +129,8 @@ def export(
     made = api.evaluate(reference, **given, say=speaker(quiet))
     files = export_run(made, to, out)
     if not quiet:
-        print("\n".join(map(str, files)))
+        for file in files:
+            print_line(str(file), sys.stdout)
         for note in made.notes:
-            print(note, file=sys.stderr)
+            print_line(note)
     return ExitCode.OK

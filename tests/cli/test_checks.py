@@ -104,3 +104,20 @@ def test_unknown_check_is_said_with_a_suggestion(project: Path, capsys: pytest.C
     assert run(["diff", "--check", "worst"]) == 2
     assert "no such check" in (said := capsys.readouterr().err)
     assert "did you mean 'worse'" in said
+
+
+def test_control_characters_are_shown_and_not_sent_to_the_terminal(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evil = "\x1b]0;x\x07\x1b[2J"
+    (project / f"good{evil}.jsonl").write_text((project / "good.jsonl").read_text())
+    escaped = json.dumps(evil)[1:-1]
+    check = f'old = "good{escaped}.jsonl"\nnew = "bad.jsonl"\nfail_on = ["nfr:2%"]\n'
+    settings(project, f'[checks."one{escaped}"]\n{check}[checks."two{escaped}"]\n{check}')
+    assert run(["diff"]) == 1
+    assert run(["export", f"good{evil}.jsonl", "--to", "csv", "--out", f"a{evil}.csv"]) == 0
+    assert run(["bless", f"good{evil}.jsonl"]) == 0
+    assert run(["bless", "--history"]) == 0
+    said = capsys.readouterr()
+    assert "\\x1b]0;x\\x07\\x1b[2J" in said.out
+    assert not set(said.out + said.err) & set("\x1b\x07")
