@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-ODD: tuple[Any, ...] = (
-    None, True, False, 0, -1, 1, 3, 7, 2**31, 2**63, 10**30, -(10**30), 0.5, -2.5, 1e308, float("nan"), float("inf"),
-    "", "x", "12", "\0", "a\0b", "\ud800", "é" * 300, "{{", "float16", "torch.int8", "../..", "/dev/null", [], [1],
-    [None], ["a", "b"], [[[]]], {}, {"a": 1}, {"": None},
-)  # fmt: skip
-"""Values put in place of others."""
+from tests.fuzz.damage import FILES, ODD, VALUES, Change, cut_off, damage_value, other_bytes, other_value
+
 KEYS: dict[str, list[str]] = {
     "config.json": [
         "architectures", "quantization_config", "rope_scaling", "num_labels", "id2label", "sliding_window", "dtype",
@@ -38,7 +35,6 @@ KEYS: dict[str, list[str]] = {
     "model.safetensors.index.json": ["weight_map", "metadata"],
 }  # fmt: skip
 """Keys that the programs which read these files know."""
-Path_ = tuple[Any, ...]
 
 
 def mutate(folder: Path, file: str, number: int) -> str:
@@ -52,33 +48,14 @@ def mutate(folder: Path, file: str, number: int) -> str:
 
 def _kinds(file: str) -> list[Callable[[Path, random.Random], str]]:
     if file.endswith(".safetensors"):
-        return [_header_value] * 6 + [_header_key, _tensors_swapped, _dtype, _name, _truncated, _bytes, _length]
+        return [_header_value] * 6 + [_header_key, _tensors_swapped, _dtype, _name, cut_off, other_bytes, _length]
     if file.endswith(".json"):
-        return [_value] * 8 + [_without] * 3 + [_added] * 5 + [_wrapped, _swapped, _deep, _whole, *_TEXT]
-    return [_pieces] * 4 + [*_TEXT]
+        values = [partial(_value, change=change) for change in VALUES]
+        return [*values, *values, *[_added] * 5, _deep, _whole, *FILES]
+    return [*[_pieces] * 4, *FILES]
 
 
 # JSON
-
-
-def _places(value: Any, here: Path_ = ()) -> Iterator[Path_]:
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, item in items:
-        yield (*here, key)
-        yield from _places(item, (*here, key))
-
-
-def _pick(document: Any, rng: random.Random) -> Path_:
-    """A place, at the top as often as below: the vocabulary of a tokenizer has thousands of them."""
-    places = list(_places(document))
-    depth = rng.choice(sorted({len(place) for place in places}))
-    return rng.choice([place for place in places if len(place) == depth])
-
-
-def _parent(document: Any, place: Path_) -> Any:
-    for key in place[:-1]:
-        document = document[key]
-    return document
 
 
 def _edit(path: Path, change: Callable[[Any], str]) -> str:
@@ -88,42 +65,8 @@ def _edit(path: Path, change: Callable[[Any], str]) -> str:
     return done
 
 
-def _value(path: Path, rng: random.Random) -> str:
-    return _edit(path, lambda document: _set(document, rng))
-
-
-def _set(document: Any, rng: random.Random) -> str:
-    place, value = _pick(document, rng), rng.choice(ODD)
-    _parent(document, place)[place[-1]] = value
-    return f"{place} = {str(value)[:40]!r}"
-
-
-def _without(path: Path, rng: random.Random) -> str:
-    def change(document: Any) -> str:
-        place = _pick(document, rng)
-        del _parent(document, place)[place[-1]]
-        return f"{place} taken away"
-
-    return _edit(path, change)
-
-
-def _wrapped(path: Path, rng: random.Random) -> str:
-    def change(document: Any) -> str:
-        place = _pick(document, rng)
-        inside = _parent(document, place)
-        inside[place[-1]] = rng.choice([lambda v: [v], lambda v: {"value": v}, str])(inside[place[-1]])
-        return f"{place} wrapped"
-
-    return _edit(path, change)
-
-
-def _swapped(path: Path, rng: random.Random) -> str:
-    def change(document: Any) -> str:
-        keys = rng.sample(sorted(document), 2)
-        document[keys[0]], document[keys[1]] = document[keys[1]], document[keys[0]]
-        return f"{keys[0]} and {keys[1]} swapped"
-
-    return _edit(path, change)
+def _value(path: Path, rng: random.Random, change: Change) -> str:
+    return _edit(path, lambda document: damage_value(document, rng, [change]))
 
 
 def _added(path: Path, rng: random.Random) -> str:
@@ -148,50 +91,7 @@ def _whole(path: Path, rng: random.Random) -> str:
     return f"{value} in all"
 
 
-# Texts and bytes
-
-
-def _truncated(path: Path, rng: random.Random) -> str:
-    content = path.read_bytes()
-    size = rng.choice([0, 1, 7, rng.randrange(len(content)), len(content) - 1])
-    path.write_bytes(content[:size])
-    return f"cut off after {size} bytes"
-
-
-def _bytes(path: Path, rng: random.Random) -> str:
-    content = bytearray(path.read_bytes())
-    end = min(len(content), 2_000)  # headers, and the beginnings of texts
-    for _ in range(rng.choice([1, 4, 40])):
-        content[rng.randrange(end)] = rng.choice([0, 0x22, 0x2C, 0x7D, 0x80, 0xFF, rng.randrange(256)])
-    path.write_bytes(bytes(content))
-    return "bytes changed"
-
-
-def _nul(path: Path, rng: random.Random) -> str:
-    content = path.read_bytes()
-    at = rng.randrange(len(content))
-    path.write_bytes(content[:at] + bytes(rng.choice([1, 100])) + content[at:])
-    return "NUL bytes inside"
-
-
-def _encoding(path: Path, rng: random.Random) -> str:
-    text = path.read_text(encoding="utf-8")
-    name = rng.choice(["utf-16", "utf-8-sig", "utf-32"])
-    path.write_bytes(text.encode(name))
-    return name
-
-
-def _no_file(path: Path, rng: random.Random) -> str:
-    path.unlink()
-    kind = rng.choice(["missing", "a folder", "a broken link"])
-    if kind == "a folder":
-        path.mkdir()
-    elif kind == "a broken link":
-        path.symlink_to("nowhere")
-    return kind
-
-
-_TEXT = [_truncated, _bytes, _nul, _encoding, _no_file]
+# Texts
 
 
 def _pieces(path: Path, rng: random.Random) -> str:
@@ -228,7 +128,7 @@ def _tensors(header: dict[str, Any]) -> list[str]:
 
 
 def _header_value(path: Path, rng: random.Random) -> str:
-    return _header(path, lambda header: _set(header, rng))
+    return _header(path, lambda header: damage_value(header, rng, [other_value]))
 
 
 def _header_key(path: Path, rng: random.Random) -> str:
