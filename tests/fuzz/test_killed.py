@@ -65,7 +65,7 @@ def plain(folder: Path) -> dict[str, bytes]:
     """The files, without what says when they were made, and without the inputs."""
     times = re.compile(rb'("(?:started|seconds|date|time)": )[^,\n]*')
     files = {name: content for name, content in tree(folder).items() if name.startswith("out")}
-    return {name: times.sub(rb"\1-", content) for name, content in files.items()}
+    return {re.sub(r"\d{4}-[-\dT.]+\d", "-", name): times.sub(rb"\1-", content) for name, content in files.items()}
 
 
 def shown(command: str, folder: Path) -> str:

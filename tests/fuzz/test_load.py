@@ -98,7 +98,9 @@ def tasks(tmp_path: Path) -> list[str]:
 def test_ctrl_c_is_answered_within_two_seconds(tasks: list[str], tmp_path: Path) -> None:
     with serving(Silent) as server:
         command = [sys.executable, "-m", "compatcheck", "run", f"{server.url}#m", *tasks, "--out", "out"]
-        heard = functools.partial(signal.signal, signal.SIGINT, signal.default_int_handler)  # a background job ignores it
+        heard = functools.partial(
+            signal.signal, signal.SIGINT, signal.default_int_handler
+        )  # a background job ignores it
         child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path, preexec_fn=heard)
         try:
             while server.now == 0 and child.poll() is None:
