@@ -75,9 +75,10 @@ quick: setup
 	$(BIN)/ruff check .
 	COMPATCHECK_QUICK=1 $(BIN)/python -m pytest -m 'not slow and not browser' $(QUICK) tests/test_*.py
 
-# make fuzz   a thousand damaged model folders in place of a hundred
+# make fuzz   20,000 damaged inputs of every kind, a thousand damaged model folders; exit codes by kind
 fuzz: setup
-	COMPATCHECK_FUZZ=1000 $(BIN)/python -m pytest tests/fuzz
+	$(BIN)/python -m tests.fuzz --count 20000
+	COMPATCHECK_FUZZ=20000 $(BIN)/python -m pytest tests/fuzz/test_model_folders.py
 
 # make bench  measure against lm-eval and bare libraries, in the same run; ratios, not seconds
 bench: setup

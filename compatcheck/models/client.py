@@ -38,6 +38,8 @@ _AGAIN = {408, 425, 429, 500, 502, 503, 504}
 _ALWAYS = 1 << 30
 _CONNECT_SECONDS = 30.0
 _SHOWN = 200
+_CONNECTIONS = 16
+"""Of one pool: the time that httpcore takes for a request grows with the square of the connections in its pool."""
 
 
 class RequestFailed(Exception):
@@ -124,16 +126,21 @@ class Client:
             proxies = urllib.request.getproxies()
             proxy = proxies.get(host.scheme) or proxies.get("all")
         headers = {"Accept": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
+        verify = ssl.create_default_context() if host.scheme == "https" else False
         try:
-            self._http = httpx.AsyncClient(
-                headers=headers,
-                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-                timeout=httpx.Timeout(None, connect=min(_CONNECT_SECONDS, timeout)),
-                limits=httpx.Limits(max_connections=in_flight, max_keepalive_connections=in_flight),
-                verify=ssl.create_default_context() if host.scheme == "https" else False,
-                proxy=proxy,
-                trust_env=False,
-            )
+            self._pools = [
+                httpx.AsyncClient(
+                    headers=headers,
+                    cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+                    timeout=httpx.Timeout(None, connect=min(_CONNECT_SECONDS, timeout)),
+                    limits=httpx.Limits(max_connections=in_flight, max_keepalive_connections=in_flight),
+                    verify=verify,
+                    proxy=proxy,
+                    trust_env=False,
+                )
+                for _ in range(0, in_flight, _CONNECTIONS)
+            ]
+            self._busy = [0] * len(self._pools)
         except (ImportError, ValueError) as error:  # SOCKS without its package, an address that is none
             raise InputError(f"{url}: the proxy that the environment names cannot be used: {error}") from None
 
@@ -141,7 +148,8 @@ class Client:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._http.aclose()
+        for pool in self._pools:
+            await pool.aclose()
 
     async def ask(self, path: str, read: Callable[[Any], T], body: Mapping[str, Any] | None = None) -> T:
         """What ``read`` takes from the JSON answer to a JSON body, or to a GET without one.
@@ -182,10 +190,12 @@ class Client:
 
     async def _once(self, url: str, body: Mapping[str, Any] | None) -> Any:
         parts: list[bytes] = []
+        place = self._busy.index(min(self._busy))
+        self._busy[place] += 1
         try:
             async with (
                 asyncio.timeout(self._timeout),
-                self._http.stream("GET" if body is None else "POST", url, json=body) as response,
+                self._pools[place].stream("GET" if body is None else "POST", url, json=body) as response,
             ):
                 size = 0
                 async for part in response.aiter_bytes(1 << 16):
@@ -198,6 +208,8 @@ class Client:
         except (httpx.HTTPError, OSError) as error:
             reason = self._clean(_reason(error))
             raise RequestFailed(f"connection failed: {reason}", TROUBLE, most_retries=_ALWAYS) from None
+        finally:
+            self._busy[place] -= 1
         text = without_secret(b"".join(parts).decode("utf-8", errors="replace"), self._key, answer=True)
         self.date = response.headers.get("Date")
         if response.status_code != 200:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -13,7 +14,7 @@ os.environ |= dict.fromkeys(("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORM
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-def main() -> None:
+def main() -> int:
     from tests.engines.endpoint.servers import serving
     from tests.fuzz.inputs import KINDS, build, make
     from tests.fuzz.served import Rubbish
@@ -47,7 +48,8 @@ def main() -> None:
             f"  {kind:10} {taken[kind]:4.0f} s",
             {code: codes[kind, code] for code in sorted({c for k, c in codes if k == kind})},
         )
+    return min(wrong, 1)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -20,7 +20,7 @@ from tests.fuzz.recorded import plain_rows
 from tests.fuzz.served import Rubbish
 from tests.fuzz.watch import SECRETS, Input, attempt, complaints, empty
 
-COUNT = int(os.environ.get("COMPATCHECK_FUZZ", "500"))
+COUNT = int(os.environ.get("COMPATCHECK_FUZZ", "0"))
 AT_ONCE = 50
 
 
