@@ -2,7 +2,7 @@
 
 Top-level keys are the options of ``compatcheck diff`` and serve every check and every ``diff`` of the project; a table
 ``[checks.NAME]`` names OLD and NEW and may say anything otherwise. ``[fix]`` has options of ``compatcheck fix``.
-Command line > environment > check > top level. What a file may say that was found and not named: docs/security.md.
+Command line > environment > check > top level. What a file may say that was found and not named: docs/configuration.md.
 """
 
 from __future__ import annotations

@@ -49,6 +49,7 @@ def test_failures_are_errors_and_never_flips_and_are_asked_again(
     with serving(Hostile) as server:
         old, new = f"{server.url}#m", f"{server.url}#n"
         assert run(["diff", old, new, *task, *ARGS, *store, *out]) == 0
+        assert server.paths()["/v1/models"] == 2, "each reference is resolved once"
         first = server.paths()["/v1/completions"]
         assert first == 2 * (1 + 1 + 2 + 2 + 1 + 2) - 1, "'busy:1' answers the second time, whoever asks"
         assert run(["diff", old, new, *task, *ARGS, *store, *out]) == 0
