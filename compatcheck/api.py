@@ -188,8 +188,8 @@ def bless(
 
     name, root = baselines.check_name(name), baselines.root()
     chosen = build(options.Bless, given)
-    compared = options.Diff(fail_on=chosen.fail_on, max_missing=chosen.max_missing, seed=chosen.seed)
-    _rules(compared)
+    how = part_of(chosen, options.Diff)
+    _rules(how)
     gate.parse_share("--max-missing", chosen.max_missing)
     run = reference
     if not isinstance(run, Evaluation):
@@ -199,7 +199,7 @@ def bless(
     if baselines.history(name, root):
         before = load_run(baselines.locate(f"@{name}"))
         try:
-            result = diff_of_runs(before, run, compared)
+            result = diff_of_runs(before, run, how)
         except InputError:
             if not force:
                 raise
@@ -207,7 +207,7 @@ def bless(
     if verdict == "fail" and not force:
         return Blessing(name, None, result, None)
     gates = [each for comparison in result.comparisons for each in comparison.gates] if result else []
-    worst = next((each for said in ("fail", "inconclusive") for each in gates if each.verdict == said), None)
+    worst = next((f"{g.rule}: {g.reason}" for said in ("fail", "inconclusive") for g in gates if g.verdict == said), "")
     folder = run.save(baselines.new_folder(name, run.manifest.fingerprint, root))
     entry = baselines.Blessed(
         run=folder.name,
@@ -215,21 +215,9 @@ def bless(
         reference=run.manifest.reference,
         fingerprint=run.manifest.fingerprint,
         verdict=verdict,
-        reason=f"{worst.rule}: {worst.reason}" if worst else "",
+        reason=worst,
         forced=verdict == "fail",
-        scores=tuple(
-            {
-                "task": score.task,
-                "filter": score.filter,
-                "metric": score.metric.name,
-                "kind": score.metric.kind,
-                "value": score.mean.value,
-                "low": score.mean.low,
-                "high": score.mean.high,
-                "n": score.n,
-            }
-            for score in run.scores
-        ),
+        scores=tuple(baselines.figures_of(score) for score in run.scores),
     )
     baselines.add(name, entry, root)
     return Blessing(name, entry, result, folder)
@@ -245,8 +233,7 @@ def diff_of_runs(
 ) -> Diff:
     """Compare two runs that are in memory, as :func:`compatcheck.evaluate` and ``load_run`` give them.
 
-    ``reruns`` are further runs of OLD, from which the noise floor is taken; ``decided`` says how the budgets were
-    judged while the runs grew.
+    The noise floor is taken from ``reruns`` of OLD; ``decided`` says how budgets were judged while the runs grew.
 
     Raises:
         InputError: they share nothing, a rule covers nothing, or a budget is within the noise floor.

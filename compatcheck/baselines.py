@@ -143,6 +143,12 @@ def _up_to(text: str) -> tuple[str, list[Blessed]]:
     return name, entries[: len(entries) - back]
 
 
+def figures_of(score: Any) -> dict[str, Any]:
+    """What a history keeps of a :class:`compatcheck.compare.scores.Score`."""
+    names = {"task": score.task, "filter": score.filter, "metric": score.metric.name, "kind": score.metric.kind}
+    return {**names, "value": score.mean.value, "low": score.mean.low, "high": score.mean.high, "n": score.n}
+
+
 def new_folder(name: str, fingerprint: str, folder: Path) -> Path:
     """A folder for a run of a baseline that does not exist yet, named by time and content."""
     stem = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{fingerprint.rpartition(':')[2][:12] or 'run'}"
