@@ -107,24 +107,6 @@ def check_format(name: str) -> None:
         raise InputError(f"--format {name}: unknown format{did_you_mean(name, known)}; known: terminal, json")
 
 
-def parse_rate(option: str, text: str) -> float:
-    """A proportion: ``2%`` or ``0.02``.
-
-    Raises:
-        InputError: no number, or a bare one of 1 or more, which would mean 100 % or more.
-    """
-    stripped = text.strip()
-    try:
-        value = float(stripped.removesuffix("%"))
-    except ValueError:
-        raise InputError(f"{option} {text}: give a percentage such as 2%, or a proportion such as 0.02") from None
-    if stripped.endswith("%"):
-        return value / 100
-    if value > 1:
-        raise InputError(f"{option} {text}: means {100 * value:g} %; write {stripped}%")
-    return value
-
-
 def speaker(quiet: bool) -> Callable[[str], None]:
     """Prints one line per step on stderr, or nothing."""
     from compatcheck.cli.output import print_line

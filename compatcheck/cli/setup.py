@@ -11,7 +11,7 @@ from pathlib import Path
 import typer
 from typer import Argument, Option
 
-from compatcheck.cli.options import Quiet, TextOrJson, check_format, parse_rate, progress, speaker
+from compatcheck.cli.options import Quiet, TextOrJson, check_format, progress, speaker
 from compatcheck.cli.output import check_writable, emit
 from compatcheck.errors import ExitCode
 
@@ -50,26 +50,21 @@ def plan(
 ) -> None:
     """How many instances are needed to judge a budget, and what N instances can show."""
     check_format(format)
+    from compatcheck.compare.plan import make_plan, make_sequential_plan
+    from compatcheck.gate import parse_share
     from compatcheck.report.summaries import plan_json, plan_text, sequential_plan_text
 
-    budget = parse_rate("--nfr", nfr)
+    budget = parse_share("--nfr", nfr)
     if sequential:
-        from compatcheck.compare.plan import make_sequential_plan
-
-        rates = [parse_rate("--rate", each) for each in rate or []]
+        rates = [parse_share("--rate", each) for each in rate or []]
         expectation = make_sequential_plan(budget, rates, step=step, most=max, seed=seed)
         typer.echo(plan_json(expectation) if format == "json" else sequential_plan_text(expectation))
         return
-    from compatcheck.compare.plan import make_plan
-
-    made = make_plan(
-        budget,
-        expected=None if expected is None else parse_rate("--expected", expected),
-        flip_rate=parse_rate("--flip-rate", flip_rate),
-        fall=None if fall is None else parse_rate("--fall", fall),
-        power=parse_rate("--power", power),
-        at=n or (),
-    )
+    given = {"expected": expected, "flip_rate": flip_rate, "fall": fall, "power": power}
+    shares = {
+        name: parse_share(f"--{name.replace('_', '-')}", text) for name, text in given.items() if text is not None
+    }
+    made = make_plan(budget, **shares, at=n or ())
     typer.echo(plan_json(made) if format == "json" else plan_text(made))
 
 

@@ -33,7 +33,7 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
     ("arguments", "says"),
     [
         (["--nfr", "3"], "write 3%"),
-        (["--nfr", "much"], "give a percentage"),
+        (["--nfr", "much"], "must be a share such as 2%"),
         (["--expected", "20%"], "exceeds --flip-rate"),
         (["--power", "10%"], "--power 0.1"),
         (["--format", "html"], "known: terminal, json"),
