@@ -69,14 +69,10 @@ class _Encoder:
 def make_items(tokenizer: Any, examples: Sequence[Example], rows: str, max_length: int) -> list[Item]:
     """Tokenize examples into items of the kind a strategy wants.
 
-    Args:
-        rows: ``answer``: context and right answer; ``chosen``: context and chosen answer, where there is one;
-            ``choices``: context with every choice; ``pairs``: chosen and rejected where there are, else context and
-            right answer. Without a label: all choices, or the context alone.
-        max_length: tokens at most; the beginning of a longer context is left out, as lm-eval does.
-
-    Raises:
-        InputError: an answer alone is longer than that, or the tokenizer has neither a start nor an end token.
+    ``rows``: ``answer`` (context and right answer), ``chosen`` (context and chosen answer, where there is one),
+    ``choices`` (context with every choice) or ``pairs`` (chosen and rejected where there are, else as ``answer``);
+    without a label all choices, or the context alone. The beginning of a longer context than ``max_length`` is left
+    out, as lm-eval does; InputError for an answer that is longer.
     """
     from compatcheck.engines.hf.encoding import encode_pairs
 
@@ -118,13 +114,12 @@ def _texts(example: Example, rows: str) -> tuple[str, tuple[Pair, ...], int | No
 
 @dataclass(frozen=True)
 class Batch:
-    """R rows padded on the right to L tokens, and the N positions that are trained.
+    """R rows padded on the right to L tokens (a causal model needs no mask then), and the N positions that are trained.
 
-    Padding comes after everything a causal model looks at, so there is no attention mask. ``select`` (N,) are indices
-    into the flattened (R, L) hidden states: those that predict ``targets`` (N,). ``rows`` (N,) is the row and ``steps``
-    (N,) the index of the target in it; ``answer`` and ``end`` (N,) say whether the target belongs to the answer (the
-    added end-of-sequence token included) and whether it is that token; ``weight`` (N,) is the base weight.
-    ``groups`` are the rows of each item.
+    ``select`` (N,) are indices into the flattened (R, L) hidden states: those that predict ``targets`` (N,). ``rows``
+    (N,) is the row and ``steps`` (N,) the index of the target in it; ``answer`` and ``end`` (N,) say whether the target
+    belongs to the answer (the added end-of-sequence token included) and whether it is that token; ``weight`` (N,) is
+    the base weight. ``groups`` are the rows of each item.
     """
 
     index: int

@@ -25,7 +25,7 @@ VALIDATION_SHARE = 0.2
 @dataclass(frozen=True)
 class Example:
     """One document. ``pairs`` are (context, continuation) of every choice, or of the target alone; ``gold`` is the
-    index of the right one, None without a label. ``chosen`` and ``rejected`` are continuations for preference tuning.
+    index of the right one, None without a label; ``chosen`` and ``rejected`` are continuations for preferences;
     ``zero_shot`` is the key of the content where the context has examples in front of it."""
 
     doc_id: str
@@ -82,23 +82,18 @@ def load_examples(
     tested: str | None = None,
     trust_task: bool = False,
 ) -> Examples:
-    """The task's training split as examples, parted at random into training and validation.
+    """A leaf task's training split as examples, parted at random into training and validation. InputError for no
+    training split, bad data, or a training document that is in the test split.
 
     Args:
-        task: one leaf task of ``compatcheck tasks``, or a YAML file.
         data: folder with ``[<task>/]<split>.jsonl[.gz]``, or one file that is the training split; None: the task's hub
             data set. The test split is looked up in the folder, or on the hub.
-        split: the training split's name; None: the task's own.
         limit: documents at most, drawn at random, before the parting.
-        unlabelled: JSONL of further inputs without targets: rows in the task's schema, or with ``input`` and, for
-            choice tasks, ``choices``. They go to training.
-        num_fewshot: examples in front of every prompt.
+        unlabelled: JSONL of further inputs without targets, for training: rows in the task's schema, or with ``input``
+            and, for choice tasks, ``choices``.
         overlap: ``error``, or ``drop`` documents that the test split holds too.
         tested: the split that plays the test split's part; None: the one that is evaluated by default.
         trust_task: a task's YAML may run code of its own.
-
-    Raises:
-        InputError: no training split, bad data, or a training document that is in the test split.
     """
     if overlap not in ("error", "drop"):
         raise InputError(f"overlap {overlap!r}: must be error or drop")
@@ -236,11 +231,9 @@ def _unlabelled(loaded: LoadedTask, path: Path) -> Iterator[Example]:
 
 
 def _pairs_without_label(loaded: LoadedTask, row: dict[str, Any]) -> tuple[Pair, ...]:
-    """Prompt and choices of a row in the task's schema that may lack its label.
-
-    lm-eval's templates read the label even where it does not matter. Missing fields are taken from several labelled
-    rows in turn: what the prompt needs is missing when it changes with them.
-    """
+    """Prompt and choices of a row in the task's schema that may lack its label, which lm-eval's templates read even
+    where it does not matter. Missing fields are taken from several labelled rows in turn: what the prompt needs is
+    missing when it changes with them."""
     from datasets import Dataset
 
     labelled, process = loaded.task.dataset[loaded.settings["split"]], loaded.task.config.process_docs
@@ -257,14 +250,8 @@ def _pairs_without_label(loaded: LoadedTask, row: dict[str, Any]) -> tuple[Pair,
 
 def with_preferences(examples: Examples, old: TaskRun, new: TaskRun, delimiter: str = " ") -> Examples:
     """Examples on which the new model scored below the old one get both outputs: the old one's chosen, the new one's
-    rejected.
-
-    Args:
-        old, new: both models' runs on the training split (``examples.split``), with the same metric first.
-
-    Raises:
-        InputError: nothing got worse.
-    """
+    rejected. ``old`` and ``new`` are runs on the training split, with the same metric first; InputError where nothing
+    got worse."""
 
     def answers(run: TaskRun) -> dict[str, tuple[str, float]]:
         rows = run.records

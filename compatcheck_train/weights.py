@@ -168,13 +168,8 @@ def _summed(parts: Sequence[tuple[LoraFile, float]], rank: int | None = None) ->
 def blend(compat: Path, new: Path | None, share: float, out: Path, rank: int | None = None) -> Path:
     """Write the adapter whose update is ``share``·compat + (1 − ``share``)·new; returns its folder.
 
-    Args:
-        new: None where NEW is a full model, whose update is nothing: the blend scales compat's.
-        rank: at most this rank, by singular values, where exactness may be given up; None keeps it exact. Rank that the
-            sum does not need is left out in any case.
-
-    Raises:
-        InputError: the adapters do not belong together, or cannot be read or written.
+    ``new`` is None where NEW is a full model, whose update is nothing. ``rank``: at most that, by singular values,
+    where exactness may be given up. InputError where the adapters do not belong together, or cannot be read or written.
     """
     first = read_lora(compat)
     parts = [(first, share)] + ([(read_lora(new), 1 - share)] if new is not None else [])

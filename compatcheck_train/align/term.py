@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -30,9 +29,9 @@ from torch import Tensor
 
 from compatcheck.errors import InputError, did_you_mean
 from compatcheck_train.align.projection import Classes, canonical, identity, projected_kl
-from compatcheck_train.align.spans import Chunks, chunks, spans
+from compatcheck_train.align.spans import chunks, spans
 from compatcheck_train.align.vocabulary import Vocabulary
-from compatcheck_train.batches import Plan
+from compatcheck_train.batches import Batch, Plan
 from compatcheck_train.loss.divergence import States, token_logprobs
 from compatcheck_train.loss.view import Taught, View
 from compatcheck_train.teachers import Teacher
@@ -78,68 +77,32 @@ def align_wants(method: str, old: Any, new: Any) -> Wants:
     return frozenset(["states"] * states + ["facts"] * (method == "alm"))
 
 
-@dataclass(frozen=True)
-class _Links:
-    """The chunks of a micro-batch, numbered through its rows; what is before a row's first chunk has number −1.
+class _Side:
+    """One side's trained positions (N,) of a micro-batch in its C chunks, numbered through its rows: ``chunk`` (N,) is
+    each position's, −1 before a row's first; ``sizes`` (C,) the chunks' tokens, ``first`` (C,) the position that
+    predicts the first of them, ``whole`` (C,) whether all of them are trained."""
 
-    ``owners`` are, for either side, the chunk of every token of every row. ``sizes`` (2, C) are the chunks' tokens on
-    either side, ``first`` (2, C) the index in its row of the first one, ``rows`` (C,) the row; ``comparable`` (C,).
-    """
+    def __init__(self, batch: Batch, edges: Sequence[np.ndarray]) -> None:
+        starts = np.concatenate([[0], np.cumsum([len(edge) - 1 for edge in edges])])
+        rows, steps = batch.rows.numpy(), batch.steps.numpy()
+        chunk = np.full(len(rows), -1, dtype=np.int64)
+        for row, edge in enumerate(edges):
+            mine = np.flatnonzero(rows == row)
+            number = np.searchsorted(edge, steps[mine], side="right") - 1
+            chunk[mine] = np.where((number >= 0) & (steps[mine] < edge[-1]), starts[row] + number, -1)
+        sizes = np.concatenate([np.diff(edge) for edge in edges])
+        begins = np.concatenate([edge[:-1] for edge in edges])
+        first = np.full(len(sizes), -1, dtype=np.int64)
+        at = np.flatnonzero((chunk >= 0) & (steps == begins[chunk]))
+        first[chunk[at]] = at
+        inside = chunk[chunk >= 0]
+        self.chunk, self.sizes, self.first = map(torch.from_numpy, (chunk, sizes, first))
+        self.whole = torch.from_numpy(np.bincount(inside, minlength=len(sizes)) == sizes)
 
-    owners: tuple[list[np.ndarray], list[np.ndarray]]
-    sizes: np.ndarray
-    first: np.ndarray
-    rows: np.ndarray
-    comparable: np.ndarray
-
-
-def _link(found: Sequence[Chunks], lengths: Sequence[tuple[int, int]]) -> _Links:
-    """The chunks of the rows of a micro-batch together; ``lengths`` are the rows' tokens on either side."""
-    owners: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
-    at = 0
-    for made, pair in zip(found, lengths, strict=True):
-        for side, edges, length in zip(owners, (made.student, made.teacher), pair, strict=True):
-            owner = np.full(length, -1, dtype=np.int64)
-            owner[edges[0] : edges[-1]] = at + np.repeat(np.arange(len(made)), np.diff(edges))
-            side.append(owner)
-        at += len(made)
-    both = [[made.student for made in found], [made.teacher for made in found]]
-    return _Links(
-        owners,
-        np.stack([np.concatenate([np.diff(edge) for edge in side]) for side in both]),
-        np.stack([np.concatenate([edge[:-1] for edge in side]) for side in both]),
-        np.concatenate([np.full(len(made), row) for row, made in enumerate(found)]),
-        np.concatenate([made.comparable for made in found]),
-    )
-
-
-class _Places:
-    """The trained positions of one side in their chunks: ``inside`` (M,) are the positions that lie in a chunk,
-    ``chunk`` (M,) its number."""
-
-    def __init__(self, links: _Links, side: int, rows: Tensor, steps: Tensor) -> None:
-        owners, self._links, self._side = links.owners[side], links, side
-        starts = np.concatenate([[0], np.cumsum([len(owner) for owner in owners])])
-        flat = torch.from_numpy(np.concatenate(owners)).to(rows.device)
-        self._starts = torch.from_numpy(starts).to(rows.device)
-        self._token = self._starts[rows] + steps
-        chunk = flat[self._token]
-        self.inside = (chunk >= 0).nonzero().squeeze(-1)
-        self.chunk = chunk[self.inside]
-        self._tokens = len(flat)
-
-    def sums(self, values: Tensor, count: int) -> Tensor:
+    def sums(self, values: Tensor) -> Tensor:
         """(C,): the sum of values (N,) over each chunk's trained positions."""
-        return values.new_zeros(count).index_add(0, self.chunk, values[self.inside])
-
-    def first(self, chosen: Tensor) -> Tensor:
-        """The position that predicts the first token of each chosen chunk."""
-        place = torch.full((self._tokens,), -1, dtype=torch.long, device=chosen.device)
-        place[self._token] = torch.arange(len(self._token), device=chosen.device)
-        numbers = chosen.cpu().numpy()
-        rows = torch.from_numpy(self._links.rows[numbers]).to(chosen.device)
-        first = torch.from_numpy(self._links.first[self._side][numbers]).to(chosen.device)
-        return place[self._starts[rows] + first]
+        inside, chunk = self.chunk >= 0, self.chunk.to(values.device)
+        return values.new_zeros(len(self.sizes)).index_add(0, chunk[inside], values[inside])
 
 
 class AlignedTerm:
@@ -160,16 +123,16 @@ class AlignedTerm:
         self._old, self._new, self._same = Vocabulary(old), Vocabulary(new), same_vocabulary(old, new)
         self._classes: Classes | None = None
         self._followed = self._weight = 0.0
-        self._links: list[_Links] = []
-        for mine, theirs in zip(plan.items, teacher.plan.items, strict=True):
-            rows = [row for item in mine for row in item.rows]
-            others = [row for item in theirs for row in item.rows]
-            found, lengths = [], []
-            for row, other in zip(rows, others, strict=True):
+        self._links: list[tuple[_Side, _Side, Tensor]] = []
+        for index in range(len(plan.items)):
+            mine, theirs = plan.batch(index), teacher.plan.batch(index)
+            found = []
+            for row, other in zip(mine.flat, theirs.flat, strict=True):
                 text = row.context + row.text
                 found.append(chunks(spans(self._new, text, row.ids), spans(self._old, text, other.ids)))
-                lengths.append((len(row.ids), len(other.ids)))
-            self._links.append(_link(found, lengths))
+            comparable = torch.from_numpy(np.concatenate([each.comparable for each in found]))
+            sides = _Side(mine, [each.student for each in found]), _Side(theirs, [each.teacher for each in found])
+            self._links.append((*sides, comparable))
 
     @property
     def coverage(self) -> float | None:
@@ -178,28 +141,21 @@ class AlignedTerm:
 
     def loss(self, view: View, weights: Tensor) -> Tensor:
         """The sum over chunks of weight × loss."""
-        batch, device = view.batch, view.hidden.device
-        links, taught = self._links[batch.index], self.teacher.taught(batch.index)
-        here = _Places(links, 0, batch.rows, batch.steps)
-        there = _Places(links, 1, taught.batch.rows, taught.batch.steps)
-        sizes = torch.from_numpy(links.sizes).to(device)
-        count = sizes.shape[1]
+        (here, there, comparable), taught = self._links[view.batch.index], self.teacher.taught(view.batch.index)
         weights = weights.detach()
-        given_to = here.sums(weights, count)
-        active = torch.from_numpy(links.comparable).to(device) & (given_to != 0)
-        for side, size in zip((here, there), sizes, strict=True):  # every token of the chunk is trained
-            active &= torch.bincount(side.chunk, minlength=count) == size
-        plain = (sizes == 1).all(0) & self._same  # both vocabularies are one, and so is the token
+        given_to = here.sums(weights)
+        active = (comparable & here.whole & there.whole).to(weights.device) & (given_to != 0)
+        plain = ((here.sizes == 1) & (there.sizes == 1) & self._same).to(weights.device)  # one vocabulary, one token
         by_token = active if self.method == "projected" else active & plain
         total = view.zero()
         chosen = by_token.nonzero().squeeze(-1)
         if len(chosen):
-            mine, theirs = here.first(chosen), there.first(chosen)
+            mine, theirs = (side.first.to(weights.device)[chosen] for side in (here, there))
             total = total + self._projected(view, taught, weights, mine, theirs)
             self._followed += float(weights[mine].sum())
         rest = active & ~by_token
         if bool(rest.any()):
-            mean = given_to / sizes[0].clamp(min=1)
+            mean = given_to / here.sizes.clamp(min=1).to(weights.device)
             total = total + self._alm(view, taught, (here, there), rest, mean)
             self._followed += float(given_to[rest].sum())
         self._weight += float(weights.sum())
@@ -217,36 +173,27 @@ class AlignedTerm:
         t = view.settings.temperature
         return projected_kl(view.hidden[mine], view.head, states, self._classes, weights[mine], t)
 
-    def _alm(self, view: View, taught: Taught, sides: tuple[_Places, _Places], chosen: Tensor, mean: Tensor) -> Tensor:
+    def _alm(self, view: View, taught: Taught, sides: tuple[_Side, _Side], chosen: Tensor, mean: Tensor) -> Tensor:
         """Over the chosen chunks (C,), each with its weight."""
         assert taught.logprob is not None
-        here, there = sides
-        wanted = chosen[here.chunk]
-        inside = here.inside[wanted]
+        chunk = sides[0].chunk.to(chosen.device)
+        inside = ((chunk >= 0) & chosen[chunk]).nonzero().squeeze(-1)
         logprob = token_logprobs(view.hidden[inside], view.head, view.batch.targets[inside])
-        mine = logprob.new_zeros(len(chosen)).index_add(0, here.chunk[wanted], logprob)
-        theirs = there.sums(taught.logprob.double(), len(chosen))
+        mine = logprob.new_zeros(len(chosen)).index_add(0, chunk[inside], logprob)
+        theirs = sides[1].sums(taught.logprob.double())
         return (mean[chosen] * alm(mine[chosen], theirs[chosen])).sum()
 
-    def old_facts(self, index: int, rows: Tensor, steps: Tensor) -> tuple[Tensor, Tensor]:
+    def old_facts(self, index: int) -> tuple[Tensor, Tensor]:
         """What the old model makes of each of the student's positions (N,): whether it ranks every token of the chunk
         first, and the chunk's log-probability in equal parts over the student's tokens (for a chunk of one token, its
         own; summed over a row, the old model's)."""
-        links, taught = self._links[index], self.teacher.taught(index)
+        (here, there, comparable), taught = self._links[index], self.teacher.taught(index)
         assert taught.logprob is not None and taught.right is not None
-        here = _Places(links, 0, rows, steps)
-        there = _Places(links, 1, taught.batch.rows, taught.batch.steps)
-        sizes = torch.from_numpy(links.sizes).to(rows.device)
-        count = sizes.shape[1]
-        usable = torch.from_numpy(links.comparable).to(rows.device) & (
-            there.sums(taught.right.long(), count) == sizes[1]
-        )
-        each = there.sums(taught.logprob.double(), count) / sizes[0].clamp(min=1)
-        right = torch.zeros(len(rows), dtype=torch.bool, device=rows.device)
-        logprob = torch.zeros(len(rows), dtype=taught.logprob.dtype, device=rows.device)
-        right[here.inside] = usable[here.chunk]
-        logprob[here.inside] = each[here.chunk].to(logprob.dtype)
-        return right, logprob
+        device, dtype = taught.logprob.device, taught.logprob.dtype
+        chunk, sizes = here.chunk.to(device), here.sizes.clamp(min=1).to(device)
+        usable = comparable.to(device) & (there.sums(taught.right.long()) == there.sizes.to(device))
+        each = (there.sums(taught.logprob.double()) / sizes).to(dtype)
+        return (chunk >= 0) & usable[chunk], torch.where(chunk >= 0, each[chunk], 0.0)
 
     def close(self) -> None:
         """Free the teacher and the alignment."""

@@ -27,13 +27,8 @@ Ask = Callable[[str, Sequence[tuple[Any, ...]]], list[Any]]
 
 
 class JointAnswers:
-    """Both models as answerers of a task; InputError for one that generates nothing.
-
-    Args:
-        loaded: the task, for its decoding.
-        folder: keeps the answers, so that a killed fix does not ask again; what OLD says is kept by itself, as
-            candidates differ only in what stands in for NEW.
-    """
+    """Both models as answerers of a task; InputError for one that generates nothing. ``folder`` keeps the answers, so
+    that a killed fix does not ask again; OLD's by themselves, as candidates differ in what stands in for NEW."""
 
     def __init__(
         self, loaded: LoadedTask, old: Reference, folder: Path, engine: EngineOptions,

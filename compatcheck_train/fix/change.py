@@ -36,10 +36,8 @@ def _around(value: float, bounds: Bounds, count: int | None, of: int) -> Estimat
 
 
 def rate_change(before: Flags, after: Flags) -> Estimate:
-    """Share of ``after`` minus share of ``before``, over the same documents; arrays of shape (n,).
-
-    Interval: Newcombe (1998), method 10 for paired proportions. ``count`` is the difference of the two counts.
-    """
+    """Share of ``after`` minus share of ``before``, over the same documents; arrays of shape (n,). Interval: Newcombe
+    (1998), method 10 for paired proportions. ``count`` is the difference of the two counts."""
     n = len(before)
     if n == 0:
         return _NOTHING
@@ -51,11 +49,8 @@ def rate_change(before: Flags, after: Flags) -> Estimate:
 
 
 def relative_rate_change(before: Flags, after: Flags, seed: int = 0) -> Estimate:
-    """The same as a share of ``before``: −0.4 is a fall by 40 % (Δ%NFR of Echterhoff et al. 2024).
-
-    Interval: the four cells of the paired table are drawn from Dirichlet(counts + 1/2), as for relative NFR. Undefined
-    where ``before`` is true nowhere.
-    """
+    """The same as a share of ``before``: −0.4 is a fall by 40 % (Δ%NFR of Echterhoff et al. 2024). Interval: the four
+    cells of the paired table are drawn from Dirichlet(counts + 1/2). Undefined where ``before`` is true nowhere."""
     n, base = len(before), int(before.sum())
     if n == 0:
         return _NOTHING
@@ -83,10 +78,8 @@ def mean_change(before: Floats, after: Floats, seed: int = 0) -> Estimate:
 
 @dataclass(frozen=True)
 class Seeds:
-    """Means over the trainings of ``numbers``: changes as a proof has them (``nfr``, ``nfr_relative``, ``score``).
-
-    ``each`` has the changes of compat against NEW by seed, ``each_control`` those of the control.
-    """
+    """Means over the trainings of ``numbers``: changes as a proof has them (``nfr``, ``nfr_relative``, ``score``);
+    ``each`` has the changes of compat against NEW by seed, ``each_control`` those of the control."""
 
     numbers: tuple[int, ...]
     changes: Changes

@@ -75,16 +75,9 @@ class Proof:
 
 
 def prove(old: Run, sides: Mapping[Any, Run], seed: int = 0, margin: float = MARGIN) -> Proof:
-    """Compare old → every side on the documents that all of them have.
-
-    Args:
-        sides: ``new``, ``compat`` and, where there is one, ``control``; where there were several trainings, all of them
-            too, by side and seed (:data:`Side`): the former are those of them that may be delivered then.
-        margin: by so much the score may be below NEW's (:func:`judge`).
-
-    Raises:
-        InputError: the runs share no task, filter and metric.
-    """
+    """Compare old → every side on the documents that all of them have: ``new``, ``compat`` and, where there is one,
+    ``control``; where there were several trainings, all of them too, by side and seed (:data:`Side`): the former are
+    those of them that may be delivered then. InputError where the runs share no task, filter and metric."""
     found: dict[Side, dict[tuple[str, str, str], Comparison]] = {}
     notes: list[str] = []
     for side, run in sides.items():

@@ -95,13 +95,8 @@ class Trial:
 def train_candidate(
     work: Work, candidate: Candidate, to: Path, share: float = 1.0, settings: TrainSettings | None = None
 ) -> Staged:
-    """Train a candidate for a share of its steps.
-
-    Args:
-        settings: what candidates share; None: the request's.
-        to: gets the training; beside it lies the stage before it, which candidates share where its settings are the
-            same. What was killed is resumed.
-    """
+    """Train a candidate for a share of its steps, with ``settings`` for the request's. ``to`` gets the training; beside
+    it lies the stage before it, which candidates share where its settings are the same."""
 
     def place_of_stage(own: TrainSettings) -> Path:
         digest = hashlib.sha256(json.dumps(own.deciding(), sort_keys=True).encode()).hexdigest()[:8]
@@ -217,9 +212,17 @@ class Blend:
     scores: Scores
 
 
-def blends_of(work: Work, compat: Path, to: Path, share: float | None = None) -> tuple[Blend, list[Blend]]:
-    """Blends of compat and NEW, a dial between flips and score without training: the one with the fewest flips that
-    keeps NEW's score, and all that were tried (those asked for; ``share`` alone, if given)."""
+@dataclass(frozen=True)
+class Frontier:
+    """Every blend that was tried, by weight, and the one that is taken."""
+
+    chosen: Blend
+    points: list[Blend]
+
+
+def blends_of(work: Work, compat: Path, to: Path, share: float | None = None) -> Frontier:
+    """Blends of compat and NEW, a dial between flips and score without training: those asked for, or that with
+    ``share``; the one with the fewest flips that keeps NEW's score is taken."""
     asked = share if share is not None else work.request.blend
     shares = SHARES if asked == AUTO else (float(asked or 0),)
     work.say(f"blending with NEW, weights {', '.join(f'{share:g}' for share in shares)}")
@@ -237,15 +240,7 @@ def blends_of(work: Work, compat: Path, to: Path, share: float | None = None) ->
     scores = work.scores({f"{share:g}": folder for share, folder in folders.items()})
     tried = [Blend(share, folders[share], scores[f"{share:g}"]) for share in shares]
     winner = best([each.scores for each in tried])
-    return next(each for each in tried if each.scores is winner), tried
-
-
-@dataclass(frozen=True)
-class Frontier:
-    """Every blend that was tried, by weight, and the one that is taken."""
-
-    chosen: Blend
-    points: list[Blend]
+    return Frontier(next(each for each in tried if each.scores is winner), tried)
 
 
 def settle(work: Work, finals: list[Trial]) -> tuple[Trial, Frontier | None]:
@@ -256,7 +251,7 @@ def settle(work: Work, finals: list[Trial]) -> tuple[Trial, Frontier | None]:
     frontiers = []
     for number, final in enumerate(finals, 1):
         place = work.folder / ("blend" if number == 1 else f"blend-{number}")
-        frontiers.append(Frontier(*blends_of(work, final.trained.folder, place)))
+        frontiers.append(blends_of(work, final.trained.folder, place))
     winner = best([each.chosen.scores for each in frontiers])
     return next((a, b) for a, b in zip(finals, frontiers, strict=True) if b.chosen.scores is winner)
 
@@ -296,7 +291,7 @@ def repeats_of(work: Work, final: Trial, frontier: Frontier | None) -> list[Repe
         staged = train_candidate(work, candidate, place / "compat", settings=own)
         folder = staged.folder
         if frontier is not None:
-            folder = blends_of(work, folder, place / "blend", frontier.chosen.share)[0].folder
+            folder = blends_of(work, folder, place / "blend", frontier.chosen.share).chosen.folder
         made.append(with_control(work, candidate, Repeat(another, folder, staged, None), place / "control"))
     return made
 

@@ -42,11 +42,8 @@ def judge(
 ) -> Judgement:
     """The verdict on the compatibility adapter, or on the control where plain further training is at least as good.
 
-    Args:
-        changes: compat against NEW: ``nfr`` and ``score``, as proportions; the fall of NFR is negative.
-        against_control: compat against the control.
-        of_control: the control against NEW; needed where the control may be delivered.
-        margin: by so much the score may be below NEW's.
+    ``changes`` is compat against NEW, ``against_control`` against the control, ``of_control`` the control against NEW
+    (needed where the control may be delivered); by ``margin`` the score may be below NEW's.
     """
     against = _against_the_control(against_control or {}, margin)
     if against == "worse" and of_control:

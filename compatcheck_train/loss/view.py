@@ -41,7 +41,7 @@ class OldTerm(Protocol):
     def loss(self, view: View, weights: Tensor) -> Tensor:
         """The sum over the student's positions of weight (N,) × divergence: a scalar with gradients."""
 
-    def old_facts(self, index: int, rows: Tensor, steps: Tensor) -> tuple[Tensor, Tensor]:
+    def old_facts(self, index: int) -> tuple[Tensor, Tensor]:
         """At each of the student's positions (N,): whether the old model ranks the gold text there first, and its
         log-probability of it."""
 
@@ -95,7 +95,7 @@ class View:
             if f"{side}-facts" not in self.needs:
                 continue
             if side == "old" and self.old_term is not None:
-                right, logprob = self.old_term.old_facts(b.index, b.rows, b.steps)
+                right, logprob = self.old_term.old_facts(b.index)
                 facts |= {"old_right": right, "old_logprob": logprob}
             else:
                 assert taught is not None

@@ -215,11 +215,9 @@ def _belongs(parameter: str, adapter: str) -> bool:
 
 
 def _add_copy(wrapped: Any, said: str) -> None:
-    """Put a trainable copy beside NEW's adapter on one base: equal to it to the bit, whatever its kind.
-
-    An adapter that changed its base when it was loaded (PiSSA, OLoRA, LoftQ), or brought biases for it, did so once:
-    the copy stands on that base as it is. InputError for a kind of which PEFT takes one at a time.
-    """
+    """Put a trainable copy beside NEW's adapter on one base: equal to it to the bit, whatever its kind. One that
+    changed its base when it was loaded (PiSSA, OLoRA, LoftQ), or brought biases for it, did so once: the copy stands on
+    that base as it is. InputError for a kind of which PEFT takes one at a time."""
     config = copy.copy(wrapped.peft_config[NEW])
     config.inference_mode = False
     if hasattr(config, "init_lora_weights"):

@@ -201,7 +201,7 @@ def test_log_probabilities_of_chunks_sum_to_those_of_sequences(new: str) -> None
     both = Both("v1", new, "alm", "gsm8k")
     for index in range(len(both.plan.items)):
         batch, twin = both.plan.batch(index), both.twin.batch(index)
-        right, logprob = both.term.old_facts(index, batch.rows, batch.steps)
+        right, logprob = both.term.old_facts(index)
         given = both.teacher.taught(index).logprob
         sums = [torch.zeros(len(batch.flat)).index_add(0, b.rows, v) for b, v in ((batch, logprob), (twin, given))]
         torch.testing.assert_close(*sums, rtol=1e-4, atol=1e-3)
@@ -213,7 +213,7 @@ def test_log_probabilities_of_chunks_sum_to_those_of_sequences(new: str) -> None
 def test_old_facts_of_a_chunk_are_shared_by_its_tokens() -> None:
     both = Both("v1", "v3", "alm", "gsm8k")
     batch, twin = both.plan.batch(0), both.twin.batch(0)
-    right, logprob = both.term.old_facts(0, batch.rows, batch.steps)
+    right, logprob = both.term.old_facts(0)
     given = both.teacher.taught(0)
     here = {(int(r), int(s)): n for n, (r, s) in enumerate(zip(batch.rows, batch.steps, strict=True))}
     there = {(int(r), int(s)): n for n, (r, s) in enumerate(zip(twin.rows, twin.steps, strict=True))}
