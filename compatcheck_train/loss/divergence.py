@@ -238,18 +238,42 @@ def gold_logprob(z: Tensor, targets: Tensor) -> Tensor:
 
 
 def token_logprobs(hidden: Tensor, head: Head, targets: Tensor, chunk: int | None = None) -> Tensor:
-    """log p(target) at every position (N,), with gradients, from hidden states (N, d). Logits exist chunk by chunk, in
-    the forward and again in the backward pass."""
+    """log p(target) at every position (N,), with gradients, from hidden states (N, d), chunk by chunk. The slope of
+    each is made in the forward pass; where the output layer is trained, a chunk is recomputed in the backward pass."""
+    size = chunk or positions_at_once(hidden, head.vocabulary)
+    if not head.trained:
+        result: Tensor = _TokenLogprobs.apply(hidden, head, targets, size)
+        return result
 
     def one(part: Tensor, weight: Tensor, bias: Tensor | None, wanted: Tensor) -> Tensor:
         return gold_logprob(replace(head, weight=weight, bias=bias).logits(part), wanted)
 
-    size = chunk or positions_at_once(hidden, head.vocabulary)
     parts = [
         checkpoint(one, hidden[part], head.weight, head.bias, targets[part], use_reentrant=False)
         for part in chunks(len(hidden), size)
     ]
     return torch.cat(parts) if parts else hidden.new_zeros(0)
+
+
+class _TokenLogprobs(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, head: Head, targets: Tensor, size: int) -> Tensor:
+        found, slopes = [hidden.new_zeros(0)], torch.zeros_like(hidden)
+        for part in chunks(len(hidden), size):
+            z, wanted = head.logits(hidden[part]), targets[part, None]
+            found.append(gold_logprob(z, targets[part]))
+            if ctx.needs_input_grad[0]:
+                step = functional.softmax(z, dim=-1).neg_()
+                step.scatter_add_(-1, wanted, torch.ones_like(wanted, dtype=z.dtype))
+                with torch.autocast(hidden.device.type, enabled=False):
+                    slopes[part] = (head.to_raw(step, z) @ head.weight).to(hidden.dtype)
+        ctx.save_for_backward(slopes)
+        return torch.cat(found)
+
+    @staticmethod
+    def backward(ctx: Any, *outer: Any) -> tuple[Tensor, None, None, None]:
+        (slopes,) = ctx.saved_tensors
+        return slopes * outer[0][:, None].to(slopes.dtype), None, None, None
 
 
 def token_facts(hidden: Tensor, head: Head, targets: Tensor, chunk: int | None = None) -> tuple[Tensor, Tensor]:
