@@ -23,7 +23,6 @@ from compatcheck.version import __version__
 
 if TYPE_CHECKING:
     from compatcheck.evaluation.collect import Request
-    from compatcheck.evaluation.streams import StreamedSide
     from compatcheck.sequential import Decided
 
 __all__ = [
@@ -296,7 +295,7 @@ def compare_runs(
     return comparisons, notes
 
 
-def _diff_of_streams(old: StreamedSide, new: StreamedSide, scratch: Scratch, say: Say, chosen: options.Diff) -> Diff:
+def _diff_of_streams(old: Run, new: Run, scratch: Scratch, say: Say, chosen: options.Diff) -> Diff:
     from compatcheck.compare.comparison import Settings
     from compatcheck.compare.streaming import compare_streams
     from compatcheck.gate import slice_fields
@@ -327,7 +326,7 @@ def _diff_of_streams(old: StreamedSide, new: StreamedSide, scratch: Scratch, say
 
 
 def _judged(
-    sides: tuple[Run | StreamedSide, Run | StreamedSide],
+    sides: tuple[Run, Run],
     comparisons: Sequence[Comparison],
     notes: Sequence[str],
     chosen: options.Diff,

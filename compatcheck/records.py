@@ -5,9 +5,9 @@ Imported by ``runs`` and ``compare``; imports nothing of the project.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import pandas as pd
 
@@ -100,29 +100,64 @@ class TaskRun:
     notes: tuple[str, ...] = ()
     """What was left out, for the user to read."""
 
+    @property
+    def rows(self) -> int:
+        return len(self.records)
+
+    @property
+    def names(self) -> Collection[str]:
+        """The columns that the records have."""
+        return self.records.columns
+
+
+class Table(Protocol):
+    """Rows on disk, all columns but ``loglikelihoods``, in batches; see :mod:`compatcheck.table.stored`."""
+
+    rows: int
+    scratch: Any
+    """The folder they lie in; it is removed with the last that refers to it."""
+
+    @property
+    def kinds(self) -> Mapping[str, str]: ...
+    @property
+    def complete(self) -> frozenset[str]: ...
+    @property
+    def row_bytes(self) -> float: ...
+    def dataset(self) -> Any: ...
+    def tables(self, names: Sequence[str]) -> Iterator[Any]: ...
+    def read(self, names: Sequence[str]) -> Iterator[pd.DataFrame]: ...
+
 
 @dataclass(frozen=True)
-class StreamedRun:
-    """The records of a :class:`TaskRun` that are too many to hold: read in batches, as often as needed.
-
-    The batches that ``read`` gives, one after the other, have the rows of ``TaskRun.records`` in their order, with
-    ``doc_id`` unique. It takes the names of the columns that are wanted; scores are computed when they are.
-    """
+class StoredRun:
+    """A :class:`TaskRun` whose records are too many to hold: they lie on disk, in their order, ``doc_id`` unique."""
 
     task: str
     filter: str
     metrics: tuple[Metric, ...]
-    rows: int
-    kinds: Mapping[str, str]
-    """Of every column but scores: ``text``, ``integer``, ``number`` or ``boolean``."""
-    complete: frozenset[str]
-    """Columns without any null."""
-    read: Callable[[Sequence[str]], Iterator[pd.DataFrame]]
-    row_bytes: float
-    """About how large a row is as an uncompressed table."""
+    table: Table
     settings: Mapping[str, Any] = field(default_factory=dict)
     duplicates: int = 0
     notes: tuple[str, ...] = ()
+
+    @property
+    def rows(self) -> int:
+        return self.table.rows
+
+    @property
+    def names(self) -> Collection[str]:
+        """The columns that the records have."""
+        return self.table.kinds
+
+    @property
+    def kinds(self) -> dict[str, str]:
+        """Of every column but scores: ``text``, ``integer``, ``number`` or ``boolean``."""
+        return {name: kind for name, kind in self.table.kinds.items() if not name.startswith("score:")}
+
+    def without_rows(self) -> TaskRun:
+        """What is known of the run besides its records, which are empty columns here."""
+        empty = pd.DataFrame({name: [] for name in self.table.kinds})
+        return TaskRun(self.task, self.filter, self.metrics, empty, self.settings, self.duplicates, self.notes)
 
 
 @dataclass(frozen=True)
@@ -130,7 +165,8 @@ class Run:
     """One reference on one or more tasks."""
 
     manifest: Manifest
-    tasks: tuple[TaskRun, ...]
+    tasks: tuple[Any, ...]
+    """:class:`TaskRun` each, or of a side that is too large to hold :class:`StoredRun`."""
     notes: tuple[str, ...] = ()
     """Plain sentences for the user about how the run was made."""
 

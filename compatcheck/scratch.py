@@ -9,10 +9,13 @@ import tempfile
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING, Any
 
 from compatcheck.errors import InputError
 from compatcheck.paths import user_path
+
+if TYPE_CHECKING:
+    import duckdb
 
 PREFIX = ".compatcheck-scratch-"
 _LOCK = ".lock"
@@ -80,6 +83,18 @@ class Scratch:
         """Remove the folder and what is in it."""
         self._remove()
         self._folder, self._remove = None, lambda: None
+
+
+@contextlib.contextmanager
+def database(scratch: Scratch | None) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A database in memory; with a scratch folder in a quarter of a gigabyte, and the rest of it there."""
+    import duckdb
+
+    config: dict[str, Any] = {"threads": 1}
+    if scratch is not None:
+        config = {"threads": 2, "memory_limit": "256MB", "temp_directory": str(scratch.folder / "database")}
+    with duckdb.connect(config=config) as connection:
+        yield connection
 
 
 def nearest_folder(path: Path) -> Path:

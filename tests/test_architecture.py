@@ -39,7 +39,7 @@ BELOW = {
     "references": {"baselines", "models"},
     "tasks": {"similarity"},
     "engines": {"models"},
-    "table": {"models", "references", "similarity", "tasks", "readers"},
+    "table": {"models", "references", "similarity", "tasks"},
     "readers": {"table", "models", "references", "similarity", "tasks"},
     "evaluation": {"engines", "models", "readers", "references", "similarity", "table", "tasks"},
     "rereading": {"compare", "similarity"},

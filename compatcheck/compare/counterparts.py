@@ -10,7 +10,7 @@ from compatcheck.compare.differences import Differences, differences, with_engin
 from compatcheck.compare.quadrants import dead_band, resolve_metric
 from compatcheck.compare.result import Absent
 from compatcheck.errors import InputError
-from compatcheck.records import Metric, StreamedRun, TaskRun
+from compatcheck.records import Metric, StoredRun, TaskRun
 
 Counterparts = list[tuple[Any, Any, list[Metric]]]  # task run of OLD, that of NEW, and the metrics they share
 
@@ -18,7 +18,7 @@ Counterparts = list[tuple[Any, Any, list[Metric]]]  # task run of OLD, that of N
 def counterparts(old: Any, new: Any) -> tuple[Counterparts, tuple[Absent, ...]]:
     """The task runs of both sides that belong together with the metrics they share, and those without a counterpart.
 
-    ``old`` and ``new`` are runs, in memory or streamed: what has ``tasks`` and a ``manifest``. The settings of the task
+    ``old`` and ``new`` are runs, in memory or on disk: what has ``tasks`` and a ``manifest``. The settings of the task
     runs that are returned name the engine, too.
 
     Raises:
@@ -30,7 +30,7 @@ def counterparts(old: Any, new: Any) -> tuple[Counterparts, tuple[Absent, ...]]:
     pairs = [(run, other, metrics) for run, other in met if (metrics := shared_metrics(run, other))]
     compared = {(run.task, run.filter) for run, _, _ in pairs}
     absent = tuple(
-        Absent(side, run.task, run.filter, len(run.records) if isinstance(run, TaskRun) else run.rows)
+        Absent(side, run.task, run.filter, run.rows)
         for side, runs in (("old", old.tasks), ("new", new.tasks))
         for run in runs
         if (run.task, run.filter) not in compared
@@ -49,7 +49,7 @@ def counterparts(old: Any, new: Any) -> tuple[Counterparts, tuple[Absent, ...]]:
 
 
 def differences_of(old: Any, new: Any) -> Differences:
-    """What two runs, in memory or streamed, differ in besides the model."""
+    """What two runs, in memory or on disk, differ in besides the model."""
     return differences((run.settings, other.settings) for run, other, _ in counterparts(old, new)[0])
 
 
@@ -62,7 +62,7 @@ def absent_notes(absent: Sequence[Absent]) -> list[str]:
     ]
 
 
-def shared_metrics(old: TaskRun | StreamedRun, new: TaskRun | StreamedRun) -> list[Metric]:
+def shared_metrics(old: TaskRun | StoredRun, new: TaskRun | StoredRun) -> list[Metric]:
     """Metrics both sides have; discrete only where it is on both sides, settled where either is.
 
     Raises:

@@ -11,7 +11,6 @@ from compatcheck.compare.intervals import Flags
 from compatcheck.compare.pairing import Pairs, failed, take
 from compatcheck.compare.quadrants import Sorted
 from compatcheck.compare.result import Pairing
-from compatcheck.compare.stream_pairing import StreamPairs
 from compatcheck.records import TaskRun
 
 _FINISH = ("finish_reason", "stop_reason")  # fields that say why an answer ended, also at the end of a dotted name
@@ -56,7 +55,7 @@ class Covered:
         for name, flags in counts.items():
             self._counts[name] += int(flags.sum())
 
-    def pairing(self, pairs: Pairs | StreamPairs, rows: tuple[int, int], duplicates: int) -> Pairing:
+    def pairing(self, pairs: Pairs, rows: tuple[int, int], duplicates: int) -> Pairing:
         """All of it, with what is known of the rows that are no pairs; ``rows`` are those of OLD and of NEW."""
         return Pairing(
             only_old=pairs.only_old,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from compatcheck.compare.instances import from_either, slice_fields
+from compatcheck.compare.instances import from_either, slice_fields, text_of
 from compatcheck.compare.intervals import Flags, rate
 from compatcheck.compare.metrics import NO_OLD_RIGHT
 from compatcheck.compare.pairing import Pairs
@@ -208,6 +207,9 @@ def _numbers(values: NDArray[np.float64]) -> tuple[NDArray[np.intp], list[str]]:
 
 
 def _texts(values: pd.Series) -> tuple[NDArray[np.intp], list[str]]:
+    if isinstance(values.dtype, pd.CategoricalDtype) and all(isinstance(each, str) for each in values.cat.categories):
+        values = values.cat.remove_unused_categories()
+        return by_frequency(values.cat.codes.to_numpy(), list(values.cat.categories))
     if values.dtype == object or isinstance(values.dtype, pd.CategoricalDtype):
         values = pd.Series([text_of(value) for value in values], dtype=object)
     elif not pd.api.types.is_string_dtype(values.dtype):
@@ -225,11 +227,3 @@ def by_frequency(codes: NDArray[Any], names: Sequence[str]) -> tuple[NDArray[np.
     place_of[shown] = np.arange(len(shown))
     other = [f"(other: {len(order) - MOST} values)"] if len(order) > MOST else []
     return place_of[codes], [*(names[place] for place in shown), *other]
-
-
-def text_of(value: object) -> str:
-    """A value as a name: text as it is, anything else (lists and objects too) as JSON."""
-    if isinstance(value, str):
-        return value
-    plain = bool(value) if isinstance(value, np.bool_) else value
-    return json.dumps(plain, ensure_ascii=False, sort_keys=True, default=str)

@@ -1,40 +1,62 @@
-"""Compare runs that are too large to hold: the figures of :func:`compatcheck.compare.compare`, a part at a time.
+"""Compare runs whose records lie on disk: the figures of :func:`compatcheck.compare.compare`, a part at a time.
 
-Texts of 100,000 pairs at most are in memory at once. What stays of every row is its place in the pairing, and for a
-smooth metric its scores (see :class:`~compatcheck.compare.accumulate.Tally`).
+Texts of 100,000 pairs at most are in memory at once. What stays of every row is its place in the pairing and its group,
+for a smooth metric its scores, too, and for a slice field its value's number.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
-from compatcheck.compare.accumulate import Flips, Tally, is_numeric
 from compatcheck.compare.comparison import Settings, figures, signature
 from compatcheck.compare.coverage import Covered
 from compatcheck.compare.differences import differences
-from compatcheck.compare.instance_file import InstanceFile
-from compatcheck.compare.instances import build_instances, common_kind, slice_fields
-from compatcheck.compare.means import score_range
+from compatcheck.compare.instances import InstanceFile, build_instances, common_kind, slice_fields
+from compatcheck.compare.means import Numbers, score_range
 from compatcheck.compare.metrics import Changes, discrete_metrics
-from compatcheck.compare.overview import Overview, WorstFlips
-from compatcheck.compare.pairing import Pairs
+from compatcheck.compare.overview import Gains, Overview, WorstFlips, gains_of, together
+from compatcheck.compare.pairing import KEYS, Pairs, paired
 from compatcheck.compare.quadrants import Sorted, resolve_metric, sort_pairs
-from compatcheck.compare.readings import Readings
-from compatcheck.compare.result import INSTANCE_COLUMNS, PROMPT_COLUMNS, Comparison, Estimate, Pairing
-from compatcheck.compare.slices import AUTOMATIC, adjust, check_field, expand, field_values
-from compatcheck.compare.stream_join import join
-from compatcheck.compare.stream_pairing import ATTEMPTS, Collision, StreamPairs, pair_streams
+from compatcheck.compare.result import (
+    INSTANCE_COLUMNS,
+    PROMPT_COLUMNS,
+    QUADRANTS,
+    SMOOTH_GROUPS,
+    Comparison,
+    Estimate,
+    Slice,
+)
+from compatcheck.compare.slices import (
+    AUTOMATIC,
+    adjust,
+    check_field,
+    count_slices,
+    expand,
+    field_values,
+    label,
+    text_of,
+)
 from compatcheck.errors import InputError
-from compatcheck.records import Metric, StreamedRun, TaskRun, prediction_column, score_column
+from compatcheck.records import Metric, StoredRun, TaskRun, prediction_column, score_column
 from compatcheck.scratch import Scratch
 
-Job = tuple[StreamedRun, StreamedRun, Sequence[Metric]]
+if TYPE_CHECKING:
+    import duckdb
+
+Job = tuple[StoredRun, StoredRun, Sequence[Metric]]
 """OLD and NEW on one task and filter, and the metrics to compare them by."""
+PART_ROWS = 100_000
+PART_BYTES = 128 << 20
+"""A part has so many rows, or as many as are about so large where that is fewer."""
+MOST_VALUES = 100_000
+"""Different texts of a slice field that are counted."""
 
 
 def compare_streams(
@@ -45,135 +67,240 @@ def compare_streams(
     Raises:
         InputError: as :func:`compatcheck.compare.compare`; or the disk has no room.
     """
-    scratch.require(sum(_instance_bytes(*job) for job in jobs), "writing all instances")
-    for attempt in range(ATTEMPTS):
-        fields = _fields(jobs)
-        try:
-            with InstanceFile(scratch.path("instances.parquet"), fields) as file:
-                found = [
-                    one for job in jobs for one in _StreamedPair(*job, settings).compare(file, scratch, attempt, say)
-                ]
-            return found, file
-        except Collision:
-            file.path.unlink()
-    raise InputError("OLD or NEW changed while it was read: ids that were there are gone; run the comparison again")
+    sides = [(old, new, len(metrics)) for old, new, metrics in jobs]
+    # Instances are compressed on disk: half is what texts do not fall below.
+    needed = [min(a.rows, b.rows) * (a.table.row_bytes + b.table.row_bytes + 64) * n / 2 for a, b, n in sides]
+    scratch.require(int(sum(needed)), "writing all instances")
+    with InstanceFile(scratch.path("instances.parquet"), _fields(jobs)) as file:
+        return [one for job in jobs for one in _StoredPair(*job, settings).compare(file, say)], file
 
 
-class _StreamedPair:
+class _Group:
+    """What is kept of every pair of one metric."""
+
+    def __init__(self, metric: Metric, settings: Settings, fields: Sequence[str]) -> None:
+        self.discrete = metric.kind == "discrete" or settings.correct_at is not None
+        self.metric = replace(metric, kind="discrete") if self.discrete else metric
+        self.names = QUADRANTS if self.discrete else SMOOTH_GROUPS
+        self.covered, self.readings, self.worst = Covered(), settings.readings(metric), WorstFlips()
+        self.changes: Changes | None = None
+        self._codes: list[Any] = []
+        self._numbers: list[Numbers] = []
+        self._gains: Gains | None = None
+        self._values: dict[str, list[np.ndarray]] = {field: [] for field in fields}
+
+    def add(self, found: Sorted, fields: Mapping[str, np.ndarray]) -> None:
+        """Take note of the pairs of a part; ``fields`` has the values of every slice field."""
+        scored = found.scored
+        self._codes.append(found.codes[scored])
+        if found.changes is not None:
+            self.changes = found.changes if self.changes is None else self.changes.plus(found.changes)
+        if self.discrete:
+            self._gains = together(self._gains, gains_of(found.gain[scored], "discrete"))
+        else:
+            self._numbers.append(Numbers(found.old[scored], found.new[scored], found.gain[scored], found.codes[scored]))
+        for name, values in fields.items():
+            self._values[name].append(values[scored])
+
+    def codes(self) -> np.ndarray:
+        return np.concatenate(self._codes)
+
+    def numbers(self) -> Numbers | None:
+        """Scores, gains and groups of all pairs; None for quadrants."""
+        if self.discrete:
+            return None
+        found = Numbers(*(np.concatenate(each) for each in zip(*self._numbers, strict=True)))
+        self._numbers = [found]
+        return found
+
+    def gains(self, numbers: Numbers | None) -> Gains | None:
+        return self._gains if numbers is None else gains_of(numbers.gain, "smooth")
+
+    def slices(self, codes: np.ndarray, texts: Mapping[str, Iterable[str]], confidence: float) -> tuple[Slice, ...]:
+        """Slices of all fields, as :func:`compatcheck.compare.slices.build_slices` makes them.
+
+        ``texts`` has the texts that the numbers of a field stand for.
+        """
+        up, down = (codes == self.names.index(name) for name in ("positive_flip", "negative_flip"))
+        right = (
+            np.isin(codes, [QUADRANTS.index(n) for n in ("both_correct", "negative_flip")]) if self.discrete else None
+        )
+        slices: list[Slice] = []
+        for name, parts in self._values.items():
+            values = pd.Series(np.concatenate(parts))
+            if name in texts:
+                values = pd.Series(pd.Categorical.from_codes(values.to_numpy(), pd.Index([*texts[name]], dtype=object)))
+            slices += count_slices(name, *label(values), up, down, right, confidence)
+        return adjust(slices)
+
+
+class _StoredPair:
     """OLD and NEW on one task and filter."""
 
-    def __init__(self, old: StreamedRun, new: StreamedRun, metrics: Sequence[Metric], settings: Settings) -> None:
+    def __init__(self, old: StoredRun, new: StoredRun, metrics: Sequence[Metric], settings: Settings) -> None:
         self.old, self.new, self.settings = old, new, settings
-        self.empty = _without_rows(old), _without_rows(new)
+        self.empty = old.without_rows(), new.without_rows()
         self.metrics = [resolve_metric(metric, *self.empty) for metric in metrics]
-        self.fields: list[str] = []
         self.prompts = _other_prompts(old, new)
+        self.fields: list[str] = []
+        self._texts: dict[str, dict[str, int]] = {}
+        """Of the slice fields that are texts the number of each."""
 
-    def compare(
-        self, file: InstanceFile, scratch: Scratch, attempt: int, say: Callable[[str], None]
-    ) -> list[Comparison]:
+    def compare(self, file: InstanceFile, say: Callable[[str], None]) -> list[Comparison]:
         """One comparison for each metric; all of their instances go to ``file``."""
-        pairs = pair_streams(self.old, self.new, attempt)
-        self.fields = expand(self.settings.slice_by, *self.empty, self.settings.also_slice_by)
-        for field in self.fields:
-            check_field(field, *self.empty)
-        count, settings = pairs.count, self.settings
-        tallies = [Tally(m.kind == "discrete" or settings.correct_at is not None, count) for m in self.metrics]
-        flips = [[Flips(field, count, self._numeric(field)) for field in self.fields] for _ in self.metrics]
-        telling = [WorstFlips() for _ in self.metrics]
-        covered = [Covered() for _ in self.metrics]
-        readings = [settings.readings(m) for m in self.metrics]
-        done, said = 0, time.monotonic()
-        for before, after in join(self.old, self.new, pairs, self._columns(pairs), scratch):
-            old, new = (replace(run, records=part) for run, part in zip(self.empty, (before, after), strict=True))
-            rows = np.arange(len(before))
-            part = Pairs(rows, rows, pairs.key, 0, 0, 0)
-            for place, metric in enumerate(self.metrics):
-                found = sort_pairs(old, new, part, metric, epsilon=settings.epsilon, correct_at=settings.correct_at)
-                tallies[place].add(found)
-                covered[place].add(found, old, new, part)
-                readings[place].add(found, old, _with_target(new, before), part)
-                for one in flips[place]:
-                    values = field_values(one.field, old, new, part)[found.scored]
-                    one.add(values, found)
-                instances = build_instances(old, new, part, found)
-                telling[place].add(instances)
-                file.write(instances)
-            done += len(before)
-            if time.monotonic() - said > 10:
-                say(f"{self.old.task}: {done:,} of {count:,} pairs compared")
-                said = time.monotonic()
-        del before, after, old, new
-        results = []
-        for place, metric in enumerate(self.metrics):
-            pairing = covered[place].pairing(
-                pairs, (self.old.rows, self.new.rows), self.old.duplicates + self.new.duplicates
-            )
-            results.append(self._result(metric, pairing, readings[place], tallies[place], flips[place], telling[place]))
-            tallies[place] = Tally(True, 0)  # its numbers are not needed any more
-        return results
+        with paired(self.old, self.new) as (pairs, con):
+            self.fields = expand(self.settings.slice_by, *self.empty, self.settings.also_slice_by)
+            for field in self.fields:
+                check_field(field, *self.empty)
+            groups = [_Group(metric, self.settings, self.fields) for metric in self.metrics]
+            count, done, said = len(pairs.old), 0, time.monotonic()
+            for before, after in self._parts(pairs, con):
+                self._add(groups, before, after, pairs.key, file)
+                done += len(before)
+                if time.monotonic() - said > 10:
+                    say(f"{self.old.task}: {done:,} of {count:,} pairs compared")
+                    said = time.monotonic()
+        pairs = replace(pairs, old=pairs.old[:0], new=pairs.new[:0])
+        found = []
+        while groups:
+            found.append(self._result(groups.pop(0), pairs))
+        return found
 
-    def _result(
-        self,
-        metric: Metric,
-        pairing: Pairing,
-        readings: Readings,
-        tally: Tally,
-        flips: Sequence[Flips],
-        telling: WorstFlips,
-    ) -> Comparison:
-        settings = self.settings
-        numbers = tally.numbers()
-        metrics, tests = figures(tally.counts, tally.changes, None if tally.discrete else numbers, **settings.drawing)
+    def _add(
+        self, groups: Sequence[_Group], before: pd.DataFrame, after: pd.DataFrame, key: str, file: InstanceFile
+    ) -> None:
+        old, new = (replace(run, records=part) for run, part in zip(self.empty, (before, after), strict=True))
+        rows = np.arange(len(before))
+        part = Pairs(rows, rows, key, 0, 0, 0)
+        fields = {name: self._values(name, field_values(name, old, new, part)) for name in self.fields}
+        for metric, group in zip(self.metrics, groups, strict=True):
+            found = sort_pairs(
+                old, new, part, metric, epsilon=self.settings.epsilon, correct_at=self.settings.correct_at
+            )
+            group.add(found, fields)
+            group.covered.add(found, old, new, part)
+            group.readings.add(found, old, _with_target(new, before), part)
+            instances = build_instances(old, new, part, found)
+            group.worst.add(instances)
+            file.write(instances)
+
+    def _parts(self, pairs: Pairs, con: duckdb.DuckDBPyConnection) -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
+        """Records of OLD in their order, and those of NEW that belong to them, row by row."""
+        size = max(1, min(PART_ROWS, int(PART_BYTES / max(self.old.table.row_bytes + self.new.table.row_bytes, 1))))
+        mine, theirs = self._columns(pairs.key)
+        if bool((pairs.new[1:] > pairs.new[:-1]).all()):
+            other = _kept(self.new, theirs, pairs.new)
+        else:
+            names = ", ".join('n."' + name.replace('"', '""') + '"' for name in theirs)
+            other = iter(
+                con.sql(
+                    f"SELECT {names} FROM pairs JOIN n_rows AS n ON n.__row = pairs.new ORDER BY pairs.old"
+                ).to_arrow_reader(size)
+            )
+        yield from zip(_cut(_kept(self.old, mine, pairs.old), size), _cut(other, size), strict=True)
+
+    def _columns(self, key: str) -> tuple[list[str], list[str]]:
+        """The columns to read of each side: of NEW only what OLD does not know already."""
+        scores = [score_column(metric.name) for metric in self.metrics]
+        kinds = self.old.kinds, self.new.kinds
+        from_old = {name for name in self.old.table.complete if name in kinds[1]} - {"doc_id", "prediction", "response"}
+        from_old -= {"error", *(prediction_column(metric.name) for metric in self.metrics)}
+        if key != "id":
+            from_old -= {"doc_hash", KEYS[key]}
+        if self.prompts:
+            from_old -= {"input", "full_prompt"}
+        mine = [name for name in kinds[0] if self.prompts or name != "full_prompt"]
+        theirs = [name for name in kinds[1] if name in mine or name not in kinds[0]]
+        return [*mine, *scores], [*(name for name in theirs if name not in from_old), *scores]
+
+    def _values(self, field: str, values: pd.Series) -> np.ndarray:
+        """The values of a slice field in little memory: numbers as they are, texts by their number."""
+        kinds = [run.kinds[field] for run in (self.old, self.new) if field in run.kinds]
+        if field in self.old.table.complete:
+            kinds = kinds[:1]
+        if field in AUTOMATIC or all(kind in ("integer", "number") for kind in kinds):
+            return values.to_numpy(dtype=np.float64, na_value=np.nan)
+        if values.dtype == object or not pd.api.types.is_string_dtype(values.dtype):
+            values = values.astype(object).map(text_of, na_action="ignore")
+        codes, distinct = pd.factorize(values)
+        met = self._texts.setdefault(field, {})
+        places = np.array([*(met.setdefault(str(text), len(met)) for text in distinct), -1], np.int32)
+        if len(met) > MOST_VALUES:
+            raise InputError(
+                f"--slice-by {field}: it has more than {MOST_VALUES:,} different values, too many to count in a "
+                "comparison of this size; name a coarser field, or compare in memory with --no-stream"
+            )
+        return places[codes]
+
+    def _result(self, group: _Group, pairs: Pairs) -> Comparison:
+        settings, metric = self.settings, group.metric
+        codes, numbers = group.codes(), group.numbers()
+        sizes = np.bincount(codes, minlength=len(group.names))
+        counts = {name: int(size) for name, size in zip(group.names, sizes, strict=True)}
+        metrics, tests = figures(counts, group.changes, numbers, **settings.drawing)
 
         def otherwise(counts: Mapping[str, int], changes: Changes | None, _: Sorted | None) -> Mapping[str, Estimate]:
             return discrete_metrics(counts, changes, **settings.drawing)
 
-        if tally.discrete:
-            metric = replace(metric, kind="discrete")
         return Comparison(
             task=self.old.task,
             filter=self.old.filter,
             metric=metric.name,
             kind=metric.kind,
-            signature=signature(*self.empty, metric, tally.n, settings),
-            n=tally.n,
-            pairing=pairing,
-            quadrants=tally.counts,
+            signature=signature(*self.empty, metric, len(codes), settings),
+            n=len(codes),
+            pairing=group.covered.pairing(
+                pairs, (self.old.rows, self.new.rows), self.old.duplicates + self.new.duplicates
+            ),
+            quadrants=counts,
             metrics=metrics,
             tests=tests,
-            instances=telling.chosen(),
-            slices=adjust([part for one in flips for part in one.slices(settings.confidence)]),
+            instances=group.worst.chosen(),
+            slices=group.slices(codes, self._texts, settings.confidence),
             confidence=settings.confidence,
-            overview=Overview(telling.rows, tally.gains(numbers.gain)),
-            score_range=None if tally.discrete else score_range(numbers.old, numbers.new),
-            readings=readings.readings(tally.n, tally.changes, otherwise),
+            overview=Overview(group.worst.rows, group.gains(numbers)),
+            score_range=None if numbers is None else score_range(numbers.old, numbers.new),
+            readings=group.readings.readings(len(codes), group.changes, otherwise),
         )
 
-    def _columns(self, pairs: StreamPairs) -> tuple[list[str], list[str]]:
-        """The columns to read of each side: of NEW only what OLD does not know already."""
-        scores = [score_column(metric.name) for metric in self.metrics]
-        from_old = {name for name in self.old.complete if name in self.new.kinds} - {"doc_id", "prediction", "response"}
-        from_old -= {"error", *(prediction_column(metric.name) for metric in self.metrics)}
-        if pairs.key != "id":
-            from_old.discard("doc_hash")
-        if self.prompts:
-            from_old -= {"input", "full_prompt"}
-        mine = [name for name in self.old.kinds if self.prompts or name != "full_prompt"]
-        theirs = [name for name in self.new.kinds if name in mine or name not in self.old.kinds]
-        return [*mine, *scores], [*(name for name in theirs if name not in from_old), *scores]
 
-    def _numeric(self, field: str) -> bool:
-        if field in AUTOMATIC:
-            return True
-        if field in self.old.complete:
-            return is_numeric([self.old.kinds[field]])
-        return is_numeric([run.kinds[field] for run in (self.old, self.new) if field in run.kinds])
+def _kept(run: StoredRun, names: Sequence[str], places: np.ndarray) -> Iterator[pa.RecordBatch]:
+    """The rows of a run at these places, which grow, with these columns."""
+    flags = np.zeros(run.rows, dtype=bool)
+    flags[places] = True
+    start = 0
+    for table in run.table.tables(names):
+        chosen = flags[start : start + len(table)]
+        start += len(table)
+        yield from (table if chosen.all() else table.filter(pa.array(chosen))).to_batches()
 
 
-def _other_prompts(old: StreamedRun, new: StreamedRun) -> bool:
+def _cut(batches: Iterator[pa.RecordBatch], size: int) -> Iterator[pd.DataFrame]:
+    """The same rows in parts of ``size``, as records."""
+    waiting: list[pa.RecordBatch] = []
+    rows = 0
+
+    def part() -> pd.DataFrame:
+        nullable = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
+        frame: pd.DataFrame = pa.Table.from_batches(waiting).to_pandas(types_mapper=nullable.get)
+        return frame
+
+    for batch in batches:
+        while rows + len(batch) >= size:
+            waiting.append(batch.slice(0, size - rows))
+            batch = batch.slice(size - rows)
+            yield part()
+            waiting, rows = [], 0
+        if len(batch):
+            waiting.append(batch)
+            rows += len(batch)
+    if rows:
+        yield part()
+
+
+def _other_prompts(old: StoredRun, new: StoredRun) -> bool:
     """Whether the models were given different texts, and these were recorded."""
-    known = all("full_prompt" in run.kinds and "input" in run.kinds for run in (old, new))
+    known = all("full_prompt" in run.names and "input" in run.names for run in (old, new))
     return known and differences([(old.settings, new.settings)]).of_prompts
 
 
@@ -183,26 +310,15 @@ def _with_target(run: TaskRun, other: pd.DataFrame) -> TaskRun:
     return replace(run, records=run.records.assign(target=other["target"])) if lacks else run
 
 
-def _without_rows(run: StreamedRun) -> TaskRun:
-    names = [*run.kinds, *(score_column(metric.name) for metric in run.metrics)]
-    empty = pd.DataFrame({name: [] for name in names})
-    return TaskRun(run.task, run.filter, run.metrics, empty, run.settings, run.duplicates, run.notes)
-
-
 def _fields(jobs: Sequence[Job]) -> dict[str, str]:
     """The slice fields of all instances, with the kind that holds their values."""
     found: dict[str, str] = {}
     for old, new, _ in jobs:
         if _other_prompts(old, new):
             found |= dict.fromkeys(PROMPT_COLUMNS, "text")
-        for name in slice_fields(_without_rows(old).records, _without_rows(new).records):
+        for name in slice_fields(old.without_rows().records, new.without_rows().records):
             kinds = [run.kinds[name] for run in (old, new) if name in run.kinds]
-            kind = kinds[0] if name in old.complete or len(kinds) == 1 else common_kind(*kinds)
+            kind = kinds[0] if name in old.table.complete or len(kinds) == 1 else common_kind(*kinds)
             shown = f"field:{name}" if name in (*INSTANCE_COLUMNS, *PROMPT_COLUMNS) else name
             found[shown] = common_kind(found[shown], kind) if shown in found else kind
     return found
-
-
-def _instance_bytes(old: StreamedRun, new: StreamedRun, metrics: Sequence[Metric]) -> int:
-    """About the size of the instances on disk. They are compressed there: half is what texts do not fall below."""
-    return int(min(old.rows, new.rows) * (old.row_bytes + new.row_bytes + 64) * len(metrics) / 2)

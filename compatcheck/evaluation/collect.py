@@ -15,11 +15,10 @@ from compatcheck.evaluation.evaluate import EngineOptions, Evaluated, Log, evalu
 from compatcheck.evaluation.plan import Job
 from compatcheck.evaluation.settling import check_settings, settle
 from compatcheck.evaluation.store import Where, open_store
-from compatcheck.evaluation.streams import StreamedSide
 from compatcheck.evaluation.task_scoring import score_with_task
 from compatcheck.readers import Layout, load_recorded
-from compatcheck.readers.streaming import stream_recorded
-from compatcheck.records import Manifest, Run, StreamedRun, TaskRun
+from compatcheck.readers.large import load_large
+from compatcheck.records import Manifest, Run, StoredRun, TaskRun
 from compatcheck.references import Reference, resolve
 from compatcheck.scratch import Scratch
 from compatcheck.table.kept import KeptRun
@@ -30,7 +29,7 @@ from compatcheck.tasks.load import TaskOptions, check_metric_names, load_tasks
 from compatcheck.tasks.resolve import resolve_task
 
 JUDGE = "judge"
-Kind = TypeVar("Kind", TaskRun, StreamedRun)
+Kind = TypeVar("Kind", TaskRun, StoredRun)
 PLACEHOLDER = "{task}"
 """Stands in a reference for the task's name, where every task has an adapter or a file of its own."""
 
@@ -113,11 +112,11 @@ def judged(request: Request, say: Callable[[str], None], progress: Any) -> Itera
 
 def collect_streams(
     request: Request, scratch: Scratch, wanted: bool | None, say: Callable[[str], None] = lambda _: None
-) -> tuple[StreamedSide, StreamedSide] | None:
-    """Both sides as streams where they are recorded and too large to hold; None where :func:`collect` is to be used.
+) -> tuple[Run, Run] | None:
+    """Both sides on disk where they are recorded and too large to hold; None where :func:`collect` is to be used.
 
     Args:
-        wanted: True streams whatever the size, False never, None decides by size and free memory.
+        wanted: True whatever the size, False never, None decides by size.
 
     Raises:
         InputError: anything of the request cannot be used, or ``wanted`` is what cannot be.
@@ -127,6 +126,7 @@ def collect_streams(
     sides = [request.side("old"), request.side("new")]
     references = [(side, reference) for side in sides for reference in side.references.values()]
     reasons = [streams.why_not(reference, side.layout, request.task_options) for side, reference in references]
+    reasons += ["--metric judge asks a model about every answer"] if JUDGE in request.metrics else []
     reason = next((reason for reason in reasons if reason is not None), None)
     paths = [reference.recorded for _, reference in references if reference.recorded is not None]
     if wanted and reason is not None:
@@ -134,33 +134,29 @@ def collect_streams(
     if not wanted and not (all(side.recorded for side in sides) and streams.is_large(paths)):
         return None
     if reason is not None:
-        say(f"about {streams.memory_needed(paths) / 1e9:.1f} GB of memory will be used: {reason}")
+        if streams.is_heavy(paths):
+            say(f"about {streams.memory_needed(paths) / 1e9:.1f} GB of memory will be used: {reason}")
         return None
-    if JUDGE in request.metrics:
-        raise InputError(
-            "--metric judge asks a model about every answer, which is not done in a stream; add --no-stream"
-        )
-    scratch.require(sum(map(streams.table_bytes, paths)), "comparing these recorded outputs as a stream")
+    scratch.require(sum(map(streams.table_bytes, paths)), "comparing these recorded outputs on disk")
     old, new = (_stream(side, request, scratch) for side in sides)
     return old, new
 
 
-def _stream(side: Side, request: Request, scratch: Scratch) -> StreamedSide:
+def _stream(side: Side, request: Request, scratch: Scratch) -> Run:
     """As :func:`_read`, without holding the records."""
-    runs: list[StreamedRun] = []
+    runs: list[StoredRun] = []
     notes: list[str] = []
     manifest = Manifest(side.text, _fingerprint(side), "recorded")
     for task, reference in side.references.items():
         assert reference.recorded is not None
         wanted = request.tasks if task is None else (task,)
         if reference.kind == "run":
-            about, found, said = streams.stream_kept(
-                reference.recorded, wanted, request.metrics, request.metric_options
-            )
+            about, found, said = streams.stored_kept(reference.recorded, wanted, scratch)
             manifest = replace(about, reference=side.text, fingerprint=manifest.fingerprint) if not runs else manifest
-            runs, notes = [*runs, *found], [*notes, *said]
+            runs += [streams.with_metrics(run, request.metrics, request.metric_options) for run in found]
+            notes += said
             continue
-        found = stream_recorded(
+        found = load_large(
             reference.recorded,
             scratch,
             layout=replace(side.layout, tool=reference.tool, part=reference.part),
@@ -173,9 +169,9 @@ def _stream(side: Side, request: Request, scratch: Scratch) -> StreamedSide:
         )
         trust = request.task_options.trust_task
         for run in found:
-            runs += streams.score_stream(run, run.task, trust) if _wants_task_scores(run, side, request) else [run]
+            runs += streams.score_stored(run, run.task, trust) if _wants_task_scores(run, side, request) else [run]
     runs = [settle(run, request.metrics, request.metric_options) for run in of_filter(runs, request)]
-    return StreamedSide(manifest, tuple(runs), tuple(dict.fromkeys([*notes, *(n for run in runs for n in run.notes)])))
+    return Run(manifest, tuple(runs), tuple(dict.fromkeys([*notes, *(n for run in runs for n in run.notes)])))
 
 
 def collect_one(
@@ -296,7 +292,7 @@ def read_side(side: Side, request: Request) -> Run:
     return Run(manifest, tuple(runs), tuple(notes))
 
 
-def _wants_task_scores(run: TaskRun | StreamedRun, side: Side, request: Request) -> bool:
+def _wants_task_scores(run: TaskRun | StoredRun, side: Side, request: Request) -> bool:
     """Plain recorded texts of a named task are scored as the task says, unless the user or the file says how."""
     recorded = any(metric.signature.endswith(AS_RECORDED) for metric in run.metrics)
     return bool(request.tasks) and not (request.metrics or recorded or side.layout.extract or side.layout.repeats)

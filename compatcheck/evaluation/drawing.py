@@ -20,7 +20,7 @@ from compatcheck.records import Manifest, Run, TaskRun
 
 Pair = Callable[[TaskRun, TaskRun], Any]
 """Pairs two task runs; what it returns has a ``key``: ``id`` or ``content hash``."""
-_COLUMNS = {"id": "doc_id", "content hash": "doc_hash"}
+_COLUMNS = {"id": "doc_id", "content hash": "doc_hash", "input": "input"}
 
 
 class Drawing:

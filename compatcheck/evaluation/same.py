@@ -6,7 +6,6 @@ from dataclasses import replace
 
 from compatcheck.errors import InputError
 from compatcheck.evaluation.collect import Request
-from compatcheck.evaluation.streams import StreamedSide
 from compatcheck.records import Run
 from compatcheck.references import Reference
 
@@ -30,7 +29,7 @@ def _place(reference: Reference) -> Reference | None:
     return replace(reference, text="", base_name=None, base=base, adapter=adapter)
 
 
-def refuse_same(old: Run | StreamedSide, new: Run | StreamedSide, *, differ: bool, known: bool) -> None:
+def refuse_same(old: Run, new: Run, *, differ: bool, known: bool) -> None:
     """Raise InputError where both runs have one fingerprint, and no setting that is known of them differs.
 
     ``known`` says whether all of them are: what a run does not say of itself may be another prompt.

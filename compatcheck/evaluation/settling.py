@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -11,7 +11,7 @@ import pandas as pd
 
 from compatcheck import similarity
 from compatcheck.errors import InputError, did_you_mean
-from compatcheck.records import Metric, StreamedRun, TaskRun, score_column
+from compatcheck.records import Metric, StoredRun, TaskRun, score_column
 from compatcheck.similarity import RECORDED
 from compatcheck.similarity.exact import EXACT, OPTIONS, references
 from compatcheck.table.scoring import (
@@ -22,8 +22,9 @@ from compatcheck.table.scoring import (
     direction_said,
     scored_rows,
 )
+from compatcheck.table.stored import mapped
 
-Kind = TypeVar("Kind", TaskRun, StreamedRun)
+Kind = TypeVar("Kind", TaskRun, StoredRun)
 
 
 def with_direction(options: Options | None, lower_is_better: str | Iterable[str]) -> dict[str, dict[str, Any]]:
@@ -41,7 +42,7 @@ def with_direction(options: Options | None, lower_is_better: str | Iterable[str]
     return merged
 
 
-def check_directions(options: Options, runs: Iterable[TaskRun | StreamedRun]) -> None:
+def check_directions(options: Options, runs: Iterable[TaskRun | StoredRun]) -> None:
     """Raise InputError for a direction of a metric that is not compared, and for settings of one that there is not."""
     known = list(dict.fromkeys(metric.name for run in runs for metric in run.metrics))
     check_settings(options, known)
@@ -73,7 +74,7 @@ def settle(run: Kind, asked: Sequence[str], options: Options) -> Kind:
     return run
 
 
-def _settled(metric: Metric, run: TaskRun | StreamedRun, asked: Sequence[str], options: Options) -> Metric:
+def _settled(metric: Metric, run: TaskRun | StoredRun, asked: Sequence[str], options: Options) -> Metric:
     said = direction_said(metric.name, options)
     if said is not None:
         metric = replace(metric, higher_is_better=said, assumed=False)
@@ -88,11 +89,11 @@ def _settled(metric: Metric, run: TaskRun | StreamedRun, asked: Sequence[str], o
     return replace(metric, settled=tuple(own.items()))
 
 
-def _scores(run: TaskRun | StreamedRun, metric: Metric) -> pd.Series:
+def _scores(run: TaskRun | StoredRun, metric: Metric) -> pd.Series:
     column = score_column(metric.name)
     if isinstance(run, TaskRun):
         return run.records[column]
-    edges = [batch[column].agg(["min", "max"]) for batch in run.read([column])]
+    edges = [batch[column].agg(["min", "max"]) for batch in run.table.read([column])]
     return pd.concat(edges) if edges else pd.Series([], dtype=float)
 
 
@@ -114,41 +115,21 @@ def _loosened(run: Kind, metric: Metric, loose: Mapping[str, bool]) -> Kind:
     """Exact match that was scored elsewhere: what is equal without case or punctuation is right, too."""
     scorer = similarity.get(EXACT, **loose)
     added = scorer.signature.removeprefix(f"{EXACT}|strip|thousands-separators:ignored") or "|strip"
-    if added in metric.signature or "prediction" not in _columns(run) or "target" not in _columns(run):
+    if added in metric.signature or not {"prediction", "target"} <= set(run.names):
         return run
     column = score_column(EXACT)
 
-    def compute(records: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
-        del names
+    def loosened(part: TaskRun) -> TaskRun:
+        records = part.records
         scores = records[column].to_numpy(dtype=np.float64, na_value=np.nan).copy()
         wrong = np.flatnonzero((scores == 0) & scored_rows(records) & records["target"].notna().to_numpy())
         texts = [None if pd.isna(text) else str(text) for text in records["prediction"].iloc[wrong]]
         right = [references(str(target)) for target in records["target"].iloc[wrong]]
         scores[wrong] = scorer.score(texts, right)
-        return records.assign(**{column: scores})
+        return replace(part, records=records.assign(**{column: scores}))
 
     metrics = tuple(
         replace(one, signature=f"{one.signature}{added}") if one.name == EXACT else one for one in run.metrics
     )
     run = replace(run, metrics=metrics)
-    if isinstance(run, TaskRun):
-        return replace(run, records=compute(run.records, ()))  # type: ignore[call-arg]
-    return replace(run, read=_reading(run, column, compute))
-
-
-def _columns(run: TaskRun | StreamedRun) -> Iterable[str]:
-    return run.records.columns if isinstance(run, TaskRun) else run.kinds
-
-
-def _reading(
-    run: StreamedRun, column: str, compute: Callable[[pd.DataFrame, Sequence[str]], pd.DataFrame]
-) -> Callable[[Sequence[str]], Iterator[pd.DataFrame]]:
-    def read(names: Sequence[str]) -> Iterator[pd.DataFrame]:
-        if column not in names:
-            yield from run.read(names)
-            return
-        needed = [name for name in ("prediction", "target", "error") if name in run.kinds]
-        for records in run.read(list(dict.fromkeys([*names, *needed]))):
-            yield compute(records, names)[list(names)]
-
-    return read
+    return loosened(run) if isinstance(run, TaskRun) else mapped(run, loosened)  # type: ignore[return-value]

@@ -39,14 +39,16 @@ def _items(source: Source, part: str | None) -> Iterator[Item]:
     for numbers, rows in source.chunks:
         for number, raw in zip(numbers, rows, strict=True):
             row, generator = _plain(Record(raw, source.at(number)))
-            who = {"generator": generator, "annotator": str(raw.get("annotator", ""))}
+            annotator = raw.get("annotator")
+            who = {"generator": generator, "annotator": annotator if isinstance(annotator, str) else ""}
             for kind, name in who.items():
                 met[kind].setdefault(name, number)
             if part is None or part in who.values():
                 chosen.append((who["generator"], who["annotator"]))
                 yield number, row, raw
         for kind, place in (("generator", 0), ("annotator", 1)):
-            if len({one[place] for one in chosen}) > 1:
+            several = {one[place] for one in chosen} - ({""} if kind == "annotator" else set())
+            if len(several) > 1:
                 names = ", ".join(sorted(met[kind]))
                 where = source.at(list(met[kind].values())[1])
                 raise InputError(f"{where}: another {kind}; name one of them as {source.path}#NAME: {names}")

@@ -161,7 +161,7 @@ def _scored(
         return source.at(int(numbers[row]))
 
     references = table[REFERENCES].to_pylist() if REFERENCES in table.column_names else None
-    records = _frame(table, kept)
+    records = frame_of(table, kept)
     recorded = {
         name: recorded_metric(name, records[f"score:{name}"], higher_is_better.get(name), options) for name in kept
     }
@@ -210,7 +210,7 @@ def settle_scores(
     return records
 
 
-def _frame(table: pa.Table, kept: Sequence[str]) -> pd.DataFrame:
+def frame_of(table: pa.Table, kept: Sequence[str]) -> pd.DataFrame:
     table = table.select(record_columns(table.column_names, kept))
     # Whole numbers with gaps would become floats, and "3" would be shown as "3.0".
     nullable = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}

@@ -1,4 +1,4 @@
-"""Kept runs and task scores as streams: the same records as in memory."""
+"""Kept runs and task scores on disk: the same records as in memory."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from compatcheck.errors import InputError
 from compatcheck.evaluation import streams
 from compatcheck.evaluation.task_scoring import score_with_task
 from compatcheck.readers import Layout, load_recorded
-from compatcheck.readers.streaming import stream_recorded
-from compatcheck.records import Manifest, Metric, Run, StreamedRun, TaskRun
+from compatcheck.readers.large import load_large
+from compatcheck.records import Manifest, Metric, Run, StoredRun, TaskRun
 from compatcheck.references import Reference
 from compatcheck.scratch import Scratch
 from compatcheck.table import kept_table
@@ -30,9 +30,9 @@ def cells(frame: pd.DataFrame) -> list[list[Any]]:
     ]
 
 
-def assert_streams(stream: StreamedRun, run: TaskRun, names: Sequence[str] | None = None) -> None:
+def assert_streams(stream: StoredRun, run: TaskRun, names: Sequence[str] | None = None) -> None:
     names = list(names or [*stream.kinds, *(f"score:{metric.name}" for metric in stream.metrics)])
-    assert cells(pd.concat(stream.read(names), ignore_index=True)) == cells(run.records[names])
+    assert cells(pd.concat(stream.table.read(names), ignore_index=True)) == cells(run.records[names])
     assert (stream.task, stream.filter, stream.metrics, stream.rows) == (
         run.task,
         run.filter,
@@ -41,7 +41,7 @@ def assert_streams(stream: StreamedRun, run: TaskRun, names: Sequence[str] | Non
     )
     assert (dict(stream.settings), stream.duplicates, stream.notes) == (dict(run.settings), run.duplicates, run.notes)
     for name in stream.kinds:
-        assert (name in stream.complete) <= (not run.records[name].isna().any()), name
+        assert (name in stream.table.complete) <= (not run.records[name].isna().any()), name
 
 
 @pytest.fixture
@@ -68,27 +68,28 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return save_run(Run(Manifest("old", "sha256:0", "model"), tasks, ("said",)), tmp_path / "run")
 
 
-def test_a_kept_run_is_streamed_as_it_was_kept(kept: Path) -> None:
-    manifest, found, notes = streams.stream_kept(kept, (), (), {})
+def test_a_kept_run_is_stored_as_it_was_kept(kept: Path, tmp_path: Path) -> None:
+    manifest, found, notes = streams.stored_kept(kept, (), Scratch(tmp_path))
     whole = load_run(kept)
     assert (manifest, notes) == (whole.manifest, whole.notes)
     for stream, run in zip(found, whole.tasks, strict=True):
         assert_streams(stream, run)
     assert found[0].kinds["level"] == "integer"
     assert "loglikelihoods" not in found[0].kinds
-    assert "doc_id" in found[0].complete
+    assert "doc_id" in found[0].table.complete
 
 
-def test_metrics_that_a_kept_run_lacks_are_computed(kept: Path) -> None:
-    (stream,) = streams.stream_kept(kept, ("arc",), ("exact_match", "acc"), {})[1]
+def test_metrics_that_a_kept_run_lacks_are_computed(kept: Path, tmp_path: Path) -> None:
+    (stream,) = streams.stored_kept(kept, ("arc",), Scratch(tmp_path))[1]
+    stream = streams.with_metrics(stream, ("exact_match", "acc"), {})
     assert [metric.name for metric in stream.metrics] == ["exact_match", "acc"]
-    scores = pd.concat(stream.read(["score:acc", "score:exact_match", "prediction"]), ignore_index=True)
+    scores = pd.concat(stream.table.read(["score:acc", "score:exact_match", "prediction"]), ignore_index=True)
     assert cells(scores) == [[0.0, 0.0, "0"], [0.0, 0.0, "1"], [None, None, "2"], [0.0, 0.0, None]]
 
 
-def test_a_task_that_was_not_kept_is_named(kept: Path) -> None:
+def test_a_task_that_was_not_kept_is_named(kept: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"--task arcs: .*did you mean 'arc'"):
-        streams.stream_kept(kept, ("arcs",), (), {})
+        streams.stored_kept(kept, ("arcs",), Scratch(tmp_path))
 
 
 def test_texts_are_scored_as_a_task_does(tmp_path: Path) -> None:
@@ -96,11 +97,11 @@ def test_texts_are_scored_as_a_task_does(tmp_path: Path) -> None:
     texts = ["6 + 6 = 12 #### 12", "#### 13", None, "no number", "so the answer is 12."]
     pq.write_table(pa.table({"id": list(range(5)), "target": ["#### 12"] * 5, "prediction": texts}), path)
     scratch = Scratch(tmp_path)
-    (plain,) = stream_recorded(path, scratch, task="gsm8k")
+    (plain,) = load_large(path, scratch, layout=Layout(), task="gsm8k")
     (run,) = load_recorded(path, task="gsm8k")
     expected = score_with_task(run, "gsm8k")
     assert len(expected) == 2
-    for stream, one in zip(streams.score_stream(plain, "gsm8k"), expected, strict=True):
+    for stream, one in zip(streams.score_stored(plain, "gsm8k"), expected, strict=True):
         assert_streams(stream, one)
 
 
@@ -133,11 +134,14 @@ def test_size_decides_and_free_memory(tmp_path: Path, monkeypatch: pytest.Monkey
     assert 2_000_000 <= size <= 2_100_000  # 8 bytes of the id, 4 or 8 of the offset, and the text
     assert streams.memory_needed([path, path]) == int(6.0 * size)
     monkeypatch.setattr(streams, "available_memory", lambda: 13 * size)
-    assert not streams.is_large([path, path])
+    assert not streams.is_heavy([path, path])
     monkeypatch.setattr(streams, "available_memory", lambda: 11 * size)
-    assert streams.is_large([path, path])
+    assert streams.is_heavy([path, path])
     monkeypatch.setattr(streams, "available_memory", lambda: 10**12)
     monkeypatch.setattr(streams, "LIMIT_BYTES", 5 * size)
+    assert streams.is_heavy([path, path])
+    assert not streams.is_large([path, path])
+    monkeypatch.setattr(streams, "DISK_BYTES", size)
     assert streams.is_large([path, path])
 
 
