@@ -302,9 +302,11 @@ def _diff_of_streams(old: Run, new: Run, scratch: Scratch, say: Say, chosen: opt
     from compatcheck.rereading import reread
 
     if chosen.cluster_by is not None:
-        raise InputError("--cluster-by: a comparison that is streamed cannot count by clusters; add --no-stream")
+        raise InputError(
+            "--cluster-by: with its records on disk a comparison cannot count by clusters; add --no-stream"
+        )
     if chosen.noise_floor or chosen.noise_run:
-        raise InputError("the noise floor of a comparison that is streamed cannot be measured; add --no-stream")
+        raise InputError("with its records on disk the noise floor of a comparison cannot be measured; add --no-stream")
     pairs, absent = counterparts(old, new)
     settings = Settings(
         chosen.epsilon,

@@ -111,12 +111,17 @@ def judged(request: Request, say: Callable[[str], None], progress: Any) -> Itera
 
 
 def collect_streams(
-    request: Request, scratch: Scratch, wanted: bool | None, say: Callable[[str], None] = lambda _: None
+    request: Request,
+    scratch: Scratch,
+    wanted: bool | None,
+    say: Callable[[str], None] = lambda _: None,
+    whole: bool = False,
 ) -> tuple[Run, Run] | None:
     """Both sides on disk where they are recorded and too large to hold; None where :func:`collect` is to be used.
 
     Args:
         wanted: True whatever the size, False never, None decides by size.
+        whole: something is asked for that needs all records: they are held where memory allows it.
 
     Raises:
         InputError: anything of the request cannot be used, or ``wanted`` is what cannot be.
@@ -129,9 +134,10 @@ def collect_streams(
     reasons += ["--metric judge asks a model about every answer"] if JUDGE in request.metrics else []
     reason = next((reason for reason in reasons if reason is not None), None)
     paths = [reference.recorded for _, reference in references if reference.recorded is not None]
+    large = streams.is_heavy if whole else streams.is_large
     if wanted and reason is not None:
         raise InputError(f"--stream: {reason}")
-    if not wanted and not (all(side.recorded for side in sides) and streams.is_large(paths)):
+    if not wanted and not (all(side.recorded for side in sides) and large(paths)):
         return None
     if reason is not None:
         if streams.is_heavy(paths):

@@ -179,6 +179,8 @@ class _Runs:
                     ends = pc.min_max(scores).as_py()
                     between = pc.and_(pc.not_equal(scores, 0.0), pc.not_equal(scores, 1.0))
                     values += [ends["min"], ends["max"], *scores.filter(between).slice(0, 1).to_pylist()]
-        found = {name: recorded_metric(name, pd.Series(v, dtype=float), options=self.options) for name, v in telling.items()}
+        found = {
+            name: recorded_metric(name, pd.Series(v, dtype=float), options=self.options) for name, v in telling.items()
+        }
         least = {name: min(values, default=float("nan")) for name, values in telling.items()}
         return found, {name: worst_score(found[name], least[name]) for name in kept}

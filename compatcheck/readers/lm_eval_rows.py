@@ -11,7 +11,7 @@ import numpy as np
 
 from compatcheck.errors import InputError
 from compatcheck.table.check import missing_field
-from compatcheck.table.choices import HASH_LENGTH, NO_MATCH, predicted_choices
+from compatcheck.table.choices import HASH_LENGTH, NO_MATCH, OWN_FIELD, predicted_choices
 from compatcheck.table.layout import MISSING, Layout, dig
 from compatcheck.table.reading import Row, Source
 from compatcheck.table.values import LABEL_LENGTH, text_of
@@ -24,9 +24,6 @@ _NOT_METRICS = {
 
 
 _TAKEN = _NOT_METRICS | {"id", "prediction", "response", "input", "score", "error", "task", "loglikelihoods"}
-
-OWN_FIELD = "compatcheck"
-"""Field of a row that ``compatcheck export`` wrote: the record's columns that lm-eval's fields cannot hold."""
 
 MADE_HASH = "doc:"
 """How a ``doc_hash`` begins that was made here, of a document whose log has none."""

@@ -11,6 +11,8 @@ NO_MATCH = "[invalid]"
 """What lm-eval's regex filters give where nothing matched; here that is "no answer"."""
 HASH_LENGTH = 16
 """Digits of lm-eval's SHA-256 hashes that are kept."""
+OWN_FIELD = "compatcheck"
+"""Field of a row that ``compatcheck export`` wrote: the record's columns that lm-eval's fields cannot hold."""
 
 
 def predicted_choices(

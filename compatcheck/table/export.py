@@ -18,11 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compatcheck.errors import InputError, did_you_mean
-from compatcheck.readers.lm_eval_rows import OWN_FIELD
 from compatcheck.records import TEXT_COLUMNS, Metric, Run, TaskRun, score_column
 from compatcheck.references import resolve
 from compatcheck.similarity import RECORDED
-from compatcheck.table.choices import NO_MATCH
+from compatcheck.table.choices import NO_MATCH, OWN_FIELD
 from compatcheck.table.scoring import recorded_metric
 from compatcheck.text import text_hash
 
