@@ -271,7 +271,8 @@ def check_values(given: dict[str, Any]) -> None:
     Raises:
         InputError: one that is refused.
     """
-    from compatcheck import gate, options
+    from compatcheck import gate
+    from compatcheck import option_kinds as options
     from compatcheck.cli.output import check_formats
     from compatcheck.tasks.resolve import bundled_names
 
