@@ -69,41 +69,46 @@ def content_key(pairs: Sequence[Pair]) -> str:
     return hashlib.sha256(json.dumps([contexts, choices]).encode()).hexdigest()
 
 
-def load_examples(
-    task: str,
-    *,
-    data: str | Path | None = None,
-    split: str | None = None,
-    limit: int | None = None,
-    unlabelled: str | Path | None = None,
-    num_fewshot: int = 0,
-    seed: int = 0,
-    overlap: str = "error",
-    tested: str | None = None,
-    trust_task: bool = False,
-) -> Examples:
-    """A leaf task's training split as examples, parted at random into training and validation. InputError for no
-    training split, bad data, or a training document that is in the test split.
+@dataclass(frozen=True)
+class Wanted:
+    """Which documents :func:`load_examples` takes."""
 
-    Args:
-        data: folder with ``[<task>/]<split>.jsonl[.gz]``, or one file that is the training split; None: the task's hub
-            data set. The test split is looked up in the folder, or on the hub.
-        limit: documents at most, drawn at random, before the parting.
-        unlabelled: JSONL of further inputs without targets, for training: rows in the task's schema, or with ``input``
-            and, for choice tasks, ``choices``.
-        overlap: ``error``, or ``drop`` documents that the test split holds too.
-        tested: the split that plays the test split's part; None: the one that is evaluated by default.
-        trust_task: a task's YAML may run code of its own.
-    """
-    if overlap not in ("error", "drop"):
-        raise InputError(f"overlap {overlap!r}: must be error or drop")
-    folder = Path(data) if data is not None else None
-    loaded = _training_task(task, folder, split, num_fewshot, trust_task)
-    name = loaded.settings["split"]
+    data: str | Path | None = None
+    """Folder with ``[<task>/]<split>.jsonl[.gz]``, or one file that is the training split; None: the task's hub data
+    set. The test split is looked up in the folder, or on the hub."""
+    split: str | None = None
+    """None: the task's own training split."""
+    limit: int | None = None
+    """Documents at most, drawn at random, before the parting."""
+    unlabelled: str | Path | None = None
+    """JSONL of further inputs without targets, for training: rows in the task's schema, or with ``input`` and, for
+    choice tasks, ``choices``."""
+    num_fewshot: int = 0
+    seed: int = 0
+    overlap: str = "error"
+    """``error``, or ``drop`` documents that the test split holds too."""
+    tested: str | None = None
+    """The split that plays the test split's part; None: the one that is evaluated by default."""
+    trust_task: bool = False
+    """A task's YAML may run code of its own."""
+
+    @property
+    def folder(self) -> Path | None:
+        return Path(self.data) if self.data is not None and Path(self.data).is_dir() else None
+
+
+def load_examples(task: str, **given: Any) -> Examples:
+    """A leaf task's training split as examples, parted at random into training and validation; ``given`` are the fields
+    of :class:`Wanted`. InputError for no training split, bad data, or a training document that is in the test split."""
+    wanted = Wanted(**given)
+    if wanted.overlap not in ("error", "drop"):
+        raise InputError(f"overlap {wanted.overlap!r}: must be error or drop")
+    loaded = _training_task(task, wanted)
+    num_fewshot, name = wanted.num_fewshot, loaded.settings["split"]
     where = f"{task}, split '{name}'"
     documents = [_example(loaded, str(number), doc, num_fewshot) for number, doc in enumerate(loaded.task.eval_docs)]
     kind = "choice" if loaded.task.OUTPUT_TYPE == "multiple_choice" else "text"
-    spare = list(_unlabelled(loaded, Path(unlabelled))) if unlabelled is not None else []
+    spare = list(_unlabelled(loaded, Path(wanted.unlabelled))) if wanted.unlabelled is not None else []
     notes: list[str] = []
     made = list({(example.pairs, example.gold): example for example in reversed(documents)}.values())[::-1]
     if len(made) < len(documents):
@@ -111,33 +116,33 @@ def load_examples(
     bad = next((example.doc_id for example in made if example.gold is None), None)
     if bad is not None:
         raise InputError(f"{where}, document {bad}: no right answer; give such rows as unlabelled")
-    test = test_keys(task, folder if folder is not None and folder.is_dir() else None, name, tested, trust_task)
-    made = _apart(made, test, overlap, where, notes)
-    spare = _apart(spare, test, overlap, str(unlabelled), notes)
-    random.Random(seed).shuffle(made)
-    made = made[:limit]
+    test = test_keys(task, wanted.folder, name, wanted.tested, wanted.trust_task)
+    made = _apart(made, test, wanted.overlap, where, notes)
+    spare = _apart(spare, test, wanted.overlap, str(wanted.unlabelled), notes)
+    random.Random(wanted.seed).shuffle(made)
+    made = made[: wanted.limit]
     cut = round(len(made) * (1 - VALIDATION_SHARE))
     if not 0 < cut < len(made):
         raise InputError(f"{where}: {len(made)} documents cannot be parted into training and validation")
     return Examples(task, kind, tuple(made[:cut]), tuple(made[cut:]), tuple(spare), name, tuple(notes))
 
 
-def _training_task(task: str, data: Path | None, split: str | None, num_fewshot: int, trust_task: bool) -> LoadedTask:
+def _training_task(task: str, wanted: Wanted) -> LoadedTask:
     """The task with its training split in place of the evaluated one."""
     sources = resolve_task(task)
     if len(sources) != 1:
         raise InputError(f"--task {task}: a group of {len(sources)} tasks; an adapter is trained on one task")
-    source = sources[0]
-    config = source.config(trust_task)
-    wanted = split or config.get("training_split")
-    if not isinstance(wanted, str):
+    source, data = sources[0], Path(wanted.data) if wanted.data is not None else None
+    config = source.config(wanted.trust_task)
+    split = wanted.split or config.get("training_split")
+    if not isinstance(split, str):
         raise InputError(f"task {source.name}: has no training split; give local files with --data and their --split")
     evaluated = config.get("test_split") or config.get("validation_split")
-    if wanted == evaluated and (data is None or data.is_dir()):
-        raise InputError(f"task {source.name}: split '{wanted}' is the one that is evaluated; it cannot be trained on")
-    if data is not None and data.is_dir() and find_split(data, source.name, wanted) is None:
-        raise InputError(f"--data {data}: no {source.name}/{wanted}.jsonl[.gz] to train on")
-    options = TaskOptions(data=data, split=wanted, num_fewshot=num_fewshot, trust_task=trust_task)
+    if split == evaluated and (data is None or wanted.folder is not None):
+        raise InputError(f"task {source.name}: split '{split}' is the one that is evaluated; it cannot be trained on")
+    if wanted.folder is not None and find_split(wanted.folder, source.name, split) is None:
+        raise InputError(f"--data {data}: no {source.name}/{split}.jsonl[.gz] to train on")
+    options = TaskOptions(data=data, split=split, num_fewshot=wanted.num_fewshot, trust_task=wanted.trust_task)
     (loaded,) = load_tasks([task], options)
     if loaded.task.OUTPUT_TYPE not in ("multiple_choice", "generate_until", "loglikelihood"):
         raise InputError(f"task {source.name}: {loaded.task.OUTPUT_TYPE} tasks have no answers to train on")

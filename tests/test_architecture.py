@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -144,6 +145,26 @@ def test_training_stands_on_what_is_below_the_command_line() -> None:
         rooms_used = {name.split(".")[1] for name in imported(path) if name.startswith("compatcheck.")}
         assert not rooms_used & {"cli", "demo", "checks", "pytest_plugin", "scaffold"}, path
         assert len(path.read_text(encoding="utf-8").splitlines()) <= 500, path
+
+
+TRAINING_FLOORS = (
+    "settings", "folders", "examples", "batches", "loss", "teachers", "align", "training", "weights", "fix", "report",
+    "api",
+)  # fmt: skip
+"""The rooms of training from the ground up."""
+
+
+def test_training_has_no_circle_and_no_arrow_up() -> None:
+    arrows: dict[str, set[str]] = {}
+    for path in TRAINING.rglob("*.py"):
+        parts = path.relative_to(TRAINING.parent).with_suffix("").parts
+        if len(parts) == 2 and parts[1] == "__init__":
+            continue
+        for name in (name.split(".") for name in imported(path) if name.startswith("compatcheck_train.")):
+            assert TRAINING_FLOORS.index(name[1]) <= TRAINING_FLOORS.index(parts[1]), f"{path} imports {name[1]}"
+            if len(name) > 2 and name[1] == parts[1] and (TRAINING / name[1] / f"{name[2]}.py").is_file():
+                arrows.setdefault("/".join(parts[1:]), set()).add(f"{name[1]}/{name[2]}")
+    TopologicalSorter(arrows).prepare()  # raises CycleError
 
 
 def test_settings_and_names_of_strategies_load_no_torch() -> None:

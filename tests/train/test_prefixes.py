@@ -76,9 +76,10 @@ def test_states_and_gradients_are_those_of_separate_rows(kind: str, context_weig
 def test_a_beginning_is_computed_once() -> None:
     tree = tree_of(batch_of())
     assert tree is not None
-    assert tree.ids.shape == (3, 25)  # 12 in common and 2 + 2 + 6 + 3; as rows 9 × 18
-    assert not tree.mask[0, 0, 12:17, 9:12].any(), "a row sees another"
-    assert tree.mask[0, 0, 12:17, :9].all()
+    ids, mask = tree[0]["input_ids"], tree[0]["attention_mask"]
+    assert ids.shape == (3, 25)  # 12 in common and 2 + 2 + 6 + 3; as rows 9 × 18
+    assert not mask[0, 0, 12:17, 9:12].any(), "a row sees another"
+    assert mask[0, 0, 12:17, :9].all()
 
 
 def test_rows_with_nothing_in_common_stay_rows() -> None:
