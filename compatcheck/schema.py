@@ -64,10 +64,7 @@ def _written(kind: Any) -> list[tuple[str, str, bool]]:
 
 def from_json(kind: type[_Kind], data: Any, what: str) -> _Kind:
     """A dataclass of what :func:`to_json` wrote; keys that it does not declare are left aside.
-
-    Raises:
-        InputError: ``what`` lacks a field, or has one of another kind.
-    """
+    Raises InputError: ``what`` lacks a field, or has one of another kind."""
     try:
         found: _Kind = _reader(cast(Hashable, kind))(data)
     except _Wrong as error:
@@ -174,11 +171,8 @@ def _anything(value: Any, depth: int = 0) -> Any:
 
 def read_object(path: Path, hint: str) -> dict[str, Any]:
     """The JSON object in a file.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        InputError: it cannot be read, is no JSON, nests too deep or holds a number that is too large; or no object.
-    """
+    Raises FileNotFoundError: there is no such file. InputError: it cannot be read, is no JSON, nests too deep or
+    holds a number that is too large; or no object."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -66,10 +66,7 @@ class Clusters:
 
 def find_clusters(field: str, old: TaskRun, new: TaskRun, pairs: Pairs, scored: Flags) -> Clusters:
     """Number the pairs by the values of a field; a pair without a value is a cluster of its own.
-
-    Raises:
-        InputError: a field that the records do not have, or all pairs in one cluster.
-    """
+    Raises InputError: a field that the records do not have, or all pairs in one cluster."""
     check_field(field, old, new, option="--cluster-by")
     values = field_values(field, old, new, pairs)[scored].reset_index(drop=True)
     if values.dtype == object:

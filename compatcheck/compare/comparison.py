@@ -6,8 +6,7 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
-from importlib import metadata
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,17 +27,14 @@ from compatcheck.compare.slices import build_slices, expand
 from compatcheck.compare.ties import near_ties
 from compatcheck.errors import InputError
 from compatcheck.records import Metric, TaskRun, agreed_column
+from compatcheck.version import __version__
 
 RESAMPLES = 2000  # bootstrap resamples and sign permutations: the least p-value is 0.0005
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How two runs are compared.
-
-    Raises:
-        InputError: an option makes no sense.
-    """
+    """How two runs are compared. Raises InputError: an option makes no sense."""
 
     # Dead-band of a smooth metric: a gain of at most this size, either way, is "unchanged"; None for 0, and for
     # averages of samples 2.5 standard errors of their difference.
@@ -77,10 +73,7 @@ def compare(old: TaskRun, new: TaskRun, *, metric: Metric | str, **options: Any)
     """Pair two runs and compute everything a report shows of them; ``options`` are those of :class:`Settings`.
 
     ``metric`` is a name that both runs score, or how to read that score.
-
-    Raises:
-        InputError: the runs cannot be compared, or an option makes no sense.
-    """
+    Raises InputError: the runs cannot be compared, or an option makes no sense."""
     how = Settings(**options)
     if old.task != new.task:
         raise InputError(f"OLD was recorded for task '{old.task}' and NEW for task '{new.task}': nothing to compare")
@@ -214,7 +207,7 @@ def signature(
             parts["fewshot" if name == "num_fewshot" else name] = "/".join(texts)
     if metric.signature:
         parts["impl"] = metric.signature
-    parts["compatcheck"] = project_version()
+    parts["compatcheck"] = __version__
 
     def plain(value: object) -> str:  # what cannot be taken for the signature's own marks
         return " ".join(str(value).replace("|", ",").split())
@@ -226,12 +219,3 @@ def _short(value: Any) -> str:
     """A few digits stand for a mapping or a list."""
     long = isinstance(value, Mapping | list | tuple)
     return hashlib.sha256(as_json(value).encode()).hexdigest()[:8] if long else str(value)
-
-
-@cache
-def project_version() -> str:
-    """The installed version, or ``unknown`` when run from a tree that is not installed."""
-    try:
-        return metadata.version("compatcheck")
-    except metadata.PackageNotFoundError:
-        return "unknown"

@@ -19,11 +19,7 @@ def counterparts(old: Any, new: Any) -> tuple[Counterparts, tuple[Absent, ...]]:
     """The task runs of both sides that belong together with the metrics they share, and those without a counterpart.
 
     ``old`` and ``new`` are runs, in memory or on disk: what has ``tasks`` and a ``manifest``. The settings of the task
-    runs that are returned name the engine, too.
-
-    Raises:
-        InputError: they share nothing.
-    """
+    runs that are returned name the engine, too. Raises InputError: they share nothing."""
     old, new = with_engine(old), with_engine(new)
     theirs = {(run.task, run.filter): run for run in new.tasks}
     met = [(run, theirs[run.task, run.filter]) for run in old.tasks if (run.task, run.filter) in theirs]
@@ -64,10 +60,7 @@ def absent_notes(absent: Sequence[Absent]) -> list[str]:
 
 def shared_metrics(old: TaskRun | StoredRun, new: TaskRun | StoredRun) -> list[Metric]:
     """Metrics both sides have; discrete only where it is on both sides, settled where either is.
-
-    Raises:
-        InputError: the sides say that one points in different directions.
-    """
+    Raises InputError: the sides say that one points in different directions."""
     theirs = {metric.name: metric for metric in new.metrics}
     shared = []
     for metric in old.metrics:

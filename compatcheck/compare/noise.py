@@ -61,10 +61,7 @@ def noise_floor(
     its one-sided bounds are Clopper's and Pearson's, for as many instances as one pair has: those of another pair are
     the same instances again, so they narrow nothing.
     ``flips`` is NFR + PFR; of a smooth metric that is the share with |D| > ε.
-
-    Raises:
-        InputError: two runs that cannot be paired.
-    """
+    Raises InputError: two runs that cannot be paired."""
     found = [_rates(one, other, metric, epsilon, correct_at, confidence) for one, other in runs]
     names = [name for name in _RATES if all(name in rates for rates in found)]
     return NoiseFloor(

@@ -77,10 +77,7 @@ def make_plan(
         fall: NFR − PFR that must not go unseen; the budget, or the flip rate where that is smaller.
         power: with what probability.
         at: numbers of instances to say more about; :data:`SIZES` where empty.
-
-    Raises:
-        InputError: rates that cannot be, or do not fit together.
-    """
+    Raises InputError: rates that cannot be, or do not fit together."""
     least = least_to_pass(budget, confidence)
     expected = budget / 2 if expected is None else expected
     if expected > flip_rate:
@@ -103,10 +100,7 @@ def make_plan(
 
 def decision(n: int, budget: float, confidence: float = 0.95) -> Decision:
     """The numbers of flips in ``n`` instances that settle an upper budget, by one-sided Clopper–Pearson bounds.
-
-    Raises:
-        InputError: no instances, or a budget outside (0, 1).
-    """
+    Raises InputError: no instances, or a budget outside (0, 1)."""
     _check(n, budget)
     passes_to, fails_from = (int(limit[0]) for limit in _limits(np.array([n]), budget, confidence))
     return Decision(n, passes_to if passes_to >= 0 else None, fails_from if fails_from <= n else None)
@@ -154,10 +148,7 @@ def needed_to_settle(budget: float, rate: float, power: float = 0.8, confidence:
     "Settle" is to pass where the true rate is below the budget and to fail where it is above. The count is binomial, so
     the probability goes up and down with n: from the result on it stays at ``power`` or more for the next 2 % of n.
     None where the true rate is the budget, or more than :data:`MOST` instances are needed.
-
-    Raises:
-        InputError: a rate outside [0, 1], or a power or budget outside (0, 1).
-    """
+    Raises InputError: a rate outside [0, 1], or a power or budget outside (0, 1)."""
     _check(1, budget)
     if not 0 <= rate <= 1:
         raise InputError(f"expected rate {rate:g}: must be from 0 to 1 (or 0% to 100%)")
@@ -203,10 +194,7 @@ def needed_for_net(fall: float, flip_rate: float, power: float = 0.8, confidence
     """Instances with which a one-sided McNemar test sees accuracy fall by ``fall``, at ``flip_rate`` = NFR + PFR.
 
     n = (z_α·√ψ + z_β·√(ψ − d²))² / d² with ψ the flip rate and d the fall (Connor 1987, Biometrics 43:207).
-
-    Raises:
-        InputError: a fall that is not above 0 or exceeds the flip rate, or a power outside (0, 1).
-    """
+    Raises InputError: a fall that is not above 0 or exceeds the flip rate, or a power outside (0, 1)."""
     _check_power(power)
     if not 0 < fall <= flip_rate <= 1:
         raise InputError(
@@ -283,10 +271,7 @@ def make_sequential_plan(
     """Simulate evaluations with a look after every ``step`` instances, at most ``most``, at each of the true ``rates``.
 
     Without rates they are the budget's tenth, half, itself, and one and a half to five times it.
-
-    Raises:
-        InputError: a budget or rate that cannot be, or no instances.
-    """
+    Raises InputError: a budget or rate that cannot be, or no instances."""
     _check(1, budget)
     for name, value in (("--step", step), ("--max", most)):
         if value < 1:

@@ -73,10 +73,7 @@ class Sorted:
 
 def resolve_metric(metric: Metric | str, old: TaskRun, new: TaskRun) -> Metric:
     """The metric by this name on both sides, smooth where either side has it so.
-
-    Raises:
-        InputError: a side does not score it, or the sides read it differently.
-    """
+    Raises InputError: a side does not score it, or the sides read it differently."""
     name = metric if isinstance(metric, str) else metric.name
     found = []
     for side, run in (("OLD", old), ("NEW", new)):
@@ -116,10 +113,7 @@ def sort_pairs(
     Smooth: the gain beyond ``epsilon`` decides, or beyond :func:`dead_band` where that is None. Discrete: a score of 1
     is correct (0 where lower is better); with ``correct_at`` a score that reaches it is (stays at or below it, where
     lower is better).
-
-    Raises:
-        InputError: a score that is missing without an error, infinite, or neither 0 nor 1 on a discrete metric.
-    """
+    Raises InputError: a score that is missing without an error, infinite, or neither 0 nor 1 on a discrete metric."""
     scored = ~(failed(old.records, pairs.old) | failed(new.records, pairs.new))
     discrete = metric.kind == "discrete" and correct_at is None
     before = _scores("OLD", old, pairs.old, metric.name, scored, discrete)

@@ -109,11 +109,7 @@ class MeanEvidence:
         self._above, self._below = np.zeros(BETS), np.zeros(BETS)
 
     def add(self, values: Floats) -> None:
-        """Take further values; shape (any,), in the units of the range.
-
-        Raises:
-            ValueError: a value outside the range.
-        """
+        """Take further values, shape (any,), in the units of the range. Raises ValueError: one is outside it."""
         scaled = (np.asarray(values, dtype=np.float64) - self._low) / self._span
         if len(scaled) and (scaled.min() < -1e-9 or scaled.max() > 1 + 1e-9 or np.isnan(scaled).any()):
             raise ValueError(f"a value outside {self._low:g} to {self._low + self._span:g}")
@@ -182,10 +178,7 @@ class FigureEvidence:
     """Evidence on the figure ``key`` of a comparison by ``metric`` against ``threshold``, gathered step by step.
 
     ``assumed`` says what was taken for granted of the scores.
-
-    Raises:
-        InputError: there is no bound of this figure that holds at every look.
-    """
+    Raises InputError: there is no bound of this figure that holds at every look."""
 
     def __init__(self, key: str, threshold: float, metric: str) -> None:
         self.key, self.threshold, self.assumed = key, threshold, ""
@@ -206,10 +199,7 @@ class FigureEvidence:
 
     def add(self, found: Sorted) -> None:
         """Take the scored pairs of a further step.
-
-        Raises:
-            InputError: a score outside the metric's range, or no predictions where the figure is about them.
-        """
+        Raises InputError: a score outside the metric's range, or no predictions where the figure is about them."""
         found = found.take(found.scored)
         if isinstance(self.gathered, RateEvidence):
             share = found.rate(self.key)

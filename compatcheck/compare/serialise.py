@@ -54,10 +54,7 @@ def _comparison(each: Comparison) -> dict[str, Any]:
 
 def result_from_dict(data: Mapping[str, Any], instances: pd.DataFrame) -> Result:
     """The result that :func:`result_to_dict` and :func:`join_instances` wrote.
-
-    Raises:
-        InputError: another schema, a field that is missing or of the wrong kind, or a table without its columns.
-    """
+    Raises InputError: another schema, a field that is missing or of the wrong kind, or a table without its columns."""
     schema = data.get("schema") if isinstance(data, dict) else None
     if schema != SCHEMA:
         raise InputError(f"this is no report of schema '{SCHEMA}': its schema is {ascii(schema)[:60]}")

@@ -46,11 +46,7 @@ def build_slices(
     Each slice is compared with the rest of the pairs by Fisher's exact test, one-sided: does it flip negatively more
     often? The p-values are adjusted over all slices of the comparison (Benjamini–Hochberg). ``again`` gets every slice
     with the flags of its pairs, of negative flips and of what OLD had right, and returns it with other figures: those
-    by clusters.
-
-    Raises:
-        InputError: a field that the records do not have.
-    """
+    by clusters. Raises InputError: a field that the records do not have."""
     slices: list[Slice] = []
     kept = found.take(found.scored)
     up, down, right = kept.are("positive_flip"), kept.are("negative_flip"), old_right(found)
@@ -66,10 +62,7 @@ def build_slices(
 
 def expand(fields: Sequence[str], old: TaskRun, new: TaskRun, also: Sequence[str] = ()) -> list[str]:
     """The fields, each once, with what ``auto`` stands for in its place, and those of ``also`` that there are.
-
-    Raises:
-        InputError: ``auto`` stands for nothing, as the records have neither texts nor log-likelihoods.
-    """
+    Raises InputError: ``auto`` stands for nothing, as the records have neither texts nor log-likelihoods."""
     found: dict[str, None] = {}
     known = slice_fields(old.records, new.records) if also or AUTO in fields else ()
     for field in (*fields, *(name for name in also if name in known)):

@@ -178,10 +178,7 @@ def noise_remarks(comparisons: Sequence[Comparison], rules: Sequence[Rule]) -> t
     A budget that reruns of OLD against OLD are shown to use up by themselves says nothing of NEW, so it is no verdict
     but an error: where the noise's one-sided bound on the good side is beyond it. One that the measured noise, or its
     other bound, reaches is noted, and so is an advisory one. A measured noise of none forbids no budget.
-
-    Raises:
-        InputError: a critical budget within the noise floor.
-    """
+    Raises InputError: a critical budget within the noise floor."""
     found = []
     for rule, each in itertools.product(rules, [each for each in comparisons if each.noise is not None]):
         key = rule.key(each) if rule.covers(each) and rule.slice is None else None

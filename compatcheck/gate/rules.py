@@ -126,11 +126,7 @@ def _complement(share: Estimate) -> Estimate:
 
 
 def parse_share(option: str, value: float | str) -> float:
-    """A share of at most 1: a number, or a text such as ``2%`` or ``0.02``.
-
-    Raises:
-        InputError: it is none.
-    """
+    """A share of at most 1: a number, or a text such as ``2%`` or ``0.02``. Raises InputError: it is none."""
     text = str(value).strip()
     try:
         share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
@@ -149,10 +145,8 @@ def slice_fields(rules: Iterable[Rule]) -> list[str]:
 
 def parse_rules(expressions: Sequence[str], tier: str = CRITICAL) -> list[Rule]:
     """Read ``--fail-on`` expressions, or those of ``--advisory``.
-
-    Raises:
-        InputError: an expression that does not follow the grammar, an unknown name, or a budget that cannot be meant.
-    """
+    Raises InputError: an expression that does not follow the grammar, an unknown name, or a budget that cannot be
+    meant."""
     return [_parse(text, tier) for text in expressions]
 
 

@@ -115,10 +115,7 @@ class Budgets:
 
     def watch(self, comparison: Comparison) -> None:
         """Set the budgets that cover a comparison; one that was known as another kind is judged anew.
-
-        Raises:
-            InputError: a figure that no bound at every look is known of.
-        """
+        Raises InputError: a figure that no bound at every look is known of."""
         self.watched = [one for one in self.watched if one.comparison != comparison.name]
         for rule in self._rules:
             key = rule.key(comparison) if rule.covers(comparison) else None

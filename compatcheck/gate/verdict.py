@@ -81,10 +81,7 @@ def judge(
 
     The verdict is ``fail`` if any critical gate fails, else ``inconclusive`` if any is, else ``pass``; ``none`` without
     critical rules. Advisory gates are judged each by itself and do not bear on it.
-
-    Raises:
-        InputError: a rule that covers no comparison, or a task of ``required`` without a scored pair.
-    """
+    Raises InputError: a rule that covers no comparison, or a task of ``required`` without a scored pair."""
     there = dict.fromkeys(each.task for each in comparisons if each.n > 0)
     for task in required:
         if task not in there:

@@ -6,9 +6,9 @@ import sys
 import pytest
 
 from compatcheck.compare import compare
-from compatcheck.compare.comparison import project_version
 from compatcheck.errors import InputError
 from compatcheck.records import Metric
+from compatcheck.version import __version__
 
 
 def test_importing_and_comparing_loads_no_engine():
@@ -51,14 +51,14 @@ def test_the_signature_says_how_the_figures_were_made(make_run, smooth):
     found = compare(old, make_run([1, 1], filter="strict-match", settings=settings), metric="exact_match", seed=7)
     assert found.signature == (
         "arithmetic|filter:strict-match|metric:exact_match|n:2|ci:wilson95|bounds:clopper-pearson95+gaffke95|seed:7|version:3.0|fewshot:5|split:test|"
-        f"compatcheck:{project_version()}"
+        f"compatcheck:{__version__}"
     )
     old = make_run([0.5, 0.1], metric=smooth, settings={"num_fewshot": 5})
     new = make_run([0.5, 0.1], metric=smooth, settings={"num_fewshot": 0, "limit": "2 of 9|seeded\n"})
     found = compare(old, new, metric="rouge1", epsilon=0.01, confidence=0.9, resamples=500)
     assert found.signature == (
         "arithmetic|filter:none|metric:rouge1|n:2|eps:0.01|ci:wilson90+bootstrap90x500|bounds:clopper-pearson90+gaffke90|seed:0|fewshot:5/0|"
-        f"limit:none/2 of 9,seeded|impl:rouge1,fmeasure|compatcheck:{project_version()}"
+        f"limit:none/2 of 9,seeded|impl:rouge1,fmeasure|compatcheck:{__version__}"
     )
 
 
