@@ -13,7 +13,7 @@ from compatcheck.errors import InputError, did_you_mean
 from compatcheck.evaluation import streams
 from compatcheck.evaluation.evaluate import EngineOptions, Evaluated, Log, evaluate_jobs
 from compatcheck.evaluation.plan import Job
-from compatcheck.evaluation.settling import check_settings, settle
+from compatcheck.evaluation.settling import settle
 from compatcheck.evaluation.store import Where, open_store
 from compatcheck.evaluation.task_scoring import score_with_task
 from compatcheck.readers import Layout, load_recorded
@@ -224,7 +224,6 @@ def loaded_tasks(request: Request) -> list[LoadedTask]:
     tasks = load_tasks(request.tasks, request.task_options)
     for task in tasks:
         check_metric_names(request.metrics, [*task.task.aggregation(), *similarity.names()])
-    check_settings(request.metric_options, [name for task in tasks for name in task.task.aggregation()])
     return tasks
 
 

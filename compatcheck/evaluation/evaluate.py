@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -124,6 +126,50 @@ def evaluate_task(
     return steps.finish()
 
 
+class JobSteps(TaskSteps):
+    """One planned job as :class:`TaskSteps`, with its time and what is said of it."""
+
+    def __init__(self, planned: Planned, lazy: LazyEngine, options: EngineOptions) -> None:
+        self.job, self._stored, self._lazy, self._options = planned.job, planned.engine, lazy, options
+        self._seconds = 0.0
+        self.notes: tuple[str, ...] = ()
+        """What is said of the prompts."""
+        super().__init__(planned.engine, self.job.task, options.apply_chat_template, options.fewshot_as_multiturn)
+
+    @contextlib.contextmanager
+    def timed(self) -> Iterator[None]:
+        """Count the time, without that in which a model was loaded."""
+        started, loading = time.perf_counter(), self._lazy.loading_seconds
+        yield
+        self._seconds += time.perf_counter() - started - (self._lazy.loading_seconds - loading)
+
+    def requests(self, size: int = bridge.CHUNK) -> Iterator[list[Instance]]:
+        """The requests of the task, those of so many documents at a time."""
+        prompts = (self._options.apply_chat_template, self._options.fewshot_as_multiturn)
+        yield from bridge.request_chunks(self._stored, self.job.task, *prompts, size)
+        self.notes = bridge.notes_on_prompts(self.job.task)
+
+    def evaluated(self) -> Evaluated:
+        """What the job gave, over all documents that were asked for.
+
+        Raises:
+            InputError: nothing could be answered.
+        """
+        job, engine, reference = self.job, self._stored, self.job.reference
+        runs, own = self.finish(), list[str]()
+        if (
+            "tokenizer" not in self._options.engine_args
+            and reference.tokenizer
+            and reference.base
+            and reference.adapter
+        ):
+            found = " and ".join(tokenizer.differences(reference.base, reference.adapter))
+            own = [f"{reference.text}: the adapter's own tokenizer was used, which differs from its base's in {found}."]
+        failed = bridge.failed_documents(engine, job.task)
+        own += [*self.notes, *engine.notes, *bridge.failure_note(reference.text, job.task, failed, self.documents)]
+        return Evaluated(job, runs, dict(engine.identity), self._seconds, tuple(own), engine.asked, engine.from_store)
+
+
 def evaluate_jobs(
     jobs: Iterable[Job],
     options: EngineOptions,
@@ -151,42 +197,19 @@ def evaluate_jobs(
                     if soon.starts_early:
                         soon.start()
             for planned in plan.jobs:
-                name, size = planned.job.task.name, planned.job.task.size
-                stored = " (answers stored)" if planned.missing == 0 else ""
-                say(f"{planned.job.side}: {name}, {size} instances{stored}")
-                done.append(_evaluate(planned, plan.engine, options, log))
+                job, stored = planned.job, " (answers stored)" if planned.missing == 0 else ""
+                say(f"{job.side}: {job.task.name}, {job.task.size} instances{stored}")
+                steps = JobSteps(planned, plan.engine, options)
+                told = None if log is None else functools.partial(log, job)
+                with steps.timed():
+                    for requests in steps.requests(bridge.CHUNK if log is None else job.task.size):
+                        steps.step(requests, told)
+                done.append(steps.evaluated())
             plan.engine.close()
     finally:
         for plan in plans:
             plan.engine.close()
     return done
-
-
-def _evaluate(planned: Planned, lazy: LazyEngine, options: EngineOptions, log: Log | None) -> Evaluated:
-    job = planned.job
-    told = None if log is None else lambda results, engine: log(job, results, engine)
-    started, loading = time.perf_counter(), lazy.loading_seconds
-    runs = evaluate_task(planned.engine, job.task, options.apply_chat_template, told, options.fewshot_as_multiturn)
-    seconds = time.perf_counter() - started - (lazy.loading_seconds - loading)
-    return _evaluated(planned, options, runs, seconds, job.task.size, bridge.notes_on_prompts(job.task))
-
-
-def _evaluated(
-    planned: Planned,
-    options: EngineOptions,
-    runs: tuple[TaskRun, ...],
-    seconds: float,
-    documents: int,
-    notes: tuple[str, ...],
-) -> Evaluated:
-    job, engine, reference = planned.job, planned.engine, planned.job.reference
-    own: tuple[str, ...] = ()
-    if "tokenizer" not in options.engine_args and reference.tokenizer and reference.base and reference.adapter:
-        found = " and ".join(tokenizer.differences(reference.base, reference.adapter))
-        own = (f"{reference.text}: the adapter's own tokenizer was used, which differs from its base's in {found}.",)
-    failed = bridge.failed_documents(engine, job.task)
-    said = (*own, *notes, *engine.notes, *bridge.failure_note(reference.text, job.task, failed, documents))
-    return Evaluated(job, runs, dict(engine.identity), seconds, said, engine.asked, engine.from_store)
 
 
 class Stepwise:
@@ -208,7 +231,6 @@ class Stepwise:
         Raises:
             InputError: an engine that does not exist, or two models of which only one fits into the memory.
         """
-        self._options = options
         self._plans = plan_jobs(jobs, options, say, progress, store)
         working = [plan for plan in self._plans if plan.has_work]
         if len(working) > 1 and any(plan.fills_memory for plan in working):
@@ -216,17 +238,16 @@ class Stepwise:
                 "--until-decided keeps both models loaded, and vLLM has no room for two of these: evaluate OLD first "
                 "(compatcheck run OLD …), so that its answers come from the store, or say --engine hf"
             )
-        prompts = (options.apply_chat_template, options.fewshot_as_multiturn)
-        self._asked: dict[tuple[str, str], _Asked] = {}
+        self._steps: dict[tuple[str, str], JobSteps] = {}
+        self._requests: dict[tuple[str, str], dict[int, list[Instance]]] = {}
         for plan in self._plans:
             for planned in plan.jobs:
-                requests: dict[int, list[Instance]] = defaultdict(list)
-                for request in bridge.build_requests(planned.engine, planned.job.task, *prompts):
-                    requests[int(request.doc_id or 0)].append(request)
-                steps = TaskSteps(planned.engine, planned.job.task, *prompts)
-                notes = bridge.notes_on_prompts(planned.job.task)
                 key = (planned.job.side, planned.job.task.name)
-                self._asked[key] = _Asked(planned, plan.engine, steps, requests, notes)
+                steps = self._steps[key] = JobSteps(planned, plan.engine, options)
+                mine = self._requests[key] = defaultdict(list)
+                for requests in steps.requests(max(bridge.CHUNK, planned.job.task.size)):
+                    for request in requests:
+                        mine[int(request.doc_id or 0)].append(request)
 
     def evaluate(self, side: str, task: str, places: Sequence[int]) -> tuple[TaskRun, ...]:
         """Evaluate one side on the documents at these ``places`` of the task; their records, one run per filter.
@@ -239,14 +260,12 @@ class Stepwise:
         for plan in self._plans:
             if plan.starts_early and plan.has_work:  # while one answers, the other one starts
                 plan.start()
-        one = self._asked[side, task]
-        requests = [request for place in sorted(places) for request in one.requests[place]]
+        steps = self._steps[side, task]
+        requests = [request for place in sorted(places) for request in self._requests[side, task][place]]
         for request in requests:
             request.resps, request.filtered_resps = [], {}
-        started, loading = time.perf_counter(), one.lazy.loading_seconds
-        runs = one.steps.step(requests)
-        one.seconds += time.perf_counter() - started - (one.lazy.loading_seconds - loading)
-        return runs
+        with steps.timed():
+            return steps.step(requests)
 
     def finish(self) -> list[Evaluated]:
         """What every job gave, over all documents that were asked for.
@@ -254,29 +273,12 @@ class Stepwise:
         Raises:
             InputError: a job of which nothing could be answered.
         """
-        return [
-            _evaluated(each.planned, self._options, each.steps.finish(), each.seconds, each.steps.documents, each.notes)
-            for each in self._asked.values()
-        ]
+        return [steps.evaluated() for steps in self._steps.values()]
 
     def close(self) -> None:
         """Free the memory of every engine that was opened."""
         for plan in self._plans:
             plan.engine.close()
-
-
-@dataclass
-class _Asked:
-    """One job of several that are evaluated step by step."""
-
-    planned: Planned
-    lazy: LazyEngine
-    steps: TaskSteps
-    requests: Mapping[int, list[Instance]]
-    """By a document's place among those of the task."""
-    notes: tuple[str, ...] = ()
-    """What is said of its prompts."""
-    seconds: float = 0.0
 
 
 def merged(steps: Sequence[TaskRun]) -> TaskRun:

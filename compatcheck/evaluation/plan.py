@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, cast
 from compatcheck.engines import Work, choose, open_endpoint, open_engine
 from compatcheck.errors import InputError
 from compatcheck.evaluation.bridge import request_chunks
+from compatcheck.evaluation.shuffled import Shuffled
 from compatcheck.models import kind_of
 from compatcheck.models.endpoints import Endpoint
 from compatcheck.references import Reference
 from compatcheck.tasks import LoadedTask
 
 if TYPE_CHECKING:
-    from compatcheck.evaluation.store.database import Source, Store
+    from compatcheck.evaluation.store.database import Store
     from compatcheck.evaluation.store.engine import LazyEngine, StoredEngine
     from compatcheck.evaluation.store.keys import Draws
 
@@ -158,24 +159,120 @@ class Planned:
     """Answers that the engine has to give; None where there is no store to know it from."""
 
 
-@dataclass(frozen=True)
 class Plan:
-    """Jobs of one base. Where no job misses an answer the engine is never opened."""
+    """Jobs of one base or server. Where no job misses an answer the engine is never opened."""
 
-    engine: LazyEngine
-    jobs: tuple[Planned, ...]
-    starts_early: bool = False
-    """Whether the engine starts in the background, and there is memory for it beside another one."""
-    fills_memory: bool = False
-    """Whether the engine takes the memory for itself, so that no other one can be open beside it."""
+    def __init__(self, group: BaseGroup, options: EngineOptions, say: Callable[[str], None], progress: Any) -> None:
+        from compatcheck.evaluation.store.engine import LazyEngine
+
+        self._group, self._options, self._say, self._progress = group, options, say, progress
+        self.engine = LazyEngine(self._open)
+        self.jobs: list[Planned] = []
 
     @property
     def has_work(self) -> bool:
         return any(planned.missing != 0 for planned in self.jobs)
 
+    @property
+    def starts_early(self) -> bool:
+        """Whether the engine starts in the background, and there is memory for it beside another one."""
+        return self._options.memory_share < 1
+
+    @property
+    def fills_memory(self) -> bool:
+        """Whether the engine takes the memory for itself, so that no other one can be open beside it."""
+        shared = self._group.endpoints or self.starts_early or _MEMORY & self._options.engine_args.keys()
+        return self._options.engine == "vllm" and not shared
+
     def start(self) -> None:
         """Start the engine for the first job that misses an answer."""
         self.engine.start(next(planned.adapter for planned in self.jobs if planned.missing != 0))
+
+    def fill(self, store: Store | None, run: Draws, plan: Draws) -> None:
+        """Know what every job asks; ``plan`` counts random answers as ``run`` will."""
+        options = self._options
+        if options.apply_chat_template:
+            self.check(tokenizer_alone=True)  # prompts are made with it
+        for job, adapter in self._group.jobs:
+            engine, missing = self.answering(job, adapter, store, run), None
+            if store is not None:
+                chunks = request_chunks(engine, job.task, options.apply_chat_template, options.fewshot_as_multiturn)
+                missing = engine.missing((request for chunk in chunks for request in chunk), plan)
+            self.jobs.append(Planned(job, adapter, engine, missing))
+
+    def answering(self, job: Job, adapter: str | None, store: Store | None, draws: Draws | None = None) -> StoredEngine:
+        """The engine as lm-eval sees it for one job: answers are filed under the content of model and engine."""
+        from compatcheck.evaluation.store.database import Source
+        from compatcheck.evaluation.store.engine import StoredEngine
+        from compatcheck.evaluation.store.identity import identity_of
+        from compatcheck.evaluation.store.keys import asks_to_sample, model_key
+
+        group, options = self._group, self._options
+        engine = "endpoint" if group.endpoints else options.engine
+        identity = identity_of(
+            engine, None if group.endpoints else Path(group.base), dtype=options.dtype, device=options.device,
+            engine_args=options.engine_args, trust_remote_code=options.trust_remote_code,
+        )  # fmt: skip
+        fingerprint = job.reference.fingerprint()
+        source = Source(
+            model_key(fingerprint, identity), job.task.name, job.reference.text, fingerprint, engine, identity
+        )
+        # a chat template can be read without the model, but where only the engine knows how
+        plain = engine == "hf" and not (options.engine_args or options.trust_remote_code)
+        return StoredEngine(
+            self.engine, adapter, source, store, draws=draws, seed=options.seed,
+            always_drawn=asks_to_sample(options.engine_args),
+            tokenizer_folder=(group.tokenizer or Path(group.base)) if plain else None,
+        )  # fmt: skip
+
+    def check(self, tokenizer_alone: bool = False) -> None:
+        """Find what cannot be loaded before the other side is paid for.
+
+        Raises:
+            InputError: a model that cannot be loaded as its files show.
+        """
+        from compatcheck.engines.hf.checking import check_loading
+
+        group, options = self._group, self._options
+        if not group.endpoints:
+            check_loading(
+                Path(group.base), group.adapters.values(), engine=options.engine,
+                trust_remote_code=options.trust_remote_code, engine_args=options.engine_args,
+                tokenizer=group.tokenizer, tokenizer_alone=tokenizer_alone,
+                generates=any(job.task.task.OUTPUT_TYPE == "generate_until" for job, _ in group.jobs),
+            )  # fmt: skip
+
+    def _open(self, first: str | None) -> Any:
+        """Open the engine, with the adapter that is asked for first and those that are needed later."""
+        options = self._options
+        if self._group.endpoints:
+            self._say(f"asking {self._group.base}")
+            engine: Any = open_endpoint(
+                self._group.endpoints, batch_size=options.batch_size, seed=options.seed,
+                engine_args=dict(options.engine_args), progress=self._progress,
+            )  # fmt: skip
+        else:
+            later = [planned.adapter for planned in self.jobs if planned.missing != 0]
+            engine = self._open_base(dict.fromkeys([first, *later]))
+        return engine if options.shuffle is None else Shuffled(engine, options.shuffle)
+
+    def _open_base(self, needed: Collection[str | None]) -> Any:
+        group, options = self._group, self._options
+        adapters = {name: group.adapters[name] for name in needed if name is not None}
+        name = group.jobs[0][0].reference.base_name or str(group.base)
+        self._say(f"loading {name}" + (f" with {', '.join(adapters)}" if adapters else ""))
+        arguments = dict(options.engine_args)
+        if group.tokenizer is not None:
+            arguments.setdefault("tokenizer", str(group.tokenizer))
+        log_name = "-".join([name, *group.adapters]) if group.tokenizer or len(group.adapters) == 1 else name
+        log_name = "".join(letter if letter.isalnum() or letter in "-." else "-" for letter in log_name)
+        log = options.log_folder / f"engine-{log_name.strip('-.')[-80:]}.log" if options.log_folder else None
+        return open_engine(
+            options.engine, group.base, adapters, batch_size=options.batch_size, dtype=options.dtype,
+            device=options.device, seed=options.seed, engine_args=arguments,
+            trust_remote_code=options.trust_remote_code, progress=self._progress,
+            base_alone=bool(adapters) and None in needed, memory_share=options.memory_share, log_file=log,
+        )  # fmt: skip
 
 
 def plan_jobs(
@@ -186,6 +283,8 @@ def plan_jobs(
     Raises:
         InputError: an engine that does not exist, or a model that cannot be loaded as its files show.
     """
+    from compatcheck.evaluation.store.keys import Draws
+
     groups = group_by_base(jobs)
     each = [_options_of(group, groups, options) for group in groups]
     here = [group for group in groups if not group.endpoints]
@@ -195,42 +294,17 @@ def plan_jobs(
         from compatcheck.engines.vllm.plan import share_beside
 
         share = share_beside([Path(group.base) for group in here], options.dtype, options.device)
-    each = [
-        mine if group.endpoints else replace(mine, engine=engine, memory_share=share)
-        for group, mine in zip(groups, each, strict=True)
-    ]
-    from compatcheck.evaluation.store.keys import Draws
-
-    draws, plans = (Draws(), Draws()), []
+    plans = []
     for group, mine in zip(groups, each, strict=True):
-        if mine.apply_chat_template:
-            _check_loading(group, mine, tokenizer_alone=True)  # prompts are made with it
-        plans.append(_plan(group, mine, _Opener(group, mine, say, progress), store, draws))
-    for group, mine, plan in zip(groups, each, plans, strict=True):
-        if plan.has_work:
-            _check_loading(group, mine)
+        own = mine if group.endpoints else replace(mine, engine=engine, memory_share=share)
+        plans.append(Plan(group, own, say, progress))
+    run, plan = Draws(), Draws()
+    for one in plans:
+        one.fill(store, run, plan)
+    for one in plans:
+        if one.has_work:
+            one.check()
     return plans
-
-
-def _plan(
-    group: BaseGroup, options: EngineOptions, opener: _Opener, store: Store | None, draws: tuple[Draws, Draws]
-) -> Plan:
-    """``draws`` are those of the run, and those of its plan."""
-    from compatcheck.evaluation.store.engine import LazyEngine
-
-    lazy = LazyEngine(opener)
-    planned: list[Planned] = []
-    for job, adapter in group.jobs:
-        engine = _stored_engine(job, adapter, group, options, lazy, store, draws[0])
-        missing = None
-        if store is not None:
-            chunks = request_chunks(engine, job.task, options.apply_chat_template, options.fewshot_as_multiturn)
-            missing = engine.missing((request for chunk in chunks for request in chunk), draws[1])
-        if missing != 0:
-            opener.needed.append(adapter)
-        planned.append(Planned(job, adapter, engine, missing))
-    alone = options.engine == "vllm" and not group.endpoints and not _MEMORY & options.engine_args.keys()
-    return Plan(lazy, tuple(planned), options.memory_share < 1, alone and options.memory_share == 1)
 
 
 def open_answering(
@@ -249,77 +323,13 @@ def open_answering(
     Raises:
         InputError: as :func:`plan_jobs`.
     """
-    from compatcheck.evaluation.store.engine import LazyEngine
-
     (group,) = group_by_base([Job(name, reference, cast(LoadedTask, SimpleNamespace(name=name)))])
     options = _options_of(group, [group], options)
     if not group.endpoints:
         options = replace(options, engine=choose(options.engine)[0])
-    lazy = lazy or LazyEngine(_Opener(group, options, say, progress))
-    return _stored_engine(*group.jobs[0], group, options, lazy, store), lazy
-
-
-def _stored_engine(
-    job: Job,
-    adapter: str | None,
-    group: BaseGroup,
-    options: EngineOptions,
-    lazy: LazyEngine,
-    store: Store | None,
-    draws: Draws | None = None,
-) -> StoredEngine:
-    from compatcheck.evaluation.store.engine import StoredEngine
-    from compatcheck.evaluation.store.keys import asks_to_sample
-
-    # a chat template can be read without the model, but where only the engine knows how
-    plain = options.engine == "hf" and not (group.endpoints or options.engine_args or options.trust_remote_code)
-    return StoredEngine(
-        lazy,
-        adapter,
-        _source_of(job, group, options),
-        store,
-        draws=draws,
-        seed=options.seed,
-        always_drawn=asks_to_sample(options.engine_args),
-        tokenizer_folder=(group.tokenizer or Path(group.base)) if plain else None,
-    )
-
-
-def _source_of(job: Job, group: BaseGroup, options: EngineOptions) -> Source:
-    """What answers are filed under."""
-    from compatcheck.evaluation.store.database import Source
-    from compatcheck.evaluation.store.identity import identity_of
-    from compatcheck.evaluation.store.keys import model_key
-
-    engine = "endpoint" if group.endpoints else options.engine
-    identity = identity_of(
-        engine,
-        None if group.endpoints else Path(group.base),
-        dtype=options.dtype,
-        device=options.device,
-        engine_args=options.engine_args,
-        trust_remote_code=options.trust_remote_code,
-    )
-    fingerprint = job.reference.fingerprint()
-    key = model_key(fingerprint, identity)
-    return Source(key, job.task.name, job.reference.text, fingerprint, engine, identity)
-
-
-def _check_loading(group: BaseGroup, options: EngineOptions, tokenizer_alone: bool = False) -> None:
-    """Find what cannot be loaded before the other side is paid for."""
-    from compatcheck.engines.hf.checking import check_loading
-
-    if not group.endpoints:
-        check_loading(
-            Path(group.base),
-            group.adapters.values(),
-            engine=options.engine,
-            trust_remote_code=options.trust_remote_code,
-            engine_args=options.engine_args,
-            tokenizer=group.tokenizer,
-            tokenizer_alone=tokenizer_alone,
-            generates=any(job.task.task.OUTPUT_TYPE == "generate_until" for job, _ in group.jobs),
-        )
+    plan = Plan(group, options, say, progress)
+    plan.engine = lazy or plan.engine
+    return plan.answering(*group.jobs[0], store), plan.engine
 
 
 def _options_of(group: BaseGroup, groups: Sequence[BaseGroup], options: EngineOptions) -> EngineOptions:
@@ -340,60 +350,7 @@ def _options_of(group: BaseGroup, groups: Sequence[BaseGroup], options: EngineOp
         return replace(options, device="server")
     from compatcheck.engines.endpoint.options import ENGINE_ARGS
 
-    given_args = options.engine_args.items()
-    arguments = {name: value for name, value in given_args if (name in ENGINE_ARGS) == bool(group.endpoints)}
+    mine = {key: value for key, value in options.engine_args.items() if (key in ENGINE_ARGS) == bool(group.endpoints)}
     if group.endpoints:
-        return replace(options, engine="auto", engine_args=arguments, dtype="auto", device="server")
-    return replace(options, engine_args=arguments)
-
-
-class _Opener:
-    """Opens the engine of a group, with the adapter that is asked for first and those that are ``needed`` later."""
-
-    def __init__(self, group: BaseGroup, options: EngineOptions, say: Callable[[str], None], progress: Any) -> None:
-        self._group, self._options, self._say, self._progress = group, options, say, progress
-        self.needed: list[str | None] = []
-
-    def __call__(self, first: str | None) -> Any:
-        engine = self._server() if self._group.endpoints else self._base(dict.fromkeys([first, *self.needed]))
-        if self._options.shuffle is None:
-            return engine
-        from compatcheck.evaluation.shuffled import Shuffled
-
-        return Shuffled(engine, self._options.shuffle)
-
-    def _server(self) -> Any:
-        self._say(f"asking {self._group.base}")
-        return open_endpoint(
-            self._group.endpoints,
-            batch_size=self._options.batch_size,
-            seed=self._options.seed,
-            engine_args=dict(self._options.engine_args),
-            progress=self._progress,
-        )
-
-    def _base(self, needed: Collection[str | None]) -> Any:
-        group, options = self._group, self._options
-        adapters = {name: group.adapters[name] for name in needed if name is not None}
-        name = group.jobs[0][0].reference.base_name or str(group.base)
-        self._say(f"loading {name}" + (f" with {', '.join(adapters)}" if adapters else ""))
-        arguments = dict(options.engine_args)
-        if group.tokenizer is not None:
-            arguments.setdefault("tokenizer", str(group.tokenizer))
-        log_name = "-".join([name, *group.adapters]) if group.tokenizer or len(group.adapters) == 1 else name
-        log_name = "".join(letter if letter.isalnum() or letter in "-." else "-" for letter in log_name)
-        return open_engine(
-            options.engine,
-            group.base,
-            adapters,
-            batch_size=options.batch_size,
-            dtype=options.dtype,
-            device=options.device,
-            seed=options.seed,
-            engine_args=arguments,
-            trust_remote_code=options.trust_remote_code,
-            progress=self._progress,
-            base_alone=bool(adapters) and None in needed,
-            memory_share=options.memory_share,
-            log_file=options.log_folder / f"engine-{log_name.strip('-.')[-80:]}.log" if options.log_folder else None,
-        )
+        return replace(options, engine="auto", engine_args=mine, dtype="auto", device="server")
+    return replace(options, engine_args=mine)

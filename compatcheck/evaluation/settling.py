@@ -43,24 +43,14 @@ def with_direction(options: Options | None, lower_is_better: str | Iterable[str]
 
 
 def check_directions(options: Options, runs: Iterable[TaskRun | StoredRun]) -> None:
-    """Raise InputError for a direction of a metric that is not compared, and for settings of one that there is not."""
+    """Raise InputError for a direction of a metric that is not compared."""
     known = list(dict.fromkeys(metric.name for run in runs for metric in run.metrics))
-    check_settings(options, known)
     for name in options:
         if DIRECTION in options[name] and name not in known:
             raise InputError(
                 f"--lower-is-better {name}: no such metric is compared{did_you_mean(name, known)}; there are "
                 f"{', '.join(known)}"
             )
-
-
-def check_settings(options: Options, known: Iterable[str]) -> None:
-    """Raise InputError for settings of a metric that neither a task nor the similarity scores know."""
-    there = list(dict.fromkeys([*known, *similarity.names()]))
-    for name, settings in options.items():
-        if name not in there and set(settings) - {DIRECTION}:
-            hint = did_you_mean(name, there)
-            raise InputError(f"--metric-arg {name}.{next(iter(settings))}: no metric of that name{hint}")
 
 
 def settle(run: Kind, asked: Sequence[str], options: Options) -> Kind:

@@ -116,8 +116,8 @@ def check_settings(name: str, options: Mapping[str, Any]) -> None:
     if name not in _FACTORIES:
         having = [each for each in names() if each != RECORDED]
         raise InputError(
-            f"--metric-arg {name}.{next(iter(options))}: metric '{name}' has no settings{did_you_mean(name, having)}; "
-            f"metrics that may have some are {', '.join(having)}"
+            f"--metric-arg {name}.{next(iter(options))}: no metric of that name{did_you_mean(name, having)} has "
+            f"settings; there are {', '.join(having)}"
         )
     parameters = dict(list(inspect.signature(_FACTORIES[name]).parameters.items())[1:])
     takes_any = any(one.kind is one.VAR_KEYWORD for one in parameters.values())
