@@ -10,6 +10,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -52,20 +53,6 @@ class Item:
         return max(len(row.ids) for row in self.rows)
 
 
-class _Encoder:
-    """A tokenizer with the few attributes that ``compatcheck.engines.hf.encoding`` wants of an engine."""
-
-    add_bos_token: bool | None = None
-
-    def __init__(self, tokenizer: Any) -> None:
-        self.tokenizer = tokenizer
-        bos = tokenizer.bos_token_id
-        self.prefix_token_id = bos if bos is not None else tokenizer.eos_token_id
-
-    def tok_encode(self, string: str, add_special_tokens: bool = True) -> list[int]:
-        return list(self.tokenizer.encode(string, add_special_tokens=add_special_tokens))
-
-
 def make_items(tokenizer: Any, examples: Sequence[Example], rows: str, max_length: int) -> list[Item]:
     """Tokenize examples into items of the kind a strategy wants.
 
@@ -80,7 +67,11 @@ def make_items(tokenizer: Any, examples: Sequence[Example], rows: str, max_lengt
     if tokenizer.bos_token_id is None and eos is None:
         raise InputError("the tokenizer has neither a start nor an end token; lm-eval cannot score with it either")
     wanted = [_texts(example, rows) for example in examples]
-    encoded = iter(encode_pairs(_Encoder(tokenizer), [pair for _, pairs, _ in wanted for pair in pairs]))
+    start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else eos
+    engine = SimpleNamespace(  # as much of one as encoding wants
+        tokenizer=tokenizer, tok_encode=tokenizer.encode, prefix_token_id=start, add_bos_token=None
+    )
+    encoded = iter(encode_pairs(engine, [pair for _, pairs, _ in wanted for pair in pairs]))
     items = []
     for example, (kind, pairs, gold) in zip(examples, wanted, strict=True):
         made = []

@@ -151,11 +151,9 @@ class TrainSettings(Training):
 
 _PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},
-    "quick": {
-        "epochs": 3, "gradient_accumulation": 1, "learning_rate": 1e-3, "warmup_steps": 20, "lora_rank": 16,
-        "lora_alpha": 32,
-    },
-}  # fmt: skip
+    "quick": {"epochs": 3, "gradient_accumulation": 1, "learning_rate": 1e-3, "warmup_steps": 20}
+    | {"lora_rank": 16, "lora_alpha": 32},
+}
 TRIAL_SHARES = {"paper": 0.2, "quick": 1.0}
 """Share of the steps that a trial of ``--strategy auto`` gets: short trainings can be tried whole."""
 

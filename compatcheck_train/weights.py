@@ -224,18 +224,12 @@ def merge(base: Path, compat: Path, new: Path, share: float, method: str, out: P
     return out
 
 
-@dataclass(frozen=True)
-class Transferred:
-    """``moved`` modules of the old adapter fit the new base; ``left`` do not and keep NEW's own update alone."""
-
-    folder: Path
-    moved: tuple[str, ...]
-    left: tuple[str, ...]
-
-
-def transfer(old: Path, base: Path, out: Path, new: Path | None = None, share: float = 1.0) -> Transferred:
+def transfer(
+    old: Path, base: Path, out: Path, new: Path | None = None, share: float = 1.0
+) -> tuple[list[str], list[str]]:
     """Fine-tuning transfer (Lin et al. 2025): write an adapter for ``base`` with ``share`` of the old adapter's update
-    where shapes match, on top of ``new``'s where there is one. InputError where no module fits."""
+    where shapes match, on top of ``new``'s where there is one; returns the modules that fit, and those that do not.
+    InputError where none fits."""
     source, target = read_lora(old), read_lora(new) if new is not None else None
     shapes: dict[str, tuple[int, ...]] = {}
     for path in sorted(base.glob("*.safetensors")):
@@ -255,4 +249,4 @@ def transfer(old: Path, base: Path, out: Path, new: Path | None = None, share: f
     parts = [(replace(source, pairs=moved), share)] + ([(target, 1.0)] if target is not None else [])
     config, name = (source.config, str(base.resolve())) if target is None else (target.config, target.base)
     write_lora(out, config, _summed(parts), name, target.others if target is not None else None)
-    return Transferred(out, tuple(moved), tuple(module for module in source.pairs if module not in moved))
+    return list(moved), [module for module in source.pairs if module not in moved]

@@ -15,7 +15,7 @@ from scipy.special import softmax
 
 from compatcheck.api import compare_runs
 from compatcheck.compare.intervals import Flags
-from compatcheck.compare.result import Comparison, Estimate
+from compatcheck.compare.result import Comparison
 from compatcheck.errors import InputError
 from compatcheck.records import Run
 from compatcheck.tasks import LoadedTask
@@ -177,18 +177,9 @@ def _right(table: pd.DataFrame) -> Flags:
     return _is(table, "both_correct") | _is(table, "positive_flip")
 
 
-@dataclass(frozen=True)
-class Bound:
-    """Mean of both models' distributions over the choices, which costs two models and no training: its changes against
-    NEW, as a proof has them."""
-
-    nfr: Estimate
-    nfr_relative: Estimate
-    score: Estimate
-
-
-def bound_of(old: Run, new: Run, loaded: LoadedTask, metric: str) -> Bound | None:
-    """The bound of ``acc`` or ``acc_norm``; None for other metrics and tasks."""
+def bound_of(old: Run, new: Run, loaded: LoadedTask, metric: str) -> Changes | None:
+    """The mean of both models' distributions over the choices, which costs two models and no training: its changes
+    against NEW for ``acc`` or ``acc_norm``; None for other metrics and tasks."""
     task: Any = loaded.task
     if metric not in ("acc", "acc_norm") or task.OUTPUT_TYPE != "multiple_choice" or task.multiple_input:
         return None
@@ -208,4 +199,5 @@ def bound_of(old: Run, new: Run, loaded: LoadedTask, metric: str) -> Bound | Non
         right.append(tuple(int(np.argmax(values)) == gold for values in (*scores, mean)))
     was, now, averaged = np.array(right, dtype=bool).reshape(-1, 3).T
     lost, lost_after = was & ~now, was & ~averaged
-    return Bound(rate_change(lost, lost_after), relative_rate_change(lost, lost_after), rate_change(now, averaged))
+    relative, score = relative_rate_change(lost, lost_after), rate_change(now, averaged)
+    return {"nfr": rate_change(lost, lost_after), "nfr_relative": relative, "score": score}

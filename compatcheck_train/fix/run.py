@@ -13,9 +13,9 @@ from typing import Any
 from compatcheck.references import Reference, resolve
 from compatcheck.tasks import LoadedTask
 from compatcheck_train.examples import load_examples, with_preferences
-from compatcheck_train.fix.candidates import Candidate
+from compatcheck_train.fix.change import Changes
 from compatcheck_train.fix.judging import Scores
-from compatcheck_train.fix.proof import Bound, Proof, bound_of, prove
+from compatcheck_train.fix.proof import Proof, bound_of, prove
 from compatcheck_train.fix.request import (
     AUTO,
     FixRequest,
@@ -63,26 +63,13 @@ class Fixed:
     """What was trained in full; empty where it was one."""
     frontier: Frontier | None
     control: Trained | None
-    bound: Bound | None
+    bound: Changes | None
     notes: tuple[str, ...]
     seconds: float
     documents: dict[str, int]
     """Numbers of training, validation, unlabelled and test documents."""
     picked: Picked | None
     """Where there were several trainings: which of them is delivered."""
-
-    @property
-    def candidate(self) -> Candidate:
-        return self.final.candidate
-
-    @property
-    def trained(self) -> Trained:
-        return self.final.trained.trained
-
-    @property
-    def first(self) -> Trained | None:
-        """The stage before the training, where there was one."""
-        return self.final.trained.first
 
 
 def fix(request: FixRequest, out: str | Path, say: Say = lambda _: None, progress: Any = None) -> Fixed:
@@ -160,9 +147,10 @@ def _with_start(work: Work) -> Work:
         return work
     source, base = work.old.adapter, work.new.base
     assert source is not None and base is not None
-    moved = first(lambda: transfer(source, base, work.folder / "transfer", work.new.adapter))
-    work.note(f"--init transfer: {len(moved.moved)} modules moved, {len(moved.left)} left as they are in NEW.")
-    return replace(work, start=resolve(str(moved.folder)))
+    to = work.folder / "transfer"
+    moved, left = first(lambda: transfer(source, base, to, work.new.adapter))
+    work.note(f"--init transfer: {len(moved)} modules moved, {len(left)} left as they are in NEW.")
+    return replace(work, start=resolve(str(to)))
 
 
 def _with_preferences(work: Work) -> Work:
@@ -178,7 +166,7 @@ def _with_preferences(work: Work) -> Work:
     return replace(work, examples=with_preferences(examples, old, new))
 
 
-def _prove(work: Work, tested: LoadedTask, picked: Picked, repeats: list[Repeat]) -> tuple[Proof, Bound | None]:
+def _prove(work: Work, tested: LoadedTask, picked: Picked, repeats: list[Repeat]) -> tuple[Proof, Changes | None]:
     judge, several = work.request.judge, len(repeats) > 1
     models: dict[Any, Reference] = {"old": work.old, "new": work.new}
     for each in repeats if several else [picked.compat]:

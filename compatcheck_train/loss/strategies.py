@@ -17,17 +17,13 @@ if TYPE_CHECKING:
 
     from compatcheck_train.loss.view import View
 
-NEEDS = {
-    "old-states": "the old model's hidden states",
-    "new-states": "the new model's hidden states",
-    "old-facts": "the old model's log-probability of the gold token, and whether it ranks it first",
-    "new-facts": "the same of the new model",
-    "old-sums": "the old model's log-likelihood of every row's answer",
-    "new-sums": "the same of the new model",
-    "same-tokens": "both teachers' distributions at one position, so one tokenizer",
-    "answers": "both models' answers to every document",
-    "totals": "the student's log-likelihood of a row before any weight is known: its output layer runs twice",
-}
+NEEDS = frozenset(
+    # Hidden states; log-probability of the gold token and whether it is ranked first; log-likelihood of rows' answers.
+    [f"{side}-{what}" for side in ("old", "new") for what in ("states", "facts", "sums")]
+    # One tokenizer; both models' answers to every document; the student's log-likelihood of a row before any weight is
+    # known, for which its output layer runs twice.
+    + ["same-tokens", "answers", "totals"]
+)
 Loss = Callable[["View"], Parts]
 TokenRule = Callable[[Facts, Mapping[str, Any]], Weights]
 
@@ -99,7 +95,7 @@ def table() -> str:
 
 def strategy(name: str, *, needs: tuple[str, ...] = (), **facts: Any) -> Callable[[Loss], Loss]:
     """Register a loss over a :class:`View` under a name; ``facts`` are further fields of :class:`Strategy`."""
-    assert set(needs) <= set(NEEDS), needs
+    assert NEEDS.issuperset(needs), needs
 
     def add(loss: Loss) -> Loss:
         _REGISTRY[name] = Strategy(name=name, loss=loss, needs=frozenset(needs), **facts)
@@ -158,12 +154,21 @@ _TWO_ROWS = "two teacher rows per token"
 # end-of-sequence included, keep a term to the new model or a cross-entropy, so that answers stay well-formed. Losses
 # are means over documents.
 
-_CHOICE: dict[str, Any] = {"rows": "choices", "per": "document", "kinds": ("choice",)}
-_CHOICE_OPTIONS: dict[str, float | int | str] = {
+_OPTIONS: dict[str, float | int | str] = {
     "choice_temperature": 1.0, "choice_norm": "none", "choice_ce": 0.0, "anchor": "new", "anchor_weight": 1.0,
 }  # fmt: skip
-_CHOICE_NEEDS = ("old-sums", "new-sums", "new-states")
-_CHOICE_COST = "every choice is read; teachers give one number per choice, and the new one its states for the anchor"
+
+
+def _choice_strategy(name: str, idea: str, formula: str, source: str, **options: float) -> Callable[[Loss], Loss]:
+    """Register one with both teachers, or a control without OLD."""
+    needs: tuple[str, ...] = ("old-sums", "new-sums", "new-states")
+    cost = "teachers give one number per choice, and the new one its states for the anchor"
+    if source == "control":
+        needs, cost = ("new-states",), "the new model's states for the anchor"
+    return strategy(
+        name, needs=needs, idea=idea, formula=formula, source=source, cost=f"every choice is read; {cost}",
+        options={**_OPTIONS, **options}, rows="choices", per="document", kinds=("choice",),
+    )  # fmt: skip
 
 
 def _scaled(view: View, sums: Tensor) -> list[Tensor]:
@@ -195,30 +200,24 @@ def _follow(view: View, targets: list[Tensor] | None, followed: int = 0) -> Part
     return Parts(loss + view.anchor(likeliest), right, followed, len(choices))
 
 
-@strategy(
-    "choice-ensemble", needs=_CHOICE_NEEDS, source="measured in our own trial; ensemble distillation",
-    cost=_CHOICE_COST, options={**_CHOICE_OPTIONS, "old_share": 0.5}, **_CHOICE,
-    idea="the mean of both teachers' distributions over the choices, anchored",
-    formula="KL(s·q_old + (1 − s)·q_new ‖ q_C) + a·anchor",
+@_choice_strategy(
+    "choice-ensemble-ce", "the same with cross-entropy over the choices",
+    "KL(s·q_old + (1 − s)·q_new ‖ q_C) + c·CE(q_C) + a·anchor", "measured in our own trial", old_share=0.5,
+    choice_ce=0.3,
+)  # fmt: skip
+@_choice_strategy(
+    "choice-ensemble", "the mean of both teachers' distributions over the choices, anchored",
+    "KL(s·q_old + (1 − s)·q_new ‖ q_C) + a·anchor", "measured in our own trial; ensemble distillation", old_share=0.5,
 )  # fmt: skip
 def choice_ensemble(view: View) -> Parts:
     share = float(view.options["old_share"])
     return _follow(view, [share * o + (1 - share) * n for o, n in _teachers(view)], len(view.batch.items))
 
 
-strategy(
-    "choice-ensemble-ce", needs=_CHOICE_NEEDS, source="measured in our own trial", cost=_CHOICE_COST,
-    options={**_CHOICE_OPTIONS, "old_share": 0.5, "choice_ce": 0.3}, **_CHOICE,
-    idea="the same with cross-entropy over the choices",
-    formula="KL(s·q_old + (1 − s)·q_new ‖ q_C) + c·CE(q_C) + a·anchor",
-)(choice_ensemble)  # fmt: skip
-
-
-@strategy(
-    "choice-old-right", needs=_CHOICE_NEEDS, source="measured in our own trial", cost=_CHOICE_COST,
-    options=_CHOICE_OPTIONS, **_CHOICE,
-    idea="the old model's distribution where only it is right, the new one's elsewhere, anchored",
-    formula="KL(q_old ‖ q_C) where old right ∧ new wrong, else KL(q_new ‖ q_C); + c·CE(q_C) + a·anchor",
+@_choice_strategy(
+    "choice-old-right", "the old model's distribution where only it is right, the new one's elsewhere, anchored",
+    "KL(q_old ‖ q_C) where old right ∧ new wrong, else KL(q_new ‖ q_C); + c·CE(q_C) + a·anchor",
+    "measured in our own trial",
 )  # fmt: skip
 def choice_old_right(view: View) -> Parts:
     targets, lost = [], 0
@@ -229,14 +228,10 @@ def choice_old_right(view: View) -> Parts:
     return _follow(view, targets, lost)
 
 
-@strategy(
-    "choice-ce", needs=("new-states",), source="control", options={**_CHOICE_OPTIONS, "choice_ce": 1.0},
-    cost="every choice is read; the new model's states for the anchor", **_CHOICE,
-    idea="cross-entropy over the choices, anchored: the control of the strategies over choices",
-    formula="c·CE(q_C) + a·anchor",
-)  # fmt: skip
-def choice_ce(view: View) -> Parts:
-    return _follow(view, None)
+_choice_strategy(
+    "choice-ce", "cross-entropy over the choices, anchored: the control of the strategies over choices",
+    "c·CE(q_C) + a·anchor", "control", choice_ce=1.0,
+)(lambda view: _follow(view, None))  # fmt: skip
 
 
 # Controls: what training on the same data for the same steps does without the old model

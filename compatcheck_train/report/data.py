@@ -57,8 +57,8 @@ def fix_to_dict(fixed: Fixed, command: str = "") -> dict[str, Any]:
         "schema": SCHEMA, "version": __version__, "command": command, **plain(judgement),
         "exit_code": int(judgement.exit_code), "margin": request.margin,
         "task": request.judge.task, "old": request.old, "new": request.new, "adapter": str(fixed.adapter),
-        "strategy": fixed.candidate.name, "chosen_by": "trials" if fixed.trials else "asked for",
-        "settings": plain(fixed.candidate.settings(request.settings)), "documents": fixed.documents,
+        "strategy": fixed.final.candidate.name, "chosen_by": "trials" if fixed.trials else "asked for",
+        "settings": plain(fixed.final.candidate.settings(request.settings)), "documents": fixed.documents,
         "proof": [_metric(each) for each in fixed.proof.metrics], "bound": plain(fixed.bound),
         "standings": plain(list(fixed.scores.values())),
         "trials": [
@@ -74,7 +74,8 @@ def fix_to_dict(fixed: Fixed, command: str = "") -> dict[str, Any]:
             "method": request.chosen.blend_method, "chosen": frontier.chosen.share,
             "points": [{"share": point.share, **plain(point.scores)} for point in frontier.points],
         },
-        "training": plain(fixed.trained), "first_stage": plain(fixed.first), "control": plain(fixed.control),
+        "training": plain(fixed.final.trained.trained), "first_stage": plain(fixed.final.trained.first),
+        "control": plain(fixed.control),
         "seconds": fixed.seconds, "notes": list(fixed.notes), "seeds": _seeds(fixed),
     }  # fmt: skip
 

@@ -116,7 +116,8 @@ class Loop:
         self.sharded = processes.sharded(self.settings)
         self.module: Any = trainee
         if self.sharded:
-            processes.same_start(self.parameters.values())
+            for parameter in self.parameters.values():  # the first process's weights on all of them
+                torch.distributed.broadcast(parameter.data, 0)
             self.optimizer = accelerator.prepare(self.plain)
         else:
             self.module, self.optimizer = accelerator.prepare(trainee, self.plain)

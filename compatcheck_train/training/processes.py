@@ -159,12 +159,6 @@ def shard(model: Any, device: torch.device) -> None:
     model.to(device)
 
 
-def same_start(parameters: Iterable[torch.nn.Parameter]) -> None:
-    """Every process takes the first one's weights."""
-    for parameter in parameters:
-        group.broadcast(parameter.data, 0)
-
-
 def average_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
     """The mean over all processes, in one message."""
     gradients = []

@@ -44,9 +44,9 @@ def test_both_models_averaged(metric: str, loaded: LoadedTask) -> None:
     both = (softmax(old / lengths, 1) + softmax(new / lengths, 1)).argmax(1) == golds
     assert found is not None
     lost, lost_after = (was & ~now)[here], (was & ~both)[here]
-    assert (found.nfr.count, found.nfr.of) == (lost_after.sum() - lost.sum(), COUNT - 2)
-    assert found.nfr_relative.value == pytest.approx(lost_after.sum() / lost.sum() - 1)
-    assert found.score.value == pytest.approx(both[here].mean() - now[here].mean())
+    assert (found["nfr"].count, found["nfr"].of) == (lost_after.sum() - lost.sum(), COUNT - 2)
+    assert found["nfr_relative"].value == pytest.approx(lost_after.sum() / lost.sum() - 1)
+    assert found["score"].value == pytest.approx(both[here].mean() - now[here].mean())
 
 
 def test_there_is_none_for_other_metrics_and_tasks(loaded: LoadedTask, fixtures: Path) -> None:

@@ -34,8 +34,8 @@ def test_the_steps_of_a_fix(made: Made) -> None:
     fixed = made.fixed
     assert {trial.candidate.name for trial in fixed.trials} == {"choice-ce+choice-ensemble", "choice-ce+muscle"}
     assert [trial.trained.steps for trial in fixed.trials] == [2, 2], "a fifth of six steps, and of the stage before"
-    assert fixed.trained.steps == 6
-    assert fixed.first is not None and fixed.first.steps == 6
+    assert fixed.final.trained.trained.steps == 6
+    assert fixed.final.trained.first is not None and fixed.final.trained.first.steps == 6
     assert fixed.control is not None and fixed.control.steps == 12
     assert fixed.frontier is not None and fixed.picked is not None
     assert fixed.control.strategy == "continue-ce"
@@ -43,7 +43,7 @@ def test_the_steps_of_a_fix(made: Made) -> None:
     order = [each.name for each in ranked([trial.scores for trial in fixed.trials])]
     assert [trial.candidate.name for trial in fixed.trials] == order == [each.candidate.name for each in fixed.finals]
     assert f"auto goes on with {order[0]} and {order[1]}" in made.said
-    assert fixed.trained in [final.trained.trained for final in fixed.finals]
+    assert fixed.final.trained.trained in [final.trained.trained for final in fixed.finals]
     names = {re.sub("-[0-9a-f]{8}$", "", path.name) for path in (made.out / "work").iterdir()}
     assert len(names) == len([*(made.out / "work").iterdir()]), "candidates share the stage before"
     assert names == {
@@ -119,8 +119,8 @@ def test_the_bound_is_the_mean_of_both_distributions(made: Made, fixtures: Path)
     both = (softmax(tables[0], 1) + softmax(tables[1], 1)).argmax(1) == golds
     bound = made.fixed.bound
     assert bound is not None
-    assert bound.nfr.count == (old & ~both).sum() - (old & ~new).sum()
-    assert bound.score.value == pytest.approx(both.mean() - new.mean())
+    assert bound["nfr"].count == (old & ~both).sum() - (old & ~new).sum()
+    assert bound["score"].value == pytest.approx(both.mean() - new.mean())
 
 
 def test_every_training_is_in_the_proof(made: Made) -> None:
@@ -184,7 +184,7 @@ def test_a_fix_with_the_steps_left_out(fixtures: Path, tmp_path: Path) -> None:
     )  # fmt: skip
     fixed = fix(request, tmp_path / "out")
     assert (fixed.trials, fixed.frontier, fixed.control) == ([], None, None)
-    assert fixed.candidate.name == "choice-old-right"
+    assert fixed.final.candidate.name == "choice-old-right"
     assert [each.metric for each in fixed.proof.metrics] == ["acc_norm", "acc"], "the one asked for comes first"
     assert set(fixed.proof.metrics[0].comparisons) == {"new", "compat"}
     assert any("modules moved, 0 left" in note for note in fixed.notes)
@@ -204,9 +204,9 @@ def test_whole_trials_are_not_trained_again(fixtures: Path, tmp_path: Path) -> N
     assert [trial.trained.steps for trial in fixed.trials] == [2, 2]
     assert list(fixed.finals) == list(fixed.trials)
     winner = best([final.scores for final in fixed.finals], errors=1.0)
-    assert fixed.candidate.name == winner.name
+    assert fixed.final.candidate.name == winner.name
     published = load_file(tmp_path / "out" / "adapter" / "adapter_model.safetensors")
-    taken = load_file(fixed.trained.folder / "adapter_model.safetensors")
+    taken = load_file(fixed.final.trained.folder / "adapter_model.safetensors")
     assert all(torch.equal(value, taken[name]) for name, value in published.items())
 
 
@@ -233,8 +233,8 @@ def test_a_base_gets_its_task_adapter_first(fixtures: Path, tmp_path: Path) -> N
     task = load_file(tmp_path / "out" / "work" / "task" / "adapter" / "adapter_model.safetensors")
     assert any(bool((value != 0).any()) for name, value in task.items() if "lora_B" in name)
     assert fixed.frontier is not None and [point.share for point in fixed.frontier.points] == [0.5]
-    assert fixed.trained.strategy == "muscle"
-    assert fixed.trained.steps == 2
+    assert fixed.final.trained.trained.strategy == "muscle"
+    assert fixed.final.trained.trained.steps == 2
 
 
 def test_a_loss_that_is_no_number_stops_and_keeps_the_checkpoint(fixtures: Path, tmp_path: Path) -> None:
