@@ -48,7 +48,7 @@ def test_the_same_number_is_the_same_input(whole: Whole, tmp_path: Path) -> None
 
 def test_what_is_wrong_is_seen(whole: Whole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each invariant, broken on purpose: else every input above would be right."""
-    import compatcheck.cli.run as command
+    import compatcheck.cli.runs as command
 
     box, outside = empty(tmp_path.resolve() / "box"), tmp_path.resolve() / "outside"
     (box / "cwd").mkdir()
