@@ -156,7 +156,7 @@ class Planned:
     adapter: str | None
     engine: StoredEngine
     missing: int | None
-    """Answers that the engine has to give; None where there is no store to know it from."""
+    """Answers that the engine has to give, at least; None where there is no store to know it from."""
 
 
 class Plan:
@@ -196,8 +196,13 @@ class Plan:
         for job, adapter in self._group.jobs:
             engine, missing = self.answering(job, adapter, store, run), None
             if store is not None:
-                chunks = request_chunks(engine, job.task, options.apply_chat_template, options.fewshot_as_multiturn)
-                missing = engine.missing((request for chunk in chunks for request in chunk), plan)
+                missing = 0
+                for requests in request_chunks(
+                    engine, job.task, options.apply_chat_template, options.fewshot_as_multiturn
+                ):
+                    missing += engine.missing(requests, plan)
+                    if missing and not plan.any:  # there is work; random answers alone have to be counted to the end
+                        break
             self.jobs.append(Planned(job, adapter, engine, missing))
 
     def answering(self, job: Job, adapter: str | None, store: Store | None, draws: Draws | None = None) -> StoredEngine:

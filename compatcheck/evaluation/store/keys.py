@@ -63,6 +63,11 @@ class Draws:
     def __init__(self) -> None:
         self._seen: Counter[tuple[str, bytes]] = Counter()
 
+    @property
+    def any(self) -> bool:
+        """Whether a random answer was asked for at all."""
+        return bool(self._seen)
+
     def next(self, model: str, digest: bytes) -> int:
         number = self._seen[model, digest]
         self._seen[model, digest] += 1
