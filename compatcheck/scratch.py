@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shutil
 import tempfile
@@ -90,11 +91,23 @@ def database(scratch: Scratch | None) -> Iterator[duckdb.DuckDBPyConnection]:
     """A database in memory; with a scratch folder in a quarter of a gigabyte, and the rest of it there."""
     import duckdb
 
-    config: dict[str, Any] = {"threads": 1}
-    if scratch is not None:
-        config = {"threads": 2, "memory_limit": "256MB", "temp_directory": str(scratch.folder / "database")}
+    if scratch is None:
+        with _in_memory().cursor() as connection:
+            yield connection
+        return
+    config: dict[str, Any] = {
+        "threads": 2, "memory_limit": "256MB", "temp_directory": str(scratch.folder / "database"),
+    }  # fmt: skip
     with duckdb.connect(config=config) as connection:
         yield connection
+
+
+@functools.cache
+def _in_memory() -> duckdb.DuckDBPyConnection:
+    """One for the whole process: opening one takes as long as a hundred joins of few rows."""
+    import duckdb
+
+    return duckdb.connect(config={"threads": 1})
 
 
 def nearest_folder(path: Path) -> Path:

@@ -75,6 +75,15 @@ def build_instances(old: TaskRun, new: TaskRun, pairs: Pairs, found: Sorted) -> 
     """
     size = len(pairs.old)
     (_, old_rows), (_, new_rows) = _sides(old, new, pairs)
+    empty = _empty(size)
+
+    def side(column: str, run: TaskRun, rows: Rows) -> pd.Series:
+        return take(run.records[column], rows) if column in run.records else empty
+
+    def either(column: str) -> pd.Series:
+        known = column in old.records or column in new.records
+        return from_either(column, old, new, pairs) if known else empty
+
     changed = pd.array([None], dtype="boolean").take(np.zeros(size, dtype=np.intp))
     if found.changed is not None:
         changed = pd.arrays.BooleanArray(found.changed.copy(), ~found.scored)
@@ -84,20 +93,20 @@ def build_instances(old: TaskRun, new: TaskRun, pairs: Pairs, found: Sorted) -> 
         "doc_id": take(old.records["doc_id"], old_rows),
         "filter": _constant(old.filter, size),
         "metric": _constant(found.metric.name, size),
-        "input": from_either("input", old, new, pairs),
-        "target": from_either("target", old, new, pairs),
-        "prediction_old": _known(found.prediction_old, size),
-        "prediction_new": _known(found.prediction_new, size),
-        "response_old": _side("response", old, old_rows),
-        "response_new": _side("response", new, new_rows),
+        "input": either("input"),
+        "target": either("target"),
+        "prediction_old": empty if found.prediction_old is None else found.prediction_old,
+        "prediction_new": empty if found.prediction_new is None else found.prediction_new,
+        "response_old": side("response", old, old_rows),
+        "response_new": side("response", new, new_rows),
         "score_old": found.old,
         "score_new": found.new,
         "gain": found.gain,
         "quadrant": pd.Series(quadrant).astype(STRING),
         "changed": changed,
-        "error_old": _side("error", old, old_rows),
-        "error_new": _side("error", new, new_rows),
-        "doc_hash": from_either("doc_hash", old, new, pairs),
+        "error_old": side("error", old, old_rows),
+        "error_new": side("error", new, new_rows),
+        "doc_hash": either("doc_hash"),
     }
     columns |= _prompts(old, new, old_rows, new_rows)
     for name in slice_fields(old.records, new.records):
@@ -122,14 +131,6 @@ def _prompts(old: TaskRun, new: TaskRun, old_rows: Rows, new_rows: Rows) -> dict
 
 def _sides(old: TaskRun, new: TaskRun, pairs: Pairs) -> tuple[tuple[TaskRun, Rows], tuple[TaskRun, Rows]]:
     return (old, pairs.old), (new, pairs.new)
-
-
-def _side(column: str, run: TaskRun, rows: Rows) -> pd.Series:
-    return take(run.records[column], rows) if column in run.records else _empty(len(rows))
-
-
-def _known(column: pd.Series | None, size: int) -> pd.Series:
-    return _empty(size) if column is None else column
 
 
 def _empty(size: int) -> pd.Series:

@@ -66,8 +66,24 @@ def pair(old: TaskRun | StoredRun, new: TaskRun | StoredRun) -> Pairs:
     Raises:
         InputError: no rows, an id missing or repeated, no row in common, or only rows of different content.
     """
+    if isinstance(old, TaskRun) and isinstance(new, TaskRun) and _in_step(old.records, new.records):
+        rows = np.arange(len(old.records), dtype=np.intp)
+        return Pairs(rows, rows, "id", 0, 0, 0)
     with paired(old, new) as (pairs, _):
         return pairs
+
+
+def _in_step(old: pd.DataFrame, new: pd.DataFrame) -> bool:
+    """Whether the rows of both sides are the same documents in the same order: then there is nothing to join."""
+    if not 0 < len(old) == len(new) or "doc_id" not in old or "doc_id" not in new:
+        return False
+    for name in ("doc_id", *CONTENT):
+        if name in old and name in new:
+            one, other = old[name].reset_index(drop=True), new[name].reset_index(drop=True)
+            if not one.equals(other) and (one.dtype == other.dtype or differ(one, other).any()):
+                return False
+    ids = old["doc_id"]
+    return pd.api.types.infer_dtype(ids) == "string" and ids.is_unique and not ids.hasnans
 
 
 @contextmanager

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from compatcheck.compare import compare
-from compatcheck.compare.pairing import differ, pair
+from compatcheck.compare.pairing import differ, pair, paired
 from compatcheck.errors import InputError
 
 
@@ -174,3 +176,31 @@ def test_text_kept_as_objects_pairs_with_text_kept_as_text(make_run):
     pairs = pair(old, new)
     assert np.array_equal(pairs.old, pairs.new)
     assert pairs.target_changed == 0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"target": ["a", None, "c"]},
+        {"doc_hash": ["x", "y", None], "input": ["q", "r", "s"]},
+        {"error": [None, "timeout", None]},
+    ],
+)
+def test_rows_in_step_are_paired_as_the_join_pairs_them(make_run, change):
+    old, new = make_run([1, 0, 1], **change), make_run([0, 0, 1], **change)
+    found = pair(old, new)
+    with paired(old, new) as (joined, _):
+        assert (
+            (found.old.tolist(), found.new.tolist()) == (joined.old.tolist(), joined.new.tolist()) == ([0, 1, 2],) * 2
+        )
+        assert replace(found, old=joined.old, new=joined.new) == joined
+
+
+@pytest.mark.parametrize("ids", [["d0", "d0", "d1"], ["d0", None, "d1"]])
+def test_rows_in_step_need_ids_of_their_own(make_run, ids):
+    runs = [make_run([1, 0, 1]) for _ in range(2)]
+    for run in runs:
+        run.records["doc_id"] = ids
+    with pytest.raises(InputError, match=r"more than one record with the id|a record without an id"):
+        pair(*runs)
