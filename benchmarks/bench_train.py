@@ -149,12 +149,16 @@ class Ours:
         return self.trainee(index)[0] / self.plan.size(index, "position")
 
     def step(self, index: int) -> None:
-        import torch
-
         self.loss(index).backward()
-        torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+        update(self)
+
+
+def update(side: Any) -> None:
+    import torch
+
+    torch.nn.utils.clip_grad_norm_(side.parameters, 1.0)
+    side.optimizer.step()
+    side.optimizer.zero_grad()
 
 
 class Plain:
@@ -243,28 +247,20 @@ class Gkd:
         return self.trainer.compute_loss(self.trainer.model, inputs, num_items_in_batch=self.count(inputs))
 
     def step(self, index: int) -> None:
-        import torch
-
         inputs = self.inputs(index)
         self.trainer.training_step(self.trainer.model, inputs, num_items_in_batch=self.count(inputs))
-        torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-
-
-def wait(device: str) -> None:
-    if device != "cpu":
-        import torch
-
-        torch.cuda.synchronize()
+        update(self)
 
 
 def seconds(side: Any, indices: list[int], device: str) -> float:
-    wait(device)
+    import torch
+
+    wait = torch.cuda.synchronize if device != "cpu" else lambda: None
+    wait()
     started = time.perf_counter()
     for index in indices:
         side.step(index)
-    wait(device)
+    wait()
     return time.perf_counter() - started
 
 

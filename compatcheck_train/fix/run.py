@@ -79,13 +79,45 @@ def fix(request: FixRequest, out: str | Path, say: Say = lambda _: None, progres
     Of several processes (``accelerate launch``, torchrun) all train; the first one evaluates and writes, and all of
     them return the same. InputError where something given cannot be used, or the old model is no teacher.
     """
-    out, started, judge = Path(out), time.perf_counter(), request.judge
-    notes: list[str] = []
+    out, started, notes = Path(out), time.perf_counter(), list[str]()
 
     def note(text: str) -> None:
         notes.append(text)
         say(text)
 
+    work, tested, scores = _prepared(request, out, say, note, progress)
+    request, documents = work.request, work.documents
+    trials, finals = search(work)
+    final, frontier = settle(work, finals)
+    if final.candidate.is_only(request.control):
+        note(f"The adapter was trained as the control was, with {request.control}: they differ by the blend alone.")
+    repeats = repeats_of(work, final, frontier)
+    picked = pick(work, repeats)
+    scores["compat"] = picked.scores[repeats.index(picked.compat)]
+    proof, bound = _prove(work, tested, picked, repeats)
+    delivered = picked.compat.folder
+    if proof.judgement.delivered == CONTROL and picked.control is not None and picked.control.control is not None:
+        delivered = picked.control.control.folder
+    first(lambda: _publish(delivered, out / "adapter"))
+    if text := _known_better(scores["new"], proof):
+        note(text)
+    examples = work.examples
+    numbers = (len(examples.train), documents.size, len(examples.unlabelled), tested.size)
+    return Fixed(
+        request, out / "adapter", final, proof, scores, trials, finals if len(finals) > 1 else [], frontier,
+        repeats[0].control, bound, tuple(dict.fromkeys((*notes, *final.trained.trained.notes, *proof.notes))),
+        round(time.perf_counter() - started, 1),
+        dict(zip(("train", "validation", "unlabelled", "test"), numbers, strict=True)),
+        picked if len(repeats) > 1 else None,
+    )  # fmt: skip
+
+
+def _prepared(
+    request: FixRequest, out: Path, say: Say, note: Say, progress: Any
+) -> tuple[Work, LoadedTask, dict[str, Scores]]:
+    """Everything is checked, the documents are there, OLD and NEW are judged, and the folder is taken: what all stages
+    work with, the task of the proof, and both models' scores."""
+    judge = request.judge
     old, new = check(request)
     open_accelerator(request.settings, out)
     claim, identity = claim_of(out), request.identity(old, new)
@@ -99,7 +131,8 @@ def fix(request: FixRequest, out: str | Path, say: Say = lambda _: None, progres
     )  # fmt: skip
     check_strategies(request, examples)
     documents, tested = judge.validation(examples, request.most), judge.test(request.most)
-    notes += examples.notes
+    for text in dict.fromkeys(examples.notes):
+        note(text)
     if warning := judge.known_to_new(documents, examples):
         note(f"Warning: {warning}")
     if chosen.train_task:
@@ -116,29 +149,7 @@ def fix(request: FixRequest, out: str | Path, say: Say = lambda _: None, progres
         note(f"No blends with NEW are tried: {why}.")
         request = request.with_(blend="none")
     work = Work(request, old, new, new, examples, documents, known, out / "work", say, note, progress)
-    work = _with_preferences(_with_start(work))
-    trials, finals = search(work)
-    final, frontier = settle(work, finals)
-    if final.candidate.is_only(request.control):
-        note(f"The adapter was trained as the control was, with {request.control}: they differ by the blend alone.")
-    repeats = repeats_of(work, final, frontier)
-    picked = pick(work, repeats)
-    scores["compat"] = picked.scores[repeats.index(picked.compat)]
-    proof, bound = _prove(work, tested, picked, repeats)
-    delivered = picked.compat.folder
-    if proof.judgement.delivered == CONTROL and picked.control is not None and picked.control.control is not None:
-        delivered = picked.control.control.folder
-    first(lambda: _publish(delivered, out / "adapter"))
-    if text := _known_better(scores["new"], proof):
-        note(text)
-    numbers = (len(examples.train), documents.size, len(examples.unlabelled), tested.size)
-    return Fixed(
-        request, out / "adapter", final, proof, scores, trials, finals if len(finals) > 1 else [], frontier,
-        repeats[0].control, bound, tuple(dict.fromkeys((*notes, *final.trained.trained.notes, *proof.notes))),
-        round(time.perf_counter() - started, 1),
-        dict(zip(("train", "validation", "unlabelled", "test"), numbers, strict=True)),
-        picked if len(repeats) > 1 else None,
-    )  # fmt: skip
+    return _with_preferences(_with_start(work)), tested, scores
 
 
 def _with_start(work: Work) -> Work:

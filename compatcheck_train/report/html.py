@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from compatcheck.report import charts
-from compatcheck_train.report.text import explanation, fall_of, headline, over_seeds, percent, points, share
+from compatcheck_train.report.text import changes_of, explanation, fall_of, headline, over_seeds, percent, points, share
 
 _TEMPLATE = Path(__file__).with_name("fix.html.j2")
 GROUPS = {
@@ -26,8 +26,9 @@ def render_html(report: Mapping[str, Any]) -> str:
     environment = Environment(autoescape=True, undefined=StrictUndefined)
     return environment.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
         r=report, mark=headline(report), explanation=" ".join(explanation(report)), over_seeds=over_seeds(report),
-        share=share, fall=fall_of, points=points, percent=percent, flow=lambda proof: Markup(flow_svg(proof)),
-        frontier=Markup(frontier_svg(report)), curves=Markup(curves_svg(trainings)),
+        share=share, fall=fall_of, points=points, percent=percent, changes_of=changes_of,
+        flow=lambda proof: Markup(flow_svg(proof)), frontier=Markup(frontier_svg(report)),
+        curves=Markup(curves_svg(trainings)),
     )  # fmt: skip
 
 

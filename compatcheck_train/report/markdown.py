@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from compatcheck.report.markdown import escape
-from compatcheck_train.report.text import explanation, fall_of, headline, over_seeds, percent, points, share
+from compatcheck_train.report.text import changes_of, explanation, fall_of, headline, over_seeds, percent, points, share
 
 _NAMES = {
     "nfr": "NFR", "pfr": "PFR", "nfr_mc": "NFR_mc", "relative_nfr": "relative NFR", "mean_gain": "m_g",
@@ -59,15 +59,7 @@ def _figures(report: Mapping[str, Any], before: str, signed: bool = False) -> li
         for side, found in proof["sides"].items():
             cells = [_figure(found["metrics"][name], name not in _NO_SHARES) for name in columns]
             lines.append(f"| old → {side} | {' | '.join(cells)} |")
-        changes, against = proof["changes"], proof["against_control"]
-        relative = percent(changes["nfr_relative"])
-        lines += ["", f"- NFR against NEW: {points(changes['nfr'])}; relative: {relative}"]
-        lines.append(f"- score against NEW: {points(changes['score'])}")
-        if against:
-            nfr, score = points(against["nfr"]), points(against["score"])
-            lines.append(f"- against the control at equal steps: NFR {nfr}; score {score}")
-        undone, appeared = proof["undone"]["count"], proof["appeared"]["count"]
-        lines.append(f"- negative flips undone: {undone:,}; appeared: {appeared:,}")
+        lines += ["", *(f"- {label}: {text}" for label, text in changes_of(proof))]
         if signed:
             lines += ["", f"Signature: `{escape(proof['sides']['compat']['signature'])}`"]
     return lines

@@ -118,15 +118,19 @@ def _proof(proof: Mapping[str, Any]) -> list[str]:
         rates = [share(nfr["value"]), share(metrics["pfr"]["value"])]
         rows.append((side, score(metrics[f"{name}_new"]), *rates, span))
     lines = [f"  {a:<8} {b:>8} {c:>8} {d:>8}   {e}".rstrip() for a, b, c, d, e in rows]
+    return lines + [f"  {label:<22} {text}" for label, text in changes_of(proof)]
+
+
+def changes_of(proof: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What changed against NEW and against the control, as (label, text)."""
     changes, against = proof["changes"], proof["against_control"]
-    figures = [
+    return [
         ("NFR against NEW", points(changes["nfr"])),
-        ("  relative", percent(changes["nfr_relative"])),
+        ("relative to NEW's NFR", percent(changes["nfr_relative"])),
         ("score against NEW", points(changes["score"])),
         *([(f"{label} against control", points(against[key])) for label, key in _NFR_AND_SCORE] if against else []),
+        ("negative flips", f"{proof['undone']['count']:,} undone, {proof['appeared']['count']:,} appeared"),
     ]
-    lines += [f"  {label:<22} {text}" for label, text in figures]
-    return [*lines, f"  flips undone {proof['undone']['count']:,}, appeared {proof['appeared']['count']:,}"]
 
 
 def _table(first: str, rows: Sequence[tuple[bool, str, Mapping[str, Any]]]) -> list[str]:

@@ -58,22 +58,12 @@ def train(
     """Train a compatibility adapter on NEW's base, starting as NEW. One that was interrupted resumes from its last
     checkpoint in ``out`` and ends as if nothing had happened; a finished one is returned as it is.
 
-    Args:
-        old: full model or adapter; None where the strategy has no old teacher.
-        new: full model (a fresh adapter is trained) or adapter (a copy of it is trained).
-        out: gets ``adapter/``, ``metrics.jsonl``, ``run.json`` and ``checkpoints/``.
-        say: gets one line per step of the preparation.
-
-    Raises:
-        InputError: something given cannot be used, memory or disk do not suffice, the loss is no number, or ``out``
-            holds something else.
+    ``old`` is a full model or adapter, None where the strategy has no old teacher; ``new`` a full model (a fresh
+    adapter is trained) or adapter (a copy of it is). ``out`` gets ``adapter/``, ``metrics.jsonl``, ``run.json`` and
+    ``checkpoints/``. InputError where something given cannot be used, memory or disk do not suffice, the loss is no
+    number, or ``out`` holds something else.
     """
-    strategy = strategies.get(settings.strategy)
-    strategy.settled(settings.strategy_options)
-    strategy.check_kind(examples.kind, examples.task)
-    if "answers" in strategy.needs and not any(example.chosen for example in (*examples.train, *examples.unlabelled)):
-        raise InputError(f"strategy {strategy.name} needs both models' answers in the examples: fix.answers adds them")
-    check_trackers(settings.report_to)
+    strategy = _strategy(examples, settings)
     new_side = _model(new, "NEW", settings)
     old_side = _model(old, "OLD", settings) if strategy.needs_old and old is not None else None
     if strategy.needs_old and old_side is None:
@@ -112,6 +102,17 @@ def train(
     del trainee
     memory.give_back()
     return Trained(folder=output.adapter, **facts)
+
+
+def _strategy(examples: Examples, settings: TrainSettings) -> Strategy:
+    """The strategy that is asked for; InputError where task, options or trackers do not fit."""
+    strategy = strategies.get(settings.strategy)
+    strategy.settled(settings.strategy_options)
+    strategy.check_kind(examples.kind, examples.task)
+    if "answers" in strategy.needs and not any(example.chosen for example in (*examples.train, *examples.unlabelled)):
+        raise InputError(f"strategy {strategy.name} needs both models' answers in the examples: fix.answers adds them")
+    check_trackers(settings.report_to)
+    return strategy
 
 
 def train_task_adapter(
