@@ -21,7 +21,6 @@ from compatcheck.readers.large import load_large
 from compatcheck.records import Manifest, Run, StoredRun, TaskRun
 from compatcheck.references import Reference, resolve
 from compatcheck.scratch import Scratch
-from compatcheck.table.kept import KeptRun
 from compatcheck.table.kept_side import select
 from compatcheck.table.scoring import AS_RECORDED, score_records
 from compatcheck.tasks import LoadedTask
@@ -144,40 +143,8 @@ def collect_streams(
             say(f"about {streams.memory_needed(paths) / 1e9:.1f} GB of memory will be used: {reason}")
         return None
     scratch.require(sum(map(streams.table_bytes, paths)), "comparing these recorded outputs on disk")
-    old, new = (_stream(side, request, scratch) for side in sides)
+    old, new = (_settled(read_side(side, request, scratch), request) for side in sides)
     return old, new
-
-
-def _stream(side: Side, request: Request, scratch: Scratch) -> Run:
-    """As :func:`_read`, without holding the records."""
-    runs: list[StoredRun] = []
-    notes: list[str] = []
-    manifest = Manifest(side.text, _fingerprint(side), "recorded")
-    for task, reference in side.references.items():
-        assert reference.recorded is not None
-        wanted = request.tasks if task is None else (task,)
-        if reference.kind == "run":
-            about, found, said = streams.stored_kept(reference.recorded, wanted, scratch)
-            manifest = replace(about, reference=side.text, fingerprint=manifest.fingerprint) if not runs else manifest
-            runs += [streams.with_metrics(run, request.metrics, request.metric_options) for run in found]
-            notes += said
-            continue
-        found = load_large(
-            reference.recorded,
-            scratch,
-            layout=replace(side.layout, tool=reference.tool, part=reference.part),
-            side=side.name,
-            metrics=request.metrics,
-            task=wanted[0] if len(wanted) == 1 else None,
-            tasks=wanted,
-            limit=request.task_options.limit,
-            metric_options=request.metric_options,
-        )
-        trust = request.task_options.trust_task
-        for run in found:
-            runs += streams.score_stored(run, run.task, trust) if _wants_task_scores(run, side, request) else [run]
-    runs = [settle(run, request.metrics, request.metric_options) for run in of_filter(runs, request)]
-    return Run(manifest, tuple(runs), tuple(dict.fromkeys([*notes, *(n for run in runs for n in run.notes)])))
 
 
 def collect_one(
@@ -257,44 +224,63 @@ def of_filter(runs: Sequence[Kind], request: Request) -> list[Kind]:
     return [run for run in runs if wanted in (None, run.filter)]
 
 
-def read_side(side: Side, request: Request) -> Run:
-    """The records of a side that was recorded.
+def read_side(side: Side, request: Request, scratch: Scratch | None = None) -> Run:
+    """The records of a side that was recorded; with ``scratch`` they lie on disk and have the metrics asked for.
 
     Raises:
         InputError: a file that cannot be read, or an option that does not apply to it.
     """
-    runs: list[TaskRun] = []
-    kept: list[KeptRun] = []
+    runs: list[Any] = []
+    notes: list[str] = []
+    fingerprint, trust = _fingerprint(side), request.task_options.trust_task
+    manifest = Manifest(side.text, fingerprint, "recorded")
     for task, reference in side.references.items():
         assert reference.recorded is not None
         wanted = request.tasks if task is None else (task,)
         if reference.kind == "run":
-            kept.append(select(reference.recorded, wanted, request.task_options))
-            runs += kept[-1].tasks
+            if scratch is None:
+                kept = select(reference.recorded, wanted, request.task_options)
+                about, found, said = kept.manifest, list(kept.tasks), kept.notes
+            else:
+                about, found, said = streams.stored_kept(reference.recorded, wanted, scratch)
+                found = [streams.with_metrics(run, request.metrics, request.metric_options) for run in found]
+            # what was evaluated stays known as that: model or adapter, and its engine
+            manifest = replace(about, reference=side.text, fingerprint=fingerprint) if not runs else manifest
+            runs, notes = [*runs, *found], [*notes, *said]
             continue
         if request.task_options.sample is not None:
             raise InputError(f"--sample does not apply to recorded outputs ({side.text}); --limit takes the first N")
-        found = load_recorded(
-            reference.recorded,
-            layout=replace(side.layout, tool=reference.tool, part=reference.part),
-            side=side.name,
-            metrics=request.metrics,
-            task=wanted[0] if len(wanted) == 1 else None,
-            tasks=wanted,
-            limit=request.task_options.limit,
-            metric_options=request.metric_options,
+        options: dict[str, Any] = {
+            "layout": replace(side.layout, tool=reference.tool, part=reference.part),
+            "side": side.name,
+            "metrics": request.metrics,
+            "task": wanted[0] if len(wanted) == 1 else None,
+            "tasks": wanted,
+            "limit": request.task_options.limit,
+            "metric_options": request.metric_options,
+        }
+        read: list[Any] = (
+            load_recorded(reference.recorded, **options)
+            if scratch is None
+            else load_large(reference.recorded, scratch, **options)
         )
-        trust = request.task_options.trust_task
-        for run in found:
-            runs += score_with_task(run, run.task, trust) if _wants_task_scores(run, side, request) else [run]
+        score: Any = score_with_task if scratch is None else streams.score_stored
+        for run in read:
+            runs += score(run, run.task, trust) if _wants_task_scores(run, side, request) else [run]
     runs = of_filter(runs, request)
-    notes = dict.fromkeys(
-        [*(note for run in kept for note in run.notes), *(note for run in runs for note in run.notes)]
-    )
-    manifest = Manifest(side.text, _fingerprint(side), "recorded")
-    if kept:  # what was evaluated stays known as that: model or adapter, and its engine
-        manifest = replace(kept[0].manifest, reference=side.text, fingerprint=manifest.fingerprint)
-    return Run(manifest, tuple(runs), tuple(notes))
+    return Run(manifest, tuple(runs), tuple(dict.fromkeys([*notes, *(note for run in runs for note in run.notes)])))
+
+
+def _settled(run: Run, request: Request) -> Run:
+    """The run with its scores read as they are to be read."""
+    tasks = tuple(settle(one, request.metrics, request.metric_options) for one in run.tasks)
+    return _with_tasks(run, tasks)
+
+
+def _with_tasks(run: Run, tasks: Sequence[Any]) -> Run:
+    """The run with these tasks, and their notes among its own."""
+    notes = dict.fromkeys([*run.notes, *(note for task in tasks for note in task.notes)])
+    return replace(run, tasks=tuple(tasks), notes=tuple(notes))
 
 
 def _wants_task_scores(run: TaskRun | StoredRun, side: Side, request: Request) -> bool:
@@ -308,13 +294,13 @@ def evaluated_run(side: Side, evaluated: Iterable[Evaluated]) -> Run:
     mine = [one for one in evaluated if one.job.side == side.name]
     kinds = {one.job.reference.kind for one in mine}
     kind = next((kind for kind in ("endpoint", "adapter") if kind in kinds), "model")
-    reference = mine[0].job.reference
+    quantization = mine[0].job.reference.quantization
     answers, stored = sum(one.answers for one in mine), sum(one.answers_from_store for one in mine)
     manifest = Manifest(
         side.text,
         _fingerprint(side),
         kind,
-        engine={**mine[0].engine, **_quantization(reference)},
+        engine={**mine[0].engine, **({"quantization": f"GGUF {quantization}"} if quantization is not None else {})},
         settings={"seconds": round(sum(one.seconds for one in mine), 2), "answers": answers, "from_store": stored},
     )
     runs = tuple(run for one in mine for run in one.runs)
@@ -330,10 +316,6 @@ def evaluated_run(side: Side, evaluated: Iterable[Evaluated]) -> Run:
     return Run(manifest, runs, tuple(notes))
 
 
-def _quantization(reference: Reference) -> dict[str, str]:
-    return {} if reference.quantization is None else {"quantization": f"GGUF {reference.quantization}"}
-
-
 def _fingerprint(side: Side) -> str:
     from compatcheck.models import fingerprints
 
@@ -343,18 +325,12 @@ def _fingerprint(side: Side) -> str:
 
 def with_requested_metrics(run: Run, request: Request) -> Run:
     """Keep filter and metrics asked for, computing those a task does not give from prediction and target."""
-    scored = _noted(run, [read_as_asked(task, request) for task in of_filter(run.tasks, request)])
+    scored = _with_tasks(run, [read_as_asked(task, request) for task in of_filter(run.tasks, request)])
     if JUDGE not in request.metrics:
         return scored
     from compatcheck.evaluation.judging import judge_notes
 
     return replace(scored, notes=(*scored.notes, *judge_notes(scored, request.metric_options)))
-
-
-def _noted(run: Run, tasks: Sequence[TaskRun]) -> Run:
-    """The run with these tasks, and their notes among its own."""
-    notes = dict.fromkeys([*run.notes, *(note for task in tasks for note in task.notes)])
-    return replace(run, tasks=tuple(tasks), notes=tuple(notes))
 
 
 def read_as_asked(run: TaskRun, request: Request) -> TaskRun:
