@@ -79,7 +79,8 @@ def write(
             raise InputError(f"{label} {text!r}: quotes, backslashes and control characters cannot stand in {FILE}")
     if not name.replace("-", "").replace("_", "").isalnum() or not name.isascii():
         raise InputError(f"the name {name!r}: letters, digits, - and _ make the name of a check")
-    files = {folder / FILE: _fill(SETTINGS_TEXT, name, old, new)}
+    text = SETTINGS_TEXT.replace("{name}", name).replace("{old}", old).replace("{new}", new)
+    files = {folder / FILE: text}
     if github:
         files[folder / WORKFLOW] = WORKFLOW_TEXT
     there = [path for path in files if path.exists()]
@@ -92,7 +93,3 @@ def write(
     except OSError as error:
         raise InputError(f"{error.filename or folder}: cannot be written ({error.strerror or error})") from None
     return list(files)
-
-
-def _fill(text: str, name: str, old: str, new: str) -> str:
-    return text.replace("{name}", name).replace("{old}", old).replace("{new}", new)

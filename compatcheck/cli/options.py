@@ -6,7 +6,6 @@ import inspect
 import shlex
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
@@ -28,7 +27,6 @@ _PANELS = (
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", metavar="", help="No progress.")]
-Out = Annotated[Path | None, typer.Option(metavar="DIR", help="Write file formats here instead of into DIR.")]
 TextOrJson = Annotated[str, typer.Option(metavar="NAME", help="terminal or json.")]
 
 
