@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
 from scipy.special import betaincc, betaincinv, ndtri
 
 from compatcheck.compare.result import Estimate
@@ -118,6 +117,8 @@ def net_lower(positive: float, negative: float, n: float, confidence: float) -> 
     error = 1 - confidence
     if high <= -1 or net_below(positive, negative, n, high) <= error:
         return max(-1.0, high)
+    from scipy.optimize import brentq  # a tenth of a second of import, which most comparisons can do without
+
     return float(brentq(lambda bound: net_below(positive, negative, n, bound) - error, -1.0, high, xtol=1e-10))
 
 

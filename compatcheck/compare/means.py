@@ -16,7 +16,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
 from scipy.special import ndtr
 
 from compatcheck.compare.intervals import LARGE, Flags, Floats, bootstrap_sums, exact, normal, percentiles, rate
@@ -195,6 +194,8 @@ def _lower(values: Floats, times: Floats, worst: float, confidence: float) -> fl
     high = float(values @ times / times.sum())
     if mean_below(values, times, high) <= 1 - confidence:  # hardly a spread: the quantile lies close by
         return high
+    from scipy.optimize import brentq  # a tenth of a second of import, which most comparisons can do without
+
     return float(
         brentq(
             lambda bound: mean_below(values, times, bound) - (1 - confidence), worst, high, xtol=1e-9 * (high - worst)
