@@ -30,12 +30,12 @@ def section(result: Result, *, old: str = "", new: str = "") -> str:
     """The section as Markdown, markers included. ``old`` and ``new`` name the models where their paths are not to be
     published. Names and reasons are escaped: they are text, whatever is in them."""
     old, new = old or result.old.reference, new or result.new.reference
-    word, reason = content.verdict_line(result)
+    word = content.verdict_line(result)[0]
     sides = (("old", old, result.old.fingerprint), ("new", new, result.new.fingerprint))
     blocks = [
         START,
         f"## Compatibility with {escape(old)}",
-        f"{EMOJI.get(result.verdict, '')} **{prose(word)}**: {prose(reason)}",
+        f"{EMOJI.get(result.verdict, '')} **{prose(word)}**: {prose(content.sentence(result))}",
         *head(result),
         draw(sections.Table((("", "text"), ("model", "name"), ("fingerprint", "name")), sides)),
     ]

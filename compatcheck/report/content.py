@@ -98,9 +98,26 @@ def _reason(result: Result) -> str:
     )
 
 
+def sentence(result: Result) -> str:
+    """What happened, in one plain sentence, of the comparison that matters most where there are several."""
+    if not result.comparisons:
+        return "Nothing was compared."
+    worst = result.comparisons[worst_comparison(result)]
+    worse, better = (worst.quadrants.get(name, 0) for name in ("negative_flip", "positive_flip"))
+    one, many = ("was right and is now wrong", "were right and are now wrong")
+    if worst.kind == "smooth":
+        one, many = "scores lower", "score lower"
+    what = f"answers {one if worse == 1 else many}"
+    budgets = (re.fullmatch(r"(?:[^=]*/)?nfr:([\d.]+) ?%", gate.rule) for gate in worst.gates)
+    allowed = next((f"; the budget allows {budget[1]} %" for budget in budgets if budget), "")
+    where = f"{worst.name}: " if len(result.comparisons) > 1 else ""
+    more = "got better" if worst.kind == "discrete" else "scores higher" if better == 1 else "score higher"
+    return f"{where}{worse:,} of {worst.n:,} {what} ({figures.share(worse, worst.n)}){allowed}. {better:,} {more}."
+
+
 def facts(result: Result) -> list[Fact]:
-    """Release advice, how many rows were compared, what OLD and NEW differ in besides the model; what is known."""
-    found = []
+    """Why the verdict is so, release advice, how many rows were compared, what differs besides the model; as known."""
+    found = [] if result.verdict == "none" else [Fact("Why", "", verdict_line(result)[1])]
     if result.advice is not None:
         bump = result.advice.bump
         bump = bump if bump == "undecided" else f"{bump} version bump"

@@ -61,7 +61,7 @@ def _command(level: str, title: str, message: str) -> str:
 def _annotations(result: Result) -> Iterator[str]:
     word, reason = content.verdict_line(result)
     level = _LEVELS.get(result.verdict, "notice")
-    lines = [reason]
+    lines = [content.sentence(result), *([] if result.verdict == "none" else [reason])]
     if result.advice is not None:
         lines.append(f"release advice: {result.advice.bump}: {result.advice.reason}")
     lines += ["; ".join(content.missing_rows(result))]

@@ -75,8 +75,8 @@ def notebook_fragment(result: Result) -> str:
 
 
 def _page(name: str, result: Result) -> Any:
-    word, reason = content.verdict_line(result)
-    return _environment().get_template(name, globals={"result": result, "word": word, "reason": reason})
+    word = content.verdict_line(result)[0]
+    return _environment().get_template(name, globals={"result": result, "word": word})
 
 
 def _asset(name: str) -> str:

@@ -19,6 +19,8 @@ MAX_CHARACTERS = 60_000
 TEXT_LIMIT = 1200
 ESCAPED_LIMIT = 2000
 """Characters of one piece of running text: a name, a reason, a note."""
+SHOWN = 3
+"""Flips of a comparison that are not folded away."""
 MAX_OVERVIEW = 100
 """Comparisons in the overview, those that matter most."""
 MAX_DETAILS = 20
@@ -127,13 +129,13 @@ def head(result: Result) -> list[str]:
 
 
 def _document(result: Result, top: int, folder: Path | None) -> list[str]:
-    word, reason = content.verdict_line(result)
+    word = content.verdict_line(result)[0]
     sides = tuple((name, s.reference, s.kind, s.fingerprint) for name, s in (("old", result.old), ("new", result.new)))
     blocks = [
         f"## {EMOJI.get(result.verdict, '')} compatcheck: {prose(word)}",
-        prose(reason),
-        draw(sections.Table((("", "text"), *((each, "name") for each in ("reference", "kind", "fingerprint"))), sides)),
+        f"**{prose(content.sentence(result))}**",
         *head(result),
+        draw(sections.Table((("", "text"), *((each, "name") for each in ("reference", "kind", "fingerprint"))), sides)),
         *(f"> [!NOTE]\n> {prose(note)}" for note in result.notes),
     ]
     several = len(result.comparisons) > 1
@@ -153,7 +155,15 @@ def _document(result: Result, top: int, folder: Path | None) -> list[str]:
 
 
 def _comparison(comparison: Comparison, top: int) -> list[str]:
-    blocks = [draw(sections.gates(comparison))] if comparison.gates else []
+    of = comparison.quadrants.get("negative_flip", 0)
+    flips = [_flip(flip, comparison) for flip in worst_flips(comparison, top)]
+    first, rest = flips[:SHOWN], flips[SHOWN:]
+    blocks = [f"**What broke, worst {len(first)} of {of:,}**", *first] if first else []
+    if rest:
+        blocks.append(_details(f"Negative flips {SHOWN + 1} to {len(flips)} of {of:,}", *rest))
+    elif of and not first:
+        blocks.append(f"{of:,} negative flips, left out for length: see the HTML report.")
+    blocks += [draw(sections.gates(comparison))] if comparison.gates else []
     if comparison.sequential is not None:
         tables = (
             f"{prose(sections.path_title(path))}\n\n{draw(sections.looks(comparison, path))}"
@@ -174,12 +184,6 @@ def _comparison(comparison: Comparison, top: int) -> list[str]:
         more = f" ({slices.more} more in report.json)" if slices.more else ""
         note = [f"<sub>{slices.note}</sub>"] if slices.note else []
         blocks.append(_details(f"Worst slices{more}", draw(slices.table), *note))
-    of = comparison.quadrants.get("negative_flip", 0)
-    if flips := worst_flips(comparison, top):
-        shown = (_flip(flip, comparison) for flip in flips)
-        blocks.append(_details(f"Negative flips, worst {len(flips)} of {of:,}", *shown))
-    elif of:
-        blocks.append(f"{of:,} negative flips, left out for length: see the HTML report.")
     return [*blocks, f"<sub>{escape(comparison.signature)}</sub>"]
 
 

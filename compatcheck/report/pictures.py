@@ -121,10 +121,12 @@ def _short(text: str, letters: int = 46) -> str:
 
 
 def _header(result: Result) -> Panel:
-    word, reason = content.verdict_line(result)
+    word = content.verdict_line(result)[0]
     color = _VERDICTS.get(result.verdict, _INK)
     rows = [(f"{figures.VERDICT_SYMBOLS.get(result.verdict, '·')} {word}", 22, color, 0.5, "bold")]
-    rows += [(text, 12, _INK, 0.24, "normal") for text in _wrapped(reason, 12, 4)]
+    rows += [(text, 12, _INK, 0.24, "normal") for text in _wrapped(content.sentence(result), 12, 4)]
+    why = " ".join(fact.text for fact in content.facts(result) if fact.label == "Why")
+    rows += [(text, 11, _SOFT, 0.22, "normal") for text in _wrapped(why, 11, 3) if text]
     advice = [f"{fact.label}: {fact.strong}" for fact in content.facts(result) if fact.strong]
     rows += [(text, 12, _INK, 0.3, "bold") for text in advice] or [("", 12, _INK, 0.08, "normal")]
     for name, side in (("old", result.old), ("new", result.new)):

@@ -58,7 +58,7 @@ def render(
     width = terminal_width() if width is None else width
     color = wants_color() if color is None else color
     if quiet:
-        line = _verdict(result)
+        line = _verdict(result, content.verdict_line(result)[1])
         if missing := content.missing_rows(result):
             line.append(f"  ({safe_text('; '.join(missing))})", style="dim")
         return render_parts([line], width=width, color=color, encoding=encoding, soft_wrap=True)
@@ -102,10 +102,9 @@ def wants_color() -> bool:
     return _is_terminal() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
-def _verdict(result: Result) -> Text:
-    word, reason = content.verdict_line(result)
-    symbol = figures.VERDICT_SYMBOLS.get(result.verdict, "·")
-    return Text.assemble((f"{symbol} {safe_text(word)}", STYLES.get(result.verdict, "bold")), "  ", safe_text(reason))
+def _verdict(result: Result, said: str) -> Text:
+    word = f"{figures.VERDICT_SYMBOLS.get(result.verdict, '·')} {content.verdict_line(result)[0]}"
+    return Text.assemble((safe_text(word), STYLES.get(result.verdict, "bold")), "  ", safe_text(said))
 
 
 def _heading(title: str) -> Text:
@@ -113,7 +112,7 @@ def _heading(title: str) -> Text:
 
 
 def _parts(result: Result, color: bool, top: int, folder: Path | None, width: int) -> list[RenderableType]:
-    parts: list[RenderableType] = [_verdict(result), "", _facts(result)]
+    parts: list[RenderableType] = [_verdict(result, content.sentence(result)), "", _facts(result)]
     parts.extend(Text(f"! {safe_text(note)}", style=STYLES["warning"]) for note in result.notes)
     shown = content.most_important(result, MAX_DETAILS)
     several = len(result.comparisons) > 1
@@ -154,7 +153,14 @@ def _facts(result: Result) -> Table:
 
 
 def _comparison(comparison: Comparison, named: bool, color: bool, top: int) -> list[RenderableType]:
-    parts: list[RenderableType] = [""]
+    parts: list[RenderableType] = []
+    flips = worst_flips(comparison, top)
+    if flips:
+        of = comparison.quadrants.get("negative_flip", len(flips))
+        parts.append(_heading(f"What broke, worst {len(flips)} of {of:,}"))
+    for place, flip in enumerate(flips):
+        parts.extend([flip_block(flip, comparison, color), *([""] if place < len(flips) - 1 else [])])
+    parts.append("")
     if named or len(comparison.gates) > 1 or any(gate.tier != "critical" for gate in comparison.gates):
         for verdict, rule, reason in sections.gates(comparison).rows:  # a single critical one is the verdict line
             word = f"{figures.VERDICT_SYMBOLS.get(verdict, '·')} {figures.VERDICT_WORDS.get(verdict, verdict)}"
@@ -186,12 +192,6 @@ def _comparison(comparison: Comparison, named: bool, color: bool, top: int) -> l
         parts.append(_table(slices.table, "figures"))
     if slices.note:
         parts.append(Text(slices.note if slices.table.rows else f"\nSlices  {slices.note}", style="dim"))
-    flips = worst_flips(comparison, top)
-    if flips:
-        of = comparison.quadrants.get("negative_flip", len(flips))
-        parts.append(_heading(f"Negative flips, worst {len(flips)} of {of:,}"))
-    for place, flip in enumerate(flips):
-        parts.extend([flip_block(flip, comparison, color), *([""] if place < len(flips) - 1 else [])])
     return parts
 
 

@@ -115,3 +115,28 @@ def test_small_slices_are_folded_away_and_the_choice_of_the_worst_is_said(failin
         assert "25.0 %" in shown, format
         assert "not adjusted for selection" in shown, format
         assert "1 slice has fewer than 20 instances: in report.json" in shown, format
+
+
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        ("nfr:5%", "; the budget allows 5 %"),
+        ("gsm8k/nfr:0.5 %", "; the budget allows 0.5 %"),
+        ("topic=money/nfr:5%", ""),  # of a slice
+        ("net:-1%", ""),
+    ],
+)
+def test_the_first_sentence_is_plain(failing: Result, rule: str, said: str) -> None:
+    comparison = failing.comparisons[0].with_gates((Gate(rule, "fail", "…"),))
+    first = f"41 of 400 answers were right and are now wrong (10.2 %){said}. 71 got better."
+    result = replace(failing, comparisons=(comparison,))
+    assert content.sentence(result) == first
+    for format in ("terminal", "markdown", "html", "github"):
+        assert first.replace("%", "") in " ".join(render(result, format).replace("%25", "").replace("%", "").split()), (
+            format
+        )
+
+
+def test_the_first_sentence_of_scores_and_of_several(several: Result) -> None:
+    assert content.sentence(several) == "samsum/rouge1: 91 of 200 answers score lower (45.5 %). 99 score higher."
+    assert content.sentence(replace(several, comparisons=())) == "Nothing was compared."

@@ -21,6 +21,7 @@ from compatcheck.report.github import (
     marker,
 )
 
+SAID = "41 of 400 answers were right and are now wrong (10.2 %); the budget allows 20 %. 71 got better.\n"
 COMMAND = re.compile(r"::(error|warning|notice) title=([^,:]*)::(.*)")
 NASTY = "::error::boom %0A::warning::x\r\n::stop-commands::t `tick` <script>x</script> @someone a:b,c"
 
@@ -56,7 +57,8 @@ def test_escapes_of_workflow_commands() -> None:
 def test_annotations_of_a_failing_comparison(failing: Result) -> None:
     found = commands(failing)
     assert found[0] == (
-        "error", "compatcheck: FAIL", "nfr:2%: negative flip rate 10.4 % (lower bound 9.1 %) is above 2 %"
+        "error", "compatcheck: FAIL", "41 of 400 answers were right and are now wrong (10.2 %); the budget allows 2 %. "
+        "71 got better.\nnfr:2%: negative flip rate 10.4 % (lower bound 9.1 %) is above 2 %"
     )  # fmt: skip
     assert found[1][:2] == ("warning", "gsm8k/flexible-extract/exact_match: net:-1%")
     row = failing.comparisons[0].negative_flips.iloc[0]
@@ -71,7 +73,7 @@ def test_no_budget_and_a_kept_one_are_notices(several: Result, failing: Result) 
     kept = failing.comparisons[0].with_gates((Gate("nfr:20%", "pass", "kept"),))
     result = replace(failing, comparisons=(kept,), verdict="pass", advice=Advice("minor", "better"))
     assert commands(result) == [
-        ("notice", "compatcheck: PASS", "1 budget kept: nfr:20%: kept\nrelease advice: minor: better")
+        ("notice", "compatcheck: PASS", f"{SAID}1 budget kept: nfr:20%: kept\nrelease advice: minor: better")
     ]
 
 
@@ -138,7 +140,7 @@ def test_the_summary_is_appended_and_never_beyond_the_limit(
     assert append_summary(failing, path)
     text = path.read_text()
     assert text.startswith("before\n\n## ❌ compatcheck: FAIL")
-    assert "<summary>Negative flips, worst 30 of 41</summary>" in text
+    assert "<summary>Negative flips 4 to 30 of 41</summary>" in text
 
     texts = dict.fromkeys(("input", "target", "prediction_old", "response_old"), "日本 語 " * 300)
     rows = large(1_000).comparisons[0].instances.assign(**texts)

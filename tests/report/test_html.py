@@ -35,7 +35,7 @@ def test_one_file_without_any_reference_to_another(failing: Result) -> None:
     page = render(failing, "html")
     outside = without_scripts(page)
     assert not re.search(r"""(src|href|action|srcset|data)\s*=\s*["']?\s*(https?:)?//""", outside)
-    assert set(re.findall(r'href="([^"]*)"', outside)) == {"#browser", "data:,"}
+    assert set(re.findall(r'href="([^"]*)"', outside)) == {"#figures", "data:,"}
     assert "src=" not in outside
     assert "@import" not in page
     assert not re.search(r"url\(\s*['\"]?(https?:)?//", page)

@@ -12,9 +12,13 @@ from compatcheck.report.markdown import MAX_CHARACTERS, escape
 
 def test_the_verdict_comes_first_and_flips_are_folded(failing: Result) -> None:
     text = render(failing, "markdown")
-    assert text.startswith("## ❌ compatcheck: FAIL\n\nnfr:2%: negative flip rate 10.4 %")
+    assert text.startswith(
+        "## ❌ compatcheck: FAIL\n\n**41 of 400 answers were right and are now wrong (10.2 %); the budget allows 2 %. "
+        "71 got better.**\n\n**Why:** nfr:2%: negative flip rate 10.4 %"
+    )
+    assert text.index("**What broke, worst 3 of 41**") < text.index("<pre>") < text.index("| old right |")
     assert "| old right | both correct: 128 · 32.0 % | **negative flips: 41 · 10.2 % (7.6 – 13.6 %)** |" in text
-    assert "<summary>Negative flips, worst 10 of 41</summary>" in text
+    assert "<summary>Negative flips 4 to 10 of 41</summary>" in text
     assert "<del>there are 297 left</del>" in text
     assert "<ins>450 remain</ins>" in text
     assert text.count("<details>") == text.count("</details>") == 3
