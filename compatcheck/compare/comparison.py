@@ -29,6 +29,7 @@ from compatcheck.errors import InputError
 from compatcheck.records import Metric, TaskRun, agreed_column
 from compatcheck.version import __version__
 
+CONFIDENCE = 0.95  # level of every interval and one-sided bound
 RESAMPLES = 2000  # bootstrap resamples and sign permutations: the least p-value is 0.0005
 
 
@@ -44,7 +45,7 @@ class Settings:
     also_slice_by: Sequence[str] = ()  # fields that budgets are set on: taken where the records have them
     cluster_by: str | None = None  # field whose values group instances; intervals and tests then count by groups
     seed: int = 0  # of the bootstrap and the permutation test; the same input and seed give the same figures
-    confidence: float = 0.95
+    confidence: float = CONFIDENCE
     resamples: int = RESAMPLES
     reread: Reread | None = None  # gives other readings of the scores, to see what hangs on them
 

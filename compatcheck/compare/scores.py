@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from compatcheck.compare.comparison import RESAMPLES
+from compatcheck.compare.comparison import CONFIDENCE, RESAMPLES
 from compatcheck.compare.intervals import mean_bounds, rate
 from compatcheck.compare.result import Estimate
 from compatcheck.records import Metric, Run, score_column
@@ -29,7 +29,7 @@ class Score:
     mean: Estimate
 
 
-def scores(run: Run, *, seed: int = 0, confidence: float = 0.95) -> list[Score]:
+def scores(run: Run, *, seed: int = 0) -> list[Score]:
     """The mean of every metric: Wilson's interval for a discrete one, else bootstrap (normal for many documents)."""
     found = []
     for one in run.tasks:
@@ -41,10 +41,10 @@ def scores(run: Run, *, seed: int = 0, confidence: float = 0.95) -> list[Score]:
             values = values[~np.isnan(values)]
             n = len(values)
             if metric.kind == "discrete" or not n:
-                mean = rate(int(values.sum()), n, confidence, "no instance could be scored")
+                mean = rate(int(values.sum()), n, CONFIDENCE, "no instance could be scored")
             else:
                 low, high, lower, upper = mean_bounds(
-                    values, confidence, RESAMPLES, np.random.default_rng(seed)
+                    values, CONFIDENCE, RESAMPLES, np.random.default_rng(seed)
                 ) or (None,) * 4  # fmt: skip
                 mean = Estimate(float(values.mean()), low, high, n, n, lower, upper)
             counts = len(records), int(failed.sum()), int((~failed & silent).sum())

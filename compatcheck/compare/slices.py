@@ -64,7 +64,7 @@ def expand(fields: Sequence[str], old: TaskRun, new: TaskRun, also: Sequence[str
     """The fields, each once, with what ``auto`` stands for in its place, and those of ``also`` that there are.
     Raises InputError: ``auto`` stands for nothing, as the records have neither texts nor log-likelihoods."""
     found: dict[str, None] = {}
-    known = slice_fields(old.records, new.records) if also or AUTO in fields else ()
+    known = frozenset(slice_fields(old.records, new.records)) if also or AUTO in fields else ()
     for field in (*fields, *(name for name in also if name in known)):
         those = [field]
         if field == AUTO:
@@ -200,19 +200,17 @@ def _numbers(values: NDArray[np.float64]) -> tuple[NDArray[np.intp], list[str]]:
 
 
 def _texts(values: pd.Series) -> tuple[NDArray[np.intp], list[str]]:
+    """Numbered by how often they are met, at most :data:`MOST` of them."""
     if isinstance(values.dtype, pd.CategoricalDtype) and all(isinstance(each, str) for each in values.cat.categories):
         values = values.cat.remove_unused_categories()
-        return by_frequency(values.cat.codes.to_numpy(), list(values.cat.categories))
-    if values.dtype == object or isinstance(values.dtype, pd.CategoricalDtype):
-        values = pd.Series([text_of(value) for value in values], dtype=object)
-    elif not pd.api.types.is_string_dtype(values.dtype):
-        values = values.map(text_of)
-    codes, distinct = pd.factorize(values)
-    return by_frequency(codes, [str(name) for name in distinct])
-
-
-def by_frequency(codes: NDArray[Any], names: Sequence[str]) -> tuple[NDArray[np.intp], list[str]]:
-    """Number values anew by how often they are met, at most :data:`MOST` of them; ``codes`` are places in ``names``."""
+        codes, names = values.cat.codes.to_numpy(), list(values.cat.categories)
+    else:
+        if values.dtype == object or isinstance(values.dtype, pd.CategoricalDtype):
+            values = pd.Series([text_of(value) for value in values], dtype=object)
+        elif not pd.api.types.is_string_dtype(values.dtype):
+            values = values.map(text_of)
+        codes, distinct = pd.factorize(values)
+        names = [str(name) for name in distinct]
     counts = np.bincount(codes, minlength=len(names))
     order = sorted(range(len(names)), key=lambda place: (-counts[place], names[place]))
     shown = order[:MOST]
