@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -84,8 +86,13 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return ExitCode.INTERRUPTED
     except BaseException as error:  # a panic of a library written in Rust is no Exception, and sys.exit() is none
         if isinstance(error, SystemExit) and isinstance(error.__context__, OSError):
-            error = error.__context__  # click's own answer to a broken pipe is sys.exit(1)
-        if reader_is_gone() and isinstance(error, BrokenPipeError):
+            error = error.__context__  # click's and rich's own answer to a broken pipe is sys.exit(1)
+        if isinstance(error, BrokenPipeError) and (reader_is_gone() or _of_rich(error)):
             return ExitCode.OK  # `compatcheck tasks | head`: nothing is wrong on our side
         print_failure(error)
         return ExitCode.USAGE
+
+
+def _of_rich(error: BaseException) -> bool:
+    """Whether rich was writing a help, and has put the null device in the place of standard output."""
+    return Path(traceback.extract_tb(error.__traceback__)[-1].filename).parts[-2:] == ("rich", "console.py")

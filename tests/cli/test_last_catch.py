@@ -139,6 +139,7 @@ CASES: Sequence[tuple[str, int, str]] = [
     ("compatcheck diff good.jsonl bad.jsonl --fail-on nfr:2% > /dev/full", 2, "error: [Errno 28] No space left on dev"),
     ("compatcheck diff good.jsonl bad.jsonl --fail-on nfr:2% | true; exit ${PIPESTATUS[0]}", 1, ""),
     ("compatcheck tasks | true; exit ${PIPESTATUS[0]}", 0, ""),
+    ("compatcheck diff --help | true; exit ${PIPESTATUS[0]}", 0, ""),
     (
         "python -c 'import sys; sys.modules[\"typer\"] = None; from compatcheck.cli import main; main([\"tasks\"])'",
         2, "internal error: ModuleNotFoundError: import of typer halted",
