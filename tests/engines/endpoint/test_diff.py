@@ -202,3 +202,13 @@ def test_a_step_without_any_answer_is_waited_for(task: list[str], tmp_path: Path
         )  # fmt: skip
     assert result.verdict == "inconclusive"
     assert (result.only.n, result.only.pairing.errors_old, len(result.instances)) == (3, 3, 6)
+
+
+def test_a_key_of_another_variable(task: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OPENAI_API_KEY", "COMPATCHECK_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("KEY_OF_THE_TESTS", KEY)
+    with serving(Hostile) as server:
+        given = [*task, *ARGS, "--limit", "1", "--no-store", "--api-key-env", "KEY_OF_THE_TESTS", "-q"]
+        assert run(["diff", f"{server.url}#m", f"{server.url}#n", *given]) == 0
+        assert {headers.get("Authorization") for headers in server.headers} == {f"Bearer {KEY}"}
