@@ -46,17 +46,16 @@ def spans(vocabulary: Vocabulary, text: str, ids: Sequence[int]) -> Spans:
     inner = ids[lead : len(ids) - eos]
     made = [vocabulary.bytes_of(number) for number in inner]
     if begin is not None and begin <= 0:
-        return _lossless(begin, made, lead, eos)
+        return _around_again(_lossless(begin, made), lead, eos)
     own, offsets = vocabulary.encode(text)
     own_lead, own_eos, _ = _around(vocabulary, data, own)
     own_inner, offsets = own[own_lead : len(own) - own_eos], offsets[own_lead : len(own) - own_eos]
     cut = len(own_inner) - len(inner)
     is_own = cut >= 0 and [*own_inner[cut:]] == [*inner]
     if begin is not None and (cut > 0 or not is_own):
-        return _lossless(begin, made, lead, eos)
-    if is_own:
-        return _from_offsets(vocabulary, text, own_inner, offsets, cut, lead, eos)
-    return _from_both_ends(data, made, lead, eos)
+        return _around_again(_lossless(begin, made), lead, eos)
+    found = _from_offsets(vocabulary, text, own_inner, offsets, cut) if is_own else _from_both_ends(data, made)
+    return _around_again(found, lead, eos)
 
 
 def _around(vocabulary: Vocabulary, data: bytes, ids: Sequence[int]) -> tuple[int, bool, int | None]:
@@ -98,27 +97,24 @@ def _place(data: bytes, whole: bytes) -> int | None:
     return None
 
 
-def _lossless(begin: int, made: list[bytes], lead: int, eos: bool) -> Spans:
+def _lossless(begin: int, made: list[bytes]) -> Spans:
     """Spans of tokens that stand for the text from ``begin`` on, byte by byte."""
     ends = np.maximum(begin + np.cumsum([len(piece) for piece in made], dtype=np.int64), 0)
     exact = np.ones(len(made), dtype=bool)
-    return _around_again(max(begin, 0), ends, exact, exact.copy(), lead, eos)
+    return Spans(max(begin, 0), ends, exact, exact, 0, False)
 
 
-def _around_again(begin: int, ends: np.ndarray, exact: np.ndarray, closed: np.ndarray, lead: int, eos: bool) -> Spans:
+def _around_again(inner: Spans, lead: int, eos: bool) -> Spans:
     """Spans with the special tokens put back at both ends."""
-    last = ends[-1:] if len(ends) else np.array([begin])
-    true = np.ones(1, dtype=bool)
-    ends = np.concatenate([np.full(lead, begin), ends, last[:eos]]).astype(np.int64)
-    exact = np.concatenate([np.repeat(true, lead), exact, true[:eos]])
-    closed = np.concatenate([np.repeat(true, lead), closed, true[:eos]])
-    return Spans(begin, ends, exact, closed, lead, bool(eos))
+    last = inner.ends[-1] if len(inner.ends) else inner.begin
+    ends = np.concatenate([[inner.begin] * lead, inner.ends, [last] * eos]).astype(np.int64)
+    exact, closed = (np.pad(each, (lead, int(eos)), constant_values=True) for each in (inner.exact, inner.closed))
+    return Spans(inner.begin, ends, exact, closed, lead, bool(eos))
 
 
 def _from_offsets(
-    vocabulary: Vocabulary, text: str, own: Sequence[int], offsets: Sequence[tuple[int, int]], cut: int, lead: int,
-    eos: bool,
-) -> Spans:  # fmt: skip
+    vocabulary: Vocabulary, text: str, own: Sequence[int], offsets: Sequence[tuple[int, int]], cut: int
+) -> Spans:
     """Spans from the character offsets of the text's ``own`` tokens, without the first ``cut`` ones. Tokens whose
     offsets overlap are one group; a group is exact when its bytes are the text's, but for one space before it that the
     tokenizer added or dropped."""
@@ -157,10 +153,10 @@ def _from_offsets(
         before = stop
     if groups and before < len(data):  # what the tokenizer dropped at the end goes with the last token
         ends[-1], exact[-1], closed[-1] = len(data), False, True
-    return _around_again(begin, ends[cut:], exact[cut:], closed[cut:], lead, eos)
+    return Spans(begin, ends[cut:], exact[cut:], closed[cut:], 0, False)
 
 
-def _from_both_ends(data: bytes, made: list[bytes], lead: int, eos: bool) -> Spans:
+def _from_both_ends(data: bytes, made: list[bytes]) -> Spans:
     """Spans of ids that do not encode the text as it stands: matched from the front and from the back."""
     count = len(made)
     ends, exact = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=bool)
@@ -182,7 +178,7 @@ def _from_both_ends(data: bytes, made: list[bytes], lead: int, eos: bool) -> Spa
     elif count and until != at:
         ends[count - 1] = len(data)
         exact[max(0, front - 1)] = False
-    return _around_again(0, ends, exact, closed, lead, eos)
+    return Spans(0, ends, exact, closed, 0, False)
 
 
 @dataclass(frozen=True)

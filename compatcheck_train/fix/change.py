@@ -44,8 +44,7 @@ def rate_change(before: Flags, after: Flags) -> Estimate:
     both, gone, come = int((before & after).sum()), int((before & ~after).sum()), int((~before & after).sum())
     cells = (both, come, gone, n - both - come - gone)
     bounds = Bounds(*(limit for z in z_values(0.95) for limit in newcombe(*cells, z)))
-    count = come - gone
-    return Estimate(count / n, bounds.low, bounds.high, count, n, lower=bounds.lower, upper=bounds.upper)
+    return _around((come - gone) / n, bounds, come - gone, n)
 
 
 def relative_rate_change(before: Flags, after: Flags, seed: int = 0) -> Estimate:
@@ -73,7 +72,7 @@ def mean_change(before: Floats, after: Floats, seed: int = 0) -> Estimate:
     value = float((after - before).mean())
     if bounds is None:
         return Estimate(value, count=n, of=n)
-    return Estimate(value, bounds.low, bounds.high, n, n, lower=bounds.lower, upper=bounds.upper)
+    return _around(value, bounds, n, n)
 
 
 @dataclass(frozen=True)
@@ -120,7 +119,7 @@ def mean_over_seeds(change: Floats, seed: int) -> Estimate:
     rng = np.random.default_rng([seed, 4])
     drawn = bootstrap_sums(change.mean(axis=0)[None], RESAMPLES, rng)[:, 0] / n
     bounds = percentiles(drawn + _between(change.mean(axis=1), rng), 0.95)
-    return Estimate(float(change.mean()), bounds.low, bounds.high, of=n, lower=bounds.lower, upper=bounds.upper)
+    return _around(float(change.mean()), bounds, None, n)
 
 
 def _relative(before: Floats, after: Floats, seed: int) -> Estimate:
