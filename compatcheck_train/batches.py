@@ -147,7 +147,6 @@ class Plan:
     context_weight: float
 
     def batch(self, index: int) -> Batch:
-        """The tensors of a micro-batch, on the CPU."""
         return collate(self.items[index], index, self.context_weight)
 
     def retold(self, tokenizer: Any, rows: str, max_length: int) -> Plan:

@@ -196,7 +196,6 @@ def test_keys(
 
 
 def document_key(loaded: LoadedTask, doc: Any) -> str:
-    """Content key of one document of a task."""
     return content_key(_pairs(loaded, doc, 0))
 
 

@@ -27,7 +27,6 @@ def partial_of(path: Path) -> Path:
 
 
 def write(path: Path, text: str) -> None:
-    """Write a file beside its place, then move it there."""
     partial_of(path).write_text(text, encoding="utf-8", newline="\n")
     partial_of(path).replace(path)
 

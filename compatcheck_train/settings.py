@@ -135,7 +135,6 @@ class TrainSettings(Training):
 
     @property
     def weight_of_context(self) -> float:
-        """Weight of a context token where an answer token has 1."""
         if self.context_weight is not None:
             return self.context_weight
         return 1.0 if self.tokens == "all" else 0.0

@@ -27,11 +27,6 @@ class Spans:
     lead: int
     eos: bool
 
-    @property
-    def starts(self) -> np.ndarray:
-        """Where each token starts, in bytes of the text."""
-        return np.concatenate([[self.begin], self.ends[:-1]]) if len(self.ends) else self.ends
-
 
 def spans(vocabulary: Vocabulary, text: str, ids: Sequence[int]) -> Spans:
     """The spans of ``ids``, which encode ``text`` or, where a sequence was cut to fit, an end of it.
@@ -197,11 +192,6 @@ class Chunks:
 
     def __len__(self) -> int:
         return len(self.comparable)
-
-    @property
-    def single(self) -> np.ndarray:
-        """(C,): comparable, and one token on either side."""
-        return self.comparable & (np.diff(self.student) == 1) & (np.diff(self.teacher) == 1)
 
 
 def chunks(student: Spans, teacher: Spans) -> Chunks:

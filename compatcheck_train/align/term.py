@@ -196,6 +196,5 @@ class AlignedTerm:
         return (chunk >= 0) & usable[chunk], torch.where(chunk >= 0, each[chunk], 0.0)
 
     def close(self) -> None:
-        """Free the teacher and the alignment."""
         self.teacher.close()
         self._links, self._classes = [], None

@@ -108,7 +108,6 @@ class JointAnswers:
 
     @contextmanager
     def _engine(self, reference: Reference) -> Iterator[Ask]:
-        """One model, open as long as it is needed."""
         from lm_eval.api.instance import Instance
 
         from compatcheck.engines import choose, open_engine

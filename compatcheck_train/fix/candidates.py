@@ -51,11 +51,9 @@ class Candidate:
         return shared.changed(strategy=self.first, **own)
 
     def examples(self, every: Examples) -> Examples:
-        """What it is trained on."""
         return replace(every, unlabelled=()) if self.labelled else every
 
     def is_only(self, strategy: str) -> bool:
-        """Whether it is trained with that strategy and nothing else."""
         return self.strategy == strategy and not self.first
 
 

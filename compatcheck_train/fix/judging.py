@@ -72,7 +72,6 @@ class Judge:
         return loaded
 
     def on_training_documents(self, examples: Examples, documents: Sequence[int]) -> LoadedTask:
-        """The task on these documents of the training split."""
         return replace(self._load(self.data, examples.split), indices=sorted(documents))
 
     def test(self, most: int | None = None) -> LoadedTask:

@@ -127,7 +127,6 @@ def _over_seeds(tables: Mapping[Side, pd.DataFrame], kind: str, seed: int) -> Se
         return None
 
     def figures(found: list[pd.DataFrame]) -> Figures:
-        """Flips and scores, (K, n)."""
         lost = [_is(table, "negative_flip").astype(np.float64) for table in found]
         score = [_right(table) if kind == "discrete" else table["gain"] for table in found]
         return np.array(lost), np.array(score, dtype=np.float64)

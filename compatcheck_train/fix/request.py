@@ -74,12 +74,10 @@ class FixRequest:
         return self.chosen.margin / 100
 
     def with_(self, **changes: Any) -> FixRequest:
-        """A copy with other options."""
         return replace(self, chosen=replace(self.chosen, **changes))
 
     @property
     def named(self) -> list[str]:
-        """The names of all strategies that are asked for."""
         asked = [text for text in (self.chosen.strategy, *self.chosen.candidate) if text != AUTO]
         names = [name for text in asked for name in (Candidate.of(text).first, Candidate.of(text).strategy)]
         return [name for name in (*names, self.control) if name]

@@ -52,7 +52,6 @@ class Work:
     progress: Any = None
 
     def scores(self, folders: Mapping[str, Path]) -> dict[str, Scores]:
-        """Adapters by name, on the documents to choose on."""
         judge = self.request.judge
         models = {name: resolve(str(folder)) for name, folder in folders.items()}
         runs = judge.run(self.documents, models, progress=self.progress)
@@ -79,7 +78,6 @@ class Staged:
 
     @property
     def folder(self) -> Path:
-        """The adapter."""
         return self.trained.folder
 
 
@@ -307,7 +305,6 @@ class Picked:
 
 
 def pick(work: Work, repeats: Sequence[Repeat]) -> Picked:
-    """Judge all of them on the documents to choose on."""
     controls = [each for each in repeats if each.control is not None]
     folders = {f"{COMPAT} {each.seed}": each.folder for each in repeats}
     if len(repeats) > 1:  # one control needs no choice

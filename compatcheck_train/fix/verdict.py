@@ -102,7 +102,6 @@ def _against_the_control(changes: Changes, margin: float) -> str:
 
 
 def _say(change: Estimate) -> str:
-    """A change in points with its interval."""
     assert change.value is not None
     if change.low is None or change.high is None:
         return f"{100 * change.value:+.2f} points, without an interval"

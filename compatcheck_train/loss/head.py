@@ -47,7 +47,6 @@ class Head:
         return wide if self.scale == 1.0 else wide * self.scale
 
     def frozen(self) -> Head:
-        """The same without gradients, as a teacher has it."""
         return replace(self, weight=self.weight.detach(), bias=None if self.bias is None else self.bias.detach())
 
     def capped(self, raw: Tensor) -> Tensor:

@@ -30,7 +30,6 @@ class Facts:
     old_total: Any = None
 
     def at(self, chosen: Any) -> Facts:
-        """The facts of some of the positions."""
         known = {name: value[chosen] for name, value in vars(self).items() if value is not None}
         return replace(self, **known)
 

@@ -138,7 +138,6 @@ def _ones(facts: Facts) -> Tensor:
 
 
 def _split(mask: Any) -> Weights:
-    """The old model where the mask holds, the new one elsewhere."""
     old = mask.float()
     return Weights(old=old, new=1 - old)
 

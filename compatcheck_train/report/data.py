@@ -28,7 +28,6 @@ ID_LIMIT = 1000
 
 
 def plain(value: Any) -> Any:
-    """Dicts, lists, texts and numbers."""
     if isinstance(value, Estimate):
         shown = {name: getattr(value, name) for name in ("value", "low", "high", "count", "of")}
         return shown | ({"why": value.why} if value.why else {})
@@ -81,7 +80,6 @@ def fix_to_dict(fixed: Fixed, command: str = "") -> dict[str, Any]:
 
 
 def _seeds(fixed: Fixed) -> dict[str, Any] | None:
-    """The trainings of the first proof, where there were several."""
     seeds, picked = fixed.proof.metrics[0].seeds, fixed.picked
     if seeds is None or picked is None:
         return None

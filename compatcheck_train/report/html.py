@@ -18,7 +18,6 @@ GROUPS = {
 
 
 def render_html(report: Mapping[str, Any]) -> str:
-    """The report of :func:`fix_to_dict`; every text is escaped."""
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 

@@ -18,7 +18,6 @@ _NO_SHARES = ("relative_nfr", "mean_gain", "mean_regression", "score_new")
 
 
 def render_markdown(report: Mapping[str, Any]) -> str:
-    """The report of :func:`fix_to_dict`."""
     control, bound = report["delivered"] == "control", report["bound"]
     strategy = report["control"]["strategy"] if control else report["strategy"]
     lines = [f"# {headline(report)}", "", escape(" ".join(explanation(report))), ""]

@@ -52,7 +52,6 @@ def cache_folder(fingerprint: str, plan: Plan, wants: Wants, dtype: str, device:
 
 
 def free_bytes(folder: Path) -> int:
-    """Free disk space where a folder lies or will lie."""
     return shutil.disk_usage(next(path for path in (folder, *folder.absolute().parents) if path.exists())).free
 
 

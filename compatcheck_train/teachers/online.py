@@ -40,7 +40,6 @@ class OnlineTeacher:
         return Taught(hidden if "states" in self.wants else None, logprob, right, self.head, batch)
 
     def close(self) -> None:
-        """Free the model."""
         self._states = self.head = None
         memory.give_back()
 

@@ -53,7 +53,6 @@ class Output:
         self._accelerator.wait_for_everyone()
 
     def finished(self) -> dict[str, Any] | None:
-        """The result that was written before, or None."""
         result = read_object(self._claim.path).get("result")
         if result is None or not (self.adapter / "adapter_model.safetensors").is_file():
             return None
@@ -108,7 +107,6 @@ class Output:
                 shutil.rmtree(other, ignore_errors=True)
 
     def last(self) -> Path | None:
-        """The newest whole checkpoint, or None."""
         found = sorted(path for path in self.checkpoints.glob("step-*") if (path / "state.json").is_file())
         return found[-1] if found else None
 

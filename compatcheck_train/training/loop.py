@@ -69,7 +69,6 @@ class Trainee(torch.nn.Module):
         return self._fixed_head or head_of(self.student.base, self.student.teacher).frozen()
 
     def new_states(self, batch: Batch) -> Tensor:
-        """NEW's hidden states at the trained positions."""
         with self.student.as_teacher():
             return self.states(batch)
 

@@ -35,7 +35,6 @@ _WAY_OUT = "train one of another kind on the same data with `compatcheck train-t
 
 
 def dtype_of(reference: Reference, settings: TrainSettings) -> torch.dtype:
-    """The dtype a base is loaded in."""
     if settings.dtype != "auto":
         return {"float32": torch.float32, "bfloat16": torch.bfloat16}[settings.dtype]
     assert reference.base is not None
@@ -77,7 +76,6 @@ def load_tokenizer(reference: Reference, settings: TrainSettings) -> Any:
 
 
 def load_old(reference: Reference, settings: TrainSettings, device: torch.device | str) -> Any:
-    """The old model, frozen, with its adapter if it has one."""
     model = load_base(reference, settings, device)
     if reference.adapter is None:
         return model.requires_grad_(False)

@@ -79,7 +79,6 @@ def _close() -> None:
 
 
 def count() -> int:
-    """How many processes train together."""
     return group.get_world_size() if group.is_available() and group.is_initialized() else 1
 
 

@@ -231,7 +231,6 @@ class Setup:
         return trainee
 
     def _wants(self, side: str) -> Wants:
-        """What the strategy asks of a teacher."""
         needs = self.strategy.needs
         facts = bool(needs & {f"{side}-facts", f"{side}-sums"})
         return frozenset(["states"] * (f"{side}-states" in needs) + ["facts"] * facts)
