@@ -46,20 +46,19 @@ class HFModel(HFLM):
         model: str | Path,
         adapters: Mapping[str, str | Path] | None = None,
         *,
-        batch_size: int | str = "auto",
         dtype: str = "auto",
         device: str | None = None,
-        seed: int = 0,
         engine_args: Mapping[str, Any] | None = None,
-        trust_remote_code: bool = False,
         progress: Progress | None = None,
+        **options: Any,
     ) -> None:
         """Load the model and its adapters.
 
         Args:
-            batch_size: documents in one forward, or "auto" for as many as a budget of tokens holds.
             dtype: a torch dtype's name; "auto" is the checkpoint's own on an accelerator and float32 on a CPU.
             engine_args: further arguments of lm-eval's ``HFLM``.
+            options: ``batch_size`` (documents in one forward, or "auto" for as many as a budget of tokens holds),
+                ``seed``, ``trust_remote_code``.
 
         Raises:
             InputError: the model or an adapter cannot be loaded, or an argument is wrong.
@@ -78,25 +77,16 @@ class HFModel(HFLM):
             if dtype == "auto":
                 dtype = "float32"
                 self._note("On the CPU the weights are computed in float32 (--dtype auto).")
-        torch.manual_seed(seed)
-        arguments = dict(engine_args or {})
+        torch.manual_seed(options.get("seed", 0))
+        arguments, trusts = dict(engine_args or {}), bool(options.get("trust_remote_code"))
         special = next((str(folder) for folder in folders.values() if not kind_of(Path(folder)).plain), None)
-        expected = None
-        if special is not None and not arguments.keys() - {"tokenizer", "max_length", "add_bos_token"}:
-            try:  # what the adapter makes of its base where transformers and PEFT alone load them
-                kwargs = {"dtype": getattr(torch, dtype, dtype), "trust_remote_code": trust_remote_code}
-                expected = proof.alone(model, special, device, **kwargs)
-            except Exception:  # of whatever kind: the engine's own loading says it in one line
-                expected = None
-            finally:
-                memory.give_back()
+        plainly = special is not None and not arguments.keys() - {"tokenizer", "max_length", "add_bos_token"}
+        expected = _expected(str(model), str(special), device, dtype, trusts) if plainly else None
         self._unused = bool(arguments.pop("unused_weights", False))
+        arguments["batch_size"] = read_batch_size(options.get("batch_size", "auto")) or "auto"
         try:
             with quiet(), listening(self.notes):
-                super().__init__(
-                    pretrained=str(model), device=device, dtype=dtype, trust_remote_code=trust_remote_code,
-                    batch_size=read_batch_size(batch_size) or "auto", **arguments,
-                )  # fmt: skip
+                super().__init__(str(model), device=device, dtype=dtype, trust_remote_code=trusts, **arguments)
         except LOAD_ERRORS as error:
             raise InputError(f"{model}: cannot be loaded: {one_line(error)}") from error
         self._adapters: Any = Adapters(self._model, folders, self.notes)
@@ -220,3 +210,13 @@ class HFModel(HFLM):
         if self.backend == "seq2seq":
             max_length = max_length - context.shape[1] + 1  # the decoder's start token
         return super()._model_generate(context, max_length, [one for one in stop if one], **settings)
+
+
+def _expected(model: str, adapter: str, device: str, dtype: str, trusts: bool) -> torch.Tensor | None:
+    """What an adapter makes of its base where transformers and PEFT alone load them; None where they fail."""
+    try:
+        return proof.alone(model, adapter, device, dtype=getattr(torch, dtype, dtype), trust_remote_code=trusts)
+    except Exception:  # of whatever kind: the engine's own loading says it in one line
+        return None
+    finally:
+        memory.give_back()
