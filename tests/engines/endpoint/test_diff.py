@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -212,3 +214,21 @@ def test_a_key_of_another_variable(task: list[str], tmp_path: Path, monkeypatch:
         given = [*task, *ARGS, "--limit", "1", "--no-store", "--api-key-env", "KEY_OF_THE_TESTS", "-q"]
         assert run(["diff", f"{server.url}#m", f"{server.url}#n", *given]) == 0
         assert {headers.get("Authorization") for headers in server.headers} == {f"Bearer {KEY}"}
+
+
+WITHOUT = ("torch", "transformers", "peft", "accelerate", "safetensors", "vllm", "ray", "bert_score", "sklearn")
+
+
+def test_no_model_library_is_needed(task: list[str], tmp_path: Path) -> None:
+    """What `pip install 'compatcheck[tasks]'` brings is enough for two servers."""
+    with serving(Hostile) as server:
+        sides = [f"{server.url}#m", f"{server.url}#n"]
+        script = (
+            "import sys\nfrom importlib.machinery import PathFinder\nown = PathFinder.find_spec\n"
+            f"hidden = lambda name, *more: None if name.split('.')[0] in {WITHOUT!r} else own(name, *more)\n"
+            "PathFinder.find_spec = staticmethod(hidden)\nfrom compatcheck.cli.app import run\n"
+            f"sys.exit(run(['diff', *{sides!r}, *{task!r}, '--no-store', '-q', *{ARGS!r}]))"
+        )
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert server.paths()["/v1/completions"] > 10
