@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from compatcheck.report.formats import FORMATS, Format, check_formats, render
+from compatcheck.report.formats import FORMATS, Format, find_format, render
 from compatcheck.report.store import load, save
 
 if TYPE_CHECKING:
     from compatcheck.compare.result import Result
 
-__all__ = ["FORMATS", "Format", "check_formats", "load", "notebook_fragment", "render", "save"]
+__all__ = ["FORMATS", "Format", "find_format", "load", "notebook_fragment", "render", "save"]
 
 
 def notebook_fragment(result: Result) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -56,14 +56,6 @@ def find_format(name: str) -> Format:
     if name not in FORMATS:
         raise InputError(f"format {name}: unknown format{did_you_mean(name, FORMATS)}; known: {', '.join(FORMATS)}")
     return FORMATS[name]
-
-
-def check_formats(names: Iterable[str]) -> None:
-    """Say before any work is paid for that a format is not there.
-    Raises InputError: an unknown format.
-    """
-    for name in names:
-        find_format(name)
 
 
 def render(result: Result, format: str = "terminal", **options: Any) -> str:

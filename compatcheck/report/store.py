@@ -111,7 +111,7 @@ def _write_all(folder: Path, writers: dict[str, Callable[[Path], object]]) -> No
             with _held(folder):
                 _settle(folder)
                 beside = Path(tempfile.mkdtemp(prefix=".report-", dir=folder))
-                claimed.callback(_release, _lock(beside, wait=False))
+                claimed.enter_context(_held(beside, wait=False))
             for name, write in writers.items():
                 write(beside / name)
             with _held(folder):
@@ -139,41 +139,27 @@ def _settle(folder: Path) -> None:
             path.replace(folder / path.name)
         ready.rmdir()
     for left in folder.glob(".report-*"):
-        if (handle := _lock(left, wait=False)) is not None:  # its process is gone
-            shutil.rmtree(left, ignore_errors=True)
-            _release(handle)
-
-
-def _lock(folder: Path, *, wait: bool) -> int | None:
-    """A handle that holds a folder until it is released or its process ends; None where another process has it, or
-    where the system has no such locks."""
-    try:
-        import fcntl
-
-        handle = os.open(folder, os.O_RDONLY)
-    except (ImportError, OSError):
-        return None
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except OSError:
-        os.close(handle)
-        return None
-    return handle
-
-
-def _release(handle: int | None) -> None:
-    if handle is not None:
-        os.close(handle)
+        with _held(left, wait=False) as gone:  # its process is
+            if gone:
+                shutil.rmtree(left, ignore_errors=True)
 
 
 @contextlib.contextmanager
-def _held(folder: Path) -> Iterator[None]:
-    """Keep other processes from the files of a folder for a moment."""
-    handle = _lock(folder, wait=True)
-    try:
-        yield
-    finally:
-        _release(handle)
+def _held(folder: Path, *, wait: bool = True) -> Iterator[bool]:
+    """Keep other processes from a folder; False where another one has it, or where the system has no such locks.
+
+    A process that ends, however it ends, no longer holds any.
+    """
+    with contextlib.ExitStack() as stack:
+        held = False
+        with contextlib.suppress(ImportError, OSError):
+            import fcntl
+
+            handle = os.open(folder, os.O_RDONLY)
+            stack.callback(os.close, handle)
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            held = True
+        yield held
 
 
 def load(folder: Path) -> Result:
