@@ -87,8 +87,8 @@ class Scratch:
 
 
 @contextlib.contextmanager
-def database(scratch: Scratch | None) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A database in memory; with a scratch folder in a quarter of a gigabyte, and the rest of it there."""
+def database(scratch: Scratch | None, rows: int = 0) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A database in memory; with a scratch folder in 128 MB and 24 bytes for each of ``rows``, the rest of it there."""
     import duckdb
 
     if scratch is None:
@@ -96,8 +96,10 @@ def database(scratch: Scratch | None) -> Iterator[duckdb.DuckDBPyConnection]:
             yield connection
         return
     config: dict[str, Any] = {
-        "threads": 2, "memory_limit": "256MB", "temp_directory": str(scratch.folder / "database"),
-    }  # fmt: skip
+        "threads": 1,
+        "memory_limit": f"{128 + 24 * rows // 10**6}MB",
+        "temp_directory": str(scratch.folder / "database"),
+    }
     with duckdb.connect(config=config) as connection:
         yield connection
 

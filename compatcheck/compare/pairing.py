@@ -97,7 +97,7 @@ def paired(old: TaskRun | StoredRun, new: TaskRun | StoredRun) -> Iterator[tuple
                 f"{side} has records without a 'doc_id' for task '{run.task}'; name the field with --id-field"
             )
     stored = next((run.table.scratch for run in (old, new) if isinstance(run, StoredRun)), None)
-    with database(stored) as con:
+    with database(stored, max(old.rows, new.rows)) as con:
         for side, run in (("o", old), ("n", new)):
             _show(con, side, run)
             _require_unique(con, side, run)
@@ -197,7 +197,7 @@ class _Pairing:
             for name, query in (lonely | {"target_changed": changed}).items()
             if left[name]
         }
-        return Pairs(found["old"].astype(np.intp), found["new"].astype(np.intp), match.key, **left, examples=examples)
+        return Pairs(found["old"], found["new"], match.key, **left, examples=examples)
 
     def _match(self, key: str) -> _Match:
         """Join both sides by a key, into a table of its own."""

@@ -1,6 +1,6 @@
 """Compare runs whose records lie on disk: the figures of :func:`compatcheck.compare.compare`, a part at a time.
 
-Texts of 100,000 pairs at most are in memory at once. What stays of every row is its place in the pairing and its group,
+Texts of 25,000 pairs at most are in memory at once. What stays of every row is its place in the pairing and its group,
 for a smooth metric its scores, too, and for a slice field its value's number.
 """
 
@@ -52,8 +52,8 @@ if TYPE_CHECKING:
 
 Job = tuple[StoredRun, StoredRun, Sequence[Metric]]
 """OLD and NEW on one task and filter, and the metrics to compare them by."""
-PART_ROWS = 100_000
-PART_BYTES = 128 << 20
+PART_ROWS = 25_000
+PART_BYTES = 32 << 20
 """A part has so many rows, or as many as are about so large where that is fewer."""
 MOST_VALUES = 100_000
 """Different texts of a slice field that are counted."""
@@ -156,6 +156,7 @@ class _StoredPair:
             count, done, said = len(pairs.old), 0, time.monotonic()
             for before, after in self._parts(pairs, con):
                 self._add(groups, before, after, pairs.key, file)
+                pa.default_memory_pool().release_unused()
                 done += len(before)
                 if time.monotonic() - said > 10:
                     say(f"{self.old.task}: {done:,} of {count:,} pairs compared")

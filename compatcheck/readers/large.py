@@ -103,7 +103,7 @@ class _Runs:
 
     def _keys(self) -> list[tuple[str, str]]:
         """Tasks and filters, in the order in which they first appear, those of one task together."""
-        with database(self.raw.scratch) as con:
+        with database(self.raw.scratch, self.raw.rows) as con:
             con.register("rows", self.raw.dataset())
             query = f"SELECT task, filter FROM rows GROUP BY ALL ORDER BY min({NUMBER})"
             found = [(str(task), str(name)) for task, name in con.execute(query).fetchall()]
@@ -112,7 +112,7 @@ class _Runs:
 
     def _repeats(self) -> dict[tuple[str, str], pa.Array]:
         """Numbers of the rows that repeat an earlier one exactly, by task and filter."""
-        with database(self.raw.scratch) as con:
+        with database(self.raw.scratch, self.raw.rows) as con:
             con.register("rows", self.raw.dataset())
             twice = "SELECT hash(task, filter, doc_id) AS code FROM rows GROUP BY code HAVING count(*) > 1"
             codes = con.execute(twice).fetchnumpy()["code"]

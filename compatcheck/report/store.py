@@ -137,6 +137,7 @@ def _settle(folder: Path) -> None:
     if ready.is_dir():
         for path in ready.iterdir():
             path.replace(folder / path.name)
+            path.unlink(missing_ok=True)  # of two names of one file, renaming leaves both
         ready.rmdir()
     for left in folder.glob(".report-*"):
         with _held(left, wait=False) as gone:  # its process is

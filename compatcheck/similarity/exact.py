@@ -35,7 +35,7 @@ def plainer(text: str, *, ignore_case: bool, ignore_punctuation: bool) -> str:
     """A text without what does not count. Marks that belong to a number stay: ``-5`` is not ``5``."""
     if ignore_case:
         text = text.casefold()
-    if ignore_punctuation:
+    if ignore_punctuation and not text.isalnum():
         text = " ".join(_MARKS.sub(lambda found: "" if found["mark"] else found[0], text).split())
     return text
 
@@ -137,6 +137,8 @@ def other_readings(
     if settled.get(STRIP) is False:  # where white space counts, no other reading makes up for it
         wrong = [i for i in wrong if _edges(str(predictions[i])) == _edges(str(targets[i]))]
     on = {option for option, meant in settled.items() if meant}
+    loosest = _matching(True, True)  # what it does not make right, no other reading does
+    wrong = [i for i in wrong if any(loosest(str(predictions[i]), one) for one in references(str(targets[i])))]
     ways = [(STRIP,), (CASE,), (PUNCTUATION,), (CASE, PUNCTUATION)]
     found: dict[tuple[str, ...], NDArray[np.float64]] = {}
     for way in ways:

@@ -14,8 +14,8 @@ from compatcheck.records import Metric, StoredRun, TaskRun
 from compatcheck.scratch import Scratch
 from compatcheck.table.values import TEXT, text_of
 
-BUFFER_ROWS = 50_000
-BUFFER_BYTES = 32 << 20
+BUFFER_ROWS = 20_000
+BUFFER_BYTES = 16 << 20
 """Rows are written in batches of about so many, or of so many bytes where that is less."""
 ROW = "__row"
 """The column that has the position of each row."""
@@ -32,6 +32,9 @@ class Rows:
     """
 
     def __init__(self, scratch: Scratch) -> None:
+        pa.set_io_thread_count(1)  # every thread more reads ahead, and keeps memory of its own
+        pa.set_cpu_count(1)
+        pa.set_memory_pool(pa.system_memory_pool())  # which gives back what is free
         self.scratch = scratch
         self.rows = self.bytes = 0
         self._files: list[Path] = []
@@ -119,6 +122,7 @@ class Rows:
             options = pa.ipc.IpcWriteOptions(compression="lz4")
             self._writer = pa.ipc.new_file(str(self._files[-1]), table.schema, options=options)
         self._writer.write_table(table)
+        pa.default_memory_pool().release_unused()
 
     def _close(self) -> None:
         if self._writer is not None:
