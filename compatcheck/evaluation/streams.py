@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from compatcheck.evaluation.task_scoring import score_with_task
+from compatcheck.memory import available_memory
 from compatcheck.readers import lm_eval_samples
 from compatcheck.readers.detect import tool_of
 from compatcheck.records import Manifest, StoredRun, TaskRun
@@ -78,20 +79,6 @@ def table_bytes(path: Path) -> int:
             return row_bytes(first) * file.metadata.num_rows if first is not None and len(first) else 0
     except (OSError, pa.ArrowException, UnicodeDecodeError):
         return 0  # reading it says what is wrong
-
-
-def available_memory() -> int:
-    """Bytes that the process can still use: of the machine, or of its control group where that allows less."""
-    import psutil
-
-    free = int(psutil.virtual_memory().available)
-    group = Path("/sys/fs/cgroup")
-    try:
-        most = int((group / "memory.max").read_text(encoding="ascii"))
-        used = int((group / "memory.current").read_text(encoding="ascii"))
-    except (OSError, ValueError):
-        return free
-    return min(free, max(most - used, 0))
 
 
 def is_large(paths: Sequence[Path]) -> bool:

@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from compatcheck.models import CONFIG, WEIGHTS, tokenizer
+from compatcheck.models import tokenizer
+from compatcheck.models.adapters import CONFIG, WEIGHTS
 from compatcheck.paths import cache_dir
 
 _VOLATILE = frozenset({"_name_or_path", "transformers_version", "base_model_name_or_path", "revision", "auto_mapping",
