@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -43,21 +44,16 @@ def plainer(text: str, *, ignore_case: bool, ignore_punctuation: bool) -> str:
 def _matching(ignore_case: bool, ignore_punctuation: bool) -> Callable[[str, str], bool]:
     if not (ignore_case or ignore_punctuation):
         return same_text
-
-    def plain(text: str) -> str:
-        return plainer(text, ignore_case=ignore_case, ignore_punctuation=ignore_punctuation)
-
+    plain = functools.partial(plainer, ignore_case=ignore_case, ignore_punctuation=ignore_punctuation)
     return lambda prediction, target: same_text(prediction, target) or same_text(plain(prediction), plain(target))
 
 
 def _holding(ignore_case: bool, ignore_punctuation: bool) -> Callable[[str, str], bool]:
     """Whether the prediction holds the target as words of its own: ``12`` is not in ``120``."""
-
-    def plain(text: str) -> str:
-        return plainer(text.strip(), ignore_case=ignore_case, ignore_punctuation=ignore_punctuation)
+    plain = functools.partial(plainer, ignore_case=ignore_case, ignore_punctuation=ignore_punctuation)
 
     def holds(prediction: str, target: str) -> bool:
-        whole, part = plain(prediction), plain(target)
+        whole, part = plain(prediction.strip()), plain(target.strip())
         if not part or part not in whole:
             return whole == part
         before, after = (r"(?<!\w)" if part[0].isalnum() else ""), (r"(?!\w)" if part[-1].isalnum() else "")
@@ -73,16 +69,8 @@ def _holding(ignore_case: bool, ignore_punctuation: bool) -> Callable[[str, str]
 def _function(match: Callable[[str, str], bool]) -> ScoreFunction:
     def score(predictions: list[str], targets: list[References]) -> NDArray[np.float64]:
         pairs = zip(predictions, targets, strict=True)
-        return np.fromiter(
-            (
-                (text == right or match(text, right))
-                if isinstance(right, str)
-                else any(match(text, one) for one in right)
-                for text, right in pairs
-            ),
-            dtype=np.float64,
-            count=len(predictions),
-        )
+        found = (text == right or any(match(text, one) for one in several(right)) for text, right in pairs)
+        return np.fromiter(found, dtype=np.float64, count=len(predictions))
 
     return score
 
@@ -100,7 +88,8 @@ def exact_match(
     case, marks = bool(ignore_case), bool(ignore_punctuation)
     if strip is False and not (case or marks):
         return Scorer(name, "discrete", "exact_match|letter-by-letter", _function(lambda text, right: text == right))
-    signature = f"exact_match|strip|thousands-separators:ignored{_signed(case, marks)}"
+    signed = ("|case:ignored" if case else "") + ("|punctuation:ignored" if marks else "")
+    signature = f"exact_match|strip|thousands-separators:ignored{signed}"
     return Scorer(name, "discrete", signature, _function(_matching(case, marks)))
 
 
@@ -111,11 +100,8 @@ def contains(name: str, ignore_case: bool | None = None, ignore_punctuation: boo
     ``"12"`` is not in ``"120"``, nor in ``"-12"``. Case and punctuation as for ``exact_match``.
     """
     case, marks = bool(ignore_case), bool(ignore_punctuation)
-    return Scorer(name, "discrete", f"contains|whole-words{_signed(case, marks)}", _function(_holding(case, marks)))
-
-
-def _signed(case: bool, marks: bool) -> str:
-    return ("|case:ignored" if case else "") + ("|punctuation:ignored" if marks else "")
+    signed = ("|case:ignored" if case else "") + ("|punctuation:ignored" if marks else "")
+    return Scorer(name, "discrete", f"contains|whole-words{signed}", _function(_holding(case, marks)))
 
 
 def other_readings(

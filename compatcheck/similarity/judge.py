@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -43,16 +44,18 @@ Which answer is better by the rubric? End your reply with [[A]], [[B]] or [[TIE]
 """
 _VERDICT = re.compile(r"\[\[\s*(A|B|TIE)\s*\]\]")
 _WORD = re.compile(r"[\s\"'*.(\[]*(A|B|TIE)[\s\"'*.)\]]*", re.IGNORECASE)
+_WORTH = {"A": 1.0, "B": 0.0}
+"""What a verdict is worth to answer A."""
 OPTIONS = ("model", "rubric", "max_tokens", "chat")
 
 
+@dataclass
 class Verdicts:
     """Asks a judge both ways and counts what it could not make out. One for all that is scored in a run."""
 
-    def __init__(self, ask: Ask, rubric: str) -> None:
-        self.ask = ask
-        self.rubric = rubric
-        self.unreadable = 0
+    ask: Ask
+    rubric: str
+    unreadable: int = 0
 
     def grade(
         self, predictions: Sequence[str], targets: Sequence[References], inputs: Sequence[str | None]
@@ -87,8 +90,8 @@ class Verdicts:
                 "cannot judge, or needs more room (--metric-arg judge.max_tokens=1024)"
             )
         self.unreadable += unreadable
-        for place, (row, _, _) in enumerate(pairs):
-            there, back = (_worth(verdict) for verdict in verdicts[2 * place : 2 * place + 2])
+        for place, (row, _, _) in enumerate(pairs):  # one that cannot be made out counts as a tie
+            there, back = (_WORTH.get(verdict or "", 0.5) for verdict in verdicts[2 * place : 2 * place + 2])
             score = (there + (1 - back)) / 2
             if score > scores[row]:
                 scores[row], agreed[row] = score, float(there == 1 - back)
@@ -102,11 +105,6 @@ def read_verdict(reply: str) -> str | None:
         return str(found[-1])
     word = _WORD.fullmatch(reply)
     return word[1].upper() if word else None
-
-
-def _worth(verdict: str | None) -> float:
-    """What a verdict is worth to answer A; one that cannot be made out counts as a tie."""
-    return {"A": 1.0, "B": 0.0}.get(verdict or "", 0.5)
 
 
 def rubric_text(rubric: str | None) -> str:

@@ -81,11 +81,7 @@ class LazyEngine:
 class StoredEngine(LM):
     """One model as lm-eval sees it; for each job one. Without a store equal requests are computed once all the same.
 
-    Answers come in by lm-eval's own way: the engine calls ``self.cache_hook.add_partial(kind, request.args, answer)``
-    for every answer of a batch as soon as the batch is finished, never for a failure. What was not reported so is
-    stored when the method returns. An engine whose requests may fail keeps them in ``engine.failures``, a dictionary
-    from (task name, document id) to a message; those are never stored. Where answers are drawn at random every request
-    handed on carries its number as ``request.draw``, which an engine adds to the seed of the request.
+    How engines report answers as they come, failures and random draws: docs/store.md.
     """
 
     def __init__(
@@ -100,11 +96,9 @@ class StoredEngine(LM):
         always_drawn: bool = False,
         tokenizer_folder: Path | None = None,
     ) -> None:
-        """Args:
-        source: what is asked; ``source.identity`` is reported until the engine, or the store, says better.
-        draws: shared by all jobs of a run.
-        always_drawn: the engine's own settings ask for random answers, whatever a request says.
-        tokenizer_folder: where the tokenizer lies whose chat template is used; None asks the engine itself.
+        """``source.identity`` is reported until the engine, or the store, says better; ``draws`` are shared by all jobs
+        of a run; ``always_drawn``: the engine's own settings ask for random answers; ``tokenizer_folder`` has the chat
+        template, None asks the engine itself.
         """
         super().__init__()
         self._engine, self._adapter = engine, adapter
@@ -324,8 +318,7 @@ class _Incoming:
 
 
 def _failures(engine: Any) -> dict[tuple[Any, Any], str]:
-    found: dict[tuple[Any, Any], str] | None = getattr(engine, "failures", None)
-    return found if found is not None else {}
+    return getattr(engine, "failures", None) or {}
 
 
 def _reseed(text: str) -> None:

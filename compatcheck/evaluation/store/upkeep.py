@@ -16,10 +16,12 @@ from compatcheck.evaluation.store.database import FILE, Store, set_aside_files
 
 @dataclass(frozen=True)
 class Entry:
-    """The answers of one model under one engine to one task. Times are seconds since 1970, sizes are of the texts."""
+    """The answers of one model (as it was called last) under one engine to one task, and when they were last ``used``.
+
+    Times are seconds since 1970, sizes are of the texts.
+    """
 
     model: str
-    """As it was called last."""
     fingerprint: str
     engine: str
     task: str
@@ -28,7 +30,6 @@ class Entry:
     oldest: int
     newest: int
     used: int
-    """When they were last asked for."""
 
 
 @dataclass(frozen=True)
