@@ -92,14 +92,6 @@ def _documents(loaded: LoadedTask) -> Iterator[tuple[int, Any]]:
     return enumerate(docs[number] for number in numbers)
 
 
-def build_requests(
-    engine: LM, loaded: LoadedTask, apply_chat_template: bool = False, fewshot_as_multiturn: bool = True
-) -> list[Instance]:
-    """All requests of a task, as :func:`request_chunks` makes them."""
-    (requests,) = request_chunks(engine, loaded, apply_chat_template, fewshot_as_multiturn, max(CHUNK, loaded.size))
-    return requests
-
-
 def notes_on_prompts(loaded: LoadedTask) -> tuple[str, ...]:
     """What is to be said of the prompts that were built last."""
     built = _built.get(loaded.task)

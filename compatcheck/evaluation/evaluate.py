@@ -105,25 +105,9 @@ class TaskSteps:
         """
         if not self._steps:
             raise bridge.nothing_answered(self._loaded.name, bridge.failed_documents(self._engine, self._loaded))
-        return tuple(merged([step[place] for step in self._steps]) for place in range(len(self._steps[0])))
-
-
-def evaluate_task(
-    engine: LM,
-    loaded: LoadedTask,
-    apply_chat_template: bool = False,
-    log: Callable[[Mapping[str, Any], Any], None] | None = None,
-    fewshot_as_multiturn: bool = True,
-) -> tuple[TaskRun, ...]:
-    """Evaluate one task with an engine (any ``lm_eval.api.model.LM``); one :class:`TaskRun` per filter.
-
-    ``log`` gets what lm-eval's ``evaluate`` returns; everything is in memory at once then.
-    """
-    steps = TaskSteps(engine, loaded, apply_chat_template, fewshot_as_multiturn)
-    size = bridge.CHUNK if log is None else loaded.size
-    for requests in bridge.request_chunks(engine, loaded, apply_chat_template, fewshot_as_multiturn, size):
-        steps.step(requests, log)
-    return steps.finish()
+        steps, self._steps = [list(step) for step in self._steps], []
+        count = len(steps[0])
+        return tuple(merged([step.pop(0) for step in steps]) for _ in range(count))
 
 
 class JobSteps(TaskSteps):
@@ -298,11 +282,12 @@ def merged(steps: Sequence[TaskRun]) -> TaskRun:
     names = dict.fromkeys(name for step in steps for name in step.records.columns)
     kept = [name for name in names if name in everywhere or name in TEXT_COLUMNS or ":" in name]
     records = pd.concat([step.records.reindex(columns=kept) for step in steps], ignore_index=True)
-    order = records["doc_id"].map(in_order).sort_values(kind="stable").index
+    numbers = pd.to_numeric(records["doc_id"], errors="coerce")
+    if not (numbers.notna().all() and numbers.is_monotonic_increasing):
+        order = records["doc_id"].map(in_order).sort_values(kind="stable").index
+        records = records.loc[order].reset_index(drop=True)
     notes = dict.fromkeys(note for step in steps for note in step.notes)
-    return replace(
-        steps[0], metrics=tuple(metrics), records=records.loc[order].reset_index(drop=True), notes=tuple(notes)
-    )
+    return replace(steps[0], metrics=tuple(metrics), records=records, notes=tuple(notes))
 
 
 def _of_all(metrics: Sequence[tuple[Metric, int]]) -> Metric:

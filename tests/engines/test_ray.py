@@ -21,9 +21,9 @@ from compatcheck.api import load_run
 from compatcheck.cli.app import run
 from compatcheck.engines import open_engine
 from compatcheck.errors import InputError
-from compatcheck.evaluation.evaluate import evaluate_task
 from compatcheck.records import TaskRun
 from compatcheck.tasks import TaskOptions, load_tasks
+from tests.evaluation.store.conftest import evaluate_task
 
 if importlib.util.find_spec("ray") is None:
     pytest.skip("--engine ray needs compatcheck[ray]", allow_module_level=True)

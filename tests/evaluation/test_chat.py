@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from compatcheck.cli.app import run
-from compatcheck.evaluation.bridge import build_requests, notes_on_prompts
+from compatcheck.evaluation.bridge import notes_on_prompts
 from compatcheck.evaluation.chat import Chat
 from compatcheck.tasks import LoadedTask, TaskOptions, load_tasks
-from tests.evaluation.store.conftest import CountingEngine
+from tests.evaluation.store.conftest import CountingEngine, build_requests
 
 TURNS = (
     "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"

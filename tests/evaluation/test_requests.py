@@ -9,10 +9,8 @@ import pytest
 from lm_eval import utils
 from lm_eval.evaluator import evaluate
 
-from compatcheck.evaluation.bridge import build_requests
-from compatcheck.evaluation.evaluate import evaluate_task
 from compatcheck.tasks import LoadedTask, TaskOptions, load_tasks
-from tests.evaluation.store.conftest import CountingEngine
+from tests.evaluation.store.conftest import CountingEngine, build_requests, evaluate_task
 
 
 def load(fixtures: Path, task: str, **options: Any) -> LoadedTask:

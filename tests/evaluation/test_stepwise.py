@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from compatcheck.evaluation import bridge
 from compatcheck.evaluation.evaluate import EngineOptions, Stepwise, evaluate_jobs, merged
 from compatcheck.evaluation.plan import Job
 from compatcheck.records import TaskRun
@@ -51,6 +52,23 @@ def test_in_steps_as_all_at_once(fixtures: Path, name: str) -> None:
             assert (run.filter, run.metrics, run.settings) == (other.filter, other.metrics, other.settings)
             columns = [name for name in run.records if "loglikelihoods" not in str(name)]
             assert list(run.records) == list(other.records)
+            pd.testing.assert_frame_equal(run.records[columns], other.records[columns])
+
+
+@pytest.mark.parametrize("name", ["gsm8k", "piqa"])
+def test_a_task_in_parts_as_in_one(fixtures: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prompts with few-shot examples too, which are drawn from document to document."""
+    options = EngineOptions(engine="hf", batch_size=1)
+    whole = evaluate_jobs(jobs(fixtures, load(fixtures, name)), options)
+    monkeypatch.setattr(bridge, "CHUNK", 5)
+    parts = evaluate_jobs(jobs(fixtures, load(fixtures, name)), options)
+    for mine, theirs in zip(parts, whole, strict=True):
+        assert mine.answers == theirs.answers
+        for run, other in zip(mine.runs, theirs.runs, strict=True):
+            assert (run.filter, run.metrics, run.settings) == (other.filter, other.metrics, other.settings)
+            columns = [name for name in run.records if "loglikelihoods" not in str(name)]
+            assert list(run.records) == list(other.records)
+            assert "full_prompt" in columns
             pd.testing.assert_frame_equal(run.records[columns], other.records[columns])
 
 

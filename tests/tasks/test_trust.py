@@ -9,9 +9,8 @@ import pytest
 
 from compatcheck.cli.app import run
 from compatcheck.errors import InputError
-from compatcheck.evaluation.bridge import build_requests
 from compatcheck.tasks import TaskOptions, load_tasks
-from tests.evaluation.store.conftest import CountingEngine
+from tests.evaluation.store.conftest import CountingEngine, build_requests
 
 ROWS = [{"question": f"q{n}", "answer": "yes"} for n in range(3)]
 PLAIN = """task: theirs

@@ -10,7 +10,11 @@ import pytest
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 
+from compatcheck.evaluation import bridge
+from compatcheck.evaluation.evaluate import TaskSteps
 from compatcheck.evaluation.store.database import Source
+from compatcheck.records import TaskRun
+from compatcheck.tasks import LoadedTask
 
 
 class CountingEngine(LM):
@@ -90,3 +94,17 @@ def folder(tmp_path: Path) -> Path:
     made = tmp_path / "store"
     made.mkdir()
     return made
+
+
+def build_requests(engine: LM, loaded: LoadedTask, chat: bool = False, multiturn: bool = True) -> list[Instance]:
+    """All requests of a task."""
+    (requests,) = bridge.request_chunks(engine, loaded, chat, multiturn, max(1, loaded.size))
+    return requests
+
+
+def evaluate_task(engine: LM, loaded: LoadedTask) -> tuple[TaskRun, ...]:
+    """One task with an engine that is no job's."""
+    steps = TaskSteps(engine, loaded, False, True)
+    for requests in bridge.request_chunks(engine, loaded):
+        steps.step(requests)
+    return steps.finish()
