@@ -1,6 +1,6 @@
 """Compare runs whose records lie on disk: the figures of :func:`compatcheck.compare.compare`, a part at a time.
 
-Texts of 25,000 pairs at most are in memory at once. What stays of every row is its place in the pairing and its group,
+Texts of 20,000 pairs at most are in memory at once. What stays of every row is its place in the pairing and its group,
 for a smooth metric its scores, too, and for a slice field its value's number.
 """
 
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
 Job = tuple[StoredRun, StoredRun, Sequence[Metric]]
 """OLD and NEW on one task and filter, and the metrics to compare them by."""
-PART_ROWS = 25_000
+PART_ROWS = 20_000
 PART_BYTES = 32 << 20
 """A part has so many rows, or as many as are about so large where that is fewer."""
 MOST_VALUES = 100_000

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from compatcheck.errors import InputError
-from compatcheck.table.check import missing_field
 from compatcheck.table.choices import HASH_LENGTH, NO_MATCH, OWN_FIELD, predicted_choices
 from compatcheck.table.layout import MISSING, Layout, dig
 from compatcheck.table.reading import Row, Source
+from compatcheck.table.rows import missing_field
 from compatcheck.table.values import LABEL_LENGTH, text_of
 from compatcheck.text import text_hash
 

@@ -17,9 +17,10 @@ from compatcheck.errors import InputError
 from compatcheck.readers.lm_eval_rows import BLOCK, RowReader
 from compatcheck.readers.parts import Part
 from compatcheck.readers.recording import need_tasks
-from compatcheck.table.check import RowTable, build_table, extract_targets
+from compatcheck.table.check import build_table
 from compatcheck.table.layout import Layout
 from compatcheck.table.reading import Chunk, Source, file_kind, json_kind, read_rows
+from compatcheck.table.rows import RowTable, extract_targets
 from compatcheck.table.targets import Targets
 from compatcheck.table.values import NUMBER, TEXT
 from compatcheck.tasks.description import of_config

@@ -17,10 +17,11 @@ from compatcheck.errors import InputError, did_you_mean
 from compatcheck.readers.recording import Item, Recording
 from compatcheck.records import NO_FILTER, TEXT_COLUMNS, Metric, TaskRun, not_compared, score_column
 from compatcheck.similarity import RECORDED
-from compatcheck.table.check import RowTable, build_table, extract_targets, missing_field
+from compatcheck.table.check import build_table
 from compatcheck.table.layout import MISSING, Layout, dig
 from compatcheck.table.reading import MODEL_FIELDS, Chunk, Row, Source
 from compatcheck.table.repeats import as_mean, average_records, error_of_shares
+from compatcheck.table.rows import RowTable, extract_targets, missing_field
 from compatcheck.table.scoring import check_metrics, recorded_metric, score_records, scored_rows
 from compatcheck.table.targets import Targets
 from compatcheck.table.values import NUMBER, REFERENCES, text_of

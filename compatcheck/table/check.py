@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -14,6 +13,7 @@ from compatcheck.similarity import RECORDED
 from compatcheck.table.flat import flat_columns
 from compatcheck.table.layout import MISSING, Layout, field_names, listed, obvious, picker, proposed
 from compatcheck.table.reading import Row, Source
+from compatcheck.table.rows import Field, RowTable, missing_field
 from compatcheck.table.targets import Targets
 from compatcheck.table.values import (
     INPUT_HASH,
@@ -23,7 +23,6 @@ from compatcheck.table.values import (
     PLAIN,
     REFERENCES,
     TEXT,
-    TEXTS,
     Checked,
     Table,
     aligned,
@@ -42,53 +41,6 @@ _OPTIONS = {"id": "--id-field", "target": "--target-field", "prediction": "--pre
 Batch = tuple[Sequence[int], "pa.RecordBatch | list[Row]"]
 
 
-@dataclass
-class _Field:
-    """A field that a file may lack altogether, but not in some rows only."""
-
-    name: str
-    seen: bool = False
-    gap: tuple[int, Row] | None = None
-    """First row without it (and without an error)."""
-
-    def note(self, values: list[Any], numbers: Sequence[int], rows: Sequence[Row], failed: Sequence[bool]) -> None:
-        if MISSING not in values:
-            self.seen = True
-            return
-        self.seen = self.seen or any(value is not MISSING for value in values)
-        if self.gap is None:
-            place = first_index(list(zip(values, failed, strict=True)), lambda one: one[0] is MISSING and not one[1])
-            self.gap = (numbers[place], rows[place]) if place >= 0 else None
-
-
-@dataclass
-class RowTable:
-    """All rows of one file, or none where they lie on disk (:mod:`compatcheck.table.disk`)."""
-
-    table: pa.Table
-    source: Source
-    metrics: tuple[str, ...]
-    """Names of the scores the file carries."""
-    has_predictions: bool
-    has_targets: bool
-    first: tuple[int, Row]
-    target_field: str = field(default="target")
-    names_score: bool = False
-    """Whether one of the scores is called just ``score``, so that it is the one that counts."""
-    faults: Mapping[str, InputError] = field(default_factory=dict)
-    """Of the scores that are no numbers what is wrong with them."""
-    notes: tuple[str, ...] = ()
-
-    def missing(self, name: str, option: str) -> InputError:
-        """The error of a field that no row has."""
-        return missing_field(self.source, *self.first, name, option)
-
-
-def missing_field(source: Source, number: int, row: Row, name: str, option: str) -> InputError:
-    """The error of a row without a field; says which fields it has and which option names another."""
-    return InputError(f"{source.at(number)}: no field `{name}` (fields: {listed(row)}); name it with {option}")
-
-
 class Columns:
     """Turns the rows of one file into checked columns, chunk after chunk, and keeps what must hold across chunks.
 
@@ -105,8 +57,8 @@ class Columns:
         self.option = f"{option} or --{side}-prediction-field" if side in ("old", "new") else option
         self.id_field = layout.id_field or "id"
         self.input_field = layout.input_field or "input"
-        self.target = _Field(layout.target_field or "target")
-        self.prediction = _Field(layout.prediction_field or "prediction")
+        self.target = Field(layout.target_field or "target")
+        self.prediction = Field(layout.prediction_field or "prediction")
         self.by_content = False
         """The rows have no id: what was asked serves as one."""
         self.used: set[str] = set()
@@ -410,31 +362,3 @@ def _number_lists(values: list[Any], numbers: Sequence[int], checked: Checked) -
 
 def _are_numbers(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(v, int | float) and not isinstance(v, bool) for v in value)
-
-
-def extract_targets(rows: RowTable, layout: Layout) -> RowTable:
-    """Take the answer out of every target.
-
-    Where the pattern matches no target at all, targets are answers already and stay whole. Raises InputError where
-    it matches some targets but not others.
-    """
-    table = rows.table
-    if layout.extract is None or not rows.has_targets:
-        return rows
-    lists = REFERENCES in table.column_names
-    whole = table[REFERENCES if lists else "target"].to_pylist()
-    found = [None if one is None else [layout.extracted(text) for text in (one if lists else [one])] for one in whole]
-    if all(one is None or all(text is None for text in one) for one in found):
-        return rows
-    place = first_index(found, lambda one: one is not None and None in one)
-    if place >= 0:
-        raise InputError(
-            f"{rows.source.at(table[NUMBER][place].as_py())}: --extract finds nothing in `{rows.target_field}`, though "
-            "it does in other rows; change the pattern or the target"
-        )
-    index = table.column_names.index
-    texts = pa.array([None if one is None else " | ".join(dict.fromkeys(map(str, one))) for one in found], TEXT)
-    table = table.set_column(index("target"), "target", texts)
-    if lists:
-        table = table.set_column(index(REFERENCES), REFERENCES, pa.array(found, TEXTS))
-    return replace(rows, table=table)

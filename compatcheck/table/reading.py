@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from compatcheck.errors import InputError, did_you_mean
 from compatcheck.table import files
+from compatcheck.table.sheets import CHUNK_ROWS, Chunk, Row, csv_rows, sheet_rows
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-CHUNK_ROWS = 20_000
 MANY_FIELDS = 100
 """Rows with more fields are read one by one: to look for each of them in the text of all takes time by their square."""
 
@@ -28,10 +25,6 @@ KINDS = {
 """What a file is by the end of its name, :data:`PACKED` left out."""
 PACKED = (".gz", ".xz", ".zst", ".bz2")
 _WHAT = "*.jsonl[.gz], *.json, *.csv, *.tsv, *.xlsx or *.parquet"
-
-Row = dict[str, Any]
-Chunk = tuple[Sequence[int], list[Row]]
-"""Numbers of the rows and the rows themselves."""
 
 
 @dataclass(frozen=True)
@@ -82,10 +75,10 @@ def read_rows(path: Path, part: str | None = None) -> Source:
     if kind == "parquet":
         return Source(path, "row", _guarded(path, _parquet(path)), _guarded(path, parquet_batches(path)))
     if kind == "excel":
-        sheet, rows = _sheet(path, part)
+        sheet, rows = sheet_rows(path, part)
         return Source(path, "row", _guarded(path, iter([rows])), part=sheet)
     if kind == "csv":
-        return Source(path, "line", _guarded(path, _csv(path, notes)), untyped=True, notes=notes)
+        return Source(path, "line", _guarded(path, csv_rows(path, notes)), untyped=True, notes=notes)
     start = _start(path)
     if start.startswith("[") or (kind == "json" and not _is_lines(start)):
         return Source(path, "item", _guarded(path, _json_list(path, notes)), notes=notes)
@@ -285,90 +278,6 @@ def _json_list(path: Path, notes: list[str]) -> Iterator[Chunk]:
     for start in range(0, len(rows), CHUNK_ROWS):
         part = rows[start : start + CHUNK_ROWS]
         yield range(start + 1, start + 1 + len(part)), part
-
-
-def _csv(path: Path, notes: list[str]) -> Iterator[Chunk]:
-    """Rows of a CSV file with a header; every value is text, an empty cell is null. A row's number is its last line."""
-
-    def lines() -> Iterator[str]:
-        for _, block in files.blocks(path, notes):
-            yield from io.StringIO(block, newline="")
-
-    csv.field_size_limit(min(sys.maxsize, files.most_bytes()))  # the default, 128 KiB, is less than some outputs
-    text = lines()
-    first = next((line for line in text if line.strip()), None)
-    if first is None:
-        return
-    outside = "".join(first.split('"')[::2])
-    delimiter = max(",;\t|", key=outside.count)
-    spaced = (delimiter + " ") in outside
-    reader = csv.reader(_chained(first, text), strict=True, delimiter=delimiter, skipinitialspace=spaced)
-    try:
-        header = [name.strip() for name in next(reader)]
-        for name in header:
-            if name and header.count(name) > 1:
-                raise InputError(f"{path}:1: column '{name}' is there twice")
-        named = [(name, place) for place, name in enumerate(header) if name]
-        numbers: list[int] = []
-        rows: list[Row] = []
-        for cells in reader:
-            if not cells:
-                continue
-            if len(cells) != len(header):
-                mark = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}[delimiter]
-                raise InputError(
-                    f"{path}:{reader.line_num}: {len(cells)} cells, but the header has {len(header)}; "
-                    f"cells with {mark} or line breaks need quotes"
-                )
-            numbers.append(reader.line_num)
-            rows.append({name: cells[place] or None for name, place in named})
-            if len(rows) == CHUNK_ROWS:
-                yield numbers, rows
-                numbers, rows = [], []
-        yield numbers, rows
-    except csv.Error as error:
-        if "field larger than field limit" in str(error):
-            raise files.too_large(f"{path}:{reader.line_num}", "a cell") from None
-        raise InputError(f"{path}:{reader.line_num}: not CSV ({error})") from None
-
-
-def _chained(first: str, rest: Iterator[str]) -> Iterator[str]:
-    yield first
-    yield from rest
-
-
-def _sheet(path: Path, part: str | None) -> tuple[str | None, Chunk]:
-    """The rows of a workbook's sheet, and its name where ``part`` names it; the first row has the names."""
-    try:
-        from python_calamine import CalamineError, CalamineWorkbook
-    except ImportError:
-        raise InputError(f"{path}: reading Excel needs python-calamine: pip install python-calamine") from None
-    files.check_pointer(path)
-    try:
-        book = CalamineWorkbook.from_path(str(path))
-        sheets = {name: book.get_sheet_by_name(name).to_python(skip_empty_area=False) for name in book.sheet_names}
-    except (CalamineError, OSError, ValueError) as error:
-        raise InputError(f"{path}: not a readable workbook ({str(error).splitlines()[0]})") from None
-    filled = {name: cells for name, cells in sheets.items() if any(any(c != "" for c in row) for row in cells)}
-    if part is not None and part in filled:
-        name = part
-    elif len(filled) > 1:
-        raise InputError(f"{path}: several sheets; name one as {path}#SHEET: {', '.join(filled)}")
-    elif not filled:
-        raise InputError(f"{path}: no rows in this file")
-    else:
-        name = next(iter(filled))
-    head, *body = filled[name]
-    header = [str(cell).strip() for cell in head]
-    twice = next((one for one in header if one and header.count(one) > 1), None)
-    if twice is not None:
-        raise InputError(f"{path}: row 1: column '{twice}' is there twice")
-    numbers, rows = [], []
-    for number, cells in enumerate(body, 2):
-        if any(cell != "" for cell in cells):
-            numbers.append(number)
-            rows.append({one: None if cell == "" else cell for one, cell in zip(header, cells, strict=True) if one})
-    return (name if name == part else None), (numbers, rows)
 
 
 def _parquet(path: Path) -> Iterator[Chunk]:

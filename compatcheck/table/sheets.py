@@ -1,0 +1,98 @@
+"""Rows of tables with a header: CSV in all its dialects, and the sheets of a workbook."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from compatcheck.errors import InputError
+from compatcheck.table import files
+
+CHUNK_ROWS = 20_000
+Row = dict[str, Any]
+Chunk = tuple[Sequence[int], list[Row]]
+"""Numbers of the rows and the rows themselves."""
+
+
+def csv_rows(path: Path, notes: list[str]) -> Iterator[Chunk]:
+    """Rows of a CSV file with a header; every value is text, an empty cell is null. A row's number is its last line."""
+
+    def lines() -> Iterator[str]:
+        for _, block in files.blocks(path, notes):
+            yield from io.StringIO(block, newline="")
+
+    csv.field_size_limit(min(sys.maxsize, files.most_bytes()))  # the default, 128 KiB, is less than some outputs
+    text = lines()
+    first = next((line for line in text if line.strip()), None)
+    if first is None:
+        return
+    outside = "".join(first.split('"')[::2])
+    delimiter = max(",;\t|", key=outside.count)
+    spaced = (delimiter + " ") in outside
+    reader = csv.reader(itertools.chain([first], text), strict=True, delimiter=delimiter, skipinitialspace=spaced)
+    try:
+        header = [name.strip() for name in next(reader)]
+        for name in header:
+            if name and header.count(name) > 1:
+                raise InputError(f"{path}:1: column '{name}' is there twice")
+        named = [(name, place) for place, name in enumerate(header) if name]
+        numbers: list[int] = []
+        rows: list[Row] = []
+        for cells in reader:
+            if not cells:
+                continue
+            if len(cells) != len(header):
+                mark = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}[delimiter]
+                raise InputError(
+                    f"{path}:{reader.line_num}: {len(cells)} cells, but the header has {len(header)}; "
+                    f"cells with {mark} or line breaks need quotes"
+                )
+            numbers.append(reader.line_num)
+            rows.append({name: cells[place] or None for name, place in named})
+            if len(rows) == CHUNK_ROWS:
+                yield numbers, rows
+                numbers, rows = [], []
+        yield numbers, rows
+    except csv.Error as error:
+        if "field larger than field limit" in str(error):
+            raise files.too_large(f"{path}:{reader.line_num}", "a cell") from None
+        raise InputError(f"{path}:{reader.line_num}: not CSV ({error})") from None
+
+
+def sheet_rows(path: Path, part: str | None) -> tuple[str | None, Chunk]:
+    """The rows of a workbook's sheet, and its name where ``part`` names it; the first row has the names."""
+    try:
+        from python_calamine import CalamineError, CalamineWorkbook
+    except ImportError:
+        raise InputError(f"{path}: reading Excel needs python-calamine: pip install python-calamine") from None
+    files.check_pointer(path)
+    try:
+        book = CalamineWorkbook.from_path(str(path))
+        sheets = {name: book.get_sheet_by_name(name).to_python(skip_empty_area=False) for name in book.sheet_names}
+    except (CalamineError, OSError, ValueError) as error:
+        raise InputError(f"{path}: not a readable workbook ({str(error).splitlines()[0]})") from None
+    filled = {name: cells for name, cells in sheets.items() if any(any(c != "" for c in row) for row in cells)}
+    if part is not None and part in filled:
+        name = part
+    elif len(filled) > 1:
+        raise InputError(f"{path}: several sheets; name one as {path}#SHEET: {', '.join(filled)}")
+    elif not filled:
+        raise InputError(f"{path}: no rows in this file")
+    else:
+        name = next(iter(filled))
+    head, *body = filled[name]
+    header = [str(cell).strip() for cell in head]
+    twice = next((one for one in header if one and header.count(one) > 1), None)
+    if twice is not None:
+        raise InputError(f"{path}: row 1: column '{twice}' is there twice")
+    numbers, rows = [], []
+    for number, cells in enumerate(body, 2):
+        if any(cell != "" for cell in cells):
+            numbers.append(number)
+            rows.append({one: None if cell == "" else cell for one, cell in zip(header, cells, strict=True) if one})
+    return (name if name == part else None), (numbers, rows)
