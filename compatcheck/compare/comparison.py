@@ -105,6 +105,8 @@ def compare(old: TaskRun, new: TaskRun, *, metric: Metric | str, **options: Any)
         counter.add(found, old, new, pairs)
 
     shown = None if clusters is None else clusters.shown
+    again = None if clusters is None else partial(clustered_slice, clusters, how.confidence)
+    fields = expand(how.slice_by, old, new, how.also_slice_by)
     return Comparison(
         task=old.task,
         filter=old.filter,
@@ -117,15 +119,7 @@ def compare(old: TaskRun, new: TaskRun, *, metric: Metric | str, **options: Any)
         metrics=metrics,
         tests=tests,
         instances=build_instances(old, new, pairs, found),
-        slices=build_slices(
-            old,
-            new,
-            by_id,
-            found_by_id,
-            expand(how.slice_by, old, new, how.also_slice_by),
-            how.confidence,
-            None if clusters is None else partial(clustered_slice, clusters, how.confidence),
-        ),
+        slices=build_slices(old, new, by_id, found_by_id, fields, how.confidence, again),
         confidence=how.confidence,
         clusters=shown,
         score_range=None if smooth is None else score_range(smooth.old, smooth.new),
