@@ -9,14 +9,15 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from compatcheck.errors import InputError, did_you_mean
 from compatcheck.paths import user_path
+from compatcheck.records import BlessedScore
+from compatcheck.schema import from_json
 
 FOLDER = Path(".compatcheck", "baselines")
 """Where baselines lie in a project; the environment variable ``COMPATCHECK_BASELINES`` names another folder."""
@@ -28,7 +29,7 @@ _REFERENCE = re.compile(r"@(?P<name>[^~]*)(~(?P<back>\d+))?\Z")
 
 @dataclass(frozen=True)
 class Blessed:
-    """One line of a history. ``scores`` has task, filter, metric, value, low, high and n of every metric."""
+    """One line of a history."""
 
     run: str
     """Name of the kept run's folder."""
@@ -41,7 +42,7 @@ class Blessed:
     reason: str = ""
     forced: bool = False
     """Blessed although its gate failed."""
-    scores: tuple[Mapping[str, Any], ...] = field(default=())
+    scores: tuple[BlessedScore, ...] = ()
 
 
 def root(start: Path | None = None) -> Path:
@@ -87,14 +88,15 @@ def history(name: str, folder: Path | None = None) -> list[Blessed]:
     if not path.is_file():
         return []
     entries = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
         if line.strip():
+            where = f"{path}:{number}"
             try:
-                entry = Blessed(**json.loads(line))
-            except (ValueError, TypeError) as error:
-                raise InputError(
-                    f"{path}:{number}: not an entry of a history ({error}); correct or remove the line"
-                ) from None
+                entry = from_json(Blessed, json.loads(line), f"{where}: the entry")
+            except (ValueError, RecursionError) as error:
+                raise InputError(f"{where}: not an entry of a history ({error}); correct or remove the line") from None
+            if not _NAME.match(entry.run):
+                raise InputError(f"{where}: the entry's run {entry.run[:60]!r} names no folder beside it")
             entries.append(entry)
     return entries
 
@@ -143,10 +145,10 @@ def _up_to(text: str) -> tuple[str, list[Blessed]]:
     return name, entries[: len(entries) - back]
 
 
-def figures_of(score: Any) -> dict[str, Any]:
+def figures_of(score: Any) -> BlessedScore:
     """What a history keeps of a :class:`compatcheck.compare.scores.Score`."""
-    names = {"task": score.task, "filter": score.filter, "metric": score.metric.name, "kind": score.metric.kind}
-    return {**names, "value": score.mean.value, "low": score.mean.low, "high": score.mean.high, "n": score.n}
+    mean, metric = score.mean, score.metric
+    return BlessedScore(score.task, score.filter, metric.name, mean.value, mean.low, mean.high, score.n, metric.kind)
 
 
 def new_folder(name: str, fingerprint: str, folder: Path) -> Path:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
-import pandas as pd
+if TYPE_CHECKING:
+    import pandas as pd
 
 ID_COLUMNS = ("task", "doc_id", "filter")
 """A record is one (task, document id, filter)."""
@@ -156,6 +157,8 @@ class StoredRun:
 
     def without_rows(self) -> TaskRun:
         """What is known of the run besides its records, which are empty columns here."""
+        import pandas as pd
+
         empty = pd.DataFrame({name: [] for name in self.table.kinds})
         return TaskRun(self.task, self.filter, self.metrics, empty, self.settings, self.duplicates, self.notes)
 
@@ -175,3 +178,17 @@ def not_compared(task: str, metrics: Iterable[str]) -> tuple[str, ...]:
     """The note on metrics that give no number per document."""
     names = ", ".join(metrics)
     return (f"{task}: {names} gives no score per document and is not compared",) if names else ()
+
+
+@dataclass(frozen=True)
+class BlessedScore:
+    """The mean score of a blessed run on one (task, filter, metric), with its interval and the number of instances."""
+
+    task: str
+    filter: str
+    metric: str
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    n: int = 0
+    kind: Annotated[str, ("discrete", "smooth", "")] = ""  # empty where the history does not say

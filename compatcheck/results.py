@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from compatcheck.compare.noise import Measurements
-from compatcheck.compare.result import BlessedRun, BlessedScore, Comparison, Estimate, Result
+from compatcheck.compare.result import BlessedRun, Comparison, Estimate, Result
 from compatcheck.errors import InputError, did_you_mean
 from compatcheck.table.kept import KeptRun, save_run
 from compatcheck.table.kept import load_run as load_kept
@@ -185,16 +185,8 @@ def blessed_before(old: str, comparisons: Sequence[Comparison]) -> tuple[Blessed
         return ()
     from compatcheck import baselines
 
-    def number(value: Any) -> float | None:
-        return float(value) if isinstance(value, int | float) else None
-
-    def score(written: Mapping[str, Any]) -> BlessedScore:
-        task, filter_, metric, kind = (str(written.get(name, "")) for name in ("task", "filter", "metric", "kind"))
-        value, low, high, n = (number(written.get(name)) for name in ("value", "low", "high", "n"))
-        return BlessedScore(task, filter_, metric, value, low, high, int(n or 0), kind)
-
     return tuple(
-        BlessedRun(name, entry.time, entry.reference, entry.verdict, entry.forced, tuple(map(score, entry.scores)))
+        BlessedRun(name, entry.time, entry.reference, entry.verdict, entry.forced, entry.scores)
         for reference in dict.fromkeys(old.replace("{task}", comparison.task) for comparison in comparisons)
         for name, entry in baselines.up_to(reference)
     )

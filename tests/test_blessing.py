@@ -45,7 +45,7 @@ def test_a_run_that_fails_its_gate_asks_for_force(project: Path, capsys: pytest.
     last = baselines.history("main")[-1]
     assert (last.reference, last.verdict, last.forced) == ("bad.jsonl", "fail", True)
     assert last.reason.startswith("nfr:2%: NFR 40 %")
-    assert last.scores[0]["value"] == 0.6
+    assert last.scores[0].value == 0.6
 
 
 def test_older_runs_by_tilde_and_from_a_folder_below(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

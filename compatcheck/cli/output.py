@@ -22,8 +22,11 @@ if TYPE_CHECKING:
 DEFAULT_FOLDER = Path("compat-report")
 """Where files go when a file format is asked for without --out."""
 _FILES_ONLY = {"html", "png"}
-_OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE)
-"""A full disk, rights, too many open files: nothing that is ours to fix."""
+_OF_THE_MACHINE = (
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE,
+    errno.ENFILE, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR,
+)  # fmt: skip
+"""A full disk, rights, too many open files, names that are too long: nothing that is ours to fix."""
 
 
 def check_writable(out: Path | None, formats: Sequence[str] = (), *, overwrite: bool = False) -> None:

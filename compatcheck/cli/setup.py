@@ -12,7 +12,7 @@ import typer
 from typer import Argument, Option
 
 from compatcheck.cli.options import Quiet, TextOrJson, check_format, progress, speaker
-from compatcheck.cli.output import check_writable, emit
+from compatcheck.cli.output import check_writable, emit, print_untrusted
 from compatcheck.errors import ExitCode
 
 
@@ -22,10 +22,11 @@ def tasks(
     search: str | None = Option(None, metavar="TEXT", help="List every name that contains this text."),
 ) -> None:
     """List the bundled tasks and lm-eval's, or show how one is prompted and scored."""
+    from compatcheck.report.text import safe_text
     from compatcheck.tasks import catalogue
 
     if name is not None:
-        typer.echo(catalogue.show(name))
+        print_untrusted("\n".join(safe_text(line) for line in catalogue.show(name).splitlines()))
     elif all or search:
         typer.echo("\n".join(catalogue.listing(search or "")))
     else:

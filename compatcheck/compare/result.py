@@ -14,6 +14,7 @@ import pandas as pd
 
 from compatcheck.compare.differences import Differences
 from compatcheck.compare.overview import Overview
+from compatcheck.records import BlessedScore
 from compatcheck.schema import NEEDED, NOT_KEPT, WHERE_KNOWN
 
 SCHEMA = "compatcheck.report/1"
@@ -302,20 +303,6 @@ class Advice:
 
     bump: Annotated[str, ("patch", "minor", "major", "undecided")]
     reason: str
-
-
-@dataclass(frozen=True)
-class BlessedScore:
-    """The mean score of a blessed run on one (task, filter, metric), with its interval and the number of instances."""
-
-    task: str
-    filter: str
-    metric: str
-    value: float | None
-    low: float | None = None
-    high: float | None = None
-    n: int = 0
-    kind: Annotated[str, ("discrete", "smooth", "")] = ""  # empty where the history does not say
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import traceback
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 
 CHUNK = 4096
 """Documents whose requests and samples are in memory at once."""
+_OURS = Path(__file__).parents[1].as_posix() + "/"
 _FEW = 0.02
 """A larger share of failed documents is warned about."""
 
@@ -53,8 +57,6 @@ def request_chunks(
     Raises:
         InputError: the chat template is missing, or does not take the conversation.
     """
-    from jinja2.exceptions import SecurityError
-
     task: Any = loaded.task
     turns = apply_chat_template and fewshot_as_multiturn
     prompts = (str(engine.tokenizer_name) if apply_chat_template else "", turns)
@@ -68,16 +70,13 @@ def request_chunks(
     task.set_fewshot_seed(seed=loaded.settings["seed"])
     documents = _documents(loaded)
     while docs := dict(islice(documents, size)):
-        with patches.quiet(), patches.documents(task, docs):
-            try:
-                task.build_all_requests(
-                    apply_chat_template=apply_chat_template,
-                    fewshot_as_multiturn=turns,
-                    chat_template=built.chat if apply_chat_template else None,
-                    tokenizer_name=prompts[0],
-                )
-            except SecurityError as error:
-                raise InputError(f"task {loaded.name}: a template of it reaches too far: {one_line(error)}") from None
+        with patches.quiet(), patches.documents(task, docs), _of_the_task(loaded.name):
+            task.build_all_requests(
+                apply_chat_template=apply_chat_template,
+                fewshot_as_multiturn=turns,
+                chat_template=built.chat if apply_chat_template else None,
+                tokenizer_name=prompts[0],
+            )
         requests: list[Instance] = task._instances
         if len(docs) == loaded.size:
             built.requests = requests
@@ -106,7 +105,7 @@ def ask(engine: LM, loaded: LoadedTask, requests: Sequence[Instance], errors: bo
     from lm_eval.evaluator import evaluate
 
     docs = {int(request.doc_id or 0): request.doc for request in requests}
-    with patches.quiet(), patches.documents(loaded.task, docs, list(requests)):
+    with patches.quiet(), patches.documents(loaded.task, docs, list(requests)), _of_the_task(loaded.name):
         results: Any = evaluate(
             lm=engine,
             task_dict={"tasks": {loaded.name: loaded.task}},
@@ -117,6 +116,29 @@ def ask(engine: LM, loaded: LoadedTask, requests: Sequence[Instance], errors: bo
         for sample in results["samples"][loaded.name]:
             sample["doc_id"] = loaded.indices[sample["doc_id"]]
     return dict(results)
+
+
+@contextlib.contextmanager
+def _of_the_task(name: str) -> Iterator[None]:
+    """What is raised below lm-eval's code, and not below an engine, comes of the task's settings or data."""
+    from jinja2.exceptions import SecurityError
+
+    try:
+        yield
+    except InputError:
+        raise
+    except SecurityError as error:
+        raise InputError(f"task {name}: a template of it reaches too far: {one_line(error)}") from None
+    except Exception as error:
+        files = [Path(frame.filename).as_posix() for frame in traceback.extract_tb(error.__traceback__)]
+        ours = max((place for place, file in enumerate(files) if file.startswith(_OURS)), default=0)
+        if any("/lm_eval/models/" in file for file in files) or "/lm_eval/" not in "".join(files[ours + 1 : ours + 2]):
+            raise
+        why = one_line(error)
+        kind = type(error).__name__
+        raise InputError(
+            f"task {name}: its settings and its data do not go together, as lm-eval says ({kind}: {why})"
+        ) from error
 
 
 def settings_of(

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compatcheck.errors import InputError
+from compatcheck.errors import InputError, one_line
 from compatcheck.report.formats import Format, find_format
 from compatcheck.schema import read_object
 
@@ -26,6 +26,8 @@ INSTANCES = "instances.parquet"
 _READY = ".report-ready"
 """A folder in the folder: files that are whole and on their way to their places."""
 _KEYS = ("task", "filter", "metric")
+_OTHER_KINDS = {**dict.fromkeys(("score_old", "score_new", "gain"), "number"), "changed": "boolean"}
+"""Columns of instances.parquet that hold no text."""
 _AGAIN = "run the comparison again"
 
 
@@ -213,17 +215,52 @@ def _missing(path: Path) -> InputError:
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:
-    return InputError(f"{path}: cannot be read as Parquet ({str(error).splitlines()[0]}); {_AGAIN}")
+    return InputError(f"{path}: cannot be read as Parquet ({one_line(error)}); {_AGAIN}")
 
 
 def _read_instances(path: Path) -> pd.DataFrame:
     import pandas as pd
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
     try:
-        return pd.read_parquet(path)
-    except (OSError, pa.ArrowException) as error:
+        _check_columns(path, pq.read_schema(path))
+        return _plain(pd.read_parquet(path))
+    except (OSError, ValueError, TypeError, pa.ArrowException) as error:
         raise _unreadable(path, error) from error
+
+
+def _check_columns(path: Path, schema: Any) -> None:
+    """Raise InputError for columns that are there twice, or of types that :func:`save` never writes."""
+    from compatcheck.compare.result import INSTANCE_COLUMNS
+
+    for column in schema:
+        kind = _kind_of(column.type)
+        expected = _OTHER_KINDS.get(column.name, "text" if column.name in INSTANCE_COLUMNS else kind)
+        if kind == "other" or kind not in (expected, "null"):
+            raise InputError(f"{path}: column '{column.name}' holds {column.type}, which no report has there; {_AGAIN}")
+        if schema.names.count(column.name) > 1:
+            raise InputError(f"{path}: has the column '{column.name}' twice; it does not belong to this report")
+
+
+def _plain(frame: pd.DataFrame) -> pd.DataFrame:
+    """Without categories, which take no value that they have not seen."""
+    named = [name for name in frame.columns if frame[name].dtype == "category"]
+    return frame.astype(dict.fromkeys(named, object)) if named else frame
+
+
+def _kind_of(type: Any) -> str:
+    import pyarrow.types as kinds
+
+    type = type.value_type if kinds.is_dictionary(type) else type
+
+    known = {
+        "text": (kinds.is_string, kinds.is_large_string),
+        "number": (kinds.is_integer, kinds.is_floating),
+        "boolean": (kinds.is_boolean,),
+        "null": (kinds.is_null,),
+    }
+    return next((name for name, tests in known.items() if any(test(type) for test in tests)), "other")
 
 
 def telling_instances(path: Path) -> pd.DataFrame:
@@ -246,6 +283,7 @@ def telling_instances(path: Path) -> pd.DataFrame:
             missing = [name for name in INSTANCE_COLUMNS if name not in file.schema_arrow.names]
             if missing:
                 raise InputError(f"{path}: has no column '{missing[0]}'; it does not belong to this report")
+            _check_columns(path, file.schema_arrow)
             for number in range(file.num_row_groups):
                 known = file.read_row_group(number, [*_KEYS, "quadrant", "gain"]).to_pandas()
                 if known.empty:
@@ -258,9 +296,9 @@ def telling_instances(path: Path) -> pd.DataFrame:
                     telling.skip(len(known))
             if not found:
                 return file.schema_arrow.empty_table().to_pandas()
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, ValueError, TypeError, pa.ArrowException) as error:
         raise _unreadable(path, error) from error
-    return pd.concat([telling.chosen() for telling in found.values()], ignore_index=True)
+    return _plain(pd.concat([telling.chosen() for telling in found.values()], ignore_index=True))
 
 
 def with_earlier_looks(result: Result, folder: Path | None) -> Result:

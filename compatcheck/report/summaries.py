@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from compatcheck.compare.noise import Measurements
     from compatcheck.compare.plan import Plan, SequentialPlan
     from compatcheck.compare.scores import Score
-    from compatcheck.records import Run
+    from compatcheck.records import BlessedScore, Run
 
 FORMATS = ("terminal", "json")
 
@@ -31,7 +31,7 @@ class Entry(Protocol):
     @property
     def forced(self) -> bool: ...
     @property
-    def scores(self) -> Sequence[Mapping[str, Any]]: ...
+    def scores(self) -> Sequence[BlessedScore]: ...
 
 
 def render_history(name: str, entries: Sequence[Entry]) -> str:
@@ -46,9 +46,9 @@ def render_history(name: str, entries: Sequence[Entry]) -> str:
         time = safe_text(entry.time[:16].replace("T", " "))
         lines.append(f"{label}  {time}  {safe_text(entry.reference)}  ({about})")
         for score in entry.scores:
-            where = "/".join(str(score[key]) for key in ("task", "filter", "metric") if score[key] not in ("none", ""))
-            value = "undefined" if score["value"] is None else f"{score['value']:.4f}"
-            lines.append(f"    {safe_text(where)}  {value}  of {score['n']:,}")
+            where = "/".join(each for each in (score.task, score.filter, score.metric) if each not in ("none", ""))
+            value = "undefined" if score.value is None else f"{score.value:.4f}"
+            lines.append(f"    {safe_text(where)}  {value}  of {score.n:,}")
     return "\n".join(lines)
 
 

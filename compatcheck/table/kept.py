@@ -9,11 +9,13 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 from compatcheck.errors import InputError, did_you_mean
 from compatcheck.records import Manifest, Metric, Run, TaskRun
 from compatcheck.references import RUN_MANIFEST, RUN_SCHEMA, is_kept_run, read_json
+from compatcheck.schema import from_json
 from compatcheck.similarity import direction
 from compatcheck.table.scoring import AS_RECORDED
 
@@ -217,6 +219,11 @@ _TASK_FIELDS: Mapping[str, tuple[type, ...]] = {
     "task": _TEXT, "filter": _TEXT, "rows": _COUNT, "duplicates": _COUNT, "metrics": _LIST, "settings": _OBJECT,
     "notes": _LIST, "columns": _OBJECT,
 }  # fmt: skip
+_FURTHER: Mapping[str, tuple[type, ...]] = {
+    "command": _TEXT, "started": _TEXT, "seconds": (float, int, NoneType), "options": (dict, NoneType),
+    "version": _TEXT,
+}  # fmt: skip
+_OF_RECORDS: Mapping[str, tuple[type, ...]] = {"encoded": _LIST, "stored_as": _OBJECT}
 _METRIC_FIELDS: Mapping[str, tuple[type, ...]] = {
     "name": _TEXT, "kind": _TEXT, "higher_is_better": (bool,), "signature": _TEXT,
 }  # fmt: skip
@@ -240,29 +247,39 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             raise InputError(f"{path}: schema {schema} is not {RUN_SCHEMA}; it was kept by another version, upgrade")
         raise InputError(f"{path}: not the manifest of a kept run (its schema is not {RUN_SCHEMA})")
     _check(path, manifest, _FIELDS, "")
-    _check(path, manifest["records"], {"sha256": _TEXT, "rows": _COUNT}, "records.")
+    _check(path, manifest, {name: kinds for name, kinds in _FURTHER.items() if name in manifest}, "")
+    records = manifest["records"]
+    _check(path, records, {"sha256": _TEXT, "rows": _COUNT}, "records.")
+    _check(path, records, {name: kinds for name, kinds in _OF_RECORDS.items() if name in records}, "records.")
+    _check_texts(path, "notes", manifest["notes"])
+    _check_texts(path, "records.encoded", [*records.get("encoded", ()), *records.get("stored_as", {}).values()])
     for number, task in enumerate(manifest["tasks"]):
         place = f"tasks[{number}]"
         if not isinstance(task, dict):
             raise InputError(f"{path}: {place} is no object; make the run again")
         _check(path, task, _TASK_FIELDS, f"{place}.")
+        _check_texts(path, f"{place}.notes", task["notes"])
         for name, kind in task["columns"].items():
-            if kind not in KINDS:
+            if not isinstance(kind, str) or kind not in KINDS:
                 raise InputError(f"{path}: {place}.columns.{name} is {kind!r}; known: {', '.join(KINDS)}")
         for index, metric in enumerate(task["metrics"]):
             if not isinstance(metric, dict):
                 raise InputError(f"{path}: {place}.metrics[{index}] is no object; make the run again")
             _check(path, metric, _METRIC_FIELDS, f"{place}.metrics[{index}].")
+            from_json(Metric, metric, f"{path}: {place}.metrics[{index}]")
     return manifest
+
+
+def _check_texts(path: Path, place: str, values: Sequence[Any]) -> None:
+    if not all(isinstance(value, str) for value in values):
+        raise InputError(f"{path}: {place} holds something that is no text; make the run again")
 
 
 def _metric(written: Mapping[str, Any]) -> Metric:
     """A metric of the manifest. Earlier versions told the direction of a recorded score from seven names alone."""
-    metric = Metric(*(written[name] for name in _METRIC_FIELDS))
+    metric = from_json(Metric, written, "a metric")
     if "assumed" in written:
-        settled = tuple((str(name), bool(meant)) for name, meant in written.get("settled", ()))
-        error = float(written.get("error", 0.0))
-        return replace(metric, assumed=bool(written["assumed"]), settled=settled, error=error)
+        return metric
     recorded = metric.signature.endswith(AS_RECORDED)
     lower = recorded and metric.higher_is_better and direction.higher_is_better(metric.name) is False
     return replace(metric, higher_is_better=False) if lower else metric

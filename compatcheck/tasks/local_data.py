@@ -29,6 +29,10 @@ def files_for(data: Path, task: str) -> list[Path]:
     return sorted(p for p in folder.iterdir() if p.name.endswith(_SUFFIXES)) if folder.is_dir() else []
 
 
+DEEPEST = 20
+"""Levels of lists and objects in a row: the time that datasets takes grows with their power."""
+
+
 def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield (line number, row) of a JSONL file.
 
@@ -45,6 +49,8 @@ def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 row = json.loads(line.decode("utf-8"))
                 if not isinstance(row, dict):
                     raise InputError(f"{path}:{number}: expected a JSON object, found {type(row).__name__}")
+                if _depth(row) > DEEPEST:
+                    raise InputError(f"{path}:{number}: values nested more than {DEEPEST} deep")
                 yield number, row
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise InputError(f"{path}: the gzip file is damaged or cut off after line {number} ({error})") from None
@@ -56,6 +62,11 @@ def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         raise InputError(f"{path}:{number}: not JSON that can be read ({error})") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
+
+
+def _depth(value: Any) -> int:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    return 0 if inner is None else 1 + max(map(_depth, inner), default=0)
 
 
 def load_split(path: Path) -> Dataset:

@@ -91,6 +91,16 @@ def _from_file(path: Path) -> list[TaskConfigSource]:
             lines = path.read_text(encoding="utf-8").splitlines()
             line = next((number for number, line in enumerate(lines, 1) if line.startswith(f"{key}:")), 1)
             raise InputError(f"{path}:{line}: unknown key '{key}'{did_you_mean(str(key), known)}")
+    for key, inner in (("metric_list", "metric"), ("filter_list", "name")):
+        listed = config.get(key)
+        whole = isinstance(listed, list) and all(isinstance(e, dict) and isinstance(e.get(inner), str) for e in listed)
+        if listed is not None and not whole:
+            raise InputError(f"{path}: {key} must be a list of objects, each with a text '{inner}'")
+    decoding = config.get("generation_kwargs") or {}
+    if not isinstance(decoding, dict):
+        raise InputError(f"{path}: generation_kwargs must be an object")
+    if not isinstance(most := decoding.get("max_gen_toks", 1), int):
+        raise InputError(f"{path}: generation_kwargs.max_gen_toks is {most!r}; a whole number is needed")
     if "group" in config:
         return list(_expand_group(config, {}, load_index()))
     if not isinstance(config.get("task"), str):
@@ -113,7 +123,7 @@ def _code_in(path: Path, seen: tuple[Path, ...] = ()) -> str | None:
     path = path.expanduser().resolve()
     if path in seen or path.is_relative_to(lm_eval_tasks_dir().resolve()) or path.is_relative_to(BUNDLED.resolve()):
         return None
-    root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    root = yaml.compose(path.read_bytes(), Loader=yaml.SafeLoader)
     nodes: list[Any] = [root] if root is not None else []
     includes: list[str] = []
     done: set[int] = set()

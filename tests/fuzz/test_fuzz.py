@@ -17,7 +17,7 @@ import pytest
 from tests.engines.endpoint.servers import serving
 from tests.fuzz.inputs import Whole, build, make
 from tests.fuzz.recorded import plain_rows
-from tests.fuzz.served import Rubbish
+from tests.fuzz.served import FAST, Rubbish
 from tests.fuzz.watch import SECRETS, Input, attempt, complaints, empty
 
 COUNT = int(os.environ.get("COMPATCHECK_FUZZ", "0"))
@@ -44,6 +44,30 @@ def test_the_same_number_is_the_same_input(whole: Whole, tmp_path: Path) -> None
     box = tmp_path.resolve() / "box"
     one, two = (make(3, box, whole) for _ in range(2))
     assert one == two and one != make(4, box, whole)
+
+
+def test_what_is_whole_goes_through(whole: Whole, tmp_path: Path) -> None:
+    """Else every refusal above would be right."""
+    box, kept, task = empty(tmp_path.resolve() / "box"), whole.kept, str(whole.served / "tinygen.yaml")
+    asked = ["--task", task, "--data", str(whole.served / "data"), *FAST]
+    for number, arguments in enumerate(
+        [
+            *[["report", str(kept / name), "--format", "html"] for name in ("report", "streamed")],
+            ["run", str(kept / "run")],
+            ["diff", str(kept / "run"), str(kept / "b.jsonl")],
+            ["export", str(kept / "run"), "--to", "jsonl"],
+            ["run", f"{whole.server.url}#m", *asked],
+            *[["show", str(kept / name), "--quadrant", "all"] for name in ("report", "streamed")],
+            ["card", str(kept / "report")],
+            ["tasks", task],
+        ]
+    ):
+        out = box / str(number)
+        where = [] if arguments[0] in ("show", "card", "tasks") else ["--out", str(out)]
+        Rubbish.damaged = 0.0
+        outcome = attempt(Input("own", "none", [*arguments, *where], box, out=out, compares=False))
+        expected = 1 if arguments[:2] == ["report", str(kept / "report")] else 0
+        assert outcome.code == expected and not complaints(outcome), outcome
 
 
 def test_what_is_wrong_is_seen(whole: Whole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -97,7 +97,8 @@ class _Spy:
             if isinstance(flags, int) and flags & _WRITING and isinstance(path, str | bytes):
                 self._take(path)
         elif event in ("os.mkdir", "os.remove", "os.rmdir", "os.rename", "os.symlink", "os.link", "shutil.rmtree"):
-            for path in arguments[:2] if event in ("os.rename", "os.symlink", "os.link") else arguments[:1]:
+            made = slice(1, 2) if event in ("os.symlink", "os.link") else slice(0, 2 if event == "os.rename" else 1)
+            for path in arguments[made]:
                 if isinstance(path, str | bytes):
                     self._take(path)
 

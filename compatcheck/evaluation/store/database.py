@@ -307,7 +307,7 @@ def connect_to_read(path: Path) -> sqlite3.Connection:
     log = path.with_name(path.name + "-wal")
     # Without its log a store is whole only if everything was taken over from there.
     whole = "&immutable=1" if not log.exists() or log.stat().st_size == 0 else ""
-    where = f"{path.resolve().as_uri()}?mode=ro{whole}"
+    where = f"{path.absolute().as_uri()}?mode=ro{whole}"
     connection = sqlite3.connect(where, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False, uri=True)
     try:
         _check(connection)

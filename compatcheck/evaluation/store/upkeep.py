@@ -156,4 +156,4 @@ def _opened(folder: Path, write: bool) -> Iterator[tuple[sqlite3.Connection, tup
 
 
 def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in [*folder.glob(f"{FILE}*"), *set_aside_files(folder)])
+    return sum(path.stat().st_size for path in [*folder.glob(f"{FILE}*"), *set_aside_files(folder)] if path.exists())
