@@ -135,7 +135,7 @@ def collect_streams(
     paths = [reference.recorded for _, reference in references if reference.recorded is not None]
     large = streams.is_heavy if whole else streams.is_large
     if wanted and reason is not None:
-        raise InputError(f"--stream: {reason}")
+        raise InputError(f"--stream: {reason}; leave out --stream")
     if not wanted and not (all(side.recorded for side in sides) and large(paths)):
         return None
     if reason is not None:

@@ -97,7 +97,9 @@ def test_what_a_judge_needs(tmp_path: Path) -> None:
         compare(model="m", max_tokens=0)
     with pytest.raises(InputError, match=r"judge\.chat=maybe: must be true or false"):
         compare(model="m", chat="maybe")
-    with pytest.raises(InputError, match="add --no-stream"):
+    with pytest.raises(
+        InputError, match="--stream: --metric judge asks a model about every answer; leave out --stream"
+    ):
         compare(stream=True, model="m")
 
 
