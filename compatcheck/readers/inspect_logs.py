@@ -29,6 +29,7 @@ from compatcheck.readers.recording import (
     need_tasks,
     of_one_model,
 )
+from compatcheck.table import files
 from compatcheck.table.reading import Row, Source, json_kind, parse_json, read_json
 from compatcheck.table.values import LABEL_LENGTH
 
@@ -155,6 +156,8 @@ class _Archive:
         return parse_json(data, f"{self.path}: {name}")
 
     def _bytes(self, member: zipfile.ZipInfo) -> bytes:
+        if member.file_size > files.most_bytes():
+            raise files.too_large(self.path, member.filename)
         if member.compress_type != _ZSTANDARD:
             with zipfile.ZipFile(self.path) as archive:
                 return archive.read(member)

@@ -268,9 +268,13 @@ def _replacing(path: Path) -> Iterator[Path]:
     """A file beside ``path`` that takes its place when all went well. Raises InputError where it cannot be written."""
     if path.is_dir():
         raise InputError(f"--out {path}: is a folder; name a file")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=".export-", dir=path.parent)  # a new file: no link can wait there
+        os.close(handle)
+        temporary = Path(name)
+        temporary.chmod(0o644)
         yield temporary
         temporary.replace(path)
     except OSError as error:
@@ -278,4 +282,5 @@ def _replacing(path: Path) -> Iterator[Path]:
     except UnicodeEncodeError:
         raise InputError(f"--out {path}: a text has half a surrogate pair in it, which UTF-8 cannot hold") from None
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary != path:
+            temporary.unlink(missing_ok=True)

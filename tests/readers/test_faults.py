@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import bz2
 import decimal
+import gzip
 import json
 import lzma
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from compatcheck.compare import compare
 from compatcheck.errors import InputError
 from compatcheck.readers import Layout, load_recorded
 from compatcheck.records import TaskRun
+from compatcheck.table import files
 
 ROWS = [{"id": str(i), "target": str(i % 3), "prediction": str(i % 2)} for i in range(12)]
 
@@ -328,3 +331,17 @@ def test_inspect_epochs_reducer(tmp_path: Path, reducer: Any, score: float) -> N
     (tmp_path / "2026_t_x.json").write_text(json.dumps(log))
     with pytest.raises(InputError, match="`epochs_reducer` is 'best_of'"):
         load_recorded(tmp_path / "2026_t_x.json")
+
+
+def test_a_member_of_an_archive_and_a_line_that_are_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COMPATCHECK_MAX_ROW_MIB", "1")
+    path = tmp_path / "2026_t_x.eval"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("header.json", json.dumps({"status": "success", "x": "y" * (2 << 20)}))
+    limit = r"is larger than 1 MiB; COMPATCHECK_MAX_ROW_MIB in the environment raises that limit"
+    with pytest.raises(InputError, match=rf"header\.json {limit}"):
+        load_recorded(path)
+    monkeypatch.setattr(files, "CHUNK_BYTES", 1 << 16)
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(b'{"id": "' + b"a" * (4 << 20)))
+    with pytest.raises(InputError, match=rf"a\.jsonl\.gz:1: this line {limit}"):
+        load_recorded(tmp_path / "a.jsonl.gz")
