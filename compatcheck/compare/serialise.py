@@ -70,7 +70,10 @@ def result_from_dict(data: Mapping[str, Any], instances: pd.DataFrame) -> Result
             raise InputError(f"the report lacks the field '{lacking[0]}' of {each.name!a}: it was cut or edited")
         own = np.asarray(rows.get((each.task, each.filter, each.metric), np.empty(0)), dtype=np.intp)
         fields = kept.get("fields", [name for name in instances.columns if name not in INSTANCE_COLUMNS])
-        if not (isinstance(fields, list) and all(isinstance(name, str) and name in instances for name in fields)):
+        names_of_fields = isinstance(fields, list) and all(isinstance(name, str) for name in fields)
+        if not names_of_fields or len({*fields, *INSTANCE_COLUMNS} & {*instances}) < len(fields) + len(
+            INSTANCE_COLUMNS
+        ):
             raise InputError(f"the report names fields of {each.name!a} that its instance table does not have")
         part = instances if len(own) == len(instances) else instances.take(own).reset_index(drop=True)
         counts = {str(name): count for name, count in part["quadrant"].value_counts().items()}

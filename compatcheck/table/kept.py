@@ -13,7 +13,7 @@ from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 from compatcheck.errors import InputError, did_you_mean
-from compatcheck.records import Manifest, Metric, Run, TaskRun
+from compatcheck.records import Manifest, Metric, Run, TaskRun, score_column
 from compatcheck.references import RUN_MANIFEST, RUN_SCHEMA, is_kept_run, read_json
 from compatcheck.schema import from_json
 from compatcheck.similarity import direction
@@ -267,6 +267,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
                 raise InputError(f"{path}: {place}.metrics[{index}] is no object; make the run again")
             _check(path, metric, _METRIC_FIELDS, f"{place}.metrics[{index}].")
             from_json(Metric, metric, f"{path}: {place}.metrics[{index}]")
+        for name in ("doc_id", *(score_column(metric["name"]) for metric in task["metrics"])):
+            if name not in task["columns"]:
+                raise InputError(f"{path}: {place}.columns lacks {name}; make the run again")
     return manifest
 
 

@@ -171,6 +171,10 @@ def read_records(path: Path, groups: Iterable[int], kinds: Mapping[str, str], la
     try:
         with pq.ParquetFile(path, pre_buffer=False) as file:
             table = file.read_row_groups(list(groups), columns=[layout.stored(name) for name in kinds])
+            for name, kind in kinds.items():
+                there, expected = table[layout.stored(name)].type, KINDS["json" if name in layout.encoded else kind]
+                if there not in (expected, pa.null()):
+                    raise InputError(f"{path}: the column {name} holds {there}, not {expected}; make the run again")
             return _frame(table, kinds, layout)
     except (OSError, pa.ArrowException, KeyError, ValueError) as error:
         raise _unreadable(path, error) from None
