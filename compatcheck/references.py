@@ -207,7 +207,7 @@ def is_kept_run(folder: Path) -> bool:
         value = json.loads((folder / RUN_MANIFEST).read_text(encoding="utf-8"))
     except OSError:
         return False
-    except ValueError:
+    except (ValueError, RecursionError):
         return (folder / "records.parquet").is_file()
     return isinstance(value, dict) and str(value.get("schema")).startswith(RUN_SCHEMA.partition("/")[0] + "/")
 

@@ -57,7 +57,9 @@ def render(result: Result, *, folder: Path | None = None) -> str:
     scripts = (datatables(), _asset("worddiff.js") + _asset("report.js"))
     packed, remarks = payload(result)
     hashes = [base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode() for script in scripts]
-    return _page("report.html.j2", result).render(
+    return _page(
+        "report.html.j2",
+        result,
         first=content.worst_comparison(result),
         pictured=content.most_important(result, PICTURED),
         remarks=remarks,
@@ -71,12 +73,12 @@ def render(result: Result, *, folder: Path | None = None) -> str:
 
 def notebook_fragment(result: Result) -> str:
     """A compact summary for a notebook cell: verdict and one row per comparison. Self-contained, no script."""
-    return _page("notebook.html.j2", result).render()
+    return _page("notebook.html.j2", result)
 
 
-def _page(name: str, result: Result) -> Any:
+def _page(name: str, result: Result, **more: Any) -> str:
     word = content.verdict_line(result)[0]
-    return _environment().get_template(name, globals={"result": result, "word": word})
+    return _environment().get_template(name).render(result=result, word=word, **more)
 
 
 def _asset(name: str) -> str:

@@ -226,7 +226,7 @@ def _read_instances(path: Path) -> pd.DataFrame:
     try:
         _check_columns(path, pq.read_schema(path))
         return _plain(pd.read_parquet(path))
-    except (OSError, ValueError, TypeError, pa.ArrowException) as error:
+    except (OSError, ValueError, TypeError, LookupError, pa.ArrowException) as error:
         raise _unreadable(path, error) from error
 
 
@@ -296,7 +296,7 @@ def telling_instances(path: Path) -> pd.DataFrame:
                     telling.skip(len(known))
             if not found:
                 return file.schema_arrow.empty_table().to_pandas()
-    except (OSError, ValueError, TypeError, pa.ArrowException) as error:
+    except (OSError, ValueError, TypeError, LookupError, pa.ArrowException) as error:
         raise _unreadable(path, error) from error
     return _plain(pd.concat([telling.chosen() for telling in found.values()], ignore_index=True))
 

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from compatcheck.errors import InputError
+from compatcheck.errors import InputError, one_line
 from compatcheck.similarity import RECORDED
 from compatcheck.table.flat import flat_columns
 from compatcheck.table.layout import MISSING, Layout, field_names, listed, obvious, picker, proposed
@@ -81,6 +81,13 @@ class Columns:
 
     def of(self, numbers: Sequence[int], rows: pa.RecordBatch | list[Row]) -> dict[str, pa.Array]:
         """The columns of a chunk."""
+        if isinstance(rows, pa.RecordBatch):
+            try:
+                rows.validate(full=True)  # texts of damaged files may be no UTF-8
+            except pa.ArrowException as error:
+                raise InputError(
+                    f"{self.source.path}: cannot be read ({one_line(error)}); copy the file again"
+                ) from None
         if self.first is None:
             self._start(numbers, rows if isinstance(rows, list) else rows.slice(0, 1_000).to_pylist())
         columns = None if isinstance(rows, list) else flat_columns(self, rows, numbers)

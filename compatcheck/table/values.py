@@ -355,5 +355,7 @@ class Table:
                 columns[name] = pa.chunked_array([part.cast(TEXT) for part in parts])
                 continue
             kind = kinds.pop() if len(kinds) == 1 else pa.float64() if kinds == {pa.int64(), pa.float64()} else TEXT
-            columns[name] = pa.chunked_array([part if part.type == kind else part.cast(kind) for part in parts])
+            columns[name.encode("utf-8", "backslashreplace").decode()] = pa.chunked_array(
+                [part if part.type == kind else part.cast(kind) for part in parts]
+            )
         return pa.table(columns)

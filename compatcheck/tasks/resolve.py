@@ -99,6 +99,9 @@ def _from_file(path: Path) -> list[TaskConfigSource]:
     decoding = config.get("generation_kwargs") or {}
     if not isinstance(decoding, dict):
         raise InputError(f"{path}: generation_kwargs must be an object")
+    ends = decoding.get("until", [])
+    if not isinstance(ends, str) and not (isinstance(ends, list) and all(isinstance(end, str) for end in ends)):
+        raise InputError(f"{path}: generation_kwargs.until must be a text or a list of texts")
     if not isinstance(most := decoding.get("max_gen_toks", 1), int):
         raise InputError(f"{path}: generation_kwargs.max_gen_toks is {most!r}; a whole number is needed")
     if "group" in config:

@@ -20,7 +20,7 @@ from tests.fuzz.recorded import plain_rows
 from tests.fuzz.served import FAST, Rubbish
 from tests.fuzz.watch import SECRETS, Input, attempt, complaints, empty
 
-COUNT = int(os.environ.get("COMPATCHECK_FUZZ", "0"))
+COUNT = int(os.environ.get("COMPATCHECK_FUZZ", "500"))
 AT_ONCE = 50
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import hashlib
 import io
 import json
@@ -120,7 +121,8 @@ def attempt(input: Input) -> Outcome:
     _spy = _spy or _Spy()
     for name in ("home", "tmp", "cache", "cwd"):
         (input.box / name).mkdir(exist_ok=True)
-    before = _contents(input.box)
+    box = input.box
+    before = _contents(box)
     out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", errors=how) for how in ("strict", "backslashreplace"))
     with _environment(input), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         _reset_peak()
@@ -134,6 +136,8 @@ def attempt(input: Input) -> Outcome:
         finally:
             _spy.box = None
         spent = (time.monotonic() - started, time.process_time() - processor, _resident("VmHWM") - memory)
+    if any(box.glob(".compatcheck-scratch-*")):
+        gc.collect()  # as the end of a process does
     said, errors = (_text(stream) for stream in (out, err))
     after = _contents(input.box)
     free = [path for path in (input.out, *input.others, input.box / "cache", input.box / "tmp") if path is not None]
