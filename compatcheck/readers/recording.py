@@ -118,8 +118,11 @@ def labels(fields: Mapping[str, Any], prefix: str = "") -> Row:
 
 
 def is_finite(value: Any) -> bool:
-    """Whether a value is a number that is neither NaN nor infinite."""
-    return isinstance(value, int | float) and math.isfinite(value)
+    """Whether a value is a number that is neither NaN, nor infinite, nor too large for a float."""
+    try:
+        return isinstance(value, int | float) and math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def average_repeats(
