@@ -200,7 +200,7 @@ def _pairs(filtered: Any) -> list[tuple[float, bool]] | None:
             return None
         try:
             pairs.append((float(item[0]), str(item[1]) == "True"))
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             return None
     return pairs
 
