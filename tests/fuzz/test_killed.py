@@ -96,7 +96,8 @@ def test_killed_at_any_moment(command: str, begun: Path, tmp_path: Path) -> None
         assert start(newer, box, Fate(event)).code == -9
         sight = shown(command, box)
         assert sight in sights, f"killed at {event} of {events}: {sight}"
-        done(start(newer, box))
+        if command != "export-lm-eval" or plain(box) != wanted:  # which refuses a folder that is full already
+            done(start(newer, box))
         ended = plain(box)
         assert sorted(ended) == sorted(wanted), f"killed at {event} of {events}"
         assert ended == wanted, f"killed at {event} of {events}"
