@@ -225,6 +225,7 @@ def _read_instances(path: Path) -> pd.DataFrame:
 
     try:
         _check_columns(path, pq.read_schema(path))
+        pq.read_table(path).validate(full=True)  # texts of a damaged file may be no UTF-8, which pandas finds too late
         return _plain(pd.read_parquet(path))
     except (OSError, ValueError, TypeError, LookupError, pa.ArrowException) as error:
         raise _unreadable(path, error) from error
@@ -291,7 +292,9 @@ def telling_instances(path: Path) -> pd.DataFrame:
                 # A row group holds rows of one comparison.
                 telling = found.setdefault(tuple(known[name].iloc[0] for name in _KEYS), WorstFlips())
                 if telling.wants(known["quadrant"], known["gain"].to_numpy(dtype=float)):
-                    telling.add(file.read_row_group(number).to_pandas(types_mapper=nullable))
+                    group = file.read_row_group(number)
+                    group.validate(full=True)
+                    telling.add(group.to_pandas(types_mapper=nullable))
                 else:
                     telling.skip(len(known))
             if not found:
