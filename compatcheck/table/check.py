@@ -248,7 +248,8 @@ class Columns:
                 raise self.faults[name]
             columns[f"score:{name}"] = self.checked.scores(values, numbers, key)
         except InputError as fault:
-            nested = all(is_gap(value) or isinstance(value, list | dict) for value in values)
+            given = [value for value in values if not is_gap(value)]
+            nested = bool(given) and all(isinstance(value, list | dict) for value in given)
             asked_else = bool(self.asked) and name not in self.asked
             if name in self.metrics or not (nested or asked_else):
                 raise
