@@ -171,6 +171,8 @@ def obvious(there: Sequence[str], wanted: Sequence[str], taken: Collection[str])
     rivals = [name for role in open_roles for name in OBVIOUS[role] if name in plain]
     if "answer" in plain and len(open_roles) == 1 and not rivals:
         found[open_roles[0]] = plain["answer"]
+    elif "answer" in plain and "prediction" in found and "prediction" not in plain:
+        del found["prediction"]  # `answer` may be it as well, where something else is the target
     return found
 
 

@@ -130,6 +130,14 @@ def test_obvious_names_are_taken_and_said(tmp_path: Path, fields: tuple[str, ...
     assert said in run.notes[0]
 
 
+def test_answer_beside_another_candidate_is_not_guessed(tmp_path: Path) -> None:
+    rows = [{"id": i, "gold": "a", "answer": "a", "output": "b"} for i in range(3)]
+    with pytest.raises(InputError, match="--prediction-field"):
+        load(tmp_path, rows)
+    rows = [{"id": i, "question": "q", "answer": "a", "output": "b"} for i in range(3)]  # here it is the target
+    assert texts(load(tmp_path, rows), "target") == ["a"] * 3
+
+
 def test_all_missing_fields_in_one_message_with_a_proposal(tmp_path: Path) -> None:
     path = lines(
         tmp_path / "rows.jsonl", [{"nr": 1, "question_id": 2, "gold": "a", "v1_answer": "a", "v2_answer": "b"}]
