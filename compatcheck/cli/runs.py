@@ -114,7 +114,9 @@ def bless(
 def export(
     given: dict[str, Any],
     reference: str = Argument(..., metavar="RUN", help="A kept run, recorded outputs, or @name."),
-    to: str = Option(..., "--to", metavar="FORMAT", help="lm-eval, parquet, csv or jsonl."),
+    to: str = Option(
+        ..., "--to", metavar="FORMAT", help="lm-eval, parquet, csv (safe to open in a spreadsheet), plain-csv or jsonl."
+    ),
     out: Path = Option(..., metavar="PATH", help="File ({task} in it: one a task), or folder for lm-eval."),
     quiet: bool = Option(False, "--quiet", "-q", metavar="", help="Print nothing."),
 ) -> int:

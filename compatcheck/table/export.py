@@ -6,6 +6,7 @@ and hashes. Where a format cannot hold a run, that is said and nothing is writte
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -23,12 +24,14 @@ from compatcheck.references import resolve
 from compatcheck.similarity import RECORDED
 from compatcheck.table.choices import NO_MATCH, OWN_FIELD
 from compatcheck.table.scoring import recorded_metric
+from compatcheck.table.sheets import FORMULA_SAFE, formula_safe
 from compatcheck.text import text_hash
 
 if TYPE_CHECKING:
     import pandas as pd
 
-FORMATS = ("lm-eval", "parquet", "csv", "jsonl")
+FORMATS = ("lm-eval", "parquet", "csv", "plain-csv", "jsonl")
+"""``plain-csv`` has every text as it is; in ``csv`` none can be run by a spreadsheet."""
 PLACEHOLDER = "{task}"
 
 
@@ -55,13 +58,13 @@ def export_run(run: Run, to: str, out: Path) -> list[Path]:
         raise InputError(f"{run.manifest.reference}: nothing to export")
     if to == "lm-eval":
         return _write_samples(run, out)
-    write = {"parquet": _parquet, "csv": _csv, "jsonl": _jsonl}[to]
+    write = {"parquet": _parquet, "csv": _csv, "plain-csv": _plain_csv, "jsonl": _jsonl}[to]
     files: dict[Path, list[TaskRun]] = {}
     for one in run.tasks:
         files.setdefault(Path(str(out).replace(PLACEHOLDER, _file_name(one.task))), []).append(one)
     frames = {path: table_of(tasks, out) for path, tasks in files.items()}
     for path, frame in frames.items():
-        if to == "csv":
+        if to.endswith("csv"):
             _check_csv(frame, path)
     for path, frame in frames.items():
         with _replacing(path) as temporary:
@@ -131,14 +134,24 @@ def _check_csv(frame: pd.DataFrame, path: Path) -> None:
 
 
 def _csv(frame: pd.DataFrame, path: Path) -> None:
+    names = [str(name) for name in frame if name != "loglikelihoods"]
+    rows = itertools.chain([names], (row.values() for row in _rows(frame[names])))
+    unsafe = any(isinstance(cell, str) and formula_safe(cell) != cell for row in rows for cell in row)
+    _plain_csv(frame.assign(**{FORMULA_SAFE: "yes"}) if unsafe else frame, path, safe=unsafe)
+
+
+def _plain_csv(frame: pd.DataFrame, path: Path, safe: bool = False) -> None:
     import csv
+
+    def cell(value: Any) -> Any:
+        return "" if value is None else formula_safe(value) if safe and isinstance(value, str) else value
 
     names = [str(name) for name in frame if name != "loglikelihoods"]
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(names)
+        writer.writerow(map(cell, names))
         for row in _rows(frame[names]):
-            writer.writerow("" if row[name] is None else row[name] for name in names)
+            writer.writerow(cell(row[name]) for name in names)
 
 
 def _rows(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:

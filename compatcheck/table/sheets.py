@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import itertools
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,11 +13,26 @@ from typing import Any
 
 from compatcheck.errors import InputError
 from compatcheck.table import files
+from compatcheck.text import plain_number
 
 CHUNK_ROWS = 20_000
 Row = dict[str, Any]
 Chunk = tuple[Sequence[int], list[Row]]
 """Numbers of the rows and the rows themselves."""
+
+
+FORMULA_SAFE = "formula_safe"
+"""Column of an exported CSV file in which texts that a spreadsheet would run have an apostrophe before them."""
+_RUNS = re.compile(r"'*[=+\-@\t\r＝＋－＠]")
+
+
+def formula_safe(text: str) -> str:
+    """A text that no spreadsheet takes for a formula; :func:`_as_it_was` gives it back. Numbers stay as they are."""
+    return "'" + text if _RUNS.match(text) and plain_number(text) is None else text
+
+
+def _as_it_was(text: str) -> str:
+    return text[1:] if text.startswith("'") and _RUNS.match(text) else text
 
 
 def csv_rows(path: Path, notes: list[str]) -> Iterator[Chunk]:
@@ -40,6 +56,9 @@ def csv_rows(path: Path, notes: list[str]) -> Iterator[Chunk]:
         for name in header:
             if name and header.count(name) > 1:
                 raise InputError(f"{path}:1: column '{name}' is there twice")
+        safe = FORMULA_SAFE in header
+        if safe:
+            header = [_as_it_was(name) if name != FORMULA_SAFE else "" for name in header]
         named = [(name, place) for place, name in enumerate(header) if name]
         numbers: list[int] = []
         rows: list[Row] = []
@@ -52,6 +71,8 @@ def csv_rows(path: Path, notes: list[str]) -> Iterator[Chunk]:
                     f"{path}:{reader.line_num}: {len(cells)} cells, but the header has {len(header)}; "
                     f"cells with {mark} or line breaks need quotes"
                 )
+            if safe:
+                cells = [_as_it_was(cell) for cell in cells]
             numbers.append(reader.line_num)
             rows.append({name: cells[place] or None for name, place in named})
             if len(rows) == CHUNK_ROWS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shlex
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 import compatcheck
 from compatcheck.cli.app import run as command_line
 from compatcheck.errors import InputError
+from compatcheck.readers import load_recorded
 from compatcheck.table.export import FORMATS, export_run
 from tests.docs.pages import DOCS, check_command
 from tests.readers.foreign_samples import DATA, lighteval_tree
@@ -37,7 +39,7 @@ def same(one: compatcheck.Diff, other: compatcheck.Diff) -> None:
 
 
 def out_of(folder: Path, side: str, to: str) -> Path:
-    return folder / side if to == "lm-eval" else folder / f"{side}.{to}"
+    return folder / side if to == "lm-eval" else folder / f"{side}.{to.removeprefix('plain-')}"
 
 
 @pytest.mark.parametrize("to", FORMATS)
@@ -46,7 +48,7 @@ def test_promptfoo_and_back(to: str, tmp_path: Path) -> None:
     for side in ("old", "new"):
         export(f"{PROMPTFOO}#{side}", to, out_of(tmp_path, side, to))
     after = compatcheck.diff(out_of(tmp_path, "old", to), out_of(tmp_path, "new", to))
-    if to == "csv":  # every cell is text: a number is no number to slice by
+    if to.endswith("csv"):  # every cell is text: a number is no number to slice by
         assert [c.metrics for c in after.comparisons] == [c.metrics for c in before.comparisons]
         assert [c.pairing for c in after.comparisons] == [c.pairing for c in before.comparisons]
     else:
@@ -100,6 +102,24 @@ def test_parquet_is_a_plain_table(tmp_path: Path) -> None:
     assert names[:7] == ["task", "filter", "id", "input", "target", "prediction", "response"]
     table = pd.read_parquet(file)
     assert table.groupby("level")["score:pattern"].mean().to_dict() == {0: 0.5, 1: 0.5}
+
+
+@pytest.mark.parametrize("to", ["csv", "plain-csv"])
+def test_texts_that_a_spreadsheet_would_run(to: str, tmp_path: Path) -> None:
+    texts = ["=1+1", "+a", "-5", "-a", "@sum", "'=x", "''y", "\tz", "plain", "-1,234.5"]
+    rows = [{"id": f"={i}", "target": text, "prediction": text, "=name": text} for i, text in enumerate(texts)]
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    out = tmp_path / "out.csv"
+    export(file, to, out)
+    with out.open(encoding="utf-8", newline="") as opened:
+        cells = [cell for row in csv.reader(opened) for cell in row]
+    runs = [cell for cell in cells if cell[:1] in ("=", "+", "-", "@", "\t") and cell not in ("-5", "-1,234.5")]
+    assert bool(runs) == (to == "plain-csv")
+    (back,) = load_recorded(out)
+    assert list(back.records["prediction"]) == list(back.records["target"]) == list(back.records["=name"]) == texts
+    assert list(back.records["doc_id"]) == [f"={i}" for i in range(len(texts))]
+    assert "formula_safe" not in back.records
 
 
 def test_what_a_format_cannot_hold(tmp_path: Path) -> None:
