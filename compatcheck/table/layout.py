@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,10 @@ class Missing:
 
 
 MISSING = Missing()
+
+
+MATCH_SECONDS = 5
+"""How long ``--extract`` may look at one text."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ class Layout:
 
     @cached_property
     def _finder(self) -> Any:
-        """The pattern in a form whose time is linear in the text, where there is one: it has no back references."""
+        """A function from a text to its matches: in time linear in the text where RE2 knows the pattern, else limited."""
         try:
             import re2  # type: ignore[import-untyped]
 
@@ -70,19 +74,27 @@ class Layout:
             options.log_errors = False
             # \d, \w and \s of re are Unicode's, of RE2 ASCII's: only a pattern without them means the same.
             if not re.search(r"\\[dwsbDWSB]|\(\?", self.extract or ""):
-                return re2.compile(self.extract, options)
+                return re2.compile(self.extract, options).finditer
         except Exception:
             pass
-        return re.compile(self.extract or "")
+        import regex  # as re, and can be told to stop
+
+        return partial(regex.compile(self.extract or "").finditer, timeout=MATCH_SECONDS)
 
     def extracted(self, text: str) -> str | None:
         """What :attr:`extract` takes out of a text, without white space at the ends; None without a match."""
         found = None
-        for found in self._finder.finditer(text):  # noqa: B007 - the last match is wanted
-            pass
+        try:
+            for found in self._finder(text):  # noqa: B007 - the last match is wanted
+                pass
+        except TimeoutError:
+            raise InputError(
+                f"--extract '{self.extract}' takes more than {MATCH_SECONDS} s on one text ({text[:40]!r} …); write it "
+                "without repeats inside repeats, such as (a+)+"
+            ) from None
         if found is None:
             return None
-        value: str | None = found.group(1 if self._finder.groups else 0)
+        value: str | None = found.group(1 if found.re.groups else 0)
         return None if value is None else value.strip()
 
 

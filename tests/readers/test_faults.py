@@ -138,6 +138,13 @@ def test_answer_beside_another_candidate_is_not_guessed(tmp_path: Path) -> None:
     assert texts(load(tmp_path, rows), "target") == ["a"] * 3
 
 
+def test_a_pattern_that_never_ends_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("compatcheck.table.layout.MATCH_SECONDS", 0.2)
+    with pytest.raises(InputError, match=r"--extract .* takes more than 0.2 s on one text"):
+        Layout(extract=r"(\w+\s?)+=").extracted("a" * 60)
+    assert Layout(extract=r"is (\d+)").extracted("it is 1, no, it is 22") == "22"
+
+
 def test_all_missing_fields_in_one_message_with_a_proposal(tmp_path: Path) -> None:
     path = lines(
         tmp_path / "rows.jsonl", [{"nr": 1, "question_id": 2, "gold": "a", "v1_answer": "a", "v2_answer": "b"}]

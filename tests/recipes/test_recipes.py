@@ -28,7 +28,7 @@ def test_every_command_and_setting_is_understood(family: str) -> None:
     for words in commands(family):
         given = check_command(words)
         assert given["preset"] == "paper"
-        assert given["set_"] == ["bf16=true"]
+        assert given["set"] == ["bf16=true"]
         assert given["task"] in TASKS
         if words[1] == "fix":
             assert (given["strategy"], given["blend"], given["control"]) == ("muscle", "none", "continue-ce")

@@ -37,24 +37,24 @@ from compatcheck.cli import main
 from compatcheck.engines.hf import decoding, scoring
 from compatcheck.evaluation.store import engine
 
-forward, admit, add_partial = scoring._forward, decoding.Decoder._admit, engine._Incoming.add_partial
+forward, admit, add_partial = scoring._forward, decoding._Run._admit, engine._Incoming.add_partial
 
 def counted_forward(runner, parts, stores):
     begun = sum(len(d.branches) for part in parts for d in part.documents)
     os.write(log, b"begun\\n" * begun)
     return forward(runner, parts, stores)
 
-def counted_admit(self, group, store, buffers, queue, active, free):
-    before = len(queue)
-    result = admit(self, group, store, buffers, queue, active, free)
-    os.write(log, b"begun\\n" * (before - len(queue)))
+def counted_admit(self, free):
+    before = len(self._queue)
+    result = admit(self, free)
+    os.write(log, b"begun\\n" * (before - len(self._queue)))
     return result
 
 def counted_answer(self, *given):
     os.write(log, b"answered\\n")
     return add_partial(self, *given)
 
-scoring._forward, decoding.Decoder._admit, engine._Incoming.add_partial = counted_forward, counted_admit, counted_answer
+scoring._forward, decoding._Run._admit, engine._Incoming.add_partial = counted_forward, counted_admit, counted_answer
 main()
 """
 
