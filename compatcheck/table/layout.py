@@ -66,7 +66,7 @@ class Layout:
 
     @cached_property
     def _finder(self) -> Any:
-        """A function from a text to its matches: in time linear in the text where RE2 knows the pattern, else limited."""
+        """A function from a text to its matches: linear in the text where RE2 knows the pattern, else limited."""
         try:
             import re2  # type: ignore[import-untyped]
 
