@@ -77,7 +77,7 @@ class Layout:
                 return re2.compile(self.extract, options).finditer
         except Exception:
             pass
-        import regex  # as re, and can be told to stop
+        import regex  # type: ignore[import-untyped]  # as re, and can be told to stop
 
         return partial(regex.compile(self.extract or "").finditer, timeout=MATCH_SECONDS)
 
