@@ -294,7 +294,7 @@ def read(one: ModelField[Any], value: Any) -> Any:
     said, kind = about(one), kind_of(one)
     try:
         found = kind.read(value)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         raise ValueError(f"must be {kind.words}") from None
     if said.least is not None and found < said.least:
         raise ValueError(f"must be {'at least 1' if said.least else '0 or more'}")

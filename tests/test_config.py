@@ -126,6 +126,7 @@ def test_settings_of_fix(project: Path) -> None:
         ("fix = 3", "fix: must be a table of options"),
         ("[fix]\nsedes = 3", "fix.sedes: no such setting (did you mean 'seeds'?)"),
         ("[fix]\nmargin = '1%'", "fix.margin: '1%' must be a number"),
+        ("[fix]\nmargin = 1" + "0" * 400, "must be a number"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_place(project: Path, text: str, says: str) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compatcheck.errors import InputError
+from compatcheck.errors import InputError, one_line
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -83,8 +83,8 @@ def load_split(path: Path) -> Dataset:
         raise InputError(f"{path}: no rows")
     try:
         return Dataset.from_list(list(rows.values()))
-    except (pyarrow.ArrowException, TypeError, OverflowError, UnicodeEncodeError) as error:
-        raise InputError(_mixed_types(path, rows) or f"{path}: {error}") from None
+    except (pyarrow.ArrowException, TypeError, ValueError, OverflowError) as error:
+        raise InputError(_mixed_types(path, rows) or f"{path}: {one_line(error)}") from None
 
 
 def _mixed_types(path: Path, rows: dict[int, dict[str, Any]]) -> str | None:

@@ -20,6 +20,7 @@ def main() -> int:
     from tests.fuzz.served import Rubbish
     from tests.fuzz.watch import attempt, complaints
 
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # inputs have half surrogates
     parser = argparse.ArgumentParser()
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--count", type=int, default=500)
