@@ -8,7 +8,7 @@ the pytest plugin, and what a kept run says of how it was made. An option is a f
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import Field as ModelField
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any, TypeVar, cast, dataclass_transform
 
 from compatcheck.errors import InputError, did_you_mean
 from compatcheck.option_kinds import KINDS, Kind, Pairs, References, Share, Size, Store, Tables, Tasks, Texts, Weight
+from compatcheck.text import clean_surrogates
 
 WHAT, ENGINE, COMPARE, ROWS = "What", "Engine", "Comparison and gate", "Recorded outputs"
 METHOD, TRAINING, PROOF = "Method", "Training", "Proof"
@@ -302,7 +303,20 @@ def read(one: ModelField[Any], value: Any) -> Any:
         if said.choices and each not in said.choices:
             hint = did_you_mean(str(each), said.choices)
             raise ValueError(f"is an unknown {one.name}{hint}; known: {', '.join(said.choices)}")
+    if one.type != "References" and any(
+        clean_surrogates(text) != text for text in _texts(found)
+    ):  # a file's name may be any bytes
+        raise ValueError("is no text that UTF-8 can hold")
     return found
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """The texts in a value, those of tables and lists among them."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping | tuple | list):
+        for each in (*value, *value.values()) if isinstance(value, Mapping) else value:
+            yield from _texts(each)
 
 
 def build(model: type[T], given: Mapping[str, Any]) -> T:

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -93,6 +94,14 @@ def test_a_keyword_that_is_no_option_is_said_with_a_proposal() -> None:
     with pytest.raises(InputError, match="--limit ten: must be a whole number"):
         compatcheck.diff("a.jsonl", "b.jsonl", limit="ten")
     assert "seed: 'int' = 1234" in str(inspect.signature(compatcheck.diff))
+
+
+@pytest.mark.parametrize(
+    "given", [{"task": "\ud800"}, {"slice_by": ["a", "\udcff"]}, {"metric_args": {"judge": {"a": "\ud800"}}}]
+)
+def test_texts_that_utf8_cannot_hold_are_refused(given: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="is no text that UTF-8 can hold"):
+        compatcheck.diff("a.jsonl", "b.jsonl", **given)
 
 
 def test_fix_takes_its_options_in_python() -> None:

@@ -199,10 +199,8 @@ def _write_samples(run: Run, out: Path) -> list[Path]:
             out.rmdir()
         temporary.chmod(0o755)
         temporary.rename(out)
-    except OSError as error:
-        raise InputError(f"--out {out}: cannot be written ({error.strerror or error})") from None
-    except UnicodeEncodeError:
-        raise InputError(f"--out {out}: a text has half a surrogate pair in it, which UTF-8 cannot hold") from None
+    except (OSError, UnicodeEncodeError) as error:
+        raise _unwritten(out, error) from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return sorted(out.iterdir())
@@ -276,6 +274,12 @@ def _file_name(task: str) -> str:
     return task
 
 
+def _unwritten(out: Path, error: OSError | UnicodeEncodeError) -> InputError:
+    if isinstance(error, OSError):
+        return InputError(f"--out {out}: cannot be written ({error.strerror or error})")
+    return InputError(f"--out {out}: a text has half a surrogate pair in it, which UTF-8 cannot hold")
+
+
 @contextmanager
 def _replacing(path: Path) -> Iterator[Path]:
     """A file beside ``path`` that takes its place when all went well. Raises InputError where it cannot be written."""
@@ -290,10 +294,8 @@ def _replacing(path: Path) -> Iterator[Path]:
         temporary.chmod(0o644)
         yield temporary
         temporary.replace(path)
-    except OSError as error:
-        raise InputError(f"--out {path}: cannot be written ({error.strerror or error})") from None
-    except UnicodeEncodeError:
-        raise InputError(f"--out {path}: a text has half a surrogate pair in it, which UTF-8 cannot hold") from None
+    except (OSError, UnicodeEncodeError) as error:
+        raise _unwritten(path, error) from None
     finally:
         if temporary != path:
             temporary.unlink(missing_ok=True)

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from compatcheck.engines.answers import Generated, finish_reason
+from compatcheck.text import clean_surrogates
 
 KEY_BYTES = 20
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -87,7 +88,7 @@ def well_formed(answer: Any) -> Any:
     """A text without halves of surrogate pairs, which no file can hold: two make their character, one U+FFFD."""
     if not isinstance(answer, str) or not _SURROGATE.search(answer):
         return answer
-    text = answer.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    text = clean_surrogates(answer)
     reason = finish_reason(answer)
     return text if reason is None else Generated(text, reason)
 
