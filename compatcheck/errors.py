@@ -1,4 +1,4 @@
-"""The errors a user can mend, and the exit codes every command shares."""
+"""The errors a user can fix, and the exit codes every command shares."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class ExitCode(IntEnum):
 class InputError(Exception):
     """Something the user gave cannot be used.
 
-    The message is one line that says what is wrong, where (file, line, field) and how to mend it.
+    The message is one line that says what is wrong, where (file, line, field) and how to fix it.
     The command line prints it and exits with :attr:`ExitCode.USAGE`.
     """
 

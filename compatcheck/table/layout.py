@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -67,16 +68,14 @@ class Layout:
     @cached_property
     def _finder(self) -> Any:
         """A function from a text to its matches: linear in the text where RE2 knows the pattern, else limited."""
-        try:
-            import re2  # type: ignore[import-untyped]
+        import re2  # type: ignore[import-untyped]
 
-            options = re2.Options()
-            options.log_errors = False
-            # \d, \w and \s of re are Unicode's, of RE2 ASCII's: only a pattern without them means the same.
-            if not re.search(r"\\[dwsbDWSB]|\(\?", self.extract or ""):
+        options = re2.Options()
+        options.log_errors = False
+        # \d, \w and \s of re are Unicode's, of RE2 ASCII's: only a pattern without them means the same.
+        if not re.search(r"\\[dwsbDWSB]|\(\?", self.extract or ""):
+            with suppress(re2.error):  # back references, which take more than linear time
                 return re2.compile(self.extract, options).finditer
-        except Exception:
-            pass
         import regex  # type: ignore[import-untyped]  # as re, and can be told to stop
 
         return partial(regex.compile(self.extract or "").finditer, timeout=MATCH_SECONDS)
