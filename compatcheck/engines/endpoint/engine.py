@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from compatcheck.engines.base import Engine
-from compatcheck.engines.endpoint import scoring, wire
+from compatcheck.engines.endpoint import received, scoring, wire
 from compatcheck.engines.endpoint.options import read_options
 from compatcheck.engines.progress import Progress, Stage
 from compatcheck.errors import InputError
@@ -151,7 +151,7 @@ class EndpointEngine(Engine):
             try:
                 text = await client.ask(
                     wire.CHAT if chat else wire.COMPLETIONS,
-                    lambda answer: wire.text_of(answer, chat, decoding.stops),
+                    lambda answer: received.text_of(answer, chat, decoding.stops),
                     body,
                 )
             except RequestFailed as failure:

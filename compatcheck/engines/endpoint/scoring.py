@@ -15,7 +15,8 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from compatcheck.engines.endpoint.wire import COMPLETIONS, first_choice
+from compatcheck.engines.endpoint.received import first_choice
+from compatcheck.engines.endpoint.wire import COMPLETIONS
 from compatcheck.models.client import TROUBLE, Client, RequestFailed, malformed
 
 Answer = tuple[float, bool]

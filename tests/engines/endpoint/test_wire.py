@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from compatcheck.engines.endpoint.engine import EndpointEngine
-from compatcheck.engines.endpoint.wire import Decoding, Dialect, Messages, body_of, read_decoding, text_of
+from compatcheck.engines.endpoint.received import text_of
+from compatcheck.engines.endpoint.wire import Decoding, Dialect, Messages, body_of, read_decoding
 from compatcheck.models.client import RequestFailed
 from compatcheck.models.endpoints import Endpoint
 from tests.engines.conftest import prompts
