@@ -26,6 +26,14 @@ TEXT_COLUMNS = ("input", "target", "prediction", "response", "error", "doc_hash"
 ``doc_hash`` may say what it was made of (``input:0f3a…``); hashes of different things are not held against each other.
 """
 
+ANSWER_TEXTS = ("finish_reason", "reasoning", "tool_calls")
+"""What came with an answer, besides its text: why it ended, what the model thought before it, and the calls it makes
+(JSON text of a list of ``{"name", "arguments"}``)."""
+ANSWER_NUMBERS = ("prompt_tokens", "output_tokens", "latency_first", "latency")
+"""The same, as numbers: tokens, and seconds from asking to the first and to the last token. Null where not known."""
+ANSWER_COLUMNS = (*ANSWER_TEXTS[1:], *ANSWER_NUMBERS)
+"""Columns that each side has its own of, so that they are no slice fields; ``finish_reason`` is one."""
+
 NO_FILTER = "none"
 """Filter name of records that went through no filter, as in lm-eval."""
 

@@ -14,13 +14,13 @@ import pyarrow as pa
 
 from compatcheck.compare.pairing import Pairs, Rows, differ, take
 from compatcheck.compare.quadrants import Sorted
-from compatcheck.compare.result import INSTANCE_COLUMNS, PROMPT_COLUMNS
-from compatcheck.records import ID_COLUMNS, TEXT_COLUMNS, TaskRun
+from compatcheck.compare.result import FURTHER_COLUMNS, INSTANCE_COLUMNS, PROMPT_COLUMNS
+from compatcheck.records import ANSWER_COLUMNS, ANSWER_NUMBERS, ID_COLUMNS, TEXT_COLUMNS, TaskRun
 
 STRING = pd.Series(["a"]).dtype
 """How this pandas keeps text: ``str`` from version 3 on, ``object`` before."""
 
-_RESERVED = frozenset((*ID_COLUMNS, *TEXT_COLUMNS, "loglikelihoods"))
+_RESERVED = frozenset((*ID_COLUMNS, *TEXT_COLUMNS, *ANSWER_COLUMNS, "loglikelihoods"))
 _OF_METRICS = ("score:", "prediction:", "agreed:")
 
 
@@ -109,10 +109,19 @@ def build_instances(old: TaskRun, new: TaskRun, pairs: Pairs, found: Sorted) -> 
         "doc_hash": either("doc_hash"),
     }
     columns |= _prompts(old, new, old_rows, new_rows)
+    for name in ANSWER_COLUMNS:
+        sides = (("old", old, old_rows), ("new", new, new_rows))
+        if any(name in run.records for _, run, _ in sides):
+            columns |= {f"{name}_{each}": _of_answers(name, side(name, run, rows)) for each, run, rows in sides}
     for name in slice_fields(old.records, new.records):
-        shown = f"field:{name}" if name in (*INSTANCE_COLUMNS, *PROMPT_COLUMNS) else name
+        shown = f"field:{name}" if name in (*INSTANCE_COLUMNS, *FURTHER_COLUMNS) else name
         columns[shown] = from_either(name, old, new, pairs)
     return pd.DataFrame(columns, copy=False)
+
+
+def _of_answers(name: str, column: pd.Series) -> pd.Series:
+    """What came with the answers of a side in one type; what is no number where one should be is not known."""
+    return pd.to_numeric(column, errors="coerce").astype("float64") if name in ANSWER_NUMBERS else column
 
 
 def _prompts(old: TaskRun, new: TaskRun, old_rows: Rows, new_rows: Rows) -> dict[str, pd.Series]:

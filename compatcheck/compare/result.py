@@ -14,7 +14,7 @@ import pandas as pd
 
 from compatcheck.compare.differences import Differences
 from compatcheck.compare.overview import Overview
-from compatcheck.records import BlessedScore
+from compatcheck.records import ANSWER_COLUMNS, BlessedScore
 from compatcheck.schema import NEEDED, NOT_KEPT, WHERE_KNOWN
 
 SCHEMA = "compatcheck.report/1"
@@ -29,6 +29,9 @@ INSTANCE_COLUMNS = (
 """Columns of ``Comparison.instances`` in their order; any further column is a slice field."""
 PROMPT_COLUMNS = ("prompt_old", "prompt_new")
 """Further columns where the models were given different texts: the whole of them, null where they are equal."""
+SIDE_COLUMNS = tuple(f"{name}_{side}" for name in ANSWER_COLUMNS for side in ("old", "new"))
+"""Further columns where it is known what came with the answers: reasoning, tool calls, tokens, seconds."""
+FURTHER_COLUMNS = (*PROMPT_COLUMNS, *SIDE_COLUMNS)
 
 Kind = Annotated[str, ("discrete", "smooth")]
 Settled = Annotated[str, ("pass", "fail", "inconclusive")]

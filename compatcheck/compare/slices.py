@@ -19,7 +19,7 @@ from compatcheck.compare.quadrants import Sorted
 from compatcheck.compare.result import QUADRANTS, Slice
 from compatcheck.compare.ties import margins
 from compatcheck.errors import InputError, did_you_mean
-from compatcheck.records import TaskRun
+from compatcheck.records import ANSWER_COLUMNS, TaskRun
 
 BINS = 4  # numbers with more than FEW distinct values are cut at their quartiles
 FEW = 10
@@ -108,7 +108,8 @@ def check_field(field: str, old: TaskRun, new: TaskRun, option: str = "--slice-b
         hint = did_you_mean(field, AUTOMATIC)
         raise InputError(f"--slice-by {field}: no automatic slice{hint}; there are auto, {', '.join(AUTOMATIC)}")
     known = slice_fields(old.records, new.records)
-    if field not in known and not (field == "target" and any("target" in run.records for run in (old, new))):
+    further = ("target", *ANSWER_COLUMNS)
+    if field not in known and not (field in further and any(field in run.records for run in (old, new))):
         has = f"they have {', '.join(known)}" if known else "they have no further field"
         hint = did_you_mean(field, known)
         raise InputError(f"{option}: the records of task '{old.task}' have no field '{field}'{hint}; {has}")

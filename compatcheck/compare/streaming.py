@@ -25,6 +25,7 @@ from compatcheck.compare.overview import Gains, Overview, WorstFlips, gains_of, 
 from compatcheck.compare.pairing import KEYS, Pairs, paired
 from compatcheck.compare.quadrants import Sorted, resolve_metric, sort_pairs
 from compatcheck.compare.result import (
+    FURTHER_COLUMNS,
     INSTANCE_COLUMNS,
     PROMPT_COLUMNS,
     QUADRANTS,
@@ -44,7 +45,15 @@ from compatcheck.compare.slices import (
     text_of,
 )
 from compatcheck.errors import InputError
-from compatcheck.records import Metric, StoredRun, TaskRun, prediction_column, score_column
+from compatcheck.records import (
+    ANSWER_COLUMNS,
+    ANSWER_NUMBERS,
+    Metric,
+    StoredRun,
+    TaskRun,
+    prediction_column,
+    score_column,
+)
 from compatcheck.scratch import Scratch
 
 if TYPE_CHECKING:
@@ -205,7 +214,7 @@ class _StoredPair:
         scores = [score_column(metric.name) for metric in self.metrics]
         kinds = self.old.kinds, self.new.kinds
         from_old = {name for name in self.old.table.complete if name in kinds[1]} - {"doc_id", "prediction", "response"}
-        from_old -= {"error", *(prediction_column(metric.name) for metric in self.metrics)}
+        from_old -= {"error", *ANSWER_COLUMNS, *(prediction_column(metric.name) for metric in self.metrics)}
         if key != "id":
             from_old -= {"doc_hash", KEYS[key]}
         if self.prompts:
@@ -317,9 +326,13 @@ def _fields(jobs: Sequence[Job]) -> dict[str, str]:
     for old, new, _ in jobs:
         if _other_prompts(old, new):
             found |= dict.fromkeys(PROMPT_COLUMNS, "text")
+        for name in ANSWER_COLUMNS:
+            if name in {*old.names, *new.names}:
+                kind = "number" if name in ANSWER_NUMBERS else "text"
+                found |= {f"{name}_old": kind, f"{name}_new": kind}
         for name in slice_fields(old.without_rows().records, new.without_rows().records):
             kinds = [run.kinds[name] for run in (old, new) if name in run.kinds]
             kind = kinds[0] if name in old.table.complete or len(kinds) == 1 else common_kind(*kinds)
-            shown = f"field:{name}" if name in (*INSTANCE_COLUMNS, *PROMPT_COLUMNS) else name
+            shown = f"field:{name}" if name in (*INSTANCE_COLUMNS, *FURTHER_COLUMNS) else name
             found[shown] = common_kind(found[shown], kind) if shown in found else kind
     return found

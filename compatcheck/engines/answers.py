@@ -1,37 +1,68 @@
-"""Answers of engines: a generated text that knows why it ended, and what a model that computes no numbers gives."""
+"""Answers of engines: a generated text with what came with it, and what a model that computes no numbers gives."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 STOP, LENGTH = "stop", "length"
 """Why a text ended: by itself or at a stop string; at the greatest number of tokens."""
+THINKING = "thinking"
+"""The text ended within its reasoning, at the greatest number of tokens or at a stop string: there is no answer."""
 NOT_FINITE = "the model gave scores that are not finite"
 """The failure of a request to a model that computes no numbers, as engines report it."""
 MOST_NOT_FINITE = 0.01
 """Share of a task's documents beyond which such a model is not scored at all."""
 
 
+@dataclass(frozen=True)
+class About:
+    """What came with a text; None where it is not known."""
+
+    finish_reason: str | None = None
+    """``stop``, ``length``, or what the server says; :data:`THINKING` where it ended within its reasoning."""
+    reasoning: str | None = None
+    """What the model thought before it answered, where that is kept apart from the text."""
+    tool_calls: list[dict[str, Any]] | None = None
+    """Each ``{"name": …, "arguments": …}``; arguments that are no JSON are a text."""
+    prompt_tokens: int | None = None
+    output_tokens: int | None = None
+    """Reasoning and the token that ends the text among them."""
+    latency_first: float | None = None
+    """Seconds from asking to the first token; of a server that streams."""
+    latency: float | None = None
+    """Seconds from asking to the last token; of a server. A text made in a batch with others has no time of its own."""
+
+    @property
+    def known(self) -> dict[str, Any]:
+        """What is known, by name."""
+        return {name: value for name, value in vars(self).items() if value is not None}
+
+
 class Generated(str):
-    """A text with its ``finish_reason``, as OpenAI's API and vLLM name it. It goes through lm-eval as any text does.
+    """A text that knows what came with it. It goes through lm-eval as any text does.
 
-    Without one it can be made of anything, as ``str`` can: lm-eval turns a target into the type of the answer."""
+    Without anything it can be made of what ``str`` can: lm-eval turns a target into the type of the answer."""
 
-    finish_reason: str | None
+    about: About
 
-    def __new__(cls, text: object = "", finish_reason: str | None = None) -> Generated:
+    def __new__(cls, text: object = "", finish_reason: str | None = None, **about: Any) -> Generated:
+        return cls.of(text, About(finish_reason, **about))
+
+    @classmethod
+    def of(cls, text: object, about: About) -> Generated:
         answer = super().__new__(cls, text)
-        answer.finish_reason = finish_reason
+        answer.about = about
         return answer
 
-    def __getnewargs__(self) -> tuple[str, str | None]:  # type: ignore[override]
-        return str(self), self.finish_reason
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Generated.of, (str(self), self.about)
 
 
-def finish_reason(answer: Any) -> str | None:
-    """Why an answer ended; None where it is not known."""
-    return answer.finish_reason if isinstance(answer, Generated) else None
+def about(answer: Any) -> About:
+    """What came with an answer."""
+    return answer.about if isinstance(answer, Generated) else About()
 
 
 def is_finite(kind: str, answer: Any) -> bool:

@@ -18,7 +18,7 @@ from compatcheck.evaluation import bridge
 from compatcheck.evaluation.plan import EngineOptions, Job, Planned, plan_jobs
 from compatcheck.evaluation.rows import task_runs_of_samples
 from compatcheck.models import tokenizer
-from compatcheck.records import TEXT_COLUMNS, Metric, TaskRun
+from compatcheck.records import ANSWER_COLUMNS, TEXT_COLUMNS, Metric, TaskRun
 from compatcheck.tasks import LoadedTask
 
 if TYPE_CHECKING:
@@ -278,9 +278,10 @@ def merged(steps: Sequence[TaskRun]) -> TaskRun:
         mine = [(m, len(step.records)) for step in steps for m in step.metrics if m.name == metric.name]
         if len(mine) == len(steps):
             metrics.append(_of_all(mine))
+    known = {*TEXT_COLUMNS, *ANSWER_COLUMNS, "finish_reason"}
     everywhere = set.intersection(*(set(step.records.columns) for step in steps))
     names = dict.fromkeys(name for step in steps for name in step.records.columns)
-    kept = [name for name in names if name in everywhere or name in TEXT_COLUMNS or ":" in name]
+    kept = [name for name in names if name in everywhere or name in known or ":" in name]
     records = pd.concat([step.records.reindex(columns=kept) for step in steps], ignore_index=True)
     numbers = pd.to_numeric(records["doc_id"], errors="coerce")
     if not (numbers.notna().all() and numbers.is_monotonic_increasing):

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from compatcheck.engines.answers import finish_reason
+from compatcheck.engines.answers import about
 from compatcheck.errors import InputError
-from compatcheck.records import Metric, TaskRun, not_compared, prediction_column, score_column
+from compatcheck.records import (
+    ANSWER_NUMBERS,
+    ANSWER_TEXTS,
+    Metric,
+    TaskRun,
+    not_compared,
+    prediction_column,
+    score_column,
+)
 from compatcheck.similarity.direction import higher_is_better
 from compatcheck.similarity.exact import CASE, PUNCTUATION
 from compatcheck.table.choices import HASH_LENGTH, NO_MATCH, predicted_choices
@@ -62,12 +71,16 @@ def _task_run(
         )
     row = _choice_row if task.OUTPUT_TYPE == "multiple_choice" else _text_row
     records = pd.DataFrame([_failed_row(row(task, one), failed.get(one["doc_id"])) for one in samples])
+    for name in ANSWER_NUMBERS:
+        if name in records:
+            records[name] = records[name].astype(np.float64)
     scored = np.array([sample["doc_id"] not in failed for sample in samples])
     for name in names:
         values = np.full(len(samples), np.nan)
         values[scored] = [float(one[name]) for one in scores]
         records[score_column(name)] = values
     for name, field in _slice_fields(samples).items():
+        name = f"field:{name}" if name in (*ANSWER_TEXTS, *ANSWER_NUMBERS) else name
         if name not in records:
             records[name] = field
     metrics = tuple(_metric(name, task, records[score_column(name)], settings.get("version")) for name in names)
@@ -99,7 +112,7 @@ def _failed_row(row: dict[str, Any], error: str | None) -> dict[str, Any]:
     """The row of a document, without what the model would have said where there is an error."""
     if error is None:
         return row
-    said = ("prediction", "response", "loglikelihoods")
+    said = ("prediction", "response", "loglikelihoods", *ANSWER_TEXTS, *ANSWER_NUMBERS)
     return {name: None if name.startswith(said) else value for name, value in row.items()} | {"error": error}
 
 
@@ -126,8 +139,23 @@ def _text_row(task: Any, sample: Mapping[str, Any]) -> dict[str, Any]:
         "target": str(task.doc_to_target(sample["doc"])),
         "prediction": None if prediction == NO_MATCH else prediction,
         "response": str(response) if str(response) != prediction else None,
-        **({} if (reason := finish_reason(response)) is None else {"finish_reason": reason}),
+        **_came_with(sample["resps"][0]),
     }
+
+
+def _came_with(answers: Sequence[Any]) -> dict[str, Any]:
+    """What came with the answer of a document; of several answers the texts of the first, and means of the numbers."""
+    every = [about(answer) for answer in answers]
+    found = every[0].known
+    if "tool_calls" in found:
+        found["tool_calls"] = json.dumps(found["tool_calls"], ensure_ascii=False)
+    for name in ANSWER_NUMBERS:
+        values = [value for one in every if (value := getattr(one, name)) is not None]
+        if len(values) == len(every):
+            found[name] = sum(values) / len(values)
+        else:
+            found.pop(name, None)
+    return found
 
 
 def _choice_row(task: Any, sample: Mapping[str, Any]) -> dict[str, Any]:

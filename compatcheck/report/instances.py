@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from compatcheck.compare.result import INSTANCE_COLUMNS, PROMPT_COLUMNS, Comparison, Result
+from compatcheck.compare.result import FURTHER_COLUMNS, INSTANCE_COLUMNS, Comparison, Result
 from compatcheck.report.figures import NO_ANSWER, number
 from compatcheck.report.text import safe_text, trim_middle
 
@@ -22,7 +22,7 @@ TEXT_LIMIT = 1_500
 
 def slice_fields(instances: pd.DataFrame) -> list[str]:
     """Columns the user's data brought along."""
-    return [column for column in instances.columns if column not in (*INSTANCE_COLUMNS, *PROMPT_COLUMNS)]
+    return [column for column in instances.columns if column not in (*INSTANCE_COLUMNS, *FURTHER_COLUMNS)]
 
 
 def is_null(value: Any) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import AutoTokenizer
 
 import compatcheck
 from compatcheck.cli.app import run
@@ -196,9 +197,19 @@ def test_how_answers_ended_is_recorded_and_stored(keep: Kept, fixtures: Path, tm
             fixtures / "adapters" / "gsm8k-v1", task="gsm8k", data=fixtures / "data", limit=4, num_fewshot=0,
             store=tmp_path / "store",
         )  # fmt: skip
-        counts.append(run.tasks[0].records["finish_reason"].tolist())
+        records = run.tasks[0].records
+        counts.append(records[["finish_reason", "prompt_tokens", "output_tokens"]].values.tolist())
+        kept = compatcheck.load_run(run.save(tmp_path / "run")).tasks[0].records
+        assert kept["output_tokens"].tolist() == records["output_tokens"].tolist()
     assert counts[0] == counts[1]
-    assert set(counts[0]) <= {"stop", "length"}
+    assert {reason for reason, _, _ in counts[0]} <= {"stop", "length"}
+    tokenizer = AutoTokenizer.from_pretrained(fixtures / "models" / "base-v1")
+    asked = [len(tokenizer(prompt)["input_ids"]) for prompt in records["full_prompt"].fillna(records["input"])]
+    assert [prompt for _, prompt, _ in counts[0]] == asked
+    texts = records["response"].fillna(records["prediction"])
+    for (reason, _, tokens), text in zip(counts[0], texts, strict=True):
+        # the token that ends a text is one, too, and a stop string is cut away
+        assert tokens >= len(tokenizer(text, add_special_tokens=False)["input_ids"]) + (reason == "stop")
 
 
 def test_numbers_and_defaults_are_the_same_however_they_are_written() -> None:

@@ -160,7 +160,7 @@ class HFEngine(HFModel):
                 jobs.append((number, *job))
 
         def done(job: int, written: list[int] | None) -> None:
-            number, _, arguments = jobs[job]
+            number, prompt, arguments = jobs[job]
             self._stage.advance(1)
             if written is None:
                 self._fail(requests[number])
@@ -168,7 +168,8 @@ class HFEngine(HFModel):
             whole = self.tok_decode(written)
             ended = written[-1] in arguments.ends or any(stop in whole for stop in arguments.stops)
             cut = postprocess_generated_text(whole, list(arguments.stops), None)
-            texts[number] = Generated(cut, STOP if ended else LENGTH)
+            tokens = {"prompt_tokens": len(prompt), "output_tokens": len(written)}
+            texts[number] = Generated(cut, STOP if ended else LENGTH, **tokens)
             self.cache_hook.add_partial("generate_until", requests[number].args, texts[number])
 
         if jobs and runner is not None:

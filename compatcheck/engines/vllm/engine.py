@@ -308,6 +308,5 @@ def _arguments(request: Any) -> list[Any]:
 def _as_returned(answer: Any) -> Any:
     """What a method of ``LM`` returns for one request, from what the process says of it."""
     if isinstance(answer, dict):
-        reason = answer["finish_reason"]
-        return Generated(answer["text"], reason) if reason else answer["text"]
+        return Generated(answer.pop("text"), **answer)
     return tuple(answer) if isinstance(answer, list) else answer

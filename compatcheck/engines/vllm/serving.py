@@ -156,7 +156,8 @@ class Serving(VLLM):
             ids = list(written.token_ids)
             text = self.tokenizer.decode(ids, skip_special_tokens=self.think_end_token is None)
             text = postprocess_generated_text(text, untils[number], self.think_end_token)
-            self._done.append([number, {"text": text, "finish_reason": output.outputs[0].finish_reason}])
+            tokens = {"prompt_tokens": len(jobs[number][0]), "output_tokens": len(ids)}
+            self._done.append([number, {"text": text, "finish_reason": written.finish_reason, **tokens}])
 
         self._run([jobs[number] for number in order], finished)
 

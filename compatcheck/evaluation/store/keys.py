@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from compatcheck.engines.answers import Generated, finish_reason
+from compatcheck.engines.answers import Generated
 from compatcheck.text import clean_surrogates
 
 KEY_BYTES = 20
@@ -89,16 +89,14 @@ def well_formed(answer: Any) -> Any:
     if not isinstance(answer, str) or not _SURROGATE.search(answer):
         return answer
     text = clean_surrogates(answer)
-    reason = finish_reason(answer)
-    return text if reason is None else Generated(text, reason)
+    return Generated.of(text, answer.about) if isinstance(answer, Generated) else text
 
 
 def encode(kind: str, answer: Any) -> str | None:
     """An answer as text; None for what is no proper answer (not a number, of another type) and must not be kept."""
     if kind == "generate_until":
-        reason = finish_reason(answer)
-        said = answer if reason is None else {"text": answer, "finish_reason": reason}
-        return json.dumps(said) if isinstance(answer, str) else None
+        known = answer.about.known if isinstance(answer, Generated) else {}
+        return json.dumps({"text": answer, **known} if known else answer) if isinstance(answer, str) else None
     try:
         if kind == "loglikelihood":
             value, greedy = answer
@@ -119,8 +117,8 @@ def decode(kind: str, text: str) -> Any:
     value = json.loads(text)
     if kind == "generate_until" and isinstance(value, str):
         return well_formed(value)
-    if kind == "generate_until" and isinstance(value, dict) and value.keys() == {"text", "finish_reason"}:
-        return Generated(well_formed(value["text"]), value["finish_reason"])
+    if kind == "generate_until" and isinstance(value, dict) and isinstance(value.get("text"), str):
+        return Generated(well_formed(value.pop("text")), **value)
     if kind == "loglikelihood" and isinstance(value, list) and len(value) == 2:
         return float(value[0]), bool(value[1])
     if kind == "loglikelihood_rolling" and isinstance(value, float):

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import copy
 import math
+import pickle
 from typing import Any
 
 import pytest
@@ -103,7 +105,7 @@ def test_what_is_no_answer_is_not_kept(kind: str, answer: Any) -> None:
 def test_halves_of_surrogate_pairs_end_at_the_door(given: str, kept: str) -> None:
     assert keys.well_formed(given) == kept
     found = keys.well_formed(Generated(given, "length"))
-    assert (found, found.finish_reason) == (kept, "length")
+    assert (found, found.about.finish_reason) == (kept, "length")
     stored = keys.encode("generate_until", given)  # as earlier versions stored it
     assert stored is not None
     assert keys.decode("generate_until", stored) == kept
@@ -115,3 +117,21 @@ def test_an_answer_of_another_kind_is_refused() -> None:
     with pytest.raises(ValueError, match="no answer of kind"):
         keys.decode("generate_until", "[1.0, true]")
     assert keys.checksum(b"a", "x") != keys.checksum(b"b", "x")
+
+
+def test_what_came_with_an_answer_is_stored_with_it_and_travels_between_processes() -> None:
+    came = {"finish_reason": "stop", "reasoning": "2 + 2", "tool_calls": [{"name": "add", "arguments": {"a": 2}}],
+            "prompt_tokens": 7, "output_tokens": 5, "latency_first": 0.25, "latency": 1.5}  # fmt: skip
+    answer = Generated("4", **came)
+    text = keys.encode("generate_until", answer)
+    assert text is not None
+    for found in (keys.decode("generate_until", text), pickle.loads(pickle.dumps(answer)), copy.deepcopy(answer)):
+        assert (found, vars(found.about)) == ("4", came)
+
+
+def test_answers_of_before_are_read() -> None:
+    assert keys.decode("generate_until", '"plain"') == "plain"
+    found = keys.decode("generate_until", '{"text": "cut", "finish_reason": "length"}')
+    assert (found, found.about.known) == ("cut", {"finish_reason": "length"})
+    with pytest.raises((ValueError, TypeError)):  # the store takes either for a damaged row
+        keys.decode("generate_until", '{"text": "of a later version", "colour": "red"}')
