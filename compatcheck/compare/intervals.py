@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy.special import betaincc, betaincinv, ndtri
 
 from compatcheck.compare.result import Estimate
+from compatcheck.compare.roots import crossing
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -117,9 +118,7 @@ def net_lower(positive: float, negative: float, n: float, confidence: float) -> 
     error = 1 - confidence
     if high <= -1 or net_below(positive, negative, n, high) <= error:
         return max(-1.0, high)
-    from scipy.optimize import brentq  # a tenth of a second of import, which most comparisons can do without
-
-    return float(brentq(lambda bound: net_below(positive, negative, n, bound) - error, -1.0, high, xtol=1e-10))
+    return crossing(lambda bound: net_below(positive, negative, n, bound) - error, -1.0, high, 1e-10)
 
 
 def net_below(positive: float, negative: float, n: float, bound: float) -> float:

@@ -21,6 +21,7 @@ from scipy.special import ndtr
 from compatcheck.compare.intervals import LARGE, Flags, Floats, bootstrap_sums, exact, normal, percentiles, rate
 from compatcheck.compare.metrics import NO_PREDICTIONS, Changes
 from compatcheck.compare.result import SMOOTH_GROUPS, Estimate
+from compatcheck.compare.roots import crossing
 
 FEW = 10  # fewer gains that are not zero show nothing of how large a loss may be: see mean_gain
 _CELLS = 2048  # different values that are told apart; more are spread over so many
@@ -194,13 +195,8 @@ def _lower(values: Floats, times: Floats, worst: float, confidence: float) -> fl
     high = float(values @ times / times.sum())
     if mean_below(values, times, high) <= 1 - confidence:  # hardly a spread: the quantile lies close by
         return high
-    from scipy.optimize import brentq  # a tenth of a second of import, which most comparisons can do without
-
-    return float(
-        brentq(
-            lambda bound: mean_below(values, times, bound) - (1 - confidence), worst, high, xtol=1e-9 * (high - worst)
-        )
-    )
+    error = 1 - confidence
+    return crossing(lambda bound: mean_below(values, times, bound) - error, worst, high, 1e-9 * (high - worst))
 
 
 def mean_below(values: Floats, times: Floats, bound: float) -> float:
