@@ -22,6 +22,7 @@ from anyio.from_thread import start_blocking_portal
 from tenacity import AsyncRetrying, RetryCallState, wait_random_exponential
 
 from compatcheck.errors import InputError
+from compatcheck.models.events import Reader
 from compatcheck.models.keys import is_loopback, without_secret
 
 T = TypeVar("T")
@@ -161,13 +162,18 @@ class Client:
         Raises:
             RequestFailed: after as many tries as are worth it.
         """
+        return await self.ask_timed(path, lambda answer, _: read(answer), body)
+
+    async def ask_timed(self, path: str, read: Callable[[Any, float], T], body: Mapping[str, Any] | None = None) -> T:
+        """As :meth:`ask`; ``read`` also gets the seconds that the answer took, without those of earlier tries. What a
+        server streams (``text/event-stream``) is :class:`~compatcheck.models.events.Events`."""
         url = path if path.startswith("http") else self._url + path
         retrying = AsyncRetrying(retry=self._worth_another, wait=self._wait)
 
         async def once() -> T:
             while (left := self._not_before - time.monotonic()) > 0:
                 await asyncio.sleep(left)
-            return read(await self._once(url, body))
+            return read(*await self._once(url, body))
 
         try:
             return await retrying(once)
@@ -188,8 +194,11 @@ class Client:
             self._not_before = max(self._not_before, time.monotonic() + asked)
         return max(self._backoff(state), asked or 0.0)
 
-    async def _once(self, url: str, body: Mapping[str, Any] | None) -> Any:
+    async def _once(self, url: str, body: Mapping[str, Any] | None) -> tuple[Any, float]:
+        """The answer, and the seconds from asking to its last byte."""
         parts: list[bytes] = []
+        stream = Reader(lambda text: without_secret(text, self._key, answer=True))
+        streams, began = False, time.perf_counter()
         place = self._busy.index(min(self._busy))
         self._busy[place] += 1
         try:
@@ -198,11 +207,17 @@ class Client:
                 self._pools[place].stream("GET" if body is None else "POST", url, json=body) as response,
             ):
                 size = 0
-                async for part in response.aiter_bytes(1 << 16):
+                kind = response.headers.get("Content-Type", "no type").partition(";")[0].strip()
+                streams = response.status_code == 200 and kind == "text/event-stream"
+                async for part in response.aiter_bytes(None if streams else 1 << 16):
                     size += len(part)
                     if size > MOST_BYTES:
                         raise RequestFailed(f"the answer is longer than {MOST_BYTES >> 20} MiB")
-                    parts.append(part)
+                    if streams:
+                        stream.feed(part, time.perf_counter() - began)
+                    else:
+                        parts.append(part)
+            seconds = time.perf_counter() - began
         except (TimeoutError, httpx.TimeoutException):  # tried again once only: each try costs the whole time limit
             raise RequestFailed(f"no answer within {self._timeout:g} s", TROUBLE, most_retries=1) from None
         except (httpx.HTTPError, OSError) as error:
@@ -210,14 +225,17 @@ class Client:
             raise RequestFailed(f"connection failed: {reason}", TROUBLE, most_retries=_ALWAYS) from None
         finally:
             self._busy[place] -= 1
-        text = without_secret(b"".join(parts).decode("utf-8", errors="replace"), self._key, answer=True)
         self.date = response.headers.get("Date")
+        if streams:
+            if (events := stream.finish(seconds)) is None:
+                raise malformed("a piece of the streamed answer is not JSON")
+            return events, seconds
+        text = without_secret(b"".join(parts).decode("utf-8", errors="replace"), self._key, answer=True)
         if response.status_code != 200:
             raise _of_status(response.status_code, self._said(text), response.headers.get("Retry-After"))
         try:
-            return json.loads(text)
+            return json.loads(text), seconds
         except (ValueError, RecursionError):
-            kind = response.headers.get("Content-Type", "no type").partition(";")[0]
             raise malformed(f"the answer is not JSON ({self._clean(kind)})") from None
 
     def _said(self, text: str) -> str:

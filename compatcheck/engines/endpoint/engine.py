@@ -148,10 +148,11 @@ class EndpointEngine(Engine):
         dialect = self._dialects.setdefault(model, wire.Dialect())
         for _ in range(4):
             body = wire.body_of(prompt, model, decoding, seed, self._options.extra_body, dialect, chat)
+            body |= dialect.streaming if self._options.stream else {}
             try:
-                text = await client.ask(
+                text = await client.ask_timed(
                     wire.CHAT if chat else wire.COMPLETIONS,
-                    lambda answer: received.text_of(answer, chat, decoding.stops),
+                    lambda answer, seconds: received.text_of(answer, chat, decoding.stops, seconds),
                     body,
                 )
             except RequestFailed as failure:

@@ -27,6 +27,7 @@ class Options:
         timeout: seconds for one answer, from sending to its last byte.
         retries: how often a request is sent again after 429, 5xx or a cut connection.
         backoff: seconds before the first retry; doubled each time, with jitter.
+        stream: have answers streamed, so that the seconds to the first token are known too.
         extra_body: further fields of every generation request, for what a server offers beyond the OpenAI API.
         in_flight: requests under way at once.
     """
@@ -37,9 +38,10 @@ class Options:
     backoff: float = 0.5
     extra_body: Mapping[str, Any] = field(default_factory=dict)
     in_flight: int = 16
+    stream: bool = False
 
 
-ENGINE_ARGS = ("api", "timeout", "retries", "backoff", "extra_body")
+ENGINE_ARGS = ("api", "timeout", "retries", "backoff", "extra_body", "stream")
 """Names of ``--engine-arg`` that concern an endpoint."""
 
 
@@ -61,6 +63,8 @@ def read_options(engine_args: Mapping[str, Any], batch_size: int | str = "auto")
         raise InputError(f"--engine-arg extra_body: {name} is decided by the task, not by the engine")
     if engine_args.get("api", "auto") not in APIS:
         raise InputError(f"--engine-arg api={engine_args['api']}: unknown; known: {', '.join(APIS)}")
+    if not isinstance(engine_args.get("stream") or False, bool):
+        raise InputError(f"--engine-arg stream={engine_args['stream']}: true or false")
     for name, above in (("timeout", 0), ("retries", -1), ("backoff", 0)):
         value = engine_args.get(name, 1)
         whole = name == "retries"

@@ -1,45 +1,192 @@
-"""What a server answers to a request for a text: the text, and what came with it."""
+"""What a server answers to a request for a text: the text, and what came with it.
+
+Reasoning that the server keeps in a field of its own, tool calls, tokens and seconds go along with the text, as
+:class:`compatcheck.engines.answers.About` has them. An answer that calls tools is its calls: see :func:`_with_calls`.
+"""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from typing import Any
 
 from compatcheck.engines.answers import STOP, Generated
 from compatcheck.models.client import malformed
+from compatcheck.models.events import Events
 from compatcheck.text import clean_surrogates
 
+_REASONING = ("reasoning_content", "reasoning", "thinking")
+"""Fields of a message in which servers keep what the model thought."""
+_TOKENS = {
+    "prompt_tokens": ("prompt_tokens", "input_tokens"),
+    "output_tokens": ("completion_tokens", "output_tokens"),
+}  # fmt: skip
 
-def text_of(answer: Any, chat: bool, stops: tuple[str, ...]) -> str:
-    """The generated text, cut at the first stop string as lm-eval does.
 
-    Where the server says why it ended, it is a :class:`Generated` text. A chat answer without content (all tokens spent
-    on reasoning, or a refusal in a field of its own) is an empty text. Raises RequestFailed: the answer has no choice
-    or no text."""
+def text_of(answer: Any, chat: bool, stops: tuple[str, ...], seconds: float | None = None) -> Generated:
+    """The generated text, cut at its first stop string as lm-eval does, with what came with it.
+
+    ``seconds`` are those from asking to the last byte. A chat answer without content (all tokens spent on reasoning) is
+    an empty text; one that declines in a field of its own is what it says there. Raises RequestFailed: the answer has
+    no choice or no text."""
     from lm_eval.models.utils import postprocess_generated_text
 
+    first = None
+    if isinstance(answer, Events):
+        first = answer.first(lambda chunk: any(_parts(_choice(chunk) or {})))
+        answer = _assembled(answer, chat)
     choice = first_choice(answer)
-    text = choice.get("text")
+    text, reasoning, calls = choice.get("text"), _text(choice.get("reasoning")), None
     if chat:
         message = choice.get("message")
         if not isinstance(message, dict) or not message:
             raise malformed("the answer holds no message")
-        text = message.get("content")
-        if isinstance(text, list):
-            text = "".join(str(part.get("text", "")) for part in text if isinstance(part, dict))
-        text = "" if text is None else text
+        text, thought = _content(message.get("content"))
+        reasoning = next((said for name in _REASONING if (said := _text(message.get(name)))), thought)
+        calls = _calls(message)
+        text = text or (_text(message.get("refusal")) or "" if not calls else "")
     if not isinstance(text, str):
         raise malformed("the answer holds no text")
     text = clean_surrogates(text)
     cut = str(postprocess_generated_text(text, list(stops), None))
     reason = choice.get("finish_reason")
-    return Generated(cut, STOP if cut != text else clean_surrogates(reason)) if isinstance(reason, str) else cut
+    reason = clean_surrogates(reason) if isinstance(reason, str) else None
+    return Generated(
+        _with_calls(cut, calls),
+        STOP if reason is not None and cut != text else reason,
+        reasoning=clean_surrogates(reasoning) if reasoning else None,
+        tool_calls=calls,
+        **_tokens(answer.get("usage")),
+        latency=seconds,
+        latency_first=first,
+    )
 
 
 def first_choice(answer: Any) -> dict[str, Any]:
     """The first of ``choices``. Raises RequestFailed: there is none."""
-    choices = answer.get("choices") if isinstance(answer, dict) else None
-    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
+    choice = _choice(answer)
+    if choice is None:
         error = answer.get("error") if isinstance(answer, dict) else None
         said = f": {' '.join(str(error).split())[:160]}" if error else ""
         raise malformed(f"the answer holds no choices{said}")
-    return choices[0]
+    return choice
+
+
+def _choice(answer: Any) -> dict[str, Any] | None:
+    choices = answer.get("choices") if isinstance(answer, dict) else None
+    return choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else None
+
+
+def _text(value: Any) -> str | None:
+    """A text, or the texts of a list of parts; None for anything else."""
+    if isinstance(value, list):
+        return "".join(said for part in value if isinstance(part, dict) and (said := _text(part.get("text")))) or None
+    return value if isinstance(value, str) else None
+
+
+def _content(content: Any) -> tuple[str | None, str | None]:
+    """Text and reasoning in the content of a message: a text, or parts of which some may be reasoning."""
+    if not isinstance(content, list):
+        return (content, None) if content is not None else ("", None)
+    texts: list[str] = []
+    thoughts: list[str] = []
+    for part in content:
+        if isinstance(part, dict):
+            thought = _text(part.get("thinking")) or _text(part.get("reasoning"))
+            (thoughts if thought else texts).append(thought or str(part.get("text", "")))
+    return "".join(texts), "".join(thoughts) or None
+
+
+def _calls(message: Mapping[str, Any]) -> list[dict[str, Any]] | None:
+    """The tool calls of a message, arguments as JSON values where they are JSON; None where it makes none."""
+    given = message.get("tool_calls")
+    made = [each.get("function", each) for each in given if isinstance(each, dict)] if isinstance(given, list) else []
+    if not made and message.get("function_call"):  # as it was called before there were several
+        made = [message["function_call"]]
+    found = []
+    for each in made:
+        if isinstance(each, dict):
+            arguments: Any = each.get("arguments")
+            if isinstance(arguments, str):
+                try:
+                    arguments = json.loads(arguments) if arguments.strip() else {}
+                except (ValueError, RecursionError):
+                    arguments = clean_surrogates(arguments)
+            name = clean_surrogates(str(each.get("name") or ""))
+            found.append({"name": name, "arguments": {} if arguments is None else arguments})
+    return found or None
+
+
+def _with_calls(text: str, calls: list[dict[str, Any]] | None) -> str:
+    """What is scored of an answer: its calls as a JSON list, behind its text in ``<tool_call>`` marks if it has one.
+
+    The metric ``tool_call`` reads both; an answer that is all calls is never "no answer"."""
+    if not calls:
+        return text
+    if not text.strip():
+        return json.dumps(calls, ensure_ascii=False)
+    marked = (f"<tool_call>{json.dumps(call, ensure_ascii=False)}</tool_call>" for call in calls)
+    return "\n".join([text, *marked])
+
+
+def _tokens(usage: Any) -> dict[str, int]:
+    """Tokens read and written, as the server counts them."""
+    if not isinstance(usage, dict):
+        return {}
+    found = {}
+    for name, keys in _TOKENS.items():
+        counts = [usage[key] for key in keys if isinstance(usage.get(key), int) and not isinstance(usage[key], bool)]
+        if counts and counts[0] >= 0:
+            found[name] = counts[0]
+    return found
+
+
+def _parts(choice: Mapping[str, Any]) -> list[Any]:
+    """What of the answer a piece of a stream brings."""
+    delta = choice.get("delta")
+    delta = delta if isinstance(delta, dict) else {}
+    named = ("content", "refusal", "tool_calls", "function_call", *_REASONING)
+    return [choice.get("text"), *(delta.get(name) for name in named)]
+
+
+def _assembled(events: Events, chat: bool) -> dict[str, Any]:
+    """The answer whose pieces a server streamed, as it would have sent it whole. Raises RequestFailed: it ended before
+    its answer did, or in an error."""
+    said: dict[str, list[str]] = {}
+    calls: dict[int, dict[str, str]] = {}
+    whole: dict[str, Any] = {}
+    reason = None
+    for _, chunk in events:
+        if not isinstance(chunk, dict) or chunk.get("error"):
+            first_choice({"error": chunk.get("error") if isinstance(chunk, dict) else chunk})
+        if isinstance(chunk.get("usage"), dict):
+            whole["usage"] = chunk["usage"]
+        choice = _choice(chunk) or {}
+        reason = choice.get("finish_reason") or reason
+        delta = choice.get("delta") if chat else choice
+        for name, value in delta.items() if isinstance(delta, dict) else ():
+            if name in ("tool_calls", "function_call"):
+                _add_calls(calls, value if isinstance(value, list) else [{"function": value}])
+            elif name in ("content", "text", "refusal", *_REASONING):
+                content, thought = _content(value)
+                said.setdefault(name, []).append(content or "")
+                said.setdefault("reasoning", []).append(thought or "")
+    if reason is None and not events.ended:
+        raise malformed("the stream ended before its answer did")
+    joined: dict[str, Any] = {name: "".join(parts) for name, parts in said.items()}
+    if calls:
+        joined["tool_calls"] = [calls[place] for place in sorted(calls)]
+    choice = {"message": {"content": "", **joined}} if chat else {"text": "", **joined}
+    return whole | {"choices": [choice | {"finish_reason": reason}]}
+
+
+def _add_calls(calls: dict[int, dict[str, str]], pieces: list[Any]) -> None:
+    """Pieces of tool calls, of which each says which call it goes on with."""
+    for place, piece in enumerate(pieces):
+        inner = piece.get("function") if isinstance(piece, dict) else None
+        if isinstance(inner, dict):
+            number = piece.get("index")
+            call = calls.setdefault(number if isinstance(number, int) else place, {"name": "", "arguments": ""})
+            for name in call:
+                said = inner.get(name)
+                call[name] += said if isinstance(said, str) else ""

@@ -15,6 +15,7 @@ _MOST_STOPS = 4
 _PASSED = ("presence_penalty", "frequency_penalty", "logit_bias")
 _ONLY_SAMPLING = {"top_k", "top_p", "typical_p", "min_p", "epsilon_cutoff", "eta_cutoff"}
 _ONLY_BEAMS = {"length_penalty", "early_stopping", "num_beam_groups", "diversity_penalty"}
+_STREAMING: dict[str, Any] = {"stream": True, "stream_options": {"include_usage": True}}
 _NEUTRAL: dict[str, Any] = {
     "num_beams": 1, "repetition_penalty": 1.0, "no_repeat_ngram_size": 0, "num_return_sequences": 1, "n": 1, "top_k": 0,
     "typical_p": 1.0, "min_p": 0.0, "min_length": 0, "min_new_tokens": 0,
@@ -75,6 +76,8 @@ class Dialect:
     most_name: str = "max_tokens"
     most_stops: int | None = None
     seed: bool = True
+    streaming: dict[str, Any] = field(default_factory=lambda: dict(_STREAMING))
+    """What is sent besides where the answer is to be streamed, with the tokens counted at its end."""
 
     def learn(self, said: str, body: Mapping[str, Any]) -> bool:
         """Whether the refusal tells how to ask otherwise; then the same request is worth another try."""
@@ -85,6 +88,10 @@ class Dialect:
             self.most_stops = _MOST_STOPS
         elif "seed" in low and "seed" in body:
             self.seed = False
+        elif "stream_options" in low and "stream_options" in body:
+            self.streaming = {"stream": True}
+        elif "stream" in low and "stream" in body:
+            self.streaming = {}
         else:
             return False
         return True

@@ -24,7 +24,7 @@ _WITHOUT_BEARING = frozenset(
      "verbosity", "num_workers", "gpu_memory_utilization", "kv_cache_memory_bytes", "swap_space", "max_num_seqs",
      "max_num_batched_tokens", "disable_log_stats", "data_parallel_size", "tensor_parallel_size",
      "pipeline_parallel_size", "distributed_executor_backend", "workers", "gpus_per_worker", "cpus_per_worker",
-     "address"}
+     "address", "stream"}
 )  # fmt: skip
 """Engine arguments that say how fast, not what. Batching moves a score by its last digits only, as a rerun does."""
 
