@@ -19,7 +19,6 @@ from functools import partial
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.special import stdtr, stdtrit
 
 from compatcheck.compare.intervals import (
     Flags,
@@ -39,6 +38,7 @@ from compatcheck.compare.quadrants import Sorted
 from compatcheck.compare.result import QUADRANTS, ClusterCount, Estimate, Slice
 from compatcheck.compare.significance import sign_flip
 from compatcheck.compare.slices import check_field, field_values, text_of
+from compatcheck.compare.special import stdtr, stdtrit
 from compatcheck.errors import InputError
 from compatcheck.records import TaskRun
 

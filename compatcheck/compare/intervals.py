@@ -13,10 +13,10 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import betaincc, betaincinv, ndtri
 
 from compatcheck.compare.result import Estimate
 from compatcheck.compare.roots import crossing
+from compatcheck.compare.special import betaincc, betaincinv, ndtri
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]

@@ -16,12 +16,12 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr
 
 from compatcheck.compare.intervals import LARGE, Flags, Floats, bootstrap_sums, exact, normal, percentiles, rate
 from compatcheck.compare.metrics import NO_PREDICTIONS, Changes
 from compatcheck.compare.result import SMOOTH_GROUPS, Estimate
 from compatcheck.compare.roots import crossing
+from compatcheck.compare.special import ndtr
 
 FEW = 10  # fewer gains that are not zero show nothing of how large a loss may be: see mean_gain
 _CELLS = 2048  # different values that are told apart; more are spread over so many

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import bdtr, bdtrc, bdtrik, ndtri
 
 from compatcheck.compare.intervals import Floats, exact, z_values
 from compatcheck.compare.sequential import log_evidence
+from compatcheck.compare.special import bdtr, bdtrc, bdtrik, ndtri
 from compatcheck.errors import InputError
 
 MOST = 10_000_000  # no plan looks beyond so many instances

@@ -17,10 +17,10 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import betainc, betaincc, betaln
 
 from compatcheck.compare.intervals import Floats
 from compatcheck.compare.quadrants import Sorted
+from compatcheck.compare.special import betainc, betaincc, betaln
 from compatcheck.errors import InputError
 
 MIXTURE = 0.5

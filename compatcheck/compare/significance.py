@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import bdtr
 
 from compatcheck.compare.intervals import LARGE
 from compatcheck.compare.result import Estimate
+from compatcheck.compare.special import bdtr
 
 _CELLS = 4_000_000  # random signs held at once: 32 MB as floats
 

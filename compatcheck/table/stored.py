@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 
 from compatcheck.records import Metric, StoredRun, TaskRun
 from compatcheck.scratch import Scratch
@@ -90,8 +90,10 @@ class Rows:
         """About how large a row is as an uncompressed table."""
         return self.bytes / max(self.rows, 1)
 
-    def dataset(self) -> ds.Dataset:
+    def dataset(self) -> Any:
         """All rows with one schema, the position of each among the columns."""
+        import pyarrow.dataset as ds  # for records on disk alone
+
         schema = pa.schema([*self.types.items(), (ROW, pa.int64())])
         return ds.dataset([str(path) for path in self._files], schema=schema, format="ipc")
 
