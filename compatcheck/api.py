@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compatcheck import baselines, options
+from compatcheck import baselines, options, sides
 from compatcheck.compare.counterparts import absent_notes, counterparts, differences_of, sample_notes
 from compatcheck.compare.result import Comparison, Gate, Side, Stored
 from compatcheck.errors import InputError
@@ -74,6 +74,7 @@ def diff(
     from compatcheck.evaluation.reruns import check_reruns, collect_reruns
     from compatcheck.evaluation.same import refuse_same, refuse_same_model
     from compatcheck.evaluation.settling import check_directions
+    from compatcheck.evaluation.side_settings import check_settings
 
     chosen = build(options.Diff, given)
     gate.parse_share("--max-missing", chosen.max_missing)
@@ -82,6 +83,8 @@ def diff(
     if chosen.until_decided and chosen.epsilon is None:
         chosen = replace(chosen, epsilon=0.0)  # one dead-band for every step
     request = _request(old, new, chosen, scratch)
+    for side in sides.SIDES:
+        check_settings(request.side(side), sides.given(chosen, side))
     check_reruns(request, chosen.noise_floor, chosen.noise_run)
     if not chosen.allow_same:
         refuse_same_model(request)
@@ -89,16 +92,16 @@ def diff(
     with place.writing():
         streams = None if chosen.until_decided else collect_streams(request, place, chosen.stream, say)
     decided = sequential.decide(request, rules, chosen, say, progress) if chosen.until_decided else None
-    sides: Any = streams or (collect(request, say, progress) if decided is None else (decided.old, decided.new))
-    check_directions(request.metric_options, [run for side in sides for run in side.tasks])
+    runs: Any = streams or (collect(request, say, progress) if decided is None else (decided.old, decided.new))
+    check_directions(request.metric_options, [one for run in runs for one in run.tasks])
     if not chosen.allow_same:
-        found = differences_of(*sides)
-        refuse_same(*sides, differ=bool(found.found), known=not found.unknown)
+        found = differences_of(*runs)
+        refuse_same(*runs, differ=bool(found.found), known=not found.unknown)
     if streams is not None:
         result = _diff_of_streams(*streams, place, say, chosen)
     else:
         reruns = collect_reruns(request, chosen.noise_floor, chosen.noise_run, say, progress)
-        result = diff_of_runs(sides[0], sides[1], chosen, reruns=reruns, decided=decided)
+        result = diff_of_runs(runs[0], runs[1], chosen, reruns=reruns, decided=decided)
     return replace(result, history=blessed_before(request.old, result.comparisons))
 
 
@@ -120,7 +123,7 @@ def evaluate(
 
     chosen = build(options.Run, given)
     request = _request(reference, "", chosen)
-    log = LmEvalLog(request.engine, chosen.seed, chosen.limit) if chosen.lm_eval_log else None
+    log = LmEvalLog(request.old_options.engine, chosen.seed, chosen.limit) if chosen.lm_eval_log else None
     began, clock = datetime.now(UTC), time.perf_counter()
     run = collect_one(request, say, progress, log)
     check_directions(request.metric_options, run.tasks)
@@ -372,16 +375,15 @@ def _request(
 ) -> Request:
     """The options as the evaluation takes them."""
     from compatcheck.evaluation.collect import Request
-    from compatcheck.evaluation.evaluate import EngineOptions
     from compatcheck.evaluation.settling import with_direction
-    from compatcheck.readers import Layout
-    from compatcheck.tasks.load import TaskOptions
+    from compatcheck.evaluation.side_settings import side_options, told_apart
 
-    def layout(own: str) -> Layout:
-        prediction = getattr(chosen, own, None) or chosen.prediction_field
-        repeats = chosen.repeats if isinstance(chosen, options.Diff) else None
-        return part_of(chosen, Layout, prediction_field=prediction, repeats=repeats)
-
+    both = []
+    for side in sides.SIDES:
+        own, prediction = chosen, None
+        if isinstance(chosen, options.Diff):
+            own, prediction = sides.of_side(chosen, side), getattr(chosen, f"{side}_prediction_field")
+        both.append(side_options(own, prediction, Path(scratch) if scratch is not None else None))
     return Request(
         os.fspath(old),
         os.fspath(new),
@@ -389,10 +391,7 @@ def _request(
         chosen.filter,
         chosen.metric,
         with_direction(chosen.metric_args, chosen.lower_is_better),
-        part_of(chosen, TaskOptions),
-        part_of(chosen, EngineOptions, log_folder=Path(scratch) if scratch is not None else None),
-        layout("old_prediction_field"),
-        layout("new_prediction_field"),
+        *told_apart(*both),
         chosen.store,
-        chosen.api_key_env,
+        chosen.seed,
     )

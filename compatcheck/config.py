@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from compatcheck import sides
 from compatcheck.errors import InputError, did_you_mean
 from compatcheck.options import Check as CheckOptions
 from compatcheck.options import Fix, about, options_of, read
@@ -71,7 +72,14 @@ class Config:
 
 def settle(options: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """Options of a check with what the environment and, above it, the command line says."""
-    return {**options, **from_environment(), **given}
+    above = {**from_environment(), **given}
+    return {**options, **above, **_of_sides(options, above)}
+
+
+def _of_sides(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of either side, which are laid over each other one by one."""
+    named = [name for name in sides.SIDES.values() if below.get(name) and above.get(name)]
+    return {name: sides.laid_over(below[name], above[name]) for name in named}
 
 
 def only(model: type, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -124,6 +132,11 @@ def load(path: Path | None = None) -> Config:
         raise file.error(f"{below}checks", "must be a table of tables, such as [checks.summaries]")
     if not isinstance(fixes, dict):
         raise file.error(f"{below}fix", "must be a table of options of `compatcheck fix`")
+    for side, name in sides.SIDES.items():
+        if side in table and name in table:
+            raise file.error(f"{below}{side}", f"is given twice, as {name} too")
+        if side in table:
+            table[name] = table.pop(side)
     shared = file.options(table, below, CheckOptions, "diff")
     return Config(
         found,
@@ -187,11 +200,14 @@ class _File:
         if not isinstance(table, dict):
             raise self.error(key, "must be a table with old, new and options")
         for side in ("old", "new"):
+            if isinstance(table.get(side), dict):
+                raise self.error(f"{key}.{side}", f"settings of one side stand in [{key}.{sides.SIDES[side]}]")
             if not isinstance(table.get(side), str) or not table[side]:
                 raise self.error(f"{key}.{side}", "is missing: name a model, an adapter or recorded outputs")
         rest = {each: value for each, value in table.items() if each not in ("old", "new")}
         own = self.options(rest, f"{key}.", CheckOptions, "diff")
-        return Check(name, self.reference(table["old"]), self.reference(table["new"]), {**shared, **own})
+        options = {**shared, **own, **_of_sides(shared, own)}
+        return Check(name, self.reference(table["old"]), self.reference(table["new"]), options)
 
     def options(self, table: Mapping[str, Any], below: str, model: type, command: str) -> dict[str, Any]:
         known = options_of(model)
@@ -210,12 +226,28 @@ class _File:
             except ValueError as error:
                 raise self.error(key, f"{value!r} {error}") from None
             self.check_power(name, value, key)
-            found[name] = self.placed(str(known[name].type), value, key)
+            is_of_side = name in sides.SIDES.values()
+            found[name] = self.side(value, key) if is_of_side else self.placed(str(known[name].type), value, key)
+        return found
+
+    def side(self, table: Mapping[str, Any], key: str) -> dict[str, Any]:
+        """The settings of one side."""
+        known, found = options_of(CheckOptions), dict[str, Any]()
+        for spelled, value in table.items():
+            where = f"{key}.{spelled}"
+            try:
+                ((name, own),) = sides.setting(spelled, value).items()
+            except ValueError as error:
+                raise self.error(where, f"{value!r} {error}" if str(error).startswith("must") else str(error)) from None
+            self.check_power(name, value, where)
+            found = sides.laid_over(
+                found, {name: self.placed(str(known[name].type), own if isinstance(own, Mapping) else value, where)}
+            )
         return found
 
     def check_power(self, name: str, value: Any, key: str) -> None:
         """Refuse what lets others' code run in a file that was merely found."""
-        within = [name, *value] if isinstance(value, dict) else [name]
+        within = [each.replace("-", "_") for each in ([name, *value] if isinstance(value, dict) else [name])]
         known = options_of(CheckOptions)
         if not self.named and value is not False and any(e in known and about(known[e]).power for e in within):
             raise self.error(

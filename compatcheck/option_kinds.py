@@ -20,6 +20,8 @@ References = tuple[str, ...]
 """As :data:`Texts`, of references: in a settings file their paths are relative to it."""
 Pairs = Mapping[str, Any]
 """K=V pairs on the command line, a table elsewhere."""
+Settings = Mapping[str, Any]
+"""KEY=VALUE on the command line, a table elsewhere: options by their names (:mod:`compatcheck.sides`)."""
 Tables = Mapping[str, Mapping[str, Any]]
 """M.K=V pairs on the command line, a table of tables elsewhere."""
 Share = float | str
@@ -127,6 +129,7 @@ KINDS: Mapping[str, Kind] = {
     "Tasks": Kind("text, or a list of texts", _several, list[str], "NAME"),
     "References": Kind("text, or a list of texts", _several, list[str], "REF"),
     "Pairs": Kind("a table", _of(Mapping, as_=dict), list[str], "K=V", parse_pairs),
+    "Settings": Kind("a table of settings", _of(Mapping, as_=dict), list[str], "KEY=VALUE"),
     "Tables": Kind("a table of tables", _tables, list[str], "M.K=V", _parse_tables),
     "Share": Kind('a share such as "2%" or 0.02', _of(str, numbers.Real), metavar="RATE"),
     "Size": Kind('a whole number of at least 1 or "auto"', _size, metavar="N|auto"),

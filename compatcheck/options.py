@@ -16,7 +16,20 @@ from types import MappingProxyType
 from typing import Any, TypeVar, cast, dataclass_transform
 
 from compatcheck.errors import InputError, did_you_mean
-from compatcheck.option_kinds import KINDS, Kind, Pairs, References, Share, Size, Store, Tables, Tasks, Texts, Weight
+from compatcheck.option_kinds import (
+    KINDS,
+    Kind,
+    Pairs,
+    References,
+    Settings,
+    Share,
+    Size,
+    Store,
+    Tables,
+    Tasks,
+    Texts,
+    Weight,
+)
 from compatcheck.text import clean_surrogates
 
 WHAT, ENGINE, COMPARE, ROWS = "What", "Engine", "Comparison and gate", "Recorded outputs"
@@ -192,6 +205,10 @@ class Diff(Judged):
     required: Texts = option((), "An error where it was not compared; repeatable.", metavar="TASK")
     max_missing: Share = option("2%", "No budget passes where more rows than that show nothing.", environment=True)
     allow_same: bool = option(False, "OLD and NEW may be the same.")
+    old_set: Settings | None = option(None, "A setting of OLD alone, as --new-set; repeatable.", ENGINE)
+    new_set: Settings | None = option(
+        None, "A setting of NEW alone by its option's name: dtype=float16; repeatable.", ENGINE
+    )
     old_prediction_field: str | None = option(None, "Only in OLD.", ROWS, metavar="FIELD")
     new_prediction_field: str | None = option(None, "Only in NEW.", ROWS, metavar="FIELD")
     repeats: str | None = option(None, "Rows of one id are samples: average them.", ROWS, choices=("average",))

@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from compatcheck import options
+from compatcheck import options, sides
 from compatcheck.errors import InputError, did_you_mean
 from compatcheck.options import about, flag_of, kind_of
 
@@ -43,7 +43,11 @@ def with_options(model: type) -> Callable[[Function], Function]:
                 return source is not None and source.name == "COMMANDLINE"
 
             given = {
-                name: kind_of(one).parse(flag_of(one), values[name]) for name, one in known.items() if was_written(name)
+                name: (sides.parse if str(one.type).startswith("Settings") else kind_of(one).parse)(
+                    flag_of(one), values[name]
+                )
+                for name, one in known.items()
+                if was_written(name)
             }
             if was_written("no_store"):
                 if "store" in given:

@@ -16,7 +16,8 @@ _NAMES = {
     "prediction_field": "--prediction-field", "scoring": "scoring",
     "repeats": "samples per document", "version": "task version", "task_file": "task file", "split": "split",
     "limit": "choice of documents", "seed": "seed", "data": "data", "engine": "engine", "dtype": "dtype",
-    "device": "device", "output_type": "kind of task", "documents": "number of documents", "revision": "engine version",
+    "device": "device", "batch_size": "batch size", "output_type": "kind of task", "documents": "number of documents",
+    "revision": "engine version",
 }  # fmt: skip
 _ESSENTIAL = {"prompt": "prompt", "generation": "decoding", "engine": "engine", "dtype": "dtype"}
 """What a run should say of itself: where one does not, nobody knows whether it differs."""
@@ -68,6 +69,10 @@ def with_engine(run: Any) -> Any:
     if "device" in known:
         known["device"] = str(known["device"]).partition(":")[0]
     known |= {name: dict(about[name]) for name in ("versions", "arguments") if about.get(name)}
+    compared = dict(about.get("settings") or {})  # of speed, where they are what is compared
+    known |= {name: compared.pop(name) for name in ("batch_size", "device") if name in compared}
+    if compared:
+        known["arguments"] = {**compared, **known.get("arguments", {})}
     return replace(run, tasks=tuple(replace(one, settings={**known, **one.settings}) for one in run.tasks))
 
 

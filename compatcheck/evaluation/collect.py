@@ -11,8 +11,8 @@ from compatcheck import similarity
 from compatcheck.engines import choose
 from compatcheck.errors import InputError, did_you_mean
 from compatcheck.evaluation import streams
-from compatcheck.evaluation.evaluate import EngineOptions, Evaluated, Log, evaluate_jobs
-from compatcheck.evaluation.plan import Job
+from compatcheck.evaluation.evaluate import Evaluated, Log, evaluate_jobs
+from compatcheck.evaluation.plan import EngineOptions, Job
 from compatcheck.evaluation.settling import settle
 from compatcheck.evaluation.store import Where, open_store
 from compatcheck.evaluation.task_scoring import score_with_task
@@ -34,6 +34,17 @@ PLACEHOLDER = "{task}"
 
 
 @dataclass(frozen=True)
+class SideOptions:
+    """How one side is evaluated, or read where it is recorded."""
+
+    tasks: TaskOptions = field(default_factory=TaskOptions)
+    engine: EngineOptions = field(default_factory=EngineOptions)
+    layout: Layout = field(default_factory=Layout)
+    key_name: str | None = None
+    """Environment variable of the server's key."""
+
+
+@dataclass(frozen=True)
 class Request:
     """What to compare and how to get it."""
 
@@ -45,15 +56,13 @@ class Request:
     metrics: tuple[str, ...] = ()
     metric_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Settings of metrics by name, e.g. ``{"bertscore": {"model_type": …}}``."""
-    task_options: TaskOptions = field(default_factory=TaskOptions)
-    engine: EngineOptions = field(default_factory=EngineOptions)
-    old_layout: Layout = field(default_factory=Layout)
-    new_layout: Layout = field(default_factory=Layout)
+    old_options: SideOptions = field(default_factory=SideOptions)
+    new_options: SideOptions = field(default_factory=SideOptions)
     store: Where = None
     """Folder of the response store; None for the usual one, False for none."""
-    key_name: str | None = None
-    """Environment variable of the servers' key."""
-    resolved: dict[str, dict[str | None, Reference]] = field(default_factory=dict, compare=False, repr=False)
+    seed: int = 0
+    """Of the judge."""
+    resolved: dict[Any, dict[str | None, Reference]] = field(default_factory=dict, compare=False, repr=False)
     """What references name that were resolved before, also for requests made of this one."""
 
     def side(self, name: str, text: str | None = None) -> Side:
@@ -63,9 +72,11 @@ class Request:
             InputError: nothing that can be compared, or recorded outputs for some tasks and models for others.
         """
         text = text or (self.new if name == "new" else self.old)
-        if text not in self.resolved:
-            self.resolved[text] = _references(text, self)
-        return Side(name, text, self.new_layout if name == "new" else self.old_layout, self.resolved[text])
+        options = self.new_options if name == "new" else self.old_options
+        key = (text, options.engine.trust_remote_code, options.key_name)
+        if key not in self.resolved:
+            self.resolved[key] = _references(text, self.tasks, options)
+        return Side(name, text, options, self.resolved[key])
 
 
 @dataclass(frozen=True)
@@ -74,7 +85,7 @@ class Side:
 
     name: str
     text: str
-    layout: Layout
+    options: SideOptions
     references: dict[str | None, Reference]
     """Reference per task; the key None stands for one that serves every task."""
 
@@ -104,8 +115,7 @@ def judged(request: Request, say: Callable[[str], None], progress: Any) -> Itera
     """The request with the judge opened, where a metric asks for one."""
     from compatcheck.evaluation.judging import opened
 
-    seed = request.engine.seed
-    with opened(request.metrics, request.metric_options, seed, request.store, say, progress) as options:
+    with opened(request.metrics, request.metric_options, request.seed, request.store, say, progress) as options:
         yield replace(request, metric_options=options)
 
 
@@ -129,7 +139,7 @@ def collect_streams(
         return None
     sides = [request.side("old"), request.side("new")]
     references = [(side, reference) for side in sides for reference in side.references.values()]
-    reasons = [streams.why_not(reference, side.layout, request.task_options) for side, reference in references]
+    reasons = [streams.why_not(reference, side.options.layout, side.options.tasks) for side, reference in references]
     reasons += ["--metric judge asks a model about every answer"] if JUDGE in request.metrics else []
     reason = next((reason for reason in reasons if reason is not None), None)
     paths = [reference.recorded for _, reference in references if reference.recorded is not None]
@@ -169,40 +179,47 @@ def runs_of(
     recorded = {side.name: read_side(side, request) for side in sides if side.recorded}
     evaluated: list[Evaluated] = []
     if models:
-        tasks = loaded_tasks(request)
-        jobs = [Job(side.name, side.of(task.name), task) for side in models for task in tasks]
+        jobs = jobs_of(models, request)
         with open_store(request.store) as store:
-            evaluated = evaluate_jobs(jobs, request.engine, say, progress, store, log)
+            evaluated = evaluate_jobs(jobs, say, progress, store, log)
         if store is not None and store.notes:
             evaluated[0] = replace(evaluated[0], notes=(*evaluated[0].notes, *store.notes))
     runs = {side.name: evaluated_run(side, evaluated) for side in models} | recorded
     return [with_requested_metrics(runs[side.name], request) for side in sides]
 
 
-def loaded_tasks(request: Request) -> list[LoadedTask]:
-    """The tasks that models are evaluated on, with data and prompts.
+def jobs_of(models: Sequence[Side], request: Request) -> list[Job]:
+    """Every model on every task. Sides whose options are equal share the tasks, and with them the built requests.
 
     Raises:
         InputError: no task, an unknown one, no data, or an engine or metric that does not exist.
     """
     if not request.tasks:
         raise InputError("--task is missing: say on which task(s) the models are evaluated (see `compatcheck tasks`)")
-    choose(request.engine.engine)
-    tasks = load_tasks(request.tasks, request.task_options)
-    for task in tasks:
-        check_metric_names(request.metrics, [*task.task.aggregation(), *similarity.names()])
-    return tasks
+    for side in models:
+        choose(side.options.engine.engine)
+    loaded: list[tuple[TaskOptions, list[LoadedTask]]] = []
+    jobs = []
+    for side in models:
+        tasks = next((tasks for options, tasks in loaded if options == side.options.tasks), None)
+        if tasks is None:
+            tasks = load_tasks(request.tasks, side.options.tasks)
+            loaded.append((side.options.tasks, tasks))
+        for task in tasks:
+            check_metric_names(request.metrics, [*task.task.aggregation(), *similarity.names()])
+        jobs += [Job(side.name, side.of(task.name), task, side.options.engine) for task in tasks]
+    return jobs
 
 
-def _references(text: str, request: Request) -> dict[str | None, Reference]:
-    trusted = request.engine.trust_remote_code
+def _references(text: str, tasks: Sequence[str], options: SideOptions) -> dict[str | None, Reference]:
+    trusted, key_name = options.engine.trust_remote_code, options.key_name
     if PLACEHOLDER not in text:
-        return {None: resolve(text, trusted, request.key_name)}
-    if not request.tasks:
+        return {None: resolve(text, trusted, key_name)}
+    if not tasks:
         raise InputError(f"a reference with {PLACEHOLDER} needs --task")
-    names = [source.name for task in request.tasks for source in resolve_task(task)]
+    names = [source.name for task in tasks for source in resolve_task(task)]
     references: dict[str | None, Reference] = {
-        name: resolve(text.replace(PLACEHOLDER, name), trusted, request.key_name) for name in names
+        name: resolve(text.replace(PLACEHOLDER, name), trusted, key_name) for name in names
     }
     if len({reference.recorded is None for reference in references.values()}) > 1:
         raise InputError(f"{text}: recorded outputs for some tasks and a model for others; make it one kind")
@@ -232,14 +249,14 @@ def read_side(side: Side, request: Request, scratch: Scratch | None = None) -> R
     """
     runs: list[Any] = []
     notes: list[str] = []
-    fingerprint, trust = _fingerprint(side), request.task_options.trust_task
+    fingerprint, how, layout = _fingerprint(side), side.options.tasks, side.options.layout
     manifest = Manifest(side.text, fingerprint, "recorded")
     for task, reference in side.references.items():
         assert reference.recorded is not None
         wanted = request.tasks if task is None else (task,)
         if reference.kind == "run":
             if scratch is None:
-                kept = select(reference.recorded, wanted, request.task_options)
+                kept = select(reference.recorded, wanted, how)
                 about, found, said = kept.manifest, list(kept.tasks), kept.notes
             else:
                 about, found, said = streams.stored_kept(reference.recorded, wanted, scratch)
@@ -248,15 +265,15 @@ def read_side(side: Side, request: Request, scratch: Scratch | None = None) -> R
             manifest = replace(about, reference=side.text, fingerprint=fingerprint) if not runs else manifest
             runs, notes = [*runs, *found], [*notes, *said]
             continue
-        if request.task_options.sample is not None:
+        if how.sample is not None:
             raise InputError(f"--sample does not apply to recorded outputs ({side.text}); --limit takes the first N")
         options: dict[str, Any] = {
-            "layout": replace(side.layout, tool=reference.tool, part=reference.part),
+            "layout": replace(layout, tool=reference.tool, part=reference.part),
             "side": side.name,
             "metrics": request.metrics,
             "task": wanted[0] if len(wanted) == 1 else None,
             "tasks": wanted,
-            "limit": request.task_options.limit,
+            "limit": how.limit,
             "metric_options": request.metric_options,
         }
         read: list[Any] = (
@@ -266,7 +283,7 @@ def read_side(side: Side, request: Request, scratch: Scratch | None = None) -> R
         )
         score: Any = score_with_task if scratch is None else streams.score_stored
         for run in read:
-            runs += score(run, run.task, trust) if _wants_task_scores(run, side, request) else [run]
+            runs += score(run, run.task, how.trust_task) if _wants_task_scores(run, side, request) else [run]
     runs = of_filter(runs, request)
     return Run(manifest, tuple(runs), tuple(dict.fromkeys([*notes, *(note for run in runs for note in run.notes)])))
 
@@ -286,7 +303,8 @@ def _with_tasks(run: Run, tasks: Sequence[Any]) -> Run:
 def _wants_task_scores(run: TaskRun | StoredRun, side: Side, request: Request) -> bool:
     """Plain recorded texts of a named task are scored as the task says, unless the user or the file says how."""
     recorded = any(metric.signature.endswith(AS_RECORDED) for metric in run.metrics)
-    return bool(request.tasks) and not (request.metrics or recorded or side.layout.extract or side.layout.repeats)
+    layout = side.options.layout
+    return bool(request.tasks) and not (request.metrics or recorded or layout.extract or layout.repeats)
 
 
 def evaluated_run(side: Side, evaluated: Iterable[Evaluated]) -> Run:

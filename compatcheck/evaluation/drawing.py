@@ -13,7 +13,6 @@ from compatcheck.errors import InputError
 from compatcheck.evaluation import collect
 from compatcheck.evaluation.collect import Request, Side
 from compatcheck.evaluation.evaluate import Evaluated, Stepwise, in_order, merged
-from compatcheck.evaluation.plan import Job
 from compatcheck.evaluation.settling import settle
 from compatcheck.evaluation.store import open_store
 from compatcheck.records import Manifest, Run, TaskRun
@@ -41,12 +40,11 @@ class Drawing:
         self.documents: Mapping[str, Sequence[Any]]
         """Of every task the documents that can be drawn, in an order that does not depend on that of the rows."""
         if models:
-            tasks = collect.loaded_tasks(request)
+            jobs = collect.jobs_of(models, request)
             self._store = stack.enter_context(open_store(request.store))
-            jobs = [Job(side.name, side.of(task.name), task) for side in models for task in tasks]
-            self._stepwise = Stepwise(jobs, request.engine, say, progress, self._store)
+            self._stepwise = Stepwise(jobs, say, progress, self._store)
             stack.callback(self._stepwise.close)
-            self.documents = {task.name: range(task.size) for task in tasks}
+            self.documents = {job.task.name: range(job.task.size) for job in jobs}
         else:
             self.documents = self._shared_documents()
 

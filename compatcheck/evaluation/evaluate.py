@@ -15,7 +15,7 @@ import pandas as pd
 
 from compatcheck.errors import InputError
 from compatcheck.evaluation import bridge
-from compatcheck.evaluation.plan import EngineOptions, Job, Planned, plan_jobs
+from compatcheck.evaluation.plan import Job, Planned, plan_jobs
 from compatcheck.evaluation.rows import task_runs_of_samples
 from compatcheck.models import tokenizer
 from compatcheck.records import ANSWER_COLUMNS, TEXT_COLUMNS, Metric, TaskRun
@@ -113,8 +113,9 @@ class TaskSteps:
 class JobSteps(TaskSteps):
     """One planned job as :class:`TaskSteps`, with its time and what is said of it."""
 
-    def __init__(self, planned: Planned, lazy: LazyEngine, options: EngineOptions) -> None:
-        self.job, self._stored, self._lazy, self._options = planned.job, planned.engine, lazy, options
+    def __init__(self, planned: Planned, lazy: LazyEngine) -> None:
+        self.job, self._stored, self._lazy, options = planned.job, planned.engine, lazy, planned.job.options
+        self._options = options
         self._seconds = 0.0
         self.notes: tuple[str, ...] = ()
         """What is said of the prompts."""
@@ -156,7 +157,6 @@ class JobSteps(TaskSteps):
 
 def evaluate_jobs(
     jobs: Iterable[Job],
-    options: EngineOptions,
     say: Callable[[str], None] = lambda _: None,
     progress: Any = None,
     store: Store | None = None,
@@ -171,7 +171,7 @@ def evaluate_jobs(
         InputError: an engine that does not exist, or a model it cannot load.
     """
     done: list[Evaluated] = []
-    plans = plan_jobs(jobs, options, say, progress, store)
+    plans = plan_jobs(jobs, say, progress, store)
     working = [plan for plan in plans if plan.has_work]
     try:
         for plan in plans:
@@ -183,7 +183,7 @@ def evaluate_jobs(
             for planned in plan.jobs:
                 job, stored = planned.job, " (answers stored)" if planned.missing == 0 else ""
                 say(f"{job.side}: {job.task.name}, {job.task.size} instances{stored}")
-                steps = JobSteps(planned, plan.engine, options)
+                steps = JobSteps(planned, plan.engine)
                 told = None if log is None else functools.partial(log, job)
                 with steps.timed():
                     for requests in steps.requests(bridge.CHUNK if log is None else job.task.size):
@@ -205,7 +205,6 @@ class Stepwise:
     def __init__(
         self,
         jobs: Iterable[Job],
-        options: EngineOptions,
         say: Callable[[str], None] = lambda _: None,
         progress: Any = None,
         store: Store | None = None,
@@ -215,7 +214,7 @@ class Stepwise:
         Raises:
             InputError: an engine that does not exist, or two models of which only one fits into the memory.
         """
-        self._plans = plan_jobs(jobs, options, say, progress, store)
+        self._plans = plan_jobs(jobs, say, progress, store)
         working = [plan for plan in self._plans if plan.has_work]
         if len(working) > 1 and any(plan.fills_memory for plan in working):
             raise InputError(
@@ -227,7 +226,7 @@ class Stepwise:
         for plan in self._plans:
             for planned in plan.jobs:
                 key = (planned.job.side, planned.job.task.name)
-                steps = self._steps[key] = JobSteps(planned, plan.engine, options)
+                steps = self._steps[key] = JobSteps(planned, plan.engine)
                 mine = self._requests[key] = defaultdict(list)
                 for requests in steps.requests(max(bridge.CHUNK, planned.job.task.size)):
                     for request in requests:

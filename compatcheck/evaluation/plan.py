@@ -31,7 +31,7 @@ _DEFAULT_TOKENS = 256
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """How to open an engine; the same for OLD and NEW."""
+    """How to open an engine, and what it is asked."""
 
     engine: str = "auto"
     engine_args: Mapping[str, Any] = field(default_factory=dict)
@@ -49,6 +49,13 @@ class EngineOptions:
     """Part of the memory that an engine may take; where it is less than 1 the next one starts beside it."""
     shuffle: int | None = None
     """Seed of another order and of other batches, for reruns that measure noise; None asks as the task is built."""
+    compared: Mapping[str, Any] = field(default_factory=dict)
+    """Settings that bear on speed alone, where they are what OLD and NEW differ in: answers are filed apart by them."""
+
+    @property
+    def opened(self) -> EngineOptions:
+        """What of them the opened engine depends on; the rest is how prompts are made, and where a log goes."""
+        return replace(self, apply_chat_template=False, fewshot_as_multiturn=True, log_folder=None)
 
 
 @dataclass(frozen=True)
@@ -58,6 +65,7 @@ class Job:
     side: str
     reference: Reference
     task: LoadedTask
+    options: EngineOptions = field(default_factory=EngineOptions)
 
 
 @dataclass(frozen=True)
@@ -70,6 +78,8 @@ class BaseGroup:
     """Name -> folder. Names are the folders' own, told apart by a number where they collide."""
     jobs: tuple[tuple[Job, str | None], ...]
     """Each job with the name of its adapter (None is the base itself), or of its model on the server."""
+    options: EngineOptions
+    """Of its engine."""
     endpoints: tuple[Endpoint, ...] = ()
     """The models on the server; empty for a base."""
     tokenizer: Path | None = None
@@ -79,28 +89,38 @@ class BaseGroup:
 def group_by_base(jobs: Iterable[Job]) -> list[BaseGroup]:
     """Group jobs by what is loaded once, in the order in which it first appears.
 
-    Models share a base where their adapters only add to it and they read texts by the same tokenizer
-    (:mod:`compatcheck.models.adapters`); every other adapter gets a base of its own.
+    Models share a base where they run with equal options, their adapters only add to it and they read texts by the same
+    tokenizer (:mod:`compatcheck.models.adapters`); every other adapter gets a base of its own.
 
     Raises:
         InputError: an adapter's configuration cannot be read.
     """
-    groups: dict[tuple[Any, ...], list[Job]] = {}
+    groups: list[tuple[tuple[Any, ...], list[Job]]] = []
     for job in jobs:
-        reference, adapter = job.reference, job.reference.adapter
-        if reference.endpoint is not None:
-            groups.setdefault((reference.endpoint.url,), []).append(job)
-            continue
-        assert reference.base is not None, "recorded outputs need no engine"
-        own = adapter.resolve() if adapter is not None and not kind_of(adapter).plain else None
-        groups.setdefault((reference.base.resolve(), reference.tokenizer, own), []).append(job)
-    return [_server(*key, jobs) if len(key) == 1 else _group(key[0], jobs) for key, jobs in groups.items()]
+        key = _loaded_once(job)
+        mine = next((mine for other, mine in groups if other == key), None)
+        if mine is None:
+            groups.append((key, [job]))
+        else:
+            mine.append(job)
+    return [_group(key[1], mine) if mine[0].reference.endpoint is None else _server(mine) for key, mine in groups]
 
 
-def _server(url: str, jobs: list[Job]) -> BaseGroup:
+def _loaded_once(job: Job) -> tuple[Any, ...]:
+    """Equal for jobs that one engine can serve."""
+    reference, adapter, options = job.reference, job.reference.adapter, job.options.opened
+    if reference.endpoint is not None:
+        return options, reference.endpoint.url, reference.endpoint.key_name
+    assert reference.base is not None, "recorded outputs need no engine"
+    own = adapter.resolve() if adapter is not None and not kind_of(adapter).plain else None
+    return options, reference.base.resolve(), reference.tokenizer, own
+
+
+def _server(jobs: list[Job]) -> BaseGroup:
     paired = [(job, job.reference.endpoint) for job in jobs]
     models = tuple({model.model: model for _, model in paired if model is not None}.values())
-    return BaseGroup(url, {}, tuple((job, model.model if model else None) for job, model in paired), models)
+    named = tuple((job, model.model if model else None) for job, model in paired)
+    return BaseGroup(models[0].url, {}, named, jobs[0].options, models)
 
 
 def _group(base: Path, jobs: list[Job]) -> BaseGroup:
@@ -114,7 +134,7 @@ def _group(base: Path, jobs: list[Job]) -> BaseGroup:
             names[folder.resolve()] = name
     paired = tuple((job, names[job.reference.adapter.resolve()] if job.reference.adapter else None) for job in jobs)
     adapters = {name: folder for folder, name in names.items()}
-    return BaseGroup(base, adapters, paired, tokenizer=jobs[0].reference.tokenizer)
+    return BaseGroup(base, adapters, paired, jobs[0].options, tokenizer=jobs[0].reference.tokenizer)
 
 
 def engine_for(jobs: Sequence[Job], name: str, device: str | None, say: Callable[[str], None] = lambda _: None) -> str:
@@ -190,16 +210,14 @@ class Plan:
 
     def fill(self, store: Store | None, run: Draws, plan: Draws) -> None:
         """Know what every job asks; ``plan`` counts random answers as ``run`` will."""
-        options = self._options
-        if options.apply_chat_template:
+        if any(job.options.apply_chat_template for job, _ in self._group.jobs):
             self.check(tokenizer_alone=True)  # prompts are made with it
         for job, adapter in self._group.jobs:
             engine, missing = self.answering(job, adapter, store, run), None
             if store is not None:
                 missing = 0
-                for requests in request_chunks(
-                    engine, job.task, options.apply_chat_template, options.fewshot_as_multiturn
-                ):
+                asked = job.options
+                for requests in request_chunks(engine, job.task, asked.apply_chat_template, asked.fewshot_as_multiturn):
                     missing += engine.missing(requests, plan)
                     if missing and not plan.any:  # there is work; random answers alone have to be counted to the end
                         break
@@ -210,13 +228,13 @@ class Plan:
         from compatcheck.evaluation.store.database import Source
         from compatcheck.evaluation.store.engine import StoredEngine
         from compatcheck.evaluation.store.identity import identity_of
-        from compatcheck.evaluation.store.keys import asks_to_sample, model_key
+        from compatcheck.evaluation.store.keys import model_key
 
         group, options = self._group, self._options
         engine = "endpoint" if group.endpoints else options.engine
         identity = identity_of(
             engine, None if group.endpoints else Path(group.base), dtype=options.dtype, device=options.device,
-            engine_args=options.engine_args, trust_remote_code=options.trust_remote_code,
+            engine_args=options.engine_args, trust_remote_code=options.trust_remote_code, compared=options.compared,
         )  # fmt: skip
         fingerprint = job.reference.fingerprint()
         source = Source(
@@ -226,7 +244,7 @@ class Plan:
         plain = engine == "hf" and not (options.engine_args or options.trust_remote_code)
         return StoredEngine(
             self.engine, adapter, source, store, draws=draws, seed=options.seed,
-            always_drawn=asks_to_sample(options.engine_args),
+            engine_args=options.engine_args,
             tokenizer_folder=(group.tokenizer or Path(group.base)) if plain else None,
         )  # fmt: skip
 
@@ -270,6 +288,10 @@ class Plan:
         if group.tokenizer is not None:
             arguments.setdefault("tokenizer", str(group.tokenizer))
         log_name = "-".join([name, *group.adapters]) if group.tokenizer or len(group.adapters) == 1 else name
+        sides = dict.fromkeys(job.side for job, _ in group.jobs)
+        log_name = (
+            f"{log_name}-{next(iter(sides))}" if len(sides) == 1 else log_name
+        )  # a base may be loaded once a side
         log_name = "".join(letter if letter.isalnum() or letter in "-." else "-" for letter in log_name)
         log = options.log_folder / f"engine-{log_name.strip('-.')[-80:]}.log" if options.log_folder else None
         return open_engine(
@@ -280,9 +302,7 @@ class Plan:
         )  # fmt: skip
 
 
-def plan_jobs(
-    jobs: Iterable[Job], options: EngineOptions, say: Callable[[str], None], progress: Any, store: Store | None
-) -> list[Plan]:
+def plan_jobs(jobs: Iterable[Job], say: Callable[[str], None], progress: Any, store: Store | None) -> list[Plan]:
     """What every base has to do, known before any model is loaded. Who calls closes the engines.
 
     Raises:
@@ -291,18 +311,9 @@ def plan_jobs(
     from compatcheck.evaluation.store.keys import Draws
 
     groups = group_by_base(jobs)
-    each = [_options_of(group, groups, options) for group in groups]
-    here = [group for group in groups if not group.endpoints]
-    engine = engine_for([job for group in here for job, _ in group.jobs], options.engine, options.device, say)
-    share = 1.0
-    if engine == "vllm" and not _MEMORY & options.engine_args.keys():
-        from compatcheck.engines.vllm.plan import share_beside
-
-        share = share_beside([Path(group.base) for group in here], options.dtype, options.device)
-    plans = []
-    for group, mine in zip(groups, each, strict=True):
-        own = mine if group.endpoints else replace(mine, engine=engine, memory_share=share)
-        plans.append(Plan(group, own, say, progress))
+    options = [_options_of(group, groups) for group in groups]
+    options = _with_engines(groups, options, say)
+    plans = [Plan(group, own, say, progress) for group, own in zip(groups, options, strict=True)]
     run, plan = Draws(), Draws()
     for one in plans:
         one.fill(store, run, plan)
@@ -310,6 +321,33 @@ def plan_jobs(
         if one.has_work:
             one.check()
     return plans
+
+
+def _with_engines(
+    groups: Sequence[BaseGroup], options: Sequence[EngineOptions], say: Callable[[str], None]
+) -> list[EngineOptions]:
+    """The options with the engine that each group of models takes, and the memory that it may take."""
+    here = [place for place, group in enumerate(groups) if not group.endpoints]
+    taken: dict[tuple[str, str | None], str] = {}
+    for place in here:
+        name, device = asked = (options[place].engine, options[place].device)
+        if asked not in taken:
+            alike = [job for n in here if (options[n].engine, options[n].device) == asked for job, _ in groups[n].jobs]
+            taken[asked] = engine_for(alike, name, device, say)
+    named = [
+        replace(own, engine=taken[own.engine, own.device]) if place in here else own
+        for place, own in enumerate(options)
+    ]
+    parted = [
+        place for place in here if named[place].engine == "vllm" and not _MEMORY & named[place].engine_args.keys()
+    ]
+    if len(parted) < len(here) or len({(named[place].dtype, named[place].device) for place in parted}) != 1:
+        return named
+    from compatcheck.engines.vllm.plan import share_beside
+
+    first = named[parted[0]]
+    share = share_beside([Path(groups[place].base) for place in parted], first.dtype, first.device)
+    return [replace(own, memory_share=share) if place in parted else own for place, own in enumerate(named)]
 
 
 def open_answering(
@@ -328,8 +366,8 @@ def open_answering(
     Raises:
         InputError: as :func:`plan_jobs`.
     """
-    (group,) = group_by_base([Job(name, reference, cast(LoadedTask, SimpleNamespace(name=name)))])
-    options = _options_of(group, [group], options)
+    (group,) = group_by_base([Job(name, reference, cast(LoadedTask, SimpleNamespace(name=name)), options)])
+    options = _options_of(group, [group])
     if not group.endpoints:
         options = replace(options, engine=choose(options.engine)[0])
     plan = Plan(group, options, say, progress)
@@ -337,13 +375,13 @@ def open_answering(
     return plan.answering(*group.jobs[0], store), plan.engine
 
 
-def _options_of(group: BaseGroup, groups: Sequence[BaseGroup], options: EngineOptions) -> EngineOptions:
+def _options_of(group: BaseGroup, groups: Sequence[BaseGroup]) -> EngineOptions:
     """What of the options concerns a group: beside an endpoint a model has arguments of its own.
 
     Raises:
         InputError: all is answered by endpoints, and an option says how to run a model here.
     """
-    servers = [bool(one.endpoints) for one in groups]
+    options, servers = group.options, [bool(one.endpoints) for one in groups]
     if not any(servers):
         return options
     if all(servers):

@@ -34,12 +34,14 @@ def collect_reruns(
         InputError: OLD is recorded, so that it cannot be run again; or a file that is no recorded run.
     """
     side, recorded = _rerun_sides(request, count, files)
-    sides = [replace(side, name=f"rerun {number}") for number in range(1, count + 1)]
-    given, engine = request.engine.batch_size, request.engine
+    engine = side.options.engine
+    given = engine.batch_size
     size = given if not isinstance(given, int) else given // 2 if given > 1 else 2
     other = replace(engine, batch_size=size, seed=engine.seed + 1, shuffle=engine.seed + 1)
+    options = replace(side.options, engine=other)
+    sides = [replace(side, name=f"rerun {number}", options=options) for number in range(1, count + 1)]
     with judged(request, say, progress) as request:
-        found = runs_of(sides, replace(request, engine=other, store=False), say, progress) if sides else []
+        found = runs_of(sides, replace(request, store=False), say, progress) if sides else []
         kept = [with_requested_metrics(read_side(again, request), request) for again in recorded]
     found = [
         replace(run, manifest=replace(run.manifest, settings={**run.manifest.settings, "rerun": True})) for run in found

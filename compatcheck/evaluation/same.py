@@ -16,7 +16,10 @@ _MEND = (
 
 
 def refuse_same_model(request: Request) -> None:
-    """Raise InputError where both sides name the same model, before any of it is loaded. Told from names and places."""
+    """Raise InputError where both sides name the same model with equal settings, before any of it is loaded. Told from
+    names and places."""
+    if request.old_options != request.new_options:
+        return
     old, new = request.side("old").references, request.side("new").references
     if old.keys() == new.keys() and all(_place(old[task]) == _place(new[task]) is not None for task in old):
         raise InputError(f"OLD and NEW are the same: {request.old}; {_MEND}")

@@ -10,8 +10,8 @@ from typing import Any
 
 from compatcheck.compare import compare
 from compatcheck.errors import InputError
-from compatcheck.evaluation.evaluate import EngineOptions, evaluate_jobs
-from compatcheck.evaluation.plan import Job
+from compatcheck.evaluation.evaluate import evaluate_jobs
+from compatcheck.evaluation.plan import EngineOptions, Job
 from compatcheck.evaluation.store import open_store
 from compatcheck.records import Manifest, Run, TaskRun
 from compatcheck.references import Reference
@@ -128,9 +128,9 @@ class Judge:
         return first(lambda: self._run(loaded, models, say, progress))
 
     def _run(self, loaded: LoadedTask, models: Mapping[str, Reference], say: Say, progress: Any) -> dict[str, Run]:
-        jobs = [Job(name, reference, loaded) for name, reference in models.items()]
+        jobs = [Job(name, reference, loaded, self.engine) for name, reference in models.items()]
         with open_store(self.store) as store:
-            done = evaluate_jobs(jobs, self.engine, say, progress, store)
+            done = evaluate_jobs(jobs, say, progress, store)
         runs = {}
         for each in done:
             of, seconds = each.job.reference, {"seconds": each.seconds}

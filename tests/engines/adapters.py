@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from compatcheck.evaluation.evaluate import EngineOptions, evaluate_jobs
-from compatcheck.evaluation.plan import Job
+from compatcheck.evaluation.evaluate import evaluate_jobs
+from compatcheck.evaluation.plan import EngineOptions, Job
 from compatcheck.references import resolve
 from compatcheck.tasks.load import TaskOptions, load_tasks
 
@@ -208,6 +208,7 @@ def plain(
 def scored(sides: list[Path], task: tuple[Path, Path], engine: str = "hf", **options: Any) -> list[list[list[float]]]:
     """Log-likelihoods of each side's choices, evaluated together as `diff` does."""
     (loaded,) = load_tasks([str(task[0])], TaskOptions(data=task[1]))
-    jobs = [Job(f"side {n}", resolve(str(folder)), loaded) for n, folder in enumerate(sides)]
-    done = {one.job.side: one for one in evaluate_jobs(jobs, EngineOptions(engine=engine, **options))}
+    how = EngineOptions(engine=engine, **options)
+    jobs = [Job(f"side {n}", resolve(str(folder)), loaded, how) for n, folder in enumerate(sides)]
+    done = {one.job.side: one for one in evaluate_jobs(jobs)}
     return [[list(values) for values in done[job.side].runs[0].records["loglikelihoods"]] for job in jobs]

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 from rouge_score.rouge_scorer import RougeScorer
 
-from compatcheck.evaluation.evaluate import EngineOptions, evaluate_jobs
-from compatcheck.evaluation.plan import Job
+from compatcheck.evaluation.evaluate import evaluate_jobs
+from compatcheck.evaluation.plan import EngineOptions, Job
 from compatcheck.records import TaskRun, score_column
 from compatcheck.references import resolve
 from compatcheck.tasks import LoadedTask, TaskOptions, load_tasks
@@ -31,8 +31,9 @@ def load(task: str, data: Path, **options) -> LoadedTask:
 def ours(task: str, fixtures: Path, data: Path, **options) -> dict[str, dict[str, TaskRun]]:
     """version -> filter -> run, both adapters as `compatcheck diff` evaluates them."""
     loaded = load(task, data, **options)
-    jobs = [Job(v, resolve(str(fixtures / "adapters" / f"{task}-{v}")), loaded) for v in VERSIONS]
-    done = evaluate_jobs(jobs, EngineOptions(engine="hf", dtype="float32"))
+    options = EngineOptions(engine="hf", dtype="float32")
+    jobs = [Job(v, resolve(str(fixtures / "adapters" / f"{task}-{v}")), loaded, options) for v in VERSIONS]
+    done = evaluate_jobs(jobs)
     return {one.job.side: {run.filter: run for run in one.runs} for one in done}
 
 

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from compatcheck.evaluation import bridge
-from compatcheck.evaluation.evaluate import EngineOptions, Stepwise, evaluate_jobs, merged
-from compatcheck.evaluation.plan import Job
+from compatcheck.evaluation.evaluate import Stepwise, evaluate_jobs, merged
+from compatcheck.evaluation.plan import EngineOptions, Job
 from compatcheck.records import TaskRun
 from compatcheck.references import resolve
 from compatcheck.tasks import LoadedTask, TaskOptions, load_tasks
@@ -22,10 +22,10 @@ def load(fixtures: Path, name: str) -> LoadedTask:
     return task
 
 
-def jobs(fixtures: Path, task: LoadedTask) -> list[Job]:
+def jobs(fixtures: Path, task: LoadedTask, options: EngineOptions) -> list[Job]:
     adapters = fixtures / "adapters"
     return [
-        Job(side, resolve(str(adapters / f"{task.name}-{version}")), task)
+        Job(side, resolve(str(adapters / f"{task.name}-{version}")), task, options)
         for side, version in (("old", "v1"), ("new", "v2"))
     ]
 
@@ -33,9 +33,9 @@ def jobs(fixtures: Path, task: LoadedTask) -> list[Job]:
 @pytest.mark.parametrize("name", ["gsm8k", "piqa"])
 def test_in_steps_as_all_at_once(fixtures: Path, name: str) -> None:
     options = EngineOptions(engine="hf", batch_size=1)
-    whole = evaluate_jobs(jobs(fixtures, load(fixtures, name)), options)
+    whole = evaluate_jobs(jobs(fixtures, load(fixtures, name), options))
     said: list[str] = []
-    stepwise = Stepwise(jobs(fixtures, load(fixtures, name)), options, said.append)
+    stepwise = Stepwise(jobs(fixtures, load(fixtures, name), options), said.append)
     try:
         for places in STEPS:
             for side in ("old", "new"):
@@ -59,9 +59,9 @@ def test_in_steps_as_all_at_once(fixtures: Path, name: str) -> None:
 def test_a_task_in_parts_as_in_one(fixtures: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Prompts with few-shot examples too, which are drawn from document to document."""
     options = EngineOptions(engine="hf", batch_size=1)
-    whole = evaluate_jobs(jobs(fixtures, load(fixtures, name)), options)
+    whole = evaluate_jobs(jobs(fixtures, load(fixtures, name), options))
     monkeypatch.setattr(bridge, "CHUNK", 5)
-    parts = evaluate_jobs(jobs(fixtures, load(fixtures, name)), options)
+    parts = evaluate_jobs(jobs(fixtures, load(fixtures, name), options))
     for mine, theirs in zip(parts, whole, strict=True):
         assert mine.answers == theirs.answers
         for run, other in zip(mine.runs, theirs.runs, strict=True):

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from compatcheck.cli.app import run
-from compatcheck.evaluation.evaluate import EngineOptions, evaluate_jobs
-from compatcheck.evaluation.plan import Job
+from compatcheck.evaluation.evaluate import evaluate_jobs
+from compatcheck.evaluation.plan import EngineOptions, Job
 from compatcheck.references import resolve
 from compatcheck.tasks import TaskOptions, load_tasks
 
@@ -77,7 +77,7 @@ def test_an_adapter_trained_on_a_file(smollm2: Path, shared: Path, tmp_path: Pat
     assert report["old"]["fingerprint"] != report["new"]["fingerprint"]
 
     (task,) = load_tasks(["piqa"], TaskOptions(data=shared, limit=ROWS, num_fewshot=0))
-    (done,) = evaluate_jobs([Job("new", reference, task)], EngineOptions(engine="hf"))
+    (done,) = evaluate_jobs([Job("new", reference, task, EngineOptions(engine="hf"))])
     task.task.build_all_requests(limit=None, samples=task.indices, rank=0, world_size=1)
     mine = [value for row in done.runs[0].records["loglikelihoods"] for value in row]
     assert mine == pytest.approx(by_peft(smollm2, adapter, list(task.task.instances)), abs=2e-3)

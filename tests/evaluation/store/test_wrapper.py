@@ -122,7 +122,7 @@ def test_draws_stay_apart_and_are_found_again(folder: Path) -> None:
         wrap(store, again, seed=1).generate_until(requests)
     assert len(again.asked) == 3, "another seed, other draws"
     with Store(folder) as store:
-        fixed = wrap(store, again, always_drawn=True)
+        fixed = wrap(store, again, engine_args={"do_sample": True})
         fixed.generate_until(writing("c", "c"))
     assert again.draws[-2:] == [0, 1]
 
