@@ -32,7 +32,10 @@ RECORDED_SUFFIXES = tuple(
 RUN_MANIFEST = "manifest.json"
 RUN_SCHEMA = "compatcheck.run/1"
 """The file by which a kept run is known, and the schema that it names."""
-LAYOUTS = ("lighteval", "inspect", "promptfoo", "helm", "alpaca_eval", "datasets", "rows")
+LAYOUTS = (
+    "lighteval", "inspect", "promptfoo", "helm", "alpaca_eval", "fastchat", "openai_evals", "chat_log", "langfuse",
+    "langsmith", "braintrust", "deepeval", "nemo_evaluator", "opencompass", "datasets", "rows",
+)  # fmt: skip
 """Whose outputs a file or folder holds, where the user says so: ``promptfoo:out.json``; ``rows``: plain rows."""
 _MARKS = (
     ("lm-eval", r"samples_.*\.jsonl.*"),
@@ -40,16 +43,18 @@ _MARKS = (
     ("inspect", r".*\.eval|\d{4}-\d\d-\d\dT.*_.*_.*\.json"),
     ("helm", r"scenario_state\.json|per_instance_stats\.json"),
     ("datasets", r"dataset_dict\.json|state\.json"),
+    ("nemo_evaluator", r"eval-\d{8}T\d{6}Z-.*\.json"),
+    ("opencompass", r".*/predictions/[^/]+/[^/]+\.json"),
 )
-"""By the names of which files the outputs of a tool are known, the first one that is there."""
+"""By the names of which files, or their whole paths, the outputs of a tool are known, the first one that is there."""
 _LOOKED_AT = 20_000
 """Files of a folder that are looked at: the whole disk holds no outputs that somebody meant."""
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.\-]*(/[\w.\-]+)?(@[\w.\-/]+)?\Z")
 _WHAT = (
     "a reference is a model folder or hub id, a GGUF file, an adapter folder or hub id, BASE+ADAPTER, an endpoint "
     "(http://host:port/v1#model), a blessed baseline (@name), or recorded outputs "
-    "(*.jsonl[.gz], *.csv, *.parquet, an lm-eval output folder, outputs of lighteval, inspect_ai, promptfoo, HELM, "
-    "AlpacaEval or datasets, a run that `compatcheck run` kept)"
+    "(*.jsonl[.gz], *.csv, *.parquet, an lm-eval output folder, outputs of another tool that docs/importers.md "
+    "names, a run that `compatcheck run` kept)"
 )
 
 
@@ -171,8 +176,9 @@ def tool_of_folder(folder: Path) -> str | None:
 
 def _outputs_in(folder: Path) -> str | None:
     found, looked_at = set(), 0
-    for _, _, files in os.walk(folder):
-        found |= {tool for tool, mark in _MARKS if any(re.fullmatch(mark, name) for name in files)}
+    for root, _, files in os.walk(folder.absolute()):
+        names = [*files, *(f"{root}/{name}" for name in files)] if "/predictions/" in f"{root}/" else files
+        found |= {tool for tool, mark in _MARKS if any(re.fullmatch(mark, name) for name in names)}
         looked_at += len(files) + 1
         if "lm-eval" in found or looked_at > _LOOKED_AT:
             break
@@ -234,7 +240,7 @@ def _resolve_folder(text: str, folder: Path, trust_remote_code: bool) -> Referen
     raise InputError(
         f"{text}: neither a model (config.json), nor an adapter (adapter_config.json), nor an lm-eval output folder "
         "(samples_*.jsonl), nor a kept run (manifest.json of `compatcheck run`), nor outputs of lighteval, inspect_ai, "
-        "HELM or datasets"
+        "HELM, OpenCompass, NeMo Evaluator or datasets"
     )
 
 

@@ -6,6 +6,7 @@ A tool is known by what its files hold, never by a name alone; ``TOOL:PATH`` as 
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
@@ -17,6 +18,31 @@ from compatcheck.table.reading import Row, file_kind
 _ROWS = "rows"
 """How the user says that a file holds plain rows, or lm-eval's, whatever it looks like."""
 _HEAD_BYTES = 1 << 20
+_ROWS_OF: tuple[tuple[str, tuple[set[str], ...]], ...] = (
+    ("alpaca_eval", ({"instruction", "output", "generator"}, {"instruction", "output_1", "output_2", "preference"})),
+    ("fastchat", ({"question_id", "choices", "model_id"}, {"question_id", "model", "judge", "score", "turn"})),
+    ("helm", ({"instance", "request", "result"}, {"instance_id", "stats", "predicted_text"})),
+    ("helm", ({"instance_id", "stats", "train_trial_index"},)),
+    ("promptfoo", ({"promptIdx", "testIdx", "vars"},)),
+    ("openai_evals", ({"spec"}, {"run_id", "event_id", "sample_id", "type", "data"})),
+    ("nemo_evaluator", ({"problem_idx", "repeat", "reward"}, {"sample_id", "response", "scores", "status"})),
+    ("langsmith", ({"run_type", "inputs", "outputs"}, {"inputs", "outputs", "reference_outputs"})),
+    ("langsmith", ({"inputs", "outputs", "reference"}, {"inputs", "outputs", "feedback"})),
+    ("braintrust", ({"span_id", "root_span_id", "input"}, {"input", "output", "expected", "scores"})),
+    ("langfuse", ({"input", "output", "traceId"}, {"input", "output", "sessionId"}, {"input", "output", "projectId"})),
+    ("chat_log", ({"choices", "object"}, {"choices", "usage"}, {"custom_id", "response"}, {"custom_id", "result"})),
+)
+"""By which fields of a row a tool is known: all those of one set. Of a column ``a.b`` the field is ``a``."""
+_FILES_OF: tuple[tuple[str, tuple[set[str], ...]], ...] = (
+    ("inspect", ({"version", "status", "eval"},)),
+    ("helm", ({"adapter_spec"}, {"request_states"})),
+    ("promptfoo", ({"evalId", "results"}, {"results", "config"}, {"results", "stats", "version"})),
+    ("deepeval", ({"testCases"},)),
+    ("opencompass", ({"accuracy", "details"},)),
+)
+"""By which keys the tool is known whose file is one object."""
+_CONVERSATION = {"id", "messages", "tools", "parallel_tool_calls", "metadata", "model"}
+"""Fields that a row with a conversation may have, and no other."""
 
 
 def tool_of(path: Path, layout: Layout) -> str | None:
@@ -35,6 +61,8 @@ def tool_of(path: Path, layout: Layout) -> str | None:
     kind = file_kind(path)
     if kind == "parquet":
         return None if layout.names_fields else _tool_of_parquet(path)
+    if kind == "csv":
+        return None if layout.names_fields else _tool_of_columns(_head(path))
     if kind not in ("json", "jsonl"):
         return None
     return _tool_of_json(_head(path), layout)
@@ -65,31 +93,36 @@ def _tool_of_json(head: str, layout: Layout) -> str | None:
     return _tool_of_keys(_first_keys(head))
 
 
+def _tool_of_columns(head: str) -> str | None:
+    names = next(csv.reader(head.splitlines()), [])
+    return _tool_of_row(dict.fromkeys(name.partition(".")[0] for name in names))
+
+
 def _tool_of_row(row: Row) -> str | None:
     keys = set(row)
     if keys >= {"id", "prediction"}:
         return None  # plain rows that carry a tool's fields along
-    if keys >= {"instruction", "output", "generator"} or keys >= {"instruction", "output_1", "output_2", "preference"}:
-        return "alpaca_eval"
-    if keys >= {"instance", "request", "result"} or (
-        "instance_id" in keys and ("stats" in keys) and ("predicted_text" in keys or "train_trial_index" in keys)
-    ):
-        return "helm"
-    if keys >= {"promptIdx", "testIdx", "vars"}:
-        return "promptfoo"
-    return None
+    tool = next((tool for tool, marks in _ROWS_OF if any(keys >= mark for mark in marks)), None)
+    return "chat_log" if tool is None and _is_exchange(row) else tool
+
+
+def _is_exchange(row: Row) -> bool:
+    """Whether a row is a request to a chat model with its response, or a conversation and nothing else."""
+    answers = [row.get(name) for name in ("response", "output", "completion")]
+    if any(isinstance(one, dict) and one.keys() & {"choices", "object", "stop_reason", "body"} for one in answers):
+        return True
+    turns = row.get("messages")
+    last = turns[-1] if isinstance(turns, list) and turns else None
+    return isinstance(last, dict) and last.get("role") == "assistant" and set(row) <= _CONVERSATION
 
 
 def _tool_of_keys(keys: set[str]) -> str | None:
     """The tool whose file is one object with these keys (perhaps not all of them)."""
-    if keys >= {"version", "status", "eval"}:
-        return "inspect"
-    if "adapter_spec" in keys or "request_states" in keys:
-        return "helm"
     if keys & {"configs", "versions"}:
         return None  # lm-eval's summary
-    by_keys = ({"evalId", "results"}, {"results", "config"}, {"results", "stats", "version"})
-    return "promptfoo" if any(keys >= one for one in by_keys) else None
+    if "0" in keys and all(key.isdecimal() for key in keys):
+        return "opencompass"
+    return next((tool for tool, marks in _FILES_OF if any(keys >= mark for mark in marks)), None)
 
 
 def _parsed(text: str) -> Row | None:

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from compatcheck.errors import InputError, did_you_mean
-from compatcheck.readers.recording import Item, Record, Recording, average_repeats, labels
+from compatcheck.readers.recording import Record, Recording, average_repeats, labels, scored_by_all
 from compatcheck.table.reading import Row, Source, read_json, read_rows
 from compatcheck.table.values import text_of
 from compatcheck.text import text_hash
@@ -36,11 +36,11 @@ def read(path: Path, part: str | None, task: str | None, tasks: Sequence[str]) -
     recording = Recording(Source(path, "result", iter(())), (), task or name)
     identities = _identities([record for _, record in chosen])
     items = [
-        (record, *_plain(number, record, identity, several))
+        (number, _plain(record, identity, several), record.value)
         for (number, record), identity in zip(chosen, identities, strict=True)
     ]
-    named = _named_of_all(items, recording)
-    recording.items = average_repeats(_items(items, named), "testIdx", "repeats", recording)
+    scored = scored_by_all(items, recording, "tests", ("score:pass", "score:score"))
+    recording.items = average_repeats(scored, "testIdx", "repeats", recording)
     return [recording]
 
 
@@ -113,9 +113,7 @@ def _chosen(
     return list(rows), {name: place for place, name in enumerate(prompts, 1)} if len(prompts) > 1 else {}
 
 
-def _plain(
-    number: int, record: Record, identity: str, several: Mapping[str, int]
-) -> tuple[int, Row, Mapping[str, Any]]:
+def _plain(record: Record, identity: str, several: Mapping[str, int]) -> Row:
     variables = record.get("vars", "an object", {})
     _, _, column, prompt = _names(record)
     described = record.record("testCase").value.get("description")
@@ -148,7 +146,7 @@ def _plain(
     if isinstance(described, str):
         row |= labels({"description": described})
     named = record.get("namedScores", "an object", {}) if not failed else {}
-    return number, row, named
+    return row | {f"score:{name}": value for name, value in named.items() if name not in ("pass", "score")}
 
 
 def _passed(record: Record, grading: Record) -> bool | None:
@@ -208,23 +206,3 @@ def _filled(text: str, variables: Mapping[str, Any]) -> str:
         lambda match: text_of(variables[match[1]]) if match[1] in variables else match[0],
         text,
     )
-
-
-def _named_of_all(items: Sequence[tuple[Record, int, Row, Mapping[str, Any]]], recording: Recording) -> list[str]:
-    """Named scores that every test has; of the others a note says how many have them."""
-    good = [named for _, _, row, named in items if not row.get("error")]
-    names = dict.fromkeys(name for named in good for name in named)
-    whole = []
-    for name in names:
-        count = sum(name in named for named in good)
-        if count == len(good):
-            whole.append(name)
-        else:
-            recording.notes.append(f"{name} is scored in {count:,} of {len(good):,} tests only and is not compared")
-    return [name for name in whole if name not in ("pass", "score")]
-
-
-def _items(items: Sequence[tuple[Record, int, Row, Mapping[str, Any]]], named: Sequence[str]) -> Iterator[Item]:
-    for record, number, row, scores in items:
-        found = {} if row.get("error") else {f"score:{name}": scores[name] for name in named}
-        yield number, row | found, record.value

@@ -6,6 +6,7 @@ import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NoReturn
 
 from compatcheck.errors import InputError, did_you_mean
@@ -14,19 +15,15 @@ from compatcheck.readers.detect import tool_of
 from compatcheck.readers.parts import Part, as_part, part_of_rows, runs_of
 from compatcheck.readers.recording import Recording
 from compatcheck.records import TaskRun
-from compatcheck.references import tool_of_folder
+from compatcheck.references import LAYOUTS, tool_of_folder
 from compatcheck.table.layout import Layout
 from compatcheck.table.reading import file_kind, only_part, read_rows
 from compatcheck.table.targets import Targets, read_targets
 
-READERS = {
-    "lighteval": "lighteval",
-    "inspect": "inspect_logs",
-    "promptfoo": "promptfoo",
-    "helm": "helm",
-    "alpaca_eval": "alpaca_eval",
-}
-"""Tool as the user writes it (:data:`compatcheck.references.LAYOUTS`) and the module here whose ``read`` reads it."""
+READERS = tuple(name for name in LAYOUTS if name not in ("datasets", "rows"))
+"""Tools with a module of their name here, whose ``read`` reads what they wrote."""
+_MODULES = {"inspect": "inspect_logs"}
+"""But for a module that would have the name of one of Python's."""
 
 
 def load_recorded(
@@ -91,8 +88,12 @@ def _parts(
 
 
 def _recordings(path: Path, tool: str, layout: Layout, task: str | None, tasks: Sequence[str]) -> list[Recording]:
-    read: Callable[..., list[Recording]] = importlib.import_module(f"compatcheck.readers.{READERS[tool]}").read
+    read: Callable[..., list[Recording]] = _reader(tool).read
     return read(path, layout.part, task, tasks)
+
+
+def _reader(tool: str) -> ModuleType:
+    return importlib.import_module(f"compatcheck.readers.{_MODULES.get(tool, tool)}")
 
 
 def targets_of(path: Path, layout: Layout) -> Targets:

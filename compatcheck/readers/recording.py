@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -104,6 +104,43 @@ class Record:
         return InputError(f"{self.place}: {message}")
 
 
+def records(source: Source) -> Iterator[tuple[int, Record]]:
+    """The rows of a file with their numbers, each with checked access."""
+    for numbers, rows in source.chunks:
+        for number, raw in zip(numbers, rows, strict=True):
+            yield number, Record(raw, source.at(number))
+
+
+def listed_in(top: Record, name: str) -> list[tuple[int, Record]]:
+    """The objects of a list in an object, numbered from 1; a file without any is refused."""
+    found = top.need(name, "a list")
+    if not found:
+        raise InputError(f"{top.place}: no rows in this file")
+    return [(number, Record(one, f"{top.place}: {name} {number}")) for number, one in enumerate(found, 1)]
+
+
+def only_model(items: Iterable[tuple[str, Item]], part: str | None, path: Path) -> list[Item]:
+    """The items of the model that ``part`` names, or of the only one, and those that name none.
+
+    Raises InputError where it is not clear which model is meant.
+    """
+    named = list(items)
+    there = {name: name for name, _ in named if name}
+    if part is None and not there:
+        return [item for _, item in named]
+    chosen = of_one_model(path, there, part, "rows")
+    return [item for name, item in named if name in ("", chosen)]
+
+
+def seconds(record: Record, names: Mapping[str, float]) -> Row:
+    """``latency`` in seconds, of the first of the fields that is there; each with its units in a second."""
+    name = next((name for name in names if record.value.get(name) is not None), None)
+    found = None if name is None else record.value[name]
+    if isinstance(found, bool) or not isinstance(found, int | float):
+        return {}
+    return {"latency": found / names[name or ""]}
+
+
 def labels(fields: Mapping[str, Any], prefix: str = "") -> Row:
     """Scalars that are short enough to slice by, nested ones dotted; names that a row uses itself get ``field:``."""
     found: Row = {}
@@ -123,6 +160,30 @@ def is_finite(value: Any) -> bool:
         return isinstance(value, int | float) and math.isfinite(value)
     except OverflowError:
         return False
+
+
+def scored_by_all(items: Iterable[Item], recording: Recording, what: str, always: Sequence[str] = ()) -> list[Item]:
+    """The items with the scores that all of them have (and those of ``always``); a note says what others lack."""
+    items = list(items)
+    good = [row for _, row, _ in items if not row.get("error")]
+    partial = set()
+    for name in dict.fromkeys(key for row in good for key in row if key.startswith("score:") and key not in always):
+        count = sum(name in row for row in good)
+        if count < len(good):
+            partial.add(name)
+            shown = name.removeprefix("score:")
+            recording.notes.append(f"{shown} is scored in {count:,} of {len(good):,} {what} only and is not compared")
+    return [(n, {key: value for key, value in row.items() if key not in partial}, raw) for n, row, raw in items]
+
+
+def same_kind_of_targets(items: Iterable[Item]) -> list[Item]:
+    """The items with every target a list of texts where any is one: tools write one alone as a text."""
+    items = list(items)
+    if any(isinstance(row.get("target"), list) for _, row, _ in items):
+        for _, row, _ in items:
+            if row.get("target") is not None and not isinstance(row["target"], list):
+                row["target"] = [text_of(row["target"])]
+    return items
 
 
 def average_repeats(

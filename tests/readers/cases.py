@@ -71,7 +71,7 @@ class Case:
     write: Callable[[Path, Any], Path]
     rows: Callable[[Any], Rows]
     identity: str
-    """Dotted field that says which row is which."""
+    """Dotted field that says which row is which; empty where its place in the file does."""
     score: str = ""
     """Dotted field of a score."""
     layout: Layout = field(default_factory=Layout)
@@ -163,6 +163,69 @@ def _lighteval_rows() -> Rows:
     return rows
 
 
+def _lines(name: str, count: int | None = None) -> Callable[[], Rows]:
+    """The rows of a file in ``data/``."""
+
+    def read() -> Rows:
+        rows = [json.loads(line) for line in (DATA / name).read_text(encoding="utf-8").splitlines()]
+        return rows[:count]
+
+    return read
+
+
+def _beside(name: str, other: str, source: str) -> Callable[[Path, Any], Path]:
+    """Write a file with one of ``data/`` beside it."""
+
+    def write(folder: Path, value: Any) -> Path:
+        shutil.copy(DATA / source, folder / other)
+        return _file(name)(folder, value)
+
+    return write
+
+
+def _first_turns() -> Rows:
+    rows = _lines("fastchat/model_answer/old.jsonl")()
+    for row in rows:
+        row["choices"][0]["turns"] = row["choices"][0]["turns"][:1]
+    return rows
+
+
+def _judged() -> Rows:
+    return [row for row in _lines("fastchat/model_judgment/gpt-4_single.jsonl")() if row["model"] == "gpt-4"]
+
+
+def _matches() -> Rows:
+    return [row for row in _lines("openai_evals/old.jsonl")() if row.get("type") == "match"]
+
+
+def _logged() -> Rows:
+    return [row | {"target": "4"} for row in _lines("chat_log/old.log.jsonl")()]
+
+
+def _traced() -> Rows:
+    return [row for row in _lines("langfuse/old.observations.jsonl")() if row["type"] == "SPAN"]
+
+
+def _experiment() -> Rows:
+    """The columns of an experiment as the JSON that its page gives."""
+    with (DATA / "langsmith" / "old.csv").open(encoding="utf-8", newline="") as file:
+        return [
+            {
+                "id": row["id"],
+                "inputs": {"question": row["inputs.question"]},
+                "outputs": {"answer": row["outputs.answer"]},
+                "reference_outputs": {"answer": row["reference.answer"]},
+                "feedback": {"correct": float(row["feedback.correct"])},
+                "latency": float(row["execution_time"]),
+            }
+            for row in csv.DictReader(file)
+        ]
+
+
+def _numbered(folder: Path, value: Any) -> Path:
+    return _file("sums.json")(folder, {str(number): row for number, row in enumerate(value)})
+
+
 CASES = [
     Case("jsonl", lambda: copy.deepcopy(PLAIN), _file("rows.jsonl"), _itself, "id", "score"),
     Case("json", lambda: copy.deepcopy(PLAIN), _file("rows.json"), _itself, "id", "score"),
@@ -229,6 +292,50 @@ CASES = [
         "doc.id",
         "metric.acc",
         columns=True,
+    ),
+    Case(
+        "fastchat",
+        _first_turns,
+        _beside("m.jsonl", "question.jsonl", "fastchat/question.jsonl"),
+        _itself,
+        "question_id",
+    ),
+    Case("fastchat-judgments", _judged, _file("gpt-4_single.jsonl"), _itself, "question_id", "score"),
+    Case("openai_evals", _matches, _file("record.jsonl"), _itself, "sample_id"),
+    Case("chat_log", _logged, _file("log.jsonl"), _itself, "request.messages"),
+    Case(
+        "batch",
+        _lines("chat_log/old.batch_output.jsonl"),
+        _beside("output.jsonl", "input.jsonl", "chat_log/old.batch_input.jsonl"),
+        _itself,
+        "custom_id",
+        layout=Layout(targets=DATA / "chat_log" / "targets.jsonl"),
+    ),
+    Case("langfuse", _traced, _file("traces.jsonl"), _itself, "input"),
+    Case("langsmith", _experiment, _file("experiment.json"), _itself, "inputs", "feedback.correct"),
+    Case("braintrust", _lines("braintrust/old.results.jsonl"), _file("e.jsonl"), _itself, "input", "scores.exact"),
+    Case(
+        "deepeval",
+        lambda: json.loads((DATA / "deepeval" / "old.json").read_text(encoding="utf-8")),
+        _file("run.json"),
+        lambda v: v["testCases"],
+        "input",
+        "metricsData.0.score",
+    ),
+    Case(
+        "nemo_evaluator",
+        lambda: [row for row in _lines("nemo_evaluator/old/results.jsonl")() if row["repeat"] == 0],
+        _file("results.jsonl"),
+        _itself,
+        "problem_idx",
+        "reward",
+    ),
+    Case(
+        "opencompass",
+        lambda: list(json.loads((DATA / "opencompass/predictions/old/sums.json").read_text(encoding="utf-8")).values()),
+        _numbered,
+        _itself,
+        "",
     ),
 ]
 BY_NAME = {case.name: case for case in CASES}

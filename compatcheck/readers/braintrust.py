@@ -1,0 +1,40 @@
+"""Braintrust: an exported experiment or log (JSON, JSON lines, CSV), and results of ``Eval`` as JSON lines.
+
+A record is a span: ``{"id", "span_id", "root_span_id", "span_parents", "input", "output", "expected", "error",
+"scores": {name: number}, "metadata", "metrics": {"start", "end", "prompt_tokens", "completion_tokens",
+"estimated_cost"}}``. The root span of a trace is compared. As in Braintrust, records are known by their input. See
+https://www.braintrust.dev/docs/core/experiments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from compatcheck.readers.recording import Recording
+from compatcheck.readers.traces import Shape, items_of, open_traces, roots
+
+_SHAPE = Shape(
+    tool="braintrust",
+    id=("origin.id",),
+    input=("input",),
+    output=("output",),
+    target=("expected",),
+    error=("error",),
+    start=("metrics.start",),
+    end=("metrics.end",),
+    latency=("metrics.duration",),
+    cost=("metrics.estimated_cost", "metrics.cost"),
+    prompt_tokens=("metrics.prompt_tokens",),
+    output_tokens=("metrics.completion_tokens",),
+    model=("metadata.model",),
+    scores=("scores",),
+    told=("metadata",),
+)
+
+
+def read(path: Path, part: str | None, task: str | None, tasks: Sequence[str]) -> list[Recording]:
+    """One row per trace."""
+    recording, rows = open_traces(path, task, _SHAPE, ("events", "rows", "data"))
+    recording.items = items_of(roots(rows, ("span_parents",), recording), _SHAPE, recording)
+    return [recording]

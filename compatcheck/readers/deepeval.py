@@ -1,0 +1,53 @@
+"""deepeval: the test run that ``evaluate`` writes (``results_folder``, ``DEEPEVAL_RESULTS_FOLDER``), one JSON object.
+
+``testCases`` has one entry a case: ``name``, ``input``, ``actualOutput``, ``expectedOutput``, ``toolsCalled``,
+``expectedTools``, ``success``, ``metricsData`` (``name``, ``score``, ``success``, ``error``), ``tokenCost`` and
+``completionTime``. See https://deepeval.com/docs/evaluation-flags-and-configs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from compatcheck.readers.chat import calls_text, tool_calls
+from compatcheck.readers.recording import Item, Record, Recording, labels, listed_in, scored_by_all
+from compatcheck.table.reading import Row, Source, read_json
+from compatcheck.text import text_hash
+
+
+def read(path: Path, part: str | None, task: str | None, tasks: Sequence[str]) -> list[Recording]:
+    """One row per test case; conversations are left out, which a note says."""
+    top = Record(read_json(path), str(path))
+    recording = Recording(Source(path, "test case", iter(())), (), task or "deepeval")
+    cases = listed_in(top, "testCases")
+    items: list[Item] = [(number, _plain(record), record.value) for number, record in cases]
+    recording.items = scored_by_all(items, recording, "test cases")
+    if turns := top.get("conversationalTestCases", "a list", []):
+        recording.notes.append(f"{len(turns):,} conversational test cases are left out")
+    return [recording]
+
+
+def _plain(record: Record) -> Row:
+    asked = record.need("input", "a text")
+    row: Row = {"id": text_hash(asked)[:16], "input": asked, "prediction": record.get("actualOutput", "a text")}
+    called, expected = record.get("toolsCalled", "a list"), record.get("expectedTools", "a list")
+    row["target"] = record.get("expectedOutput", "a text")
+    if called:
+        row["tool_calls"] = calls_text(tool_calls(called))
+    if expected:  # the calls are what is judged
+        row |= {"target": calls_text(tool_calls(expected)), "response": row["prediction"]}
+        row["prediction"] = calls_text(tool_calls(called or []))
+    failed = []
+    for place, one in enumerate(record.get("metricsData", "a list", [])):
+        metric = Record(one, f"{record.place}, `metricsData`[{place}]")
+        if metric.value.get("error"):
+            failed.append(f"{metric.name('name')}: {metric.value['error']}")
+        else:
+            row[f"score:{metric.name('name')}"] = metric.value.get("score")
+    if failed:
+        row["error"] = "; ".join(failed)
+    found = {"cost": record.get("tokenCost", "a number"), "latency": record.get("completionTime", "a number")}
+    row |= {key: value for key, value in found.items() if value is not None}
+    told = {key: record.value.get(key) for key in ("name", "success")}
+    return row | labels(told | record.get("metadata", "an object", {}))

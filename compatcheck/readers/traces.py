@@ -1,0 +1,183 @@
+"""What exports of tracing tools share: one record a call, with what was asked, said, expected and scored.
+
+A :class:`Shape` says where a tool keeps what; its reader says which records count (:mod:`.langfuse`,
+:mod:`.langsmith`, :mod:`.braintrust`).
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from compatcheck.readers.chat import answer, asked, first_of, parsed
+from compatcheck.readers.recording import Item, Record, Recording, is_finite, labels, records, scored_by_all
+from compatcheck.table.reading import Row, Source, read_json, read_rows
+from compatcheck.table.values import text_of
+from compatcheck.text import text_hash
+
+Paths = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The fields of a tool's records, as dotted paths of which the first that is there counts."""
+
+    tool: str
+    id: Paths
+    """What names the document on both sides; a trace's own id is another one in every run."""
+    input: Paths
+    output: Paths
+    target: Paths
+    error: Paths
+    start: Paths
+    end: Paths
+    latency: Paths
+    cost: Paths
+    prompt_tokens: Paths
+    output_tokens: Paths
+    model: Paths
+    scores: Paths
+    told: Paths
+    """Objects whose scalars become labels."""
+
+
+def open_traces(
+    path: Path, task: str | None, shape: Shape, inside: Paths
+) -> tuple[Recording, list[tuple[int, Record]]]:
+    """The records of an export: rows of JSON lines, of a JSON list or of CSV, or of a list in a JSON object."""
+    notes: list[str] = []
+    if (value := _object_in(path)) is not None:
+        found = first_of(value, inside)
+        if not isinstance(found, list) or not found:
+            raise Record(value, str(path)).fail(f"no list of records (fields: {', '.join(map(str, value))[:300]})")
+        source = Source(path, "record", iter([(range(1, len(found) + 1), found)]))
+    else:
+        source = read_rows(path)
+    rows = [
+        (number, Record(_nested(record.value) if source.untyped else record.value, record.place))
+        for number, record in records(source)
+    ]
+    return Recording(source, (), task or shape.tool, notes=notes), rows
+
+
+def _object_in(path: Path) -> Row | None:
+    """The one object that a JSON file holds; None for lists, lines and anything else."""
+    if not path.name.lower().endswith((".json", ".json.gz")):
+        return None
+    try:
+        value = read_json(path)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _nested(row: Row) -> Row:
+    """A row of CSV with its columns ``a.b`` as objects, its cells of JSON parsed, and empty ones left out."""
+    found: Row = {}
+    for name, cell in row.items():
+        if cell in (None, ""):
+            continue
+        first, dot, rest = name.partition(".")
+        value = parsed(cell)
+        if not dot:
+            found[name] = value
+        elif isinstance(found.setdefault(first, {}), dict):
+            found[first][rest] = value
+    return found
+
+
+def items_of(rows: Iterable[tuple[int, Record]], shape: Shape, recording: Recording) -> list[Item]:
+    """One plain row of each record, with the scores that all have."""
+    items = [(number, plain(record, shape), record.value) for number, record in rows]
+    return scored_by_all(items, recording, "records")
+
+
+def plain(record: Record, shape: Shape) -> Row:
+    """The plain row of a record."""
+    value = record.value
+    question, target = first_of(value, shape.input), first_of(value, shape.target)
+    own = first_of(value, shape.id)
+    if own is None and question is None:
+        record.need(shape.input[0], "a text")
+    document = text_hash(json.dumps(question, sort_keys=True, ensure_ascii=False))
+    right = {path.rpartition(".")[2] for path in shape.target}
+    told = {key: inner for path in shape.told for key, inner in _object(value, path).items() if key not in right}
+    row: Row = labels(told)
+    row |= {"id": document, "doc_hash": f"asked:{document}", "input": asked(question)}
+    if own is not None:
+        row |= {"id": own, "doc_hash": f"id:{text_hash(text_of(own))}"}
+    row |= answer(first_of(value, shape.output))
+    if target is not None:
+        row["target"] = answer(target)["prediction"]
+    if error := first_of(value, shape.error):
+        row |= {"prediction": None, "error": text_of(error)}
+    row |= _taken(value, shape)
+    row |= {f"score:{name}": score for name, score in _scores(value, shape.scores, record)}
+    return row
+
+
+def _object(value: Mapping[str, Any], path: str) -> Mapping[str, Any]:
+    found = first_of(value, (path,))
+    return found if isinstance(found, Mapping) else {}
+
+
+def _taken(value: Mapping[str, Any], shape: Shape) -> Row:
+    """Seconds, cost and tokens, where they are known."""
+    row: Row = {}
+    for name in ("latency", "cost", "prompt_tokens", "output_tokens"):
+        found = _number(first_of(value, getattr(shape, name)))
+        if found is not None:
+            row[name] = found
+    if "latency" not in row:
+        start, end = (_moment(first_of(value, paths)) for paths in (shape.start, shape.end))
+        row |= {} if start is None or end is None else {"latency": round(end - start, 6)}
+    model = first_of(value, shape.model)
+    return row | ({"model": model} if isinstance(model, str) else {})
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            return None
+    return value if is_finite(value) and not isinstance(value, bool) else None
+
+
+def _moment(value: Any) -> float | None:
+    """Seconds since the epoch of a time, which is a number of them or a text."""
+    if isinstance(value, str):
+        try:
+            return datetime.datetime.fromisoformat(value.replace("Z", "+00:00")).timestamp()
+        except (ValueError, OverflowError):
+            return None
+    return value if is_finite(value) and not isinstance(value, bool) else None
+
+
+def _scores(value: Mapping[str, Any], paths: Paths, record: Record) -> Iterator[tuple[str, Any]]:
+    """Name and value of each score: in an object by name, or in a list of objects; null is none."""
+    found = first_of(value, paths)
+    if isinstance(found, Mapping):
+        for name, score in found.items():
+            inner = score.get("avg", score.get("score")) if isinstance(score, Mapping) else score
+            if inner is not None:
+                yield str(name), inner
+    elif isinstance(found, list):
+        for place, one in enumerate(found):
+            inner_record = Record(one, f"{record.place}, score {place + 1}")
+            name = inner_record.value.get("name", inner_record.value.get("key"))
+            score = inner_record.value.get("value", inner_record.value.get("score"))
+            if isinstance(name, str) and score is not None and one.get("dataType") not in ("CATEGORICAL", "TEXT"):
+                yield name, score
+
+
+def roots(rows: Sequence[tuple[int, Record]], parent: Paths, recording: Recording) -> list[tuple[int, Record]]:
+    """The records that belong to no other one, where there are such; a note says how many were left out."""
+    found = [(number, record) for number, record in rows if not first_of(record.value, parent)]
+    if found and len(found) < len(rows):
+        recording.notes.append(f"{len(rows) - len(found):,} steps within traces are left out; the traces are compared")
+    return found or list(rows)

@@ -1,0 +1,239 @@
+"""Files of FastChat, OpenAI evals, chat APIs, tracing tools, deepeval, NeMo Evaluator and OpenCompass."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+import compatcheck
+from compatcheck.errors import InputError
+from compatcheck.readers import Layout, load_recorded
+from compatcheck.readers.chat import answer, asked
+from compatcheck.readers.detect import tool_of
+from compatcheck.records import TaskRun
+from tests.readers.foreign_samples import DATA
+
+SAID = {"old": ["2", "4", "7", "It is 8."], "new": [None, "5", "6", "8"]}
+"""What the two models of every file in ``data/`` say to four sums; the first request to the new one fails."""
+FILES = {
+    "openai_evals": "{side}.jsonl",
+    "langsmith": "{side}.csv",
+    "braintrust": "{side}.jsonl",
+    "langfuse": "{side}.items.jsonl",
+    "nemo_evaluator": "{side}",
+}
+
+
+def load(path: Path, **layout: Any) -> TaskRun:
+    (run,) = load_recorded(path, layout=Layout(**layout))
+    return run
+
+
+def column(run: TaskRun, name: str) -> list[Any]:
+    return [None if pd.isna(value) else value for value in run.records[name]]
+
+
+@pytest.mark.parametrize("side", ["old", "new"])
+@pytest.mark.parametrize("tool", FILES)
+def test_what_was_said(tool: str, side: str) -> None:
+    path = DATA / tool / FILES[tool].format(side=side)
+    assert tool_of(path, Layout()) == tool
+    run = load(path)
+    records = run.records.sort_values("input", na_position="first")
+    assert [None if pd.isna(said) else said for said in records["prediction"]] == SAID[side]
+    right = [str(2 * n) == said for n, said in enumerate(SAID[side], 1)]
+    scored = records[f"score:{run.metrics[0].name}"].tolist()
+    assert scored[1:] == right[1:]
+    failed = records["error"].notna().tolist() if "error" in records else [False] * 4
+    assert failed == [side == "new", False, False, False]
+
+
+@pytest.mark.parametrize("tool", FILES)
+def test_a_diff_of_what_was_said(tool: str) -> None:
+    old, new = (str(DATA / tool / FILES[tool].format(side=side)) for side in ("old", "new"))
+    (comparison,) = compatcheck.diff(old, new).comparisons
+    assert (comparison.pairing.paired, comparison.pairing.errors_new) == (3, 1)
+    assert (comparison.quadrants["negative_flip"], comparison.quadrants["positive_flip"]) == (1, 2)
+
+
+def test_fastchat_turns_and_judgements() -> None:
+    run = load(DATA / "fastchat" / "model_answer" / "old.jsonl")
+    assert column(run, "doc_id")[:4] == ["81", "81/2", "82", "82/2"]
+    assert column(run, "target")[:2] == ["2", "3"]
+    assert column(run, "input")[1] == "What is 1 plus 1?\n\nAnd one more?"
+    assert column(run, "error") == [None] * 7 + ["$ERROR$"]
+    judged = DATA / "fastchat" / "model_judgment" / "gpt-4_single.jsonl"
+    with pytest.raises(InputError, match=r"several models; name one as .*#MODEL: gpt-3.5-turbo, gpt-4"):
+        load(judged)
+    scores = load(judged, part="gpt-4")
+    assert column(scores, "score:score") == [9.0, None, 9.0, 9.0]
+    assert column(scores, "error")[1] == "the judge gave no score"
+
+
+def test_fastchat_without_questions(tmp_path: Path) -> None:
+    shutil.copy(DATA / "fastchat" / "model_answer" / "old.jsonl", tmp_path)
+    with pytest.raises(InputError, match="no field `target`"):
+        load(tmp_path / "old.jsonl")
+
+
+def test_chat_log_keeps_tool_calls_and_what_an_answer_took() -> None:
+    targets = DATA / "chat_log" / "targets.jsonl"
+    run = load(DATA / "chat_log" / "old.batch_output.jsonl", targets=targets)
+    records = run.records.set_index("doc_id").loc[["q1", "q2", "q3", "q4"]]
+    assert json.loads(records["prediction"]["q3"]) == [{"name": "add", "arguments": {"a": 3, "b": 4}}]
+    assert records["prediction"].tolist()[:2] == ["2", "4"]
+    assert records["finish_reason"].tolist() == ["stop", "stop", "tool_calls", "length"]
+    assert records["output_tokens"].tolist() == [3] * 4
+    assert "user: What is 1 plus 1?" in records["input"]["q1"]  # from the input file beside it
+    failed = load(DATA / "chat_log" / "new.batch_output.jsonl", targets=targets).records.set_index("doc_id")
+    assert failed["error"]["q1"] == "the server said no"
+
+
+def test_chat_log_pairs_by_what_was_asked(tmp_path: Path) -> None:
+    files = []
+    for side in ("old", "new"):
+        rows = [json.loads(line) for line in (DATA / "chat_log" / f"{side}.log.jsonl").read_text().splitlines()]
+        rows = [row | {"target": "4"} for row in (rows if side == "old" else rows[::-1])]
+        files.append(tmp_path / f"{side}.jsonl")
+        files[-1].write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (comparison,) = compatcheck.diff(*map(str, files)).comparisons
+    assert (comparison.pairing.paired, comparison.pairing.only_old) == (4, 0)
+    assert column(load(files[0]), "latency") == [0.2, 0.201, 0.202, 0.203]
+
+
+def test_batch_beside_two_input_files_that_differ(tmp_path: Path) -> None:
+    shutil.copy(DATA / "chat_log" / "old.batch_output.jsonl", tmp_path / "out.jsonl")
+    rows = [json.loads(line) for line in (DATA / "chat_log" / "old.batch_input.jsonl").read_text().splitlines()]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    rows[0]["body"]["messages"][-1]["content"] = "Something else?"
+    (tmp_path / "b.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run = load(tmp_path / "out.jsonl", targets=DATA / "chat_log" / "targets.jsonl")
+    assert "input" not in run.records and "several input files" in run.notes[0]
+
+
+def test_a_conversation_is_its_last_answer(tmp_path: Path) -> None:
+    turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
+    (tmp_path / "c.jsonl").write_text(json.dumps({"messages": turns}) + "\n")
+    (tmp_path / "t.jsonl").write_text(json.dumps({"id": "x", "target": "Hello", "messages": turns}) + "\n")
+    assert tool_of(tmp_path / "c.jsonl", Layout()) == "chat_log"
+    assert tool_of(tmp_path / "t.jsonl", Layout()) is None  # plain rows may have messages
+
+
+def test_anthropic_responses_and_langchain() -> None:
+    message = {
+        "type": "message",
+        "content": [
+            {"type": "thinking", "thinking": "Hm."},
+            {"type": "text", "text": "I add."},
+            {"type": "tool_use", "id": "t", "name": "add", "input": {"a": 1}},
+        ],
+        "stop_reason": "max_tokens",
+        "usage": {"input_tokens": 3, "output_tokens": 5},
+    }
+    assert answer(message) == {
+        "finish_reason": "length",
+        "prompt_tokens": 3,
+        "output_tokens": 5,
+        "prediction": '[{"name": "add", "arguments": {"a": 1}}]',
+        "response": "I add.",
+        "reasoning": "Hm.",
+    }
+    responses = {
+        "object": "response",
+        "output": [
+            {"type": "reasoning", "summary": [{"type": "summary_text", "text": "Hm."}]},
+            {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "2"}]},
+            {"type": "function_call", "name": "add", "arguments": '{"a": 1}'},
+        ],
+    }
+    assert answer(responses)["prediction"] == '[{"name": "add", "arguments": {"a": 1}}]'
+    assert answer(responses)["response"] == "2"
+    chain = {
+        "generations": [
+            [{"text": "", "message": {"kwargs": {"content": "", "tool_calls": [{"name": "f", "args": {}}]}}}]
+        ]
+    }
+    assert answer(chain)["prediction"] == '[{"name": "f", "arguments": {}}]'
+    assert answer({"answer": "8", "sources": None})["prediction"] == "8"
+    assert answer({"choices": [{"text": "abc", "finish_reason": "stop"}]}) == {
+        "finish_reason": "stop",
+        "prediction": "abc",
+    }
+    assert asked({"question": "What?"}) == "What?"
+
+
+def test_steps_of_traces_are_left_out() -> None:
+    path = DATA / "langfuse" / "old.observations.jsonl"
+    run = load(path)
+    assert run.notes == ("langfuse: 4 steps within traces are left out; the traces are compared",)
+    calls = load(path, part="llm", targets=DATA / "langfuse" / "targets.jsonl")
+    assert (column(calls, "cost"), column(calls, "output_tokens")) == ([0.00012] * 4, [3] * 4)
+
+
+def test_langsmith_runs_as_lines() -> None:
+    with pytest.raises(InputError, match="no field `target`"):
+        load(DATA / "langsmith" / "old.jsonl")  # runs carry none; the CSV of the experiment does
+    run = load(DATA / "langsmith" / "old.csv")
+    assert column(run, "doc_id")[0] == "00000000-0000-0000-0000-000000000001"
+
+
+def test_deepeval_tools(tmp_path: Path) -> None:
+    value = json.loads((DATA / "deepeval" / "old.json").read_text())
+    run = load(DATA / "deepeval" / "old.json")
+    assert json.loads(column(run, "tool_calls")[1]) == [{"name": "add", "arguments": {"a": 2}}]
+    assert column(run, "prediction")[1] == "4"
+    value["testCases"][1]["expectedTools"] = [{"name": "add", "inputParameters": {"a": 3}}]
+    value["testCases"][0]["metricsData"][0] |= {"error": "the judge said no", "score": None}
+    (tmp_path / "run.json").write_text(json.dumps(value))
+    run = load(tmp_path / "run.json")
+    assert column(run, "target")[1] == '[{"name": "add", "arguments": {"a": 3}}]'
+    assert column(run, "prediction")[1] == '[{"name": "add", "arguments": {"a": 2}}]'
+    assert column(run, "error")[0] == "Exact Match: the judge said no"
+
+
+def test_nemo_repeats_and_own_benchmarks(tmp_path: Path) -> None:
+    run = load(DATA / "nemo_evaluator" / "old")
+    assert (run.task, run.settings["repeats"]) == ("sums", 2)
+    rows = [
+        {
+            "sample_id": n,
+            "prompt": "q",
+            "response": r,
+            "target": "2",
+            "scores": s,
+            "status": t,
+            "error": e,
+            "metadata": {},
+        }
+        for n, (r, s, t, e) in enumerate(
+            [("2", {"correct": True}, "scored", None), (None, None, "skipped_model_error", "timeout")]
+        )
+    ]
+    (tmp_path / "byob_predictions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run = load(tmp_path / "byob_predictions.jsonl")
+    assert (column(run, "score:correct"), column(run, "error")) == ([1.0, None], [None, "timeout"])
+
+
+def test_opencompass_folder_parts_and_details(tmp_path: Path) -> None:
+    folder = DATA / "opencompass"
+    assert tool_of(folder, Layout()) == "opencompass"
+    with pytest.raises(InputError, match="several models"):
+        load_recorded(folder)
+    runs = load_recorded(folder, layout=Layout(part="old"))
+    assert [run.task for run in runs] == ["choosing", "sums"]
+    assert runs[0].records["loglikelihoods"].tolist()[0] == [-1.5, -1.5]
+    model = tmp_path / "predictions" / "m"
+    model.mkdir(parents=True)
+    rows = list(json.loads((folder / "predictions" / "old" / "sums.json").read_text()).values())
+    for part in range(11):
+        (model / f"big_{part}.json").write_text(json.dumps({"0": rows[0] | {"prediction": str(part)}}))
+    (run,) = load_recorded(tmp_path)
+    assert (run.task, column(run, "prediction")) == ("big", [str(n) for n in range(11)])
+    details = {"0": {"prompt": "q", "predictions": "2", "references": ["2", "two"], "correct": True}}
+    (tmp_path / "r.json").write_text(json.dumps({"accuracy": 100.0, "details": details}))
+    assert column(load(tmp_path / "r.json"), "score:correct") == [1.0]
