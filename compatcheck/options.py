@@ -152,6 +152,12 @@ class Evaluate(Engine, Fields, Chosen):
     sample: int | None = option(None, "N documents drawn at random with --seed.")
     apply_chat_template: bool = option(False, "Use the model's chat template.", ENGINE)
     fewshot_as_multiturn: bool = option(True, "In a chat template, examples are turns or all in one message.", ENGINE)
+    reasoning: str | None = option(
+        None,
+        "What a model thinks before it answers: strip (not scored, kept apart) or keep.",
+        choices=("strip", "keep"),
+        shown="strip; recorded outputs keep it",
+    )
     seed: int = option(1234, "For few-shot examples, --sample and bootstrap.", ENGINE)
     metric_args: Tables | None = option(None, "Setting: exact_match.ignore_case=true.", flag="--metric-arg")
     lower_is_better: Texts = option((), "A smaller score is better; repeatable.", metavar="METRIC")

@@ -14,7 +14,19 @@ import compatcheck
 
 PACKAGE = Path(compatcheck.__file__).parent
 TRAINING = PACKAGE.parent / "compatcheck_train"
-GROUND = {"errors", "memory", "records", "options", "option_kinds", "paths", "schema", "scratch", "text", "version"}
+GROUND = {
+    "errors",
+    "memory",
+    "records",
+    "options",
+    "option_kinds",
+    "paths",
+    "reasoning",
+    "schema",
+    "scratch",
+    "text",
+    "version",
+}
 BELOW = {
     "errors": set(),
     "memory": set(),
@@ -22,6 +34,7 @@ BELOW = {
     "records": set(),
     "schema": set(),
     "scratch": set(),
+    "reasoning": set(),
     "text": set(),
     "version": set(),
     "options": set(),

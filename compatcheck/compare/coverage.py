@@ -14,16 +14,20 @@ from compatcheck.compare.result import Pairing
 from compatcheck.records import TaskRun
 
 _FINISH = ("finish_reason", "stop_reason")  # fields that say why an answer ended, also at the end of a dotted name
-_CUT = frozenset({"length", "max_tokens", "max_output_tokens", "max_new_tokens", "max_gen_toks", "model_length"})
+_THINKING = "thinking"
+_CUT = frozenset(
+    {"length", _THINKING, "max_tokens", "max_output_tokens", "max_new_tokens", "max_gen_toks", "model_length"}
+)
 
 
-def _cut_off(records: pd.DataFrame, rows: np.ndarray) -> Flags | None:
-    """Which of the rows hold an answer that ended at the greatest number of tokens; None where no row says it."""
+def cut_off(records: pd.DataFrame, rows: np.ndarray, reasons: frozenset[str] = _CUT) -> Flags | None:
+    """Which of the rows hold an answer that ended at the greatest number of tokens, or within its reasoning; None where
+    no row says it."""
     known = [str(name) for name in records.columns if str(name).rpartition(".")[2].lower() in _FINISH]
     said = [one for one in (take(records[name], rows) for name in known) if one.notna().any()]
 
     def is_cut(value: object) -> bool:
-        return isinstance(value, str) and value.strip().lower() in _CUT
+        return isinstance(value, str) and value.strip().lower() in reasons
 
     flags = [one.astype(object).map(is_cut).to_numpy(dtype=bool) for one in said]
     return np.logical_or.reduce(flags) if flags else None
@@ -36,6 +40,7 @@ class Covered:
         self._counts: Counter[str] = Counter()
         self._cut: Counter[str] = Counter()
         """Of the sides that say it."""
+        self._thinking: Counter[str] = Counter()
 
     def add(self, found: Sorted, old: TaskRun, new: TaskRun, pairs: Pairs) -> None:
         """Take note of the pairs of a part."""
@@ -48,9 +53,11 @@ class Covered:
             without = scored & (texts.isna().to_numpy() if texts is not None else False)
             silent = silent & without
             counts |= {f"errors_{side}": failed(run.records, rows), f"no_answer_{side}": without}
-            cut = _cut_off(run.records, rows)
+            cut = cut_off(run.records, rows)
             if cut is not None:
+                thought = cut_off(run.records, rows, frozenset({_THINKING}))
                 self._cut[f"cut_off_{side}"] += int((cut & scored).sum())
+                self._thinking[f"thinking_{side}"] += int((thought & scored).sum()) if thought is not None else 0
         counts["no_answer_both"] = silent
         for name, flags in counts.items():
             self._counts[name] += int(flags.sum())
@@ -66,5 +73,5 @@ class Covered:
             examples=pairs.examples,
             rows_old=rows[0],
             rows_new=rows[1],
-            **{"paired": 0, **self._counts, **self._cut},
+            **{"paired": 0, **self._counts, **self._cut, **{name: n for name, n in self._thinking.items() if n}},
         )

@@ -89,6 +89,9 @@ class Pairing:
     # Scored pairs in which the answer ended at the greatest number of tokens; None where it is not known.
     cut_off_old: int | None = None
     cut_off_new: int | None = None
+    # Of these, the answers that ended within their reasoning; None where there are none.
+    thinking_old: int | None = field(default=None, metadata=WHERE_KNOWN)
+    thinking_new: int | None = field(default=None, metadata=WHERE_KNOWN)
 
     @property
     def larger(self) -> int:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+from compatcheck.reasoning import split
 
 STOP, LENGTH = "stop", "length"
 """Why a text ended: by itself or at a stop string; at the greatest number of tokens."""
@@ -63,6 +65,17 @@ class Generated(str):
 def about(answer: Any) -> About:
     """What came with an answer."""
     return answer.about if isinstance(answer, Generated) else About()
+
+
+def without_reasoning(answer: str) -> str:
+    """The answer alone, as it is scored; its reasoning goes along with it. See :mod:`compatcheck.reasoning`."""
+    came, found = about(answer), split(answer)
+    cut = came.finish_reason == LENGTH and came.reasoning and not found.answer.strip()
+    if found.answer == answer and not cut:
+        return answer
+    thoughts = "\n\n".join(each for each in (came.reasoning, found.reasoning) if each) or None
+    reason = THINKING if found.unfinished or cut else came.finish_reason
+    return Generated.of(found.answer, replace(came, reasoning=thoughts, finish_reason=reason))
 
 
 def is_finite(kind: str, answer: Any) -> bool:

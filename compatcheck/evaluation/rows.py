@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from compatcheck.engines.answers import about
+from compatcheck.engines.answers import THINKING, about
 from compatcheck.errors import InputError
 from compatcheck.records import (
     ANSWER_NUMBERS,
@@ -135,11 +135,13 @@ def _common(task: Any, sample: Mapping[str, Any]) -> dict[str, Any]:
 def _text_row(task: Any, sample: Mapping[str, Any]) -> dict[str, Any]:
     filtered, response = sample["filtered_resps"][0], sample["resps"][0][0]
     prediction = str(filtered[0] if isinstance(filtered, list) and filtered else filtered)
+    came = _came_with(sample["resps"][0])
+    silent = prediction == NO_MATCH or (came.get("finish_reason") == THINKING and not prediction.strip())
     return _common(task, sample) | {
         "target": str(task.doc_to_target(sample["doc"])),
-        "prediction": None if prediction == NO_MATCH else prediction,
+        "prediction": None if silent else prediction,
         "response": str(response) if str(response) != prediction else None,
-        **_came_with(sample["resps"][0]),
+        **came,
     }
 
 

@@ -297,7 +297,10 @@ def bar(flips: tuple[int, int], most: int, width: int) -> tuple[int, int]:
 def silent_rows(p: Pairing) -> list[str]:
     """Scored pairs that show little, by side."""
     sides = (("no answer", p.no_answer_old, p.no_answer_new), ("cut off", p.cut_off_old, p.cut_off_new))
-    return [f"{what}: {old or 0:,} old, {new or 0:,} new" for what, old, new in sides if old or new]
+    said = [f"{what}: {old or 0:,} old, {new or 0:,} new" for what, old, new in sides if old or new]
+    if p.thinking_old or p.thinking_new:
+        said[-1] += f" ({p.thinking_old or 0:,} and {p.thinking_new or 0:,} of them while still thinking)"
+    return said
 
 
 def pairing_remarks(comparison: Comparison) -> list[str]:

@@ -16,6 +16,8 @@ from compatcheck.tasks.resolve import TaskConfigSource, resolve_task
 if TYPE_CHECKING:
     from lm_eval.api.task import Task
 
+KEEP = "keep"
+"""Reasoning stays in the text that is scored."""
 DEFAULT_SEED = 1234
 """lm-eval's default seed for few-shot examples, so that prompts are equal by default."""
 
@@ -32,6 +34,8 @@ class TaskOptions:
     seed: int = DEFAULT_SEED
     trust_task: bool = False
     """A task's YAML may run code of its own: functions, classes, metrics that are scripts."""
+    reasoning: str | None = None
+    """``strip`` or ``keep``; None strips what models generate and leaves recorded texts as they are."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,8 @@ class LoadedTask:
     indices: list[int] | None
     settings: dict[str, Any]
     notes: tuple[str, ...] = ()
+    reasoning: str | None = None
+    """As in :class:`TaskOptions`."""
 
     @property
     def size(self) -> int:
@@ -98,7 +104,9 @@ def _load(source: TaskConfigSource, options: TaskOptions) -> LoadedTask:
         settings["limit"] = f"first:{len(indices)}" if options.sample is None else f"random:{len(indices)}"
     if options.data is not None:
         settings["data"] = "local"
-    return LoadedTask(source.name, task, indices, settings, notes)
+    if options.reasoning == KEEP and task.OUTPUT_TYPE == "generate_until":
+        settings["reasoning"] = KEEP
+    return LoadedTask(source.name, task, indices, settings, notes, options.reasoning)
 
 
 def _set_fewshot(config: dict[str, Any], wanted: int | None, name: str) -> tuple[str, ...]:

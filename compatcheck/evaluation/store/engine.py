@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from lm_eval.api.model import LM, CacheHook
 
-from compatcheck.engines.answers import MOST_NOT_FINITE, NOT_FINITE, is_finite
+from compatcheck.engines.answers import MOST_NOT_FINITE, NOT_FINITE, STOP, THINKING, about, is_finite, without_reasoning
 from compatcheck.errors import InputError
 from compatcheck.evaluation.store.identity import WITHOUT_BEARING
 from compatcheck.evaluation.store.keys import Draws, answer_key, asks_to_sample, is_sampled, request_digest, well_formed
@@ -96,17 +96,18 @@ class StoredEngine(LM):
         seed: int = 0,
         engine_args: Mapping[str, Any] | None = None,
         tokenizer_folder: Path | None = None,
+        keeps_reasoning: bool = False,
     ) -> None:
         """``source.identity`` is reported until the engine, or the store, says better; ``draws`` are shared by all jobs
         of a run; ``engine_args`` may ask for random answers by themselves; ``tokenizer_folder`` has the chat template,
-        None asks the engine itself.
+        None asks the engine itself; ``keeps_reasoning``: reasoning stays in the texts that are scored.
         """
         super().__init__()
         self._engine, self._adapter = engine, adapter
         self._source, self._store = source, store
         self._draws, self._seed, self._always_drawn = draws or Draws(), seed, asks_to_sample(engine_args)
         self._given = {name: value for name, value in (engine_args or {}).items() if name not in WITHOUT_BEARING}
-        self._tokenizer_folder = tokenizer_folder
+        self._tokenizer_folder, self._keeps_reasoning = tokenizer_folder, keeps_reasoning
         self._tokenizer: Any = None
         self._identity: dict[str, Any] | None = None
         self._notes: dict[str, None] = {}
@@ -123,7 +124,20 @@ class StoredEngine(LM):
         return self._answers("loglikelihood_rolling", requests)
 
     def generate_until(self, requests: list[Instance]) -> list[str]:
-        return self._answers("generate_until", requests)
+        """Texts as they are scored; what is stored is what the model wrote."""
+        texts = self._answers("generate_until", requests)
+        if self._keeps_reasoning:
+            return texts
+        found = [without_reasoning(text) for text in texts]
+        stopped = [about(one).finish_reason == STOP and about(new).finish_reason == THINKING
+                   for one, new in zip(texts, found, strict=True)]  # fmt: skip
+        if any(stopped):
+            self._notes[
+                f"{self._source.reference}: {sum(stopped):,} of {len(texts):,} answers to {self._source.task} ended "
+                "within their reasoning at a stop string of the task, and count as cut off: see that the task has none "
+                "that reasoning holds, or have the engine apply them after it (--engine-arg think_end_token=…)"
+            ] = None
+        return found
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> Any:
         """The prompt that a conversation makes; reads the tokenizer, not the model."""
