@@ -20,6 +20,7 @@ from compatcheck.evaluation.rows import task_runs_of_samples
 from compatcheck.models import tokenizer
 from compatcheck.records import ANSWER_COLUMNS, TEXT_COLUMNS, Metric, TaskRun
 from compatcheck.tasks import LoadedTask
+from compatcheck.tasks.load import KEEP
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
@@ -116,6 +117,7 @@ class JobSteps(TaskSteps):
     def __init__(self, planned: Planned, lazy: LazyEngine) -> None:
         self.job, self._stored, self._lazy, options = planned.job, planned.engine, lazy, planned.job.options
         self._options = options
+        planned.engine.keeps_reasoning = self.job.task.reasoning == KEEP
         self._seconds = 0.0
         self.notes: tuple[str, ...] = ()
         """What is said of the prompts."""

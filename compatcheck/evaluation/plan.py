@@ -16,7 +16,6 @@ from compatcheck.models import kind_of
 from compatcheck.models.endpoints import Endpoint
 from compatcheck.references import Reference
 from compatcheck.tasks import LoadedTask
-from compatcheck.tasks.load import KEEP
 
 if TYPE_CHECKING:
     from compatcheck.evaluation.store.database import Store
@@ -247,7 +246,6 @@ class Plan:
             self.engine, adapter, source, store, draws=draws, seed=options.seed,
             engine_args=options.engine_args,
             tokenizer_folder=(group.tokenizer or Path(group.base)) if plain else None,
-            keeps_reasoning=getattr(job.task, "reasoning", None) == KEEP,
         )  # fmt: skip
 
     def check(self, tokenizer_alone: bool = False) -> None:

@@ -96,18 +96,19 @@ class StoredEngine(LM):
         seed: int = 0,
         engine_args: Mapping[str, Any] | None = None,
         tokenizer_folder: Path | None = None,
-        keeps_reasoning: bool = False,
     ) -> None:
         """``source.identity`` is reported until the engine, or the store, says better; ``draws`` are shared by all jobs
         of a run; ``engine_args`` may ask for random answers by themselves; ``tokenizer_folder`` has the chat template,
-        None asks the engine itself; ``keeps_reasoning``: reasoning stays in the texts that are scored.
+        None asks the engine itself.
         """
         super().__init__()
         self._engine, self._adapter = engine, adapter
         self._source, self._store = source, store
         self._draws, self._seed, self._always_drawn = draws or Draws(), seed, asks_to_sample(engine_args)
         self._given = {name: value for name, value in (engine_args or {}).items() if name not in WITHOUT_BEARING}
-        self._tokenizer_folder, self._keeps_reasoning = tokenizer_folder, keeps_reasoning
+        self._tokenizer_folder = tokenizer_folder
+        self.keeps_reasoning = False
+        """Whether reasoning stays in the texts that are scored."""
         self._tokenizer: Any = None
         self._identity: dict[str, Any] | None = None
         self._notes: dict[str, None] = {}
@@ -126,7 +127,7 @@ class StoredEngine(LM):
     def generate_until(self, requests: list[Instance]) -> list[str]:
         """Texts as they are scored; what is stored is what the model wrote."""
         texts = self._answers("generate_until", requests)
-        if self._keeps_reasoning:
+        if self.keeps_reasoning:
             return texts
         found = [without_reasoning(text) for text in texts]
         stopped = [about(one).finish_reason == STOP and about(new).finish_reason == THINKING
