@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compatcheck import baselines, options, sides
+from compatcheck import baselines, options
 from compatcheck.compare.counterparts import absent_notes, counterparts, differences_of, sample_notes
 from compatcheck.compare.result import Comparison, Gate, Side, Stored
 from compatcheck.errors import InputError
@@ -22,7 +22,6 @@ from compatcheck.table.kept import Made
 from compatcheck.version import __version__
 
 if TYPE_CHECKING:
-    from compatcheck.evaluation.collect import Request
     from compatcheck.sequential import Decided
 
 __all__ = [
@@ -74,7 +73,7 @@ def diff(
     from compatcheck.evaluation.reruns import check_reruns, collect_reruns
     from compatcheck.evaluation.same import refuse_same, refuse_same_model
     from compatcheck.evaluation.settling import check_directions
-    from compatcheck.evaluation.side_settings import check_settings
+    from compatcheck.evaluation.side_settings import check_settings, request_of
 
     chosen = build(options.Diff, given)
     gate.parse_share("--max-missing", chosen.max_missing)
@@ -82,9 +81,8 @@ def diff(
     sequential.check(chosen, rules)
     if chosen.until_decided and chosen.epsilon is None:
         chosen = replace(chosen, epsilon=0.0)  # one dead-band for every step
-    request = _request(old, new, chosen, scratch)
-    for side in sides.SIDES:
-        check_settings(request.side(side), sides.given(chosen, side))
+    request = request_of(old, new, chosen, scratch)
+    check_settings(request, chosen)
     check_reruns(request, chosen.noise_floor, chosen.noise_run)
     if not chosen.allow_same:
         refuse_same_model(request)
@@ -96,7 +94,8 @@ def diff(
     check_directions(request.metric_options, [one for run in runs for one in run.tasks])
     if not chosen.allow_same:
         found = differences_of(*runs)
-        refuse_same(*runs, differ=bool(found.found), known=not found.unknown)
+        read_apart = request.old_options.layout != request.new_options.layout
+        refuse_same(*runs, differ=bool(found.found) or read_apart, known=not found.unknown)
     if streams is not None:
         result = _diff_of_streams(*streams, place, say, chosen)
     else:
@@ -120,9 +119,10 @@ def evaluate(
     from compatcheck.evaluation.collect import collect_one
     from compatcheck.evaluation.lm_eval_log import LmEvalLog
     from compatcheck.evaluation.settling import check_directions
+    from compatcheck.evaluation.side_settings import request_of
 
     chosen = build(options.Run, given)
-    request = _request(reference, "", chosen)
+    request = request_of(reference, "", chosen)
     log = LmEvalLog(request.old_options.engine, chosen.seed, chosen.limit) if chosen.lm_eval_log else None
     began, clock = datetime.now(UTC), time.perf_counter()
     run = collect_one(request, say, progress, log)
@@ -146,11 +146,12 @@ def noise(
     from compatcheck.evaluation.collect import collect_one
     from compatcheck.evaluation.reruns import collect_reruns
     from compatcheck.evaluation.settling import check_directions
+    from compatcheck.evaluation.side_settings import request_of
     from compatcheck.noise import measured
 
     chosen = build(options.Noise, given)
     names = [os.fspath(each) for each in ([references] if isinstance(references, str | os.PathLike) else references)]
-    request = _request(names[0], "", chosen)
+    request = request_of(names[0], "", chosen)
     again: list[Run] = []
     if len(names) == 1:
         if chosen.repeats < 1:
@@ -368,30 +369,3 @@ def _rules(chosen: options.Diff) -> list[Any]:
     from compatcheck import gate
 
     return [*gate.parse_rules(chosen.fail_on), *gate.parse_rules(chosen.advisory, gate.ADVISORY)]
-
-
-def _request(
-    old: Reference, new: Reference, chosen: options.Evaluate, scratch: str | os.PathLike[str] | None = None
-) -> Request:
-    """The options as the evaluation takes them."""
-    from compatcheck.evaluation.collect import Request
-    from compatcheck.evaluation.settling import with_direction
-    from compatcheck.evaluation.side_settings import side_options, told_apart
-
-    both = []
-    for side in sides.SIDES:
-        own, prediction = chosen, None
-        if isinstance(chosen, options.Diff):
-            own, prediction = sides.of_side(chosen, side), getattr(chosen, f"{side}_prediction_field")
-        both.append(side_options(own, prediction, Path(scratch) if scratch is not None else None))
-    return Request(
-        os.fspath(old),
-        os.fspath(new),
-        chosen.task,
-        chosen.filter,
-        chosen.metric,
-        with_direction(chosen.metric_args, chosen.lower_is_better),
-        *told_apart(*both),
-        chosen.store,
-        chosen.seed,
-    )

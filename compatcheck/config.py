@@ -132,11 +132,6 @@ def load(path: Path | None = None) -> Config:
         raise file.error(f"{below}checks", "must be a table of tables, such as [checks.summaries]")
     if not isinstance(fixes, dict):
         raise file.error(f"{below}fix", "must be a table of options of `compatcheck fix`")
-    for side, name in sides.SIDES.items():
-        if side in table and name in table:
-            raise file.error(f"{below}{side}", f"is given twice, as {name} too")
-        if side in table:
-            table[name] = table.pop(side)
     shared = file.options(table, below, CheckOptions, "diff")
     return Config(
         found,
@@ -214,20 +209,23 @@ class _File:
         found: dict[str, Any] = {}
         for spelled, value in table.items():
             name, key = spelled.replace("-", "_"), f"{below}{spelled}"
+            name = sides.SIDES.get(name, name) if model is CheckOptions else name
             if name not in known:
                 hint = did_you_mean(name, [*known, "checks", "fix", "old", "new"])
                 raise self.error(
                     key, f"no such setting{hint}; see `compatcheck {command} --help`, whose options they are"
                 )
             if name in found:
-                raise self.error(key, "is given twice, with - and with _")
+                raise self.error(key, "is given twice, in two spellings")
             try:
                 read(known[name], value)
             except ValueError as error:
                 raise self.error(key, f"{value!r} {error}") from None
+            if name in sides.SIDES.values():
+                found[name] = self.side(value, key)
+                continue
             self.check_power(name, value, key)
-            is_of_side = name in sides.SIDES.values()
-            found[name] = self.side(value, key) if is_of_side else self.placed(str(known[name].type), value, key)
+            found[name] = self.placed(str(known[name].type), value, key)
         return found
 
     def side(self, table: Mapping[str, Any], key: str) -> dict[str, Any]:

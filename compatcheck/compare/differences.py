@@ -93,13 +93,15 @@ def differences(pairs: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]]) ->
 
 
 def _of_pair(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Difference]:
-    both_whole = "prompt" in old and "prompt" in new
+    whole = ["prompt" in side for side in (old, new)]
     one, other = _flat(old), _flat(new)
     for name in dict.fromkeys([*_NAMES, *one, *other]):
         if name == "seed" and not any(side.get("num_fewshot") or _samples(side) for side in (old, new)):
             continue
         lacking = (name not in one) + (name not in other)
-        may_lack = both_whole and (name in _OPTIONAL or (name not in _NAMES and not name.startswith("version of ")))
+        may_lack = (name == "extract" and not any(whole)) or (
+            all(whole) and (name in _OPTIONAL or (name not in _NAMES and not name.startswith("version of ")))
+        )
         if lacking == 2 or (lacking and not may_lack):
             continue
         if name == "task_file" and any(old.get(key) != new.get(key) for key in _COVERED):

@@ -12,7 +12,7 @@ from compatcheck.engines import choose
 from compatcheck.errors import InputError, did_you_mean
 from compatcheck.evaluation import streams
 from compatcheck.evaluation.evaluate import Evaluated, Log, evaluate_jobs
-from compatcheck.evaluation.plan import EngineOptions, Job
+from compatcheck.evaluation.grouping import EngineOptions, Job
 from compatcheck.evaluation.settling import settle
 from compatcheck.evaluation.store import Where, open_store
 from compatcheck.evaluation.task_scoring import score_with_task

@@ -15,7 +15,8 @@ import pandas as pd
 
 from compatcheck.errors import InputError
 from compatcheck.evaluation import bridge
-from compatcheck.evaluation.plan import Job, Planned, plan_jobs
+from compatcheck.evaluation.grouping import Job
+from compatcheck.evaluation.plan import Planned, plan_jobs
 from compatcheck.evaluation.rows import task_runs_of_samples
 from compatcheck.models import tokenizer
 from compatcheck.records import ANSWER_COLUMNS, TEXT_COLUMNS, Metric, TaskRun

@@ -10,7 +10,8 @@ import pandas as pd
 
 from compatcheck.errors import InputError
 from compatcheck.evaluation.chat import Chat, has_template
-from compatcheck.evaluation.plan import EngineOptions, open_answering
+from compatcheck.evaluation.grouping import EngineOptions
+from compatcheck.evaluation.plan import open_answering
 from compatcheck.evaluation.store import Where, open_store
 from compatcheck.records import Run, agreed_column
 from compatcheck.references import resolve

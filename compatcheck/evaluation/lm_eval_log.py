@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from compatcheck.errors import InputError
-from compatcheck.evaluation.plan import EngineOptions, Job
+from compatcheck.evaluation.grouping import EngineOptions, Job
 
 _BY_TASK = ("results", "group_subtasks", "configs", "versions", "n-shot", "higher_is_better", "n-samples", "samples")
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 from compatcheck import options, sides
 from compatcheck.errors import InputError
-from compatcheck.evaluation.collect import Side, SideOptions
-from compatcheck.evaluation.plan import EngineOptions
+from compatcheck.evaluation.collect import Request, Side, SideOptions
+from compatcheck.evaluation.grouping import EngineOptions
+from compatcheck.evaluation.settling import with_direction
 from compatcheck.evaluation.store.identity import WITHOUT_BEARING
 from compatcheck.readers import Layout
 from compatcheck.tasks.load import TaskOptions
@@ -20,18 +21,28 @@ _RUN_HERE = ("engine", "dtype", "device", "trust_remote_code")
 """Settings of a model that is loaded here."""
 
 
-def side_options(
-    chosen: options.Evaluate, prediction: str | None = None, log_folder: Path | None = None
-) -> SideOptions:
-    """The options of one side as the evaluation takes them; ``prediction`` is the field of its predictions alone."""
-    repeats = chosen.repeats if isinstance(chosen, options.Diff) else None
-    field = prediction or chosen.prediction_field
-    return SideOptions(
-        options.part_of(chosen, TaskOptions),
-        options.part_of(chosen, EngineOptions, log_folder=log_folder),
-        options.part_of(chosen, Layout, prediction_field=field, repeats=repeats),
-        chosen.api_key_env,
-    )
+def request_of(
+    old: str | os.PathLike[str], new: str | os.PathLike[str], chosen: options.Evaluate, scratch: Any = None
+) -> Request:
+    """The options as the evaluation takes them; engines write what they say into ``scratch``.
+
+    Raises:
+        InputError: a setting that one side alone cannot have.
+    """
+    both = []
+    for side in sides.SIDES:
+        own, field, repeats = chosen, chosen.prediction_field, None
+        if isinstance(chosen, options.Diff):
+            own, repeats = sides.of_side(chosen, side), chosen.repeats
+            field = getattr(chosen, f"{side}_prediction_field") or own.prediction_field
+        engine = options.part_of(own, EngineOptions, log_folder=None if scratch is None else Path(scratch))
+        layout = options.part_of(own, Layout, prediction_field=field, repeats=repeats)
+        both.append(SideOptions(options.part_of(own, TaskOptions), engine, layout, own.api_key_env))
+    directions = with_direction(chosen.metric_args, chosen.lower_is_better)
+    return Request(
+        os.fspath(old), os.fspath(new), chosen.task, chosen.filter, chosen.metric, directions, *told_apart(*both),
+        chosen.store, chosen.seed,
+    )  # fmt: skip
 
 
 def told_apart(old: SideOptions, new: SideOptions) -> tuple[SideOptions, SideOptions]:
@@ -52,19 +63,27 @@ def told_apart(old: SideOptions, new: SideOptions) -> tuple[SideOptions, SideOpt
     )
 
 
-def check_settings(side: Side, given: Mapping[str, Any]) -> None:
+def check_settings(request: Request, chosen: options.Diff) -> None:
     """Raise InputError for a setting of one side alone that what the side names cannot have."""
+    for name in sides.SIDES:
+        side = request.side(name)
+        for key, entry in sides.entries(sides.given(chosen, name)):
+            why = _refused(side, key, entry)
+            if why is not None:
+                raise InputError(f"--{name}-set {sides.written(key, entry)}: {why}")
+
+
+def _refused(side: Side, name: str, entry: str) -> str | None:
+    """Why a side cannot have a setting; None where it can."""
     from compatcheck.engines.endpoint.options import ENGINE_ARGS
 
-    kinds = {"server" if one.endpoint is not None else "here" for one in side.references.values()}
-    for name, entry in sides.entries(given):
-        key = f"--{side.name}-set {sides.written(name, entry)}"
-        if side.recorded:
-            if name not in _ROWS and name != "trust_task":
-                raise InputError(f"{key}: {side.text} is recorded, so it is as it was made; name the model instead")
-        elif name in _ROWS:
-            raise InputError(f"{key}: is of recorded outputs; {side.text} is evaluated here")
-        elif kinds == {"server"} and (name in _RUN_HERE or (name == "engine_args" and entry not in ENGINE_ARGS)):
-            raise InputError(f"{key}: no model runs here, the server of {side.text} runs it; leave it away")
-        elif kinds == {"here"} and name in ("engine_args", "api_key_env") and entry in (*ENGINE_ARGS, ""):
-            raise InputError(f"{key}: is of a server; {side.text} runs here")
+    servers = {one.endpoint is not None for one in side.references.values()}
+    if side.recorded:
+        known = name in _ROWS or name == "trust_task"
+        return None if known else f"{side.text} is recorded, so it is as it was made; name the model instead"
+    if name in _ROWS:
+        return f"is of recorded outputs; {side.text} is evaluated here"
+    if servers == {True} and (name in _RUN_HERE or (name == "engine_args" and entry not in ENGINE_ARGS)):
+        return f"no model runs here, the server of {side.text} runs it; leave it away"
+    of_server = name == "api_key_env" or (name == "engine_args" and entry in ENGINE_ARGS)
+    return f"is of a server; {side.text} runs here" if servers == {False} and of_server else None

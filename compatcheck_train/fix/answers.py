@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from compatcheck.errors import InputError
-from compatcheck.evaluation.plan import EngineOptions
+from compatcheck.evaluation.grouping import EngineOptions
 from compatcheck.references import Reference
 from compatcheck.tasks import LoadedTask
 from compatcheck_train.examples import Examples

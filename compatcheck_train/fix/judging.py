@@ -11,7 +11,7 @@ from typing import Any
 from compatcheck.compare import compare
 from compatcheck.errors import InputError
 from compatcheck.evaluation.evaluate import evaluate_jobs
-from compatcheck.evaluation.plan import EngineOptions, Job
+from compatcheck.evaluation.grouping import EngineOptions, Job
 from compatcheck.evaluation.store import open_store
 from compatcheck.records import Manifest, Run, TaskRun
 from compatcheck.references import Reference

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from compatcheck.errors import InputError, did_you_mean
-from compatcheck.evaluation.plan import EngineOptions
+from compatcheck.evaluation.grouping import EngineOptions
 from compatcheck.memory import available_memory
 from compatcheck.options import Fix, part_of
 from compatcheck.references import Reference, resolve

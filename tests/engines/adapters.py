@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from compatcheck.evaluation.evaluate import evaluate_jobs
-from compatcheck.evaluation.plan import EngineOptions, Job
+from compatcheck.evaluation.grouping import EngineOptions, Job
 from compatcheck.references import resolve
 from compatcheck.tasks.load import TaskOptions, load_tasks
 

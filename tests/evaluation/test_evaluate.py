@@ -10,7 +10,7 @@ import pytest
 import compatcheck
 from compatcheck.cli.app import run
 from compatcheck.errors import InputError
-from compatcheck.evaluation.plan import Job, group_by_base
+from compatcheck.evaluation.grouping import Job, group_by_base
 from compatcheck.references import resolve
 from compatcheck.tasks import TaskOptions, load_tasks
 

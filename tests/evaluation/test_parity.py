@@ -12,7 +12,7 @@ import pytest
 from rouge_score.rouge_scorer import RougeScorer
 
 from compatcheck.evaluation.evaluate import evaluate_jobs
-from compatcheck.evaluation.plan import EngineOptions, Job
+from compatcheck.evaluation.grouping import EngineOptions, Job
 from compatcheck.records import TaskRun, score_column
 from compatcheck.references import resolve
 from compatcheck.tasks import LoadedTask, TaskOptions, load_tasks

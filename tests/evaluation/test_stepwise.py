@@ -9,7 +9,7 @@ import pytest
 
 from compatcheck.evaluation import bridge
 from compatcheck.evaluation.evaluate import Stepwise, evaluate_jobs, merged
-from compatcheck.evaluation.plan import EngineOptions, Job
+from compatcheck.evaluation.grouping import EngineOptions, Job
 from compatcheck.records import TaskRun
 from compatcheck.references import resolve
 from compatcheck.tasks import LoadedTask, TaskOptions, load_tasks

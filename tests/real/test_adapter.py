@@ -11,7 +11,7 @@ import torch
 
 from compatcheck.cli.app import run
 from compatcheck.evaluation.evaluate import evaluate_jobs
-from compatcheck.evaluation.plan import EngineOptions, Job
+from compatcheck.evaluation.grouping import EngineOptions, Job
 from compatcheck.references import resolve
 from compatcheck.tasks import TaskOptions, load_tasks
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from compatcheck.errors import InputError
-from compatcheck.evaluation.plan import EngineOptions
+from compatcheck.evaluation.grouping import EngineOptions
 from compatcheck.references import Reference, resolve
 from compatcheck.tasks import LoadedTask, TaskOptions, load_tasks
 from compatcheck_train.batches import make_items
