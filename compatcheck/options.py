@@ -17,21 +17,9 @@ from typing import Any, TypeVar, cast, dataclass_transform
 
 from compatcheck.errors import InputError, did_you_mean
 from compatcheck.option_kinds import (
-    KINDS,
-    Decoding,
-    Instruction,
-    Kind,
-    Pairs,
-    References,
-    Settings,
-    Share,
-    Size,
-    Store,
-    Tables,
-    Tasks,
-    Texts,
+    KINDS, Decoding, Instruction, Kind, Pairs, References, Settings, Share, Size, Store, Tables, Tasks, Texts,
     Weight,
-)
+)  # fmt: skip
 from compatcheck.text import clean_surrogates
 
 WHAT, ENGINE, COMPARE, ROWS = "What", "Engine", "Comparison and gate", "Recorded outputs"
