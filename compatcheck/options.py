@@ -16,7 +16,8 @@ from types import MappingProxyType
 from typing import Any, TypeVar, cast, dataclass_transform
 
 from compatcheck.errors import InputError, did_you_mean
-from compatcheck.option_kinds import (
+
+from compatcheck.option_kinds import (  # isort: skip
     KINDS, Decoding, Instruction, Kind, Pairs, References, Settings, Share, Size, Store, Tables, Tasks, Texts,
     Weight,
 )  # fmt: skip
