@@ -61,15 +61,15 @@ def diff(
     No budget passes where more than ``max_missing`` (a share, or a text such as "2%") of the larger side's rows show
     nothing: without partner, with changed content, in error, or without an answer on both sides.
 
-    Recorded outputs that would take too much memory are compared as a stream (docs/scaling.md): the figures are the
-    same, ``instances`` then are the most telling ones, and ``save`` writes them all. Temporary files go to ``scratch``,
-    by default the system's folder, and are removed with the result; logs of engines stay there.
+    Recorded outputs too large for memory are compared as a stream (docs/scaling.md): ``instances`` then are the most
+    telling ones, and ``save`` writes them all. Temporary files go to ``scratch``; logs of engines stay there.
 
     Raises:
         InputError: something given cannot be used; the message says what, where and how to fix it.
     """
     from compatcheck import gate, sequential
-    from compatcheck.evaluation.collect import collect, collect_streams
+    from compatcheck.evaluation.collect import collect_streams
+    from compatcheck.evaluation.divergence import collect
     from compatcheck.evaluation.reruns import check_reruns, collect_reruns
     from compatcheck.evaluation.same import refuse_same, refuse_same_model
     from compatcheck.evaluation.settling import check_directions
@@ -288,6 +288,10 @@ def compare_runs(
         for run, other, metrics in pairs
         for metric in metrics
     ]  # fmt: skip
+    if new.divergences:
+        from compatcheck.compare.divergence import with_divergence
+
+        comparisons = with_divergence(comparisons, new.divergences, cluster_by)
     if epsilon is None and correct_at is None:
         notes += sample_notes(pairs)
     notes += [

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
+    from numpy.typing import NDArray
 
 ID_COLUMNS = ("task", "doc_id", "filter")
 """A record is one (task, document id, filter)."""
@@ -171,6 +173,45 @@ class StoredRun:
         return TaskRun(self.task, self.filter, self.metrics, empty, self.settings, self.duplicates, self.notes)
 
 
+KL = "kl"
+"""What ``--metric`` calls the divergence of next-token distributions; it is a figure beside those of the task."""
+
+
+@dataclass(frozen=True)
+class DivergentToken:
+    """One token of a text, and what OLD and NEW expected in its place. Texts are models' and users' own."""
+
+    doc_id: str
+    place: int  # of the token in the text, as the model counts them, from 0
+    before: str  # the end of what stands before it
+    token: str
+    kl: float  # KL(OLD ‖ NEW) of the two distributions, in nats
+    p_old: float  # probability of the token
+    p_new: float
+    choice_old: str  # the token that OLD ranks first, with its probability by OLD and by NEW
+    choice_old_p_old: float
+    choice_old_p_new: float
+    choice_new: str
+    choice_new_p_old: float
+    choice_new_p_new: float
+
+
+@dataclass(frozen=True)
+class TokenDivergence:
+    """How OLD and NEW expect the tokens of one task's texts. Arrays have one entry per token that counts."""
+
+    task: str
+    texts: str  # what they are made of, in words
+    doc_ids: tuple[str, ...]
+    documents: NDArray[np.intp]  # of each token: its document's place in ``doc_ids``
+    kl: NDArray[np.float64]
+    logprob_old: NDArray[np.float64]  # of the token itself
+    logprob_new: NDArray[np.float64]
+    same_top: NDArray[np.bool_]  # both rank the same token first
+    worst: tuple[DivergentToken, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True)
 class Run:
     """One reference on one or more tasks."""
@@ -180,6 +221,8 @@ class Run:
     """:class:`TaskRun` each, or of a side that is too large to hold :class:`StoredRun`."""
     notes: tuple[str, ...] = ()
     """Plain sentences for the user about how the run was made."""
+    divergences: tuple[TokenDivergence, ...] = field(default=(), kw_only=True)
+    """Of NEW's run, where it was asked for: how far its distributions are from OLD's, task by task."""
 
 
 def not_compared(task: str, metrics: Iterable[str]) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ from compatcheck.evaluation.drawing import Drawing, drawing
 from compatcheck.gate.rules import CRITICAL, Rule
 from compatcheck.gate.sequential import Budgets
 from compatcheck.options import Diff
-from compatcheck.records import Metric, Run, TaskRun
+from compatcheck.records import KL, Metric, Run, TaskRun
 
 Say = Callable[[str], None]
 STEP = 25
@@ -49,6 +49,8 @@ def check(chosen: Diff, rules: Sequence[Rule]) -> None:
         return
     if not any(rule.tier == CRITICAL for rule in rules):
         raise InputError("--until-decided: there is nothing to decide; set a budget with --fail-on")
+    if KL in chosen.metric:
+        raise InputError("--until-decided and --metric kl exclude each other: run kl on all documents, or on --limit N")
     for name, why in _EXCLUDED.items():
         if getattr(chosen, name):
             raise InputError(f"--until-decided and --{name.replace('_', '-')} exclude each other: {why}")

@@ -10,7 +10,7 @@ as NEW's own adapter and follows the old model where it still gets a token wrong
 
 Further public names: ``settings.TrainSettings``, ``settings.preset``; ``examples.Example``, ``with_preferences``;
 ``loss.strategies.names``, ``get`` and the decorators ``token_strategy`` and ``strategy`` that register one;
-``loss.divergence.fused_divergence``, ``token_logprobs``, ``loss.head.Head``; ``teachers.OnlineTeacher``,
+``loss.divergence.fused_divergence``, ``token_logprobs``; ``teachers.OnlineTeacher``,
 ``CachedTeacher``, ``build``, ``estimate_bytes``. Importing this package loads no torch.
 """
 

@@ -15,7 +15,6 @@ import compatcheck
 PACKAGE = Path(compatcheck.__file__).parent
 TRAINING = PACKAGE.parent / "compatcheck_train"
 GROUND = {
-    "conversation",
     "errors",
     "memory",
     "records",
@@ -29,7 +28,6 @@ GROUND = {
     "version",
 }
 BELOW = {
-    "conversation": set(),
     "errors": set(),
     "memory": set(),
     "paths": set(),

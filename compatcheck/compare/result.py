@@ -14,7 +14,7 @@ import pandas as pd
 
 from compatcheck.compare.differences import Differences
 from compatcheck.compare.overview import Overview
-from compatcheck.records import ANSWER_COLUMNS, BlessedScore
+from compatcheck.records import ANSWER_COLUMNS, BlessedScore, DivergentToken
 from compatcheck.schema import NEEDED, NOT_KEPT, WHERE_KNOWN
 
 SCHEMA = "compatcheck.report/1"
@@ -176,6 +176,22 @@ class NearTies:
 
 
 @dataclass(frozen=True)
+class Divergence:
+    """How far NEW's next-token distributions are from OLD's on a task's own texts: KL(OLD ‖ NEW) at every token, in
+    nats. Its mean is the figure ``kl`` of ``Comparison.metrics``; intervals count by documents."""
+
+    texts: str  # what they are made of, in words
+    documents: int
+    tokens: int
+    percentiles: Mapping[str, float]  # of the divergence over tokens: 50, 90, 99, 99.9 and max
+    same_top: Estimate  # share of tokens at which both rank the same token first
+    perplexity_old: float
+    perplexity_new: float
+    perplexity_ratio: Estimate  # NEW's over OLD's
+    worst: tuple[DivergentToken, ...] = ()  # the tokens that diverge the most
+
+
+@dataclass(frozen=True)
 class NoiseFloor:
     """What flips between runs of the same model, without any change of it.
 
@@ -271,6 +287,8 @@ class Comparison:
     clusters: ClusterCount | None = None  # what intervals and tests count by; None where every instance does by itself
     readings: tuple[Reading, ...] = ()  # that would change many scores, and that nobody has decided about
     sequential: Sequential | None = None  # None where the number of instances was fixed
+    # Of the first comparison of a task, where --metric kl asks for it.
+    kl: Divergence | None = field(default=None, metadata=WHERE_KNOWN)
 
     @property
     def name(self) -> str:

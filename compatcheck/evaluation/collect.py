@@ -7,28 +7,24 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-import pandas as pd
-
 from compatcheck import similarity
 from compatcheck.engines import choose
 from compatcheck.errors import InputError, did_you_mean
 from compatcheck.evaluation import streams
 from compatcheck.evaluation.evaluate import Evaluated, Log, evaluate_jobs
 from compatcheck.evaluation.grouping import EngineOptions, Job
-from compatcheck.evaluation.prompted import load_asked
 from compatcheck.evaluation.settling import settle
 from compatcheck.evaluation.store import Where, open_store
 from compatcheck.evaluation.task_scoring import score_with_task
 from compatcheck.readers import Layout, load_recorded
 from compatcheck.readers.large import load_large
-from compatcheck.records import Manifest, Run, StoredRun, TaskRun
+from compatcheck.records import KL, Manifest, Run, StoredRun, TaskRun
 from compatcheck.references import Reference, resolve
 from compatcheck.scratch import Scratch
-from compatcheck.similarity.exact import EXACT, references
 from compatcheck.table.kept_side import select
 from compatcheck.table.scoring import AS_RECORDED, score_records
 from compatcheck.tasks import LoadedTask
-from compatcheck.tasks.load import TaskOptions, check_metric_names
+from compatcheck.tasks.load import TaskOptions, check_metric_names, load_tasks
 from compatcheck.tasks.resolve import resolve_task
 
 JUDGE = "judge"
@@ -68,6 +64,14 @@ class Request:
     """Of the judge."""
     resolved: dict[Any, dict[str | None, Reference]] = field(default_factory=dict, compare=False, repr=False)
     """What references name that were resolved before, also for requests made of this one."""
+    kl: bool = False
+    """Whether next-token distributions are compared too (:mod:`compatcheck.evaluation.divergence`): a metric that is of
+    no single answer, and so not among ``metrics``."""
+
+    def __post_init__(self) -> None:
+        if KL in self.metrics:
+            object.__setattr__(self, "metrics", tuple(name for name in self.metrics if name != KL))
+            object.__setattr__(self, "kl", True)
 
     def side(self, name: str, text: str | None = None) -> Side:
         """What a side names (or ``text`` in place of OLD), resolved once.
@@ -145,6 +149,7 @@ def collect_streams(
     references = [(side, reference) for side in sides for reference in side.references.values()]
     reasons = [streams.why_not(reference, side.options.layout, side.options.tasks) for side, reference in references]
     reasons += ["--metric judge asks a model about every answer"] if JUDGE in request.metrics else []
+    reasons += ["--metric kl needs the models"] if request.kl else []
     reason = next((reason for reason in reasons if reason is not None), None)
     paths = [reference.recorded for _, reference in references if reference.recorded is not None]
     large = streams.is_heavy if whole else streams.is_large
@@ -170,6 +175,8 @@ def collect_one(
         InputError: anything of the request cannot be used.
     """
     side = request.side("run")
+    if request.kl:
+        raise InputError("--metric kl compares two models; leave it out here, and ask for it with compatcheck diff")
     if log is not None and side.recorded:
         raise InputError(f"--lm-eval-log needs a model to evaluate; {side.text} is recorded")
     with judged(request, say, progress) as request:
@@ -198,11 +205,8 @@ def jobs_of(models: Sequence[Side], request: Request) -> list[Job]:
     Raises:
         InputError: no task, an unknown one, no data, or an engine or metric that does not exist.
     """
-    if not request.tasks and not any(side.options.tasks.prompts for side in models):
-        raise InputError(
-            "--task or --prompts is missing: say on which task(s) the models are evaluated (see `compatcheck tasks`), "
-            "or give your own prompts"
-        )
+    if not request.tasks:
+        raise InputError("--task is missing: say on which task(s) the models are evaluated (see `compatcheck tasks`)")
     for side in models:
         choose(side.options.engine.engine)
     loaded: list[tuple[TaskOptions, list[LoadedTask]]] = []
@@ -210,7 +214,7 @@ def jobs_of(models: Sequence[Side], request: Request) -> list[Job]:
     for side in models:
         tasks = next((tasks for options, tasks in loaded if options == side.options.tasks), None)
         if tasks is None:
-            tasks = load_asked(request.tasks, side.options.tasks)
+            tasks = load_tasks(request.tasks, side.options.tasks)
             loaded.append((side.options.tasks, tasks))
         for task in tasks:
             check_metric_names(request.metrics, [*task.task.aggregation(), *similarity.names()])
@@ -360,22 +364,13 @@ def with_requested_metrics(run: Run, request: Request) -> Run:
 
 def read_as_asked(run: TaskRun, request: Request) -> TaskRun:
     """One task with the metrics asked for, each read as it is to be read."""
-    asked = request.metrics or (() if run.metrics else default_metrics(run))
-    return settle(_with_metrics(run, request, asked) if asked else run, request.metrics, request.metric_options)
+    return settle(_with_metrics(run, request) if request.metrics else run, request.metrics, request.metric_options)
 
 
-def default_metrics(run: TaskRun) -> tuple[str, ...]:
-    """What answers to prompts are scored by where nothing else is asked for: exact match, where there are targets."""
-    return (EXACT,) if "target" in run.records and run.records["target"].notna().any() else ()
-
-
-def _with_metrics(run: TaskRun, request: Request, asked: Sequence[str]) -> TaskRun:
+def _with_metrics(run: TaskRun, request: Request) -> TaskRun:
     have = {metric.name: metric for metric in run.metrics}
-    check_metric_names(asked, list(dict.fromkeys([*have, *similarity.names()])))
-    missing = [name for name in asked if name not in have]
-    accepted = None
-    if "rows" in run.settings:  # prompts, of which a target may be a list
-        accepted = [None if pd.isna(text) else references(str(text)) for text in run.records["target"]]
-    records, added = score_records(run.records, missing, references=accepted, options=request.metric_options)
+    check_metric_names(request.metrics, list(dict.fromkeys([*have, *similarity.names()])))
+    missing = [name for name in request.metrics if name not in have]
+    records, added = score_records(run.records, missing, options=request.metric_options)
     have |= {metric.name: metric for metric in added}
-    return replace(run, metrics=tuple(have[name] for name in dict.fromkeys(asked)), records=records)
+    return replace(run, metrics=tuple(have[name] for name in dict.fromkeys(request.metrics)), records=records)

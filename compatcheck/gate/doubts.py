@@ -20,8 +20,8 @@ MAX_MISSING = 0.02  # share of the larger side's rows that may show nothing; mor
 NOTHING_RIGHT, ALL_RIGHT = 0.02, 0.995  # shares of right answers beyond which a scoring rule does not seem to fit
 _NEEDS_OLD_RIGHT = frozenset({"nfr", "relative_nfr", "btc", "both_correct_changed", "m_r", "mean_regression"})
 """Figures that no NEW could spoil where OLD gets nothing right."""
-_OF_CHANGE = frozenset({"nfr_mc", "inconsistency", "agreement"})
-"""Figures that count changed answers, whatever is right."""
+_OF_CHANGE = frozenset({"nfr_mc", "inconsistency", "agreement", "kl"})
+"""Figures of changed answers and distributions, whatever is right."""
 _EXACT = ("exact_match",)
 _WORDS = {
     "ignore_case": "if case is ignored", "ignore_punctuation": "if punctuation is ignored",

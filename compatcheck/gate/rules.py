@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from compatcheck.compare.result import Comparison, Estimate, Slice
 from compatcheck.errors import InputError, did_you_mean
+from compatcheck.records import KL
 
 GRAMMAR = (
     "[task/][filter/][field=value/][metric.]name:budget[%], for example nfr:2%, gsm8k/net:-1%, category=billing/nfr:5% "
@@ -35,6 +36,7 @@ NAMES = {
     "nfi": Name("NFI", upper=True, rate=True),
     "relative_nfr": Name("relative NFR", upper=True),
     "mean_regression": Name("mean regression", upper=True, percent=False),
+    KL: Name("mean KL(old ‖ new)", upper=True, percent=False),
     "pfr": Name("PFR", upper=False, rate=True),
     "btc": Name("BTC", upper=False, rate=True),
     "agreement": Name("agreement", upper=False, rate=True),
@@ -200,6 +202,8 @@ def _cannot_be_meant(rule: Rule, number: str, percent: bool) -> str | None:
         why = "it says by how much the mean may fall, so it is not negative"
         return f"{why}; write {stem}:{number.lstrip('-')}" if value < 0 else None
     known = COUNTS.get(rule.name) or NAMES[SAME.get(rule.name, (rule.name,))[0]]
+    if rule.name == KL and (percent or value < 0):
+        return "the budget is a mean divergence in nats, such as kl:0.01"
     if value < 0 and (known.rate or rule.name == "relative_nfr"):
         return "the budget is a proportion, so it is not negative"
     if known.rate and not percent and value >= 1:
@@ -225,6 +229,8 @@ def nothing_covered(rule: Rule, comparisons: Sequence[Comparison]) -> str:
         field, value = rule.slice
         values = [one.value for each in comparisons for one in each.slices if one.field == field]
         why = f"no slice by '{field}' {unknown(value, values)}" if values else f"there is no --slice-by {field}"
+    elif rule.name == KL:
+        why = "the divergence was not measured; add --metric kl"
     else:
         known = dict.fromkeys(key for each in comparisons for key in each.metrics if key in NAMES)
         kinds = " and ".join(dict.fromkeys(each.kind for each in comparisons))

@@ -24,6 +24,7 @@ from compatcheck.compare.significance import holm, p_beyond
 from compatcheck.errors import ExitCode, InputError, did_you_mean
 from compatcheck.gate.doubts import MAX_MISSING, doubt
 from compatcheck.gate.rules import CRITICAL, NAMES, Name, Rule, nothing_covered, rows, writer
+from compatcheck.records import KL
 
 MIN_AVERAGED = 30
 """A mean of fewer values settles nothing: so small a sample may miss the rare case that moves the mean."""
@@ -198,6 +199,8 @@ def _evidence(rule: Rule, comparison: Comparison) -> Evidence | Gate:
 
     key, clusters = rule.key(comparison), comparison.clusters
     assert key is not None  # covers() said so
+    if key == KL:
+        return _divergence(rule, comparison)
     if clusters is not None and clusters.count < LEAST:
         return open_(f"{clusters.count} clusters by '{clusters.field}': fewer than {LEAST} settle no budget")
     known, (figure, n), label = NAMES[key], rule.figure(comparison), label_of(rule, key)
@@ -212,6 +215,17 @@ def _evidence(rule: Rule, comparison: Comparison) -> Evidence | Gate:
     assert figure.lower is not None and figure.upper is not None  # only a mean of a single value has no bounds
     bounds = figure.value, figure.lower, figure.upper
     return Evidence(known, label, figure, n, rule.threshold, *bounds, comparison.confidence)
+
+
+def _divergence(rule: Rule, comparison: Comparison) -> Evidence | Gate:
+    """A mean over tokens, whose bounds count by documents or groups of them."""
+    figure, known = comparison.metrics[KL], NAMES[KL]
+    groups = int(figure.effective or 0)
+    if groups < MIN_AVERAGED or figure.value is None or figure.lower is None or figure.upper is None:
+        why = f"{known.label} is of {groups:,} documents: fewer than {MIN_AVERAGED} settle no budget"
+        return Gate(rule.text, "inconclusive", why, MIN_AVERAGED, rule.tier)
+    bounds = figure.value, figure.lower, figure.upper
+    return Evidence(known, known.label, figure, groups, rule.threshold, *bounds, comparison.confidence)
 
 
 def _few_regressed(rule: Rule, comparison: Comparison, figure: Estimate) -> Gate:
@@ -291,7 +305,7 @@ def _for_mean(key: str, figure: Estimate, value: float, threshold: float, compar
         error *= math.sqrt(comparison.n / figure.effective) if figure.effective else 1.0
     else:
         error = (figure.high - figure.low) / 2 / z_values(comparison.confidence)[0]
-    if key != "relative_nfr" and (key != "net" or value > threshold):
+    if key not in ("relative_nfr", KL) and (key != "net" or value > threshold):
         least, most = comparison.score_range or (0.0, 1.0)
         unseen = -math.log(1 - comparison.confidence) * (most - least) / gap / averaged
     return needed_for_change(error / gap, POWER, comparison.confidence) + unseen

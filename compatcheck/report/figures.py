@@ -65,6 +65,8 @@ METRICS: Mapping[str, MetricInfo] = {
         ("self_agreement_old", "judge's self-agreement, old", "share", "same verdict when the order is swapped"),
         ("self_agreement_new", "judge's self-agreement, new", "share", "same verdict when the order is swapped"),
         ("mean_difference", "mean difference", "score", "mean of new minus old score"),
+        ("kl", "KL(old ‖ new), nats a token", "score",
+         "mean divergence of next-token distributions on the task's own texts"),
     )
 }  # fmt: skip
 

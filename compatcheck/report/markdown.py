@@ -176,6 +176,8 @@ def _comparison(comparison: Comparison, top: int) -> list[str]:
     tests = (prose(line) for line in sections.tests(comparison))
     blocks.append(_details("All metrics", draw(sections.metrics(comparison)), *tests))
     blocks += [f"**{name}:** {prose(sentence)}" for name, sentence in sections.remarks(comparison)]
+    if (tokens := sections.worst_tokens(comparison, 20)).rows:
+        blocks.append(_details("Tokens that diverge the most", draw(tokens)))
     if remarks := sections.pairing_remarks(comparison):
         listed = "; ".join(prose(remark) for remark in remarks)
         blocks.append(f"**Pairing:** {comparison.pairing.paired:,} pairs; {listed}")

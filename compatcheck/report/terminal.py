@@ -183,6 +183,8 @@ def _comparison(comparison: Comparison, named: bool, color: bool, top: int) -> l
     parts.extend(
         Text.assemble((f"\n{name}  ", "bold"), safe_text(sentence)) for name, sentence in sections.remarks(comparison)
     )
+    if (tokens := sections.worst_tokens(comparison, 5)).rows:
+        parts.extend([_heading("Tokens that diverge the most"), _table(tokens, "id", "its probability", padding=1)])
     if remarks := sections.pairing_remarks(comparison):
         head = (f"\nPairing  {comparison.pairing.paired:,} pairs; ", "bold")
         parts.append(Text.assemble(head, safe_text("; ".join(remarks))))

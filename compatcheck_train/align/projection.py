@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from compatcheck.engines.hf.head import Head
 from compatcheck_train.align.vocabulary import Vocabulary
 from compatcheck_train.loss.divergence import States, fused, positions_at_once
-from compatcheck_train.loss.head import Head
 
 REST = 0
 """The class of tokens that have no counterpart."""

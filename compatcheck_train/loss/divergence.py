@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from compatcheck_train.loss.head import Head
+from compatcheck.engines.hf.head import Head
 from compatcheck_train.loss.rules import Facts, Rule, Weights
 
 ChunkLoss = Callable[[slice, Tensor], tuple[Tensor, Tensor, Tensor]]

@@ -9,10 +9,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from compatcheck.engines.hf.head import Head
 from compatcheck.errors import InputError
 from compatcheck_train.batches import Batch
 from compatcheck_train.loss.divergence import Problem, States, fused_divergence, token_facts, token_logprobs
-from compatcheck_train.loss.head import Head
 from compatcheck_train.loss.rules import Facts, Parts, Rule, Weights
 from compatcheck_train.settings import TrainSettings
 

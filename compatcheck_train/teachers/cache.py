@@ -19,11 +19,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from compatcheck.engines.hf.head import Head
 from compatcheck.engines.progress import Progress, SilentProgress
 from compatcheck.errors import InputError
 from compatcheck.paths import cache_dir
 from compatcheck_train.batches import Batch, Plan
-from compatcheck_train.loss.head import Head
 from compatcheck_train.loss.view import Taught
 from compatcheck_train.teachers.online import OnlineTeacher, Wants
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from compatcheck.engines.hf import memory
+from compatcheck.engines.hf.head import Head, decoder_of
 from compatcheck_train.batches import Batch, Plan
 from compatcheck_train.loss.divergence import token_facts
-from compatcheck_train.loss.head import Head, decoder_of
 from compatcheck_train.loss.view import Taught
 from compatcheck_train.teachers.prefixes import trained_states
 

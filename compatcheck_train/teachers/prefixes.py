@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from compatcheck.engines.hf.head import Through
 from compatcheck_train.batches import Batch, Item
-from compatcheck_train.loss.head import Through
 
 KNOWN = frozenset(
     ["cohere", "gemma", "gpt2", "gpt_neox", "granite", "llama", "mistral", "olmo", "olmo2", "phi", "phi3", "qwen2",

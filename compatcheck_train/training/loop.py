@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from compatcheck.engines.hf.head import Head, decoder_of, head_of
 from compatcheck.engines.progress import BarProgress, Progress
 from compatcheck.errors import InputError
 from compatcheck_train.batches import Batch, Plan
-from compatcheck_train.loss.head import Head, decoder_of, head_of
 from compatcheck_train.loss.strategies import Strategy
 from compatcheck_train.loss.view import OldTerm, View
 from compatcheck_train.settings import TrainSettings

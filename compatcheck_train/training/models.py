@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from compatcheck.engines.hf.adapters import put_adapter
+from compatcheck.engines.hf.head import check_head, decoder_of, head_of, reach_through
 from compatcheck.engines.hf.loading import load_causal
 from compatcheck.engines.hf.proof import TOLERANCE, depends_on_batch, difference, probe
 from compatcheck.errors import InputError, one_line
@@ -23,7 +24,6 @@ from compatcheck.models import ACTIVATED, CONFIG, WEIGHTS, kind_of, read_config
 from compatcheck.paths import user_path
 from compatcheck.references import Reference
 from compatcheck_train.folders import partial_of, put
-from compatcheck_train.loss.head import check_head, decoder_of, head_of, reach_through
 from compatcheck_train.settings import TrainSettings
 
 COMPAT, NEW = "compat", "new"

@@ -19,8 +19,8 @@ import torch
 import torch.distributed as group
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
+from compatcheck.engines.hf.head import decoder_of
 from compatcheck.errors import InputError
-from compatcheck_train.loss.head import decoder_of
 from compatcheck_train.settings import TrainSettings
 
 T = TypeVar("T")

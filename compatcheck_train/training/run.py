@@ -10,6 +10,7 @@ from typing import Any
 
 from compatcheck.engines.hf import memory
 from compatcheck.engines.hf.checking import check_loading
+from compatcheck.engines.hf.head import Head, head_of
 from compatcheck.engines.progress import Progress, SilentProgress
 from compatcheck.errors import InputError
 from compatcheck.paths import cache_dir
@@ -18,7 +19,6 @@ from compatcheck_train.align.term import AlignedTerm, align_wants
 from compatcheck_train.batches import Plan, make_items, make_plan
 from compatcheck_train.examples import Examples
 from compatcheck_train.loss import strategies
-from compatcheck_train.loss.head import Head, head_of
 from compatcheck_train.loss.strategies import Strategy
 from compatcheck_train.settings import TrainSettings
 from compatcheck_train.teachers import CachedTeacher, OnlineTeacher, Teacher, build, cache, estimate_bytes

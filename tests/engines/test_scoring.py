@@ -100,7 +100,7 @@ def test_small_forwards_give_the_same_scores(
 ) -> None:
     requests = choices(_pairs(5, SHOTS) + _pairs(3, seed=4))
     engine = open_hf("llama", batch_size=2 if tokens == 200 else "auto")
-    engine._tokens_at_once = tokens
+    engine.tokens_at_once = tokens
     _assert_equal(engine.loglikelihood(requests), lm_eval_hf("llama").loglikelihood(requests, disable_tqdm=True))
 
 
@@ -111,7 +111,7 @@ def test_a_forward_may_end_one_shared_prefix_and_begin_the_next(
     """Wherever the cut falls between groups, the keys of the one that goes on are there and no other's."""
     requests = choices(_pairs(5, SHOTS) + _pairs(5, "Another set. " + SHOTS, seed=1) + _pairs(3, seed=4))
     engine = open_hf("llama")
-    engine._tokens_at_once = tokens
+    engine.tokens_at_once = tokens
     _assert_equal(engine.loglikelihood(requests), lm_eval_hf("llama").loglikelihood(requests, disable_tqdm=True))
 
 

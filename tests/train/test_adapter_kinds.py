@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 import torch
 
+from compatcheck.engines.hf.head import decoder_of, head_of
 from compatcheck.engines.hf.proof import alone, difference, probe
 from compatcheck.errors import InputError
 from compatcheck.references import resolve
 from compatcheck_train import preset
-from compatcheck_train.loss.head import decoder_of, head_of
 from compatcheck_train.training.models import COMPAT, NEW, Student, load_old, load_student, save_adapter
 from compatcheck_train.weights import blend, why_not_blended
 from tests.engines.adapters import KINDS, save_base

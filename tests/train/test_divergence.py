@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from compatcheck.engines.hf.head import Head
 from compatcheck_train.loss.divergence import Problem, States, fused_divergence, token_facts, token_logprobs
-from compatcheck_train.loss.head import Head
 from compatcheck_train.loss.rules import Facts, Rule, Weights
 
 N, D, V = 13, 5, 17

@@ -10,9 +10,9 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from compatcheck.engines.hf.head import decoder_of
 from compatcheck_train.batches import Batch, Item, Row, collate
 from compatcheck_train.examples import Example
-from compatcheck_train.loss.head import decoder_of
 from compatcheck_train.teachers.prefixes import KNOWN, allows, trained_states, tree_of
 
 VOCABULARY = 50

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from compatcheck.engines.hf.head import Head
 from compatcheck.errors import InputError
 from compatcheck_train.batches import Batch, Item, Row, collate
 from compatcheck_train.examples import Example
 from compatcheck_train.loss import strategies
-from compatcheck_train.loss.head import Head
 from compatcheck_train.loss.view import Taught, View
 from compatcheck_train.settings import TrainSettings
 

@@ -9,12 +9,12 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from compatcheck.engines.hf.head import head_of
 from compatcheck.errors import InputError
 from compatcheck.references import resolve
 from compatcheck_train import TrainSettings
 from compatcheck_train.batches import Plan, make_items, make_plan
 from compatcheck_train.examples import Examples
-from compatcheck_train.loss.head import head_of
 from compatcheck_train.teachers import CachedTeacher, OnlineTeacher, build, cache, estimate_bytes
 from compatcheck_train.teachers.online import Wants, model_states
 from compatcheck_train.training.models import load_old

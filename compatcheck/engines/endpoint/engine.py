@@ -27,15 +27,6 @@ FIRST = 8
 """When this many requests fail (or all, if there are fewer) before one succeeds, a trivial one is tried."""
 IN_A_ROW = 32
 """When this many in a row fail by the server's trouble, or twice those in flight, a trivial one is tried."""
-MOST_REFUSALS = 8
-"""Forms of one request that are tried."""
-WITHOUT = {
-    "temperature": "it takes its own temperature, and answers may differ from run to run",
-    "stop": "texts were cut at the stops here",
-    "max_tokens": "texts are as long as it makes them",
-    "max_completion_tokens": "texts are as long as it makes them",
-}
-"""What follows where a server refuses a field."""
 CANARY = "Hello"
 """The prompt of the trivial request: when that fails too, it is the server and not the documents, and work stops."""
 
@@ -55,7 +46,6 @@ class EndpointEngine(Engine):
         seed: int = 0,
         engine_args: Mapping[str, Any] | None = None,
         progress: Progress | None = None,
-        chat_alone: bool = False,
     ) -> None:
         """Nothing is sent yet.
 
@@ -63,7 +53,6 @@ class EndpointEngine(Engine):
             models: models of one server; the first is active.
             batch_size: requests in flight; "auto" is 16.
             engine_args: see :class:`compatcheck.engines.endpoint.options.Options`.
-            chat_alone: a conversation never goes to a server without a chat API as plain text.
 
         Raises:
             InputError: an argument is wrong.
@@ -78,9 +67,6 @@ class EndpointEngine(Engine):
         self._dialects: dict[str, wire.Dialect] = {}
         self._ways: dict[str, scoring.Ways] = {}
         self._chat: dict[str, bool] = {}
-        self._plain: set[str] = set()
-        """Models that turned out to take no conversation."""
-        self._chat_alone = chat_alone
         self.activate(models[0].model)
 
     def activate(self, name: str | None) -> None:
@@ -135,9 +121,7 @@ class EndpointEngine(Engine):
         model = self._active.model
 
         def in_chat(prompt: str) -> bool:
-            if isinstance(prompt, wire.Messages):
-                return model not in self._plain
-            return self._chat.get(model, self._options.api == "chat")
+            return isinstance(prompt, wire.Messages) or self._chat.get(model, self._options.api == "chat")
 
         async def one(client: Client, number: int) -> str:
             prompt, decoding = requests[number].args[0], decodings[number]
@@ -145,37 +129,24 @@ class EndpointEngine(Engine):
             try:
                 return await self._generate(client, prompt, decoding, seeds[number], chat)
             except RequestFailed as failure:
-                if not self._other_way(prompt, chat, failure):
+                if chat or self._options.api != "auto" or model in self._chat or failure.status not in (404, 405):
                     raise
-            text = await self._generate(client, prompt, decoding, seeds[number], not chat)
-            if chat:
-                self._plain.add(model)
-            else:
-                self._chat[model] = True
+            text = await self._generate(client, prompt, decoding, seeds[number], True)
+            self._chat[model] = True
             return text
 
         def canary(client: Client) -> Awaitable[str]:
-            prompt, decoding = requests[0].args[0], replace(decodings[0], most=1, passed={})
+            prompt, decoding = requests[0].args[0], replace(decodings[0], most=1)
             return self._generate(client, CANARY, decoding, self._seed, in_chat(prompt))
 
         texts = self._ask_all("generating", "generate_until", requests, one, canary)
         self._note_decoding(requests, decodings)
         return [text if text is not None else "" for text in texts]
 
-    def _other_way(self, prompt: str, chat: bool, failure: RequestFailed) -> bool:
-        """Whether the failure says that the server lacks the API that was asked, and the other one may do."""
-        if self._options.api != "auto":
-            return False
-        absent = failure.status in (404, 405)
-        if not isinstance(prompt, wire.Messages):
-            return not chat and self._active.model not in self._chat and absent
-        untemplated = failure.status in (400, 422, 500) and "chat template" in failure.reason.lower()
-        return chat and not self._chat_alone and (absent or untemplated) and wire.is_plain(prompt)
-
     async def _generate(self, client: Client, prompt: str, decoding: wire.Decoding, seed: int, chat: bool) -> str:
         model = self._active.model
-        dialect = self._dialects.get(model, wire.Dialect())
-        for _ in range(MOST_REFUSALS):
+        dialect = self._dialects.setdefault(model, wire.Dialect())
+        for _ in range(4):
             body = wire.body_of(prompt, model, decoding, seed, self._options.extra_body, dialect, chat)
             body |= dialect.streaming if self._options.stream else {}
             try:
@@ -185,13 +156,9 @@ class EndpointEngine(Engine):
                     body,
                 )
             except RequestFailed as failure:
-                told = failure.status in (400, 422)
-                other = dialect.learned(failure.reason, body, failure.parameter) if told else None
-                if other is None:
+                if failure.status not in (400, 422) or not dialect.learn(failure.reason, body):
                     raise
-                dialect = other
                 continue
-            self._dialects[model] = self._dialects.get(model, wire.Dialect()).joined(dialect)
             if not chat:
                 self._chat.setdefault(model, False)
             return text
@@ -205,7 +172,7 @@ class EndpointEngine(Engine):
         for request, decoding in zip(requests, decodings, strict=True):
             draw = getattr(request, "draw", None)
             if draw is None:
-                draw = seen[id(request)] if decoding.sampled else 0
+                draw = seen[id(request)] if decoding.temperature > 0 else 0
             seeds.append(self._seed + int(draw))
             seen[id(request)] += 1
         return seeds
@@ -219,14 +186,8 @@ class EndpointEngine(Engine):
                 "have; a model run here decodes with it."
             )
         model = self._active.model
-        without = self._dialects.get(model, wire.Dialect()).without
-        if "seed" in without:
+        if model in self._dialects and not self._dialects[model].seed:
             self.note(f"{self._active.text} takes no seed, so that sampled texts cannot be repeated.")
-        if rest := sorted(without - {"seed"}):
-            consequences = "".join(f"; {WITHOUT[name]}" for name in rest if name in WITHOUT)
-            self.note(f"{self._active.text} refuses {', '.join(rest)}, so it was asked without{consequences}.")
-        if model in self._plain:
-            self.note(f"{self._active.text} takes no conversations ({wire.CHAT}): prompts were given as plain text.")
         if self._chat.get(model) and self._options.api == "auto":
             self.note(f"{self._active.text} has no {wire.COMPLETIONS}: every prompt was sent as one user message.")
 

@@ -20,11 +20,13 @@ from compatcheck.engines.hf.model import HFModel
 from compatcheck.engines.hf.runner import Runner, check_tokens, longest_text
 from compatcheck.engines.hf.sampling import GenerationArguments, read_generation_arguments
 from compatcheck.engines.hf.scoring import Answer, documents_of, score
+from compatcheck.engines.hf.states import Text, hidden_states
 from compatcheck.engines.progress import Stage
 from compatcheck.errors import InputError
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
+    from torch import Tensor
 
 _T = TypeVar("_T")
 _Request = tuple[Any, list[int], list[int]]
@@ -51,7 +53,7 @@ class HFEngine(HFModel):
         self._checked = False
         self._read: dict[str, tuple[GenerationArguments | None, str]] = {}
         super().__init__(*args, **options)
-        self._tokens_at_once = memory.CPU_TOKENS if self.device.type == "cpu" else memory.ACCELERATOR_TOKENS
+        self.tokens_at_once = memory.CPU_TOKENS if self.device.type == "cpu" else memory.ACCELERATOR_TOKENS
         self._stage = Stage(self.progress, "", ())
 
     def close(self) -> None:
@@ -121,7 +123,7 @@ class HFEngine(HFModel):
                 self._stage.advance(len(found))
 
             short = [document for document in documents if limit is None or document.size(0) <= limit]
-            self._tokens_at_once = score(runner, short, self._tokens_at_once, done, self._most)
+            self.tokens_at_once = score(runner, short, self.tokens_at_once, done, self.most)
         if plain:
             own = super()._loglikelihood_tokens
             longest = max(len(requests[n][1]) + len(requests[n][2]) for n in plain)
@@ -173,7 +175,7 @@ class HFEngine(HFModel):
             self.cache_hook.add_partial("generate_until", requests[number].args, texts[number])
 
         if jobs and runner is not None:
-            decoder = Decoder(runner, self.tokenizer, self._tokens_at_once, self._most, done)
+            decoder = Decoder(runner, self.tokenizer, self.tokens_at_once, self.most, done)
             decoder.run([(tokens, arguments) for _, tokens, arguments in jobs])
         if plain:
             longest = max((len(prompts[n]) for n in plain), default=1) + 256 if prompts else self.max_length
@@ -231,6 +233,13 @@ class HFEngine(HFModel):
             return None
         return tuple(prompt), arguments
 
+    # Hidden states
+
+    def states(self, texts: Sequence[Text]) -> Tensor:
+        """Hidden states (n, d) from which each token that counts is predicted: see :func:`hidden_states`."""
+        self._check_rows(text.tokens for text in texts)
+        return hidden_states(self, texts, self._fast(texts[0].tokens, "Reading texts"))
+
     # lm-eval's own path
 
     def _note_long(self, limit: int | None) -> None:
@@ -245,7 +254,7 @@ class HFEngine(HFModel):
         vocabulary = int(getattr(self.config.get_text_config(), "vocab_size", 2**16))
         per_row = 2 * 4 * max(1, min(longest, self.max_length)) * vocabulary
         fits = int(0.25 * memory.available_bytes(str(self.device)) // per_row)
-        size = self._most or max(1, min(64, fits))
+        size = self.most or max(1, min(64, fits))
         found: list[_T] = []
         try:
             while len(found) < len(items):

@@ -175,7 +175,12 @@ class HFModel(HFLM):
             )
 
     @property
-    def _most(self) -> int | None:
+    def base(self) -> Any:
+        """The model inside, with its layers as the active adapter makes them."""
+        return self._adapters.base
+
+    @property
+    def most(self) -> int | None:
         """The user's batch size, or None for auto; one where a text's answer would depend on its batch."""
         if self._one_by_one:
             return 1

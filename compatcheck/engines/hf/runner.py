@@ -74,6 +74,11 @@ class Runner:
             raise UnsupportedAttention("its layers do not use the attention interface")
         return out
 
+    @property
+    def gives_states(self) -> bool:
+        """Whether hidden states can be had apart from logits."""
+        return self._decoder is not None
+
     def output_weight(self) -> Tensor | None:
         """Weight (vocabulary, hidden size) of an output layer that is one float32 matrix product on a CPU, else None.
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from compatcheck.engines.hf.attention import PrefixStore, PrefixTree
 from compatcheck.engines.hf.memory import give_back, is_out_of_memory
-from compatcheck.engines.hf.packing import Branch, Document, Packer, Part, group_documents
+from compatcheck.engines.hf.packing import Branch, Document, Group, Packer, Part, group_documents
 from compatcheck.engines.hf.runner import Runner
 from compatcheck.errors import InputError
 
@@ -20,6 +22,7 @@ VOCABULARY_BLOCK = 4096
 """Tokens of the vocabulary whose logits are made at a time on a CPU."""
 
 Answer = tuple[float, bool]
+_T = TypeVar("_T")
 
 
 def documents_of(pairs: Sequence[tuple[list[int], list[int]]], max_length: int) -> list[Document]:
@@ -50,6 +53,26 @@ def score(
 ) -> int:
     """Score every branch, telling ``done`` the (request, (log-likelihood, is greedy)) of each forward.
 
+    Returns:
+        The tokens a forward had in the end.
+
+    Raises:
+        InputError: one document alone does not fit into memory.
+    """
+    groups = group_documents(documents, LEAST_SAVING)
+    return run_groups(runner, groups, functools.partial(_forward, runner), tokens_at_once, done, most_documents)
+
+
+def run_groups(
+    runner: Runner,
+    groups: Sequence[Group],
+    forward: Callable[[Sequence[Part], dict[int, PrefixStore]], _T],
+    tokens_at_once: int,
+    done: Callable[[_T], None],
+    most_documents: int | None = None,
+) -> int:
+    """Have ``forward`` run over all documents of some groups, and tell ``done`` what each call gave.
+
     When memory runs out the forward is tried again at half the tokens, down to one document.
 
     Returns:
@@ -58,15 +81,15 @@ def score(
     Raises:
         InputError: one document alone does not fit into memory.
     """
-    packer = Packer(group_documents(documents, LEAST_SAVING), most_documents)
+    packer = Packer(groups, most_documents)
     stores: dict[int, PrefixStore] = {}
     with runner.attached():
         while packer:
             at = packer.at
             parts = packer.take(tokens_at_once, prefix_kept=bool(stores))
-            answers: list[tuple[int, Answer]] | None = None
+            answers: _T | None = None
             try:
-                answers = _forward(runner, parts, stores)
+                answers = forward(parts, stores)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
@@ -88,12 +111,17 @@ def score(
     return tokens_at_once
 
 
-def _forward(runner: Runner, parts: Sequence[Part], stores: dict[int, PrefixStore]) -> list[tuple[int, Answer]]:
+def tree_of(runner: Runner, parts: Sequence[Part], stores: dict[int, PrefixStore]) -> PrefixTree:
+    """The layout of a forward; a prefix that the next one needs too gets its place in ``stores``."""
     last = parts[-1]
     if last.keep and last.group.prefix and last.encode_prefix:
         room = max(document.size(last.group.prefix) for document in last.group.documents)
         stores[id(last.group)] = PrefixStore(last.group.prefix, room)
-    tree = PrefixTree(parts, stores, runner.device)
+    return PrefixTree(parts, stores, runner.device)
+
+
+def _forward(runner: Runner, parts: Sequence[Part], stores: dict[int, PrefixStore]) -> list[tuple[int, Answer]]:
+    tree = tree_of(runner, parts, stores)
     rows: list[int] = []
     targets: list[tuple[int, int, int]] = []  # (which of rows, token, which of requests)
     requests: list[int] = []

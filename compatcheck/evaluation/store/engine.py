@@ -18,7 +18,6 @@ from compatcheck.engines.answers import MOST_NOT_FINITE, NOT_FINITE, STOP, THINK
 from compatcheck.errors import InputError
 from compatcheck.evaluation.store.identity import WITHOUT_BEARING
 from compatcheck.evaluation.store.keys import Draws, answer_key, asks_to_sample, is_sampled, request_digest, well_formed
-from compatcheck.tasks.generation import for_local
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
@@ -111,9 +110,6 @@ class StoredEngine(LM):
         self.keeps_reasoning = False
         """Whether reasoning stays in the texts that are scored."""
         self._tokenizer: Any = None
-        self.served = source.engine == "endpoint"
-        self.has_template = False
-        """Whether a conversation can be given to the model as one; said by who makes this."""
         self._identity: dict[str, Any] | None = None
         self._notes: dict[str, None] = {}
         self.MULTIMODAL = source.engine in _MULTIMODAL
@@ -144,13 +140,9 @@ class StoredEngine(LM):
             ] = None
         return found
 
-    def apply_chat_template(
-        self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True, tools: list[Any] | None = None
-    ) -> Any:
+    def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> Any:
         """The prompt that a conversation makes; reads the tokenizer, not the model."""
-        if tools and self._tokenizer_folder is None:
-            raise InputError(f"{self._source.reference}: prompts with `tools` need --engine hf or a server")
-        if not tools and (self._engine.opened or self._tokenizer_folder is None):
+        if self._engine.opened or self._tokenizer_folder is None:
             engine = self._engine.use(self._adapter)
             return engine.apply_chat_template(chat_history, add_generation_prompt=add_generation_prompt)
         import jinja2
@@ -159,8 +151,7 @@ class StoredEngine(LM):
             from transformers import AutoTokenizer
 
             self._tokenizer = AutoTokenizer.from_pretrained(str(self._tokenizer_folder))
-        options: dict[str, Any] = {"tokenize": False, "add_generation_prompt": add_generation_prompt}
-        options |= {"tools": tools} if tools else {}
+        options = {"tokenize": False, "add_generation_prompt": add_generation_prompt}
         options["continue_final_message"] = not add_generation_prompt
         try:
             return str(self._tokenizer.apply_chat_template(chat_history, **options))
@@ -182,6 +173,11 @@ class StoredEngine(LM):
         if name.startswith("_") or engine is None or not engine.opened:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return getattr(engine.use(self._adapter), name)
+
+    @property
+    def model_key(self) -> str:
+        """What its answers are filed under: the content of the model, and everything of the engine that bears on it."""
+        return self._source.model
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -249,8 +245,7 @@ class StoredEngine(LM):
         for name, number in absent.items():
             request = copy.copy(requests[number])  # the next side asks the same: what a backend changes stays its own
             if kind == "generate_until":
-                given = copy.deepcopy(request.args[1])
-                request.arguments = (request.args[0], given if self.served else for_local(given), *request.args[2:])
+                request.arguments = (request.args[0], copy.deepcopy(request.args[1]), *request.args[2:])
             if draws[number] is not None:
                 request.draw = draws[number]
             incoming.expect(name, request)

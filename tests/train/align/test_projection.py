@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from compatcheck.engines.hf.head import Head
 from compatcheck_train.align.projection import REST, Classes, canonical, identity, projected_kl
 from compatcheck_train.align.vocabulary import Vocabulary
 from compatcheck_train.loss.divergence import Problem, States, fused_divergence
-from compatcheck_train.loss.head import Head
 from compatcheck_train.loss.rules import Facts, Weights
 from tests.train.align.kinds import tokenizer
 

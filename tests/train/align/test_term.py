@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from compatcheck.engines.hf.head import head_of
 from compatcheck.errors import InputError
 from compatcheck.references import resolve
 from compatcheck_train import TrainSettings, preset
@@ -22,7 +23,6 @@ from compatcheck_train.align.vocabulary import Vocabulary
 from compatcheck_train.batches import Batch, Plan, make_items, make_plan
 from compatcheck_train.examples import load_examples
 from compatcheck_train.loss.divergence import Problem, States, fused_divergence, token_facts
-from compatcheck_train.loss.head import head_of
 from compatcheck_train.loss.rules import Facts, Weights
 from compatcheck_train.loss.view import View
 from compatcheck_train.teachers import OnlineTeacher

@@ -120,12 +120,16 @@ def head_of(model: Any, adapter: str | None = None) -> Head:
             low, high = layer.lora_A[adapter].weight, layer.lora_B[adapter].weight
             weight = weight + ((high @ low) * layer.scaling[adapter]).to(weight.dtype)
     if not isinstance(weight, Tensor) or weight.dim() != 2:
-        raise InputError(f"{type(model).__name__}: its output layer is no linear layer; it cannot be trained here")
-    config = getattr(model.config, "text_config", None) or model.config
-    # Cohere, Granite, Gemma 2
+        raise InputError(f"{type(model).__name__}: its output layer is no linear layer; not supported here")
+    return Head(weight, bias, *scale_and_cap(model.config))
+
+
+def scale_and_cap(config: Any) -> tuple[float, float | None]:
+    """What a configuration says is done to logits: Cohere and Granite scale them, Gemma 2 caps them."""
+    config = getattr(config, "text_config", None) or config
     scale = float(getattr(config, "logit_scale", None) or 1) / float(getattr(config, "logits_scaling", None) or 1)
     cap = getattr(config, "final_logit_softcapping", None)
-    return Head(weight, bias, scale, float(cap) if cap else None)
+    return scale, float(cap) if cap else None
 
 
 def check_head(model: Any, head: Head, vocabulary: int) -> None:
@@ -138,5 +142,5 @@ def check_head(model: Any, head: Head, vocabulary: int) -> None:
     if own.shape != ours.shape or not torch.allclose(own, ours, rtol=2e-2, atol=2e-2):
         raise InputError(
             f"{type(model).__name__}: its logits are not its output layer applied to its last hidden states; "
-            "this architecture cannot be trained here"
+            "this architecture is not supported here"
         )
