@@ -20,6 +20,10 @@ References = tuple[str, ...]
 """As :data:`Texts`, of references: in a settings file their paths are relative to it."""
 Pairs = Mapping[str, Any]
 """K=V pairs on the command line, a table elsewhere."""
+Decoding = Mapping[str, Any]
+"""As :data:`Pairs`, where ``stop`` may be there several times and is a text, ``\\n`` in it a new line."""
+Instruction = str
+"""A text, or with ``@`` before it the name of a file that holds it."""
 Settings = Mapping[str, Any]
 """KEY=VALUE on the command line, a table elsewhere: options by their names (:mod:`compatcheck.sides`)."""
 Tables = Mapping[str, Mapping[str, Any]]
@@ -109,6 +113,21 @@ def parse_pairs(flag: str, pairs: Sequence[str]) -> dict[str, Any]:
     return values
 
 
+def _parse_decoding(flag: str, pairs: Sequence[str]) -> dict[str, Any]:
+    stops: list[str] = []
+    others = []
+    for pair in pairs:
+        key, _, text = pair.partition("=")
+        if key.strip() not in ("stop", "until") or text == "none":
+            others.append(pair)
+        elif text[:1] in ("[", '"', "'"):
+            (value,) = parse_pairs(flag, [f"stop={text}"]).values()
+            stops += value if isinstance(value, list) else [value]
+        else:
+            stops.append(text.replace("\\n", "\n").replace("\\t", "\t"))
+    return parse_pairs(flag, others) | ({"stop": stops} if stops else {})
+
+
 def _parse_tables(flag: str, pairs: Sequence[str]) -> dict[str, dict[str, Any]]:
     values: dict[str, dict[str, Any]] = {}
     for key, value in parse_pairs(flag, pairs).items():
@@ -129,6 +148,8 @@ KINDS: Mapping[str, Kind] = {
     "Tasks": Kind("text, or a list of texts", _several, list[str], "NAME"),
     "References": Kind("text, or a list of texts", _several, list[str], "REF"),
     "Pairs": Kind("a table", _of(Mapping, as_=dict), list[str], "K=V", parse_pairs),
+    "Decoding": Kind("a table", _of(Mapping, as_=dict), list[str], "K=V", _parse_decoding),
+    "Instruction": Kind("text", _of(str), metavar="TEXT|@FILE"),
     "Settings": Kind("a table of settings", _of(Mapping, as_=dict), list[str], "KEY=VALUE"),
     "Tables": Kind("a table of tables", _tables, list[str], "M.K=V", _parse_tables),
     "Share": Kind('a share such as "2%" or 0.02', _of(str, numbers.Real), metavar="RATE"),

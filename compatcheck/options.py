@@ -16,20 +16,11 @@ from types import MappingProxyType
 from typing import Any, TypeVar, cast, dataclass_transform
 
 from compatcheck.errors import InputError, did_you_mean
-from compatcheck.option_kinds import (
-    KINDS,
-    Kind,
-    Pairs,
-    References,
-    Settings,
-    Share,
-    Size,
-    Store,
-    Tables,
-    Tasks,
-    Texts,
+
+from compatcheck.option_kinds import (  # isort: skip
+    KINDS, Decoding, Instruction, Kind, Pairs, References, Settings, Share, Size, Store, Tables, Tasks, Texts,
     Weight,
-)
+)  # fmt: skip
 from compatcheck.text import clean_surrogates
 
 WHAT, ENGINE, COMPARE, ROWS = "What", "Engine", "Comparison and gate", "Recorded outputs"
@@ -37,6 +28,7 @@ METHOD, TRAINING, PROOF = "Method", "Training", "Proof"
 """Panels of the help."""
 ENGINES = ("auto", "hf", "vllm", "ray")
 DTYPES = ("auto", "float32", "float16", "bfloat16", "float64")
+TURNS = ("last", "all")
 METRICS = (
     "exact_match", "contains", "rouge1", "rouge2", "rougeL", "bertscore", "bleu", "chrf", "judge", "score", "kl",
 )  # fmt: skip
@@ -149,10 +141,16 @@ class Export(Fields, Chosen):
 class Evaluate(Engine, Fields, Chosen):
     """Of everything that evaluates references."""
 
+    prompts: Path | None = option(None, "Own prompts: JSONL, CSV or Parquet with `prompt`, `target` …", metavar="FILE")
+    turns: str = option("last", "Of a conversation the last answer is compared, or all.", choices=TURNS)
+    system: Instruction | None = option(None, "System message, in place of the prompts' own.")
+    gen: Decoding | None = option(None, "Decoding: temperature=0.7, max_tokens=256, stop=TEXT, X=none; repeatable.")
     split: str | None = option(None, "Split to evaluate.", metavar="NAME")
     api_key_env: str | None = option(None, "Variable that holds the servers' key.", ENGINE, metavar="NAME", power=True)
     sample: int | None = option(None, "N documents drawn at random with --seed.")
-    apply_chat_template: bool = option(False, "Use the model's chat template.", ENGINE)
+    apply_chat_template: bool | None = option(
+        None, "Use the model's chat template.", ENGINE, shown="where there is one, for prompts; not for tasks"
+    )
     fewshot_as_multiturn: bool = option(True, "In a chat template, examples are turns or all in one message.", ENGINE)
     reasoning: str | None = option(
         None,

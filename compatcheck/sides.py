@@ -131,7 +131,7 @@ def _named(key: str) -> tuple[str, str]:
 
 
 def _is_table(name: str) -> bool:
-    return str(options_of(Evaluate)[name].type).startswith("Pairs")
+    return str(options_of(Evaluate)[name].type).startswith(("Pairs", "Decoding"))
 
 
 def _from_text(name: str, entry: str, text: str) -> Any:

@@ -15,6 +15,7 @@ import compatcheck
 PACKAGE = Path(compatcheck.__file__).parent
 TRAINING = PACKAGE.parent / "compatcheck_train"
 GROUND = {
+    "conversation",
     "errors",
     "memory",
     "records",
@@ -28,6 +29,7 @@ GROUND = {
     "version",
 }
 BELOW = {
+    "conversation": set(),
     "errors": set(),
     "memory": set(),
     "paths": set(),

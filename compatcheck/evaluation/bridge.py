@@ -72,6 +72,7 @@ def request_chunks(
     while docs := dict(islice(documents, size)):
         with patches.quiet(), patches.documents(task, docs), _of_the_task(loaded.name):
             task.build_all_requests(
+                system_instruction=loaded.system,
                 apply_chat_template=apply_chat_template,
                 fewshot_as_multiturn=turns,
                 chat_template=built.chat if apply_chat_template else None,

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from compatcheck.conversation import in_texts
 from compatcheck.errors import InputError, one_line
 from compatcheck.references import read_json
+from compatcheck.tasks import LoadedTask
 from compatcheck.tasks.description import fingerprint
 
 if TYPE_CHECKING:
@@ -20,16 +22,21 @@ class Chat:
 
     def __init__(self, engine: LM) -> None:
         self._engine: Any = engine
+        self.served = bool(getattr(engine, "served", False))
+        """A server gets the conversation itself, contents that are no text among it."""
         self._checked = False
         self.notes: tuple[str, ...] = ()
 
-    def __call__(self, history: list[dict[str, Any]], add_generation_prompt: bool = True) -> Any:
+    def __call__(
+        self, history: list[dict[str, Any]], add_generation_prompt: bool = True, tools: list[Any] | None = None
+    ) -> Any:
         """The prompt that a conversation makes: a text, or for a server the conversation itself.
 
         Raises:
             InputError: there is no template, or it refuses the conversation or fails on it.
         """
-        prompt = self._render(history, add_generation_prompt)
+        history = history if self.served else in_texts(history)
+        prompt = self._render(history, add_generation_prompt, tools)
         if isinstance(prompt, str) and not prompt:
             raise InputError(f"{self._where()}: the chat template makes an empty prompt")
         if not self._checked and any(message["role"] == "system" for message in history):
@@ -37,19 +44,20 @@ class Chat:
             # lm-eval drops system messages that a template refuses, and some templates leave them out by themselves
             without = [message for message in history if message["role"] != "system"]
             try:
-                same = self._engine.apply_chat_template(without, add_generation_prompt=add_generation_prompt) == prompt
+                same = self._render(without, add_generation_prompt, tools) == prompt
             except Exception:  # it needs a system message
                 same = False
             if same:
                 self.notes = (
-                    f"{self._where()}: the chat template takes no system message: what the task says there (its "
-                    "description) is left out of the prompts.",
+                    f"{self._where()}: the chat template takes no system message: what stands there (a task's "
+                    "description, --system) is left out of the prompts.",
                 )
         return prompt
 
-    def _render(self, history: list[dict[str, Any]], add_generation_prompt: bool) -> Any:
+    def _render(self, history: list[dict[str, Any]], add_generation_prompt: bool, tools: list[Any] | None) -> Any:
+        further = {"tools": tools} if tools and not self.served else {}
         try:
-            return self._engine.apply_chat_template(history, add_generation_prompt=add_generation_prompt)
+            return self._engine.apply_chat_template(history, add_generation_prompt=add_generation_prompt, **further)
         except InputError:
             raise
         except Exception as error:  # a template is a program of the model's author: anything may come out of it
@@ -67,6 +75,12 @@ class Chat:
         """The file of the tokenizer that holds its chat template; where it is no folder, its name."""
         name = self._engine.tokenizer_name
         return str(_file(name) or name)
+
+
+def takes_template(said: bool | None, loaded: LoadedTask, engine: Any) -> bool:
+    """Whether prompts go through the model's chat template: as the user says, else those of conversations, where the
+    model has one."""
+    return said if said is not None else loaded.conversational and bool(engine.has_template)
 
 
 def template_of(engine: LM) -> str:

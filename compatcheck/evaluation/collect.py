@@ -7,12 +7,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
+import pandas as pd
+
 from compatcheck import similarity
 from compatcheck.engines import choose
 from compatcheck.errors import InputError, did_you_mean
 from compatcheck.evaluation import streams
 from compatcheck.evaluation.evaluate import Evaluated, Log, evaluate_jobs
 from compatcheck.evaluation.grouping import EngineOptions, Job
+from compatcheck.evaluation.prompted import load_asked
 from compatcheck.evaluation.settling import settle
 from compatcheck.evaluation.store import Where, open_store
 from compatcheck.evaluation.task_scoring import score_with_task
@@ -21,10 +24,11 @@ from compatcheck.readers.large import load_large
 from compatcheck.records import KL, Manifest, Run, StoredRun, TaskRun
 from compatcheck.references import Reference, resolve
 from compatcheck.scratch import Scratch
+from compatcheck.similarity.exact import EXACT, references
 from compatcheck.table.kept_side import select
 from compatcheck.table.scoring import AS_RECORDED, score_records
 from compatcheck.tasks import LoadedTask
-from compatcheck.tasks.load import TaskOptions, check_metric_names, load_tasks
+from compatcheck.tasks.load import TaskOptions, check_metric_names
 from compatcheck.tasks.resolve import resolve_task
 
 JUDGE = "judge"
@@ -205,8 +209,11 @@ def jobs_of(models: Sequence[Side], request: Request) -> list[Job]:
     Raises:
         InputError: no task, an unknown one, no data, or an engine or metric that does not exist.
     """
-    if not request.tasks:
-        raise InputError("--task is missing: say on which task(s) the models are evaluated (see `compatcheck tasks`)")
+    if not request.tasks and not any(side.options.tasks.prompts for side in models):
+        raise InputError(
+            "--task or --prompts is missing: say on which task(s) the models are evaluated (see `compatcheck tasks`), "
+            "or give your own prompts"
+        )
     for side in models:
         choose(side.options.engine.engine)
     loaded: list[tuple[TaskOptions, list[LoadedTask]]] = []
@@ -214,7 +221,7 @@ def jobs_of(models: Sequence[Side], request: Request) -> list[Job]:
     for side in models:
         tasks = next((tasks for options, tasks in loaded if options == side.options.tasks), None)
         if tasks is None:
-            tasks = load_tasks(request.tasks, side.options.tasks)
+            tasks = load_asked(request.tasks, side.options.tasks)
             loaded.append((side.options.tasks, tasks))
         for task in tasks:
             check_metric_names(request.metrics, [*task.task.aggregation(), *similarity.names()])
@@ -364,13 +371,22 @@ def with_requested_metrics(run: Run, request: Request) -> Run:
 
 def read_as_asked(run: TaskRun, request: Request) -> TaskRun:
     """One task with the metrics asked for, each read as it is to be read."""
-    return settle(_with_metrics(run, request) if request.metrics else run, request.metrics, request.metric_options)
+    asked = request.metrics or (() if run.metrics else default_metrics(run))
+    return settle(_with_metrics(run, request, asked) if asked else run, request.metrics, request.metric_options)
 
 
-def _with_metrics(run: TaskRun, request: Request) -> TaskRun:
+def default_metrics(run: TaskRun) -> tuple[str, ...]:
+    """What answers to prompts are scored by where nothing else is asked for: exact match, where there are targets."""
+    return (EXACT,) if "target" in run.records and run.records["target"].notna().any() else ()
+
+
+def _with_metrics(run: TaskRun, request: Request, asked: Sequence[str]) -> TaskRun:
     have = {metric.name: metric for metric in run.metrics}
-    check_metric_names(request.metrics, list(dict.fromkeys([*have, *similarity.names()])))
-    missing = [name for name in request.metrics if name not in have]
-    records, added = score_records(run.records, missing, options=request.metric_options)
+    check_metric_names(asked, list(dict.fromkeys([*have, *similarity.names()])))
+    missing = [name for name in asked if name not in have]
+    accepted = None
+    if "rows" in run.settings:  # prompts, of which a target may be a list
+        accepted = [None if pd.isna(text) else references(str(text)) for text in run.records["target"]]
+    records, added = score_records(run.records, missing, references=accepted, options=request.metric_options)
     have |= {metric.name: metric for metric in added}
-    return replace(run, metrics=tuple(have[name] for name in dict.fromkeys(request.metrics)), records=records)
+    return replace(run, metrics=tuple(have[name] for name in dict.fromkeys(asked)), records=records)

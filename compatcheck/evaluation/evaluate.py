@@ -96,7 +96,7 @@ class TaskSteps:
             self._waiting = [{**sample, "error": failed[sample["doc_id"]]} for sample in samples]
             return ()
         runs = task_runs_of_samples([*self._answered, *samples], self._loaded, settings, failed)
-        known = str(self._answered[0]["doc_id"])
+        known = self._loaded.name_of(self._answered[0]["doc_id"])
         return tuple(replace(run, records=run.records[run.records["doc_id"] != known]) for run in runs)
 
     def finish(self) -> tuple[TaskRun, ...]:
@@ -109,7 +109,9 @@ class TaskSteps:
             raise bridge.nothing_answered(self._loaded.name, bridge.failed_documents(self._engine, self._loaded))
         steps, self._steps = [list(step) for step in self._steps], []
         count = len(steps[0])
-        return tuple(merged([step.pop(0) for step in steps]) for _ in range(count))
+        names = getattr(self._loaded.task, "names", None)
+        order = in_order if names is None else {name: place for place, name in enumerate(names)}.__getitem__
+        return tuple(merged([step.pop(0) for step in steps], order) for _ in range(count))
 
 
 class JobSteps(TaskSteps):
@@ -117,12 +119,12 @@ class JobSteps(TaskSteps):
 
     def __init__(self, planned: Planned, lazy: LazyEngine) -> None:
         self.job, self._stored, self._lazy, options = planned.job, planned.engine, lazy, planned.job.options
-        self._options = options
+        self._options, self._chat = options, planned.chat
         planned.engine.keeps_reasoning = self.job.task.reasoning == KEEP
         self._seconds = 0.0
         self.notes: tuple[str, ...] = ()
         """What is said of the prompts."""
-        super().__init__(planned.engine, self.job.task, options.apply_chat_template, options.fewshot_as_multiturn)
+        super().__init__(planned.engine, self.job.task, planned.chat, options.fewshot_as_multiturn)
 
     @contextlib.contextmanager
     def timed(self) -> Iterator[None]:
@@ -133,9 +135,14 @@ class JobSteps(TaskSteps):
 
     def requests(self, size: int = bridge.CHUNK) -> Iterator[list[Instance]]:
         """The requests of the task, those of so many documents at a time."""
-        prompts = (self._options.apply_chat_template, self._options.fewshot_as_multiturn)
+        prompts = (self._chat, self._options.fewshot_as_multiturn)
         yield from bridge.request_chunks(self._stored, self.job.task, *prompts, size)
         self.notes = bridge.notes_on_prompts(self.job.task)
+        if self.job.task.conversational and not self._chat:
+            self.notes += (
+                f"{self.job.reference.text}: prompts of {self.job.task.name} were given as plain text, without a chat "
+                "template.",
+            )
 
     def evaluated(self) -> Evaluated:
         """What the job gave, over all documents that were asked for.
@@ -267,8 +274,8 @@ class Stepwise:
             plan.engine.close()
 
 
-def merged(steps: Sequence[TaskRun]) -> TaskRun:
-    """The records of several steps as those of one run, in the order of the documents.
+def merged(steps: Sequence[TaskRun], order: Callable[[Any], Any] | None = None) -> TaskRun:
+    """The records of several steps as those of one run, in the order of the documents: by default that of their ids.
 
     A metric counts where every step has it, and is smooth where it is in any; a field is a slice field where it is one
     in every step.
@@ -287,8 +294,8 @@ def merged(steps: Sequence[TaskRun]) -> TaskRun:
     records = pd.concat([step.records.reindex(columns=kept) for step in steps], ignore_index=True)
     numbers = pd.to_numeric(records["doc_id"], errors="coerce")
     if not (numbers.notna().all() and numbers.is_monotonic_increasing):
-        order = records["doc_id"].map(in_order).sort_values(kind="stable").index
-        records = records.loc[order].reset_index(drop=True)
+        places = records["doc_id"].map(order or in_order).sort_values(kind="stable").index
+        records = records.loc[places].reset_index(drop=True)
     notes = dict.fromkeys(note for step in steps for note in step.notes)
     return replace(steps[0], metrics=tuple(metrics), records=records, notes=tuple(notes))
 

@@ -24,7 +24,8 @@ class EngineOptions:
     device: str | None = None
     seed: int = 0
     trust_remote_code: bool = False
-    apply_chat_template: bool = False
+    apply_chat_template: bool | None = None
+    """None: where a model has a template, for prompts; not for tasks."""
     fewshot_as_multiturn: bool = True
     """Under a chat template few-shot examples are turns of their own, as on lm-eval's command line."""
     log_folder: Path | None = None
@@ -33,13 +34,15 @@ class EngineOptions:
     """Part of the memory that an engine may take; where it is less than 1 the next one starts beside it."""
     shuffle: int | None = None
     """Seed of another order and of other batches, for reruns that measure noise; None asks as the task is built."""
+    gen: Mapping[str, Any] = field(default_factory=dict)
+    """What the user says of decoding, to be held against what an engine has."""
     compared: Mapping[str, Any] = field(default_factory=dict)
     """Settings that bear on speed alone, where they are what OLD and NEW differ in: answers are filed apart by them."""
 
     @property
     def opened(self) -> EngineOptions:
         """What of them the opened engine depends on; the rest is how prompts are made, and where a log goes."""
-        return replace(self, apply_chat_template=False, fewshot_as_multiturn=True, log_folder=None)
+        return replace(self, apply_chat_template=None, fewshot_as_multiturn=True, log_folder=None, gen={})
 
 
 @dataclass(frozen=True)

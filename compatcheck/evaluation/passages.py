@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from compatcheck.evaluation import bridge
+from compatcheck.evaluation.chat import takes_template
 from compatcheck.evaluation.plan import Job
 from compatcheck.records import Run, TaskRun
 from compatcheck.tasks import LoadedTask
@@ -46,13 +47,15 @@ def passages_of(job: Job, engine: Any, runs: tuple[Run, Run]) -> list[Passage]:
     records = [_by_document(run, job.task) for run in runs]
     answers = records[0]
     found: dict[str, Passage] = {}
-    chat = (job.options.apply_chat_template, job.options.fewshot_as_multiturn)
-    for requests in bridge.request_chunks(engine, job.task, *chat):
+    chat = takes_template(job.options.apply_chat_template, job.task, engine)
+    for requests in bridge.request_chunks(engine, job.task, chat, job.options.fewshot_as_multiturn):
         each: dict[int, list[Any]] = {}
         for request in requests:
             each.setdefault(int(request.doc_id or 0), []).append(request)
         for place, mine in each.items():
-            doc_id = str(place if job.task.indices is None else job.task.indices[place])
+            own = getattr(task, "record", None)  # of the user's own prompts, which have ids
+            number = place if job.task.indices is None else job.task.indices[place]
+            doc_id = str(number if own is None else own(mine[0].doc)["doc_id"])
             if all(doc_id in known for known in records):
                 found[doc_id] = _passage(task, doc_id, mine, answers[doc_id])
     return list(found.values())

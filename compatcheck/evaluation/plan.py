@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any, cast
 from compatcheck.engines import Work, choose, open_endpoint, open_engine
 from compatcheck.errors import InputError
 from compatcheck.evaluation.bridge import request_chunks
+from compatcheck.evaluation.chat import has_template, takes_template
 from compatcheck.evaluation.grouping import BaseGroup, EngineOptions, Job, group_by_base
 from compatcheck.evaluation.shuffled import Shuffled
 from compatcheck.references import Reference
 from compatcheck.tasks import LoadedTask
+from compatcheck.tasks.generation import check_engine
 
 if TYPE_CHECKING:
     from compatcheck.evaluation.store.database import Store
@@ -68,6 +70,8 @@ class Planned:
     engine: StoredEngine
     missing: int | None
     """Answers that the engine has to give, at least; None where there is no store to know it from."""
+    chat: bool = False
+    """Whether prompts go through the model's chat template."""
 
 
 class Plan:
@@ -101,18 +105,20 @@ class Plan:
 
     def fill(self, store: Store | None, run: Draws, plan: Draws) -> None:
         """Know what every job asks; ``plan`` counts random answers as ``run`` will."""
-        if any(job.options.apply_chat_template for job, _ in self._group.jobs):
-            self.check(tokenizer_alone=True)  # prompts are made with it
+        checked = False
         for job, adapter in self._group.jobs:
             engine, missing = self.answering(job, adapter, store, run), None
+            chat = takes_template(job.options.apply_chat_template, job.task, engine)
+            if chat and not checked:
+                self.check(tokenizer_alone=True)  # prompts are made with it
+                checked = True
             if store is not None:
                 missing = 0
-                asked = job.options
-                for requests in request_chunks(engine, job.task, asked.apply_chat_template, asked.fewshot_as_multiturn):
+                for requests in request_chunks(engine, job.task, chat, job.options.fewshot_as_multiturn):
                     missing += engine.missing(requests, plan)
                     if missing and not plan.any:  # there is work; random answers alone have to be counted to the end
                         break
-            self.jobs.append(Planned(job, adapter, engine, missing))
+            self.jobs.append(Planned(job, adapter, engine, missing, chat))
 
     def answering(self, job: Job, adapter: str | None, store: Store | None, draws: Draws | None = None) -> StoredEngine:
         """The engine as lm-eval sees it for one job: answers are filed under the content of model and engine."""
@@ -133,11 +139,22 @@ class Plan:
         )
         # a chat template can be read without the model, but where only the engine knows how
         plain = engine == "hf" and not (options.engine_args or options.trust_remote_code)
-        return StoredEngine(
+        stored = StoredEngine(
             self.engine, adapter, source, store, draws=draws, seed=options.seed,
             engine_args=options.engine_args,
             tokenizer_folder=(group.tokenizer or Path(group.base)) if plain else None,
         )  # fmt: skip
+        stored.has_template = self._has_template()
+        return stored
+
+    def _has_template(self) -> bool:
+        """Whether a conversation goes to the model as one: a server's chat API, or a template among its files."""
+        group, options = self._group, self._options
+        if group.endpoints:
+            return str(options.engine_args.get("api", "auto")) != "completions"
+        if "chat" in options.engine:  # lm-eval's backends for chat APIs
+            return True
+        return has_template(Path(str(options.engine_args.get("tokenizer") or group.tokenizer or group.base)))
 
     def check(self, tokenizer_alone: bool = False) -> None:
         """Find what cannot be loaded before the other side is paid for.
@@ -164,6 +181,7 @@ class Plan:
             engine: Any = open_endpoint(
                 self._group.endpoints, batch_size=options.batch_size, seed=options.seed,
                 engine_args=dict(options.engine_args), progress=self._progress,
+                chat_alone=any(job.options.apply_chat_template for job, _ in self._group.jobs),
             )  # fmt: skip
         else:
             later = [planned.adapter for planned in self.jobs if planned.missing != 0]
@@ -204,6 +222,9 @@ def plan_jobs(jobs: Iterable[Job], say: Callable[[str], None], progress: Any, st
     groups = group_by_base(jobs)
     options = [_options_of(group, groups) for group in groups]
     options = _with_engines(groups, options, say)
+    for group, own in zip(groups, options, strict=True):
+        for job, _ in group.jobs:
+            check_engine("endpoint" if group.endpoints else own.engine, job.options.gen)
     plans = [Plan(group, own, say, progress) for group, own in zip(groups, options, strict=True)]
     run, plan = Draws(), Draws()
     for one in plans:

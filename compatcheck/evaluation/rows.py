@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from compatcheck.conversation import shown as turns_shown
+from compatcheck.conversation import turns_in
 from compatcheck.engines.answers import THINKING, about
 from compatcheck.errors import InputError
 from compatcheck.records import (
@@ -64,13 +66,16 @@ def _task_run(
         scores = [{**sample, **means} for sample, means in zip(answered, averaged, strict=True)]
     given = list(samples[0]["metrics"])
     names = [name for name in given if all(_is_number(one.get(name)) for one in scores)]
-    if not names:
+    own = getattr(task, "record", None)  # prompts are scored later, from their records
+    if not names and own is None:
         raise InputError(
             f"task {loaded.name}: none of its metrics ({', '.join(given)}) gives a score per instance, so there is "
             "nothing to compare"
         )
     row = _choice_row if task.OUTPUT_TYPE == "multiple_choice" else _text_row
-    records = pd.DataFrame([_failed_row(row(task, one), failed.get(one["doc_id"])) for one in samples])
+    said = [{} if own is None else own(one["doc"]) for one in samples]
+    rows = [_failed_row(row(task, one), failed.get(one["doc_id"])) for one in samples]
+    records = pd.DataFrame([one | more for one, more in zip(rows, said, strict=True)])
     for name in ANSWER_NUMBERS:
         if name in records:
             records[name] = records[name].astype(np.float64)
@@ -79,7 +84,7 @@ def _task_run(
         values = np.full(len(samples), np.nan)
         values[scored] = [float(one[name]) for one in scores]
         records[score_column(name)] = values
-    for name, field in _slice_fields(samples).items():
+    for name, field in (_slice_fields(samples) if own is None else {}).items():
         name = f"field:{name}" if name in (*ANSWER_TEXTS, *ANSWER_NUMBERS) else name
         if name not in records:
             records[name] = field
@@ -121,7 +126,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _common(task: Any, sample: Mapping[str, Any]) -> dict[str, Any]:
-    question, prompt = task.doc_to_text(sample["doc"]), str(sample["arguments"][0][0])
+    question, prompt = task.doc_to_text(sample["doc"]), prompt_shown(sample["arguments"][0][0])
     shown = question if isinstance(question, str) else prompt
     return {
         "doc_id": str(sample["doc_id"]),
@@ -130,6 +135,12 @@ def _common(task: Any, sample: Mapping[str, Any]) -> dict[str, Any]:
         "doc_hash": sample["doc_hash"][:HASH_LENGTH],
         "target_hash": sample["target_hash"][:HASH_LENGTH],
     }
+
+
+def prompt_shown(prompt: Any) -> str:
+    """What a model was given, as a report shows it: of a conversation every turn after its role."""
+    turns = turns_in(prompt) if type(prompt) is not str else None
+    return str(prompt) if turns is None else turns_shown(turns)
 
 
 def _text_row(task: Any, sample: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,8 @@ from compatcheck.evaluation.grouping import EngineOptions
 from compatcheck.evaluation.settling import with_direction
 from compatcheck.evaluation.store.identity import WITHOUT_BEARING
 from compatcheck.readers import Layout
+from compatcheck.readers.prompts import prompts_name
+from compatcheck.tasks.generation import seed_of
 from compatcheck.tasks.load import TaskOptions
 
 _ROWS = {each.name for each in fields(Layout)}
@@ -35,7 +37,8 @@ def request_of(
         if isinstance(chosen, options.Diff):
             own, repeats = sides.of_side(chosen, side), chosen.repeats
             field = getattr(chosen, f"{side}_prediction_field") or own.prediction_field
-        engine = options.part_of(own, EngineOptions, log_folder=None if scratch is None else Path(scratch))
+        log_folder = None if scratch is None else Path(scratch)
+        engine = options.part_of(own, EngineOptions, seed=seed_of(own.gen, own.seed), log_folder=log_folder)
         layout = options.part_of(own, Layout, prediction_field=field, repeats=repeats)
         both.append(SideOptions(options.part_of(own, TaskOptions), engine, layout, own.api_key_env))
     directions = with_direction(chosen.metric_args, chosen.lower_is_better)
@@ -56,6 +59,10 @@ def told_apart(old: SideOptions, new: SideOptions) -> tuple[SideOptions, SideOpt
     if kinds[0] == kinds[1]:  # cuda:0 and cuda:1
         each = [{**own, "device": one.device} for own, one in zip(each, engines, strict=True)]
     differ = {name for name in {**each[0], **each[1]} if each[0].get(name) != each[1].get(name)}
+    if (
+        old.tasks.prompts != new.tasks.prompts and old.tasks.prompts is not None
+    ):  # one task, however the files are called
+        new = replace(new, tasks=replace(new.tasks, prompts_name=prompts_name(old.tasks.prompts)))
     told = [{name: value for name, value in own.items() if name in differ and value is not None} for own in each]
     return (
         replace(old, engine=replace(old.engine, compared=told[0])),
@@ -81,7 +88,7 @@ def _refused(side: Side, name: str, entry: str) -> str | None:
     if side.recorded:
         known = name in _ROWS or name == "trust_task"
         return None if known else f"{side.text} is recorded, so it is as it was made; name the model instead"
-    if name in _ROWS:
+    if name in _ROWS and not side.options.tasks.prompts:
         return f"is of recorded outputs; {side.text} is evaluated here"
     if servers == {True} and (name in _RUN_HERE or (name == "engine_args" and entry not in ENGINE_ARGS)):
         return f"no model runs here, the server of {side.text} runs it; leave it away"

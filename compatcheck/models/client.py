@@ -52,6 +52,7 @@ class RequestFailed(Exception):
         most_retries: how often it may be tried again at most; 0 for what would end the same.
         retry_after: seconds the server asks to wait, or None.
         tries: how often it was tried.
+        parameter: the field of the request that the server says it is about, or None.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class RequestFailed(Exception):
         super().__init__(reason)
         self.reason, self.kind, self.status = reason, kind, status
         self.most_retries, self.retry_after, self.tries = most_retries, retry_after, 1
+        self.parameter: str | None = None
 
     @property
     def message(self) -> str:
@@ -232,7 +234,9 @@ class Client:
             return events, seconds
         text = without_secret(b"".join(parts).decode("utf-8", errors="replace"), self._key, answer=True)
         if response.status_code != 200:
-            raise _of_status(response.status_code, self._said(text), response.headers.get("Retry-After"))
+            failure = _of_status(response.status_code, self._said(text), response.headers.get("Retry-After"))
+            failure.parameter = _parameter(text)
+            raise failure
         try:
             return json.loads(text), seconds
         except (ValueError, RecursionError):
@@ -259,6 +263,24 @@ class Client:
         line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
         line = without_secret(line, self._key)
         return line if len(line) <= _SHOWN else line[: _SHOWN - 1] + "…"
+
+
+def _parameter(text: str) -> str | None:
+    """The field that an error answer names: ``param`` of OpenAI's, the end of ``loc`` of a validation error."""
+    try:
+        found: Any = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    for _ in range(3):
+        if isinstance(found, list):
+            found = found[0] if found else None
+        if not isinstance(found, dict):
+            return None
+        place = found.get("param") or found.get("loc")
+        if place:
+            return str(place[-1] if isinstance(place, list) else place)
+        found = found.get("error") or found.get("detail")
+    return None
 
 
 def _reason(error: BaseException) -> str:

@@ -8,6 +8,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from compatcheck.tasks.generation import shown
+
 _PROMPT = (
     "description", "doc_to_text", "doc_to_target", "doc_to_choice", "doc_to_image", "doc_to_audio", "process_docs",
     "target_delimiter", "gen_prefix", "use_prompt",
@@ -41,7 +43,7 @@ def of_config(settled: Any, output_type: str) -> dict[str, Any]:
     return {
         "prompt": fingerprint(prompt),
         **({"examples": fingerprint(shots)} if shots else {}),
-        **({"generation": {name: _plain(value) for name, value in generation.items()}} if generation else {}),
+        **({"generation": _plain(shown(generation))} if generation else {}),
         "filters": fingerprint(getattr(settled, "filter_list", None)),
         "scoring": fingerprint([getattr(settled, name, None) for name in ("metric_list", "process_results")]),
     }

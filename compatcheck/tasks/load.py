@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compatcheck.errors import InputError, did_you_mean, one_line
 from compatcheck.tasks import local_data, patches
 from compatcheck.tasks.description import describe
+from compatcheck.tasks.generation import overlaid, read_generation
 from compatcheck.tasks.resolve import TaskConfigSource, resolve_task
+from compatcheck.text import text_hash
 
 if TYPE_CHECKING:
     from lm_eval.api.task import Task
@@ -36,6 +38,17 @@ class TaskOptions:
     """A task's YAML may run code of its own: functions, classes, metrics that are scripts."""
     reasoning: str | None = None
     """``strip`` or ``keep``; None strips what models generate and leaves recorded texts as they are."""
+    prompts: Path | None = None
+    """A file of the user's own prompts, which are a task as well."""
+    prompts_name: str | None = None
+    """What they are called; the file's name where it is None."""
+    turns: str = "last"
+    system: str | None = None
+    gen: Mapping[str, Any] = field(default_factory=dict)
+    extract: str | None = None
+    id_field: str | None = None
+    target_field: str | None = None
+    input_field: str | None = None
 
 
 @dataclass(frozen=True)
@@ -49,6 +62,18 @@ class LoadedTask:
     notes: tuple[str, ...] = ()
     reasoning: str | None = None
     """As in :class:`TaskOptions`."""
+    system: str | None = None
+    """A system message that is put before every prompt (lm-eval's ``system_instruction``)."""
+
+    @property
+    def conversational(self) -> bool:
+        """Whether it takes a model's chat template where it has one and the user does not say."""
+        return bool(getattr(self.task, "conversational", False))
+
+    def name_of(self, number: int) -> str:
+        """The id of a document, by its number in the task."""
+        names = getattr(self.task, "names", None)
+        return str(number) if names is None else str(names[number])
 
     @property
     def size(self) -> int:
@@ -88,6 +113,7 @@ def _load(source: TaskConfigSource, options: TaskOptions) -> LoadedTask:
         where = _use_local_data(config, source.name, options.data, str(split))
     task = _build(config, source, where)
     task.set_fewshot_seed(seed=options.seed)
+    notes += _set_generation(task, source.name, options.gen)
     size = len(task.eval_docs)
     indices = choose_documents(size, options)
     metadata = config.get("metadata") or {}
@@ -99,6 +125,7 @@ def _load(source: TaskConfigSource, options: TaskOptions) -> LoadedTask:
         "documents": size,
         "seed": options.seed,
         **describe(task, written),
+        **({"system": system_shown(options.system)} if options.system else {}),
     }
     if indices is not None:
         settings["limit"] = f"first:{len(indices)}" if options.sample is None else f"random:{len(indices)}"
@@ -106,7 +133,24 @@ def _load(source: TaskConfigSource, options: TaskOptions) -> LoadedTask:
         settings["data"] = "local"
     if options.reasoning == KEEP and task.OUTPUT_TYPE == "generate_until":
         settings["reasoning"] = KEEP
-    return LoadedTask(source.name, task, indices, settings, notes, options.reasoning)
+    return LoadedTask(source.name, task, indices, settings, notes, options.reasoning, options.system)
+
+
+def _set_generation(task: Task, name: str, given: Mapping[str, Any]) -> tuple[str, ...]:
+    """Lay ``--gen`` over what the task says."""
+    if not given:
+        return ()
+    read = read_generation(given)
+    if task.OUTPUT_TYPE != "generate_until":
+        return (f"{name} generates no text, so --gen does not apply to it",)
+    task.config.generation_kwargs = overlaid(task.config.generation_kwargs, read)
+    return ()
+
+
+def system_shown(text: str) -> str:
+    """A system message as a signature has it: its beginning, and a few digits that tell it from others."""
+    line = " ".join(text.split())
+    return f"{line if len(line) <= 60 else line[:59] + '…'} ({text_hash(text)[:8]})"
 
 
 def _set_fewshot(config: dict[str, Any], wanted: int | None, name: str) -> tuple[str, ...]:

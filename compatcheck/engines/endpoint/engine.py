@@ -27,6 +27,15 @@ FIRST = 8
 """When this many requests fail (or all, if there are fewer) before one succeeds, a trivial one is tried."""
 IN_A_ROW = 32
 """When this many in a row fail by the server's trouble, or twice those in flight, a trivial one is tried."""
+MOST_REFUSALS = 8
+"""Forms of one request that are tried."""
+WITHOUT = {
+    "temperature": "it takes its own temperature, and answers may differ from run to run",
+    "stop": "texts were cut at the stops here",
+    "max_tokens": "texts are as long as it makes them",
+    "max_completion_tokens": "texts are as long as it makes them",
+}
+"""What follows where a server refuses a field."""
 CANARY = "Hello"
 """The prompt of the trivial request: when that fails too, it is the server and not the documents, and work stops."""
 
@@ -46,6 +55,7 @@ class EndpointEngine(Engine):
         seed: int = 0,
         engine_args: Mapping[str, Any] | None = None,
         progress: Progress | None = None,
+        chat_alone: bool = False,
     ) -> None:
         """Nothing is sent yet.
 
@@ -53,6 +63,7 @@ class EndpointEngine(Engine):
             models: models of one server; the first is active.
             batch_size: requests in flight; "auto" is 16.
             engine_args: see :class:`compatcheck.engines.endpoint.options.Options`.
+            chat_alone: a conversation never goes to a server without a chat API as plain text.
 
         Raises:
             InputError: an argument is wrong.
@@ -67,6 +78,9 @@ class EndpointEngine(Engine):
         self._dialects: dict[str, wire.Dialect] = {}
         self._ways: dict[str, scoring.Ways] = {}
         self._chat: dict[str, bool] = {}
+        self._plain: set[str] = set()
+        """Models that turned out to take no conversation."""
+        self._chat_alone = chat_alone
         self.activate(models[0].model)
 
     def activate(self, name: str | None) -> None:
@@ -121,7 +135,9 @@ class EndpointEngine(Engine):
         model = self._active.model
 
         def in_chat(prompt: str) -> bool:
-            return isinstance(prompt, wire.Messages) or self._chat.get(model, self._options.api == "chat")
+            if isinstance(prompt, wire.Messages):
+                return model not in self._plain
+            return self._chat.get(model, self._options.api == "chat")
 
         async def one(client: Client, number: int) -> str:
             prompt, decoding = requests[number].args[0], decodings[number]
@@ -129,24 +145,37 @@ class EndpointEngine(Engine):
             try:
                 return await self._generate(client, prompt, decoding, seeds[number], chat)
             except RequestFailed as failure:
-                if chat or self._options.api != "auto" or model in self._chat or failure.status not in (404, 405):
+                if not self._other_way(prompt, chat, failure):
                     raise
-            text = await self._generate(client, prompt, decoding, seeds[number], True)
-            self._chat[model] = True
+            text = await self._generate(client, prompt, decoding, seeds[number], not chat)
+            if chat:
+                self._plain.add(model)
+            else:
+                self._chat[model] = True
             return text
 
         def canary(client: Client) -> Awaitable[str]:
-            prompt, decoding = requests[0].args[0], replace(decodings[0], most=1)
+            prompt, decoding = requests[0].args[0], replace(decodings[0], most=1, passed={})
             return self._generate(client, CANARY, decoding, self._seed, in_chat(prompt))
 
         texts = self._ask_all("generating", "generate_until", requests, one, canary)
         self._note_decoding(requests, decodings)
         return [text if text is not None else "" for text in texts]
 
+    def _other_way(self, prompt: str, chat: bool, failure: RequestFailed) -> bool:
+        """Whether the failure says that the server lacks the API that was asked, and the other one may do."""
+        if self._options.api != "auto":
+            return False
+        absent = failure.status in (404, 405)
+        if not isinstance(prompt, wire.Messages):
+            return not chat and self._active.model not in self._chat and absent
+        untemplated = failure.status in (400, 422, 500) and "chat template" in failure.reason.lower()
+        return chat and not self._chat_alone and (absent or untemplated) and wire.is_plain(prompt)
+
     async def _generate(self, client: Client, prompt: str, decoding: wire.Decoding, seed: int, chat: bool) -> str:
         model = self._active.model
-        dialect = self._dialects.setdefault(model, wire.Dialect())
-        for _ in range(4):
+        dialect = self._dialects.get(model, wire.Dialect())
+        for _ in range(MOST_REFUSALS):
             body = wire.body_of(prompt, model, decoding, seed, self._options.extra_body, dialect, chat)
             body |= dialect.streaming if self._options.stream else {}
             try:
@@ -156,9 +185,13 @@ class EndpointEngine(Engine):
                     body,
                 )
             except RequestFailed as failure:
-                if failure.status not in (400, 422) or not dialect.learn(failure.reason, body):
+                told = failure.status in (400, 422)
+                other = dialect.learned(failure.reason, body, failure.parameter) if told else None
+                if other is None:
                     raise
+                dialect = other
                 continue
+            self._dialects[model] = self._dialects.get(model, wire.Dialect()).joined(dialect)
             if not chat:
                 self._chat.setdefault(model, False)
             return text
@@ -172,7 +205,7 @@ class EndpointEngine(Engine):
         for request, decoding in zip(requests, decodings, strict=True):
             draw = getattr(request, "draw", None)
             if draw is None:
-                draw = seen[id(request)] if decoding.temperature > 0 else 0
+                draw = seen[id(request)] if decoding.sampled else 0
             seeds.append(self._seed + int(draw))
             seen[id(request)] += 1
         return seeds
@@ -186,8 +219,14 @@ class EndpointEngine(Engine):
                 "have; a model run here decodes with it."
             )
         model = self._active.model
-        if model in self._dialects and not self._dialects[model].seed:
+        without = self._dialects.get(model, wire.Dialect()).without
+        if "seed" in without:
             self.note(f"{self._active.text} takes no seed, so that sampled texts cannot be repeated.")
+        if rest := sorted(without - {"seed"}):
+            consequences = "".join(f"; {WITHOUT[name]}" for name in rest if name in WITHOUT)
+            self.note(f"{self._active.text} refuses {', '.join(rest)}, so it was asked without{consequences}.")
+        if model in self._plain:
+            self.note(f"{self._active.text} takes no conversations ({wire.CHAT}): prompts were given as plain text.")
         if self._chat.get(model) and self._options.api == "auto":
             self.note(f"{self._active.text} has no {wire.COMPLETIONS}: every prompt was sent as one user message.")
 

@@ -18,6 +18,7 @@ from compatcheck.engines.answers import MOST_NOT_FINITE, NOT_FINITE, STOP, THINK
 from compatcheck.errors import InputError
 from compatcheck.evaluation.store.identity import WITHOUT_BEARING
 from compatcheck.evaluation.store.keys import Draws, answer_key, asks_to_sample, is_sampled, request_digest, well_formed
+from compatcheck.tasks.generation import for_local
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
@@ -110,6 +111,9 @@ class StoredEngine(LM):
         self.keeps_reasoning = False
         """Whether reasoning stays in the texts that are scored."""
         self._tokenizer: Any = None
+        self.served = source.engine == "endpoint"
+        self.has_template = False
+        """Whether a conversation can be given to the model as one; said by who makes this."""
         self._identity: dict[str, Any] | None = None
         self._notes: dict[str, None] = {}
         self.MULTIMODAL = source.engine in _MULTIMODAL
@@ -140,9 +144,13 @@ class StoredEngine(LM):
             ] = None
         return found
 
-    def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> Any:
+    def apply_chat_template(
+        self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True, tools: list[Any] | None = None
+    ) -> Any:
         """The prompt that a conversation makes; reads the tokenizer, not the model."""
-        if self._engine.opened or self._tokenizer_folder is None:
+        if tools and self._tokenizer_folder is None:
+            raise InputError(f"{self._source.reference}: prompts with `tools` need --engine hf or a server")
+        if not tools and (self._engine.opened or self._tokenizer_folder is None):
             engine = self._engine.use(self._adapter)
             return engine.apply_chat_template(chat_history, add_generation_prompt=add_generation_prompt)
         import jinja2
@@ -151,7 +159,8 @@ class StoredEngine(LM):
             from transformers import AutoTokenizer
 
             self._tokenizer = AutoTokenizer.from_pretrained(str(self._tokenizer_folder))
-        options = {"tokenize": False, "add_generation_prompt": add_generation_prompt}
+        options: dict[str, Any] = {"tokenize": False, "add_generation_prompt": add_generation_prompt}
+        options |= {"tools": tools} if tools else {}
         options["continue_final_message"] = not add_generation_prompt
         try:
             return str(self._tokenizer.apply_chat_template(chat_history, **options))
@@ -245,7 +254,8 @@ class StoredEngine(LM):
         for name, number in absent.items():
             request = copy.copy(requests[number])  # the next side asks the same: what a backend changes stays its own
             if kind == "generate_until":
-                request.arguments = (request.args[0], copy.deepcopy(request.args[1]), *request.args[2:])
+                given = copy.deepcopy(request.args[1])
+                request.arguments = (request.args[0], given if self.served else for_local(given), *request.args[2:])
             if draws[number] is not None:
                 request.draw = draws[number]
             incoming.expect(name, request)

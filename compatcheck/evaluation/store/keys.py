@@ -49,8 +49,8 @@ def asks_to_sample(settings: Any) -> bool:
     """Whether settings, or settings within them, ask for random answers."""
     if not isinstance(settings, Mapping):
         return False
-    if settings.get("do_sample") or settings.get("temperature"):
-        return True
+    if settings.get("do_sample") or settings.get("temperature") or settings.get("temperature", 0) is None:
+        return True  # a server that is told no temperature takes its own
     return any(asks_to_sample(value) for value in settings.values())
 
 

@@ -45,7 +45,7 @@ def test_bodies_of_both_formats() -> None:
         "model": "m", "prompt": "hello", "max_tokens": 9, "temperature": 0.7, "top_p": 0.9, "presence_penalty": 1,
         "stop": ["a", "b", "c", "d", "e"], "seed": 3, "top_k": 5,
     }  # fmt: skip
-    dialect = Dialect("max_completion_tokens", 4, seed=False)
+    dialect = Dialect("max_completion_tokens", 4, frozenset({"seed"}))
     body = body_of("hello", "m", decoding, 3, {}, dialect, chat=True)
     assert body == {
         "model": "m", "messages": [{"role": "user", "content": "hello"}], "max_completion_tokens": 9,
