@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from compatcheck import baselines, options
-from compatcheck.compare.counterparts import absent_notes, counterparts, differences_of, sample_notes
-from compatcheck.compare.result import Comparison, Gate, Side, Stored
+from compatcheck.compare.counterparts import differences_of
+from compatcheck.comparing import compare_runs, diff_of_runs, diff_of_streams, rules_of
 from compatcheck.errors import InputError
 from compatcheck.options import build, part_of, takes
-from compatcheck.records import Manifest, Run
+from compatcheck.records import Run
 from compatcheck.results import Blessing, Diff, Evaluation, NoiseReport, blessed_before, load, load_run
 from compatcheck.scratch import Scratch
 from compatcheck.table.kept import Made
 from compatcheck.version import __version__
-
-if TYPE_CHECKING:
-    from compatcheck.sequential import Decided
 
 __all__ = [
     "Diff",
@@ -77,7 +74,7 @@ def diff(
 
     chosen = build(options.Diff, given)
     gate.parse_share("--max-missing", chosen.max_missing)
-    rules = _rules(chosen)
+    rules = rules_of(chosen)
     sequential.check(chosen, rules)
     if chosen.until_decided and chosen.epsilon is None:
         chosen = replace(chosen, epsilon=0.0)  # one dead-band for every step
@@ -97,7 +94,7 @@ def diff(
         read_apart = request.old_options.layout != request.new_options.layout
         refuse_same(*runs, differ=bool(found.found) or read_apart, known=not found.unknown)
     if streams is not None:
-        result = _diff_of_streams(*streams, place, say, chosen)
+        result = diff_of_streams(*streams, place, say, chosen)
     else:
         reruns = collect_reruns(request, chosen.noise_floor, chosen.noise_run, say, progress)
         result = diff_of_runs(runs[0], runs[1], chosen, reruns=reruns, decided=decided)
@@ -192,7 +189,7 @@ def bless(
     name, root = baselines.check_name(name), baselines.root()
     chosen = build(options.Bless, given)
     how = part_of(chosen, options.Diff)
-    _rules(how)
+    rules_of(how)
     gate.parse_share("--max-missing", chosen.max_missing)
     run = reference
     if not isinstance(run, Evaluation):
@@ -224,152 +221,3 @@ def bless(
     )
     baselines.add(name, entry, root)
     return Blessing(name, entry, result, folder)
-
-
-def diff_of_runs(
-    old: Run,
-    new: Run,
-    chosen: options.Diff = options.Diff(),  # noqa: B008 - frozen
-    *,
-    reruns: Sequence[Run] = (),
-    decided: Decided | None = None,
-) -> Diff:
-    """Compare two runs that are in memory, as :func:`compatcheck.evaluate` and ``load_run`` give them.
-
-    The noise floor is taken from ``reruns`` of OLD; ``decided`` says how budgets were judged while the runs grew.
-
-    Raises:
-        InputError: they share nothing, a rule covers nothing, or a budget is within the noise floor.
-    """
-    from compatcheck.gate import slice_fields
-
-    epsilon, correct_at = chosen.epsilon, chosen.correct_at
-    comparisons, notes = compare_runs(
-        old, new, epsilon=epsilon, correct_at=correct_at, slice_by=chosen.slice_by, cluster_by=chosen.cluster_by,
-        also_slice_by=slice_fields(_rules(chosen)), seed=chosen.seed,
-    )  # fmt: skip
-    if decided is not None:
-        comparisons, notes = [decided.with_paths(each) for each in comparisons], [*decided.notes, *notes]
-    if reruns:
-        from compatcheck.noise import with_noise
-
-        comparisons, said = with_noise(comparisons, old, reruns, epsilon=epsilon, correct_at=correct_at)
-        notes += [*said, *(note for run in reruns for note in run.notes)]
-    return _judged((old, new), comparisons, notes, chosen, settled=decided.gates if decided is not None else None)
-
-
-def compare_runs(
-    old: Run,
-    new: Run,
-    *,
-    epsilon: float | None = None,
-    correct_at: float | None = None,
-    slice_by: Sequence[str] = (),
-    also_slice_by: Sequence[str] = (),
-    cluster_by: str | None = None,
-    seed: int = 1234,
-) -> tuple[list[Comparison], list[str]]:
-    """Compare two runs on every (task, filter, metric) they share; returns comparisons and notes on what they do not.
-
-    Raises:
-        InputError: they share nothing.
-    """
-    from compatcheck.compare import compare
-    from compatcheck.compare.clusters import FEW
-    from compatcheck.rereading import reread
-
-    pairs, absent = counterparts(old, new)
-    notes = absent_notes(absent)
-    comparisons = [
-        compare(
-            run, other, metric=metric, epsilon=epsilon, correct_at=correct_at, slice_by=slice_by, cluster_by=cluster_by,
-            also_slice_by=also_slice_by, seed=seed, reread=reread,
-        )
-        for run, other, metrics in pairs
-        for metric in metrics
-    ]  # fmt: skip
-    if new.divergences:
-        from compatcheck.compare.divergence import with_divergence
-
-        comparisons = with_divergence(comparisons, new.divergences, cluster_by)
-    if epsilon is None and correct_at is None:
-        notes += sample_notes(pairs)
-    notes += [
-        f"{each.name}: only {each.clusters.count} clusters by '{each.clusters.field}': with fewer than {FEW} their "
-        "spread is badly known, and so are the intervals"
-        for each in comparisons
-        if each.clusters is not None and each.clusters.count < FEW
-    ]
-    return comparisons, notes
-
-
-def _diff_of_streams(old: Run, new: Run, scratch: Scratch, say: Say, chosen: options.Diff) -> Diff:
-    from compatcheck.compare.comparison import Settings
-    from compatcheck.compare.streaming import compare_streams
-    from compatcheck.gate import slice_fields
-    from compatcheck.rereading import reread
-
-    if chosen.cluster_by is not None:
-        raise InputError(
-            "--cluster-by: with its records on disk a comparison cannot count by clusters; add --no-stream"
-        )
-    if chosen.noise_floor or chosen.noise_run:
-        raise InputError("with its records on disk the noise floor of a comparison cannot be measured; add --no-stream")
-    pairs, absent = counterparts(old, new)
-    settings = Settings(
-        chosen.epsilon,
-        chosen.correct_at,
-        chosen.slice_by,
-        slice_fields(_rules(chosen)),
-        seed=chosen.seed,
-        reread=reread,
-    )
-    with scratch.writing():
-        comparisons, file = compare_streams(pairs, settings, scratch, say)
-    notes = absent_notes(absent) + [
-        f"{one.name}: compared as a stream; {len(one.instances):,} of {one.rows:,} instances are shown, flips first, "
-        "and all of them are in instances.parquet where the comparison is kept (--out)"
-        for one in comparisons
-        if len(one.instances) < one.rows
-    ]
-    return _judged((old, new), comparisons, notes, chosen, Stored(file.path, scratch))
-
-
-def _judged(
-    sides: tuple[Run, Run],
-    comparisons: Sequence[Comparison],
-    notes: Sequence[str],
-    chosen: options.Diff,
-    stored: Stored | None = None,
-    settled: Mapping[tuple[str, str], Gate] | None = None,
-) -> Diff:
-    from compatcheck import gate
-    from compatcheck.advice import advise
-
-    old, new = sides
-    rules, most_missing = _rules(chosen), gate.parse_share("--max-missing", chosen.max_missing)
-    _, absent = counterparts(old, new)
-    judged, verdict = gate.judge(comparisons, rules, chosen.required, settled, max_missing=most_missing, absent=absent)
-    notes = (*old.notes, *new.notes, *notes, *gate.noise_remarks(comparisons, rules), *gate.remarks(comparisons))
-    return Diff(
-        old=_side(old.manifest),
-        new=_side(new.manifest),
-        comparisons=tuple(judged),
-        verdict=verdict,
-        version=__version__,
-        notes=tuple(dict.fromkeys(notes)),
-        advice=advise(judged, verdict, gate.doubts_of(judged, most_missing, absent)),
-        differences=differences_of(old, new),
-        absent=absent,
-        stored=stored,
-    )
-
-
-def _side(manifest: Manifest) -> Side:
-    return Side(manifest.reference, manifest.fingerprint, manifest.kind, manifest.engine, manifest.settings)
-
-
-def _rules(chosen: options.Diff) -> list[Any]:
-    from compatcheck import gate
-
-    return [*gate.parse_rules(chosen.fail_on), *gate.parse_rules(chosen.advisory, gate.ADVISORY)]

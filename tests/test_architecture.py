@@ -63,7 +63,9 @@ BELOW = {
     "noise": {"compare"},
     "sequential": {"readers", "table", "compare", "gate", "evaluation"},
     "results": {"baselines", "compare", "report", "table", "evaluation"},
+    "comparing": {"results", "advice", "compare", "gate", "noise", "rereading", "sequential"},
     "api": {
+        "comparing",
         "readers",
         "table",
         "results",

@@ -12,7 +12,7 @@ over all critical budgets (Holm 1979, Scandinavian Journal of Statistics 6:65).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from compatcheck.compare.clusters import LEAST
@@ -83,6 +83,57 @@ def judge(
     The verdict is ``fail`` if any critical gate fails, else ``inconclusive`` if any is, else ``pass``; ``none`` without
     critical rules. Advisory gates are judged each by itself and do not bear on it.
     Raises InputError: a rule that covers no comparison, or a task of ``required`` without a scored pair."""
+    (judged,) = judge_all([(comparisons, absent)], rules, required, settled, max_missing)
+    return judged, verdict_of(judged)
+
+
+def judge_all(
+    candidates: Sequence[tuple[Sequence[Comparison], Sequence[Absent]]],
+    rules: Sequence[Rule],
+    required: Sequence[str] = (),
+    settled: Mapping[tuple[str, str], Gate] | None = None,
+    max_missing: float = MAX_MISSING,
+) -> list[tuple[Comparison, ...]]:
+    """:func:`judge` for several candidates against one OLD: failures hold over all budgets of all of them together."""
+    for comparisons, _ in candidates:
+        _check_covered(comparisons, rules, required)
+    each = [(one, absent) for comparisons, absent in candidates for one in comparisons]
+    covered = [(place, rule) for place, (one, _) in enumerate(each) for rule in rules if rule.covers(one)]
+    found = [(settled or {}).get((each[place][0].name, rule.text)) or _evidence(rule, each[place][0])
+             for place, rule in covered]  # fmt: skip
+    gates = [one if isinstance(one, Gate) else _gate(rule, each[place][0], one)
+             for (place, rule), one in zip(covered, found, strict=True)]  # fmt: skip
+    gates = _together(gates, found, [rule.is_count for _, rule in covered])
+    of_each: list[list[Gate]] = [[] for _ in each]
+    for (place, rule), gate in zip(covered, gates, strict=True):
+        why = None
+        if not rule.is_count and gate.verdict != "inconclusive":
+            why = doubt(gate, rule, each[place][0], _again, max_missing, each[place][1])
+        if why is not None:
+            gate = replace(gate, verdict="inconclusive", reason=f"{gate.reason}; but {why}", needed_n=None)
+        of_each[place].append(gate)
+    judged, place = [], 0
+    for comparisons, absent in candidates:
+        own = of_each[place : place + len(comparisons)]
+        place += len(comparisons)
+        for first in own[:1]:
+            first += _of_absent(rules, absent)
+        judged.append(tuple(one.with_gates(tuple(gates)) for one, gates in zip(comparisons, own, strict=True)))
+    return judged
+
+
+def verdict_of(judged: Sequence[Comparison]) -> str:
+    """The worst verdict of all critical gates; ``none`` without any."""
+    return worst(gate.verdict for each in judged for gate in each.gates if gate.tier == CRITICAL)
+
+
+def worst(verdicts: Iterable[str]) -> str:
+    """The verdict of several together."""
+    found = set(verdicts)
+    return next((name for name in ("fail", "inconclusive", "pass") if name in found), "none")
+
+
+def _check_covered(comparisons: Sequence[Comparison], rules: Sequence[Rule], required: Sequence[str]) -> None:
     there = dict.fromkeys(each.task for each in comparisons if each.n > 0)
     for task in required:
         if task not in there:
@@ -93,26 +144,6 @@ def judge(
     for rule in rules:
         if not any(rule.covers(each) for each in comparisons):
             raise InputError(nothing_covered(rule, comparisons))
-    covered = [(place, rule) for place, each in enumerate(comparisons) for rule in rules if rule.covers(each)]
-    names = [each.name for each in comparisons]
-    found = [(settled or {}).get((names[place], rule.text)) or _evidence(rule, comparisons[place])
-             for place, rule in covered]  # fmt: skip
-    gates = [one if isinstance(one, Gate) else _gate(rule, comparisons[place], one)
-             for (place, rule), one in zip(covered, found, strict=True)]  # fmt: skip
-    gates = _together(gates, found, [rule.is_count for _, rule in covered])
-    of_each: list[list[Gate]] = [[] for _ in comparisons]
-    for (place, rule), gate in zip(covered, gates, strict=True):
-        why = None
-        if not rule.is_count and gate.verdict != "inconclusive":
-            why = doubt(gate, rule, comparisons[place], _again, max_missing, absent)
-        if why is not None:
-            gate = replace(gate, verdict="inconclusive", reason=f"{gate.reason}; but {why}", needed_n=None)
-        of_each[place].append(gate)
-    for first in of_each[:1]:
-        first += _of_absent(rules, absent)
-    judged = tuple(each.with_gates(tuple(own)) for each, own in zip(comparisons, of_each, strict=True))
-    verdicts = {gate.verdict for each in judged for gate in each.gates if gate.tier == CRITICAL}
-    return judged, next((name for name in ("fail", "inconclusive", "pass") if name in verdicts), "none")
 
 
 def _again(rule: Rule, comparison: Comparison) -> str:

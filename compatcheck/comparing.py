@@ -1,0 +1,215 @@
+"""Runs that are in memory or on disk, compared and judged: what a finished comparison is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from compatcheck import options
+from compatcheck.compare.counterparts import absent_notes, counterparts, differences_of, sample_notes
+from compatcheck.compare.result import Absent, Comparison, Gate, Side, Stored
+from compatcheck.errors import InputError
+from compatcheck.records import Manifest, Run
+from compatcheck.results import Diff
+from compatcheck.scratch import Scratch
+from compatcheck.version import __version__
+
+if TYPE_CHECKING:
+    from compatcheck.sequential import Decided
+
+Say = Callable[[str], None]
+
+
+def diff_of_runs(
+    old: Run,
+    new: Run,
+    chosen: options.Diff = options.Diff(),  # noqa: B008 - frozen
+    *,
+    reruns: Sequence[Run] = (),
+    decided: Decided | None = None,
+) -> Diff:
+    """Compare two runs that are in memory, as :func:`compatcheck.evaluate` and ``load_run`` give them.
+
+    The noise floor is taken from ``reruns`` of OLD; ``decided`` says how budgets were judged while the runs grew.
+
+    Raises:
+        InputError: they share nothing, a rule covers nothing, or a budget is within the noise floor.
+    """
+    compared = _compared(old, new, chosen, reruns)
+    if decided is not None:
+        comparisons = [decided.with_paths(each) for each in compared.comparisons]
+        compared = replace(compared, comparisons=comparisons, notes=[*decided.notes, *compared.notes])
+    (found,) = judged([compared], chosen, settled=decided.gates if decided is not None else None)
+    return found
+
+
+def diffs_of_runs(old: Run, news: Sequence[Run], chosen: options.Diff, reruns: Sequence[Run] = ()) -> list[Diff]:
+    """Compare several runs with one OLD; a failure is shown over all budgets of all of them together.
+
+    Raises:
+        InputError: as :func:`diff_of_runs`.
+    """
+    return judged([_compared(old, new, chosen, reruns) for new in news], chosen)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Two runs and their comparisons, not judged yet."""
+
+    old: Run
+    new: Run
+    comparisons: Sequence[Comparison]
+    notes: Sequence[str]
+    stored: Stored | None = None
+
+
+def _compared(old: Run, new: Run, chosen: options.Diff, reruns: Sequence[Run]) -> Compared:
+    from compatcheck.gate import slice_fields
+
+    epsilon, correct_at = chosen.epsilon, chosen.correct_at
+    comparisons, notes = compare_runs(
+        old, new, epsilon=epsilon, correct_at=correct_at, slice_by=chosen.slice_by, cluster_by=chosen.cluster_by,
+        also_slice_by=slice_fields(rules_of(chosen)), seed=chosen.seed,
+    )  # fmt: skip
+    if reruns:
+        from compatcheck.noise import with_noise
+
+        comparisons, said = with_noise(comparisons, old, reruns, epsilon=epsilon, correct_at=correct_at)
+        notes += [*said, *(note for run in reruns for note in run.notes)]
+    return Compared(old, new, comparisons, notes)
+
+
+def compare_runs(
+    old: Run,
+    new: Run,
+    *,
+    epsilon: float | None = None,
+    correct_at: float | None = None,
+    slice_by: Sequence[str] = (),
+    also_slice_by: Sequence[str] = (),
+    cluster_by: str | None = None,
+    seed: int = 1234,
+) -> tuple[list[Comparison], list[str]]:
+    """Compare two runs on every (task, filter, metric) they share; returns comparisons and notes on what they do not.
+
+    Raises:
+        InputError: they share nothing.
+    """
+    from compatcheck.compare import compare
+    from compatcheck.compare.clusters import FEW
+    from compatcheck.rereading import reread
+
+    pairs, absent = counterparts(old, new)
+    notes = absent_notes(absent)
+    comparisons = [
+        compare(
+            run, other, metric=metric, epsilon=epsilon, correct_at=correct_at, slice_by=slice_by, cluster_by=cluster_by,
+            also_slice_by=also_slice_by, seed=seed, reread=reread,
+        )
+        for run, other, metrics in pairs
+        for metric in metrics
+    ]  # fmt: skip
+    if new.divergences:
+        from compatcheck.compare.divergence import with_divergence
+
+        comparisons = with_divergence(comparisons, new.divergences, cluster_by)
+    if epsilon is None and correct_at is None:
+        notes += sample_notes(pairs)
+    notes += [
+        f"{each.name}: only {each.clusters.count} clusters by '{each.clusters.field}': with fewer than {FEW} their "
+        "spread is badly known, and so are the intervals"
+        for each in comparisons
+        if each.clusters is not None and each.clusters.count < FEW
+    ]
+    return comparisons, notes
+
+
+def diff_of_streams(old: Run, new: Run, scratch: Scratch, say: Say, chosen: options.Diff) -> Diff:
+    from compatcheck.compare.comparison import Settings
+    from compatcheck.compare.streaming import compare_streams
+    from compatcheck.gate import slice_fields
+    from compatcheck.rereading import reread
+
+    if chosen.cluster_by is not None:
+        raise InputError(
+            "--cluster-by: with its records on disk a comparison cannot count by clusters; add --no-stream"
+        )
+    if chosen.noise_floor or chosen.noise_run:
+        raise InputError("with its records on disk the noise floor of a comparison cannot be measured; add --no-stream")
+    pairs, absent = counterparts(old, new)
+    settings = Settings(
+        chosen.epsilon,
+        chosen.correct_at,
+        chosen.slice_by,
+        slice_fields(rules_of(chosen)),
+        seed=chosen.seed,
+        reread=reread,
+    )
+    with scratch.writing():
+        comparisons, file = compare_streams(pairs, settings, scratch, say)
+    notes = absent_notes(absent) + [
+        f"{one.name}: compared as a stream; {len(one.instances):,} of {one.rows:,} instances are shown, flips first, "
+        "and all of them are in instances.parquet where the comparison is kept (--out)"
+        for one in comparisons
+        if len(one.instances) < one.rows
+    ]
+    (found,) = judged([Compared(old, new, comparisons, notes, Stored(file.path, scratch))], chosen)
+    return found
+
+
+def judged(
+    compared: Sequence[Compared], chosen: options.Diff, settled: Mapping[tuple[str, str], Gate] | None = None
+) -> list[Diff]:
+    """Candidates against one OLD, judged together: each with its verdict.
+
+    Raises:
+        InputError: a rule that covers nothing.
+    """
+    from compatcheck import gate
+
+    rules, most_missing = rules_of(chosen), gate.parse_share("--max-missing", chosen.max_missing)
+    absent = [counterparts(one.old, one.new)[1] for one in compared]
+    pairs = [(one.comparisons, lacking) for one, lacking in zip(compared, absent, strict=True)]
+    found = gate.judge_all(pairs, rules, chosen.required, settled, most_missing)
+    return [
+        _finished(one, comparisons, rules, lacking, gate.doubts_of(comparisons, most_missing, lacking))
+        for one, comparisons, lacking in zip(compared, found, absent, strict=True)
+    ]
+
+
+def _finished(
+    compared: Compared,
+    comparisons: tuple[Comparison, ...],
+    rules: Sequence[Any],
+    absent: tuple[Absent, ...],
+    doubts: Sequence[str],
+) -> Diff:
+    from compatcheck import gate
+    from compatcheck.advice import advise
+
+    old, new, before = compared.old, compared.new, compared.comparisons
+    remarks = (*gate.noise_remarks(before, rules), *gate.remarks(before))
+    verdict = gate.verdict_of(comparisons)
+    return Diff(
+        old=_side(old.manifest),
+        new=_side(new.manifest),
+        comparisons=comparisons,
+        verdict=verdict,
+        version=__version__,
+        notes=tuple(dict.fromkeys((*old.notes, *new.notes, *compared.notes, *remarks))),
+        advice=advise(comparisons, verdict, doubts),
+        differences=differences_of(old, new),
+        absent=absent,
+        stored=compared.stored,
+    )
+
+
+def _side(manifest: Manifest) -> Side:
+    return Side(manifest.reference, manifest.fingerprint, manifest.kind, manifest.engine, manifest.settings)
+
+
+def rules_of(chosen: options.Diff) -> list[Any]:
+    from compatcheck import gate
+
+    return [*gate.parse_rules(chosen.fail_on), *gate.parse_rules(chosen.advisory, gate.ADVISORY)]
