@@ -26,11 +26,11 @@ MARGIN = 0.01  # what a net change or a rate of flips may be beyond the noise wi
 
 
 def noise_share(comparison: Comparison) -> float | None:
-    """The larger of NFR and PFR without any change, as it was seen; None where it was not measured."""
-    floor = comparison.noise
-    rates = [floor.metrics[name].value for name in ("nfr", "pfr")] if floor is not None else []
+    """The larger of NFR and PFR (or what changed) without any change, as it was seen; None where not measured."""
+    floor, names = comparison.noise, ("nfr", "pfr") if comparison.reference is None else ("changed",)
+    rates = [floor.metrics[name].value for name in names] if floor is not None else []
     known = [rate for rate in rates if rate is not None]
-    return max(known) if len(known) == 2 else None
+    return max(known) if len(known) == len(names) else None
 
 
 def margin_of(comparison: Comparison) -> float:
@@ -53,6 +53,8 @@ def advise(comparisons: Sequence[Comparison], verdict: str, doubts: Sequence[str
             "the evaluation stopped as soon as its budgets were decided; what else changed takes a number of instances "
             "that was fixed beforehand",
         )
+    if any(each.reference is not None for each in comparisons):
+        return _of_changes(comparisons, verdict, doubts)
     states = list(zip(comparisons, _states(comparisons), strict=True))
 
     def name(each: Comparison) -> str:
@@ -85,6 +87,23 @@ def advise(comparisons: Sequence[Comparison], verdict: str, doubts: Sequence[str
     each = max(comparisons, key=_most)
     flips = f"at most {_percent(_most(each))} flip"
     return Advice("patch", f"behaviour is unchanged within a margin of {_margin_text(each)}: {name(each)}{flips}")
+
+
+def _of_changes(comparisons: Sequence[Comparison], verdict: str, doubts: Sequence[str]) -> Advice:
+    """Where OLD's answers are the reference: that hardly any changed can be shown, and nothing of what is right."""
+    broken = [gate for each in comparisons for gate in _gates(each, "fail")]
+    if verdict == "fail" and broken:
+        return Advice("major", f"budget {broken[0].rule} is broken{_more(broken)}")
+    if doubts:
+        return Advice("undecided", f"{doubts[0]}{_more(doubts)}")
+    bounds = [each.metrics.get("changed", Estimate(None)).upper for each in comparisons]
+    most = max(1.0 if bound is None else bound for bound in bounds)
+    if most <= min(margin_of(each) for each in comparisons):
+        return Advice("patch", f"answers are the same within a margin: at most {_percent(most)} change")
+    return Advice(
+        "undecided",
+        f"up to {_percent(most)} of the answers change, and without targets nothing says whether for the better",
+    )
 
 
 def _more(those: Sequence[object]) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from compatcheck import baselines, options
 from compatcheck.compare.counterparts import differences_of
@@ -20,6 +20,9 @@ from compatcheck.results import Blessing, Diff, Evaluation, NoiseReport, blessed
 from compatcheck.scratch import Scratch
 from compatcheck.table.kept import Made
 from compatcheck.version import __version__
+
+if TYPE_CHECKING:
+    from compatcheck.evaluation.collect import Request
 
 __all__ = [
     "Diff",
@@ -65,17 +68,15 @@ def diff(
         InputError: something given cannot be used; the message says what, where and how to fix it.
     """
     from compatcheck import gate, sequential
-    from compatcheck.evaluation.collect import collect_streams
-    from compatcheck.evaluation.divergence import collect
-    from compatcheck.evaluation.reruns import check_reruns, collect_reruns
-    from compatcheck.evaluation.same import refuse_same, refuse_same_model
-    from compatcheck.evaluation.settling import check_directions
+    from compatcheck.evaluation.against import with_reference
+    from compatcheck.evaluation.collect import pairs_judged
+    from compatcheck.evaluation.reruns import check_reruns
+    from compatcheck.evaluation.same import refuse_same_model
     from compatcheck.evaluation.side_settings import check_settings, request_of
 
-    chosen = build(options.Diff, given)
+    chosen = with_reference(build(options.Diff, given))
     gate.parse_share("--max-missing", chosen.max_missing)
-    rules = rules_of(chosen)
-    sequential.check(chosen, rules)
+    sequential.check(chosen, rules_of(chosen))
     if chosen.until_decided and chosen.epsilon is None:
         chosen = replace(chosen, epsilon=0.0)  # one dead-band for every step
     request = request_of(old, new, chosen, scratch)
@@ -83,10 +84,27 @@ def diff(
     check_reruns(request, chosen.noise_floor, chosen.noise_run)
     if not chosen.allow_same:
         refuse_same_model(request)
-    place = Scratch(Path(scratch) if scratch is not None else None)
+    with pairs_judged(request, say, progress) as request:
+        result = _compared(request, chosen, Scratch(Path(scratch) if scratch is not None else None), say, progress)
+    return replace(result, history=blessed_before(request.old, result.comparisons))
+
+
+def _compared(request: Request, chosen: options.Diff, place: Scratch, say: Say, progress: Any) -> Diff:
+    """Both runs, made or read, and their comparison."""
+    from compatcheck import sequential
+    from compatcheck.evaluation.against import grade_of
+    from compatcheck.evaluation.collect import collect_streams
+    from compatcheck.evaluation.divergence import collect
+    from compatcheck.evaluation.reruns import collect_reruns
+    from compatcheck.evaluation.same import refuse_same
+    from compatcheck.evaluation.settling import check_directions
+
+    grade = grade_of(request.against, request.metric_options)
     with place.writing():
         streams = None if chosen.until_decided else collect_streams(request, place, chosen.stream, say)
-    decided = sequential.decide(request, rules, chosen, say, progress) if chosen.until_decided else None
+    decided = None
+    if chosen.until_decided:
+        decided = sequential.decide(request, rules_of(chosen), chosen, say, progress, grade)
     runs: Any = streams or (collect(request, say, progress) if decided is None else (decided.old, decided.new))
     check_directions(request.metric_options, [one for run in runs for one in run.tasks])
     if not chosen.allow_same:
@@ -94,11 +112,9 @@ def diff(
         read_apart = request.old_options.layout != request.new_options.layout
         refuse_same(*runs, differ=bool(found.found) or read_apart, known=not found.unknown)
     if streams is not None:
-        result = diff_of_streams(*streams, place, say, chosen)
-    else:
-        reruns = collect_reruns(request, chosen.noise_floor, chosen.noise_run, say, progress)
-        result = diff_of_runs(runs[0], runs[1], chosen, reruns=reruns, decided=decided)
-    return replace(result, history=blessed_before(request.old, result.comparisons))
+        return diff_of_streams(*streams, place, say, chosen, grade)
+    reruns = collect_reruns(request, chosen.noise_floor, chosen.noise_run, say, progress)
+    return diff_of_runs(runs[0], runs[1], chosen, reruns=reruns, decided=decided, grade=grade)
 
 
 @takes(options.Run)

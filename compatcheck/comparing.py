@@ -16,6 +16,7 @@ from compatcheck.scratch import Scratch
 from compatcheck.version import __version__
 
 if TYPE_CHECKING:
+    from compatcheck.compare.quadrants import Grade
     from compatcheck.sequential import Decided
 
 Say = Callable[[str], None]
@@ -28,15 +29,17 @@ def diff_of_runs(
     *,
     reruns: Sequence[Run] = (),
     decided: Decided | None = None,
+    grade: Grade | None = None,
 ) -> Diff:
     """Compare two runs that are in memory, as :func:`compatcheck.evaluate` and ``load_run`` give them.
 
-    The noise floor is taken from ``reruns`` of OLD; ``decided`` says how budgets were judged while the runs grew.
+    The noise floor is taken from ``reruns`` of OLD; ``decided`` says how budgets were judged while the runs grew;
+    ``grade`` scores answers by OLD's, where these are the reference.
 
     Raises:
         InputError: they share nothing, a rule covers nothing, or a budget is within the noise floor.
     """
-    compared = _compared(old, new, chosen, reruns)
+    compared = _compared(old, new, chosen, reruns, grade)
     if decided is not None:
         comparisons = [decided.with_paths(each) for each in compared.comparisons]
         compared = replace(compared, comparisons=comparisons, notes=[*decided.notes, *compared.notes])
@@ -44,13 +47,15 @@ def diff_of_runs(
     return found
 
 
-def diffs_of_runs(old: Run, news: Sequence[Run], chosen: options.Diff, reruns: Sequence[Run] = ()) -> list[Diff]:
+def diffs_of_runs(
+    old: Run, news: Sequence[Run], chosen: options.Diff, reruns: Sequence[Run] = (), grade: Grade | None = None
+) -> list[Diff]:
     """Compare several runs with one OLD; a failure is shown over all budgets of all of them together.
 
     Raises:
         InputError: as :func:`diff_of_runs`.
     """
-    return judged([_compared(old, new, chosen, reruns) for new in news], chosen)
+    return judged([_compared(old, new, chosen, reruns, grade) for new in news], chosen)
 
 
 @dataclass(frozen=True)
@@ -64,34 +69,26 @@ class Compared:
     stored: Stored | None = None
 
 
-def _compared(old: Run, new: Run, chosen: options.Diff, reruns: Sequence[Run]) -> Compared:
+def _compared(old: Run, new: Run, chosen: options.Diff, reruns: Sequence[Run], grade: Grade | None) -> Compared:
     from compatcheck.gate import slice_fields
 
     epsilon, correct_at = chosen.epsilon, chosen.correct_at
     comparisons, notes = compare_runs(
         old, new, epsilon=epsilon, correct_at=correct_at, slice_by=chosen.slice_by, cluster_by=chosen.cluster_by,
-        also_slice_by=slice_fields(rules_of(chosen)), seed=chosen.seed,
+        also_slice_by=slice_fields(rules_of(chosen)), seed=chosen.seed, grade=grade,
     )  # fmt: skip
     if reruns:
         from compatcheck.noise import with_noise
 
-        comparisons, said = with_noise(comparisons, old, reruns, epsilon=epsilon, correct_at=correct_at)
+        comparisons, said = with_noise(comparisons, old, reruns, epsilon=epsilon, correct_at=correct_at, grade=grade)
         notes += [*said, *(note for run in reruns for note in run.notes)]
     return Compared(old, new, comparisons, notes)
 
 
-def compare_runs(
-    old: Run,
-    new: Run,
-    *,
-    epsilon: float | None = None,
-    correct_at: float | None = None,
-    slice_by: Sequence[str] = (),
-    also_slice_by: Sequence[str] = (),
-    cluster_by: str | None = None,
-    seed: int = 1234,
-) -> tuple[list[Comparison], list[str]]:
+def compare_runs(old: Run, new: Run, **how: Any) -> tuple[list[Comparison], list[str]]:
     """Compare two runs on every (task, filter, metric) they share; returns comparisons and notes on what they do not.
+
+    ``how`` are options of :class:`compatcheck.compare.comparison.Settings`.
 
     Raises:
         InputError: they share nothing.
@@ -100,21 +97,15 @@ def compare_runs(
     from compatcheck.compare.clusters import FEW
     from compatcheck.rereading import reread
 
+    how = {"seed": 1234, "reread": reread, **how}
     pairs, absent = counterparts(old, new)
     notes = absent_notes(absent)
-    comparisons = [
-        compare(
-            run, other, metric=metric, epsilon=epsilon, correct_at=correct_at, slice_by=slice_by, cluster_by=cluster_by,
-            also_slice_by=also_slice_by, seed=seed, reread=reread,
-        )
-        for run, other, metrics in pairs
-        for metric in metrics
-    ]  # fmt: skip
+    comparisons = [compare(run, other, metric=metric, **how) for run, other, metrics in pairs for metric in metrics]
     if new.divergences:
         from compatcheck.compare.divergence import with_divergence
 
-        comparisons = with_divergence(comparisons, new.divergences, cluster_by)
-    if epsilon is None and correct_at is None:
+        comparisons = with_divergence(comparisons, new.divergences, how.get("cluster_by"))
+    if how.get("epsilon") is None and how.get("correct_at") is None:
         notes += sample_notes(pairs)
     notes += [
         f"{each.name}: only {each.clusters.count} clusters by '{each.clusters.field}': with fewer than {FEW} their "
@@ -125,7 +116,9 @@ def compare_runs(
     return comparisons, notes
 
 
-def diff_of_streams(old: Run, new: Run, scratch: Scratch, say: Say, chosen: options.Diff) -> Diff:
+def diff_of_streams(
+    old: Run, new: Run, scratch: Scratch, say: Say, chosen: options.Diff, grade: Grade | None = None
+) -> Diff:
     from compatcheck.compare.comparison import Settings
     from compatcheck.compare.streaming import compare_streams
     from compatcheck.gate import slice_fields
@@ -138,14 +131,8 @@ def diff_of_streams(old: Run, new: Run, scratch: Scratch, say: Say, chosen: opti
     if chosen.noise_floor or chosen.noise_run:
         raise InputError("with its records on disk the noise floor of a comparison cannot be measured; add --no-stream")
     pairs, absent = counterparts(old, new)
-    settings = Settings(
-        chosen.epsilon,
-        chosen.correct_at,
-        chosen.slice_by,
-        slice_fields(rules_of(chosen)),
-        seed=chosen.seed,
-        reread=reread,
-    )
+    also = slice_fields(rules_of(chosen))
+    settings = options.part_of(chosen, Settings, also_slice_by=also, reread=reread, grade=grade)
     with scratch.writing():
         comparisons, file = compare_streams(pairs, settings, scratch, say)
     notes = absent_notes(absent) + [
@@ -212,4 +199,7 @@ def _side(manifest: Manifest) -> Side:
 def rules_of(chosen: options.Diff) -> list[Any]:
     from compatcheck import gate
 
-    return [*gate.parse_rules(chosen.fail_on), *gate.parse_rules(chosen.advisory, gate.ADVISORY)]
+    rules = [*gate.parse_rules(chosen.fail_on), *gate.parse_rules(chosen.advisory, gate.ADVISORY)]
+    if chosen.reference is not None:
+        gate.check_reference(rules)
+    return rules

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from compatcheck.compare.noise import Measured, above_noise, noise_floor
+from compatcheck.compare.quadrants import Grade
 from compatcheck.compare.result import Comparison
 from compatcheck.errors import InputError
 from compatcheck.records import Metric, Run, TaskRun
@@ -22,6 +23,7 @@ def with_noise(
     *,
     epsilon: float | None = None,
     correct_at: float | None = None,
+    grade: Grade | None = None,
 ) -> tuple[list[Comparison], list[str]]:
     """The comparisons with the noise floor of OLD, and a note for each that no rerun has the scores of.
 
@@ -42,9 +44,11 @@ def with_noise(
             metric = _metric(pairs, each.metric, each.kind)
             source = _source([run for run, other in zip(reruns, others, strict=True) if other is not None])
             floor = noise_floor(
-                pairs, metric, source=source, epsilon=epsilon, correct_at=correct_at, confidence=each.confidence
-            )
-            p = above_noise(each.metrics["nfr"], floor.metrics["nfr"], floor.reruns) if each.clusters is None else None
+                pairs, metric, source=source, epsilon=epsilon, correct_at=correct_at, confidence=each.confidence,
+                grade=grade,
+            )  # fmt: skip
+            name = "nfr" if each.reference is None else "changed"
+            p = above_noise(each.metrics[name], floor.metrics[name], floor.reruns) if each.clusters is None else None
             each = replace(each, noise=floor, tests=each.tests if p is None else {**each.tests, "noise_p": p})
         found.append(each)
     return found, notes

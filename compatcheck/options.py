@@ -29,9 +29,8 @@ METHOD, TRAINING, PROOF = "Method", "Training", "Proof"
 ENGINES = ("auto", "hf", "vllm", "ray")
 DTYPES = ("auto", "float32", "float16", "bfloat16", "float64")
 TURNS = ("last", "all")
-METRICS = (
-    "exact_match", "contains", "rouge1", "rouge2", "rougeL", "bertscore", "bleu", "chrf", "judge", "score", "kl",
-)  # fmt: skip
+METRICS = ("exact_match", "contains", "json", "tool_call", "rouge1", "rouge2", "rougeL", "bertscore", "bleu", "chrf",
+           "judge", "changed", "score", "kl")  # fmt: skip
 BUDGETS = "nfr:2%, accuracy:-0.5%, rouge1.regression:0.03, task/nfr:3%, field=value/nfr:5%"
 DEAD_BAND = "0; of averaged samples 2.5 standard errors"
 PART = "a quarter of the evaluation split, the proof is on the rest"
@@ -197,6 +196,9 @@ class Bless(Evaluate):
 class Diff(Judged):
     """Of :func:`compatcheck.diff`."""
 
+    reference: str | None = option(
+        None, "old: without targets, hold NEW's answers against OLD's: what changed.", choices=("old",)
+    )
     slice_by: Texts = option((), "Break down by a field; auto: lengths and OLD's confidence.", metavar="FIELD")
     cluster_by: str | None = option(None, "Instances of one value count as a group, not singly.", metavar="FIELD")
     noise_floor: int = option(0, "Run OLD K times again: what flips without change.", metavar="K", least=0)

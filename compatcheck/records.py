@@ -76,6 +76,14 @@ class Metric:
 
 
 @dataclass(frozen=True)
+class OldAsReference(Metric):
+    """Holds NEW's answer against OLD's in place of a target; it is computed when both are there, never kept."""
+
+    preference: bool = False
+    """A judge says which of both is better; else how much alike they are is scored, 1 where they are the same."""
+
+
+@dataclass(frozen=True)
 class Manifest:
     """What made the records: enough to repeat them, or to refuse to compare them with something else."""
 

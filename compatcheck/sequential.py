@@ -15,7 +15,7 @@ from typing import Any
 from compatcheck.compare.comparison import compare
 from compatcheck.compare.counterparts import counterparts
 from compatcheck.compare.pairing import pair
-from compatcheck.compare.quadrants import sort_pairs
+from compatcheck.compare.quadrants import Grade, sort_pairs
 from compatcheck.compare.result import Comparison, Gate, Sequential
 from compatcheck.errors import InputError
 from compatcheck.evaluation.collect import Request
@@ -56,14 +56,21 @@ def check(chosen: Diff, rules: Sequence[Rule]) -> None:
             raise InputError(f"--until-decided and --{name.replace('_', '-')} exclude each other: {why}")
 
 
-def decide(request: Request, rules: Sequence[Rule], chosen: Diff, say: Say, progress: Any = None) -> Decided:
+def decide(
+    request: Request,
+    rules: Sequence[Rule],
+    chosen: Diff,
+    say: Say,
+    progress: Any = None,
+    grade: Grade | None = None,
+) -> Decided:
     """Draw documents of every task until its critical budgets are decided, or there are no more.
 
     Raises:
         InputError: as :func:`compatcheck.diff`; a budget that cannot be judged at every look.
     """
     with drawing(request, pair, say, progress) as drawn:
-        decided = Decided(drawn, rules, chosen, say)
+        decided = Decided(drawn, rules, chosen, say, grade)
         decided.run()
         return decided
 
@@ -74,10 +81,13 @@ class Decided:
     old: Run
     new: Run
 
-    def __init__(self, drawn: Drawing, rules: Sequence[Rule], chosen: Diff, say: Say) -> None:
+    def __init__(
+        self, drawn: Drawing, rules: Sequence[Rule], chosen: Diff, say: Say, grade: Grade | None = None
+    ) -> None:
         self._drawn, self._say, self._seed = drawn, say, chosen.seed
         self._step = STEP if chosen.step is None else chosen.step
-        self._options: dict[str, Any] = {"epsilon": chosen.epsilon or 0.0, "correct_at": chosen.correct_at}
+        self._options: dict[str, Any] = {"epsilon": chosen.epsilon or 0.0, "correct_at": chosen.correct_at,
+                                         "grade": grade}  # fmt: skip
         self.budgets = Budgets(rules)
         self._available = {task: len(there) for task, there in drawn.documents.items()}
         self._orders = {task: _order(size, self._seed, task)[: chosen.max] for task, size in self._available.items()}

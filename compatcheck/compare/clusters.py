@@ -226,17 +226,28 @@ def _means(
     single = judging(numbers)
     done = {}
     for name, (values, part) in parts.items():
-        totals, counts = clusters.sums(values * part), clusters.sums(part)
-        figure, groups = metrics[name], int((counts > 0).sum())
-        if figure.value is None or groups < 2:
-            done[name] = replace(figure, low=None, high=None, lower=None, upper=None, one_sided=None)
-            continue
-        residual = totals - totals.sum() / counts.sum() * counts
-        error = math.sqrt(groups / (groups - 1) * float(residual @ residual)) / float(counts.sum())
-        reach = error * float(stdtrit(groups - 1, 0.5 + confidence / 2))
-        at = partial(_mean, figure.value, error, groups, single[name])
-        done[name] = _judged(replace(figure, low=figure.value - reach, high=figure.value + reach), at, confidence)
+        done[name] = clustered_mean(metrics[name], values, part, clusters, single.get(name), confidence)
     return done
+
+
+def clustered_mean(
+    figure: Estimate,
+    values: Floats,
+    part: Flags,
+    clusters: Clusters,
+    single: Callable[[float], tuple[float, float]] | None,
+    confidence: float,
+) -> Estimate:
+    """The same mean of ``values`` in ``part`` with an interval by clusters; ``single`` bounds that of single ones."""
+    totals, counts = clusters.sums(values * part), clusters.sums(part)
+    groups = int((counts > 0).sum())
+    if figure.value is None or groups < 2 or single is None:
+        return replace(figure, low=None, high=None, lower=None, upper=None, one_sided=None)
+    residual = totals - totals.sum() / counts.sum() * counts
+    error = math.sqrt(groups / (groups - 1) * float(residual @ residual)) / float(counts.sum())
+    reach = error * float(stdtrit(groups - 1, 0.5 + confidence / 2))
+    at = partial(_mean, figure.value, error, groups, single)
+    return _judged(replace(figure, low=figure.value - reach, high=figure.value + reach), at, confidence)
 
 
 def _mean(

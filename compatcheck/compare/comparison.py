@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from compatcheck.compare.changes import change_figures, changed_slice, clustered_changes
 from compatcheck.compare.clusters import Clusters, clustered_figures, clustered_slice, find_clusters
 from compatcheck.compare.coverage import Covered
 from compatcheck.compare.differences import as_json
@@ -19,14 +20,22 @@ from compatcheck.compare.intervals import LARGE, rate
 from compatcheck.compare.means import Numbers, score_range, smooth_metrics
 from compatcheck.compare.metrics import Changes, discrete_metrics
 from compatcheck.compare.pairing import Pairs, pair, take
-from compatcheck.compare.quadrants import Sorted, dead_band, resolve_metric, sort_pairs
+from compatcheck.compare.quadrants import Grade, Sorted, dead_band, resolve_metric, sort_pairs
 from compatcheck.compare.readings import Readings, Reread
-from compatcheck.compare.result import QUADRANTS, ClusterCount, Comparison, Estimate
+from compatcheck.compare.result import (
+    CHANGES,
+    PREFERENCES,
+    QUADRANTS,
+    SMOOTH_GROUPS,
+    ClusterCount,
+    Comparison,
+    Estimate,
+)
 from compatcheck.compare.significance import mcnemar, sign_flip
 from compatcheck.compare.slices import build_slices, expand
 from compatcheck.compare.ties import near_ties
 from compatcheck.errors import InputError
-from compatcheck.records import Metric, TaskRun, agreed_column
+from compatcheck.records import Metric, OldAsReference, TaskRun, agreed_column
 from compatcheck.version import __version__
 
 CONFIDENCE = 0.95  # level of every interval and one-sided bound
@@ -48,6 +57,7 @@ class Settings:
     confidence: float = CONFIDENCE
     resamples: int = RESAMPLES
     reread: Reread | None = None  # gives other readings of the scores, to see what hangs on them
+    grade: Grade | None = None  # scores NEW's answers by OLD's, where these are the reference
 
     def __post_init__(self) -> None:
         if self.epsilon is not None and not (math.isfinite(self.epsilon) and self.epsilon >= 0):
@@ -67,7 +77,8 @@ class Settings:
         return {"confidence": self.confidence, "resamples": self.resamples, "seed": self.seed}
 
     def readings(self, metric: Metric) -> Readings:
-        return Readings(self.reread if self.correct_at is None else None, metric)
+        known = self.correct_at is None and not isinstance(metric, OldAsReference)
+        return Readings(self.reread if known else None, metric)
 
 
 def compare(old: TaskRun, new: TaskRun, *, metric: Metric | str, **options: Any) -> Comparison:
@@ -85,20 +96,21 @@ def compare(old: TaskRun, new: TaskRun, *, metric: Metric | str, **options: Any)
         )
     metric = resolve_metric(metric, old, new)
     pairs = pair(old, new)
-    found = sort_pairs(old, new, pairs, metric, epsilon=how.epsilon, correct_at=how.correct_at)
-    scored, n = found.scored, int(found.scored.sum())
-    smooth = None
-    if found.names != QUADRANTS:
-        smooth = Numbers(found.old[scored], found.new[scored], found.gain[scored], found.codes[scored])
-    metrics, tests = figures(found.counts, found.changes, smooth, **how.drawing)
-    metrics |= _self_agreement(old, new, pairs, found, how.confidence)
+    found = sort_pairs(old, new, pairs, metric, epsilon=how.epsilon, correct_at=how.correct_at, grade=how.grade)
+    n, of_changes = int(found.scored.sum()), isinstance(metric, OldAsReference)
+    metrics, tests = _figures(found, how)
+    if not of_changes:
+        metrics |= _self_agreement(old, new, pairs, found, how.confidence)
     clusters, by_id, found_by_id = None, pairs, found
     if how.cluster_by is not None:
         # Sums over clusters, and the draws of their signs, do not hang on the order of the rows.
         order = np.argsort(take(old.records["doc_id"], pairs.old).to_numpy(dtype=object), kind="stable")
         by_id, found_by_id = pairs.take(order), found.take(order)
         clusters = find_clusters(how.cluster_by, old, new, by_id, found_by_id.scored)
-        metrics, tests = clustered_figures(metrics, found_by_id, clusters, **how.drawing)
+        if of_changes:
+            metrics = clustered_changes(metrics, found_by_id, clusters, how.confidence)
+        else:
+            metrics, tests = clustered_figures(metrics, found_by_id, clusters, **how.drawing)
 
     covered, readings = Covered(), how.readings(metric)
     for counter in (covered, readings):
@@ -107,6 +119,7 @@ def compare(old: TaskRun, new: TaskRun, *, metric: Metric | str, **options: Any)
     shown = None if clusters is None else clusters.shown
     again = None if clusters is None else partial(clustered_slice, clusters, how.confidence)
     fields = expand(how.slice_by, old, new, how.also_slice_by)
+    slices = build_slices(old, new, by_id, found_by_id, fields, how.confidence, again)
     return Comparison(
         task=old.task,
         filter=old.filter,
@@ -119,13 +132,34 @@ def compare(old: TaskRun, new: TaskRun, *, metric: Metric | str, **options: Any)
         metrics=metrics,
         tests=tests,
         instances=build_instances(old, new, pairs, found),
-        slices=build_slices(old, new, by_id, found_by_id, fields, how.confidence, again),
+        slices=tuple(map(changed_slice, slices)) if of_changes else slices,
         confidence=how.confidence,
         clusters=shown,
-        score_range=None if smooth is None else score_range(smooth.old, smooth.new),
-        near_ties=near_ties(old, new, pairs, found),
+        score_range=_range(found),
+        near_ties=None if of_changes else near_ties(old, new, pairs, found),
         readings=readings.readings(n, found.changes, partial(_reread, how, clusters)),
+        reference="old" if of_changes else None,
     )
+
+
+def _figures(found: Sorted, how: Settings) -> tuple[dict[str, Estimate], dict[str, float | None]]:
+    """Metrics and tests of the scored pairs."""
+    scored = found.scored
+    if found.names in (CHANGES, PREFERENCES):
+        alike = found.names == CHANGES and found.metric.kind == "smooth"
+        agreed = None if found.agreed is None else found.agreed[scored]
+        return change_figures(found.counts, found.new[scored] if alike else None, agreed, **how.drawing)
+    smooth = None
+    if found.names == SMOOTH_GROUPS:
+        smooth = Numbers(found.old[scored], found.new[scored], found.gain[scored], found.codes[scored])
+    return figures(found.counts, found.changes, smooth, **how.drawing)
+
+
+def _range(found: Sorted) -> tuple[float, float] | None:
+    """The range that a smooth metric's scores are taken to have."""
+    if found.names in (QUADRANTS, PREFERENCES) or found.metric.kind == "discrete":
+        return None
+    return score_range(found.old[found.scored], found.new[found.scored])
 
 
 def _reread(
@@ -188,6 +222,8 @@ def signature(
     elif smooth:
         intervals += f"+normal{level}" if n > LARGE else f"+bootstrap{level}x{how.resamples}"
     parts: dict[str, object] = {"filter": old.filter, "metric": metric.name, "n": n}
+    if isinstance(metric, OldAsReference):
+        parts["reference"] = "old"
     if smooth:
         parts["eps"] = f"{dead_band(how.epsilon, metric):.10g}"
     if how.correct_at is not None:

@@ -48,6 +48,17 @@ RATES = {
     "both_correct_changed": Rate(if_changed=("both_correct",)),
 }
 """Every rate by its name."""
+_CHANGED = ("changed", "new_preferred", "old_preferred", "tied")
+CHANGE_RATES = {"agreement": Rate(("unchanged",)), "changed": Rate(_CHANGED)}
+"""Where OLD's answers are the reference."""
+PREFERENCE_RATES = CHANGE_RATES | {
+    # A reader would notice what a judge prefers whichever of both it is shown first.
+    "noticed": Rate(("new_preferred", "old_preferred")),
+    "preferred_new": Rate(("new_preferred",)),
+    "preferred_old": Rate(("old_preferred",)),
+    "tied": Rate(("tied",)),
+}
+"""The same with a judge."""
 
 
 @dataclass(frozen=True)

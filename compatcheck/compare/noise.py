@@ -10,12 +10,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from compatcheck.compare.changes import change_figures
 from compatcheck.compare.intervals import exact, wilson, z_values
 from compatcheck.compare.metrics import NO_PREDICTIONS, discrete_metrics
 from compatcheck.compare.pairing import pair
-from compatcheck.compare.quadrants import sort_pairs
+from compatcheck.compare.quadrants import Grade, sort_pairs
 from compatcheck.compare.result import QUADRANTS, Estimate, NoiseFloor, name_of
-from compatcheck.records import Metric, TaskRun
+from compatcheck.records import Metric, OldAsReference, TaskRun
 
 _RATES = ("nfr", "pfr", "flips", "nfr_mc", "inconsistency", "both_correct_changed", "btc", "bec", "nfi", "pfi",
           "agreement")  # fmt: skip
@@ -54,6 +55,7 @@ def noise_floor(
     epsilon: float | None = None,
     correct_at: float | None = None,
     confidence: float = 0.95,
+    grade: Grade | None = None,
 ) -> NoiseFloor:
     """Pool the flips of pairs of runs of the same model on the same task and filter.
 
@@ -62,12 +64,12 @@ def noise_floor(
     the same instances again, so they narrow nothing.
     ``flips`` is NFR + PFR; of a smooth metric that is the share with |D| > ε.
     Raises InputError: two runs that cannot be paired."""
-    found = [_rates(one, other, metric, epsilon, correct_at, confidence) for one, other in runs]
-    names = [name for name in _RATES if all(name in rates for rates in found)]
+    found = [_rates(one, other, metric, epsilon, correct_at, confidence, grade) for one, other in runs]
+    names = [name for name in (*_RATES, "changed", "noticed") if all(name in rates for rates in found)]
     return NoiseFloor(
         source=source,
         reruns=len(runs),
-        n=round(sum(rates["nfr"].of or 0 for rates in found) / len(found)),
+        n=round(sum(rates[names[0]].of or 0 for rates in found) / len(found)),
         metrics={name: _pooled([rates[name] for rates in found], confidence) for name in names},
     )
 
@@ -87,10 +89,18 @@ def above_noise(nfr: Estimate, noise: Estimate, reruns: int) -> float | None:
 
 
 def _rates(
-    one: TaskRun, other: TaskRun, metric: Metric, epsilon: float | None, correct_at: float | None, confidence: float
+    one: TaskRun,
+    other: TaskRun,
+    metric: Metric,
+    epsilon: float | None,
+    correct_at: float | None,
+    confidence: float,
+    grade: Grade | None,
 ) -> dict[str, Estimate]:
     """The rates of one pair of runs; of most their counts alone are of use."""
-    found = sort_pairs(one, other, pair(one, other), metric, epsilon=epsilon, correct_at=correct_at)
+    found = sort_pairs(one, other, pair(one, other), metric, epsilon=epsilon, correct_at=correct_at, grade=grade)
+    if isinstance(metric, OldAsReference):
+        return change_figures(found.counts, None, None, confidence=confidence, resamples=100, seed=0)[0]
     n, counts, changes = int(found.scored.sum()), found.counts, found.changes
     worse, better = counts["negative_flip"], counts["positive_flip"]
     rates = {name: Estimate(None, count=count, of=n)

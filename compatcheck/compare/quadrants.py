@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,14 +11,20 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from compatcheck.compare.intervals import Flags, Floats
-from compatcheck.compare.metrics import RATES, Changes
+from compatcheck.compare.metrics import PREFERENCE_RATES, RATES, Changes
 from compatcheck.compare.pairing import Pairs, differ, failed, take
-from compatcheck.compare.result import QUADRANTS, SMOOTH_GROUPS
+from compatcheck.compare.result import CHANGES, PREFERENCES, QUADRANTS, SMOOTH_GROUPS
 from compatcheck.errors import InputError, did_you_mean
-from compatcheck.records import Metric, TaskRun, prediction_column, score_column
+from compatcheck.records import Metric, OldAsReference, TaskRun, prediction_column, score_column
 
 ROUNDING = 1e-9
 """Scores that differ by less, relative to their scale, are equal: sums in another order differ in the last digit."""
+
+
+Texts = list[str]
+Grade = Callable[[Metric, Texts, Texts, list[str | None]], tuple[Floats, Floats | None]]
+"""Scores NEW's answers by OLD's: metric, those of OLD, those of NEW and inputs to scores, and of a judge whether it
+agreed with itself (1, 0, NaN where it was not asked)."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +32,7 @@ class Sorted:
     """The pairs, each array of shape (pairs,). What is not ``scored`` has an error: its gain is NaN, its code -1."""
 
     metric: Metric  # as it is read: discrete where ``correct_at`` made it so
-    names: tuple[str, ...]  # of the codes: QUADRANTS or SMOOTH_GROUPS
+    names: tuple[str, ...]  # of the codes: QUADRANTS or SMOOTH_GROUPS; CHANGES or PREFERENCES
     old: Floats
     new: Floats
     gain: Floats
@@ -34,13 +41,15 @@ class Sorted:
     changed: Flags | None  # None where no predictions were recorded
     prediction_old: pd.Series | None
     prediction_new: pd.Series | None
+    agreed: Floats | None = None  # of a judge that was asked which of both is better: whether it agreed with itself
 
     def take(self, rows: NDArray[np.intp] | Flags) -> Sorted:
         """Some of the pairs, or all in another order, without their predictions."""
         names = ("old", "new", "gain", "codes", "scored")
         parts = {name: getattr(self, name)[rows] for name in names}
         changed = None if self.changed is None else self.changed[rows]
-        return replace(self, **parts, changed=changed, prediction_old=None, prediction_new=None)
+        agreed = None if self.agreed is None else self.agreed[rows]
+        return replace(self, **parts, changed=changed, agreed=agreed, prediction_old=None, prediction_new=None)
 
     def are(self, *names: str) -> Flags:
         """Which pairs are in one of these groups."""
@@ -49,7 +58,7 @@ class Sorted:
 
     def rate(self, name: str) -> tuple[Flags, Flags] | None:
         """What counts for a rate and what it is of, as flags; None where it is of predictions and there are none."""
-        rate = RATES[name]
+        rate = RATES[name] if name in RATES else PREFERENCE_RATES[name]
         hits = self.are(*rate.groups)
         if rate.if_changed or rate.same:
             if self.changed is None:
@@ -74,6 +83,8 @@ class Sorted:
 def resolve_metric(metric: Metric | str, old: TaskRun, new: TaskRun) -> Metric:
     """The metric by this name on both sides, smooth where either side has it so.
     Raises InputError: a side does not score it, or the sides read it differently."""
+    if isinstance(metric, OldAsReference):
+        return metric
     name = metric if isinstance(metric, str) else metric.name
     found = []
     for side, run in (("OLD", old), ("NEW", new)):
@@ -106,15 +117,26 @@ def dead_band(epsilon: float | None, metric: Metric) -> float:
 
 
 def sort_pairs(
-    old: TaskRun, new: TaskRun, pairs: Pairs, metric: Metric, *, epsilon: float | None, correct_at: float | None
+    old: TaskRun,
+    new: TaskRun,
+    pairs: Pairs,
+    metric: Metric,
+    *,
+    epsilon: float | None,
+    correct_at: float | None,
+    grade: Grade | None = None,
 ) -> Sorted:
     """Sort the pairs by ``metric``.
 
     Smooth: the gain beyond ``epsilon`` decides, or beyond :func:`dead_band` where that is None. Discrete: a score of 1
     is correct (0 where lower is better); with ``correct_at`` a score that reaches it is (stays at or below it, where
-    lower is better).
+    lower is better). Where OLD's answers are the reference ``grade`` scores the pairs.
     Raises InputError: a score that is missing without an error, infinite, or neither 0 nor 1 on a discrete metric."""
     scored = ~(failed(old.records, pairs.old) | failed(new.records, pairs.new))
+    if isinstance(metric, OldAsReference):
+        if grade is None:
+            raise ValueError(f"'{metric.name}' with OLD as the reference needs what grades answers")
+        return _changes(old, new, pairs, metric, scored, grade, epsilon, correct_at)
     discrete = metric.kind == "discrete" and correct_at is None
     before = _scores("OLD", old, pairs.old, metric.name, scored, discrete)
     after = _scores("NEW", new, pairs.new, metric.name, scored, discrete)
@@ -137,14 +159,73 @@ def sort_pairs(
         codes[gain > edge] = SMOOTH_GROUPS.index("positive_flip")
         codes[gain < -edge] = SMOOTH_GROUPS.index("negative_flip")
     codes[~scored] = -1
-    one, other = (
-        # What ``metric`` scored: its own predictions where it has any.
+    one, other = _predictions(old, new, pairs, metric)
+    changed = None if one is None or other is None else differ(one, other)
+    return Sorted(metric, names, before, after, gain, codes, scored, changed, one, other)
+
+
+def _predictions(old: TaskRun, new: TaskRun, pairs: Pairs, metric: Metric) -> list[pd.Series | None]:
+    """What ``metric`` scores of OLD and of NEW: its own predictions where it has any."""
+    return [
         next((take(run.records[name], rows) for name in (prediction_column(metric.name), "prediction")
               if name in run.records), None)
         for run, rows in ((old, pairs.old), (new, pairs.new))
-    )  # fmt: skip
-    changed = None if one is None or other is None else differ(one, other)
-    return Sorted(metric, names, before, after, gain, codes, scored, changed, one, other)
+    ]  # fmt: skip
+
+
+def _changes(
+    old: TaskRun,
+    new: TaskRun,
+    pairs: Pairs,
+    metric: OldAsReference,
+    scored: Flags,
+    grade: Grade,
+    epsilon: float | None,
+    correct_at: float | None,
+) -> Sorted:
+    """Sort the pairs by whether NEW's answer is that of OLD.
+
+    Equal texts are; others are where the metric scores 1, is within ``epsilon`` of it or reaches ``correct_at``. Where
+    a judge says which is better, others never are. No answer is equal to no answer alone; a judge is not asked then.
+    """
+    one, other = _predictions(old, new, pairs, metric)
+    if one is None or other is None:
+        side = "OLD" if one is None else "NEW"
+        raise InputError(f"{side} has no answers on task '{old.task}', only scores: --reference old compares answers")
+    same = ~differ(one, other)
+    top = 0.5 if metric.preference else 1.0
+    values, agreed = np.where(same, top, 0.0), np.full(len(same), np.nan)
+    if metric.preference:
+        values[~same & other.notna().to_numpy() & one.isna().to_numpy()] = 1.0
+    asked = np.flatnonzero(scored & ~same & one.notna().to_numpy() & other.notna().to_numpy())
+    if len(asked):
+        inputs = next((take(r.records["input"], p) for r, p in ((old, pairs.old), (new, pairs.new))
+                       if "input" in r.records), None)  # fmt: skip
+        shown = [None if inputs is None else _text(inputs.iloc[row]) for row in asked]
+        found = grade(metric, [str(t) for t in one.iloc[asked]], [str(t) for t in other.iloc[asked]], shown)
+        values[asked] = found[0]
+        if found[1] is not None:
+            agreed[asked] = found[1]
+    kept: Metric = metric
+    if metric.preference:
+        codes = np.select([same, values > 0.5, values < 0.5], [0, 1, 2], 3).astype(np.int8)
+        codes[(agreed == 0) & ~same] = PREFERENCES.index("tied")  # it preferred what it was shown first, or last
+    else:
+        least = correct_at if correct_at is not None else 1.0 - (epsilon or 0.0)
+        codes = (~same & (values < least * (1 - ROUNDING))).astype(np.int8)
+        if correct_at is not None:
+            kept = replace(metric, kind="discrete")
+    before, gain = np.full(len(same), top), values - top
+    for each in (before, values, gain):
+        each[~scored] = np.nan
+    codes[~scored] = -1
+    names = PREFERENCES if metric.preference else CHANGES
+    return Sorted(kept, names, before, values, gain, codes, scored, codes > 0, one, other,
+                  agreed if metric.preference else None)  # fmt: skip
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _rounding(before: Floats, after: Floats) -> Floats:

@@ -5,6 +5,7 @@ Its JSON form (:mod:`compatcheck.schema`) is the ``compatcheck.report/1`` contra
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,6 +23,11 @@ QUADRANTS = ("both_correct", "positive_flip", "negative_flip", "both_wrong")
 """Quadrants of a discrete metric, in the order they are shown."""
 SMOOTH_GROUPS = ("positive_flip", "negative_flip", "unchanged")
 """Groups of a smooth metric: the gain is above, below or within the dead-band."""
+CHANGES = ("unchanged", "changed")
+"""Groups where OLD's answers are the reference: nothing says what is right."""
+PREFERENCES = ("unchanged", "new_preferred", "old_preferred", "tied")
+"""The same where a judge says which of two different answers is better; ``tied`` is changed and as good."""
+NO_TARGETS = "OLD's answers are the reference: an answer is changed or not, nothing says which is right"
 INSTANCE_COLUMNS = (
     "task", "doc_id", "filter", "metric", "input", "target", "prediction_old", "prediction_new", "response_old",
     "response_new", "score_old", "score_new", "gain", "quadrant", "changed", "error_old", "error_new", "doc_hash",
@@ -145,6 +151,7 @@ class Slice:
     p: float | None = None
     p_adjusted: float | None = None
     lost: Estimate | None = None
+    changed: Estimate | None = dataclasses.field(default=None, metadata=WHERE_KNOWN)  # with OLD as the reference
 
 
 @dataclass(frozen=True)
@@ -289,6 +296,9 @@ class Comparison:
     sequential: Sequential | None = None  # None where the number of instances was fixed
     # Of the first comparison of a task, where --metric kl asks for it.
     kl: Divergence | None = field(default=None, metadata=WHERE_KNOWN)
+    # ``old`` where OLD's answers are the reference: ``quadrants`` then are CHANGES or PREFERENCES, which report.json
+    # has as ``changes``.
+    reference: Annotated[str, ("old",)] | None = field(default=None, metadata=WHERE_KNOWN)
 
     @property
     def name(self) -> str:
@@ -305,6 +315,21 @@ class Comparison:
         """The instances that got worse, worst first."""
         worse = self.instances[self.instances["quadrant"] == "negative_flip"]
         return worse.sort_values("gain", kind="stable")
+
+    @property
+    def first_shown(self) -> pd.DataFrame:
+        """What a report shows first: what got worse, or where OLD is the reference what changed, most first."""
+        if self.reference is None:
+            return self.negative_flips
+        changed = ~self.instances["quadrant"].isin(["unchanged"]) & self.instances["quadrant"].notna()
+        return self.instances[changed].sort_values("gain", kind="stable")
+
+    @property
+    def first_count(self) -> int:
+        """How many those are, at hand or not."""
+        if self.reference is None:
+            return self.quadrants.get("negative_flip", 0)
+        return self.n - self.quadrants.get("unchanged", 0)
 
     def with_gates(self, gates: tuple[Gate, ...]) -> Comparison:
         return replace(self, gates=gates)

@@ -187,7 +187,8 @@ class FigureEvidence:
             self.gathered = RateEvidence(threshold)
         elif key in _MEANS:
             low, high = _RANGES.get(metric, (0.0, 1.0))
-            ends = {"net": (-1.0, 1.0), "mean_difference": (low - high, high - low), "score_new": (low, high)}
+            ends = {"net": (-1.0, 1.0), "mean_difference": (low - high, high - low), "score_new": (low, high),
+                    "similarity": (low, high)}  # fmt: skip
             self.gathered = MeanEvidence(threshold, *ends.get(key, (0.0, high - low)))
             if key != "net" and metric not in _RANGES:
                 self.assumed = f"{metric}: its scores are taken to lie in 0 to 1"
@@ -219,6 +220,7 @@ class FigureEvidence:
 
 _RATES = (
     "nfr", "pfr", "nfr_mc", "inconsistency", "both_correct_changed", "agreement", "accuracy_new", "nfi", "btc",
+    "changed", "noticed", "preferred_new", "preferred_old",
 )  # fmt: skip
 """Rates that can be judged. Pairs of which one is taken come in an order of their own, so the bound of a rate over a
 part of them holds as that of a rate over all of them does."""
@@ -226,6 +228,7 @@ _MEANS: Mapping[str, Callable[[Sorted], Floats]] = {
     "net": lambda f: f.are("positive_flip").astype(np.float64) - f.are("negative_flip"),
     "mean_difference": lambda f: f.gain,
     "score_new": lambda f: f.new,
+    "similarity": lambda f: f.new,
     "mean_gain": lambda f: f.gain[f.are("positive_flip")],
     "mean_regression": lambda f: -f.gain[f.are("negative_flip")],
 }

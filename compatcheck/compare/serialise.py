@@ -10,7 +10,17 @@ import numpy as np
 import pandas as pd
 
 from compatcheck.compare.instances import STRING
-from compatcheck.compare.result import INSTANCE_COLUMNS, QUADRANTS, SCHEMA, SMOOTH_GROUPS, Comparison, Result
+from compatcheck.compare.result import (
+    CHANGES,
+    INSTANCE_COLUMNS,
+    NO_TARGETS,
+    PREFERENCES,
+    QUADRANTS,
+    SCHEMA,
+    SMOOTH_GROUPS,
+    Comparison,
+    Result,
+)
 from compatcheck.compare.slices import text_of
 from compatcheck.errors import InputError
 from compatcheck.schema import from_json, to_json
@@ -24,6 +34,7 @@ _NEEDED = {
     "smooth": ("score_old", "score_new", "nfr", "pfr", "mean_gain", "mean_regression", "mean_difference"),
 }
 """Figures that every report shows."""
+_NEEDED_OF_CHANGES = ("agreement", "changed")
 
 
 def result_to_dict(result: Result) -> dict[str, Any]:
@@ -43,6 +54,8 @@ def _comparison(each: Comparison) -> dict[str, Any]:
             found[name] = value
         if name == "n":
             found["confidence"] = each.confidence
+        elif name == "quadrants" and each.reference is not None:
+            found |= {"quadrants": None, "quadrants_why": NO_TARGETS, "changes": value}
         elif name == "slices":
             found["slice_tests"] = sum(one.p is not None for one in each.slices)
         elif name == "gates":
@@ -60,12 +73,15 @@ def result_from_dict(data: Mapping[str, Any], instances: pd.DataFrame) -> Result
         raise InputError(f"this is no report of schema '{SCHEMA}': its schema is {ascii(schema)[:60]}")
     _check_table(instances)
     rows = instances.groupby(_SHARED, sort=False, observed=True).indices if len(instances) else {}
-    result = from_json(Result, data, "the report")
+    result = from_json(Result, _with_groups(data), "the report")
     comparisons = []
     for each, kept in zip(result.comparisons, data["comparisons"], strict=True):
-        names = QUADRANTS if each.kind == "discrete" else SMOOTH_GROUPS
+        names: tuple[str, ...] = QUADRANTS if each.kind == "discrete" else SMOOTH_GROUPS
+        needed = _NEEDED[each.kind]
+        if each.reference is not None:
+            names, needed = PREFERENCES if "tied" in each.quadrants else CHANGES, _NEEDED_OF_CHANGES
         lacking = [*(name for name in names if name not in each.quadrants),
-                   *(name for name in _NEEDED[each.kind] if name not in each.metrics)]  # fmt: skip
+                   *(name for name in needed if name not in each.metrics)]  # fmt: skip
         if lacking:
             raise InputError(f"the report lacks the field '{lacking[0]}' of {each.name!a}: it was cut or edited")
         own = np.asarray(rows.get((each.task, each.filter, each.metric), np.empty(0)), dtype=np.intp)
@@ -85,6 +101,18 @@ def result_from_dict(data: Mapping[str, Any], instances: pd.DataFrame) -> Result
             )
         comparisons.append(replace(each, instances=part[[*INSTANCE_COLUMNS, *fields]]))
     return replace(result, comparisons=tuple(comparisons))
+
+
+def _with_groups(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What was written, with the groups of answers that changed in the place of quadrants."""
+    written = data.get("comparisons")
+    if not isinstance(written, list):
+        return data
+    known = [
+        {**each, "quadrants": each["changes"]} if isinstance(each, dict) and "changes" in each else each
+        for each in written
+    ]
+    return {**data, "comparisons": known}
 
 
 def _check_table(instances: pd.DataFrame) -> None:

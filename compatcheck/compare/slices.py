@@ -16,7 +16,7 @@ from compatcheck.compare.intervals import Flags, rate
 from compatcheck.compare.metrics import NO_OLD_RIGHT
 from compatcheck.compare.pairing import Pairs
 from compatcheck.compare.quadrants import Sorted
-from compatcheck.compare.result import QUADRANTS, Slice
+from compatcheck.compare.result import CHANGES, PREFERENCES, QUADRANTS, Slice
 from compatcheck.compare.ties import margins
 from compatcheck.errors import InputError, did_you_mean
 from compatcheck.records import ANSWER_COLUMNS, TaskRun
@@ -49,7 +49,7 @@ def build_slices(
     by clusters. Raises InputError: a field that the records do not have."""
     slices: list[Slice] = []
     kept = found.take(found.scored)
-    up, down, right = kept.are("positive_flip"), kept.are("negative_flip"), old_right(found)
+    up, down, right = kept.are("positive_flip"), kept.are(*worse_groups(kept.names)), old_right(found)
     for field in fields:
         check_field(field, old, new)
         codes, labels = label(field_values(field, old, new, pairs)[found.scored].reset_index(drop=True))
@@ -113,6 +113,11 @@ def check_field(field: str, old: TaskRun, new: TaskRun, option: str = "--slice-b
         has = f"they have {', '.join(known)}" if known else "they have no further field"
         hint = did_you_mean(field, known)
         raise InputError(f"{option}: the records of task '{old.task}' have no field '{field}'{hint}; {has}")
+
+
+def worse_groups(names: Sequence[str]) -> tuple[str, ...]:
+    """The groups that slices count as negative flips: where OLD is the reference all that changed."""
+    return tuple(names[1:]) if tuple(names) in (CHANGES, PREFERENCES) else ("negative_flip",)
 
 
 def old_right(found: Sorted) -> Flags | None:

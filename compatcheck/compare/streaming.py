@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from compatcheck.compare.changes import change_figures, changed_slice
 from compatcheck.compare.comparison import Settings, figures, signature
 from compatcheck.compare.coverage import Covered
 from compatcheck.compare.differences import differences
@@ -25,6 +26,7 @@ from compatcheck.compare.overview import Gains, Overview, WorstFlips, gains_of, 
 from compatcheck.compare.pairing import KEYS, Pairs, paired
 from compatcheck.compare.quadrants import Sorted, resolve_metric, sort_pairs
 from compatcheck.compare.result import (
+    CHANGES,
     FURTHER_COLUMNS,
     INSTANCE_COLUMNS,
     PROMPT_COLUMNS,
@@ -43,12 +45,14 @@ from compatcheck.compare.slices import (
     field_values,
     label,
     text_of,
+    worse_groups,
 )
 from compatcheck.errors import InputError
 from compatcheck.records import (
     ANSWER_COLUMNS,
     ANSWER_NUMBERS,
     Metric,
+    OldAsReference,
     StoredRun,
     TaskRun,
     prediction_column,
@@ -90,7 +94,8 @@ class _Group:
     def __init__(self, metric: Metric, settings: Settings, fields: Sequence[str]) -> None:
         self.discrete = metric.kind == "discrete" or settings.correct_at is not None
         self.metric = replace(metric, kind="discrete") if self.discrete else metric
-        self.names = QUADRANTS if self.discrete else SMOOTH_GROUPS
+        self.of_changes = isinstance(metric, OldAsReference)
+        self.names = CHANGES if self.of_changes else QUADRANTS if self.discrete else SMOOTH_GROUPS
         self.covered, self.readings, self.worst = Covered(), settings.readings(metric), WorstFlips()
         self.changes: Changes | None = None
         self._codes: list[Any] = []
@@ -130,17 +135,20 @@ class _Group:
 
         ``texts`` has the texts that the numbers of a field stand for.
         """
-        up, down = (codes == self.names.index(name) for name in ("positive_flip", "negative_flip"))
-        right = (
-            np.isin(codes, [QUADRANTS.index(n) for n in ("both_correct", "negative_flip")]) if self.discrete else None
+        up, down = (
+            np.isin(codes, [place for place, name in enumerate(self.names) if name in those])
+            for those in (("positive_flip",), worse_groups(self.names))
         )
+        right = None
+        if self.names == QUADRANTS:
+            right = np.isin(codes, [QUADRANTS.index(n) for n in ("both_correct", "negative_flip")])
         slices: list[Slice] = []
         for name, parts in self._values.items():
             values = pd.Series(np.concatenate(parts))
             if name in texts:
                 values = pd.Series(pd.Categorical.from_codes(values.to_numpy(), pd.Index([*texts[name]], dtype=object)))
             slices += count_slices(name, *label(values), up, down, right, confidence)
-        return adjust(slices)
+        return tuple(map(changed_slice, adjust(slices))) if self.of_changes else adjust(slices)
 
 
 class _StoredPair:
@@ -184,9 +192,8 @@ class _StoredPair:
         part = Pairs(rows, rows, key, 0, 0, 0)
         fields = {name: self._values(name, field_values(name, old, new, part)) for name in self.fields}
         for metric, group in zip(self.metrics, groups, strict=True):
-            found = sort_pairs(
-                old, new, part, metric, epsilon=self.settings.epsilon, correct_at=self.settings.correct_at
-            )
+            how = self.settings
+            found = sort_pairs(old, new, part, metric, epsilon=how.epsilon, correct_at=how.correct_at, grade=how.grade)
             group.add(found, fields)
             group.covered.add(found, old, new, part)
             group.readings.add(found, old, _with_target(new, before), part)
@@ -211,7 +218,7 @@ class _StoredPair:
 
     def _columns(self, key: str) -> tuple[list[str], list[str]]:
         """The columns to read of each side: of NEW only what OLD does not know already."""
-        scores = [score_column(metric.name) for metric in self.metrics]
+        scores = [score_column(each.name) for each in self.metrics if not isinstance(each, OldAsReference)]
         kinds = self.old.kinds, self.new.kinds
         from_old = {name for name in self.old.table.complete if name in kinds[1]} - {"doc_id", "prediction", "response"}
         from_old -= {"error", *ANSWER_COLUMNS, *(prediction_column(metric.name) for metric in self.metrics)}
@@ -247,7 +254,11 @@ class _StoredPair:
         codes, numbers = group.codes(), group.numbers()
         sizes = np.bincount(codes, minlength=len(group.names))
         counts = {name: int(size) for name, size in zip(group.names, sizes, strict=True)}
-        metrics, tests = figures(counts, group.changes, numbers, **settings.drawing)
+        if group.of_changes:
+            alike = None if numbers is None else numbers.new
+            metrics, tests = change_figures(counts, alike, None, **settings.drawing)
+        else:
+            metrics, tests = figures(counts, group.changes, numbers, **settings.drawing)
 
         def otherwise(counts: Mapping[str, int], changes: Changes | None, _: Sorted | None) -> Mapping[str, Estimate]:
             return discrete_metrics(counts, changes, **settings.drawing)
@@ -271,6 +282,7 @@ class _StoredPair:
             overview=Overview(group.worst.rows, group.gains(numbers)),
             score_range=None if numbers is None else score_range(numbers.old, numbers.new),
             readings=group.readings.readings(len(codes), group.changes, otherwise),
+            reference="old" if group.of_changes else None,
         )
 
 

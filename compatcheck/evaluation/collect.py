@@ -7,16 +7,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-import pandas as pd
-
 from compatcheck import similarity
 from compatcheck.engines import choose
 from compatcheck.errors import InputError, did_you_mean
 from compatcheck.evaluation import streams
+from compatcheck.evaluation.against import against_old
+from compatcheck.evaluation.asked import as_to_be_read, read_as_asked
 from compatcheck.evaluation.evaluate import Evaluated, Log, evaluate_jobs
 from compatcheck.evaluation.grouping import EngineOptions, Job
 from compatcheck.evaluation.prompted import load_asked
-from compatcheck.evaluation.settling import settle
 from compatcheck.evaluation.store import Where, open_store
 from compatcheck.evaluation.task_scoring import score_with_task
 from compatcheck.readers import Layout, load_recorded
@@ -24,9 +23,8 @@ from compatcheck.readers.large import load_large
 from compatcheck.records import KL, Manifest, Run, StoredRun, TaskRun
 from compatcheck.references import Reference, resolve
 from compatcheck.scratch import Scratch
-from compatcheck.similarity.exact import EXACT, references
 from compatcheck.table.kept_side import select
-from compatcheck.table.scoring import AS_RECORDED, score_records
+from compatcheck.table.scoring import AS_RECORDED
 from compatcheck.tasks import LoadedTask
 from compatcheck.tasks.load import TaskOptions, check_metric_names
 from compatcheck.tasks.resolve import resolve_task
@@ -66,6 +64,8 @@ class Request:
     """Folder of the response store; None for the usual one, False for none."""
     seed: int = 0
     """Of the judge."""
+    reference: str | None = None
+    """``old``: OLD's answers are the reference, nothing is scored by a target."""
     resolved: dict[Any, dict[str | None, Reference]] = field(default_factory=dict, compare=False, repr=False)
     """What references name that were resolved before, also for requests made of this one."""
     kl: bool = False
@@ -76,6 +76,16 @@ class Request:
         if KL in self.metrics:
             object.__setattr__(self, "metrics", tuple(name for name in self.metrics if name != KL))
             object.__setattr__(self, "kl", True)
+
+    @property
+    def against(self) -> tuple[str, ...]:
+        """The metrics that hold NEW's answers against OLD's."""
+        return against_old(self.metrics, self.reference)
+
+    @property
+    def scored(self) -> tuple[str, ...]:
+        """The metrics that were asked for and are scored by targets."""
+        return tuple(name for name in self.metrics if name not in self.against)
 
     def side(self, name: str, text: str | None = None) -> Side:
         """What a side names (or ``text`` in place of OLD), resolved once.
@@ -129,6 +139,13 @@ def judged(request: Request, say: Callable[[str], None], progress: Any) -> Itera
 
     with opened(request.metrics, request.metric_options, request.seed, request.store, say, progress) as options:
         yield replace(request, metric_options=options)
+
+
+def pairs_judged(
+    request: Request, say: Callable[[str], None], progress: Any
+) -> contextlib.AbstractContextManager[Request]:
+    """The same where the judge compares OLD's answers with NEW's, for as long as they are compared."""
+    return judged(request, say, progress) if JUDGE in request.against else contextlib.nullcontext(request)
 
 
 def collect_streams(
@@ -278,7 +295,7 @@ def read_side(side: Side, request: Request, scratch: Scratch | None = None) -> R
                 about, found, said = kept.manifest, list(kept.tasks), kept.notes
             else:
                 about, found, said = streams.stored_kept(reference.recorded, wanted, scratch)
-                found = [streams.with_metrics(run, request.metrics, request.metric_options) for run in found]
+                found = [streams.with_metrics(run, request.scored, request.metric_options) for run in found]
             # what was evaluated stays known as that: model or adapter, and its engine
             manifest = replace(about, reference=side.text, fingerprint=fingerprint) if not runs else manifest
             runs, notes = [*runs, *found], [*notes, *said]
@@ -288,7 +305,7 @@ def read_side(side: Side, request: Request, scratch: Scratch | None = None) -> R
         options: dict[str, Any] = {
             "layout": replace(layout, tool=reference.tool, part=reference.part),
             "side": side.name,
-            "metrics": request.metrics,
+            "metrics": request.scored,
             "task": wanted[0] if len(wanted) == 1 else None,
             "tasks": wanted,
             "limit": how.limit,
@@ -308,8 +325,7 @@ def read_side(side: Side, request: Request, scratch: Scratch | None = None) -> R
 
 def _settled(run: Run, request: Request) -> Run:
     """The run with its scores read as they are to be read."""
-    tasks = tuple(settle(one, request.metrics, request.metric_options) for one in run.tasks)
-    return _with_tasks(run, tasks)
+    return _with_tasks(run, [as_to_be_read(one, request) for one in run.tasks])
 
 
 def _with_tasks(run: Run, tasks: Sequence[Any]) -> Run:
@@ -322,7 +338,8 @@ def _wants_task_scores(run: TaskRun | StoredRun, side: Side, request: Request) -
     """Plain recorded texts of a named task are scored as the task says, unless the user or the file says how."""
     recorded = any(metric.signature.endswith(AS_RECORDED) for metric in run.metrics)
     layout = side.options.layout
-    return bool(request.tasks) and not (request.metrics or recorded or layout.extract or layout.repeats)
+    how = (request.metrics, request.reference, recorded, layout.extract, layout.repeats)
+    return bool(request.tasks) and not any(how)
 
 
 def evaluated_run(side: Side, evaluated: Iterable[Evaluated]) -> Run:
@@ -367,26 +384,3 @@ def with_requested_metrics(run: Run, request: Request) -> Run:
     from compatcheck.evaluation.judging import judge_notes
 
     return replace(scored, notes=(*scored.notes, *judge_notes(scored, request.metric_options)))
-
-
-def read_as_asked(run: TaskRun, request: Request) -> TaskRun:
-    """One task with the metrics asked for, each read as it is to be read."""
-    asked = request.metrics or (() if run.metrics else default_metrics(run))
-    return settle(_with_metrics(run, request, asked) if asked else run, request.metrics, request.metric_options)
-
-
-def default_metrics(run: TaskRun) -> tuple[str, ...]:
-    """What answers to prompts are scored by where nothing else is asked for: exact match, where there are targets."""
-    return (EXACT,) if "target" in run.records and run.records["target"].notna().any() else ()
-
-
-def _with_metrics(run: TaskRun, request: Request, asked: Sequence[str]) -> TaskRun:
-    have = {metric.name: metric for metric in run.metrics}
-    check_metric_names(asked, list(dict.fromkeys([*have, *similarity.names()])))
-    missing = [name for name in asked if name not in have]
-    accepted = None
-    if "rows" in run.settings:  # prompts, of which a target may be a list
-        accepted = [None if pd.isna(text) else references(str(text)) for text in run.records["target"]]
-    records, added = score_records(run.records, missing, references=accepted, options=request.metric_options)
-    have |= {metric.name: metric for metric in added}
-    return replace(run, metrics=tuple(have[name] for name in dict.fromkeys(asked)), records=records)

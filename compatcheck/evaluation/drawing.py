@@ -11,9 +11,9 @@ import pandas as pd
 
 from compatcheck.errors import InputError
 from compatcheck.evaluation import collect
+from compatcheck.evaluation.asked import as_to_be_read, read_as_asked
 from compatcheck.evaluation.collect import Request, Side
 from compatcheck.evaluation.evaluate import Evaluated, Stepwise, in_order, merged
-from compatcheck.evaluation.settling import settle
 from compatcheck.evaluation.store import open_store
 from compatcheck.records import Manifest, Run, TaskRun
 
@@ -89,7 +89,7 @@ class Drawing:
         return collect.with_requested_metrics(replace(run, tasks=tuple(tasks)), self._request)
 
     def _keep(self, side: str, runs: Sequence[TaskRun]) -> list[TaskRun]:
-        read = [collect.read_as_asked(run, self._request) for run in runs]
+        read = [read_as_asked(run, self._request) for run in runs]
         for run in read:
             self._steps.setdefault((side, run.task, run.filter), []).append(run)
         return read
@@ -131,7 +131,7 @@ class Drawing:
 
 def _settled(side: Side, request: Request) -> Run:
     run = collect.read_side(side, request)
-    return replace(run, tasks=tuple(settle(one, request.metrics, request.metric_options) for one in run.tasks))
+    return replace(run, tasks=tuple(as_to_be_read(one, request) for one in run.tasks))
 
 
 @contextlib.contextmanager

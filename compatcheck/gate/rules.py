@@ -42,6 +42,11 @@ NAMES = {
     "agreement": Name("agreement", upper=False, rate=True),
     "accuracy_new": Name("new accuracy", upper=False, rate=True),
     "net": Name("net change (PFR − NFR)", upper=False),
+    "changed": Name("answers changed", upper=True, rate=True),
+    "noticed": Name("changes that a reader would notice", upper=True, rate=True),
+    "preferred_old": Name("OLD's answer preferred", upper=True, rate=True),
+    "preferred_new": Name("NEW's answer preferred", upper=False, rate=True),
+    "similarity": Name("similarity to OLD's answers", upper=False, percent=False),
     "score_new": Name("new score", upper=False, percent=False),
     "mean_gain": Name("mean gain", upper=False, percent=False),
     "mean_difference": Name("mean difference", upper=False, percent=False),
@@ -60,6 +65,8 @@ SAME = {
     "m_r": ("mean_regression",),
 }
 """Other names, and the figures they stand for: the first that a comparison has."""
+OF_CHANGES = ("changed", "agreement", "similarity", "noticed", "preferred_old", "preferred_new")
+"""What can be judged where OLD's answers are the reference, besides counts of rows."""
 _OPTIONS = {CRITICAL: "--fail-on", ADVISORY: "--advisory"}
 _EXPRESSION = re.compile(
     r"\s*(?P<path>.*\S)\s*:\s*(?P<number>[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(?P<percent>%?)\s*"
@@ -87,8 +94,10 @@ class Rule:
         """The name of the figure of this comparison that the rule bounds, or None."""
         if self.is_count:
             return self.name
-        if self.slice is not None and self.part(comparison) is None:
-            return None
+        if self.slice is not None:
+            part = self.part(comparison)
+            if part is None or (self.name == "agreement" and part.changed is None):
+                return None
         return next((key for key in SAME.get(self.name, (self.name,)) if key in comparison.metrics), None)
 
     def part(self, comparison: Comparison) -> Slice | None:
@@ -100,6 +109,8 @@ class Rule:
         part = self.part(comparison)
         if part is None:
             return comparison.metrics[self.key(comparison) or ""], comparison.n
+        if part.changed is not None:
+            return part.changed if self.name == "changed" else _complement(part.changed), part.n
         return part.nfr if self.name == "nfr" or part.lost is None else _complement(part.lost), part.n
 
     @property
@@ -173,13 +184,24 @@ def _parse(text: str, tier: str) -> Rule:
         known = [*NAMES, *SAME, *COUNTS]
         hint = did_you_mean(name, known)
         raise InputError(f"{said}: no budget can be set on '{name}'{hint}; known are {', '.join(known)}")
-    if part is not None and name not in ("nfr", "btc"):
+    if part is not None and name not in ("nfr", "btc", "changed", "agreement"):
         raise InputError(f"{said}: on a slice a budget is set on nfr or btc; {name} is judged of all instances alone")
     budget = float(read["number"]) / (100 if read["percent"] else 1)
     rule = Rule(text.strip(), path.strip(), metric.strip(), name, budget, tier, part)
     if why := _cannot_be_meant(rule, read["number"], bool(read["percent"])):
         raise InputError(f"{_OPTIONS[tier]} {rule.text!r}: {why}")
     return rule
+
+
+def check_reference(rules: Iterable[Rule]) -> None:
+    """Raise InputError for a budget on right and wrong answers where OLD's answers are the reference."""
+    for rule in rules:
+        if rule.name not in OF_CHANGES and not rule.is_count:
+            raise InputError(
+                f"{_OPTIONS[rule.tier]} {rule.text!r}: '{rule.name}' needs targets, and OLD's answers are the "
+                "reference: an answer is changed, not wrong; set changed:5%, agreement:95%, a similarity such as "
+                "rouge1.similarity:0.9 or, with a judge, noticed:5%"
+            )
 
 
 def _cannot_be_meant(rule: Rule, number: str, percent: bool) -> str | None:

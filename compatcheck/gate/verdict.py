@@ -235,7 +235,7 @@ def _evidence(rule: Rule, comparison: Comparison) -> Evidence | Gate:
     if clusters is not None and clusters.count < LEAST:
         return open_(f"{clusters.count} clusters by '{clusters.field}': fewer than {LEAST} settle no budget")
     known, (figure, n), label = NAMES[key], rule.figure(comparison), label_of(rule, key)
-    averaged = figure.count if key.startswith(("mean_", "score_")) else None
+    averaged = figure.count if key.startswith(("mean_", "score_", "similarity")) else None
     if key == "mean_regression" and (averaged or 0) < MIN_AVERAGED:
         return _few_regressed(rule, comparison, figure)
     if figure.value is None:

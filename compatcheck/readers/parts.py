@@ -66,6 +66,8 @@ def plain_part(rows: RowTable, layout: Layout, task: str | None) -> Part:
     # Scores that the file carries were given to the whole output, not to what is extracted now.
     recorded = () if layout.extract is not None else rows.metrics
     default = (RECORDED,) if recorded and rows.names_score else recorded or ("exact_match",)
+    if layout.reference is not None:
+        default = ()
     return Part(rows, task or DEFAULT_TASK, default, notes=rows.notes, score_notes=score_notes(rows, default))
 
 
@@ -142,7 +144,11 @@ def wanted_metrics(rows: RowTable, metrics: Sequence[str], default: Sequence[str
     wanted = tuple(dict.fromkeys(metrics or default))
     computed = [name for name in wanted if name not in rows.metrics]
     if computed and not rows.has_targets:
-        raise rows.missing(rows.target_field, "--target-field, give --targets, or score by a recorded `score`")
+        raise rows.missing(
+            rows.target_field,
+            "--target-field, give --targets, score by a recorded `score`, or compare answers alone: diff OLD NEW "
+            "--reference old",
+        )
     if computed and not rows.has_predictions:
         raise rows.missing("prediction", "--prediction-field")
     return wanted
@@ -313,6 +319,8 @@ def as_part(
         rows.metrics = ()
     notes = (*(f"{recording.task}: {note}" for note in dict.fromkeys(recording.notes)), *rows.notes)
     default = rows.metrics or ("exact_match",)
+    if layout.reference is not None:
+        default = ()
     return Part(
         rows,
         recording.task,

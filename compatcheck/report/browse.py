@@ -10,16 +10,21 @@ import pandas as pd
 from numpy.typing import NDArray
 from rich.text import Text
 
-from compatcheck.compare.result import QUADRANTS, SMOOTH_GROUPS, Result
+from compatcheck.compare.result import CHANGES, PREFERENCES, QUADRANTS, SMOOTH_GROUPS, Result
 from compatcheck.errors import InputError, did_you_mean
 from compatcheck.report import figures
 from compatcheck.report.instances import instance, is_null, slice_fields
 from compatcheck.report.terminal import STYLES, flip_block, render_parts
 from compatcheck.report.text import safe_text, trim_middle
 
-FILTERS = ("flips", *dict.fromkeys((*QUADRANTS, *SMOOTH_GROUPS)), "error", "all")
+_GROUPS = tuple(dict.fromkeys((*QUADRANTS, *SMOOTH_GROUPS, *CHANGES, *PREFERENCES)))
+_SAME = ("both_wrong", "both_correct", "unchanged")
+FILTERS = ("flips", *_GROUPS, "error", "all")
 """What can be chosen: a quadrant, both kinds of flips (negative ones first), what was not scored, or everything."""
-_ORDER = {"negative_flip": 0, "positive_flip": 1, "error": 2, "both_wrong": 3, "both_correct": 4, "unchanged": 4}
+_ORDER = {
+    "negative_flip": 0, "positive_flip": 1, "error": 2, "both_wrong": 3, "both_correct": 4, "unchanged": 4,
+    "old_preferred": 0, "new_preferred": 1, "changed": 0, "tied": 1.5,
+}  # fmt: skip
 _SEARCHED = (
     "doc_id", "input", "target", "prediction_old", "prediction_new", "response_old", "response_new", "error_old",
     "error_new", "prompt_old", "prompt_new",
@@ -88,7 +93,8 @@ def _in(frame: pd.DataFrame, quadrant: str) -> pd.Series:
         return pd.Series(True, index=frame.index)
     if quadrant == "error":
         return frame["quadrant"].isna()
-    return frame["quadrant"].isin(["negative_flip", "positive_flip"] if quadrant == "flips" else [quadrant])
+    flips = [name for name in _GROUPS if name not in _SAME]
+    return frame["quadrant"].isin(flips if quadrant == "flips" else [quadrant])
 
 
 def _holds(frame: pd.DataFrame, rows: NDArray[np.intp], word: str) -> NDArray[np.bool_]:

@@ -39,8 +39,8 @@ def section(result: Result, *, old: str = "", new: str = "") -> str:
         *head(result),
         draw(sections.Table((("", "text"), ("model", "name"), ("fingerprint", "name")), sides)),
     ]
-    kinds = ([each for each in result.comparisons if each.kind == kind] for kind in ("discrete", "smooth"))
-    blocks += [draw(_figures(those)) for those in kinds if those]
+    kinds = dict.fromkeys(figures.groups(each) for each in result.comparisons)
+    blocks += [draw(_figures([one for one in result.comparisons if figures.groups(one) == each])) for each in kinds]
     gates = tuple((each.name, *row) for each in result.comparisons for row in sections.gates(each).rows)
     if gates:
         columns = (("comparison", "name"), ("verdict", "verdict"), ("budget", "name"), ("reason", "text"))
@@ -56,17 +56,18 @@ def section(result: Result, *, old: str = "", new: str = "") -> str:
 
 def _figures(comparisons: Sequence[Comparison]) -> sections.Table:
     """The quadrants of comparisons of one kind, a row each."""
-    rows = []
+    rows, name = [], figures.tiles(comparisons[0])[0][0]
     for each in comparisons:
-        nfr, change = each.metrics.get("nfr"), sections.headline_change(each)
-        if nfr is None or nfr.value is None:
-            rate = f"undefined: {(nfr.why if nfr else None) or 'nothing was scored'}"
+        figure, change = each.metrics.get(name), sections.headline_change(each)
+        if figure is None or figure.value is None:
+            rate = f"undefined: {(figure.why if figure else None) or 'nothing was scored'}"
         else:
-            rate = f"{figures.estimate('nfr', nfr)} ({figures.interval('nfr', nfr)})"
+            rate = f"{figures.estimate(name, figure)} ({figures.interval(name, figure)})"
         counts = (f"{cell.n:,} ({cell.share})" for cell in sections.quadrants(each))
         rows.append((each.name, f"{each.n:,}", change.short if change else "", *counts, rate))
     labels = (cell.label for cell in sections.quadrants(comparisons[0]))
-    numbers = ("n", "old → new", *labels, f"NFR ({figures.level(comparisons[0])} interval)")
+    heading = "NFR" if name == "nfr" else name
+    numbers = ("n", "old → new", *labels, f"{heading} ({figures.level(comparisons[0])} interval)")
     return sections.Table((("comparison", "name"), *((each, "number") for each in numbers)), tuple(rows))
 
 

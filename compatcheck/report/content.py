@@ -18,6 +18,11 @@ from compatcheck.report.sections import Table, headline_change, silent_rows
 
 _SHOWN = 3
 """Tasks of which the coverage is told one by one."""
+_RATES = {
+    "nfr": ("NFR", "worse"), "pfr": ("PFR", "better"), "changed": ("changed", "number"),
+    "similarity": ("similarity", "number"), "noticed": ("noticed", "number"),
+}  # fmt: skip
+"""Figures of the overview and their columns."""
 
 
 class Fact(NamedTuple):
@@ -64,7 +69,7 @@ def _importance(comparison: Comparison) -> tuple[int, float]:
 
 
 def _nfr(comparison: Comparison) -> float:
-    figure = comparison.metrics.get("nfr")
+    figure = comparison.metrics.get("nfr") or comparison.metrics.get("changed")
     return figure.value if figure is not None and figure.value is not None else -1.0
 
 
@@ -89,8 +94,11 @@ def _reason(result: Result) -> str:
     if len(result.comparisons) > 1:
         worst = max(result.comparisons, key=_nfr)
         figure = figures.number(_nfr(worst), "share") if _nfr(worst) >= 0 else "undefined"
-        return f"{len(result.comparisons)} comparisons; most negative flips in {worst.name}: {figure}"
+        what = "negative flips" if worst.reference is None else "changed answers"
+        return f"{len(result.comparisons)} comparisons; most {what} in {worst.name}: {figure}"
     (only,) = result.comparisons
+    if only.reference is not None:
+        return _changes(only)
     worse, better = (only.quadrants.get(name, 0) for name in ("negative_flip", "positive_flip"))
     return (
         f"{worse:,} of {only.n:,} got worse ({figures.share(worse, only.n)}), "
@@ -103,6 +111,10 @@ def sentence(result: Result) -> str:
     if not result.comparisons:
         return "Nothing was compared."
     worst = result.comparisons[worst_comparison(result)]
+    if worst.reference is not None:
+        where = f"{worst.name}: " if len(result.comparisons) > 1 else ""
+        budgets = (re.fullmatch(r"(?:[^=]*/)?changed:([\d.]+) ?%", gate.rule) for gate in worst.gates)
+        return f"{where}{_changes(worst, next((budget[1] for budget in budgets if budget), ''))}."
     worse, better = (worst.quadrants.get(name, 0) for name in ("negative_flip", "positive_flip"))
     one, many = ("was right and is now wrong", "were right and are now wrong")
     if worst.kind == "smooth":
@@ -113,6 +125,22 @@ def sentence(result: Result) -> str:
     where = f"{worst.name}: " if len(result.comparisons) > 1 else ""
     more = "got better" if worst.kind == "discrete" else "scores higher" if better == 1 else "score higher"
     return f"{where}{worse:,} of {worst.n:,} {what} ({figures.share(worse, worst.n)}){allowed}. {better:,} {more}."
+
+
+def _changes(each: Comparison, allowed: str = "") -> str:
+    """What happened where OLD's answers are the reference; nothing of it is worse or better, but by a judge."""
+    count, rest = each.first_count, each.quadrants.get("unchanged", 0)
+    found = f"{count:,} of {each.n:,} answers changed ({figures.share(count, each.n)})"
+    found += f"; the budget allows {allowed} %. {rest:,} are the same" if allowed else f"; {rest:,} are the same"
+    if (similarity := each.metrics.get("similarity")) is not None and similarity.value is not None:
+        found += f". Mean {each.metric} to old: {figures.estimate('similarity', similarity)}"
+    if (noticed := each.metrics.get("noticed")) is not None:
+        new, old, tied = (each.quadrants.get(name, 0) for name in ("new_preferred", "old_preferred", "tied"))
+        found += (
+            f". A reader would notice {noticed.count:,}: the judge prefers new in {new:,} and old in {old:,}, in both "
+            f"orders; {tied:,} changed and are as good"
+        )
+    return found
 
 
 def facts(result: Result) -> list[Fact]:
@@ -166,16 +194,16 @@ def _gaps(p: Pairing) -> str:
 def overview(comparisons: Sequence[Comparison], *, narrow: bool = False) -> Table:
     """A row a comparison; where it is ``narrow`` a long name goes without the metric that its task alone has."""
     tasks = Counter((each.task, each.filter) for each in comparisons)
-    rows = []
+    rows, columns = [], [name for name in _RATES if any(name in each.metrics for each in comparisons)]
     for each in comparisons:
         change, verdict = headline_change(each), comparison_verdict(each)
-        rates = (figures.estimate(name, each.metrics.get(name)) for name in ("nfr", "pfr"))
+        rates = [figures.estimate(name, each.metrics.get(name)) for name in columns]
         verdict = "" if verdict == "none" else verdict
         alone = narrow and len(each.name) > 28 and tasks[each.task, each.filter] == 1
         name = each.name.removesuffix(f"/{each.metric}") if alone else each.name
         rows.append((name, f"{each.n:,}", change.short if change else "", *rates, verdict))
     return Table(
-        (("comparison", "name"), ("n", "number"), ("old → new", "number"), ("NFR", "worse"), ("PFR", "better"),
+        (("comparison", "name"), ("n", "number"), ("old → new", "number"), *(_RATES[name] for name in columns),
          ("verdict", "verdict")),
         tuple(rows),
     )  # fmt: skip
@@ -196,7 +224,9 @@ def next_steps(result: Result, folder: Path | None = None, *, browsing: bool = F
     elif result.command and not browsing:
         steps.append(Step(browse, f"{result.command} --format html --out compat-report"))
     if result.verdict == "none":
-        steps.append(Step("set a budget, for an exit code that CI can use: add", "--fail-on nfr:2%"))
+        of_changes = bool(result.comparisons) and all(each.reference for each in result.comparisons)
+        budget = "changed:5%" if of_changes else "nfr:2%"
+        steps.append(Step("set a budget, for an exit code that CI can use: add", f"--fail-on {budget}"))
     return steps
 
 

@@ -12,17 +12,22 @@ NO_ANSWER = "∅ no answer"
 """Shown for a null prediction."""
 QUADRANT_LABELS: Mapping[str, str] = {
     "both_correct": "both correct", "positive_flip": "positive flips", "negative_flip": "negative flips",
-    "both_wrong": "both wrong", "unchanged": "unchanged",
+    "both_wrong": "both wrong", "unchanged": "unchanged", "changed": "changed", "new_preferred": "new preferred",
+    "old_preferred": "old preferred", "tied": "changed, as good",
 }  # fmt: skip
 QUADRANT_SYMBOLS: Mapping[str, str] = {
     "both_correct": "=", "positive_flip": "+", "negative_flip": "-", "both_wrong": "×", "unchanged": "=",
+    "changed": "~", "new_preferred": "+", "old_preferred": "-", "tied": "~",
 }  # fmt: skip
-QUADRANT_METRICS: Mapping[str, str] = {"positive_flip": "pfr", "negative_flip": "nfr"}
+QUADRANT_METRICS: Mapping[str, str] = {
+    "positive_flip": "pfr", "negative_flip": "nfr", "new_preferred": "preferred_new", "old_preferred": "preferred_old",
+}  # fmt: skip
 """The metric that holds the share of a quadrant with its interval; other quadrants carry a metric of their own name."""
 TEST_LABELS: Mapping[str, str] = {
     "mcnemar_p": "exact McNemar test",
     "permutation_p": "sign-flip permutation test",
     "noise_p": "NFR above the noise floor (Fisher)",
+    "sign_p": "sign test, old against new preferred",
 }
 VERDICT_WORDS: Mapping[str, str] = {
     "pass": "PASS", "fail": "FAIL", "inconclusive": "INCONCLUSIVE", "none": "NO BUDGET"
@@ -67,6 +72,13 @@ METRICS: Mapping[str, MetricInfo] = {
         ("mean_difference", "mean difference", "score", "mean of new minus old score"),
         ("kl", "KL(old ‖ new), nats a token", "score",
          "mean divergence of next-token distributions on the task's own texts"),
+        ("changed", "answers changed", "share", "share of instances whose answer is another one"),
+        ("similarity", "similarity to old", "score", "mean score of the new answer with the old one as its target"),
+        ("noticed", "a reader would notice", "share", "changed, and the judge prefers the same one in both orders"),
+        ("preferred_new", "new preferred", "share", "the judge prefers the new answer in both orders"),
+        ("preferred_old", "old preferred", "share", "the judge prefers the old answer in both orders"),
+        ("tied", "changed, as good", "share", "changed, and the judge prefers none, or what stands first or last"),
+        ("self_agreement", "judge's self-agreement", "share", "same verdict when the order is swapped"),
     )
 }  # fmt: skip
 
@@ -78,7 +90,24 @@ def metric_info(name: str) -> MetricInfo:
 
 def groups(comparison: Comparison) -> tuple[str, ...]:
     """The quadrants (discrete) or groups (smooth) of a comparison, in the order they are shown."""
+    if comparison.reference is not None:
+        return tuple(comparison.quadrants)
     return SMOOTH_GROUPS if comparison.kind == "smooth" else QUADRANTS
+
+
+def kind(comparison: Comparison) -> str:
+    """Which groups it has: ``discrete``, ``smooth``, ``changes`` or ``preferences``."""
+    if comparison.reference is None:
+        return comparison.kind
+    return "preferences" if "tied" in comparison.quadrants else "changes"
+
+
+def tiles(comparison: Comparison) -> tuple[tuple[str, str], ...]:
+    """The figures that stand above all others, each as something that is worse, better or neither."""
+    if comparison.reference is None:
+        return ("nfr", "worse"), ("pfr", "better")
+    names = ("changed", "similarity", "noticed", "agreement")
+    return tuple((name, "") for name in names if name in comparison.metrics)[:3]
 
 
 def share(count: int, of: int) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from compatcheck.compare.result import Result
 from compatcheck.errors import InputError
-from compatcheck.report import content, markdown
+from compatcheck.report import content, markdown, sections
 from compatcheck.report.instances import describe, listed_flips, report_key
 from compatcheck.report.text import safe_text, trim_middle
 
@@ -84,7 +84,7 @@ def _annotations(result: Result) -> Iterator[str]:
     for place, (comparison, flips) in enumerate(failed):
         take = room // (len(failed) - place)
         for flip in flips[:take]:
-            title = f"negative flip in {comparison.name}: {trim_middle(flip.doc_id, 40)}"
+            title = f"{sections.flip_name(comparison)} in {comparison.name}: {trim_middle(flip.doc_id, 40)}"
             yield _command("warning", title, describe(flip, comparison, 400))
         room -= min(take, len(flips))
 

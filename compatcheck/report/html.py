@@ -203,7 +203,7 @@ def _columns(comparison: Comparison, frame: pd.DataFrame, strings: _Strings) -> 
 
     numbers = {name: position for position, name in enumerate(figures.groups(comparison))}
     columns: dict[str, Any] = {
-        "kind": comparison.kind,
+        "kind": figures.kind(comparison),
         "id": [strings.add(value) for value in column("doc_id")],
         "quadrant": [-1 if is_null(value) else numbers[value] for value in column("quadrant")],
         "changed": [0 if is_null(value) else int(bool(value)) for value in column("changed")],

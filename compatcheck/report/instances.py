@@ -62,7 +62,9 @@ class Instance:
         return found
 
     def score_change(self, comparison: Comparison) -> str:
-        """``0.4213 → 0.3800`` where scores are smooth and known, else empty."""
+        """``0.4213 → 0.3800`` where scores are smooth and known, or how alike both answers are; else empty."""
+        if comparison.reference is not None and comparison.kind == "smooth" and self.score_new is not None:
+            return number(self.score_new, "score")
         if comparison.kind != "smooth" or self.score_old is None or self.score_new is None:
             return ""
         return f"{number(self.score_old, 'score')} → {number(self.score_new, 'score')}"
@@ -84,8 +86,8 @@ def instance(row: Mapping[str, Any]) -> Instance:
 
 
 def worst_flips(comparison: Comparison, count: int) -> list[Instance]:
-    """The ``count`` instances that got worse the most, in the order of ``Comparison.negative_flips``."""
-    rows = comparison.negative_flips.head(count).to_dict("records")
+    """The ``count`` instances that a report shows first, in the order of ``Comparison.first_shown``."""
+    rows = comparison.first_shown.head(count).to_dict("records")
     return [instance({str(key): value for key, value in row.items()}) for row in rows]
 
 

@@ -54,8 +54,8 @@ def _suite(comparison: Comparison, flips: list[Instance], result: Result, place:
         xml.SubElement(properties, "property", {"name": _name(name), "value": _legal(value)})
     suite.extend(cases)
     out = [fact.text for fact in content.facts(result) if not fact.strong] + [comparison.signature]
-    if (rest := comparison.quadrants.get("negative_flip", 0) - len(flips)) > 0:
-        out.append(f"{rest:,} more negative flips are not listed here; all are in instances.parquet")
+    if (rest := comparison.first_count - len(flips)) > 0:
+        out.append(f"{rest:,} more {sections.flip_name(comparison)}s are not listed here; all are in instances.parquet")
     err = [*sections.pairing_remarks(comparison), *result.notes]
     for tag, lines in (("system-out", out), ("system-err", err)):
         xml.SubElement(suite, tag).text = "\n".join(map(_legal, lines))
@@ -99,11 +99,12 @@ def _gate(gate: Gate, comparison: Comparison) -> xml.Element:
 
 
 def _flip(flip: Instance, comparison: Comparison, failed: bool) -> xml.Element:
-    case = _case(flip.doc_id, comparison, "negative_flips")
+    name = sections.flip_name(comparison)
+    case = _case(flip.doc_id, comparison, f"{name.replace(' ', '_')}s")
     _, old, new = flip.pairs()[0]
-    change = _legal(trim_middle(f"negative flip: {old} → {new}", 300))
-    message = change if failed else "negative flip; the budgets judge how many there may be"
+    change = _legal(trim_middle(f"{name}: {old} → {new}", 300))
+    message = change if failed else f"{name}; the budgets judge how many there may be"
     tag = "failure" if failed else "skipped"
-    outcome = xml.SubElement(case, tag, {"type": "negative flip", "message": message})
+    outcome = xml.SubElement(case, tag, {"type": name, "message": message})
     outcome.text = _legal(describe(flip, comparison), multiline=True)
     return case

@@ -155,14 +155,18 @@ def _document(result: Result, top: int, folder: Path | None) -> list[str]:
 
 
 def _comparison(comparison: Comparison, top: int) -> list[str]:
-    of = comparison.quadrants.get("negative_flip", 0)
+    of = comparison.first_count
     flips = [_flip(flip, comparison) for flip in worst_flips(comparison, top)]
-    first, rest = flips[:SHOWN], flips[SHOWN:]
-    blocks = [f"**What broke, worst {len(first)} of {of:,}**", *first] if first else []
+    first, rest, name = flips[:SHOWN], flips[SHOWN:], f"{sections.flip_name(comparison).capitalize()}s"
+    blocks = (
+        [f"**{sections.first_shown(comparison)}, {sections.order(comparison)} {len(first)} of {of:,}**", *first]
+        if first
+        else []
+    )
     if rest:
-        blocks.append(_details(f"Negative flips {SHOWN + 1} to {len(flips)} of {of:,}", *rest))
+        blocks.append(_details(f"{name} {SHOWN + 1} to {len(flips)} of {of:,}", *rest))
     elif of and not first:
-        blocks.append(f"{of:,} negative flips, left out for length: see the HTML report.")
+        blocks.append(f"{of:,} {name.lower()}, left out for length: see the HTML report.")
     blocks += [draw(sections.gates(comparison))] if comparison.gates else []
     if comparison.sequential is not None:
         tables = (
@@ -185,7 +189,7 @@ def _comparison(comparison: Comparison, top: int) -> list[str]:
     if slices.table.rows:
         more = f" ({slices.more} more in report.json)" if slices.more else ""
         note = [f"<sub>{slices.note}</sub>"] if slices.note else []
-        blocks.append(_details(f"Worst slices{more}", draw(slices.table), *note))
+        blocks.append(_details(f"{sections.slices_title(comparison)}{more}", draw(slices.table), *note))
     return [*blocks, f"<sub>{escape(comparison.signature)}</sub>"]
 
 
@@ -198,7 +202,7 @@ def _quadrants(comparison: Comparison) -> str:
     bounds = [f" ({cell.interval})" if cell.interval else "" for cell in cells]
     texts = [f"{cell.n:,} · {cell.share}{bound}" for cell, bound in zip(cells, bounds, strict=True)]
     n = f"n = {comparison.n:,}"
-    if comparison.kind == "smooth":
+    if sections.shape(comparison) == "column":
         lines = [[n, f"share ({figures.level(comparison)} interval)"], [":--", ":--"]]
         lines += [[cell.label, text] for cell, text in zip(cells, texts, strict=True)]
     else:

@@ -18,6 +18,13 @@ HELP = """
   g  G         first, last            /  search; empty clears it
   ?            this help              q  quit
 """
+_KEYS = {
+    "discrete": ("negative_flip", "positive_flip", "both_wrong", "both_correct"),
+    "smooth": ("negative_flip", "positive_flip", "unchanged", "unchanged"),
+    "changes": ("changed", "changed", "unchanged", "unchanged"),
+    "preferences": ("old_preferred", "new_preferred", "tied", "unchanged"),
+}
+"""What the keys 1 to 4 choose, by the groups there are."""
 _FOOT = "n next  p previous  1-4 quadrant  / search  ? help  q quit"
 
 
@@ -69,11 +76,9 @@ class Pager:
 
     def _obey(self, key: str, screen: Screen) -> None:
         steps = {"n": 1, "j": 1, "right": 1, "p": -1, "k": -1, "left": -1}
-        smooth = {self.result.comparisons[place].kind for place in self.comparisons} == {"smooth"}
-        third, fourth = ("unchanged", "unchanged") if smooth else ("both_wrong", "both_correct")
-        filters = {
-            "0": "flips", "1": "negative_flip", "2": "positive_flip", "3": third, "4": fourth, "a": "all", "e": "error",
-        }  # fmt: skip
+        kinds = {figures.kind(self.result.comparisons[place]) for place in self.comparisons}
+        groups = _KEYS[kinds.pop() if len(kinds) == 1 else "discrete"]
+        filters = {"0": "flips", "a": "all", "e": "error", **dict(zip("1234", groups, strict=True))}
         if key in steps:
             self._move(self.at + steps[key])
         elif key in ("g", "G"):

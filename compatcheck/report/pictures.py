@@ -32,12 +32,13 @@ MAX_ROWS = 10
 """Comparisons or slices in one panel."""
 COLORS = {
     "negative_flip": "#d55e00", "positive_flip": "#0072b2", "both_correct": "#a9c6e3", "both_wrong": "#8d949e",
-    "unchanged": "#c3c9d1",
+    "unchanged": "#c3c9d1", "changed": "#c79a2b", "tied": "#c79a2b", "new_preferred": "#0072b2",
+    "old_preferred": "#d55e00",
 }  # fmt: skip
 _VERDICTS = {"fail": "#b34700", "pass": "#00694f", "inconclusive": "#7a5c00", "none": "#3c4654"}
 _INK, _SOFT = "#161a20", "#4d5663"
 _BLOCKS = {"right": "#3c6ea5", "wrong": "#6b7280", "all": "#3c6ea5", "better": "#0072b2", "same": "#c3c9d1",
-           "worse": "#d55e00"}  # fmt: skip
+           "worse": "#d55e00", "changed": "#c79a2b"}  # fmt: skip
 
 Panel = tuple[float, Callable[["Axes"], None]]
 """Height in inches, and what draws it in coordinates of inches, x from the left and y from the top."""
@@ -91,18 +92,20 @@ def _panels(result: Result) -> list[Panel]:
     several = len(result.comparisons) > 1
     if several:
         shown = content.most_important(result, MAX_ROWS)
-        rows = [(each.name, each.metrics.get("nfr"), each.n) for each in shown]
-        panels.append(_rates("Negative flips", rows, None, len(result.comparisons) - len(shown), "comparisons"))
+        rows = [(each.name, each.metrics.get(figures.tiles(each)[0][0]), each.n) for each in shown]
+        title = "Changed answers" if all(each.reference for each in shown) else "Negative flips"
+        panels.append(_rates(title, rows, None, len(result.comparisons) - len(shown), "comparisons"))
     if result.comparisons:
         comparison = result.comparisons[content.worst_comparison(result)]
         panels.append(_flow(comparison, comparison.name if several else "Where the answers went"))
-        if comparison.kind == "smooth" and gains(comparison) is not None:
+        if comparison.kind == "smooth" and comparison.reference is None and gains(comparison) is not None:
             panels.append(_gains(comparison))
         if comparison.slices:
             worst = sections.worst_slices(comparison, MAX_ROWS)
-            rows = [(f"{part.field}={part.value}", part.nfr, part.n) for part in worst]
-            whole = comparison.metrics.get("nfr")
-            panels.append(_rates("Negative flips by slice", rows, whole, len(comparison.slices) - len(worst), "slices"))
+            rows = [(f"{part.field}={part.value}", part.changed or part.nfr, part.n) for part in worst]
+            whole = comparison.metrics.get(figures.tiles(comparison)[0][0])
+            what = f"{sections.flip_name(comparison).capitalize()}s"
+            panels.append(_rates(f"{what} by slice", rows, whole, len(comparison.slices) - len(worst), "slices"))
         panels.append(_footer(comparison))
     return panels
 
@@ -194,9 +197,12 @@ def _rates(
 def _flow(comparison: Comparison, title: str) -> Panel:
     """OLD's answers on the left, NEW's on the right, and a band for every quadrant as thick as its share."""
     blocks: tuple[tuple[str, ...], tuple[str, ...]]
-    if comparison.kind == "discrete":
+    if sections.shape(comparison) == "square":
         blocks = ("right", "wrong"), ("right", "wrong")
         ends = {"both_correct": (0, 0), "negative_flip": (0, 1), "positive_flip": (1, 0), "both_wrong": (1, 1)}
+    elif comparison.reference is not None:
+        blocks = ("all",), ("same", "changed")
+        ends = {name: (0, int(name != "unchanged")) for name in figures.groups(comparison)}
     else:
         blocks = ("all",), ("better", "same", "worse")
         ends = {"positive_flip": (0, 0), "unchanged": (0, 1), "negative_flip": (0, 2)}

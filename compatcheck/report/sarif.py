@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 from compatcheck.compare.result import Comparison, Gate, Result
-from compatcheck.report import content
+from compatcheck.report import content, sections
 from compatcheck.report.instances import Instance, describe, fingerprint, listed_flips, report_key
 from compatcheck.report.text import safe_text, trim_middle
 
@@ -48,6 +48,11 @@ _RULES: dict[str, tuple[str, str, str, str]] = {
         "UnpairedRows", "note", "Some rows have no partner on the other side",
         "Rows are paired by id and content. Those that only one side has, or whose content differs, are not compared. "
         "Record both sides on the same data.",
+    ),
+    "changed-answer": (
+        "ChangedAnswer", "note", "The new model answers otherwise",
+        "The old model's answers are the reference, so nothing says which of both is right. How many may change is for "
+        "a budget to say: --fail-on changed:5%.",
     ),
 }  # fmt: skip
 
@@ -145,11 +150,14 @@ def _gate(gate: Gate, comparison: Comparison, where: str) -> dict[str, Any]:
 
 
 def _flip(flip: Instance, comparison: Comparison, where: str) -> dict[str, Any]:
-    of, name = comparison.quadrants.get("negative_flip", 0), trim_middle(flip.doc_id, 200)
+    of, name = comparison.first_count, trim_middle(flip.doc_id, 200)
     known = {"scoreOld": flip.score_old, "scoreNew": flip.score_new, "gain": flip.gain}
     extra: dict[str, Any] = {name: value for name, value in known.items() if value is not None}
     if (verdict := content.comparison_verdict(comparison)) != "none":
         extra["comparisonVerdict"] = verdict
-    head = safe_text(f"Negative flip, one of {of:,} in {comparison.name}: {name}")
+    kind = sections.flip_name(comparison)
+    head = safe_text(f"{kind.capitalize()}, one of {of:,} in {comparison.name}: {name}")
     about = ("flip", comparison.name, flip.doc_hash or flip.doc_id)
-    return _finding("negative-flip", f"{head}\n{describe(flip, comparison)}", comparison, where, about, name, **extra)
+    return _finding(
+        kind.replace(" ", "-"), f"{head}\n{describe(flip, comparison)}", comparison, where, about, name, **extra
+    )

@@ -18,6 +18,7 @@ LOOKS = 8
 """Looks that a table shows; report.json has more."""
 TRACK = 28
 """Characters of the bar that draws bounds in text."""
+_OF_NOISE = ("nfr", "pfr", "nfr_mc", "inconsistency", "agreement", "changed", "noticed")
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,8 @@ class Change(NamedTuple):
 
 def headline_change(comparison: Comparison) -> Change | None:
     """Accuracy or mean score, old to new, with the difference and its interval; None where it is not known."""
+    if comparison.reference is not None:
+        return None
     pair, metric = ("accuracy", "net") if comparison.kind == "discrete" else ("score", "mean_difference")
     old, new = (comparison.metrics.get(f"{pair}_{side}") for side in ("old", "new"))
     if old is None or new is None:
@@ -101,7 +104,7 @@ class Quadrant(NamedTuple):
 def quadrants(comparison: Comparison) -> list[Quadrant]:
     """In the order they are shown; of a discrete metric by rows, old right before old wrong."""
     order = figures.groups(comparison)
-    if comparison.kind == "discrete":
+    if shape(comparison) == "square":
         order = ("both_correct", "negative_flip", "positive_flip", "both_wrong")
     found = []
     for name in order:
@@ -111,6 +114,32 @@ def quadrants(comparison: Comparison) -> list[Quadrant]:
         label, symbol = figures.QUADRANT_LABELS[name], figures.QUADRANT_SYMBOLS[name]
         found.append(Quadrant(name, label, symbol, count, share, bounds, count / n if n else 0.0))
     return found
+
+
+def shape(comparison: Comparison) -> str:
+    """``square`` where the groups are the four quadrants, else ``column``."""
+    return "square" if comparison.kind == "discrete" and comparison.reference is None else "column"
+
+
+def first_shown(comparison: Comparison) -> str:
+    """What is said of the instances that a report shows first."""
+    return "What broke" if comparison.reference is None else "What changed"
+
+
+def slices_title(comparison: Comparison) -> str:
+    return "Worst slices" if comparison.reference is None else "Slices that changed most"
+
+
+def order(comparison: Comparison) -> str:
+    """In which order they stand: without scores in between there is none."""
+    if comparison.reference is None:
+        return "worst"
+    return "first" if comparison.kind == "discrete" else "most different"
+
+
+def flip_name(comparison: Comparison) -> str:
+    """What one of them is called."""
+    return "negative flip" if comparison.reference is None else "changed answer"
 
 
 def metrics(comparison: Comparison, skip: str = "") -> Table:
@@ -149,7 +178,7 @@ def beside(comparison: Comparison, name: str) -> str:
     """What stands beside a figure: its denominator, and the noise floor of the same figure where it was measured."""
     of = figures.denominator(comparison.metrics[name])
     noise = comparison.noise.metrics.get(name) if comparison.noise is not None else None
-    if noise is None or noise.value is None or name not in ("nfr", "pfr", "nfr_mc", "inconsistency", "agreement"):
+    if noise is None or noise.value is None or name not in _OF_NOISE:
         return of
     return f"{of}{'; ' if of else ''}noise {figures.estimate(name, noise)}"
 
@@ -164,11 +193,12 @@ def remarks(comparison: Comparison) -> list[tuple[str, str]]:
     found = []
     if (noise := comparison.noise) is not None:
         rates = []
-        for name in ("nfr", "pfr"):
-            figure = noise.metrics[name]
+        for name, said in (("nfr", "NFR"), ("pfr", "PFR"), ("changed", "changed")):
+            if (figure := noise.metrics.get(name)) is None:
+                continue
             bounds = f" ({figures.interval(name, figure)}, {figures.denominator(figure)})"
             shown = f"{figures.estimate(name, figure)}{'' if figure.value is None else bounds}"
-            rates.append(f"{name.upper()} {shown}")
+            rates.append(f"{said} {shown}")
         found.append(("Noise floor", f"without any change {', '.join(rates)}: {noise.source}"))
     if (ties := comparison.near_ties) is not None:
         counts = []
@@ -234,7 +264,7 @@ def worst_slices(comparison: Comparison, count: int = 6) -> list[Slice]:
 
     def key(part: Slice) -> tuple[bool, float, int]:
         stands_out = part.p_adjusted is not None and part.p_adjusted < 0.05
-        return not stands_out, -(part.nfr.value or 0.0), -part.n
+        return not stands_out, -((part.changed or part.nfr).value or 0.0), -part.n
 
     return [part for part in sorted(comparison.slices, key=key) if part.n >= LEAST][:count]
 
@@ -250,26 +280,30 @@ class Slices(NamedTuple):
 def slices(comparison: Comparison, count: int) -> Slices:
     """The worst slices as a table."""
     worst = worst_slices(comparison, count)
+    of_changes = comparison.reference is not None
     rows = tuple(
         (
-            f"{part.field}={part.value}", f"{part.n:,}", figures.estimate("nfr", part.nfr),
-            figures.interval("nfr", part.nfr), figures.estimate("btc", part.lost),
+            f"{part.field}={part.value}", f"{part.n:,}", figures.estimate("nfr", part.changed or part.nfr),
+            figures.interval("nfr", part.changed or part.nfr),
+            figures.denominator(part.changed) if part.changed else figures.estimate("btc", part.lost),
             "" if part.p_adjusted is None else figures.p_value(part.p_adjusted, bare=True),
-            (part.negative_flips, part.positive_flips),
+            *([] if of_changes else [(part.negative_flips, part.positive_flips)]),
         )
         for part in worst
     )  # fmt: skip
+    rate, beside, last = ("changed", "of", ()) if of_changes else ("NFR", "1−BTC", (("flips", "flips"),))
     columns = (
-        ("slice", "name"), ("n", "number"), ("NFR", "value"), (f"{figures.level(comparison)} interval", "figures"),
-        ("1−BTC", "number"), ("adj. p", "number"), ("flips", "flips"),
+        ("slice", "name"), ("n", "number"), (rate, "value"), (f"{figures.level(comparison)} interval", "figures"),
+        (beside, "number"), ("adj. p", "number"), *last,
     )  # fmt: skip
     small = sum(part.n < LEAST for part in comparison.slices)
     notes = []
+    asked, most, more = ("change", "first", "higher") if of_changes else ("flip negatively", "worst", "worse")
     if tested := sum(part.p is not None for part in comparison.slices):
         notes.append(
-            f"{tested:,} tests, one a slice: does it flip negatively more often than the rest? p adjusted over all of "
-            "them (Benjamini–Hochberg); rates and intervals are not adjusted for selection: the worst of many look "
-            "worse than they are"
+            f"{tested:,} tests, one a slice: does it {asked} more often than the rest? p adjusted over all of "
+            f"them (Benjamini–Hochberg); rates and intervals are not adjusted for selection: the {most} of many look "
+            f"{more} than they are"
         )
     if small:
         which = "slice has" if small == 1 else "slices have"

@@ -24,7 +24,8 @@ from compatcheck.report.worddiff import Segment, trim_segments, word_diff
 STYLES: Mapping[str, str] = {
     "pass": "bold green", "fail": "bold red", "inconclusive": "bold yellow", "none": "bold", "warning": "yellow",
     "negative_flip": "red", "positive_flip": "green", "worse": "red", "better": "green", "both_correct": "",
-    "both_wrong": "dim", "unchanged": "dim", "delete": "red", "insert": "green", "cut": "dim italic",
+    "both_wrong": "dim", "unchanged": "dim", "changed": "yellow", "tied": "yellow", "new_preferred": "green",
+    "old_preferred": "red", "delete": "red", "insert": "green", "cut": "dim italic",
 }  # fmt: skip
 MAX_DETAILS = 4
 """Comparisons shown in full; with more, those that matter most are, and the overview names the rest."""
@@ -156,8 +157,8 @@ def _comparison(comparison: Comparison, named: bool, color: bool, top: int) -> l
     parts: list[RenderableType] = []
     flips = worst_flips(comparison, top)
     if flips:
-        of = comparison.quadrants.get("negative_flip", len(flips))
-        parts.append(_heading(f"What broke, worst {len(flips)} of {of:,}"))
+        title = f"{sections.first_shown(comparison)}, {sections.order(comparison)} {len(flips)}"
+        parts.append(_heading(f"{title} of {comparison.first_count:,}"))
     for place, flip in enumerate(flips):
         parts.extend([flip_block(flip, comparison, color), *([""] if place < len(flips) - 1 else [])])
     parts.append("")
@@ -190,7 +191,7 @@ def _comparison(comparison: Comparison, named: bool, color: bool, top: int) -> l
         parts.append(Text.assemble(head, safe_text("; ".join(remarks))))
     slices = sections.slices(comparison, 6)
     if slices.table.rows:
-        parts.append(_heading(f"Worst slices{f' ({slices.more} more)' if slices.more else ''}"))
+        parts.append(_heading(f"{sections.slices_title(comparison)}{f' ({slices.more} more)' if slices.more else ''}"))
         parts.append(_table(slices.table, "figures"))
     if slices.note:
         parts.append(Text(slices.note if slices.table.rows else f"\nSlices  {slices.note}", style="dim"))
@@ -200,7 +201,7 @@ def _comparison(comparison: Comparison, named: bool, color: bool, top: int) -> l
 def _quadrants(comparison: Comparison) -> Table:
     """Old × new as a two-by-two picture (discrete), or the three groups with bars (smooth)."""
     cells, level, n = sections.quadrants(comparison), figures.level(comparison), f"n = {comparison.n:,}"
-    if comparison.kind == "smooth":
+    if sections.shape(comparison) == "column":
         table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False, header_style="dim")
         for heading in (n, "count", "share", f"{level} interval", ""):
             table.add_column(heading, justify="right" if heading in ("count", "share") else "left")

@@ -43,6 +43,8 @@ class Scorer:
     higher_is_better: bool = True
     judged: JudgeFunction | None = field(default=None, repr=False, compare=False)
     """Of a judge, which wants the inputs too: gives scores, and whether it agreed with itself."""
+    between: ScoreFunction | None = field(default=None, repr=False, compare=False)
+    """Scores one answer by another, where that is not as by a target: an answer may be no JSON, a target may not."""
 
     def grade(
         self,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from compatcheck.similarity.base import References, ScoreFunction, Scorer, scorer, several
 from compatcheck.text import plain_number
 
-EXACT = "exact_match"
+EXACT, CHANGED = "exact_match", "changed"
 CASE, PUNCTUATION, STRIP = "ignore_case", "ignore_punctuation", "strip"
 OPTIONS = (CASE, PUNCTUATION, STRIP)
 _NUMBER_SIGN = r"(?<!\w)[-−+](?=[.,]?\d)"
@@ -91,6 +91,12 @@ def exact_match(
     signed = ("|case:ignored" if case else "") + ("|punctuation:ignored" if marks else "")
     signature = f"exact_match|strip|thousands-separators:ignored{signed}"
     return Scorer(name, "discrete", signature, _function(_matching(case, marks)))
+
+
+@scorer(CHANGED)
+def changed(name: str) -> Scorer:
+    """Whether NEW's answer is OLD's, letter by letter: 1 where it is. No target is needed."""
+    return Scorer(name, "discrete", "changed|letter-by-letter", _function(lambda text, right: text == right))
 
 
 @scorer("contains")

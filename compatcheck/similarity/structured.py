@@ -141,7 +141,7 @@ def json_match(
 
     signature = f"json|fields:{','.join(chosen) if chosen else 'all'}|tolerance:{tolerance:g}"
     signature += "|extra-keys:ignored" if ignore_extra else ""
-    return Scorer(name, "discrete", signature, _scoring(name, parse, wrong))
+    return Scorer(name, "discrete", signature, _scoring(name, parse, wrong), between=_between(parse, wrong))
 
 
 def _without_extra(found: Any, wanted: Any) -> Any:
@@ -200,7 +200,7 @@ def tool_call(name: str, number_tolerance: float = 0.0, ignore_order: bool = Fal
         return [f"missing:{call['name']}" for call in left]
 
     signature = f"tool_call|tolerance:{tolerance:g}" + ("|order:ignored" if ignore_order else "")
-    return Scorer(name, "discrete", signature, _scoring(name, calls, wrong))
+    return Scorer(name, "discrete", signature, _scoring(name, calls, wrong), between=_between(calls, wrong))
 
 
 def _tolerance(name: str, value: float) -> float:
@@ -234,6 +234,23 @@ def _scoring(
                 scores[i] = any(not wrong(found, one) for one in wanted)
             except (ValueError, RecursionError):  # no JSON, or nested too deeply to be an answer
                 continue
+        return scores
+
+    return score
+
+
+def _between(
+    read: Callable[[str], Any], wrong: Callable[[Any, Any], list[str]]
+) -> Callable[[list[str], list[References]], NDArray[np.float64]]:
+    """The same for two answers, of which either may be no JSON: two that are none are equal as texts alone."""
+
+    def score(texts: list[str], others: list[References]) -> NDArray[np.float64]:
+        scores = np.zeros(len(texts))
+        for i, (text, other) in enumerate(zip(texts, others, strict=True)):
+            try:
+                scores[i] = not wrong(read(text), read(str(other)))
+            except (ValueError, RecursionError):
+                scores[i] = text == other
         return scores
 
     return score

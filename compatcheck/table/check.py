@@ -155,7 +155,8 @@ class Columns:
         ]
         scored = [key for key in plain if key == RECORDED or key.startswith("score:")]
         known = {key.removeprefix("score:") for key in scored}
-        if scored and all(name in known for name in self.asked):  # the scores are there: nothing has to be computed
+        given_scores = scored and layout.reference is None and all(name in known for name in self.asked)
+        if given_scores:  # the scores are there: nothing has to be computed
             wanted = [role for role in wanted if role in ("id", "input")]
         found = {} if self.source.plain_names else obvious(there, wanted, taken)
         self.id_field = found.get("id", self.id_field)

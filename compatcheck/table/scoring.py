@@ -126,7 +126,8 @@ def _computed(
                 place = f"{where(int(part[i]))}: " if where else f"row {records['doc_id'].iloc[part[i]]!r}: "
                 raise InputError(
                     f"{place}no target, which metric '{scorer.name}' needs; name the field with --target-field, give "
-                    "the targets in a file of their own with --targets, or score by a recorded `score`"
+                    "the targets in a file of their own with --targets, score by a recorded `score`, or compare "
+                    "answers alone: diff OLD NEW --reference old"
                 )
         inputs = _texts(records["input"], part) if scorer.judged is not None and "input" in records else None
         found = scorer.grade(predictions, right, inputs)

@@ -7,10 +7,21 @@ root.classList.add("scripted");
 const LABELS = {
   both_correct: ["=", "both correct"], positive_flip: ["+", "positive flips"], negative_flip: ["−", "negative flips"],
   both_wrong: ["×", "both wrong"], unchanged: ["=", "unchanged"], error: ["!", "not scored"],
+  changed: ["~", "changed"], new_preferred: ["+", "new preferred"], old_preferred: ["−", "old preferred"],
+  tied: ["~", "changed, as good"],
 };
 const ORDER = {
   discrete: ["both_correct", "positive_flip", "negative_flip", "both_wrong"],
   smooth: ["positive_flip", "negative_flip", "unchanged"],
+  changes: ["unchanged", "changed"],
+  preferences: ["unchanged", "new_preferred", "old_preferred", "tied"],
+};
+// Outcomes in the order of their buttons and keys, what matters first.
+const BUTTONS = {
+  discrete: ["negative_flip", "positive_flip", "both_wrong", "both_correct"],
+  smooth: ["negative_flip", "positive_flip", "unchanged"],
+  changes: ["changed", "unchanged"],
+  preferences: ["old_preferred", "new_preferred", "tied", "unchanged"],
 };
 const TOKEN = /\s+|[\p{L}\p{N}]+|_+|[^\p{L}\p{N}\s_]/gu;
 const MAX_TOKENS = 6000;
@@ -62,7 +73,7 @@ let found = null; // one flag per string: 1 where it holds the word; one array p
 
 const text = (index) => (index < 0 ? null : strings[index]);
 const sections = [...document.querySelectorAll(".comparison")];
-const kindOf = (columns) => (columns.kind === "smooth" ? "smooth" : "discrete");
+const kindOf = (columns) => (columns.kind in ORDER ? columns.kind : "discrete");
 const nameOf = (row) => (data.quadrant[row] < 0 ? "error" : data.order[data.quadrant[row]]);
 
 async function unpack(base64) {
@@ -74,6 +85,7 @@ async function unpack(base64) {
 function prepare(columns) {
   columns.size = columns.id.length;
   columns.order = ORDER[kindOf(columns)];
+  columns.buttons = BUTTONS[kindOf(columns)];
   const ids = columns.id.map((id, row) => [strings[id], row]);
   const collator = new Intl.Collator("en", { numeric: true });
   ids.sort((a, b) => collator.compare(a[0], b[0]));
@@ -115,7 +127,7 @@ const column = (title, width, value, show) => ({
 });
 
 function build() {
-  const smooth = data.order.length === 3;
+  const smooth = !["discrete", "changes"].includes(kindOf(data));
   const missing = (number) => (number == null ? -1e308 : number);
   const columns = [
     column("", "52px", (row) => data.quadrant[row], (row) => badge(nameOf(row))),
@@ -320,8 +332,8 @@ function pressed(event) {
   const typing = event.target.matches("input, select, textarea");
   if (event.key === "Escape" && typing) event.target.blur();
   if (typing) return;
-  const [third, fourth] = data.order.length === 3 ? ["unchanged", "unchanged"] : ["both_wrong", "both_correct"];
-  const filters = { 0: "all", 1: "negative_flip", 2: "positive_flip", 3: third, 4: fourth };
+  const filters = { 0: "all", 4: data.buttons.at(-1) };
+  data.buttons.forEach((name, place) => { filters[place + 1] = name; });
   touched = true;
   if (event.key === "j") step(1, { quiet: true });
   else if (event.key === "k") step(-1, { quiet: true });
@@ -338,7 +350,7 @@ function pressed(event) {
 function quadrantButtons() {
   const counts = { all: data.size };
   for (let row = 0; row < data.size; row += 1) counts[nameOf(row)] = (counts[nameOf(row)] ?? 0) + 1;
-  const names = ["all", "negative_flip", "positive_flip", ...data.order.filter((name) => !name.endsWith("_flip"))];
+  const names = ["all", ...data.buttons];
   if (counts.error) names.push("error");
   $("quadrants").replaceChildren(...names.map((name) => make("button", {
     type: "button", "data-filter": name, "aria-pressed": String(filter.quadrant === name),
@@ -392,7 +404,7 @@ function show(index, { quadrant = null } = {}) {
   Object.assign(filter, { field: -1, value: null });
   if (!data.order.includes(filter.quadrant) && filter.quadrant !== "error") filter.quadrant = "all";
   if (quadrant) filter.quadrant = quadrant;
-  else if (!data.started) filter.quadrant = data.quadrant.includes(data.order.indexOf("negative_flip")) ? "negative_flip" : "all";
+  else if (!data.started) filter.quadrant = data.quadrant.includes(data.order.indexOf(data.buttons[0])) ? data.buttons[0] : "all";
   data.started = true;
   chosen = null;
   build();
