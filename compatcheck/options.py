@@ -229,6 +229,7 @@ class Check(Diff):
 
     exit_zero: bool = option(False, "Exit with 0 whatever the verdict.", COMPARE)
     format: Texts = option(("terminal",), f"{', '.join(FORMATS)}; repeatable.", choices=FORMATS)
+    junit_flips: bool = option(False, "In junit.xml a test case per listed flip, not per budget alone.")
     out: Path | None = option(
         None, "Keep report.json, instances.parquet and other files here.", metavar="DIR", environment=True
     )

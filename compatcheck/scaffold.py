@@ -1,13 +1,17 @@
-"""The files that ``compatcheck init`` writes: commented settings, and a CI workflow on request."""
+"""The files that ``compatcheck init`` writes: commented settings, and workflows of a CI system on request."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+from compatcheck import __version__, workflows
 from compatcheck.config import FILE
 from compatcheck.errors import InputError
 
-WORKFLOW = Path(".github", "workflows", "compatcheck.yml")
+GITHUB = Path(".github", "workflows", "compatcheck.yml")
+DRIFT = Path(".github", "workflows", "compatcheck-drift.yml")
+GITLAB = Path(".gitlab", "compatcheck.yml")
 
 SETTINGS_TEXT = """\
 # Settings of compatcheck. `compatcheck diff` without arguments runs every check below, with one verdict.
@@ -35,40 +39,24 @@ new = "{new}"
 # target_field = "answer"
 # prediction_field = "output"
 # extract = 'Answer: (\\w+)'
+
+# A hosted model against what it said when it was blessed, weekly; the workflow says what to do once.
+# [checks.drift]
+# old = "@hosted"
+# new = "https://api.example/v1#model"
+# task = ["gsm8k"]
+# noise_run = [".compatcheck/again"]  # a second run of the blessed model: what flips without any change
+# fail_on = ["nfr:3%"]
 """
 
-WORKFLOW_TEXT = """\
-# Compares the old and the new model on every pull request that touches the models, and fails on a shown regression.
-name: compatcheck
-on:
-  pull_request:
-  workflow_dispatch:
-permissions:
-  contents: read
-jobs:
-  compatcheck:
-    runs-on: ubuntu-latest
-    steps:
-      - uses: actions/checkout@v4
-      - uses: actions/setup-python@v5
-        with:
-          python-version: "3.12"
-      # 'compatcheck[models] @ git+https://…' where OLD and NEW are models that run here
-      - run: pip install git+https://github.com/compatcheck/compatcheck
-      - run: compatcheck diff --format github --format junit --format html --out compat-report
-      - uses: actions/upload-artifact@v4
-        if: always()
-        with:
-          name: compat-report
-          path: compat-report
-"""
+FOLLOWED = (".jsonl", ".json", ".csv", ".parquet")
 
 
 def write(
     folder: Path, *, name: str = "upgrade", old: str = "old.jsonl", new: str = "new.jsonl", github: bool = False,
-    force: bool = False,
+    gitlab: bool = False, force: bool = False,
 ) -> list[Path]:  # fmt: skip
-    """Write the settings file, and the workflow where ``github`` asks for it; returns what was written.
+    """Write the settings file, and the workflows that ``github`` and ``gitlab`` ask for; returns what was written.
 
     Raises:
         InputError: a file that is there already, without ``force``; nothing is written then. Or a folder that cannot be
@@ -82,7 +70,10 @@ def write(
     text = SETTINGS_TEXT.replace("{name}", name).replace("{old}", old).replace("{new}", new)
     files = {folder / FILE: text}
     if github:
-        files[folder / WORKFLOW] = WORKFLOW_TEXT
+        files[folder / GITHUB] = _filled(workflows.GITHUB, name, (old, new), "      - ")
+        files[folder / DRIFT] = _filled(workflows.DRIFT, name, (), "")
+    if gitlab:
+        files[folder / GITLAB] = _filled(workflows.GITLAB, name, (old, new), "        - ")
     there = [path for path in files if path.exists()]
     if there and not force:
         raise InputError(f"{there[0]} is there already; --force replaces it")
@@ -93,3 +84,15 @@ def write(
     except OSError as error:
         raise InputError(f"{error.filename or folder}: cannot be written ({error.strerror or error})") from None
     return list(files)
+
+
+def _filled(text: str, name: str, references: tuple[str, ...], indent: str) -> str:
+    """A workflow for the check ``name``, with the references that are files or folders here among its paths."""
+    found = []
+    for one in dict.fromkeys(references):
+        path = one.partition("#")[0].removeprefix("./")
+        inside = path and not path.startswith(("/", "~", "..", "@")) and ":" not in path and "{" not in path
+        if inside and (path.lower().endswith(FOLLOWED) or Path(path).is_dir()):
+            found.append(f"{indent}{json.dumps(path + '/**' if Path(path).is_dir() else path)}\n")
+    text = text.replace("{install}", workflows.INSTALL).replace("{version}", __version__)
+    return text.replace("{name}", name).replace("{paths}", "".join(found))

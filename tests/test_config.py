@@ -29,7 +29,7 @@ def write(project: Path, text: str, name: str = config.FILE) -> Path:
 
 def test_every_option_of_diff_can_be_set() -> None:
     parameters = set(inspect.signature(api.diff).parameters) - {"old", "new", "say", "progress", "scratch"}
-    assert set(options_of(Check)) - parameters == {"format", "out", "exit_zero", "overwrite", "quiet"}
+    assert set(options_of(Check)) - parameters == {"format", "out", "exit_zero", "overwrite", "quiet", "junit_flips"}
 
 
 def test_no_file_is_no_settings(project: Path) -> None:

@@ -94,7 +94,7 @@ def _run_all(checks: Sequence[Check], given: Mapping[str, Any], command: str) ->
 def _run(check: Check, given: Mapping[str, Any], command: str, *, alone: bool) -> int:
     settled = config.settle(check.options, given)
     shown = options.build(options.Check, settled)
-    formats = check_formats(shown.format)
+    formats = check_formats(shown.format, shown.junit_flips)
     out = shown.out
     if not alone:
         if out is None and set(formats) - {"terminal", "github"}:

@@ -47,10 +47,16 @@ def check_writable(out: Path | None, formats: Sequence[str] = (), *, overwrite: 
         check_folder(out, formats, overwrite=overwrite)
 
 
-def check_formats(names: Sequence[str]) -> list[str]:
-    """The formats asked for, once each. Raises InputError for one that is not there."""
+def check_formats(names: Sequence[str], junit_flips: bool = False) -> list[str]:
+    """The formats asked for, once each; ``junit_flips`` is for ``junit``.
+
+    Raises InputError for one that is not there.
+    """
     from compatcheck.report import find_format
 
+    if junit_flips and "junit" not in names:
+        raise InputError("--junit-flips is for --format junit, which is not among the formats")
+    names = ["junit-flips" if name == "junit" and junit_flips else name for name in names]
     try:
         for name in names:
             find_format(name)

@@ -74,13 +74,14 @@ def init(
     old: str = Option("old.jsonl", metavar="REF", help="OLD of the first check."),
     new: str = Option("new.jsonl", metavar="REF", help="NEW of the first check."),
     name: str = Option("upgrade", metavar="NAME", help="Name of the first check."),
-    github: bool = Option(False, "--github", metavar="", help="Write a GitHub Actions workflow too."),
+    github: bool = Option(False, "--github", metavar="", help="Write GitHub workflows: pull requests, weekly drift."),
+    gitlab: bool = Option(False, "--gitlab", metavar="", help="Write the same jobs for GitLab."),
     force: bool = Option(False, "--force", metavar="", help="Replace files that are there."),
 ) -> None:
     """Write compatcheck.toml with comments; `compatcheck diff` without arguments then runs its checks."""
     from compatcheck import scaffold
 
-    for path in scaffold.write(folder, name=name, old=old, new=new, github=github, force=force):
+    for path in scaffold.write(folder, name=name, old=old, new=new, github=github, gitlab=gitlab, force=force):
         typer.echo(f"wrote {path}")
     typer.echo("name OLD and NEW there, then run: compatcheck diff")
 

@@ -26,6 +26,8 @@ class Format:
     """Stands near the beginning of every file of this format that we write, and of no other."""
     kept_as: str = "render"
     """The function of the module that makes the contents of the file."""
+    made_by: str = "render"
+    """The function of the module that makes what is printed."""
     printed: bool = True
     """Whether it can be printed: a picture in bytes cannot."""
 
@@ -42,6 +44,9 @@ FORMATS: Mapping[str, Format] = {
     "markdown": Format(f"{_HERE}.markdown", "report.md", b" compatcheck: "),
     "html": Format(f"{_HERE}.html", "report.html", b'content="compatcheck'),
     "junit": Format(f"{_HERE}.junit", "junit.xml", b'<testsuites name="compatcheck"'),
+    "junit-flips": Format(
+        f"{_HERE}.junit", "junit.xml", b'<testsuites name="compatcheck"', kept_as="with_flips", made_by="with_flips"
+    ),
     "github": Format(f"{_HERE}.github", "github.md", b"<!-- compatcheck:", kept_as="comment"),
     "sarif": Format(f"{_HERE}.sarif", "compatcheck.sarif", b'"name": "compatcheck"'),
     "png": Format(f"{_HERE}.pictures", "report.png", b"compatcheck", kept_as="png", printed=False),
@@ -68,7 +73,7 @@ def render(result: Result, format: str = "terminal", **options: Any) -> str:
     found = find_format(format)
     if not found.printed:
         raise InputError(f"format {format}: is a picture; keep it in a folder")
-    make = to_json if format == "json" else import_module(found.module).render
+    make = to_json if format == "json" else getattr(import_module(found.module), found.made_by)
     text: str = make(result, **options)
     return text.removesuffix("\n")
 

@@ -1,8 +1,9 @@
-"""JUnit XML: a test suite per comparison, a test case per budget and per listed negative flip.
+"""JUnit XML: a test suite per comparison, a test case per budget.
 
 A budget that fails is a ``failure``. One that is inconclusive is an ``error``, not ``skipped``: the exit code is not
-zero, and CI systems count skipped cases as harmless. Negative flips are failures where their comparison fails its
-budget, else skipped cases, so that the file is red exactly where the verdict is.
+zero, and CI systems count skipped cases as harmless. The worst negative flips stand in the text of such a case, else in
+what the suite printed. With ``--junit-flips`` each listed flip is a case as well: a failure where its comparison fails
+its budget, else skipped, so that the file is red exactly where the verdict is.
 """
 
 from __future__ import annotations
@@ -16,13 +17,26 @@ from compatcheck.report import content, sections
 from compatcheck.report.instances import Instance, describe, listed_flips
 from compatcheck.report.text import safe_text, trim_middle
 
+SHOWN = 10
+"""Flips that the case of a budget shows, the worst."""
+
 
 def render(result: Result, *, folder: Path | None = None) -> str:
     """Return the XML document; ``folder`` is not used. No time was measured per test case, so all times are 0."""
     del folder
+    return _document(result, each=False)
+
+
+def with_flips(result: Result, *, folder: Path | None = None) -> str:
+    """The same with a test case per listed negative flip."""
+    del folder
+    return _document(result, each=True)
+
+
+def _document(result: Result, *, each: bool) -> str:
     root = xml.Element("testsuites", {"name": "compatcheck"})
     for place, (comparison, flips) in enumerate(listed_flips(result)):
-        root.append(_suite(comparison, flips, result, str(place)))
+        root.append(_suite(comparison, flips, result, str(place), each))
     for name in ("tests", "failures", "errors"):
         root.set(name, str(sum(int(suite.get(name, "0")) for suite in root)))
     root.set("time", "0")
@@ -41,10 +55,16 @@ def _name(text: object) -> str:
     return " ".join(trim_middle(_legal(text), 120).split()) or "-"
 
 
-def _suite(comparison: Comparison, flips: list[Instance], result: Result, place: str) -> xml.Element:
+def _suite(comparison: Comparison, flips: list[Instance], result: Result, place: str, each: bool) -> xml.Element:
     failed = content.comparison_verdict(comparison) == "fail"
-    cases = [_gate(gate, comparison) for gate in comparison.gates]
-    cases += [_flip(flip, comparison, failed) for flip in flips]
+    word = sections.flip_name(comparison)
+    shown = "" if each else "".join(f"\n\n{word} {f.doc_id}\n{describe(f, comparison)}" for f in flips[:SHOWN])
+    cases = [_gate(gate, comparison, shown) for gate in comparison.gates]
+    cases += [_flip(flip, comparison, failed) for flip in flips] if each else []
+    if not cases:
+        cases = [_case("no budget", comparison, "budgets")]
+        about_it = {"type": "no budget", "message": "nothing is judged without a budget: --fail-on nfr:2%"}
+        xml.SubElement(cases[0], "skipped", about_it)
     about = {"name": _name(comparison.name), "package": "compatcheck", "id": place, "hostname": "localhost"}
     tags = {"failures": "failure", "errors": "error", "skipped": "skipped"}
     counts = {name: str(sum(case.find(tag) is not None for case in cases)) for name, tag in tags.items()}
@@ -54,11 +74,13 @@ def _suite(comparison: Comparison, flips: list[Instance], result: Result, place:
         xml.SubElement(properties, "property", {"name": _name(name), "value": _legal(value)})
     suite.extend(cases)
     out = [fact.text for fact in content.facts(result) if not fact.strong] + [comparison.signature]
-    if (rest := comparison.first_count - len(flips)) > 0:
+    if (rest := comparison.first_count - (len(flips) if each else min(len(flips), SHOWN))) > 0:
         out.append(f"{rest:,} more {sections.flip_name(comparison)}s are not listed here; all are in instances.parquet")
+    if shown and not any(case.find(tag) is not None for case in cases for tag in ("failure", "error")):
+        out.append(shown.lstrip("\n"))
     err = [*sections.pairing_remarks(comparison), *result.notes]
     for tag, lines in (("system-out", out), ("system-err", err)):
-        xml.SubElement(suite, tag).text = "\n".join(map(_legal, lines))
+        xml.SubElement(suite, tag).text = "\n".join(_legal(line, multiline=True) for line in lines)
     return suite
 
 
@@ -86,7 +108,7 @@ def _case(name: object, comparison: Comparison, group: str) -> xml.Element:
     return xml.Element("testcase", {"name": _name(name), "classname": classname, "time": "0"})
 
 
-def _gate(gate: Gate, comparison: Comparison) -> xml.Element:
+def _gate(gate: Gate, comparison: Comparison, shown: str) -> xml.Element:
     case = _case(sections.rule_text(gate), comparison, "budgets")
     tag = {"fail": "failure", "inconclusive": "error"}.get(gate.verdict)
     if gate.tier != "critical":
@@ -94,7 +116,8 @@ def _gate(gate: Gate, comparison: Comparison) -> xml.Element:
     elif tag is not None:
         more = f"\nabout {gate.needed_n:,} instances would settle it" if gate.needed_n else ""
         outcome = xml.SubElement(case, tag, {"type": gate.verdict, "message": _legal(gate.reason)})
-        outcome.text = f"{_legal(gate.reason)}{more}\n{_legal(comparison.signature)}"
+        flips = _legal(shown, multiline=True)
+        outcome.text = f"{_legal(gate.reason)}{more}\n{_legal(comparison.signature)}{flips}"
     return case
 
 
