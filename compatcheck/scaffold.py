@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from compatcheck import __version__, workflows
+from compatcheck import workflows
 from compatcheck.config import FILE
 from compatcheck.errors import InputError
+from compatcheck.version import __version__
 
 GITHUB = Path(".github", "workflows", "compatcheck.yml")
 DRIFT = Path(".github", "workflows", "compatcheck-drift.yml")
