@@ -175,6 +175,8 @@ def read_records(path: Path, groups: Iterable[int], kinds: Mapping[str, str], la
                 there, expected = table[layout.stored(name)].type, KINDS["json" if name in layout.encoded else kind]
                 if there not in (expected, pa.null()):
                     raise InputError(f"{path}: the column {name} holds {there}, not {expected}; make the run again")
+            if table[layout.stored("doc_id")].null_count:
+                raise InputError(f"{path}: a record has no doc_id; make the run again")
             return _frame(table, kinds, layout)
     except (OSError, pa.ArrowException, KeyError, ValueError) as error:
         raise _unreadable(path, error) from None

@@ -214,6 +214,11 @@ def _build(config: dict[str, Any], source: TaskConfigSource, where: str | None) 
         ) from None
     except (ValueError, TypeError, jinja2.TemplateError) as error:
         raise InputError(f"{source.path}: {one_line(error)}") from None
+    except (LookupError, AttributeError) as error:
+        why = f"{type(error).__name__}: {one_line(error)}"
+        raise InputError(
+            f"{where}: task {source.name}: its settings and the first row do not go together, as lm-eval says ({why})"
+        ) from None
 
 
 def choose_documents(size: int, options: TaskOptions) -> list[int] | None:

@@ -216,6 +216,13 @@ def test_other_damage(tmp_path: Path) -> None:
         resolve(str(tmp_path))
 
 
+def test_a_record_without_an_id(tmp_path: Path) -> None:
+    nameless = replace(choices(), records=choices().records.assign(doc_id=[None, "1", "2", "3", "4", "5"]))
+    kept = save_run(replace(run(), tasks=(nameless,)), tmp_path / "kept")
+    with pytest.raises(InputError, match=r"records.parquet: a record has no doc_id"):
+        load_run(kept)
+
+
 def test_a_diff_of_kept_runs_is_the_diff_of_the_runs(tmp_path: Path) -> None:
     from compatcheck.api import compare_runs
 

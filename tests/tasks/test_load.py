@@ -106,6 +106,12 @@ def test_bad_local_data_names_file_and_line(tmp_path: Path, content: bytes, mess
         load("piqa", data=tmp_path)
 
 
+def test_a_target_that_is_none_of_the_choices(tmp_path: Path) -> None:
+    write(tmp_path / "piqa" / "validation.jsonl", [{**PIQA[0], "label": 7}])
+    with pytest.raises(InputError, match="task piqa: its settings and the first row do not go together"):
+        load("piqa", data=tmp_path)
+
+
 def test_truncated_gzip(tmp_path: Path) -> None:
     path = write(tmp_path / "piqa" / "validation.jsonl.gz", PIQA * 100)
     path.write_bytes(path.read_bytes()[:-20])
