@@ -52,7 +52,7 @@ def test_a_pass_stays_although_later_instances_speak_against_it() -> None:
     assert (nfr.verdict, nfr.decided_at) == ("pass", 300)
     gate = judged.gates()["t/acc", "nfr:2%"]
     assert gate.verdict == "pass"
-    assert "NFR 0 %" in gate.reason, "the figure that decided it, not a later one"
+    assert "negative flips 0 %" in gate.reason, "the figure that decided it, not a later one"
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_nothing_scored_is_inconclusive_and_said() -> None:
     gate = judged.gates()["t/acc", "nfi:50%"]
     assert (gate.verdict, gate.reason) == (
         "inconclusive",
-        "NFI is undefined: none of the instances that were drawn counts for it",
+        "new errors among all errors (NFI) is undefined: none of the instances that were drawn counts for it",
     )
 
 

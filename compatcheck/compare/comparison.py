@@ -15,7 +15,7 @@ from compatcheck.compare.changes import change_figures, changed_slice, clustered
 from compatcheck.compare.clusters import Clusters, clustered_figures, clustered_slice, find_clusters
 from compatcheck.compare.coverage import Covered
 from compatcheck.compare.differences import as_json
-from compatcheck.compare.instances import build_instances
+from compatcheck.compare.instances import build_instances, with_failures
 from compatcheck.compare.intervals import LARGE, rate
 from compatcheck.compare.means import Numbers, score_range, smooth_metrics
 from compatcheck.compare.metrics import Changes, discrete_metrics
@@ -131,12 +131,12 @@ def compare(old: TaskRun, new: TaskRun, *, metric: Metric | str, **options: Any)
         quadrants=found.counts,
         metrics=metrics,
         tests=tests,
-        instances=build_instances(old, new, pairs, found),
         slices=tuple(map(changed_slice, slices)) if of_changes else slices,
         confidence=how.confidence,
         clusters=shown,
         score_range=_range(found),
         near_ties=None if of_changes else near_ties(old, new, pairs, found),
+        **with_failures(build_instances(old, new, pairs, found), new, pairs.new),
         readings=readings.readings(n, found.changes, partial(_reread, how, clusters)),
         reference="old" if of_changes else None,
     )

@@ -12,9 +12,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from compatcheck.compare.kinds import Flip, KindCount, counted, failure_kind, labels
 from compatcheck.compare.pairing import Pairs, Rows, differ, take
 from compatcheck.compare.quadrants import Sorted
-from compatcheck.compare.result import FURTHER_COLUMNS, INSTANCE_COLUMNS, PROMPT_COLUMNS
+from compatcheck.compare.result import FURTHER_COLUMNS, INSTANCE_COLUMNS, KIND_COLUMN, PROMPT_COLUMNS
 from compatcheck.records import ANSWER_COLUMNS, ANSWER_NUMBERS, ID_COLUMNS, TEXT_COLUMNS, TaskRun
 
 STRING = pd.Series(["a"]).dtype
@@ -65,6 +66,37 @@ def common_kind(one: str, other: str) -> str:
     if one == other:
         return one
     return "number" if {one, other} == {"integer", "number"} else "text"
+
+
+def with_failures(instances: pd.DataFrame, new: TaskRun, rows: Rows) -> dict[str, Any]:
+    """The fields ``instances``, with the kind of failure of each negative flip, and ``kinds``: how many of each."""
+    targets = (str(each) for each in instances["target"].dropna().unique())
+    found = failure_kinds(instances, new, rows, labels(targets, len(instances)))
+    if found is None:
+        return {"instances": instances, "kinds": None}
+    return {"instances": instances.assign(**{KIND_COLUMN: found[0]}), "kinds": found[1]}
+
+
+def failure_kinds(
+    instances: pd.DataFrame, new: TaskRun, rows: Rows, known_labels: frozenset[str]
+) -> tuple[pd.Series, tuple[KindCount, ...] | None] | None:
+    """The kind of failure of every negative flip, null elsewhere, and how many there are of each; None where there is
+    none, or nobody knows what was answered. ``rows`` are those of NEW."""
+    places = np.flatnonzero((instances["quadrant"] == "negative_flip").fillna(False).to_numpy(dtype=bool))
+    answers = ["target", "prediction_old", "prediction_new", "response_old", "response_new"]
+    known = instances[answers].iloc[places]
+    if not len(places) or not known[answers[1:]].notna().to_numpy().any():
+        return None
+    reasons: list[Any] = [None] * len(places)
+    if "finish_reason" in new.records:
+        reasons = take(new.records["finish_reason"], rows).iloc[places].tolist()
+    chosen = "loglikelihoods" in new.records
+    columns = [known[name].astype(object).where(known[name].notna(), None).tolist() for name in answers]
+    columns += [reasons, [chosen] * len(places)]
+    kinds = [failure_kind(Flip._make(each), known_labels) for each in zip(*columns, strict=True)]
+    column = np.full(len(instances), None, dtype=object)
+    column[places] = kinds
+    return pd.Series(column, index=instances.index).astype(STRING), counted(kinds)
 
 
 def build_instances(old: TaskRun, new: TaskRun, pairs: Pairs, found: Sorted) -> pd.DataFrame:

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import pandas as pd
 
 from compatcheck.compare.differences import Differences
+from compatcheck.compare.kinds import KindCount
 from compatcheck.compare.overview import Overview
 from compatcheck.records import ANSWER_COLUMNS, BlessedScore, DivergentToken
 from compatcheck.schema import NEEDED, NOT_KEPT, WHERE_KNOWN
@@ -37,7 +38,8 @@ PROMPT_COLUMNS = ("prompt_old", "prompt_new")
 """Further columns where the models were given different texts: the whole of them, null where they are equal."""
 SIDE_COLUMNS = tuple(f"{name}_{side}" for name in ANSWER_COLUMNS for side in ("old", "new"))
 """Further columns where it is known what came with the answers: reasoning, tool calls, tokens, seconds."""
-FURTHER_COLUMNS = (*PROMPT_COLUMNS, *SIDE_COLUMNS)
+KIND_COLUMN = "failure_kind"  # a further column where there are negative flips whose texts are known
+FURTHER_COLUMNS = (*PROMPT_COLUMNS, *SIDE_COLUMNS, KIND_COLUMN)
 
 Kind = Annotated[str, ("discrete", "smooth")]
 Settled = Annotated[str, ("pass", "fail", "inconclusive")]
@@ -222,6 +224,7 @@ class Gate:
     # How many instances would settle an inconclusive rule with 80 % power; None where it is settled or unknowable.
     needed_n: int | None = None
     tier: Annotated[str, ("critical", "advisory")] = "critical"  # whether it bears on the verdict, or is shown
+    doubt: str | None = field(default=None, metadata=WHERE_KNOWN)  # why a verdict of the bounds does not stand
 
 
 @dataclass(frozen=True)
@@ -299,6 +302,8 @@ class Comparison:
     # ``old`` where OLD's answers are the reference: ``quadrants`` then are CHANGES or PREFERENCES, which report.json
     # has as ``changes``.
     reference: Annotated[str, ("old",)] | None = field(default=None, metadata=WHERE_KNOWN)
+    # Negative flips by their kind, the most frequent first; None where there are none, or their texts are not known.
+    kinds: tuple[KindCount, ...] | None = field(default=None, metadata=WHERE_KNOWN)
 
     @property
     def name(self) -> str:

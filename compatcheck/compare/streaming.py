@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from compatcheck.compare.changes import change_figures, changed_slice
 from compatcheck.compare.comparison import Settings, figures, signature
 from compatcheck.compare.coverage import Covered
 from compatcheck.compare.differences import differences
-from compatcheck.compare.instances import InstanceFile, build_instances, common_kind, slice_fields
+from compatcheck.compare.instances import InstanceFile, build_instances, common_kind, failure_kinds, slice_fields
+from compatcheck.compare.kinds import counted, labels
 from compatcheck.compare.means import Numbers, score_range
 from compatcheck.compare.metrics import Changes, discrete_metrics
 from compatcheck.compare.overview import Gains, Overview, WorstFlips, gains_of, together
@@ -29,6 +31,7 @@ from compatcheck.compare.result import (
     CHANGES,
     FURTHER_COLUMNS,
     INSTANCE_COLUMNS,
+    KIND_COLUMN,
     PROMPT_COLUMNS,
     QUADRANTS,
     SMOOTH_GROUPS,
@@ -97,6 +100,7 @@ class _Group:
         self.of_changes = isinstance(metric, OldAsReference)
         self.names = CHANGES if self.of_changes else QUADRANTS if self.discrete else SMOOTH_GROUPS
         self.covered, self.readings, self.worst = Covered(), settings.readings(metric), WorstFlips()
+        self.kinds: list[str] = []
         self.changes: Changes | None = None
         self._codes: list[Any] = []
         self._numbers: list[Numbers] = []
@@ -160,6 +164,7 @@ class _StoredPair:
         self.metrics = [resolve_metric(metric, *self.empty) for metric in metrics]
         self.prompts = _other_prompts(old, new)
         self.fields: list[str] = []
+        self.labels = _labels(old)
         self._texts: dict[str, dict[str, int]] = {}
         """Of the slice fields that are texts the number of each."""
 
@@ -198,6 +203,9 @@ class _StoredPair:
             group.covered.add(found, old, new, part)
             group.readings.add(found, old, _with_target(new, before), part)
             instances = build_instances(old, new, part, found)
+            failures = failure_kinds(instances, new, part.new, self.labels)
+            instances[KIND_COLUMN] = None if failures is None else failures[0]
+            group.kinds.extend(() if failures is None else failures[0].dropna())
             group.worst.add(instances)
             file.write(instances)
 
@@ -252,6 +260,7 @@ class _StoredPair:
     def _result(self, group: _Group, pairs: Pairs) -> Comparison:
         settings, metric = self.settings, group.metric
         codes, numbers = group.codes(), group.numbers()
+        instances, kinds = group.worst.chosen(), counted(group.kinds)
         sizes = np.bincount(codes, minlength=len(group.names))
         counts = {name: int(size) for name, size in zip(group.names, sizes, strict=True)}
         if group.of_changes:
@@ -276,7 +285,8 @@ class _StoredPair:
             quadrants=counts,
             metrics=metrics,
             tests=tests,
-            instances=group.worst.chosen(),
+            instances=instances if kinds else instances.drop(columns=KIND_COLUMN),
+            kinds=kinds,
             slices=group.slices(codes, self._texts, settings.confidence),
             confidence=settings.confidence,
             overview=Overview(group.worst.rows, group.gains(numbers)),
@@ -320,6 +330,14 @@ def _cut(batches: Iterator[pa.RecordBatch], size: int) -> Iterator[pd.DataFrame]
         yield part()
 
 
+def _labels(run: StoredRun) -> frozenset[str]:
+    """The targets of a run where they are few enough to be labels."""
+    if "target" not in run.names:
+        return frozenset()
+    texts = (text for table in run.table.tables(["target"]) for text in pc.unique(table["target"]).to_pylist())
+    return labels(texts, run.rows)
+
+
 def _other_prompts(old: StoredRun, new: StoredRun) -> bool:
     """Whether the models were given different texts, and these were recorded."""
     known = all("full_prompt" in run.names and "input" in run.names for run in (old, new))
@@ -334,7 +352,7 @@ def _with_target(run: TaskRun, other: pd.DataFrame) -> TaskRun:
 
 def _fields(jobs: Sequence[Job]) -> dict[str, str]:
     """The slice fields of all instances, with the kind that holds their values."""
-    found: dict[str, str] = {}
+    found: dict[str, str] = {KIND_COLUMN: "text"}
     for old, new, _ in jobs:
         if _other_prompts(old, new):
             found |= dict.fromkeys(PROMPT_COLUMNS, "text")

@@ -18,7 +18,7 @@ from compatcheck.compare.sequential import FigureEvidence
 from compatcheck.compare.significance import holm
 from compatcheck.errors import InputError
 from compatcheck.gate.rules import CRITICAL, NAMES, Name, Rule, nothing_covered, writer
-from compatcheck.gate.verdict import label_of
+from compatcheck.gate.verdict import against, label_of
 
 GROWTH = 1.1  # a look is kept for the report when there are so many times the instances of the one kept before it
 
@@ -83,17 +83,16 @@ class Watched:
             reason = "is undefined: none of the instances that were drawn counts for it"
             return Gate(self.rule.text, self.verdict, f"{self.label} {reason}", tier=self.rule.tier)
         write = writer(self.known.percent, threshold, (look.value, look.lower, look.upper))
-        level, value = f"{100 * confidence:g} % bound", write(look.value)
-        budget = f"the budget {'of at most' if upper else 'of at least'} {write(threshold)}"
+        level, value = f"{100 * confidence:g} %", write(look.value)
+        judged = against(self.verdict, upper, write(threshold))
         if self.open:
-            span = f"{write(look.lower)} to {write(look.upper)} by {level}s that hold at every look"
-            reason = f"{value} ({span}) leaves {budget} open after {self.n:,} instances"
+            span = f"{write(look.lower)} to {write(look.upper)} by {level} bounds that hold at every look"
+            reason = f"{value} ({span}): {judged} after {self.n:,} instances"
         else:
-            word, bound = ("breaks", look.lower if upper else look.upper)
-            if self.verdict == "pass":
-                word, bound = ("keeps", look.upper if upper else look.lower)
+            least = (self.verdict == "fail") == upper
+            bound = f"{'at least' if least else 'at most'} {write(look.lower if least else look.upper)}"
             reason = (
-                f"{value} ({level} {write(bound)}, which holds at every look) {word} {budget}; decided after "
+                f"{value}, with {level} confidence at every look {bound}: {judged}; decided after "
                 f"{self.decided_at:,} instances"
             )
         return Gate(self.rule.text, self.verdict, f"{self.label} {reason}", tier=self.rule.tier)

@@ -60,6 +60,15 @@ def settle(upper_budget: bool, threshold: float, lower: float, upper: float) -> 
     return "inconclusive"
 
 
+def against(verdict: str, upper_budget: bool, budget: str) -> str:
+    """How a figure stands to its budget, in words."""
+    if verdict == "inconclusive":
+        return f"whether that keeps the budget of {'at most' if upper_budget else 'at least'} {budget} is open"
+    if verdict == "pass":
+        return f"{'within' if upper_budget else 'not below'} the {budget} allowed"
+    return f"{'more than' if upper_budget else 'below'} the {budget} allowed"
+
+
 def label_of(rule: Rule, key: str) -> str:
     """What the figure ``key`` is called where this rule speaks of it."""
     name = NAMES[key].label if key != "net" or rule.name == "net" else "accuracy change"
@@ -110,7 +119,8 @@ def judge_all(
         if not rule.is_count and gate.verdict != "inconclusive":
             why = doubt(gate, rule, each[place][0], _again, max_missing, each[place][1])
         if why is not None:
-            gate = replace(gate, verdict="inconclusive", reason=f"{gate.reason}; but {why}", needed_n=None)
+            reason = f"{gate.reason}; but {why}"
+            gate = replace(gate, verdict="inconclusive", reason=reason, needed_n=None, doubt=why)
         of_each[place].append(gate)
     judged, place = [], 0
     for comparisons, absent in candidates:
@@ -177,11 +187,11 @@ def _together(gates: list[Gate], found: Sequence[Evidence | Gate], counted: Sequ
     for place, p in zip(critical, holm(p_values), strict=True):
         one, gate = found[place], gates[place]
         if not isinstance(one, Gate) and gate.verdict == "fail" and p > (1 - one.confidence) * (1 + 1e-9):
-            reason = (
-                f"{gate.reason}, but only by itself: with {len(critical)} budgets judged together p is {p:.2g} (Holm), "
+            why = (
+                f"only by itself: with {len(critical)} budgets judged together p is {p:.2g} (Holm), "
                 f"above {1 - one.confidence:.2g}"
             )
-            judged[place] = replace(gate, verdict="inconclusive", reason=reason)
+            judged[place] = replace(gate, verdict="inconclusive", reason=f"{gate.reason}, but {why}", doubt=why)
     return judged
 
 
@@ -215,8 +225,8 @@ def _count_gate(rule: Rule, comparison: Comparison) -> Gate:
         return Gate(rule.text, "inconclusive", why, tier=rule.tier)
     share = count / of if of else 0.0
     write = writer(True, rule.budget, [share])
-    verdict, word = ("pass", "keeps") if share <= rule.budget else ("fail", "breaks")
-    reason = f"{rows(count, of)} {what}: {write(share)} {word} the budget of at most {write(rule.budget)}"
+    verdict = "pass" if share <= rule.budget else "fail"
+    reason = f"{rows(count, of)} {what} ({write(share)}): {against(verdict, True, write(rule.budget))}"
     return Gate(rule.text, verdict, reason, tier=rule.tier)
 
 
@@ -274,11 +284,13 @@ def _few_regressed(rule: Rule, comparison: Comparison, figure: Estimate) -> Gate
     width = ends[1] - ends[0]
     worst, budget = share * width, rule.threshold
     needed_n = math.ceil(comparison.n * MIN_AVERAGED / figure.count) if figure.count else None
-    level = f"one-sided {100 * comparison.confidence:g} % bound"
+    level = f"with {100 * comparison.confidence:g} % confidence"
     write = writer(False, budget, (worst,))
-    bound = f"at most {100 * share:.3g} % regress ({level}), by {width:g} each at worst: {write(worst)} over all"
-    verdict, word, keeps = ("pass", "but", "keeps") if worst <= budget else ("inconclusive", "and", "does not keep")
-    reason = f"{few}, {word} {bound} {keeps} the budget of at most {write(budget)}"
+    bound = f"{level} at most {100 * share:.3g} % regress, by {width:g} each at worst: {write(worst)} over all"
+    verdict, word, against = "pass", "but", f"within the {write(budget)} allowed"
+    if worst > budget:
+        verdict, word, against = "inconclusive", "and", f"more than the {write(budget)} allowed"
+    reason = f"{few}, {word} {bound} is {against}"
     return Gate(rule.text, verdict, reason, None if verdict == "pass" else needed_n, rule.tier)
 
 
@@ -286,17 +298,17 @@ def _gate(rule: Rule, comparison: Comparison, found: Evidence) -> Gate:
     """The judgement in words."""
     verdict, threshold = found.verdict, found.threshold
     write = writer(found.known.percent, threshold, (found.value, found.lower, found.upper))
-    level = f"one-sided {100 * found.confidence:g} % bound"
-    budget = f"the budget {'of at most' if found.known.upper else 'of at least'} {write(threshold)}"
+    level, upper = f"{100 * found.confidence:g} %", found.known.upper
     if verdict == "inconclusive":
         count, how = _needed(found, rule.key(comparison) or "", comparison)
-        span = f"{write(found.lower)} to {write(found.upper)} by {level}s"
-        reason = f"{found.label} {write(found.value)} ({span}) leaves {budget} open; {how}"
+        span = f"{write(found.lower)} to {write(found.upper)} by one-sided {level} bounds"
+        reason = f"{found.label} {write(found.value)} ({span}): {against(verdict, upper, write(threshold))}; {how}"
         return Gate(rule.text, verdict, reason, count, rule.tier)
     # The bound that the verdict hangs on: for a failure the good end, else the bad one.
-    hangs_on = found.lower if (verdict == "fail") == found.known.upper else found.upper
-    word = "breaks" if verdict == "fail" else "keeps"
-    reason = f"{found.label} {write(found.value)} ({level} {write(hangs_on)}) {word} {budget}"
+    least = (verdict == "fail") == upper
+    bound = f"{'at least' if least else 'at most'} {write(found.lower if least else found.upper)}"
+    judged = against(verdict, upper, write(threshold))
+    reason = f"{found.label} {write(found.value)}, with {level} confidence {bound}: {judged}"
     return Gate(rule.text, verdict, reason, tier=rule.tier)
 
 

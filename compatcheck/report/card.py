@@ -46,7 +46,9 @@ def section(result: Result, *, old: str = "", new: str = "") -> str:
         columns = (("comparison", "name"), ("verdict", "verdict"), ("budget", "name"), ("reason", "text"))
         blocks.append(draw(sections.Table(columns, gates)))
     for each in result.comparisons:
-        blocks += [f"{escape(each.name)}: **{name}**, {prose(said)}" for name, said in sections.remarks(each)]
+        blocks += [
+            f"{escape(each.name)}: **{part.title}**, {prose(part.note)}" for part in sections.details(each) if part.note
+        ]
         blocks += [f"{escape(each.name)}: {prose(remark)}" for remark in sections.pairing_remarks(each)]
     blocks += [prose(note) for note in result.notes]
     blocks.append("Shares are of all n instances. How the figures were made, one signature for each row above:")

@@ -16,7 +16,8 @@ import numpy as np
 
 from compatcheck.compare.overview import Gains, gains_of, round_up
 from compatcheck.compare.result import BoundPath, Comparison, Result
-from compatcheck.report import figures, sections, trend
+from compatcheck.report import figures, trend
+from compatcheck.report.looks import look_number
 from compatcheck.report.text import safe_text
 
 if TYPE_CHECKING:
@@ -192,13 +193,12 @@ def looks(path: BoundPath) -> str:
     _across(axes, left, right, budget, "budget", 1.5, ls=(0, (3, 2.5)))
     _across(axes, left, right, bottom, "axis")
     shown = [path.threshold, *(b for b in (last.upper, last.lower) if abs(y(b) - budget) >= 14)]
-    _beside(axes, left - 8, {y(value): sections.look_number(path, value) for value in shown})
+    _beside(axes, left - 8, {y(value): look_number(path, value) for value in shown})
     _below(axes, bottom + 8, {x(n): f"{n:,}" for n in (first.n, found[len(found) // 2].n, last.n)})
     spans = [
-        f"{sections.look_number(path, look.lower)} to {sections.look_number(path, look.upper)} after {look.n:,}"
-        for look in (first, last)
+        f"{look_number(path, look.lower)} to {look_number(path, look.upper)} after {look.n:,}" for look in (first, last)
     ]
-    said = f"from {', '.join(spans)}; the budget is {sections.look_number(path, path.threshold)}"
+    said = f"from {', '.join(spans)}; the budget is {look_number(path, path.threshold)}"
     return page_svg(figure, f"Bounds of {path.rule} over instances: {said}.", "narrow")
 
 

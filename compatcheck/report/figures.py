@@ -8,8 +8,6 @@ from typing import NamedTuple
 
 from compatcheck.compare.result import QUADRANTS, SMOOTH_GROUPS, Comparison, Estimate
 
-NO_ANSWER = "∅ no answer"
-"""Shown for a null prediction."""
 QUADRANT_LABELS: Mapping[str, str] = {
     "both_correct": "both correct", "positive_flip": "positive flips", "negative_flip": "negative flips",
     "both_wrong": "both wrong", "unchanged": "unchanged", "changed": "changed", "new_preferred": "new preferred",
@@ -54,8 +52,8 @@ METRICS: Mapping[str, MetricInfo] = {
         ("score_new", "score, new", "score", "mean score of the new model"),
         ("nfr", "negative flip rate", "share", "share that was right and is now wrong, or scores lower"),
         ("pfr", "positive flip rate", "share", "share that was wrong and is now right, or scores higher"),
-        ("net", "net change", "points", "positive minus negative flip rate"),
-        ("nfr_mc", "NFR incl. inconsistency", "share", "new model wrong with another answer than the old model"),
+        ("net", "net change", "points", "new minus old accuracy: positive minus negative flips"),
+        ("nfr_mc", "NFR incl. inconsistency (NFR_mc)", "share", "new model wrong, with another answer than the old"),
         ("inconsistency", "inconsistency", "share", "both wrong, with different answers"),
         ("relative_nfr", "relative NFR", "ratio",
          "NFR over what independent errors would give; 1 means errors are independent"),
@@ -81,6 +79,17 @@ METRICS: Mapping[str, MetricInfo] = {
         ("self_agreement", "judge's self-agreement", "share", "same verdict when the order is swapped"),
     )
 }  # fmt: skip
+
+
+GROUPS: Mapping[str, tuple[str, ...]] = {
+    "Accuracy": ("accuracy_old", "accuracy_new", "net"),
+    "Score": ("score_old", "score_new", "mean_difference", "mean_gain", "mean_regression"),
+    "Change": ("changed", "similarity", "noticed", "tied"),
+    "Compatibility": ("btc", "bec", "relative_nfr", "nfi", "pfi"),
+    "Agreement": ("agreement", "both_correct_changed", "inconsistency", "nfr_mc", "self_agreement_old",
+                  "self_agreement_new", "self_agreement"),
+}  # fmt: skip
+"""The metrics of a comparison in groups. Flips are in the picture of quadrants; a metric of no group is Further."""
 
 
 def metric_info(name: str) -> MetricInfo:

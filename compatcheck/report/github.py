@@ -11,7 +11,7 @@ from pathlib import Path
 
 from compatcheck.compare.result import Result
 from compatcheck.errors import InputError
-from compatcheck.report import content, markdown, sections
+from compatcheck.report import content, headline, markdown, sections
 from compatcheck.report.instances import describe, listed_flips, report_key
 from compatcheck.report.text import safe_text, trim_middle
 
@@ -59,13 +59,13 @@ def _command(level: str, title: str, message: str) -> str:
 
 
 def _annotations(result: Result) -> Iterator[str]:
-    word, reason = content.verdict_line(result)
+    word = content.verdict_line(result)[0]
     level = _LEVELS.get(result.verdict, "notice")
-    lines = [content.sentence(result), *([] if result.verdict == "none" else [reason])]
+    lines = [content.sentence(result), headline.reason(result)]
     if result.advice is not None:
         lines.append(f"release advice: {result.advice.bump}: {result.advice.reason}")
     lines += ["; ".join(content.missing_rows(result))]
-    lines += [fact.text for fact in content.facts(result) if fact.label == "Settings"]
+    lines += [fact.text for fact in content.facts(result) if fact.label == "Differ"]
     yield _command(level, f"compatcheck: {word}", "\n".join(filter(None, lines)))
     used = {"error": 0, "warning": 0} | {level: 1}
     for verdict, kind in _LEVELS.items():

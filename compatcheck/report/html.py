@@ -15,24 +15,30 @@ import importlib.util
 import json
 import re
 from collections.abc import Iterable
-from functools import cache
+from functools import cache, partial
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import pandas as pd
 
-from compatcheck.compare.result import Comparison, Result
+from compatcheck.compare.result import KIND_COLUMN, Comparison, Result
 from compatcheck.compare.slices import text_of
-from compatcheck.report import charts, content, figures, sections, trend
-from compatcheck.report.instances import is_null, slice_fields
+from compatcheck.report import charts, content, figures, headline, looks, sections, trend
+from compatcheck.report.instances import Instance, is_null, slice_fields, telling_flips, which_flips
 from compatcheck.report.text import safe_text, trim_middle
+from compatcheck.report.worddiff import Segment, side_by_side, trim_segments
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
 PICTURED = 100
 """Comparisons that have pictures, those that matter most: each takes a few hundredths of a second to draw."""
+BROKEN = 5
+"""Flips at the top of the page, of the comparison that matters most."""
+SHOWN = 1_500
+"""Characters of one text of theirs."""
 MAX_ROWS = 20_000
 """Instances of one comparison that are embedded; flips and errors come first."""
 ROWS_IN_ALL = 100_000
@@ -57,10 +63,12 @@ def render(result: Result, *, folder: Path | None = None) -> str:
     scripts = (datatables(), _asset("worddiff.js") + _asset("report.js"))
     packed, remarks = payload(result)
     hashes = [base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode() for script in scripts]
+    first = content.worst_comparison(result)
     return _page(
         "report.html.j2",
         result,
-        first=content.worst_comparison(result),
+        first=first,
+        broken=telling_flips(result.comparisons[first], BROKEN) if result.comparisons else [],
         pictured=content.most_important(result, PICTURED),
         remarks=remarks,
         payload=packed,
@@ -126,8 +134,28 @@ def _environment() -> Environment:
     environment.filters["shown"] = safe_text
     environment.filters["embedded"] = Markup  # our own files and pictures only
     environment.filters["thousands"] = lambda number: f"{number:,}"
-    environment.globals.update(figures=figures, content=content, sections=sections, trend=trend, charts=charts)
+    environment.globals.update(
+        figures=figures, content=content, sections=sections, trend=trend, charts=charts, looks=looks,
+        headline=headline, address=_address,
+        which_flips=which_flips, side_by_side=_side_by_side, kinds_of=_kinds, shorten=partial(trim_middle, limit=SHOWN),
+    )  # fmt: skip
     return environment
+
+
+def _address(comparison: Comparison, flip: Instance) -> str:
+    """Where the browser of instances shows it: ``#task/filter/metric/id``."""
+    parts = (safe_text(comparison.task), safe_text(comparison.filter), safe_text(comparison.metric), flip.doc_id)
+    return "#" + "/".join(quote(part, safe="") for part in parts)
+
+
+def _side_by_side(old: str | None, new: str | None) -> list[tuple[Segment, ...]]:
+    return [trim_segments(each, SHOWN) for each in side_by_side(old, new)]
+
+
+def _kinds(comparison: Comparison) -> str:
+    """The kinds of failure for the filter of the browser, as JSON: name, words, count."""
+    found = [[each.kind, sections.kind_label(each.kind), each.count] for each in comparison.kinds or ()]
+    return json.dumps([[safe_text(cell) if isinstance(cell, str) else cell for cell in each] for each in found])
 
 
 def payload(result: Result) -> tuple[str, list[str]]:
@@ -212,6 +240,7 @@ def _columns(comparison: Comparison, frame: pd.DataFrame, strings: _Strings) -> 
         columns[name] = [None if is_null(value) else round(float(value), 6) for value in column(name)]
     for name, source in _TEXTS.items():
         columns[name] = [strings.add(value) for value in column(source)]
+    columns["failure"] = [strings.add(value) for value in column(KIND_COLUMN)]
     fields = slice_fields(frame)
     columns["fields"] = [safe_text(field) for field in fields]
     columns["values"] = [[strings.add(value) for value in column(field)] for field in fields]

@@ -10,9 +10,9 @@ from typing import Any
 
 import pandas as pd
 
-from compatcheck.compare.result import FURTHER_COLUMNS, INSTANCE_COLUMNS, Comparison, Result
-from compatcheck.report.figures import NO_ANSWER, number
-from compatcheck.report.text import safe_text, trim_middle
+from compatcheck.compare.result import FURTHER_COLUMNS, INSTANCE_COLUMNS, KIND_COLUMN, Comparison, Result
+from compatcheck.report.figures import number
+from compatcheck.report.text import NO_ANSWER, safe_text, trim_middle
 
 PER_COMPARISON = 100
 IN_ALL = 1_000
@@ -50,13 +50,15 @@ class Instance:
     error_new: str | None = None
     prompt_old: str | None = None
     prompt_new: str | None = None
+    failure_kind: str | None = None
 
-    def pairs(self, *, prompts: bool = False) -> list[tuple[str, str, str]]:
-        """What OLD and NEW wrote: a suffix for the names of both sides, and their texts."""
-        old, new = _or(self.prediction_old, NO_ANSWER), _or(self.prediction_new, NO_ANSWER)
+    def pairs(self, *, prompts: bool = False) -> list[tuple[str, str | None, str | None]]:
+        """What OLD and NEW wrote: a suffix for the names of both sides, and their texts, None where there is none."""
+        old, new = self.prediction_old, self.prediction_new
         found = [("", old, new)]
         if self.response_old is not None or self.response_new is not None:  # a side without one wrote its answer alone
-            found.append((" text", _or(self.response_old, old), _or(self.response_new, new)))
+            before = old if self.response_old is None else self.response_old
+            found.append((" text", before, new if self.response_new is None else self.response_new))
         if prompts and self.prompt_old is not None and self.prompt_new is not None:
             found.append((" prompt", self.prompt_old, self.prompt_new))
         return found
@@ -68,10 +70,6 @@ class Instance:
         if comparison.kind != "smooth" or self.score_old is None or self.score_new is None:
             return ""
         return f"{number(self.score_old, 'score')} → {number(self.score_new, 'score')}"
-
-
-def _or(text: str | None, other: str) -> str:
-    return other if text is None else text
 
 
 def instance(row: Mapping[str, Any]) -> Instance:
@@ -91,6 +89,31 @@ def worst_flips(comparison: Comparison, count: int) -> list[Instance]:
     return [instance({str(key): value for key, value in row.items()}) for row in rows]
 
 
+def telling_flips(comparison: Comparison, count: int) -> list[Instance]:
+    """The ``count`` instances to look at first: where scores have an order the worst, else one of each kind of failure
+    after the other, the most frequent kind first."""
+    kinds = [each.kind for each in comparison.kinds or ()]
+    if comparison.kind == "smooth" or KIND_COLUMN not in comparison.instances or len(kinds) < 2:
+        return worst_flips(comparison, count)
+    rows = comparison.negative_flips
+    turn = rows.groupby(KIND_COLUMN, sort=False).cumcount()
+    order = rows[KIND_COLUMN].map({kind: place for place, kind in enumerate(kinds)})
+    chosen = rows.assign(__turn=turn, __order=order).sort_values(["__turn", "__order"], kind="stable").head(count)
+    return [instance({str(key): value for key, value in row.items()}) for row in chosen.to_dict("records")]
+
+
+def which_flips(comparison: Comparison, shown: int) -> str:
+    """What is shown of the negative flips, or of the changes: ``the worst 3 of 41``, ``3 of 41, each of another kind``,
+    ``3 of 41``."""
+    of = comparison.first_count
+    kinds = len(comparison.kinds or ())
+    if comparison.kind == "smooth" and shown < of:
+        return f"the {'worst' if comparison.reference is None else 'most different'} {shown:,} of {of:,}"
+    if shown == of:
+        return f"all {of:,}" if of > 1 else "the only one"
+    return f"{shown:,} of {of:,}{', each of another kind' if 1 < shown <= kinds else ''}"
+
+
 def listed_flips(
     result: Result, per_comparison: int = PER_COMPARISON, in_all: int = IN_ALL
 ) -> Iterator[tuple[Comparison, list[Instance]]]:
@@ -104,7 +127,10 @@ def describe(flip: Instance, comparison: Comparison, limit: int = TEXT_LIMIT) ->
     """What was asked, the target and both answers, one paragraph each. Text is safe; line feeds are kept."""
     parts = [("input", flip.input), ("target", flip.target)]
     for suffix, old, new in flip.pairs():
-        parts += [(f"old{suffix}", old), (f"new{suffix}", new)]
+        parts += [
+            (f"old{suffix}", NO_ANSWER if old is None else old),
+            (f"new{suffix}", NO_ANSWER if new is None else new),
+        ]
     lines = [f"{name}: {trim_middle(text, limit)}" for name, text in parts if text is not None]
     if change := flip.score_change(comparison):
         lines.append(f"score: {change}")

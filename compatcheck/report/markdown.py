@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from compatcheck.compare.result import Comparison, Result
-from compatcheck.report import content, figures, sections, trend
-from compatcheck.report.instances import Instance, worst_flips
+from compatcheck.report import content, figures, headline, looks, sections, trend
+from compatcheck.report.instances import Instance, telling_flips, which_flips
 from compatcheck.report.text import safe_text, trim_middle
-from compatcheck.report.worddiff import Segment, trim_segments, word_diff
+from compatcheck.report.worddiff import Segment, side_by_side, trim_segments
 
 MAX_CHARACTERS = 60_000
 """GitHub refuses comments above 65,536 characters; flips are left out, and counted, to stay below this."""
@@ -21,6 +21,8 @@ ESCAPED_LIMIT = 2000
 """Characters of one piece of running text: a name, a reason, a note."""
 SHOWN = 3
 """Flips of a comparison that are not folded away."""
+NOTES = 3
+"""Notes at the top; more of them are folded away."""
 MAX_OVERVIEW = 100
 """Comparisons in the overview, those that matter most."""
 MAX_DETAILS = 20
@@ -131,14 +133,22 @@ def head(result: Result) -> list[str]:
 def _document(result: Result, top: int, folder: Path | None) -> list[str]:
     word = content.verdict_line(result)[0]
     sides = tuple((name, s.reference, s.kind, s.fingerprint) for name, s in (("old", result.old), ("new", result.new)))
+    steps = content.next_steps(result, folder)
+    first, several = headline.worst_comparison(result), len(result.comparisons) > 1
+    name = headline.plain_name(result.comparisons[first], result) if several else ""
     blocks = [
         f"## {EMOJI.get(result.verdict, '')} compatcheck: {prose(word)}",
         f"**{prose(content.sentence(result))}**",
+        f"old {escape(result.old.reference)} → new {escape(result.new.reference)}",
         *head(result),
-        draw(sections.Table((("", "text"), *((each, "name") for each in ("reference", "kind", "fingerprint"))), sides)),
-        *(f"> [!NOTE]\n> {prose(note)}" for note in result.notes),
+        *(f"**Next:** {prose(why)}{f' {escape(command)}' if command else ''}" for why, command in steps),
+        *(f"> [!NOTE]\n> {prose(note)}" for note in result.notes[:NOTES]),
+        *(_broke(result.comparisons[first], top, name) if result.comparisons else []),
     ]
-    several = len(result.comparisons) > 1
+    if notes := result.notes[NOTES:]:
+        blocks.append(
+            _details(figures.plural(len(notes), "more note"), "\n".join(f"- {prose(note)}" for note in notes))
+        )
     shown = content.most_important(result, MAX_DETAILS)
     if several:
         blocks += ["### Overview", draw(content.overview(content.most_important(result, MAX_OVERVIEW)))]
@@ -147,41 +157,52 @@ def _document(result: Result, top: int, folder: Path | None) -> list[str]:
     if trends := trend.lines(result, shown):
         blocks.append("**Blessed runs**\n\n" + "\n".join(f"- {escape(name)}: {escape(line)}" for name, line in trends))
     for comparison in shown:
-        blocks += [*([f"### {escape(comparison.name)}"] if several else []), *_comparison(comparison, top)]
+        if several:
+            blocks.append(f"### {escape(comparison.name)}")
+            if comparison is not result.comparisons[first]:
+                blocks += _broke(comparison, top)
+        blocks += _comparison(comparison)
     if (left := len(result.comparisons) - MAX_DETAILS) > 0:
         blocks.append(f"{left:,} more comparisons are in the overview alone.")
-    steps = content.next_steps(result, folder)
-    return blocks + [f"{prose(why)} {escape(command)}" if command else prose(why) for why, command in steps]
+    columns = (("", "text"), *((each, "name") for each in ("reference", "kind", "fingerprint")))
+    return [*blocks, draw(sections.Table(columns, sides))]
 
 
-def _comparison(comparison: Comparison, top: int) -> list[str]:
+def _broke(comparison: Comparison, top: int, name: str = "") -> list[str]:
+    """The flips to look at first, the rest folded away, and what kinds there are."""
     of = comparison.first_count
-    flips = [_flip(flip, comparison) for flip in worst_flips(comparison, top)]
-    first, rest, name = flips[:SHOWN], flips[SHOWN:], f"{sections.flip_name(comparison).capitalize()}s"
-    blocks = (
-        [f"**{sections.first_shown(comparison)}, {sections.order(comparison)} {len(first)} of {of:,}**", *first]
-        if first
-        else []
-    )
+    flips = [_flip(flip, comparison) for flip in telling_flips(comparison, top)]
+    first, rest, kind = flips[:SHOWN], flips[SHOWN:], f"{sections.flip_name(comparison).capitalize()}s"
+    where = f" in {prose(name)}" if name else ""
+    title = f"**{sections.first_shown(comparison)}{where}: {which_flips(comparison, len(first))}**"
+    blocks = [title, *first] if first else []
     if rest:
-        blocks.append(_details(f"{name} {SHOWN + 1} to {len(flips)} of {of:,}", *rest))
+        blocks.append(_details(f"{kind} {SHOWN + 1} to {len(flips)} of {of:,}", *rest))
     elif of and not first:
-        blocks.append(f"{of:,} {name.lower()}, left out for length: see the HTML report.")
-    blocks += [draw(sections.gates(comparison))] if comparison.gates else []
+        blocks.append(f"{of:,} {kind.lower()}, left out for length: see the HTML report.")
+    if kinds := sections.kinds(comparison):
+        blocks.append(f"**Kinds of failure:** {prose(kinds)}")
+    return blocks
+
+
+def _comparison(comparison: Comparison) -> list[str]:
+    blocks = [draw(sections.gates(comparison))] if comparison.gates else []
     if comparison.sequential is not None:
         tables = (
-            f"{prose(sections.path_title(path))}\n\n{draw(sections.looks(comparison, path))}"
+            f"{prose(looks.path_title(path))}\n\n{draw(looks.looks(comparison, path))}"
             for path in comparison.sequential.paths
         )
-        blocks += [sections.drawn(comparison), _details("Bounds over instances", *tables)]
+        blocks += [looks.drawn(comparison), _details("Bounds over instances", *tables)]
     blocks.append(_quadrants(comparison))
-    if change := sections.headline_change(comparison):
-        blocks.append(f"**{prose(change.label)} {change.short}**  {change.delta}")
+    parts = [each for each in sections.details(comparison) if each.table is not None]
+    tables = (
+        "\n\n".join([f"**{part.title}**", draw(part.table), *([prose(part.note)] if part.note else [])])
+        for part in parts
+        if part.table is not None
+    )
     tests = (prose(line) for line in sections.tests(comparison))
-    blocks.append(_details("All metrics", draw(sections.metrics(comparison)), *tests))
+    blocks.append(_details(", ".join(part.title for part in parts) or "Metrics", *tables, *tests))
     blocks += [f"**{name}:** {prose(sentence)}" for name, sentence in sections.remarks(comparison)]
-    if (tokens := sections.worst_tokens(comparison, 20)).rows:
-        blocks.append(_details("Tokens that diverge the most", draw(tokens)))
     if remarks := sections.pairing_remarks(comparison):
         listed = "; ".join(prose(remark) for remark in remarks)
         blocks.append(f"**Pairing:** {comparison.pairing.paired:,} pairs; {listed}")
@@ -218,11 +239,12 @@ def _flip(flip: Instance, comparison: Comparison) -> str:
         for name, text in (("input", flip.input), ("target", flip.target)) if text is not None
     ]  # fmt: skip
     for suffix, old, new in flip.pairs():
-        difference = word_diff(old, new, DIFF_TOKENS)
-        for name, segments in ((f"old{suffix}", difference.old), (f"new{suffix}", difference.new)):
+        sides = zip(("old", "new"), side_by_side(old, new, DIFF_TOKENS), strict=True)
+        for name, segments in ((f"{side}{suffix}", segments) for side, segments in sides):
             lines.append(f"{name:<10}" + "".join(map(_marked, trim_segments(segments, TEXT_LIMIT))))
     change = flip.score_change(comparison)
-    title = f"{escape(trim_middle(flip.doc_id, 80))}{' · ' if change else ''}{change}"
+    kind = sections.kind_label(flip.failure_kind) if flip.failure_kind else ""
+    title = " · ".join([escape(trim_middle(flip.doc_id, 80)), *filter(None, (change, prose(kind) if kind else ""))])
     return "\n".join([f"{title}\n\n<pre>", *lines, "</pre>"])
 
 

@@ -5,48 +5,18 @@ Texts may hold names of the user's: each renderer passes every one of them throu
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from compatcheck.compare.kinds import KINDS
 from compatcheck.compare.overview import round_up
-from compatcheck.compare.result import BoundPath, Comparison, Divergence, Estimate, Gate, Look, Pairing, Slice
-from compatcheck.report import figures
+from compatcheck.compare.result import Comparison, Estimate, Gate, Pairing, Slice
+from compatcheck.report import divergence, figures
+from compatcheck.report.tables import Section, Table
 
 LEAST = 20
 """Smaller slices are kept in report.json and not shown."""
-LOOKS = 8
-"""Looks that a table shows; report.json has more."""
-TRACK = 28
-"""Characters of the bar that draws bounds in text."""
 _OF_NOISE = ("nfr", "pfr", "nfr_mc", "inconsistency", "agreement", "changed", "noticed")
-
-
-@dataclass(frozen=True)
-class Table:
-    """Columns by heading and kind; a row that is shorter than the columns has its last text over the rest of them.
-
-    Kinds: ``name`` (of the user's), ``text``, ``number``, ``figures`` (several numbers), ``value`` (a number that
-    matters), ``worse``, ``better``, ``verdict``, ``metric`` (label and help), ``flips`` (counts, worse and better,
-    drawn as a bar), ``whisker`` (an interval, drawn), ``track`` (bounds, drawn in text).
-    """
-
-    columns: tuple[tuple[str, str], ...]
-    rows: tuple[tuple[Any, ...], ...]
-
-    @property
-    def most(self) -> int:
-        """The largest sum in the column of flips, which is the last one."""
-        return max((sum(row[-1]) for row in self.rows if self.columns[-1][1] == "flips"), default=0)
-
-    def without(self, *drop: str) -> Table:
-        """The table without columns of these headings or kinds, and without those that hold nothing."""
-        gone = {
-            place
-            for place, column in enumerate(self.columns)
-            if set(column) & set(drop) or (self.rows and all(row[place : place + 1] == ("",) for row in self.rows))
-        }
-        rows = tuple(tuple(cell for place, cell in enumerate(row) if place not in gone) for row in self.rows)
-        return Table(tuple(c for place, c in enumerate(self.columns) if place not in gone), rows)
 
 
 def rule_text(gate: Gate) -> str:
@@ -130,36 +100,45 @@ def slices_title(comparison: Comparison) -> str:
     return "Worst slices" if comparison.reference is None else "Slices that changed most"
 
 
-def order(comparison: Comparison) -> str:
-    """In which order they stand: without scores in between there is none."""
-    if comparison.reference is None:
-        return "worst"
-    return "first" if comparison.kind == "discrete" else "most different"
-
-
 def flip_name(comparison: Comparison) -> str:
     """What one of them is called."""
     return "negative flip" if comparison.reference is None else "changed answer"
 
 
-def metrics(comparison: Comparison, skip: str = "") -> Table:
-    """A row a metric, but for the one whose label is ``skip``: label and explanation, value, interval, denominator."""
-    rows: list[tuple[Any, ...]] = []
-    for name, figure in comparison.metrics.items():
-        label = figures.metric_info(name)[::2]
-        if label[0] == skip:
-            continue
-        if figure.value is None:
-            rows.append((label, "undefined", figure.why or ""))
-        else:
-            bounds = figures.interval(name, figure)
-            drawn = whisker(name, figure)
-            rows.append((label, figures.estimate(name, figure), bounds, drawn, beside(comparison, name)))
-    columns = (
-        ("metric", "metric"), ("value", "value"), (f"{figures.level(comparison)} interval", "figures"),
-        ("picture", "whisker"), ("of", "figures"),
-    )  # fmt: skip
-    return Table(columns, tuple(rows))
+def _metrics(title: str) -> Callable[[Comparison], Section | None]:
+    """The section of one group of metrics: counts first, then value and interval."""
+
+    def section(comparison: Comparison) -> Section | None:
+        known = {name for names in figures.GROUPS.values() for name in names}
+        known |= {"kl"} if comparison.kl is not None else set()
+        known |= {name for name in figures.QUADRANT_METRICS.values() if _has_value(comparison, name)}
+        names = figures.GROUPS.get(title) or [name for name in comparison.metrics if name not in known]
+        rows = [metric_row(comparison, name) for name in names if name in comparison.metrics]
+        columns = (
+            ("metric", "metric"), ("counts", "figures"), ("value", "value"),
+            (f"{figures.level(comparison)} interval", "figures"), ("picture", "whisker"),
+        )  # fmt: skip
+        return (
+            Section(title, Table(columns, tuple(rows)), folded=title not in ("Accuracy", "Score", "Change"))
+            if rows
+            else None
+        )
+
+    return section
+
+
+def _has_value(comparison: Comparison, name: str) -> bool:
+    figure = comparison.metrics.get(name)
+    return figure is not None and figure.value is not None
+
+
+def metric_row(comparison: Comparison, name: str) -> tuple[Any, ...]:
+    """Label and explanation, counts, value, interval; or the label and why there is none."""
+    figure, label = comparison.metrics[name], figures.metric_info(name)[::2]
+    if figure.value is None:
+        return label, "", "undefined", figure.why or ""
+    shown = figures.estimate(name, figure), figures.interval(name, figure), whisker(name, figure)
+    return label, beside(comparison, name), *shown
 
 
 def whisker(name: str, figure: Estimate) -> tuple[float, float, float, bool] | None:
@@ -188,72 +167,81 @@ def tests(comparison: Comparison) -> list[str]:
     return [f"{figures.TEST_LABELS.get(name, name)}: {figures.p_value(p)}" for name, p in comparison.tests.items()]
 
 
+def _noise(comparison: Comparison) -> Section | None:
+    if (noise := comparison.noise) is None:
+        return None
+    rates = []
+    for name, said in (("nfr", "NFR"), ("pfr", "PFR"), ("changed", "changed")):
+        if (figure := noise.metrics.get(name)) is None:
+            continue
+        bounds = f" ({figures.interval(name, figure)}, {figures.denominator(figure)})"
+        shown = f"{figures.estimate(name, figure)}{'' if figure.value is None else bounds}"
+        rates.append(f"{said} {shown}")
+    return Section("Noise floor", note=f"without any change {', '.join(rates)}: {noise.source}")
+
+
+def _near_ties(comparison: Comparison) -> Section | None:
+    if (ties := comparison.near_ties) is None:
+        return None
+    counts = []
+    for word, each in (("negative", ties.negative), ("positive", ties.positive)):
+        unknown = f", {each.unknown:,} unknown" if each.unknown else ""
+        total = each.near + each.confident + each.unknown
+        counts.append(f"{each.near:,} of {total:,} {word} flips, {each.confident:,} confident{unknown}")
+    threshold = f"(near: old or new prefers its choice by less than {ties.threshold:g} nats)"
+    return Section("Near ties", note=f"{'; '.join(counts)} {threshold}")
+
+
+def _clusters(comparison: Comparison) -> Section | None:
+    if (clusters := comparison.clusters) is None:
+        return None
+    sentence = (
+        f"intervals and tests count {clusters.count:,} clusters by '{clusters.field}' (the largest has "
+        f"{clusters.largest:,} instances), not {comparison.n:,} single instances"
+    )
+    return Section("Clusters", note=sentence)
+
+
+DETAILS: tuple[Callable[[Comparison], Section | None], ...] = (
+    _metrics("Accuracy"), _metrics("Score"), _metrics("Change"), _metrics("Compatibility"),
+    _metrics("Agreement"), _metrics("Further"), _noise, _near_ties, _clusters, divergence.section,
+)  # fmt: skip
+"""The details of a comparison below its quadrants, in the order they are shown."""
+
+
+def details(comparison: Comparison) -> list[Section]:
+    """The sections of a comparison that say something."""
+    return [found for make in DETAILS if (found := make(comparison)) is not None]
+
+
 def remarks(comparison: Comparison) -> list[tuple[str, str]]:
-    """How far the figures can be trusted: headings with a sentence each."""
-    found = []
-    if (noise := comparison.noise) is not None:
-        rates = []
-        for name, said in (("nfr", "NFR"), ("pfr", "PFR"), ("changed", "changed")):
-            if (figure := noise.metrics.get(name)) is None:
-                continue
-            bounds = f" ({figures.interval(name, figure)}, {figures.denominator(figure)})"
-            shown = f"{figures.estimate(name, figure)}{'' if figure.value is None else bounds}"
-            rates.append(f"{said} {shown}")
-        found.append(("Noise floor", f"without any change {', '.join(rates)}: {noise.source}"))
-    if (ties := comparison.near_ties) is not None:
-        counts = []
-        for word, each in (("negative", ties.negative), ("positive", ties.positive)):
-            unknown = f", {each.unknown:,} unknown" if each.unknown else ""
-            total = each.near + each.confident + each.unknown
-            counts.append(f"{each.near:,} of {total:,} {word} flips, {each.confident:,} confident{unknown}")
-        threshold = f"(near: old or new prefers its choice by less than {ties.threshold:g} nats)"
-        found.append(("Near ties", f"{'; '.join(counts)} {threshold}"))
-    if comparison.kl is not None:
-        found.append(("Divergence", _divergence(comparison, comparison.kl)))
-    if (clusters := comparison.clusters) is not None:
-        sentence = (
-            f"intervals and tests count {clusters.count:,} clusters by '{clusters.field}' (the largest has "
-            f"{clusters.largest:,} instances), not {comparison.n:,} single instances"
-        )
-        found.append(("Clusters", sentence))
-    return found
+    """How far the figures can be trusted: headings with a sentence each, of the details without a table."""
+    return [(each.title, each.note) for each in details(comparison) if each.table is None]
 
 
-def _divergence(comparison: Comparison, found: Divergence) -> str:
-    """The divergence of next-token distributions in a sentence."""
-    mean, ratio, level = comparison.metrics["kl"], found.perplexity_ratio, figures.level(comparison)
-    same = f"{figures.estimate('agreement', found.same_top)} ({figures.interval('agreement', found.same_top)})"
-    bounds = f" ({level}: {figures.interval('kl', mean)})" if mean.low is not None else ""
-    shares = ", ".join(
-        f"{'max' if name == 'max' else f'{name} %'} {figures.number(value, 'score')}"
-        for name, value in found.percentiles.items()
-    )
-    ratio_bounds = f" ({level}: {ratio.low:.4g} – {ratio.high:.4g})" if ratio.low is not None else ""
+def kind_label(kind: str) -> str:
+    """A kind of failure in words."""
+    return KINDS.get(kind, kind.replace("_", " "))
+
+
+def kinds(comparison: Comparison) -> str:
+    """How many negative flips are of which kind: ``14 answer in another form, 5 refused``; empty where not known."""
+    return ", ".join(f"{each.count:,} {kind_label(each.kind)}" for each in comparison.kinds or ())
+
+
+def stands_out(comparison: Comparison) -> str:
+    """The slice that got worse more often than the rest, with at least :data:`LEAST` instances and after correction for
+    all that were tested; empty where none did."""
+    worst = next((p for p in worst_slices(comparison, 1) if p.p_adjusted is not None and p.p_adjusted < 0.05), None)
+    if worst is None or comparison.reference is not None:
+        return ""
+    tested, n, flips = sum(p.p is not None for p in comparison.slices), worst.n, worst.negative_flips
+    rest, others = comparison.n - n, comparison.quadrants.get("negative_flip", 0) - flips
     return (
-        f"KL(old ‖ new) {figures.estimate('kl', mean)} nats a token{bounds} over {found.tokens:,} tokens of "
-        f"{found.documents:,} documents ({found.texts}); by token {shares}; same first token {same}; perplexity "
-        f"{found.perplexity_old:.4g} → {found.perplexity_new:.4g}, ratio {ratio.value:.4g}{ratio_bounds}"
+        f"{worst.field}={worst.value} stands out: {flips:,} of {n:,} got worse ({figures.share(flips, n)}), "
+        f"{others:,} of {rest:,} elsewhere ({figures.share(others, rest)}); {figures.p_value(worst.p_adjusted)} after "
+        f"correction for {figures.plural(tested, 'slice')}"
     )
-
-
-def worst_tokens(comparison: Comparison, count: int) -> Table:
-    """The tokens whose distributions diverge the most, a row each; none where that was not measured."""
-    rows = []
-    for each in comparison.kl.worst[:count] if comparison.kl is not None else ():
-        chance = f"{each.p_old:.2g} → {each.p_new:.2g}"
-        old = f"{_token(each.choice_old)} {each.choice_old_p_old:.2g} → {each.choice_old_p_new:.2g}"
-        new = f"{_token(each.choice_new)} {each.choice_new_p_old:.2g} → {each.choice_new_p_new:.2g}"
-        context = f"…{each.before[-40:]}⟦{each.token}⟧"
-        rows.append((figures.number(each.kl, "score"), each.doc_id, context, chance, old, new))
-    columns = (
-        ("KL", "number"), ("id", "name"), ("token in its context", "name"), ("its probability", "name"),
-        ("old expected", "name"), ("new expected", "name"),
-    )  # fmt: skip
-    return Table(columns, tuple(rows))
-
-
-def _token(text: str) -> str:
-    return f"⟦{text}⟧"
 
 
 def worst_slices(comparison: Comparison, count: int = 6) -> list[Slice]:
@@ -309,55 +297,6 @@ def slices(comparison: Comparison, count: int) -> Slices:
         which = "slice has" if small == 1 else "slices have"
         notes.append(f"{small:,} {which} fewer than {LEAST} instances: in report.json")
     return Slices(Table(columns, rows), len(comparison.slices) - len(worst) - small, ". ".join(notes))
-
-
-def drawn(comparison: Comparison) -> str:
-    """How many documents a sequential evaluation took, of how many."""
-    how = comparison.sequential
-    assert how is not None
-    less = f", {1 - how.used / how.available:.1%} less" if how.used < how.available else ", all there are"
-    return f"{how.used:,} of {how.available:,} documents drawn, a look every {how.step:,}{less}"
-
-
-def path_title(path: BoundPath) -> str:
-    """What a budget came to that was judged at every look."""
-    if path.decided_at is None:
-        return f"{path.rule}: open after {path.looks[-1].n:,} instances" if path.looks else f"{path.rule}: open"
-    return f"{path.rule}: {path.verdict} after {path.decided_at:,} instances"
-
-
-def look_number(path: BoundPath, value: float | None) -> str:
-    """A figure of a path in its unit."""
-    return "–" if value is None else figures.number(value, path.unit, signed=path.unit == "points")
-
-
-def looks(comparison: Comparison, path: BoundPath) -> Table:
-    """At most :data:`LOOKS` looks, evenly chosen, the last one among them."""
-    last = len(path.looks) - 1
-    places = sorted({round(last * part / (LOOKS - 1)) for part in range(LOOKS)}) if last >= LOOKS else range(last + 1)
-    chosen = [path.looks[place] for place in places]
-    values = [path.threshold, *(bound for look in chosen for bound in (look.lower, look.upper))]
-    rows = []
-    for look in chosen:
-        bounds = f"{look_number(path, look.lower)} – {look_number(path, look.upper)}"
-        track = _track(look, path.threshold, min(values), max(values))
-        rows.append((f"{look.n:,}", look_number(path, look.value), bounds, track))
-    title = f"{figures.level(comparison)} bounds at every look"
-    columns = (("n", "number"), ("value", "number"), (title, "figures"), ("• value  | budget", "track"))
-    return Table(columns, tuple(rows))
-
-
-def _track(look: Look, threshold: float, low: float, high: float) -> str:
-    def place(value: float) -> int:
-        return round((TRACK - 1) * (value - low) / (high - low)) if high > low else 0
-
-    cells = [" "] * TRACK
-    for at in range(place(look.lower), place(look.upper) + 1):
-        cells[at] = "─"
-    if look.value is not None:
-        cells[place(look.value)] = "•"
-    cells[place(threshold)] = "|"
-    return "".join(cells).rstrip()
 
 
 def bar(flips: tuple[int, int], most: int, width: int) -> tuple[int, int]:

@@ -6,7 +6,7 @@ import io
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,10 @@ from rich.table import Table
 from rich.text import Text
 
 from compatcheck.compare.result import Comparison, Result
-from compatcheck.report import content, figures, sections, trend
-from compatcheck.report.instances import Instance, worst_flips
+from compatcheck.report import content, figures, headline, looks, sections, trend
+from compatcheck.report.instances import Instance, telling_flips, which_flips
 from compatcheck.report.text import safe_text, trim_middle
-from compatcheck.report.worddiff import Segment, trim_segments, word_diff
+from compatcheck.report.worddiff import Segment, side_by_side, trim_segments
 
 STYLES: Mapping[str, str] = {
     "pass": "bold green", "fail": "bold red", "inconclusive": "bold yellow", "none": "bold", "warning": "yellow",
@@ -29,8 +29,12 @@ STYLES: Mapping[str, str] = {
 }  # fmt: skip
 MAX_DETAILS = 4
 """Comparisons shown in full; with more, those that matter most are, and the overview names the rest."""
-TEXT_LIMIT = 300
+SHOWN = 3
+"""Negative flips of the comparison that matters most."""
+TEXT_LIMIT = 600
 """Characters of one text of a flip that are shown before equal stretches are cut."""
+NOTES = 3
+"""Notes at the top; more of them are at the end."""
 WHOLE_LIMIT = 20_000
 """The same where an instance is shown alone: in full, but for texts that no one reads to their end."""
 _PLAIN = str.maketrans("─│┌┬┐├┼┤└┴┘→–−×Δ✓✗·…⏎∅", "-|+++++++++>--xdvx.~/-")
@@ -52,8 +56,8 @@ def render(
     What is not given is taken from standard output: ``width`` is the terminal's, between 60 and 120, or 80 where there
     is none; ``color`` is on for a terminal unless ``NO_COLOR`` is set or ``TERM`` is ``dumb``. Without colour the text
     holds no escape sequence at all, and words and signs carry what colour would. ``quiet`` gives the verdict line
-    alone. ``top`` is how many negative flips are shown per comparison, by default three of a single one and one of
-    each of several. ``folder`` is where the result is kept, for the next command. Where ``encoding`` lacks line-drawing
+    alone. ``top`` is how many negative flips are shown of the comparison that matters most; of each other one is.
+    ``folder`` is where the result is kept, for the next command. Where ``encoding`` lacks line-drawing
     characters and arrows, plain ones stand in; any other character it lacks is shown as an escape.
     """
     width = terminal_width() if width is None else width
@@ -63,8 +67,9 @@ def render(
         if missing := content.missing_rows(result):
             line.append(f"  ({safe_text('; '.join(missing))})", style="dim")
         return render_parts([line], width=width, color=color, encoding=encoding, soft_wrap=True)
-    count = top if top is not None else 3 if len(result.comparisons) == 1 else 1
-    return render_parts(_parts(result, color, count, folder, width), width=width, color=color, encoding=encoding)
+    return render_parts(
+        _parts(result, color, SHOWN if top is None else top, folder, width), width=width, color=color, encoding=encoding
+    )
 
 
 def render_parts(
@@ -114,35 +119,44 @@ def _heading(title: str) -> Text:
 
 def _parts(result: Result, color: bool, top: int, folder: Path | None, width: int) -> list[RenderableType]:
     parts: list[RenderableType] = [_verdict(result, content.sentence(result)), "", _facts(result)]
-    parts.extend(Text(f"! {safe_text(note)}", style=STYLES["warning"]) for note in result.notes)
-    shown = content.most_important(result, MAX_DETAILS)
+    parts.extend(_next(content.next_steps(result, folder), width))
+    parts.extend(_note(note) for note in result.notes[:NOTES])
+    if len(result.notes) > NOTES:
+        parts.append(Text(f"! {figures.plural(len(result.notes) - NOTES, 'more note')} at the end", "dim"))
     several = len(result.comparisons) > 1
+    first = headline.worst_comparison(result)
+    if result.comparisons:
+        where = f" in {headline.plain_name(result.comparisons[first], result)}" if several else ""
+        parts.extend(_broke(result.comparisons[first], color, top, where))
     if several:
         parts.extend([_heading("Overview"), _table(content.overview(result.comparisons, narrow=True), padding=1)])
+    shown = content.most_important(result, MAX_DETAILS)
     if trends := trend.lines(result, shown):
         parts.append(_heading("Blessed runs"))
         parts.extend(Text.assemble((f"{safe_text(name)}  ", "dim"), safe_text(line)) for name, line in trends)
     for comparison in shown:
         if several:
             parts.append(_heading(f"{'─' * 3} {safe_text(comparison.name)} {'─' * 3}"))
-        parts.extend(_comparison(comparison, several, color, top))
+            if comparison is not result.comparisons[first]:
+                parts.extend(_broke(comparison, color, min(top, 1)))
+        parts.extend(_comparison(comparison, several))
     if len(shown) < len(result.comparisons):
         rest = len(result.comparisons) - len(shown)
         parts.append(Text(f"\n{rest} more comparisons are in the overview alone.", style="dim"))
+    parts.extend([_heading("Notes")] if len(result.notes) > NOTES else [])
+    parts.extend(_note(note) for note in result.notes[NOTES:])
     parts.append(_heading("Signature"))
     parts.extend(Text(safe_text(comparison.signature), style="dim") for comparison in shown)
-    steps = content.next_steps(result, folder)
-    parts.extend([_heading("Next")] if steps else [])
-    for step in steps:
-        parts.append(Text(f"{step.why}{':' if step.command else ''}"))
-        if step.command:
-            parts.append(Text(content.folded(safe_text(step.command), width), style="bold", overflow="fold"))
     return parts
+
+
+def _note(note: str) -> Text:
+    return Text(f"! {safe_text(note)}", style=STYLES["warning"])
 
 
 def _facts(result: Result) -> Table:
     table = Table.grid(padding=(0, 1))
-    table.add_column(style="dim")
+    table.add_column(style="dim", min_width=6)
     table.add_column(overflow="fold")
     for name, side in (("old", result.old), ("new", result.new)):
         about = "  ".join(part for part in (safe_text(side.kind), safe_text(side.fingerprint)[:19]) if part)
@@ -153,15 +167,32 @@ def _facts(result: Result) -> Table:
     return table
 
 
-def _comparison(comparison: Comparison, named: bool, color: bool, top: int) -> list[RenderableType]:
+def _next(steps: Sequence[content.Step], width: int) -> list[RenderableType]:
+    """What to do, each command in lines of its own that can be pasted."""
     parts: list[RenderableType] = []
-    flips = worst_flips(comparison, top)
-    if flips:
-        title = f"{sections.first_shown(comparison)}, {sections.order(comparison)} {len(flips)}"
-        parts.append(_heading(f"{title} of {comparison.first_count:,}"))
-    for place, flip in enumerate(flips):
-        parts.extend([flip_block(flip, comparison, color), *([""] if place < len(flips) - 1 else [])])
-    parts.append("")
+    for step in steps:
+        parts.append(Text.assemble(("next   ", "dim"), f"{step.why}{':' if step.command else ''}"))
+        if step.command:
+            parts.append(Text(content.folded(safe_text(step.command), width), style="bold", overflow="fold"))
+    return parts
+
+
+def _broke(comparison: Comparison, color: bool, top: int, where: str = "") -> list[RenderableType]:
+    """The flips to look at first, in full, and what kinds there are."""
+    flips = telling_flips(comparison, top)
+    if not flips:
+        return []
+    title = f"{sections.first_shown(comparison)}{safe_text(where)}: {which_flips(comparison, len(flips))}"
+    parts: list[RenderableType] = [_heading(title)]
+    for flip in flips:
+        parts.extend([flip_block(flip, comparison, color), ""])
+    if kinds := sections.kinds(comparison):
+        parts.append(Text.assemble(("Kinds of failure  ", "bold"), safe_text(kinds)))
+    return parts
+
+
+def _comparison(comparison: Comparison, named: bool) -> list[RenderableType]:
+    parts: list[RenderableType] = [""]
     if named or len(comparison.gates) > 1 or any(gate.tier != "critical" for gate in comparison.gates):
         for verdict, rule, reason in sections.gates(comparison).rows:  # a single critical one is the verdict line
             word = f"{figures.VERDICT_SYMBOLS.get(verdict, '·')} {figures.VERDICT_WORDS.get(verdict, verdict)}"
@@ -169,26 +200,23 @@ def _comparison(comparison: Comparison, named: bool, color: bool, top: int) -> l
             parts.append(Text.assemble((safe_text(word), style), f"  {safe_text(rule)}  {safe_text(reason)}"))
         parts.extend([""] if comparison.gates else [])
     if comparison.sequential is not None:
-        parts.append(Text(sections.drawn(comparison), style="dim"))
+        parts.append(Text(looks.drawn(comparison), style="dim"))
         for path in comparison.sequential.paths:
-            parts.append(_heading(safe_text(sections.path_title(path))))
-            parts.append(_table(sections.looks(comparison, path)))
+            parts.append(_heading(safe_text(looks.path_title(path))))
+            parts.append(_table(looks.looks(comparison, path)))
         parts.append("")
-    parts.extend([_quadrants(comparison), _heading("Metrics")])
-    change = sections.headline_change(comparison)
-    if change:
-        parts.append(Text.assemble(safe_text(change.label), "  ", (change.short, "bold"), f"  {change.delta}"))
-    skip = figures.metric_info(change.metric).label if change else ""  # it is said already
-    parts.append(_table(sections.metrics(comparison, skip), header=False))
+    parts.append(_quadrants(comparison))
     parts.extend(Text(safe_text(line)) for line in sections.tests(comparison))
-    parts.extend(
-        Text.assemble((f"\n{name}  ", "bold"), safe_text(sentence)) for name, sentence in sections.remarks(comparison)
-    )
-    if (tokens := sections.worst_tokens(comparison, 5)).rows:
-        parts.extend([_heading("Tokens that diverge the most"), _table(tokens, "id", "its probability", padding=1)])
+    for section in sections.details(comparison):
+        if section.table is not None:
+            plain = section.table.columns[0][1] == "metric"
+            parts.extend([_heading(section.title), _table(section.table, "id", "its probability", header=not plain)])
+        if section.note:
+            head = "" if section.table is not None else f"\n{section.title}  "
+            parts.append(Text.assemble((head, "bold"), safe_text(section.note)))
     if remarks := sections.pairing_remarks(comparison):
-        head = (f"\nPairing  {comparison.pairing.paired:,} pairs; ", "bold")
-        parts.append(Text.assemble(head, safe_text("; ".join(remarks))))
+        head = f"\nPairing  {comparison.pairing.paired:,} pairs; "
+        parts.append(Text.assemble((head, "bold"), safe_text("; ".join(remarks))))
     slices = sections.slices(comparison, 6)
     if slices.table.rows:
         parts.append(_heading(f"{sections.slices_title(comparison)}{f' ({slices.more} more)' if slices.more else ''}"))
@@ -263,29 +291,29 @@ def flip_block(flip: Instance, comparison: Comparison, color: bool, *, whole: bo
     table = Table.grid(padding=(0, 1))
     table.add_column(style="dim", min_width=8)
     table.add_column(overflow="fold")
-    table.add_row("id", Text.assemble((trim_middle(flip.doc_id, 60), "bold"), f"  score {change}" if change else ""))
+    kind = f"  {sections.kind_label(flip.failure_kind)}" if flip.failure_kind else ""
+    about = f"{f'  score {change}' if change else ''}{kind}"
+    table.add_row("id", Text.assemble((trim_middle(flip.doc_id, 60), "bold"), (about, "dim")))
     if flip.input is not None:
-        shown = trim_middle(flip.input, limit) if whole else trim_middle(flip.input.replace("\n", " ⏎ "), 150)
-        table.add_row("input", Text(shown))
+        table.add_row("input", Text(trim_middle(flip.input, limit)))
     if flip.target is not None:
         table.add_row("target", Text(trim_middle(flip.target, limit)))
     for suffix, old, new in flip.pairs(prompts=whole):
-        difference = word_diff(old, new)
-        plain = not any(s.kind == "equal" for s in difference.segments)  # no shared word: marks say nothing
-        for name, segments in ((f"old{suffix}", difference.old), (f"new{suffix}", difference.new)):
-            table.add_row(name, _marked(trim_segments(segments, limit), color, plain))
+        before, after = side_by_side(old, new)
+        for name, segments in ((f"old{suffix}", before), (f"new{suffix}", after)):
+            table.add_row(name, _marked(trim_segments(segments, limit), color))
     for name, error in (("old", flip.error_old), ("new", flip.error_new)):
         if error is not None:
             table.add_row(f"{name} failed", Text(trim_middle(error, limit), style=STYLES["warning"]))
     return table
 
 
-def _marked(segments: tuple[Segment, ...], color: bool, plain: bool) -> Text:
-    """Changed words in colour, or between ``[-`` ``-]`` and ``{+`` ``+}`` as git marks them, unless ``plain``."""
+def _marked(segments: tuple[Segment, ...], color: bool) -> Text:
+    """Changed words in colour, or between ``[-`` ``-]`` and ``{+`` ``+}`` as git marks them."""
     text = Text()
     for segment in segments:
         before, after = {"delete": ("[-", "-]"), "insert": ("{+", "+}")}.get(segment.kind, ("", ""))
-        if color or plain:
+        if color:
             before = after = ""
         text.append(f"{before}{segment.text}{after}", style=STYLES.get(segment.kind, "") if color else "")
     return text

@@ -17,6 +17,8 @@ _HIDDEN = re.compile(
     "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
     "\ud800-\udfff\U000e0000-\U000e007f]"
 )
+NO_ANSWER = "∅ no answer"
+"""Shown for a null prediction."""
 _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 

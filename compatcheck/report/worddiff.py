@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import Literal
 
-from compatcheck.report.text import left_out
+from compatcheck.report.text import NO_ANSWER, left_out
 
 MAX_TOKENS = 3000
 """Words, spaces and marks compared on each side once the common beginning and end are set aside."""
 _TOKEN = re.compile(r"\s+|[^\W_]+|_+|[^\w\s]")
+_WORD = re.compile(r"[^\W_]")
 _BETWEEN = re.compile(r"[^\w\n]{1,3}")
 
 
@@ -85,6 +86,22 @@ def word_diff(old: str, new: str, max_tokens: int = MAX_TOKENS) -> WordDiff:
             segments += [Segment("delete", "".join(a[i1:i2])), Segment("insert", "".join(b[j1:j2]))]
     segments.append(Segment("equal", "".join(tail)))
     return WordDiff(tuple(segment for segment in segments if segment.text), coarse)
+
+
+def side_by_side(
+    old: str | None, new: str | None, max_tokens: int = MAX_TOKENS
+) -> tuple[tuple[Segment, ...], tuple[Segment, ...]]:
+    """Both texts with the words marked that only one has.
+
+    Nothing is marked where one has no text at all, or they share no word: marks would say nothing.
+    """
+    if old is None or new is None:
+        marks = (Segment("cut", NO_ANSWER) if text is None else Segment("equal", text) for text in (old, new))
+        return (next(marks),), (next(marks),)
+    found = word_diff(old, new, max_tokens)
+    if any(each.kind == "equal" and _WORD.search(each.text) for each in found.segments):
+        return found.old, found.new
+    return (Segment("equal", old),), (Segment("equal", new),)
 
 
 def trim_segments(segments: tuple[Segment, ...], limit: int, context: int = 60) -> tuple[Segment, ...]:

@@ -72,7 +72,7 @@ def test_a_small_drop_of_the_mean_keeps_a_wide_limit():
     old = np.random.default_rng(0).beta(2, 3, 2000)
     found = gate("rouge1.regression:0.05", smooth(old, old - 0.002))
     assert found.verdict == "pass"
-    assert found.reason == "mean difference −0.002 (one-sided 95 % bound −0.0035) keeps the budget of at least −0.05"
+    assert found.reason == "mean difference −0.002, with 95 % confidence at least −0.0035: not below the −0.05 allowed"
 
 
 def test_few_flips_among_many_pass():
@@ -81,21 +81,21 @@ def test_few_flips_among_many_pass():
 
 def test_reasons_read_as_sentences():
     assert gate("nfr:2%", discrete(both=899, negative=41, wrong=60)).reason == (
-        "NFR 4.1 % (one-sided 95 % bound 3.12 %) breaks the budget of at most 2 %"
+        "negative flips 4.1 %, with 95 % confidence at least 3.12 %: more than the 2 % allowed"
     )
     assert gate("nfr:5%", discrete(both=899, negative=31, wrong=70)).reason == (
-        "NFR 3.1 % (one-sided 95 % bound 4.16 %) keeps the budget of at most 5 %"
+        "negative flips 3.1 %, with 95 % confidence at most 4.16 %: within the 5 % allowed"
     )
     assert gate("nfr:2%", discrete(both=99, negative=1)).reason == (
-        "NFR 1 % (0.0513 % to 4.66 % by one-sided 95 % bounds) leaves the budget of at most 2 % open; "
-        "about 1,091 instances would settle it 80 % of the time if it stays so (there are 100)"
+        "negative flips 1 % (0.0513 % to 4.66 % by one-sided 95 % bounds): whether that keeps the budget of at most "
+        "2 % is open; about 1,091 instances would settle it 80 % of the time if it stays so (there are 100)"
     )
 
 
 def test_figures_that_would_read_like_the_budget_get_more_digits():
     found = gate("nfr:1.2%", discrete(both=98_800 - 4, negative=1_204))
     assert found.verdict == "inconclusive"
-    assert "NFR 1.204 %" in found.reason
+    assert "negative flips 1.204 %" in found.reason
 
 
 @pytest.mark.parametrize(("flips", "n", "budget"), [(0, 100, 0.02), (1, 100, 0.02), (3, 100, 0.02), (3, 300, 0.02)])
@@ -191,9 +191,9 @@ def test_accuracy_and_regression_are_net_changes():
     for rule in ("accuracy:-0.5%", "regression:0.5%", "exact_match.regression:0.005"):
         found = gate(rule, comparison)
         assert (found.verdict, found.rule) == ("fail", rule)
-        assert found.reason.startswith("accuracy change −8 % (one-sided 95 % bound −6.")
-        assert found.reason.endswith("breaks the budget of at least −0.5 %")
-    assert gate("net:-0.5%", comparison).reason.startswith("net change (PFR − NFR) −8 %")
+        assert found.reason.startswith("accuracy change −8 %, with 95 % confidence at most −6.")
+        assert found.reason.endswith(": below the −0.5 % allowed")
+    assert gate("net:-0.5%", comparison).reason.startswith("net change −8 %")
 
 
 def test_a_metric_where_lower_is_better_regresses_when_it_rises():
@@ -229,8 +229,7 @@ def test_nothing_regressed_keeps_a_budget_on_the_regression_only_where_much_was_
     assert found.verdict == "pass"
     assert found.reason == (
         "mean regression: no instance regressed, fewer than 30, so how large a regression is cannot be known, but "
-        "at most 2.95 % regress (one-sided 95 % bound), by 1 each at worst: 0.0295 over all keeps the budget of at "
-        "most 0.03"
+        "with 95 % confidence at most 2.95 % regress, by 1 each at worst: 0.0295 over all is within the 0.03 allowed"
     )
     assert gate("mean_regression:0.02", smooth([0.5] * 100, [0.6] * 100)).verdict == "inconclusive"
     assert gate("mean_regression:0.1", smooth([0.5] * 5, [0.6] * 5)).verdict == "inconclusive"

@@ -52,7 +52,8 @@ def test_the_reason_names_the_slice_and_its_size() -> None:
     (judged,), _ = judge([sliced()], parse_rules(["category=billing/nfr:10%"]))
     lower = exact(60, 300, 0.95)[0]
     assert judged.gates[0].reason == (
-        f"NFR of category=billing 20 % (one-sided 95 % bound {100 * lower:.3g} %) breaks the budget of at most 10 %"
+        f"negative flips of category=billing 20 %, with 95 % confidence at least {100 * lower:.3g} %: more than "
+        "the 10 % allowed"
     )
     (judged,), _ = judge([sliced()], parse_rules(["category=billing/nfr:19%"]))
     assert judged.gates[0].needed_n is not None

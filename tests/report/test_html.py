@@ -35,7 +35,10 @@ def test_one_file_without_any_reference_to_another(failing: Result) -> None:
     page = render(failing, "html")
     outside = without_scripts(page)
     assert not re.search(r"""(src|href|action|srcset|data)\s*=\s*["']?\s*(https?:)?//""", outside)
-    assert set(re.findall(r'href="([^"]*)"', outside)) == {"#figures", "data:,"}
+    links = set(re.findall(r'href="([^"]*)"', outside))
+    assert links - {"#figures", "data:,"} == {
+        f"#gsm8k/flexible-extract/exact_match/{each}" for each in failing.comparisons[0].negative_flips["doc_id"][:5]
+    }
     assert "src=" not in outside
     assert "@import" not in page
     assert not re.search(r"url\(\s*['\"]?(https?:)?//", page)
@@ -131,7 +134,7 @@ def test_hostile_text_is_text(hostile: Result) -> None:
 
 def test_figures_of_the_page_are_those_of_the_result(failing: Result) -> None:
     outside = without_scripts(render(failing, "html"))
-    for part in ("✗ FAIL", "42.2 % → 49.8 %", "41 of 400", "7.6 – 13.6 %", "about 4,200 instances would settle it"):
+    for part in ("✗ FAIL", "42.2 %", "49.8 %", "41 of 400", "7.6 – 13.6 %", "about 4,200 instances would settle it"):
         assert part in outside
 
 

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import pytest
 
 from compatcheck.compare.result import BoundPath, Look, Result, Sequential
-from compatcheck.report import charts, render, sections
+from compatcheck.report import charts, looks, render
 
 
 def path(count: int, rule: str = "nfr:2%", unit: str = "share") -> BoundPath:
@@ -26,18 +26,18 @@ def drawn(failing: Result) -> Result:
 
 def test_at_most_eight_looks_with_the_first_and_the_last(failing: Result) -> None:
     comparison = failing.comparisons[0]
-    found = sections.looks(comparison, path(20)).rows
-    assert len(found) == sections.LOOKS
+    found = looks.looks(comparison, path(20)).rows
+    assert len(found) == looks.LOOKS
     assert (found[0][0], found[-1][0]) == ("25", "500")
-    assert [row[0] for row in sections.looks(comparison, path(3)).rows] == ["25", "50", "75"]
-    assert sections.looks(comparison, path(0)).rows == ()
+    assert [row[0] for row in looks.looks(comparison, path(3)).rows] == ["25", "50", "75"]
+    assert looks.looks(comparison, path(0)).rows == ()
 
 
 def test_the_bar_shows_the_budget_and_the_bounds_on_one_scale(failing: Result) -> None:
-    tracks = [row[-1] for row in sections.looks(failing.comparisons[0], path(20)).rows]
+    tracks = [row[-1] for row in looks.looks(failing.comparisons[0], path(20)).rows]
     places = [track.index("|") for track in tracks]
     assert len(set(places)) == 1
-    assert len(tracks[0]) == sections.TRACK
+    assert len(tracks[0]) == looks.TRACK
     assert len(tracks[-1]) == places[0] + 1, "at the end the bounds are within the budget"
 
 

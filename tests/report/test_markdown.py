@@ -14,9 +14,10 @@ def test_the_verdict_comes_first_and_flips_are_folded(failing: Result) -> None:
     text = render(failing, "markdown")
     assert text.startswith(
         "## ❌ compatcheck: FAIL\n\n**41 of 400 answers were right and are now wrong (10.2 %); the budget allows 2 %. "
-        "71 got better.**\n\n**Why:** nfr:2%: negative flip rate 10.4 %"
+        "71 got better.**\n\nold "
     )
-    assert text.index("**What broke, worst 3 of 41**") < text.index("<pre>") < text.index("| old right |")
+    assert "\n\n**Why:** negative flip rate 10.4 % (lower bound 9.1 %) is above 2 %\n" in text
+    assert text.index("**What broke: 3 of 41**") < text.index("<pre>") < text.index("| old right |")
     assert "| old right | both correct: 128 · 32.0 % | **negative flips: 41 · 10.2 % (7.6 – 13.6 %)** |" in text
     assert "<summary>Negative flips 4 to 10 of 41</summary>" in text
     assert "<del>there are 297 left</del>" in text
@@ -66,5 +67,5 @@ def test_a_long_report_stays_below_the_comment_limit(failing: Result) -> None:
 def test_several_comparisons_have_an_overview(several: Result) -> None:
     text = render(several, "markdown")
     assert "### Overview" in text
-    assert "| <code>samsum/rouge1</code> | 200 | 0.4379 → 0.4456 | 45.5 % | 49.5 % |" in text
+    assert "| <code>samsum/rouge1</code> | 200 | 91 (45.5 %) | 99 (49.5 %) | 0.4379 → 0.4456 |" in text
     assert "> [!NOTE]\n> The adapter names another base" in text or "> <code>The adapter names" in text

@@ -68,7 +68,7 @@ let table = null;
 let chosen = null; // row number in data
 let versus = "old";
 let touched = false; // whether the reader has chosen anything: only then the address follows
-const filter = { quadrant: "all", words: [], field: -1, value: null, changed: false };
+const filter = { quadrant: "all", kind: null, words: [], field: -1, value: null, changed: false };
 let found = null; // one flag per string: 1 where it holds the word; one array per word
 
 const text = (index) => (index < 0 ? null : strings[index]);
@@ -98,6 +98,7 @@ function prepare(columns) {
 // Filters: DataTables asks for every row.
 function passes(row) {
   if (filter.quadrant !== "all" && nameOf(row) !== filter.quadrant) return false;
+  if (filter.kind !== null && text(data.failure[row]) !== filter.kind) return false;
   if (filter.changed && !data.changed[row]) return false;
   if (filter.field >= 0 && filter.value !== null && data.values[filter.field][row] !== filter.value) return false;
   return found === null || found.every((flags) => data.searched.some((column) => column[row] >= 0 && flags[column[row]]));
@@ -156,7 +157,7 @@ function build() {
 
 function refilter() {
   table.draw();
-  $("clear").hidden = filter.quadrant === "all" && !filter.words.length && filter.field < 0 && !filter.changed;
+  $("clear").hidden = filter.quadrant === "all" && filter.kind === null && !filter.words.length && filter.field < 0 && !filter.changed;
   const rows = visible();
   if (!rows.includes(chosen)) choose(rows.length ? rows[0] : null, { quiet: true });
   else detail();
@@ -362,6 +363,19 @@ function setQuadrant(name) {
   for (const button of $("quadrants").children) button.setAttribute("aria-pressed", String(button.dataset.filter === name));
   refilter();
 }
+function kindOptions() {
+  const kinds = JSON.parse(sections[current].dataset.kinds || "[]");
+  $("kind-box").hidden = kinds.length === 0;
+  $("kind").replaceChildren(make("option", { value: "" }, "any kind of failure"),
+    ...kinds.map(([name, words, size]) => make("option", { value: name }, `${words} (${count(size)})`)));
+  $("kind").value = filter.kind ?? "";
+}
+function setKind(name) {
+  filter.kind = name;
+  $("kind").value = name ?? "";
+  if (name !== null && filter.quadrant !== "all") setQuadrant("negative_flip");
+  else refilter();
+}
 function fieldOptions() {
   $("field-box").hidden = data.fields.length === 0;
   $("field").replaceChildren(make("option", { value: "-1" }, "any slice"), ...data.fields.map((field, index) => make("option", { value: index }, field)));
@@ -380,7 +394,8 @@ function valueOptions() {
     rest > 0 ? make("option", { disabled: true }, `${count(rest)} more: use the search`) : "");
 }
 function resetFilters() {
-  Object.assign(filter, { quadrant: "all", words: [], field: -1, value: null, changed: false });
+  Object.assign(filter, { quadrant: "all", kind: null, words: [], field: -1, value: null, changed: false });
+  $("kind").value = "";
   found = null;
   $("search").value = "";
   $("changed").checked = false;
@@ -389,7 +404,7 @@ function resetFilters() {
   setQuadrant("all");
 }
 
-function show(index, { quadrant = null } = {}) {
+function show(index, { quadrant = null, kind = null } = {}) {
   current = index;
   sections.forEach((section) => section.classList.toggle("current", Number(section.dataset.comparison) === index));
   for (const row of document.querySelectorAll(".overview [data-row]")) {
@@ -401,7 +416,7 @@ function show(index, { quadrant = null } = {}) {
   if (!comparisons.length) return;
   data = comparisons[index];
   if (!data.size && data.size !== 0) prepare(data);
-  Object.assign(filter, { field: -1, value: null });
+  Object.assign(filter, { kind, field: -1, value: null });
   if (!data.order.includes(filter.quadrant) && filter.quadrant !== "error") filter.quadrant = "all";
   if (quadrant) filter.quadrant = quadrant;
   else if (!data.started) filter.quadrant = data.quadrant.includes(data.order.indexOf(data.buttons[0])) ? data.buttons[0] : "all";
@@ -409,6 +424,7 @@ function show(index, { quadrant = null } = {}) {
   chosen = null;
   build();
   quadrantButtons();
+  kindOptions();
   fieldOptions();
   refilter();
 }
@@ -441,6 +457,13 @@ async function start() {
   });
   $("field").addEventListener("change", () => { filter.field = Number($("field").value); filter.value = null; valueOptions(); refilter(); });
   $("value").addEventListener("change", () => { filter.value = $("value").value === "" ? null : Number($("value").value); refilter(); });
+  $("kind").addEventListener("change", () => setKind($("kind").value || null));
+  for (const button of document.querySelectorAll("[data-kind]")) {
+    button.addEventListener("click", () => {
+      show(Number(button.dataset.of), { quadrant: "negative_flip", kind: button.dataset.kind });
+      $("browser").scrollIntoView();
+    });
+  }
   $("changed").addEventListener("change", () => { filter.changed = $("changed").checked; refilter(); });
   $("clear").addEventListener("click", resetFilters);
   $("instances").addEventListener("click", (event) => {
