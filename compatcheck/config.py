@@ -258,6 +258,8 @@ class _File:
         several = [value] if isinstance(value, str) else value
         if kind in ("Path", "Store") and isinstance(value, str):
             return self.from_here(value)
+        if kind == "Instruction" and value.startswith("@") and not value.startswith("@@"):
+            return "@" + self.sent(value[1:], key)
         if kind == "Tasks":
             return [self.from_here(each) if each.endswith((".yaml", ".yml")) else each for each in several]
         if kind == "References":
@@ -270,13 +272,16 @@ class _File:
         """A judge's rubric, or its file, which is sent to the judge and so has to lie below the settings."""
         if "\n" in text or len(text) >= 256 or "\0" in text:
             return text
-        folder = self.path.parent.resolve()
-        file = (folder / user_path(text)).resolve()
-        if file.is_relative_to(folder):
-            return self.from_here(text) if file.is_file() else text
-        if file.exists() or text.startswith(("/", "~", "..")):
-            raise self.error(f"{key}.judge.rubric", f"{text} lies outside {folder}; move it below the settings file")
+        if (self.path.parent / user_path(text)).exists() or text.startswith(("/", "~", "..")):
+            return self.sent(text, f"{key}.judge.rubric")
         return text
+
+    def sent(self, text: str, key: str) -> str:
+        """A file whose content goes to a model or a server, and so has to lie below the settings file."""
+        folder = self.path.parent.resolve()
+        if not (folder / user_path(text)).resolve().is_relative_to(folder):
+            raise self.error(key, f"{text} lies outside {folder}; move it below the settings file")
+        return self.from_here(text)
 
     def reference(self, text: str) -> str:
         """A reference whose paths are relative to the settings file."""

@@ -38,8 +38,8 @@ def read_as_asked(run: TaskRun, request: Request) -> TaskRun:
 
 
 def default_metrics(run: TaskRun) -> tuple[str, ...]:
-    """What answers to prompts are scored by where nothing else is asked for: exact match, where there are targets."""
-    return (EXACT,) if "target" in run.records and run.records["target"].notna().any() else ()
+    """What answers to prompts are scored by where nothing else is asked for: exact match, where all have targets."""
+    return (EXACT,) if "target" in run.records and run.records["target"].notna().all() else ()
 
 
 def _with_metrics(run: TaskRun, request: Request, asked: Sequence[str]) -> TaskRun:

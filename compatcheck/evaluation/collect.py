@@ -15,7 +15,7 @@ from compatcheck.evaluation.against import against_old
 from compatcheck.evaluation.asked import as_to_be_read, read_as_asked
 from compatcheck.evaluation.evaluate import Evaluated, Log, evaluate_jobs
 from compatcheck.evaluation.grouping import EngineOptions, Job
-from compatcheck.evaluation.prompted import load_asked
+from compatcheck.evaluation.prompted import check_targets, load_asked, named
 from compatcheck.evaluation.store import Where, open_store
 from compatcheck.evaluation.task_scoring import score_with_task
 from compatcheck.readers import Layout, load_recorded
@@ -23,6 +23,7 @@ from compatcheck.readers.large import load_large
 from compatcheck.records import KL, Manifest, Run, StoredRun, TaskRun
 from compatcheck.references import Reference, resolve
 from compatcheck.scratch import Scratch
+from compatcheck.similarity.exact import EXACT
 from compatcheck.table.kept_side import select
 from compatcheck.table.scoring import AS_RECORDED
 from compatcheck.tasks import LoadedTask
@@ -242,6 +243,8 @@ def jobs_of(models: Sequence[Side], request: Request) -> list[Job]:
             loaded.append((side.options.tasks, tasks))
         for task in tasks:
             check_metric_names(request.metrics, [*task.task.aggregation(), *similarity.names()])
+            wanted = request.scored or (() if request.against or side.name == "run" else (EXACT,))
+            check_targets(task, wanted)
         jobs += [Job(side.name, side.of(task.name), task, side.options.engine) for task in tasks]
     return jobs
 
@@ -250,9 +253,9 @@ def _references(text: str, tasks: Sequence[str], options: SideOptions) -> dict[s
     trusted, key_name = options.engine.trust_remote_code, options.key_name
     if PLACEHOLDER not in text:
         return {None: resolve(text, trusted, key_name)}
-    if not tasks:
+    if not tasks and not options.tasks.prompts:
         raise InputError(f"a reference with {PLACEHOLDER} needs --task")
-    names = [source.name for task in tasks for source in resolve_task(task)]
+    names = [source.name for task in tasks for source in resolve_task(task)] + [*named((), options.tasks)]
     references: dict[str | None, Reference] = {
         name: resolve(text.replace(PLACEHOLDER, name), trusted, key_name) for name in names
     }
@@ -288,7 +291,7 @@ def read_side(side: Side, request: Request, scratch: Scratch | None = None) -> R
     manifest = Manifest(side.text, fingerprint, "recorded")
     for task, reference in side.references.items():
         assert reference.recorded is not None
-        wanted = request.tasks if task is None else (task,)
+        wanted = named(request.tasks, how) if task is None else (task,)
         if reference.kind == "run":
             if scratch is None:
                 kept = select(reference.recorded, wanted, how)
@@ -318,7 +321,8 @@ def read_side(side: Side, request: Request, scratch: Scratch | None = None) -> R
         )
         score: Any = score_with_task if scratch is None else streams.score_stored
         for run in read:
-            runs += score(run, run.task, how.trust_task) if _wants_task_scores(run, side, request) else [run]
+            own = _wants_task_scores(run, side, request) and run.task not in named((), how)
+            runs += score(run, run.task, how.trust_task) if own else [run]
     runs = of_filter(runs, request)
     return Run(manifest, tuple(runs), tuple(dict.fromkeys([*notes, *(note for run in runs for note in run.notes)])))
 

@@ -45,7 +45,7 @@ class LmEvalLog:
             tracker.general_config_tracker.log_experiment_args(
                 model_source=str(engine.identity.get("engine", options.engine)),
                 model_args=arguments,
-                system_instruction=None,
+                system_instruction=job.task.system,
                 chat_template=engine.chat_template(template) if template else None,
                 fewshot_as_multiturn=bool(template) and options.fewshot_as_multiturn,
             )

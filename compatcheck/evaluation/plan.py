@@ -109,6 +109,11 @@ class Plan:
         for job, adapter in self._group.jobs:
             engine, missing = self.answering(job, adapter, store, run), None
             chat = takes_template(job.options.apply_chat_template, job.task, engine)
+            if job.task.system and not chat and not job.task.conversational:
+                raise InputError(
+                    f"--system: {job.task.name} is prompted as plain text, which has no place for it; add "
+                    "--apply-chat-template"
+                )
             if chat and not checked:
                 self.check(tokenizer_alone=True)  # prompts are made with it
                 checked = True

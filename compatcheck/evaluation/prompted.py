@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from compatcheck import similarity
 from compatcheck.errors import InputError, require
-from compatcheck.readers.prompts import read_prompts, system_text
+from compatcheck.readers.prompts import prompts_name, read_prompts, system_text
+from compatcheck.similarity import RECORDED
 from compatcheck.table.layout import Layout
 from compatcheck.tasks import LoadedTask
 from compatcheck.tasks.generation import overlaid, read_generation
@@ -27,6 +29,30 @@ def load_asked(names: Sequence[str], options: TaskOptions) -> list[LoadedTask]:
     if twice:
         raise InputError(f"--prompts {options.prompts}: --task {twice.pop()} has the same name; rename the file")
     return tasks
+
+
+def named(names: Sequence[str], options: TaskOptions) -> tuple[str, ...]:
+    """The names of tasks, and that of the prompts."""
+    if options.prompts is None:
+        return tuple(names)
+    return (*names, options.prompts_name or prompts_name(options.prompts))
+
+
+def check_targets(task: LoadedTask, metrics: Sequence[str]) -> None:
+    """Raise InputError for prompts without a target that a metric needs, before anything is asked."""
+    rows = getattr(task.task, "prompts", None)
+    needing = next((name for name in metrics if name in similarity.names() and name != RECORDED), None)
+    if rows is None or needing is None:
+        return
+    asked = rows.prompts if task.indices is None else [rows.prompts[number] for number in task.indices]
+    lacking = [prompt.place for prompt in asked if prompt.target is None]
+    if lacking:
+        file, count = lacking[0].rpartition(":")[0], f"{len(lacking)} of {len(asked)} prompts have"
+        where = f"{file}: no prompt has" if len(lacking) == len(asked) else f"{lacking[0]}: {count}"
+        raise InputError(
+            f"{where} {'a' if len(lacking) == len(asked) else 'no'} `target`, which {needing} needs: add it, or take "
+            "OLD's answers in place of targets with --reference old"
+        )
 
 
 def load_prompts(options: TaskOptions) -> LoadedTask:

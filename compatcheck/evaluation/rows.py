@@ -127,6 +127,8 @@ def _is_number(value: Any) -> bool:
 
 def _common(task: Any, sample: Mapping[str, Any]) -> dict[str, Any]:
     question, prompt = task.doc_to_text(sample["doc"]), prompt_shown(sample["arguments"][0][0])
+    if getattr(task, "conversational", False) and (turns := turns_in(question)) is not None:
+        question = turns_shown(turns)
     shown = question if isinstance(question, str) else prompt
     return {
         "doc_id": str(sample["doc_id"]),

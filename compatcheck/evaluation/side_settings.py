@@ -71,7 +71,13 @@ def told_apart(old: SideOptions, new: SideOptions) -> tuple[SideOptions, SideOpt
 
 
 def check_settings(request: Request, chosen: options.Diff) -> None:
-    """Raise InputError for a setting of one side alone that what the side names cannot have."""
+    """Raise InputError for a setting of one side alone that what the side names cannot have, and for prompts where
+    nobody is asked."""
+    if chosen.prompts is not None and all(request.side(name).recorded for name in sides.SIDES):
+        raise InputError(
+            f"--prompts {chosen.prompts}: both sides are recorded, so nobody is asked; leave it out (--targets FILE "
+            "takes targets from a file)"
+        )
     for name in sides.SIDES:
         side = request.side(name)
         for key, entry in sides.entries(sides.given(chosen, name)):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from compatcheck.errors import InputError, did_you_mean, one_line
 from compatcheck.tasks import local_data, patches
+from compatcheck.tasks.conversing import let_converse
 from compatcheck.tasks.description import describe
 from compatcheck.tasks.generation import overlaid, read_generation
 from compatcheck.tasks.resolve import TaskConfigSource, resolve_task
@@ -114,6 +115,7 @@ def _load(source: TaskConfigSource, options: TaskOptions) -> LoadedTask:
     task = _build(config, source, where)
     task.set_fewshot_seed(seed=options.seed)
     notes += _set_generation(task, source.name, options.gen)
+    let_converse(task, source.name)
     size = len(task.eval_docs)
     indices = choose_documents(size, options)
     metadata = config.get("metadata") or {}

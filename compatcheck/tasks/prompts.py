@@ -12,8 +12,8 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.task import Task
 from lm_eval.config.task import TaskConfig
 
-from compatcheck.conversation import others_in, plain, shown
-from compatcheck.errors import InputError
+from compatcheck.conversation import plain, shown
+from compatcheck.tasks.conversing import given
 from compatcheck.tasks.description import fingerprint
 from compatcheck.tasks.generation import shown as shown_generation
 from compatcheck.tasks.prompt_set import Prompt, PromptSet
@@ -102,15 +102,7 @@ class PromptTask(Task):
     ) -> Any:
         """What the model is given: the turns in its template, or plain text."""
         asked = self.prompt(doc)
-        served = apply_chat_template and getattr(chat_template, "served", False)
-        if not served and (others := others_in(asked.turns)):
-            raise InputError(
-                f"{asked.place}: holds {' and '.join(others)}, which a model that is run here as a text model cannot "
-                "read; ask a server (http://…/v1#MODEL)"
-            )
-        if not apply_chat_template:
-            return plain(asked.turns)
-        return chat_template(asked.turns, **({"tools": asked.tools} if asked.tools else {}))
+        return given(asked.turns, asked.place, chat_template if apply_chat_template else None, asked.tools)
 
     def construct_requests(self, doc: Mapping[str, int], ctx: Any, **kwargs: Any) -> Instance:
         asked = self.prompt(doc)

@@ -111,7 +111,7 @@ def test_unknown_engine_is_refused_before_a_model_is_loaded(
 
 def test_models_need_a_task(capsys: pytest.CaptureFixture[str], fixtures: Path) -> None:
     base = str(fixtures / "models" / "base-v1")
-    fails_with(capsys, ["diff", base, base, "--allow-same"], "--task is missing")
+    fails_with(capsys, ["diff", base, base, "--allow-same"], "--task or --prompts is missing")
 
 
 def test_output_directory_not_writable(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
