@@ -39,6 +39,8 @@ class Chat:
         prompt = self._render(history, add_generation_prompt, tools)
         if isinstance(prompt, str) and not prompt:
             raise InputError(f"{self._where()}: the chat template makes an empty prompt")
+        if tools and not self.served and prompt == self._render(history, add_generation_prompt, None):
+            raise InputError(f"{self._where()}: the chat template leaves out `tools`, so the model would not know them")
         if not self._checked and any(message["role"] == "system" for message in history):
             self._checked = True
             # lm-eval drops system messages that a template refuses, and some templates leave them out by themselves

@@ -138,6 +138,10 @@ class JobSteps(TaskSteps):
         prompts = (self._chat, self._options.fewshot_as_multiturn)
         yield from bridge.request_chunks(self._stored, self.job.task, *prompts, size)
         self.notes = bridge.notes_on_prompts(self.job.task)
+        formed = getattr(self.job.task.task, "formed", 0)
+        if formed and not self._stored.served:
+            here = self.job.reference.text
+            self.notes += (f"{here}: runs here, where the response_format of {formed} prompts is not enforced.",)
         if self.job.task.conversational and not self._chat:
             self.notes += (
                 f"{self.job.reference.text}: prompts of {self.job.task.name} were given as plain text, without a chat "

@@ -22,6 +22,8 @@ def given(turns: list[Turn], place: str, chat_template: Any = None, tools: list[
             f"{place}: holds {' and '.join(others)}, which a model that is given texts alone cannot read; ask a server "
             "with a chat API (http://…/v1#MODEL)"
         )
+    if chat_template is None and tools:
+        raise InputError(f"{place}: has `tools`, which plain text cannot carry; ask models with a chat template")
     if chat_template is None:
         return plain(turns)
     return chat_template(turns, **({"tools": tools} if tools else {}))

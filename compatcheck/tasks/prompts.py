@@ -43,6 +43,8 @@ class PromptTask(Task):
         """``extract`` takes the answer out of a text, None where there is none in it."""
         self.prompts, self._extract = prompts, extract
         self.names = [each.id for each in prompts.prompts]
+        self.formed = sum(each.response_format is not None for each in prompts.prompts)
+        """Prompts that say in which form the answer is to be."""
         self._docs = [{"place": number} for number in range(len(prompts.prompts))]
         self._instances: list[Instance] | None = None
         self._filters: list[Any] = []

@@ -145,7 +145,7 @@ class EndpointEngine(Engine):
             try:
                 return await self._generate(client, prompt, decoding, seeds[number], chat)
             except RequestFailed as failure:
-                if not self._other_way(prompt, chat, failure):
+                if not self._other_way(prompt, chat, failure) or "tools" in decoding.passed:
                     raise
             text = await self._generate(client, prompt, decoding, seeds[number], not chat)
             if chat:
