@@ -99,7 +99,7 @@ def test_tools_go_through_the_template_or_are_refused(models: dict[str, Path], t
     found = compatcheck.evaluate(models["chat"], **options)
     assert found.tasks[0].records["full_prompt"].tolist() == ["tools: 1\nuser: red\nassistant:"]
     assert any("response_format of 1 prompts is not enforced" in note for note in found.notes)
-    with pytest.raises(InputError, match="p.jsonl:1: has `tools`, which plain text cannot carry"):
+    with pytest.raises(InputError, match=r"p\.jsonl:1: has `tools`, which plain text cannot carry"):
         compatcheck.evaluate(models["base"], **options)
     words = tiny.tokenizer(chat=tiny.CHAT)
     deaf = tiny.save(tiny.llama(words), words, tmp_path / "deaf")

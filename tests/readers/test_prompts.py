@@ -81,7 +81,7 @@ def test_system_stands_before_or_in_place(tmp_path: Path) -> None:
     assert [one.turns[0] for one in found.prompts] == [{"role": "system", "content": "new"}] * 3
     assert any("in place of the system text of 2 prompts" in note for note in found.notes)
     assert system_text("@@home") == "@home"
-    with pytest.raises(InputError, match="--system @gone.txt: no such file"):
+    with pytest.raises(InputError, match=r"--system @gone\.txt: no such file"):
         system_text("@gone.txt")
 
 
@@ -136,7 +136,7 @@ def test_fields_are_named_or_obvious(tmp_path: Path) -> None:
     assert (one.turns[0]["content"], one.target, one.fields) == ("a", "b", {})
     with pytest.raises(InputError, match="no field `z`, which --target-field names"):
         read(file, rows, target_field="z")
-    with pytest.raises(InputError, match="--prompts .*prompts are"):
+    with pytest.raises(InputError, match=r"--prompts .*prompts are"):
         read_prompts(TaskOptions(prompts=tmp_path / "p.txt"))
-    with pytest.raises(InputError, match="--prompts .*gone.jsonl: no such file"):
+    with pytest.raises(InputError, match=r"--prompts .*gone\.jsonl: no such file"):
         read_prompts(TaskOptions(prompts=tmp_path / "gone.jsonl"))

@@ -41,10 +41,10 @@ def test_names_are_lm_evals_and_none_leaves_out() -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"temprature": 0}, "--gen temprature: no such setting.*did you mean 'temperature'"),
+        ({"temprature": 0}, r"--gen temprature: no such setting.*did you mean 'temperature'"),
         ({"temperature": -1}, "--gen temperature=-1: must be a number from 0 on, or none"),
         ({"temperature": "hot"}, "--gen temperature=hot: must be a number"),
-        ({"max_tokens": 1.5}, "--gen max_tokens=1.5: must be a whole number of at least 1"),
+        ({"max_tokens": 1.5}, r"--gen max_tokens=1\.5: must be a whole number of at least 1"),
         ({"max_tokens": True}, "--gen max_tokens=True: must be"),
         ({"temperature": float("inf")}, "--gen temperature=inf: must be"),
         ({"stop": [""]}, r"--gen stop=\[''\]: must be a text or a list of texts"),
@@ -57,7 +57,7 @@ def test_what_cannot_be_said(given: dict[str, Any], said: str) -> None:
 
 
 def test_an_engine_without_a_setting_says_so() -> None:
-    with pytest.raises(InputError, match="--gen presence_penalty=1.0: the engine hf has no such setting"):
+    with pytest.raises(InputError, match=r"--gen presence_penalty=1\.0: the engine hf has no such setting"):
         check_engine("hf", {"presence_penalty": 1})
     check_engine("hf", {"presence_penalty": 0})
     check_engine("vllm", {"presence_penalty": 1})
