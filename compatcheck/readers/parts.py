@@ -311,7 +311,7 @@ def as_part(
     """
     restated = any((layout.extract, layout.prediction_field, layout.target_field)) or targets is not None
     source = recording.source
-    plain = Layout(extract=layout.extract)
+    plain = Layout(extract=layout.extract, reference=layout.reference)
     chunks = _chunks(_restated(recording, layout) if restated or layout.names_fields else recording.items)
     guarded = replace(source, chunks=_not_empty(source.path, chunks), batches=None, plain_names=True)
     rows = extract_targets(build_table(guarded, plain, side, targets, metrics), plain)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +20,8 @@ JudgeFunction = Callable[
     [list[str], list[References], list[str | None]], tuple[NDArray[np.float64], NDArray[np.float64]]
 ]
 """Predictions, targets and inputs to scores and agreement."""
+STRUCTURED = frozenset({"json", "tool_call"})
+"""Metrics whose targets and predictions may be objects and lists."""
 RECORDED = "score"
 """Name of the score that recorded outputs carry themselves; it is read, never computed."""
 _KINDS: Mapping[str, tuple[type | tuple[type, ...], str]] = {
@@ -43,6 +46,8 @@ class Scorer:
     higher_is_better: bool = True
     judged: JudgeFunction | None = field(default=None, repr=False, compare=False)
     """Of a judge, which wants the inputs too: gives scores, and whether it agreed with itself."""
+    lists: bool = True
+    """A target that is the JSON text of a list of texts stands for these, all of equal standing."""
     between: ScoreFunction | None = field(default=None, repr=False, compare=False)
     """Scores one answer by another, where that is not as by a target: an answer may be no JSON, a target may not."""
 
@@ -59,7 +64,8 @@ class Scorer:
         if len(predictions) != len(targets):
             raise ValueError(f"{len(predictions)} predictions but {len(targets)} targets")
         rows = [i for i, text in enumerate(predictions) if isinstance(text, str)]
-        texts, right = [str(predictions[i]) for i in rows], [targets[i] for i in rows]
+        texts = [str(predictions[i]) for i in rows]
+        right = [accepted(targets[i], self.kind == "discrete") if self.lists else targets[i] for i in rows]
         scores = np.zeros(len(predictions))
         if self.judged is None:
             if rows:
@@ -135,6 +141,19 @@ def check_settings(name: str, options: Mapping[str, Any]) -> None:
         if len(known) == len(kinds) > 0 and not fits:
             words = " or ".join(word for _, word in known if word != "null")
             raise InputError(f"--metric-arg {name}.{option}={value}: must be {words}")
+
+
+def accepted(target: References, itself: bool) -> References:
+    """The texts that are right: those of a JSON list of texts, where ``itself`` also the text of the list."""
+    if not (isinstance(target, str) and target.startswith('["') and target.endswith('"]')):
+        return target
+    try:
+        listed = json.loads(target)
+    except (ValueError, RecursionError):
+        return target
+    if not all(isinstance(one, str) for one in listed):
+        return target
+    return [*listed, target] if itself else listed
 
 
 def several(references: References) -> list[str]:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compatcheck.similarity.base import References, ScoreFunction, Scorer, scorer, several
+from compatcheck.similarity.numbers import EXACTLY, NUMBER, Tolerance, number_of, tolerance, value_of
 from compatcheck.text import plain_number
 
 EXACT, CHANGED = "exact_match", "changed"
@@ -41,18 +42,34 @@ def plainer(text: str, *, ignore_case: bool, ignore_punctuation: bool) -> str:
     return text
 
 
-def _matching(ignore_case: bool, ignore_punctuation: bool) -> Callable[[str, str], bool]:
-    if not (ignore_case or ignore_punctuation):
-        return same_text
+def _matching(ignore_case: bool, ignore_punctuation: bool, near: Tolerance = EXACTLY) -> Callable[[str, str], bool]:
     plain = functools.partial(plainer, ignore_case=ignore_case, ignore_punctuation=ignore_punctuation)
-    return lambda prediction, target: same_text(prediction, target) or same_text(plain(prediction), plain(target))
+
+    def match(prediction: str, target: str) -> bool:
+        if same_text(prediction, target) or (near and _near(prediction, target, near)):
+            return True
+        if not (ignore_case or ignore_punctuation):
+            return False
+        prediction, target = plain(prediction), plain(target)
+        return same_text(prediction, target) or (bool(near) and _near(prediction, target, near))
+
+    return match
 
 
-def _holding(ignore_case: bool, ignore_punctuation: bool) -> Callable[[str, str], bool]:
+def _near(prediction: str, target: str, near: Tolerance) -> bool:
+    """Whether both are numbers that lie close enough."""
+    found, wanted = number_of(prediction), number_of(target)
+    return found is not None and wanted is not None and near.close(found, wanted)
+
+
+def _holding(ignore_case: bool, ignore_punctuation: bool, near: Tolerance = EXACTLY) -> Callable[[str, str], bool]:
     """Whether the prediction holds the target as words of its own: ``12`` is not in ``120``."""
     plain = functools.partial(plainer, ignore_case=ignore_case, ignore_punctuation=ignore_punctuation)
 
     def holds(prediction: str, target: str) -> bool:
+        wanted = number_of(target) if near else None
+        if wanted is not None and any(near.close(value_of(one), wanted) for one in NUMBER.findall(prediction)):
+            return True
         whole, part = plain(prediction.strip()), plain(target.strip())
         if not part or part not in whole:
             return whole == part
@@ -77,20 +94,25 @@ def _function(match: Callable[[str, str], bool]) -> ScoreFunction:
 
 @scorer(EXACT)
 def exact_match(
-    name: str, ignore_case: bool | None = None, ignore_punctuation: bool | None = None, strip: bool | None = None
+    name: str,
+    ignore_case: bool | None = None,
+    ignore_punctuation: bool | None = None,
+    strip: bool | None = None,
+    number_tolerance: float | str | None = None,
 ) -> Scorer:
     """1 where prediction and target are the same text, else 0.
 
     Case counts unless ``ignore_case``, punctuation unless ``ignore_punctuation`` (marks of a number always do). White
     space at both ends does not count, nor do thousands separators where both are numbers: ``"1,234"`` matches
-    ``"1234"``; with ``strip=False`` both do. Numbers are compared as written: ``"18.0"`` does not match ``"18"``.
+    ``"1234"``; with ``strip=False`` both do. Numbers are compared as written, ``"18.0"`` does not match ``"18"``,
+    unless they may lie ``number_tolerance`` apart: a number, or a share of the right one such as ``"1%"``.
     """
-    case, marks = bool(ignore_case), bool(ignore_punctuation)
-    if strip is False and not (case or marks):
+    case, marks, near = bool(ignore_case), bool(ignore_punctuation), tolerance(name, number_tolerance)
+    if strip is False and not (case or marks or near):
         return Scorer(name, "discrete", "exact_match|letter-by-letter", _function(lambda text, right: text == right))
     signed = ("|case:ignored" if case else "") + ("|punctuation:ignored" if marks else "")
-    signature = f"exact_match|strip|thousands-separators:ignored{signed}"
-    return Scorer(name, "discrete", signature, _function(_matching(case, marks)))
+    signature = f"exact_match|strip|thousands-separators:ignored{signed}{f'|tolerance:{near}' if near else ''}"
+    return Scorer(name, "discrete", signature, _function(_matching(case, marks, near)))
 
 
 @scorer(CHANGED)
@@ -100,14 +122,21 @@ def changed(name: str) -> Scorer:
 
 
 @scorer("contains")
-def contains(name: str, ignore_case: bool | None = None, ignore_punctuation: bool | None = None) -> Scorer:
+def contains(
+    name: str,
+    ignore_case: bool | None = None,
+    ignore_punctuation: bool | None = None,
+    number_tolerance: float | str | None = None,
+) -> Scorer:
     """1 where the prediction holds the target as words of its own, else 0: ``"Paris"`` in ``"It is Paris."``.
 
-    ``"12"`` is not in ``"120"``, nor in ``"-12"``. Case and punctuation as for ``exact_match``.
+    ``"12"`` is not in ``"120"``, nor in ``"-12"``. Case and punctuation as for ``exact_match``; with a
+    ``number_tolerance`` a target that is a number is held by any number that lies close enough.
     """
-    case, marks = bool(ignore_case), bool(ignore_punctuation)
+    case, marks, near = bool(ignore_case), bool(ignore_punctuation), tolerance(name, number_tolerance)
     signed = ("|case:ignored" if case else "") + ("|punctuation:ignored" if marks else "")
-    return Scorer(name, "discrete", f"contains|whole-words{signed}", _function(_holding(case, marks)))
+    signed += f"|tolerance:{near}" if near else ""
+    return Scorer(name, "discrete", f"contains|whole-words{signed}", _function(_holding(case, marks, near)))
 
 
 def other_readings(

@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 
 from compatcheck.errors import InputError
 from compatcheck.similarity.base import References, Scorer, scorer, several
+from compatcheck.similarity.numbers import EXACTLY, Tolerance, tolerance
 
-_FENCE = re.compile(r"```[ \t]*(?:json|json5|jsonc)?[ \t]*\r?\n(.*?)```", re.DOTALL | re.IGNORECASE)
+_FENCE = re.compile(r"```[ \t]*([\w+-]*)[^\n`]*\n(.*?)```", re.DOTALL)
+_LANGUAGES = ("json", "json5", "jsonc")
 _CALL = re.compile(r"<tool_call>(.*?)(?:</tool_call>|\Z)", re.DOTALL)
 ABSENT = object()
 """The value of a key that is not there."""
@@ -51,13 +53,21 @@ def parse(text: str) -> Any:
     try:
         return _decode(text)
     except ValueError:
-        fenced = _FENCE.findall(text)
-        found = [_decode(each.strip()) for each in fenced] if fenced else list(_values(text))
+        fenced = _fenced(text)
+        found = [_decode(each) for each in fenced] if fenced else list(_values(text))
     if not found:
         raise ValueError("no JSON in it")
     if any(differing(found[0], other) for other in found[1:]):
         raise ValueError("several JSON values in it, which differ")
     return found[0]
+
+
+def _fenced(text: str) -> list[str]:
+    """What stands in code fences that say they are JSON, or where none does in those that say nothing."""
+    found = [(language.lower(), inner.strip()) for language, inner in _FENCE.findall(text)]
+    return [inner for language, inner in found if language in _LANGUAGES] or [
+        inner for language, inner in found if not language
+    ]
 
 
 def _decode(text: str) -> Any:
@@ -85,7 +95,7 @@ def _values(text: str) -> Iterator[Any]:
             at = start + 1  # a bracket of plain text, such as a footnote
 
 
-def differing(found: Any, wanted: Any, tolerance: float = 0.0, at: str = "") -> list[str]:
+def differing(found: Any, wanted: Any, near: Tolerance = EXACTLY, at: str = "") -> list[str]:
     """Paths (``items[0].price``) at which two JSON values differ; empty where they are equal.
 
     Types count: ``"5"`` is not ``5`` and ``true`` is not ``1``; ``5`` and ``5.0`` are one number. Lists are in order.
@@ -101,10 +111,10 @@ def differing(found: Any, wanted: Any, tolerance: float = 0.0, at: str = "") -> 
             for i in longest
         ]
     elif _is_number(found) and _is_number(wanted):
-        return [] if found == wanted or abs(found - wanted) <= tolerance else [at]
+        return [] if near.close(found, wanted) else [at]
     else:
         return [] if type(found) is type(wanted) and found == wanted else [at]
-    return [path for name, one, other in pairs for path in differing(one, other, tolerance, name)]
+    return [path for name, one, other in pairs for path in differing(one, other, near, name)]
 
 
 def _is_number(value: Any) -> bool:
@@ -121,27 +131,27 @@ def _pick(value: Any, field: str) -> Any:
 
 @scorer("json")
 def json_match(
-    name: str, fields: str | int | None = None, number_tolerance: float = 0.0, ignore_extra: bool = False
+    name: str, fields: str | int | None = None, number_tolerance: float | str = 0.0, ignore_extra: bool = False
 ) -> Scorer:
     """1 where prediction and target are the same JSON value, else 0; a prediction without JSON is wrong.
 
     Args:
         fields: names of the fields that count, divided by commas, dotted where nested (``total,customer.id``); all
             without it.
-        number_tolerance: how far numbers may lie apart.
+        number_tolerance: how far numbers may lie apart: a number, or a share of the right one such as ``1%``.
         ignore_extra: keys that the target lacks do not count.
     """
-    tolerance = _tolerance(name, number_tolerance)
+    near = tolerance(name, number_tolerance)
     chosen = [field.strip() for field in str(fields).split(",") if field.strip()] if fields is not None else None
 
     def wrong(found: Any, wanted: Any) -> list[str]:
         if chosen is not None:
-            return [field for field in chosen if differing(_pick(found, field), _pick(wanted, field), tolerance, field)]
-        return differing(_without_extra(found, wanted) if ignore_extra else found, wanted, tolerance)
+            return [field for field in chosen if differing(_pick(found, field), _pick(wanted, field), near, field)]
+        return differing(_without_extra(found, wanted) if ignore_extra else found, wanted, near)
 
-    signature = f"json|fields:{','.join(chosen) if chosen else 'all'}|tolerance:{tolerance:g}"
+    signature = f"json|fields:{','.join(chosen) if chosen else 'all'}|tolerance:{near}"
     signature += "|extra-keys:ignored" if ignore_extra else ""
-    return Scorer(name, "discrete", signature, _scoring(name, parse, wrong), between=_between(parse, wrong))
+    return _scorer(name, signature, parse, wrong)
 
 
 def _without_extra(found: Any, wanted: Any) -> Any:
@@ -156,7 +166,7 @@ def calls(text: str) -> list[dict[str, Any]]:
     """The tool calls that a text holds, each with ``name`` and ``arguments``; an empty list where it says none.
 
     Read are a list of calls or one, as OpenAI's API writes them (``function``, arguments as JSON text) or plainly, an
-    object with ``tool_calls``, and calls between ``<tool_call>`` marks.
+    object with ``tool_calls`` or ``function_call``, and calls between ``<tool_call>`` marks.
 
     Raises:
         ValueError: no tool calls.
@@ -165,6 +175,8 @@ def calls(text: str) -> list[dict[str, Any]]:
     value = [_decode(each.strip()) for each in marked] if marked else parse(text)
     if isinstance(value, dict) and "tool_calls" in value:
         value = value["tool_calls"] or []
+    elif isinstance(value, dict) and "function_call" in value:
+        value = value["function_call"] or []
     return [_call(each) for each in (value if isinstance(value, list) else [value])]
 
 
@@ -179,34 +191,32 @@ def _call(value: Any) -> dict[str, Any]:
 
 
 @scorer("tool_call")
-def tool_call(name: str, number_tolerance: float = 0.0, ignore_order: bool = False) -> Scorer:
+def tool_call(name: str, number_tolerance: float | str = 0.0, ignore_order: bool = False) -> Scorer:
     """1 where the prediction makes the calls of the target: the same names with equal arguments, none missing or extra.
 
     Args:
-        number_tolerance: how far numbers of the arguments may lie apart.
+        number_tolerance: how far numbers of the arguments may lie apart, as for ``json``.
         ignore_order: the order of the calls does not count.
     """
-    tolerance = _tolerance(name, number_tolerance)
+    near = tolerance(name, number_tolerance)
 
     def wrong(found: list[dict[str, Any]], wanted: list[dict[str, Any]]) -> list[str]:
         if not ignore_order:
-            return differing(found, wanted, tolerance)
+            return differing(found, wanted, near)
         left = list(wanted)
         for call in found:
-            match = next((i for i, each in enumerate(left) if not differing(call, each, tolerance)), None)
+            match = next((i for i, each in enumerate(left) if not differing(call, each, near)), None)
             if match is None:
                 return [f"extra:{call['name']}"]
             left.pop(match)
         return [f"missing:{call['name']}" for call in left]
 
-    signature = f"tool_call|tolerance:{tolerance:g}" + ("|order:ignored" if ignore_order else "")
-    return Scorer(name, "discrete", signature, _scoring(name, calls, wrong), between=_between(calls, wrong))
+    signature = f"tool_call|tolerance:{near}" + ("|order:ignored" if ignore_order else "")
+    return _scorer(name, signature, calls, wrong)
 
 
-def _tolerance(name: str, value: float) -> float:
-    if not 0 <= value < math.inf:
-        raise InputError(f"--metric-arg {name}.number_tolerance={value}: must be a number of at least 0")
-    return float(value)
+def _scorer(name: str, signature: str, read: Callable[[str], Any], wrong: Callable[[Any, Any], list[str]]) -> Scorer:
+    return Scorer(name, "discrete", signature, _scoring(name, read, wrong), lists=False, between=_between(read, wrong))
 
 
 def _scoring(

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from compatcheck.errors import InputError, one_line
-from compatcheck.similarity import RECORDED
+from compatcheck.similarity import RECORDED, STRUCTURED
 from compatcheck.table.flat import flat_columns
 from compatcheck.table.layout import MISSING, Layout, field_names, listed, obvious, picker, proposed
 from compatcheck.table.reading import Row, Source
@@ -30,6 +30,7 @@ from compatcheck.table.values import (
     hashed,
     is_gap,
     number_in,
+    plain_json,
     slice_columns,
     text_array,
     text_of,
@@ -52,6 +53,8 @@ class Columns:
     ) -> None:
         self.source, self.layout, self.targets, self.side = source, layout, targets, side
         self.asked = tuple(metrics)
+        self.nested = layout.reference is not None or not STRUCTURED.isdisjoint(metrics)
+        """Targets and predictions may be objects and lists, and are then their JSON."""
         self.checked = Checked(source)
         option = _OPTIONS["prediction"]
         self.option = f"{option} or --{side}-prediction-field" if side in ("old", "new") else option
@@ -112,12 +115,16 @@ class Columns:
                 raise missing_field(self.source, numbers[gap], rows[gap], self.input_field, "--input-field")
             columns["input"] = checked.texts(asked, numbers, self.input_field, nested=True)
         predictions = picker(prediction.name)(rows)
+        if self.nested:
+            predictions = [plain_json(value) for value in predictions]
         prediction.note(predictions, numbers, rows, failed)
         if self.targets is None:
             values = picker(target.name)(rows)
             target.note(values, numbers, rows, [False] * len(rows))
         else:
             values = self._given_targets(columns["doc_id"].to_pylist(), numbers, failed)
+        if self.nested:
+            values = [plain_json(value) for value in values]
         if target.seen:
             self._add_targets(columns, values, numbers)
         if prediction.seen:

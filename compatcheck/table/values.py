@@ -72,6 +72,16 @@ def _content(content: Any) -> str:
     return "" if content is None else text_of(content)
 
 
+def plain_json(value: Any) -> Any:
+    """A value as JSON, the same whatever the order of keys; a text, or a list of JSON texts, as it is."""
+    texts = isinstance(value, list) and value and all(isinstance(one, str) for one in value)
+    if texts and all(one.strip()[:1] in ("{", "[") for one in value):
+        return value  # several that are accepted
+    if isinstance(value, dict | list):
+        return json.dumps(value, ensure_ascii=False, sort_keys=True, default=text_of)
+    return text_of(value) if isinstance(value, bool | int | float) and value == value else value
+
+
 def is_gap(value: Any) -> bool:
     """Whether a value says nothing: missing, null, or not a number."""
     return type(value) in _NOTHING or value != value
@@ -214,7 +224,9 @@ class Checked:
                 )
         if kind == "an object":
             raise self.fail(
-                numbers[first], f"`{field}` is an object; name a field in it, e.g. --target-field {field}.text"
+                numbers[first],
+                f"`{field}` is an object; compare it as JSON with --metric json (or tool_call), or name a field in it, "
+                f"e.g. --target-field {field}.text",
             )
         if kind != "a list":
             return text_array(values), None
@@ -226,7 +238,9 @@ class Checked:
             inner = {_kind(item) for item in value}
             if not value or len(inner) > 1 or not inner <= {"a text", "a number"}:
                 what = "an empty list" if not value else f"a list with {' and '.join(sorted(inner))} in it"
-                raise self.fail(number, f"`{field}` is {what}; it must be a text or a list of texts")
+                raise self.fail(
+                    number, f"`{field}` is {what}; it must be a text, or a list of texts (or say --metric json)"
+                )
             lists.append([text_of(item) for item in value])
         shown = [None if one is None else one[0] if len(one) == 1 else text_of(one) for one in lists]
         return text_array(shown), _texts(lists, TEXTS)

@@ -12,7 +12,8 @@ from compatcheck.errors import InputError
 
 def test_names() -> None:
     assert similarity.names() == (
-        "bertscore", "bleu", "chrf", "contains", "exact_match", "json", "judge", "rouge1", "rouge2", "rougeL",
+        "bertscore", "bleu", "changed", "chrf", "contains", "exact_match", "json", "judge", "rouge1", "rouge2",
+        "rougeL",
         "tool_call", "score",
     )  # fmt: skip
 
@@ -41,7 +42,7 @@ def test_no_answer_scores_zero_and_a_copy_scores_one(name: str) -> None:
 
 def test_kinds_and_direction() -> None:
     kinds = {name: similarity.get(name).kind for name in similarity.names() if name not in ("score", "judge")}
-    assert {kinds.pop(name) for name in ("exact_match", "contains", "json", "tool_call")} == {"discrete"}
+    assert {kinds.pop(name) for name in ("exact_match", "contains", "changed", "json", "tool_call")} == {"discrete"}
     assert set(kinds.values()) == {"smooth"}
     assert all(similarity.get(name).higher_is_better for name in kinds)
 

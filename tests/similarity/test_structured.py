@@ -56,6 +56,33 @@ PAIRS: list[tuple[str, str, bool]] = [
     ("5", "5", True),
     ('"yes"', '"yes"', True),
     ("\ufeff{}", "{}", True),
+    ('{"n": 9007199254740993}', '{"n": 9007199254740992}', False),
+    ('{"n": 9007199254740993}', '{"n": 9007199254740992.0}', False),
+    ('{"n": 12345678901234567890123}', '{"n": 12345678901234567890123}', True),
+    ('{"a": Infinity}', '{"a": 1}', False),
+    ('{"a": 1e999}', '{"a": 1}', False),
+    ('{"a": -0.0}', '{"a": 0}', True),
+    ('{"a": "\\ud83d\\ude00"}', '{"a": "😀"}', True),
+    ('{"a": "\\ud83d"}', '{"a": "😀"}', False),
+    ('{"a": [{"b": 1, "c": 2}]}', '{"a": [{"c": 2, "b": 1}]}', True),
+    ('{"a": [{"b": 1}, {"b": 1}]}', '{"a": [{"b": 1}]}', False),
+    ('{"A": 1}', '{"a": 1}', False),
+    ('{"a": ""}', '{"a": null}', False),
+    ('{"a": []}', '{"a": {}}', False),
+    ('{"a": "1.0"}', '{"a": "1"}', False),
+    ('{"a.b": 1}', '{"a": {"b": 1}}', False),
+    ("{'a': 1}", '{"a": 1}', False),  # Python's repr is no JSON
+    ('{"a": 1,}', '{"a": 1}', False),
+    ('{"a": 1} // a remark', '{"a": 1}', True),
+    ('```json\n{"a": 1}\n```\n```json\n{"a": 1}\n```', '{"a": 1}', True),
+    ('```json\n{"a": 1}\n```\n```json\n{"a": 2}\n```', '{"a": 1}', False),
+    ('```JSON\r\n{"a": 1}\r\n```', '{"a": 1}', True),
+    ('~~~\n{"a": 1}\n~~~', '{"a": 1}', True),
+    ('```python\nx = 1\n```\n```json\n{"a": 1}\n```', '{"a": 1}', True),
+    ('<answer>{"a": 1}</answer>', '{"a": 1}', True),
+    ('{"code": "```json\\n{}\\n```"}', '{"code": "```json\\n{}\\n```"}', True),
+    ("null", "null", True),
+    ("true", "1", False),
 ]
 CALL = '[{"name": "search", "arguments": {"query": "tea", "limit": 3}}]'
 CALLS: list[tuple[str, str, bool]] = [
@@ -84,6 +111,16 @@ CALLS: list[tuple[str, str, bool]] = [
     ('<tool_call>{"name": "a"}</tool_call><tool_call>{"name": "b"}</tool_call>',
      '[{"name": "a"}, {"name": "b"}]', True),
     ('[{"arguments": {}}]', '[{"name": "a"}]', False),
+    ('[{"name": "a", "arguments": {"x": 1.0}}]', '[{"name": "a", "arguments": {"x": 1}}]', True),
+    ('[{"name": "a", "arguments": {"x": [1, 2]}}]', '[{"name": "a", "arguments": {"x": [2, 1]}}]', False),
+    ('[{"name": "A", "arguments": {}}]', '[{"name": "a", "arguments": {}}]', False),
+    ('[{"name": "a"}, {"name": "a"}]', '[{"name": "a"}]', False),
+    ('[{"name": "a", "arguments": null}]', '[{"name": "a", "arguments": {}}]', True),
+    ('Let me look.\n' + CALL, CALL, True),
+    ('{"function_call": {"name": "search", "arguments": "{\\"query\\": \\"tea\\", \\"limit\\": 3}"}}', CALL, True),
+    ('[{"name": ["a"]}]', '[{"name": "a"}]', False),
+    ("[1]", '[{"name": "a"}]', False),
+    ("null", "[]", False),
 ]  # fmt: skip
 
 
@@ -121,6 +158,23 @@ def test_layout_never_flips(value: Any, seed: int, indent: int | None, fenced: b
     text = json.dumps(shuffled(value, seed), indent=indent, ensure_ascii=ascii_only)
     text = f"Sure:\n```json\n{text}\n```" if fenced and "```" not in text else f"\n {text} "
     assert similarity.get("json").score([text], [json.dumps(value)]).tolist() == [1.0]
+
+
+@given(
+    st.lists(st.tuples(st.text(min_size=1), st.dictionaries(st.text(max_size=4), VALUES, max_size=3)), max_size=3),
+    st.integers(0, 9), st.sampled_from([None, 2]), st.sampled_from(["plain", "wire", "marked", "fenced"]),
+)  # fmt: skip
+def test_the_form_of_calls_never_flips(made: list[Any], seed: int, indent: int | None, form: str) -> None:
+    target = json.dumps([{"name": name, "arguments": arguments} for name, arguments in made])
+    plain = [{"arguments": shuffled(arguments, seed), "name": name} for name, arguments in made]
+    wire = [{"type": "function", "id": "c", "function": {**each, "arguments": json.dumps(each["arguments"])}}
+            for each in plain]  # fmt: skip
+    text = json.dumps({"tool_calls": wire} if form == "wire" else plain, indent=indent)
+    if form == "marked" and plain and not any("<" in json.dumps(each) for each in plain):
+        text = "".join(f"<tool_call>\n{json.dumps(each, indent=indent)}\n</tool_call>" for each in plain)
+    if form == "fenced" and "```" not in text:
+        text = f"I call:\n```json\n{text}\n```"
+    assert similarity.get("tool_call").score([text], [target]).tolist() == [1.0]
 
 
 @given(VALUES, VALUES)
@@ -163,3 +217,5 @@ def test_a_target_that_is_no_json_is_an_error() -> None:
 )
 def test_hostile_texts_are_wrong_and_quick(text: str) -> None:
     assert similarity.get("json").score([text], ["{}"]).tolist() == [0.0]
+    assert similarity.get("tool_call").score([text], ["[]"]).tolist() == [0.0]
+    assert similarity.get("json").between([text], ["{}"]).tolist() == [0.0]
