@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING, Any
 from compatcheck.version import __version__
 
 if TYPE_CHECKING:
-    from compatcheck.api import Diff, Evaluation, diff, evaluate, load, load_run
+    from compatcheck.api import Candidates, Diff, Evaluation, diff, evaluate, load, load_candidates, load_run
     from compatcheck.errors import ExitCode, InputError
 
-__all__ = ["Diff", "Evaluation", "ExitCode", "InputError", "__version__", "diff", "evaluate", "load", "load_run"]
+__all__ = [
+    "Candidates", "Diff", "Evaluation", "ExitCode", "InputError", "__version__", "diff", "evaluate", "load",
+    "load_candidates", "load_run",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

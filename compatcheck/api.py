@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from compatcheck import baselines, options
 from compatcheck.compare.counterparts import differences_of
@@ -16,7 +16,17 @@ from compatcheck.comparing import compare_runs, diff_of_runs, diff_of_streams, r
 from compatcheck.errors import InputError
 from compatcheck.options import build, part_of, takes
 from compatcheck.records import Run
-from compatcheck.results import Blessing, Diff, Evaluation, NoiseReport, blessed_before, load, load_run
+from compatcheck.results import (
+    Blessing,
+    Candidates,
+    Diff,
+    Evaluation,
+    NoiseReport,
+    blessed_before,
+    load,
+    load_candidates,
+    load_run,
+)
 from compatcheck.scratch import Scratch
 from compatcheck.table.kept import Made
 from compatcheck.version import __version__
@@ -25,6 +35,7 @@ if TYPE_CHECKING:
     from compatcheck.evaluation.collect import Request
 
 __all__ = [
+    "Candidates",
     "Diff",
     "Evaluation",
     "bless",
@@ -33,6 +44,7 @@ __all__ = [
     "diff_of_runs",
     "evaluate",
     "load",
+    "load_candidates",
     "load_run",
     "noise",
 ]
@@ -41,17 +53,21 @@ Reference = str | os.PathLike[str]
 Say = Callable[[str], None]
 
 
+@overload
+def diff(old: Reference, new: Reference, **given: Any) -> Diff: ...
+@overload
+def diff(old: Reference, new: Sequence[Reference], **given: Any) -> Candidates: ...
 @takes(options.Diff)
 def diff(
     old: Reference,
-    new: Reference,
+    new: Reference | Sequence[Reference],
     *,
     scratch: str | os.PathLike[str] | None = None,
     say: Say = lambda _: None,
     progress: Any = None,
     **given: Any,
-) -> Diff:
-    """Compare an old and a new model on one or more tasks, instance by instance.
+) -> Diff | Candidates:
+    """Compare an old and a new model on one or more tasks, instance by instance; or several new ones with one old.
 
     The names are those of the command line (``compatcheck diff --help``), except that ``engine_args`` is a mapping and
     ``metric_args`` one by metric name, e.g. ``{"bertscore": {"model_type": "…"}}``; ``store`` is a folder, None for
@@ -67,15 +83,27 @@ def diff(
     Raises:
         InputError: something given cannot be used; the message says what, where and how to fix it.
     """
-    from compatcheck import gate, sequential
+    from compatcheck import gate
     from compatcheck.evaluation.against import with_reference
+
+    chosen = with_reference(build(options.Diff, given))
+    gate.parse_share("--max-missing", chosen.max_missing)
+    if isinstance(new, str | os.PathLike):
+        return _diff_of_two(old, new, chosen, scratch, say, progress)
+    from compatcheck.several import diff_candidates
+
+    return diff_candidates(old, new, chosen, scratch, say, progress)
+
+
+def _diff_of_two(
+    old: Reference, new: Reference, chosen: options.Diff, scratch: Reference | None, say: Say, progress: Any
+) -> Diff:
+    from compatcheck import sequential
     from compatcheck.evaluation.collect import pairs_judged
     from compatcheck.evaluation.reruns import check_reruns
     from compatcheck.evaluation.same import refuse_same_model
     from compatcheck.evaluation.side_settings import check_settings, request_of
 
-    chosen = with_reference(build(options.Diff, given))
-    gate.parse_share("--max-missing", chosen.max_missing)
     sequential.check(chosen, rules_of(chosen))
     if chosen.until_decided and chosen.epsilon is None:
         chosen = replace(chosen, epsilon=0.0)  # one dead-band for every step

@@ -36,6 +36,8 @@ class Check:
     old: str
     new: str
     options: Mapping[str, Any]
+    further: tuple[str, ...] = ()
+    """Candidates beside ``new``."""
 
 
 @dataclass(frozen=True)
@@ -194,6 +196,11 @@ class _File:
     def check(self, name: str, table: Any, shared: Mapping[str, Any], key: str) -> Check:
         if not isinstance(table, dict):
             raise self.error(key, "must be a table with old, new and options")
+        several = table.get("new")
+        if isinstance(several, list) and several and all(isinstance(each, str) and each for each in several):
+            table = {**table, "new": several[0]}
+        else:
+            several = []
         for side in ("old", "new"):
             if isinstance(table.get(side), dict):
                 raise self.error(f"{key}.{side}", f"settings of one side stand in [{key}.{sides.SIDES[side]}]")
@@ -202,7 +209,8 @@ class _File:
         rest = {each: value for each, value in table.items() if each not in ("old", "new")}
         own = self.options(rest, f"{key}.", CheckOptions, "diff")
         options = {**shared, **own, **_of_sides(shared, own)}
-        return Check(name, self.reference(table["old"]), self.reference(table["new"]), options)
+        further = tuple(map(self.reference, several[1:]))
+        return Check(name, self.reference(table["old"]), self.reference(table["new"]), options, further)
 
     def options(self, table: Mapping[str, Any], below: str, model: type, command: str) -> dict[str, Any]:
         known = options_of(model)

@@ -9,7 +9,7 @@ was shown about the models.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -85,7 +85,7 @@ def compat_diff(request: pytest.FixtureRequest) -> CompatDiff:
     @options.takes(options.Diff)
     def compare(
         old: str | Path | None = None,
-        new: str | Path | None = None,
+        new: str | Path | Sequence[str | Path] | None = None,
         *,
         check: str = "",
         out: str | Path | None = None,
@@ -98,15 +98,13 @@ def compat_diff(request: pytest.FixtureRequest) -> CompatDiff:
         elif old is None or new is None:
             raise InputError("compat_diff(old, new, …) or compat_diff(check='name'): one of the two is needed")
         else:
-            chosen = config.Check("", str(old), str(new), settings.options)
+            first, *further = [new] if isinstance(new, str | Path) else new
+            chosen = config.Check("", str(old), str(first), settings.options, tuple(map(str, further)))
         settled = config.settle({**chosen.options, **own, **({} if out is None else {"out": str(out)})}, given)
         folder = settled.pop("out", None)
         try:
-            result = api.diff(
-                chosen.old,
-                chosen.new,
-                **{k: v for k, v in settled.items() if k not in _SHOWN},
-            )
+            news: Any = [chosen.new, *chosen.further] if chosen.further else chosen.new
+            result = api.diff(chosen.old, news, **{k: v for k, v in settled.items() if k not in _SHOWN})
         except InputError:
             raise
         except Exception as error:
@@ -116,7 +114,7 @@ def compat_diff(request: pytest.FixtureRequest) -> CompatDiff:
         if folder:
             from compatcheck.report.store import save, with_earlier_looks
 
-            result = cast("Diff", with_earlier_looks(result, Path(folder) / name))
+            result = result if chosen.further else cast("Diff", with_earlier_looks(result, Path(folder) / name))
             save(result, Path(folder) / name, ("markdown", "html"))
         done.append((name, result))
         return result

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from compatcheck.compare.candidates import Candidates as CandidateResults
 from compatcheck.compare.noise import Measurements
 from compatcheck.compare.result import BlessedRun, Comparison, Estimate, Result
 from compatcheck.errors import InputError, did_you_mean
@@ -94,16 +95,88 @@ class Diff(Result):
         return render(self, "terminal")
 
 
-def load(folder: str | os.PathLike[str]) -> Diff:
-    """Load a comparison that ``save`` or ``--out`` kept.
+@dataclass(frozen=True)
+class Candidates(CandidateResults):
+    """Several candidates against one OLD, as :func:`diff` returns them for a list. Displays itself in a notebook."""
+
+    def __getitem__(self, name: str | int) -> Diff:
+        """One candidate's comparison, by its name as it was written or by its place."""
+        return _diff_of(self.results[name if isinstance(name, int) else self.place(name)])
+
+    @property
+    def matrix(self) -> pd.DataFrame:
+        """A row a candidate and (task, filter, metric): scores, NFR and verdict."""
+        import pandas as pd
+
+        rows = []
+        for cell in self.cells:
+            figures = {name: getattr(cell, name).value for name in ("score_old", "score_new", "nfr")}
+            named = {name: getattr(cell, name) for name in ("candidate", "task", "filter", "metric", "n")}
+            rows.append({**named, **figures, "verdict": cell.verdict})
+        return pd.DataFrame(rows)
+
+    @property
+    def instances(self) -> pd.DataFrame:
+        """Every instance of every candidate, whose name the column ``candidate`` has."""
+        from compatcheck.compare.candidates import join_candidates
+
+        return join_candidates(self)
+
+    def save(
+        self, folder: str | Path, formats: Sequence[str] = ("markdown", "html"), *, overwrite: bool = False
+    ) -> Path:
+        """Write report.json, instances.parquet and further formats to a folder, as :meth:`Diff.save` does."""
+        from compatcheck.report import save
+
+        save(self, Path(folder), formats, overwrite=overwrite)
+        return Path(folder)
+
+    def _repr_html_(self) -> str:
+        from compatcheck.report import notebook_fragment
+
+        return notebook_fragment(self)
+
+    def __str__(self) -> str:
+        from compatcheck.report import render
+
+        return render(self, "terminal")
+
+
+def _diff_of(result: Result) -> Diff:
+    return Diff(**{each.name: getattr(result, each.name) for each in fields(Result)})
+
+
+def load(folder: str | os.PathLike[str], candidate: str | None = None) -> Diff:
+    """Load a comparison that ``save`` or ``--out`` kept; of several candidates the one named, or by its number.
 
     Raises:
-        InputError: the folder holds no report, or a damaged one.
+        InputError: the folder holds no report, or a damaged one; or several candidates, and none is named.
     """
     from compatcheck.report import load as load_result
 
     result = load_result(Path(folder))
-    return Diff(**{each.name: getattr(result, each.name) for each in fields(Result)})
+    if isinstance(result, Result):
+        if candidate is not None:
+            raise InputError(f"--candidate {candidate}: {folder} holds one comparison, not several")
+        return _diff_of(result)
+    if candidate is None:
+        names = ", ".join(f"{number} {name}" for number, name in enumerate(result.names, 1))
+        raise InputError(f"{folder}: holds several candidates; name one with --candidate: {names}")
+    return _diff_of(result.results[result.place(candidate)])
+
+
+def load_candidates(folder: str | os.PathLike[str]) -> Candidates:
+    """Load several candidates that ``save`` or ``--out`` kept.
+
+    Raises:
+        InputError: the folder holds no report, a damaged one, or one of a single NEW.
+    """
+    from compatcheck.report import load as load_result
+
+    result = load_result(Path(folder))
+    if isinstance(result, Result):
+        raise InputError(f"{folder}: holds one comparison, not several candidates; read it with compatcheck.load")
+    return Candidates(**{each.name: getattr(result, each.name) for each in fields(CandidateResults)})
 
 
 @dataclass(frozen=True)

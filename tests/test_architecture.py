@@ -65,7 +65,9 @@ BELOW = {
     "sequential": {"readers", "table", "compare", "gate", "evaluation"},
     "results": {"baselines", "compare", "report", "table", "evaluation"},
     "comparing": {"results", "advice", "compare", "gate", "noise", "rereading", "sequential"},
+    "several": {"comparing", "compare", "evaluation", "gate", "results"},
     "api": {
+        "several",
         "comparing",
         "readers",
         "table",

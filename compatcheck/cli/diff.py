@@ -13,7 +13,15 @@ from typer import Argument, Option
 
 from compatcheck import config, options
 from compatcheck.cli.options import command_line, progress, speaker, with_options
-from compatcheck.cli.output import check_formats, check_writable, emit, print_failure, print_line, settings
+from compatcheck.cli.output import (
+    check_formats,
+    check_several,
+    check_writable,
+    emit,
+    print_failure,
+    print_line,
+    settings,
+)
 from compatcheck.config import Check
 from compatcheck.errors import ExitCode, InputError
 
@@ -38,7 +46,10 @@ def command(
     old: str | None = Argument(
         None, metavar="[OLD]", help="Model, adapter, BASE+ADAPTER, http://HOST/v1#MODEL or outputs."
     ),
-    new: str | None = Argument(None, metavar="[NEW]", help="The same kinds. {task} stands for the task's name."),
+    new: list[str] | None = Argument(
+        None, metavar="[NEW]...", help="The same kinds; {task} stands for the task's name. Several are candidates."
+    ),
+    candidate: list[str] | None = Option(None, metavar="REF", help="A further NEW; repeatable."),
     check: list[str] | None = Option(None, metavar="NAME", help="This check of the settings file alone; repeatable."),
     config: Path | None = Option(
         None, metavar="FILE", help="Settings file.  \\[default: compatcheck.toml, pyproject.toml]"
@@ -50,12 +61,15 @@ def command(
     """
     loaded = settings(config)
     command = command_line(context)
-    if old is not None and new is None:
+    news = [*(new or ()), *(candidate or ())]
+    if news and old is None:
+        raise InputError("--candidate names a further NEW: compatcheck diff OLD NEW --candidate NEW2")
+    if old is not None and not news:
         raise InputError("NEW is missing: compatcheck diff OLD NEW")
-    if old is not None and new is not None:
+    if old is not None:
         if check:
             raise InputError("--check names a check of the settings file; leave out OLD and NEW")
-        return _run(Check("", old, new, loaded.options), given, command, alone=True)
+        return _run(Check("", old, news[0], loaded.options, tuple(news[1:])), given, command, alone=True)
     chosen = loaded.choose(check or ())
     if len(chosen) == 1:
         return _run(chosen[0], given, command, alone=True)
@@ -73,7 +87,7 @@ def _run_all(checks: Sequence[Check], given: Mapping[str, Any], command: str) ->
             print(f"{safe_text(check.name)}: ", end="", flush=True)
         else:
             print()
-            print_line(f"== {check.name}: {check.old} -> {check.new}", sys.stdout)
+            print_line(f"== {check.name}: {check.old} -> {', '.join([check.new, *check.further])}", sys.stdout)
         try:
             codes[check.name] = _run(check, given, command, alone=False)
         except Exception as error:
@@ -100,18 +114,18 @@ def _run(check: Check, given: Mapping[str, Any], command: str, *, alone: bool) -
         if out is None and set(formats) - {"terminal", "github"}:
             out = Path("compat-report")
         out = out and out / check.name
+    if check.further:
+        check_several(formats)
     check_writable(out, formats, overwrite=shown.overwrite)
     from compatcheck import api
     from compatcheck.report.store import with_earlier_looks
 
-    result = api.diff(
-        check.old,
-        check.new,
-        **config.only(options.Diff, settled),
-        scratch=out,
-        say=speaker(shown.quiet),
-        progress=progress(shown.quiet),
-    )
-    seen = with_earlier_looks(replace(result, command=command), out)
+    how = {"scratch": out, "say": speaker(shown.quiet), "progress": progress(shown.quiet)}
+    how |= config.only(options.Diff, settled)
+    seen: Any
+    if check.further:
+        seen = replace(api.diff(check.old, [check.new, *check.further], **how), command=command)
+    else:
+        seen = with_earlier_looks(replace(api.diff(check.old, check.new, **how), command=command), out)
     sys.stdout.flush()
     return emit(seen, formats=formats, out=out, quiet=shown.quiet, exit_zero=shown.exit_zero, overwrite=shown.overwrite)

@@ -10,11 +10,14 @@ import typer
 from typer import Argument, Option
 
 from compatcheck.cli.options import Quiet
-from compatcheck.cli.output import check_formats, check_writable, emit, print_line, print_untrusted
+from compatcheck.cli.output import check_formats, check_several, check_writable, emit, print_line, print_untrusted
 from compatcheck.options import FORMATS
 
 _FORMATS = f"{', '.join(FORMATS)}; repeatable.  \\[default: terminal]"
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder with report.json and instances.parquet.")]
+Chosen = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Of several candidates this one, by its name or number.")
+]
 
 
 def report(
@@ -22,14 +25,21 @@ def report(
     format: list[str] | None = Option(None, metavar="NAME", help=_FORMATS),
     out: Path | None = Option(None, metavar="DIR", help="Write file formats here instead of into DIR."),
     overwrite: bool = Option(False, "--overwrite", metavar="", help="Replace files that compatcheck did not write."),
+    candidate: Chosen = None,
     quiet: Quiet = False,
 ) -> int:
     """Render a kept comparison again, in any format. Exits as the comparison did."""
     formats = check_formats(format or ["terminal"])
     check_writable(out, formats, overwrite=overwrite)
-    from compatcheck.results import load
+    from compatcheck.report import load
+    from compatcheck.report.formats import is_several
+    from compatcheck.results import load as load_one
 
-    return emit(load(folder), formats=formats, out=out, quiet=quiet, kept=folder, overwrite=overwrite)
+    result = load(folder) if candidate is None else load_one(folder, candidate)
+    if is_several(result):
+        check_several(formats)
+    kept = folder if candidate is None else None  # the files of one candidate do not go beside those of all
+    return emit(result, formats=formats, out=out, quiet=quiet, kept=kept, overwrite=overwrite)
 
 
 def show(
@@ -44,6 +54,7 @@ def show(
     search: str = Option("", metavar="WORDS", help="Only instances that hold all these words."),
     limit: int = Option(20, metavar="N", help="At most so many where they are printed.", min=1),
     width: int | None = Option(None, metavar="N", help="Columns.  \\[default: the terminal's, else 80]", min=40),
+    candidate: Chosen = None,
 ) -> None:
     """Page through flips with their word differences, negative ones first; prints them where there is no terminal.
 
@@ -51,11 +62,17 @@ def show(
     """
     from compatcheck.cli.screen import is_interactive, opened
     from compatcheck.report import browse, terminal
+    from compatcheck.report import load as load_all
+    from compatcheck.report.candidates import shown_rows
+    from compatcheck.report.formats import is_several
     from compatcheck.report.pager import Pager
     from compatcheck.results import load
 
     quadrant = browse.check_filter(quadrant)
-    result = load(folder)
+    if candidate is None and is_several(several := load_all(folder)):
+        print_untrusted(shown_rows(several, task=task, doc_id=doc_id, search=search, limit=limit))
+        return
+    result = load(folder, candidate)
     comparisons = browse.choose_comparisons(result, task)
     for each in (result.comparisons[place] for place in comparisons):
         if len(each.instances) < each.rows:
@@ -88,6 +105,7 @@ def card(
     old: str = Option("", metavar="NAME", help="Name OLD so.  \\[default: as it was compared]"),
     new: str = Option("", metavar="NAME", help="Name NEW so.  \\[default: as it was compared]"),
     push: str = Option("", metavar="OWNER/NAME", help="Put it into the card of this model on the hub, as a commit."),
+    candidate: Chosen = None,
 ) -> None:
     """Write verdict, release advice, quadrants and NFR of a kept comparison into a model card, with every signature.
 
@@ -98,7 +116,7 @@ def card(
     from compatcheck.report import card
     from compatcheck.results import load
 
-    result = load(folder)
+    result = load(folder, candidate)
     if model is None and not push:
         print_untrusted(card.section(result, old=old, new=new))
     if model is not None:

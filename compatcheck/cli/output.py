@@ -16,6 +16,7 @@ from compatcheck.errors import EXTRAS, ExitCode, InputError, internal_error, not
 from compatcheck.scratch import nearest_folder
 
 if TYPE_CHECKING:
+    from compatcheck.compare.candidates import Candidates
     from compatcheck.compare.result import Result
     from compatcheck.config import Config
 
@@ -65,6 +66,17 @@ def check_formats(names: Sequence[str], junit_flips: bool = False) -> list[str]:
     return list(dict.fromkeys(names))
 
 
+def check_several(names: Sequence[str]) -> None:
+    """Raise InputError for a format that several candidates do not have."""
+    from compatcheck.report.formats import find_format, of_several
+
+    try:
+        for name in names:
+            of_several(find_format(name))
+    except InputError as error:
+        raise InputError(f"--{error}") from None
+
+
 def settings(file: Path | None = None, quiet: bool = False) -> Config:
     """The settings of the project, or those of ``file``; says on stderr which file they come from."""
     from compatcheck import config
@@ -78,7 +90,7 @@ def settings(file: Path | None = None, quiet: bool = False) -> Config:
 
 
 def emit(
-    result: Result,
+    result: Result | Candidates,
     *,
     formats: Sequence[str],
     out: Path | None,
@@ -109,7 +121,7 @@ def emit(
         if not reader_is_gone():
             raise
     summary = os.environ.get("GITHUB_STEP_SUMMARY")
-    if "github" in formats and summary:
+    if "github" in formats and summary and not hasattr(result, "results"):
         from compatcheck.report.github import append_summary
 
         if not append_summary(result, Path(summary), folder):
@@ -120,7 +132,9 @@ def emit(
     return int(ExitCode.OK if exit_zero else gate.exit_code(result.verdict))
 
 
-def _print(result: Result, formats: Sequence[str], texts: Sequence[str], kept: Path | None, quiet: bool) -> None:
+def _print(
+    result: Result | Candidates, formats: Sequence[str], texts: Sequence[str], kept: Path | None, quiet: bool
+) -> None:
     from compatcheck.report import render
 
     if quiet:

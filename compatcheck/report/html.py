@@ -84,6 +84,11 @@ def notebook_fragment(result: Result) -> str:
     return _page("notebook.html.j2", result)
 
 
+def page_of(name: str, **values: Any) -> str:
+    """A page by its template, which gets these values and the style sheet."""
+    return _environment().get_template(name).render(css=_asset("report.css"), **values)
+
+
 def _page(name: str, result: Result, **more: Any) -> str:
     word = content.verdict_line(result)[0]
     return _environment().get_template(name).render(result=result, word=word, **more)

@@ -19,6 +19,7 @@ from compatcheck.schema import read_object
 if TYPE_CHECKING:
     import pandas as pd
 
+    from compatcheck.compare.candidates import Candidates
     from compatcheck.compare.result import Result
 
 REPORT = "report.json"
@@ -31,7 +32,7 @@ _OTHER_KINDS = {**dict.fromkeys(("score_old", "score_new", "gain"), "number"), "
 _AGAIN = "run the comparison again"
 
 
-def save(result: Result, folder: Path, formats: Sequence[str] = (), *, overwrite: bool = False) -> None:
+def save(result: Result | Candidates, folder: Path, formats: Sequence[str] = (), *, overwrite: bool = False) -> None:
     """Write report.json and instances.parquet to ``folder``, and the file of each of ``formats`` that has one.
 
     Everything is rendered first, written beside its place and then put in place as one: whatever happens, even to the
@@ -76,13 +77,14 @@ def _foreign(path: Path) -> InputError:
     return InputError(f"{path}: was not written by compatcheck; name another folder, or replace it with --overwrite")
 
 
-def _write_instances(result: Result, path: Path) -> None:
+def _write_instances(result: Result | Candidates, path: Path) -> None:
+    from compatcheck.compare.candidates import Candidates, join_candidates
     from compatcheck.compare.serialise import join_instances
 
-    if result.stored is not None:
+    if not isinstance(result, Candidates) and result.stored is not None:
         _copy_file(result.stored.path, path)
         return
-    frame = join_instances(result)
+    frame = join_candidates(result) if isinstance(result, Candidates) else join_instances(result)
     try:
         frame.to_parquet(path, index=False)
     except UnicodeEncodeError:  # Parquet is UTF-8, JSON input can hold lone surrogates: these become visible escapes
@@ -165,10 +167,11 @@ def _held(folder: Path, *, wait: bool = True) -> Iterator[bool]:
         yield held
 
 
-def load(folder: Path) -> Result:
-    """Read a result that :func:`save` wrote.
+def load(folder: Path) -> Result | Candidates:
+    """Read a result that :func:`save` wrote, or several candidates.
     Raises InputError: a missing file, another schema, or contents that are damaged or do not belong together.
     """
+    from compatcheck.compare.candidates import SCHEMA_OF_SEVERAL, candidates_from_dict
     from compatcheck.compare.result import Stored
     from compatcheck.compare.serialise import result_from_dict
 
@@ -193,6 +196,8 @@ def load(folder: Path) -> Result:
             raise _missing(path)
         instances = telling_instances(path) if streamed else _read_instances(path)
     try:
+        if data.get("schema") == SCHEMA_OF_SEVERAL:
+            return candidates_from_dict(data, instances)
         result = result_from_dict(data, instances)
         return replace(result, stored=Stored(path)) if streamed else result
     except InputError as error:

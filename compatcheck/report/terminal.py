@@ -129,7 +129,7 @@ def _parts(result: Result, color: bool, top: int, folder: Path | None, width: in
         where = f" in {headline.plain_name(result.comparisons[first], result)}" if several else ""
         parts.extend(_broke(result.comparisons[first], color, top, where))
     if several:
-        parts.extend([_heading("Overview"), _table(content.overview(result.comparisons, narrow=True), padding=1)])
+        parts.extend([_heading("Overview"), draw(content.overview(result.comparisons, narrow=True), padding=1)])
     shown = content.most_important(result, MAX_DETAILS)
     if trends := trend.lines(result, shown):
         parts.append(_heading("Blessed runs"))
@@ -203,14 +203,14 @@ def _comparison(comparison: Comparison, named: bool) -> list[RenderableType]:
         parts.append(Text(looks.drawn(comparison), style="dim"))
         for path in comparison.sequential.paths:
             parts.append(_heading(safe_text(looks.path_title(path))))
-            parts.append(_table(looks.looks(comparison, path)))
+            parts.append(draw(looks.looks(comparison, path)))
         parts.append("")
     parts.append(_quadrants(comparison))
     parts.extend(Text(safe_text(line)) for line in sections.tests(comparison))
     for section in sections.details(comparison):
         if section.table is not None:
             plain = section.table.columns[0][1] == "metric"
-            parts.extend([_heading(section.title), _table(section.table, "id", "its probability", header=not plain)])
+            parts.extend([_heading(section.title), draw(section.table, "id", "its probability", header=not plain)])
         if section.note:
             head = "" if section.table is not None else f"\n{section.title}  "
             parts.append(Text.assemble((head, "bold"), safe_text(section.note)))
@@ -220,7 +220,7 @@ def _comparison(comparison: Comparison, named: bool) -> list[RenderableType]:
     slices = sections.slices(comparison, 6)
     if slices.table.rows:
         parts.append(_heading(f"{sections.slices_title(comparison)}{f' ({slices.more} more)' if slices.more else ''}"))
-        parts.append(_table(slices.table, "figures"))
+        parts.append(draw(slices.table, "figures"))
     if slices.note:
         parts.append(Text(slices.note if slices.table.rows else f"\nSlices  {slices.note}", style="dim"))
     return parts
@@ -253,7 +253,7 @@ def _quadrants(comparison: Comparison) -> Table:
     return table
 
 
-def _table(found: sections.Table, *drop: str, header: bool = True, padding: int = 2) -> Table:
+def draw(found: sections.Table, *drop: str, header: bool = True, padding: int = 2) -> Table:
     """A table of the report without the kinds of columns in ``drop``; bars of flips as ``git diff --stat`` has them."""
     found = found.without("whisker", *drop)
     table = Table(box=None, padding=(0, padding, 0, 0), show_edge=False, header_style="dim", show_header=header)

@@ -1,0 +1,185 @@
+"""Several candidates against one OLD, judged together: the result, its matrix, its instances, and its JSON.
+
+The JSON form is the contract ``compatcheck.report/2``; each candidate in it is a report of ``compatcheck.report/1``
+without what all of them share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pandas as pd
+
+from compatcheck.compare.instances import STRING
+from compatcheck.compare.result import SCHEMA, Comparison, Estimate, Result, Side, name_of
+from compatcheck.compare.serialise import join_instances, result_from_dict, result_to_dict
+from compatcheck.errors import InputError, did_you_mean
+from compatcheck.schema import to_json
+
+SCHEMA_OF_SEVERAL = "compatcheck.report/2"
+COLUMN = "candidate"
+"""Of instances.parquet: whose row it is."""
+_SHARED = ("schema", "version", "command", "old", "history")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One candidate on one (task, filter, metric)."""
+
+    candidate: str
+    task: str
+    filter: str
+    metric: str
+    n: int
+    score_old: Estimate
+    score_new: Estimate
+    nfr: Estimate
+    verdict: str
+    """The worst of its critical budgets; ``none`` without any."""
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Every candidate's comparison with OLD. Failures hold over all budgets of all candidates together."""
+
+    results: tuple[Result, ...]
+    verdict: str = "none"
+    """The worst of all candidates' verdicts."""
+    version: str = ""
+    command: str = ""
+    names: tuple[str, ...] = field(default=())
+    """As the user wrote them."""
+
+    @property
+    def old(self) -> Side:
+        return self.results[0].old
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        """The matrix, candidate by candidate."""
+        return tuple(
+            _cell(name, each)
+            for name, result in zip(self.names, self.results, strict=True)
+            for each in result.comparisons
+        )
+
+    def place(self, name: str) -> int:
+        """The place of a candidate, by its name or its number from 1 on.
+
+        Raises:
+            InputError: there is none of it.
+        """
+        if name in self.names:
+            return self.names.index(name)
+        if name.isdecimal() and 1 <= int(name) <= len(self.names):
+            return int(name) - 1
+        hint = did_you_mean(name, self.names)
+        raise InputError(f"--candidate {name}: there is none{hint}; there are 1 to {len(self.names)}: "
+                         f"{', '.join(self.names)}")  # fmt: skip
+
+
+def _cell(name: str, one: Comparison) -> Cell:
+    word = "accuracy" if one.kind == "discrete" else "score"
+    verdicts = {gate.verdict for gate in one.gates if gate.tier == "critical"}
+    verdict = next((each for each in ("fail", "inconclusive", "pass") if each in verdicts), "none")
+    old, new = (one.metrics[f"{word}_{side}"] for side in ("old", "new"))
+    return Cell(name, one.task, one.filter, one.metric, one.n, old, new, one.metrics["nfr"], verdict)
+
+
+def candidates_to_dict(several: Candidates) -> dict[str, Any]:
+    """Plain dicts, lists, strings and finite numbers, as of a single comparison."""
+    each = [{"name": name} | {key: value for key, value in result_to_dict(result).items() if key not in _SHARED}
+            for name, result in zip(several.names, several.results, strict=True)]  # fmt: skip
+    return {
+        "schema": SCHEMA_OF_SEVERAL, "version": several.version, "verdict": several.verdict,
+        "command": several.command, "old": to_json(several.old), "matrix": to_json(several.cells), "candidates": each,
+    }  # fmt: skip
+
+
+def join_candidates(several: Candidates) -> pd.DataFrame:
+    """The instances of all candidates in one table; the column :data:`COLUMN` says whose a row is."""
+    every = tuple(each for result in several.results for each in result.comparisons)
+    names = [name for name, result in zip(several.names, several.results, strict=True)
+             for each in result.comparisons for _ in range(len(each.instances))]  # fmt: skip
+    table = join_instances(replace(several.results[0], comparisons=every)).reset_index(drop=True)
+    table.insert(0, COLUMN, pd.Series(names, dtype=STRING))
+    return table
+
+
+def candidates_from_dict(data: Mapping[str, Any], instances: pd.DataFrame) -> Candidates:
+    """What :func:`candidates_to_dict` and :func:`join_candidates` wrote.
+
+    Raises:
+        InputError: another schema, a field that is missing or of the wrong kind, or a table without its columns.
+    """
+    each = data.get("candidates")
+    if not isinstance(each, list) or not each or not all(isinstance(one, dict) for one in each):
+        raise InputError("the report lacks the list 'candidates': it was cut or edited")
+    if COLUMN not in instances:
+        raise InputError(f"the instance table has no column '{COLUMN}': it does not belong to this report")
+    shared = {key: data.get(key) for key in ("version", "command", "old")} | {"schema": SCHEMA}
+    names = [one.get("name") for one in each]
+    if not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
+        raise InputError("the report's candidates have no names of their own: it was edited")
+    whose = instances[COLUMN].astype(str)
+    results = []
+    for one in each:
+        rows = instances[whose == one["name"]].drop(columns=COLUMN).reset_index(drop=True)
+        own = {key: value for key, value in one.items() if key != "name"}
+        results.append(result_from_dict(shared | {"history": []} | own, rows))
+    verdict = data.get("verdict")
+    if verdict not in ("pass", "fail", "inconclusive", "none"):
+        raise InputError("the report's 'verdict' is none that there is: it was edited")
+    return Candidates(tuple(results), verdict, str(data.get("version")), str(data.get("command")), tuple(names))
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one candidate gave for an instance."""
+
+    text: str | None
+    quadrant: str | None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One instance with every answer; a candidate that lacks the instance has None."""
+
+    doc_id: str
+    input: str | None
+    target: str | None
+    old: str | None
+    answers: tuple[Answer | None, ...]
+
+    @property
+    def broken(self) -> int:
+        """How many candidates got it worse."""
+        return sum(one is not None and one.quadrant == "negative_flip" for one in self.answers)
+
+    @property
+    def flipped(self) -> bool:
+        """Whether it flips with any candidate."""
+        return any(one is not None and one.quadrant in ("negative_flip", "positive_flip") for one in self.answers)
+
+
+def names_of_comparisons(several: Candidates) -> list[str]:
+    """Every comparison that any candidate has, in order."""
+    return list(dict.fromkeys(name_of(cell.task, cell.filter, cell.metric) for cell in several.cells))
+
+
+def rows_of(several: Candidates, comparison: str) -> list[Row]:
+    """The instances of one comparison, those that most candidates break first."""
+    found: dict[str, Row] = {}
+    empty: tuple[Answer | None, ...] = (None,) * len(several.results)
+    for place, result in enumerate(several.results):
+        for one in (each for each in result.comparisons if each.name == comparison):
+            named = [one.instances[name] for name in ("doc_id", "input", "target", "prediction_old", "prediction_new",
+                                                      "quadrant")]  # fmt: skip
+            for doc_id, *values in zip(*named, strict=True):
+                asked, target, old, new, quadrant = (None if pd.isna(value) else str(value) for value in values)
+                row = found.setdefault(str(doc_id), Row(str(doc_id), asked, target, old, empty))
+                answers = (*row.answers[:place], Answer(new, quadrant), *row.answers[place + 1 :])
+                found[row.doc_id] = replace(row, answers=answers)
+    return sorted(found.values(), key=lambda row: -row.broken)

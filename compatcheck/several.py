@@ -1,0 +1,76 @@
+"""Several candidates against one OLD: evaluated in one go, OLD once, and judged together."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from compatcheck import options
+from compatcheck.compare.counterparts import differences_of
+from compatcheck.comparing import diffs_of_runs, rules_of
+from compatcheck.errors import InputError
+from compatcheck.results import Candidates, blessed_before
+from compatcheck.version import __version__
+
+
+def diff_candidates(
+    old: str | os.PathLike[str],
+    news: Sequence[str | os.PathLike[str]],
+    chosen: options.Diff,
+    scratch: str | os.PathLike[str] | None,
+    say: Callable[[str], None],
+    progress: Any,
+) -> Candidates:
+    """Compare several candidates with one OLD.
+
+    Raises:
+        InputError: as :func:`compatcheck.diff`; a candidate that is named twice, or an option that is for one alone.
+    """
+    from compatcheck import gate
+    from compatcheck.evaluation.against import grade_of
+    from compatcheck.evaluation.collect import judged, runs_of
+    from compatcheck.evaluation.reruns import check_reruns, collect_reruns
+    from compatcheck.evaluation.same import refuse_same, refuse_same_model
+    from compatcheck.evaluation.settling import check_directions
+    from compatcheck.evaluation.side_settings import check_settings, request_of
+
+    names = [os.fspath(each) for each in news]
+    _check(names, chosen)
+    rules_of(chosen)
+    first = request_of(old, names[0], chosen, scratch)
+    requests = [replace(first, new=name) for name in names]
+    for request in requests:
+        check_settings(request, chosen)
+        if not chosen.allow_same:
+            refuse_same_model(request)
+    check_reruns(first, chosen.noise_floor, chosen.noise_run)
+    sides = [first.side("old")]
+    sides += [replace(each.side("new"), name=f"new {number}") for number, each in enumerate(requests, 1)]
+    with judged(first, say, progress) as request:
+        before, *runs = runs_of(sides, request, say, progress)
+        check_directions(request.metric_options, [one for run in (before, *runs) for one in run.tasks])
+        for run in () if chosen.allow_same else runs:
+            found = differences_of(before, run)
+            apart = bool(found.found) or first.old_options.layout != first.new_options.layout
+            refuse_same(before, run, differ=apart, known=not found.unknown)
+        reruns = collect_reruns(request, chosen.noise_floor, chosen.noise_run, say, progress)
+        each = diffs_of_runs(before, runs, chosen, reruns, grade_of(request.against, request.metric_options))
+    each = [replace(one, history=blessed_before(first.old, one.comparisons)) for one in each]
+    return Candidates(tuple(each), gate.worst(one.verdict for one in each), __version__, names=tuple(names))
+
+
+def _check(names: Sequence[str], chosen: options.Diff) -> None:
+    if not names:
+        raise InputError("NEW is an empty list: name at least one candidate")
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"NEW {name}: is named twice; every candidate is another one")
+    for flag, given in (
+        ("--until-decided", chosen.until_decided),
+        ("--stream", chosen.stream),
+        ("--metric kl", "kl" in chosen.metric),
+    ):
+        if given:
+            raise InputError(f"{flag}: is for one NEW; compare the candidates one by one")
