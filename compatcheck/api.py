@@ -98,7 +98,7 @@ def diff(
 def _diff_of_two(
     old: Reference, new: Reference, chosen: options.Diff, scratch: Reference | None, say: Say, progress: Any
 ) -> Diff:
-    from compatcheck import sequential
+    from compatcheck import beside, sequential
     from compatcheck.evaluation.collect import pairs_judged
     from compatcheck.evaluation.reruns import check_reruns
     from compatcheck.evaluation.same import refuse_same_model
@@ -107,8 +107,9 @@ def _diff_of_two(
     sequential.check(chosen, rules_of(chosen))
     if chosen.until_decided and chosen.epsilon is None:
         chosen = replace(chosen, epsilon=0.0)  # one dead-band for every step
-    request = request_of(old, new, chosen, scratch)
+    request = request_of(old, new, beside.of_quality(chosen), scratch)
     check_settings(request, chosen)
+    beside.check(chosen, rules_of(chosen), beside.read(chosen), request.side)
     check_reruns(request, chosen.noise_floor, chosen.noise_run)
     if not chosen.allow_same:
         refuse_same_model(request)

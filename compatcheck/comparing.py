@@ -70,13 +70,15 @@ class Compared:
 
 
 def _compared(old: Run, new: Run, chosen: options.Diff, reruns: Sequence[Run], grade: Grade | None) -> Compared:
+    from compatcheck.beside import from_store, read
     from compatcheck.gate import slice_fields
 
     epsilon, correct_at = chosen.epsilon, chosen.correct_at
     comparisons, notes = compare_runs(
         old, new, epsilon=epsilon, correct_at=correct_at, slice_by=chosen.slice_by, cluster_by=chosen.cluster_by,
-        also_slice_by=slice_fields(rules_of(chosen)), seed=chosen.seed, grade=grade,
+        also_slice_by=slice_fields(rules_of(chosen)), seed=chosen.seed, grade=grade, beside=read(chosen),
     )  # fmt: skip
+    notes += from_store(comparisons, old.manifest.settings, new.manifest.settings)
     if reruns:
         from compatcheck.noise import with_noise
 
@@ -100,7 +102,13 @@ def compare_runs(old: Run, new: Run, **how: Any) -> tuple[list[Comparison], list
     how = {"seed": 1234, "reread": reread, **how}
     pairs, absent = counterparts(old, new)
     notes = absent_notes(absent)
-    comparisons = [compare(run, other, metric=metric, **how) for run, other, metrics in pairs for metric in metrics]
+    beside = how.pop("beside", None)  # of a task's answers, whatever they are scored by
+    firsts = {run.task: (run.filter, metrics[0]) for run, _, metrics in reversed(pairs) if metrics}
+    comparisons = [
+        compare(run, other, metric=metric, beside=beside if firsts[run.task] == (run.filter, metric) else None, **how)
+        for run, other, metrics in pairs
+        for metric in metrics
+    ]
     if new.divergences:
         from compatcheck.compare.divergence import with_divergence
 
@@ -119,6 +127,7 @@ def compare_runs(old: Run, new: Run, **how: Any) -> tuple[list[Comparison], list
 def diff_of_streams(
     old: Run, new: Run, scratch: Scratch, say: Say, chosen: options.Diff, grade: Grade | None = None
 ) -> Diff:
+    from compatcheck.beside import read
     from compatcheck.compare.comparison import Settings
     from compatcheck.compare.streaming import compare_streams
     from compatcheck.gate import slice_fields
@@ -132,7 +141,7 @@ def diff_of_streams(
         raise InputError("with its records on disk the noise floor of a comparison cannot be measured; add --no-stream")
     pairs, absent = counterparts(old, new)
     also = slice_fields(rules_of(chosen))
-    settings = options.part_of(chosen, Settings, also_slice_by=also, reread=reread, grade=grade)
+    settings = options.part_of(chosen, Settings, also_slice_by=also, reread=reread, grade=grade, beside=read(chosen))
     with scratch.writing():
         comparisons, file = compare_streams(pairs, settings, scratch, say)
     notes = absent_notes(absent) + [

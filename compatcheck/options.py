@@ -212,6 +212,7 @@ class Diff(Judged):
     advisory: Texts = option((), "A budget that is shown and bears on no verdict; repeatable.", metavar="EXPR")
     required: Texts = option((), "An error where it was not compared; repeatable.", metavar="TASK")
     max_missing: Share = option("2%", "No budget passes where more rows than that show nothing.", environment=True)
+    price: Pairs | None = option(None, "Dollars a million tokens, in and out: old=3/15.", metavar="SIDE=IN/OUT")
     allow_same: bool = option(False, "OLD and NEW may be the same.")
     old_set: Settings | None = option(None, "A setting of OLD alone, as --new-set; repeatable.", ENGINE)
     new_set: Settings | None = option(

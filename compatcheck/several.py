@@ -28,7 +28,7 @@ def diff_candidates(
     Raises:
         InputError: as :func:`compatcheck.diff`; a candidate that is named twice, or an option that is for one alone.
     """
-    from compatcheck import gate
+    from compatcheck import beside, gate
     from compatcheck.evaluation.against import grade_of
     from compatcheck.evaluation.collect import judged, runs_of
     from compatcheck.evaluation.reruns import check_reruns, collect_reruns
@@ -38,11 +38,12 @@ def diff_candidates(
 
     names = [os.fspath(each) for each in news]
     _check(names, chosen)
-    rules_of(chosen)
-    first = request_of(old, names[0], chosen, scratch)
+    rules = rules_of(chosen)
+    first = request_of(old, names[0], beside.of_quality(chosen), scratch)
     requests = [replace(first, new=name) for name in names]
     for request in requests:
         check_settings(request, chosen)
+        beside.check(chosen, rules, beside.read(chosen), request.side)
         if not chosen.allow_same:
             refuse_same_model(request)
     check_reruns(first, chosen.noise_floor, chosen.noise_run)

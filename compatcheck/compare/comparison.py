@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from compatcheck.compare.answers import How
+from compatcheck.compare.beside import Besides
 from compatcheck.compare.changes import change_figures, changed_slice, clustered_changes
 from compatcheck.compare.clusters import Clusters, clustered_figures, clustered_slice, find_clusters
 from compatcheck.compare.coverage import Covered
@@ -27,6 +29,7 @@ from compatcheck.compare.result import (
     PREFERENCES,
     QUADRANTS,
     SMOOTH_GROUPS,
+    Beside,
     ClusterCount,
     Comparison,
     Estimate,
@@ -56,6 +59,7 @@ class Settings:
     seed: int = 0  # of the bootstrap and the permutation test; the same input and seed give the same figures
     confidence: float = CONFIDENCE
     resamples: int = RESAMPLES
+    beside: How | None = None  # what else is told of the answers; None for nothing
     reread: Reread | None = None  # gives other readings of the scores, to see what hangs on them
     grade: Grade | None = None  # scores NEW's answers by OLD's, where these are the reference
 
@@ -139,6 +143,7 @@ def compare(old: TaskRun, new: TaskRun, *, metric: Metric | str, **options: Any)
         **with_failures(build_instances(old, new, pairs, found), new, pairs.new),
         readings=readings.readings(n, found.changes, partial(_reread, how, clusters)),
         reference="old" if of_changes else None,
+        beside=_beside(how, old, new, pairs, found),
     )
 
 
@@ -160,6 +165,13 @@ def _range(found: Sorted) -> tuple[float, float] | None:
     if found.names in (QUADRANTS, PREFERENCES) or found.metric.kind == "discrete":
         return None
     return score_range(found.old[found.scored], found.new[found.scored])
+
+
+def _beside(how: Settings, old: TaskRun, new: TaskRun, pairs: Pairs, found: Sorted) -> Mapping[str, Beside] | None:
+    """What else is told of the answers; it counts single instances, and so nothing where clusters are counted."""
+    besides = Besides(how.beside if how.cluster_by is None else None, {*old.records.columns, *new.records.columns})
+    besides.add(old, new, pairs, found.scored)
+    return besides.figures(how.drawing) or None
 
 
 def _reread(

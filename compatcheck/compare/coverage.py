@@ -20,10 +20,15 @@ _CUT = frozenset(
 )
 
 
+def ends(column: object) -> bool:
+    """Whether a column says why answers ended."""
+    return str(column).rpartition(".")[2].lower() in _FINISH
+
+
 def cut_off(records: pd.DataFrame, rows: np.ndarray, reasons: frozenset[str] = _CUT) -> Flags | None:
     """Which of the rows hold an answer that ended at the greatest number of tokens, or within its reasoning; None where
     no row says it."""
-    known = [str(name) for name in records.columns if str(name).rpartition(".")[2].lower() in _FINISH]
+    known = [name for name in records.columns if ends(name)]
     said = [one for one in (take(records[name], rows) for name in known) if one.notna().any()]
 
     def is_cut(value: object) -> bool:

@@ -15,6 +15,7 @@ import pandas as pd
 
 from compatcheck.compare.differences import Differences
 from compatcheck.compare.kinds import KindCount
+from compatcheck.compare.looks import BoundPath, Settled
 from compatcheck.compare.overview import Overview
 from compatcheck.records import ANSWER_COLUMNS, BlessedScore, DivergentToken
 from compatcheck.schema import NEEDED, NOT_KEPT, WHERE_KNOWN
@@ -42,7 +43,6 @@ KIND_COLUMN = "failure_kind"  # a further column where there are negative flips 
 FURTHER_COLUMNS = (*PROMPT_COLUMNS, *SIDE_COLUMNS, KIND_COLUMN)
 
 Kind = Annotated[str, ("discrete", "smooth")]
-Settled = Annotated[str, ("pass", "fail", "inconclusive")]
 Verdict = Annotated[str, ("pass", "fail", "inconclusive", "none")]
 
 
@@ -228,28 +228,19 @@ class Gate:
 
 
 @dataclass(frozen=True)
-class Look:
-    """A budget's figure after ``n`` instances, with one-sided bounds that hold at all looks together."""
+class Beside:
+    """A figure beside quality, of the ``n`` scored pairs of which both sides know it.
 
-    n: int
-    value: float | None
-    lower: float
-    upper: float
-
-
-@dataclass(frozen=True)
-class BoundPath:
-    """How the bounds of a budget's figure went while instances came in.
-
-    ``looks`` are not all of them: each has about a tenth more instances than the one before it, the last is the last.
+    ``old``, ``new`` and ``change`` (NEW − OLD) are means, or of a ``share`` proportions; ``ratio`` is by how much NEW's
+    mean is above OLD's, as a share of OLD's: 0.1 is 10 % more. Undefined, with the reason, where it was not measured.
     """
 
-    rule: str
-    threshold: float
-    verdict: Settled
-    decided_at: int | None  # after how many instances; None where it was not decided
-    looks: tuple[Look, ...]
-    unit: Annotated[str, ("share", "points", "score")] = "share"  # points: a difference of shares
+    unit: Annotated[str, ("characters", "words", "tokens", "seconds", "dollars", "share")]
+    n: int
+    old: Estimate
+    new: Estimate
+    change: Estimate
+    ratio: Estimate | None = field(default=None, metadata=WHERE_KNOWN)
 
 
 @dataclass(frozen=True)
@@ -297,6 +288,8 @@ class Comparison:
     clusters: ClusterCount | None = None  # what intervals and tests count by; None where every instance does by itself
     readings: tuple[Reading, ...] = ()  # that would change many scores, and that nobody has decided about
     sequential: Sequential | None = None  # None where the number of instances was fixed
+    # Length, tokens, seconds, dollars, cut off, refused; of the first comparison of a task, where they are known.
+    beside: Mapping[str, Beside] | None = field(default=None, metadata=WHERE_KNOWN)
     # Of the first comparison of a task, where --metric kl asks for it.
     kl: Divergence | None = field(default=None, metadata=WHERE_KNOWN)
     # ``old`` where OLD's answers are the reference: ``quadrants`` then are CHANGES or PREFERENCES, which report.json

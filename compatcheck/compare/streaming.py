@@ -7,7 +7,7 @@ for a smooth metric its scores, too, and for a slice field its value's number.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from compatcheck.compare.answers import How, of_sides
+from compatcheck.compare.beside import Besides
 from compatcheck.compare.changes import change_figures, changed_slice
 from compatcheck.compare.comparison import Settings, figures, signature
 from compatcheck.compare.coverage import Covered
@@ -88,19 +90,27 @@ def compare_streams(
     needed = [min(a.rows, b.rows) * (a.table.row_bytes + b.table.row_bytes + 64) * n / 2 for a, b, n in sides]
     scratch.require(int(sum(needed)), "writing all instances")
     with InstanceFile(scratch.path("instances.parquet"), _fields(jobs)) as file:
-        return [one for job in jobs for one in _StoredPair(*job, settings).compare(file, say)], file
+        found, tasks = [], set[str]()
+        for job in jobs:
+            first = job[0].task not in tasks
+            tasks.add(job[0].task)
+            found += _StoredPair(*job, settings if first else replace(settings, beside=None)).compare(file, say)
+        return found, file
 
 
 class _Group:
     """What is kept of every pair of one metric."""
 
-    def __init__(self, metric: Metric, settings: Settings, fields: Sequence[str]) -> None:
+    def __init__(
+        self, metric: Metric, settings: Settings, fields: Sequence[str], how: How | None, names: Collection[str]
+    ) -> None:
         self.discrete = metric.kind == "discrete" or settings.correct_at is not None
         self.metric = replace(metric, kind="discrete") if self.discrete else metric
         self.of_changes = isinstance(metric, OldAsReference)
         self.names = CHANGES if self.of_changes else QUADRANTS if self.discrete else SMOOTH_GROUPS
         self.covered, self.readings, self.worst = Covered(), settings.readings(metric), WorstFlips()
         self.kinds: list[str] = []
+        self.besides = Besides(how, names, texts=False)
         self.changes: Changes | None = None
         self._codes: list[Any] = []
         self._numbers: list[Numbers] = []
@@ -174,7 +184,9 @@ class _StoredPair:
             self.fields = expand(self.settings.slice_by, *self.empty, self.settings.also_slice_by)
             for field in self.fields:
                 check_field(field, *self.empty)
-            groups = [_Group(metric, self.settings, self.fields) for metric in self.metrics]
+            names, how = {*self.old.names, *self.new.names}, self.settings.beside
+            groups = [_Group(metric, self.settings, self.fields, None if place else how, names)
+                      for place, metric in enumerate(self.metrics)]  # fmt: skip
             count, done, said = len(pairs.old), 0, time.monotonic()
             for before, after in self._parts(pairs, con):
                 self._add(groups, before, after, pairs.key, file)
@@ -201,6 +213,7 @@ class _StoredPair:
             found = sort_pairs(old, new, part, metric, epsilon=how.epsilon, correct_at=how.correct_at, grade=how.grade)
             group.add(found, fields)
             group.covered.add(found, old, new, part)
+            group.besides.add(old, new, part, found.scored)
             group.readings.add(found, old, _with_target(new, before), part)
             instances = build_instances(old, new, part, found)
             failures = failure_kinds(instances, new, part.new, self.labels)
@@ -229,7 +242,12 @@ class _StoredPair:
         scores = [score_column(each.name) for each in self.metrics if not isinstance(each, OldAsReference)]
         kinds = self.old.kinds, self.new.kinds
         from_old = {name for name in self.old.table.complete if name in kinds[1]} - {"doc_id", "prediction", "response"}
-        from_old -= {"error", *ANSWER_COLUMNS, *(prediction_column(metric.name) for metric in self.metrics)}
+        from_old -= {
+            "error",
+            *ANSWER_COLUMNS,
+            *of_sides(kinds[1]),
+            *(prediction_column(metric.name) for metric in self.metrics),
+        }
         if key != "id":
             from_old -= {"doc_hash", KEYS[key]}
         if self.prompts:
@@ -293,6 +311,7 @@ class _StoredPair:
             score_range=None if numbers is None else score_range(numbers.old, numbers.new),
             readings=group.readings.readings(len(codes), group.changes, otherwise),
             reference="old" if group.of_changes else None,
+            beside=group.besides.figures(settings.drawing) or None,
         )
 
 

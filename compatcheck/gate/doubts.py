@@ -91,7 +91,13 @@ def _shows_little(rule: Rule, comparison: Comparison, max_missing: float, absent
 
 def _unfit(rule: Rule, comparison: Comparison) -> str | None:
     """Why the scoring rule does not seem to fit, so that scores cannot show what the budget is about; None else."""
-    if _changed(comparison) == 0 or rule.name in _OF_CHANGE or not comparison.n or comparison.reference is not None:
+    if (
+        _changed(comparison) == 0
+        or rule.is_beside
+        or rule.name in _OF_CHANGE
+        or not comparison.n
+        or comparison.reference is not None
+    ):
         return None
     metrics = comparison.metrics
     if comparison.kind != "discrete":

@@ -58,6 +58,15 @@ COUNTS = {
     "cut_off": Name("answers that were cut off", upper=True, rate=True),
 }
 """Budgets on rows that show nothing; they are counted, not estimated."""
+BESIDE = {
+    "latency": Name("change of latency", upper=True),
+    "latency_first": Name("change of the time to the first token", upper=True),
+    "cost": Name("change of cost", upper=True),
+    "output_tokens": Name("change of output tokens", upper=True),
+    "length": Name("change of length", upper=True),
+    "refusal": Name("answers that refuse", upper=True, rate=True),
+}
+"""Budgets beside quality: on how much NEW's mean is above OLD's, relative to it, or on a share of NEW's answers."""
 SAME = {
     "accuracy": ("net",),
     "regression": ("mean_difference", "net"),
@@ -94,6 +103,8 @@ class Rule:
         """The name of the figure of this comparison that the rule bounds, or None."""
         if self.is_count:
             return self.name
+        if self.is_beside:
+            return self.name if self.name in (comparison.beside or {}) and self.figure(comparison)[1] else None
         if self.slice is not None:
             part = self.part(comparison)
             if part is None or (self.name == "agreement" and part.changed is None):
@@ -106,6 +117,9 @@ class Rule:
 
     def figure(self, comparison: Comparison) -> tuple[Estimate, int]:
         """The figure that the rule bounds, and of how many instances it is."""
+        if self.is_beside:
+            beside = (comparison.beside or {})[self.name]
+            return beside.ratio or beside.new, beside.n
         part = self.part(comparison)
         if part is None:
             return comparison.metrics[self.key(comparison) or ""], comparison.n
@@ -122,6 +136,11 @@ class Rule:
     def is_count(self) -> bool:
         """Whether it is about rows that show nothing."""
         return self.name in COUNTS
+
+    @property
+    def is_beside(self) -> bool:
+        """Whether it is about a figure beside quality."""
+        return self.name in BESIDE
 
 
 def _complement(share: Estimate) -> Estimate:
@@ -180,8 +199,8 @@ def _parse(text: str, tier: str) -> Rule:
             f"{said}: bec is shown and not judged, as it falls with every mistake of OLD that NEW puts "
             "right; set nfr or btc"
         )
-    if name not in NAMES and name not in SAME and name not in COUNTS:
-        known = [*NAMES, *SAME, *COUNTS]
+    known = [*NAMES, *SAME, *COUNTS, *BESIDE]
+    if name not in known:
         hint = did_you_mean(name, known)
         raise InputError(f"{said}: no budget can be set on '{name}'{hint}; known are {', '.join(known)}")
     if part is not None and name not in ("nfr", "btc", "changed", "agreement"):
@@ -207,6 +226,8 @@ def check_reference(rules: Iterable[Rule]) -> None:
 def _cannot_be_meant(rule: Rule, number: str, percent: bool) -> str | None:
     """Why a budget cannot be meant: 200 %, a negative rate."""
     stem, value = rule.text.rpartition(":")[0].strip(), rule.budget
+    if rule.is_beside and rule.metric:
+        return f"{rule.name} is of the answers, whatever they are scored by; write {rule.name}:…"
     if not math.isfinite(value):
         return "the budget is a finite number"
     if rule.name in ("net", "accuracy"):
@@ -220,10 +241,16 @@ def _cannot_be_meant(rule: Rule, number: str, percent: bool) -> str | None:
                 f"that write {stem.removesuffix('accuracy')}accuracy_new:{100 * value:g}%"
             )
         return None
+    if rule.is_beside and not BESIDE[rule.name].rate:
+        if not percent:
+            return f"it says by how much NEW may be above OLD; write {stem}:+10%"
+        return "a mean cannot fall by more than all of it" if value <= -1 else None
+    if rule.name == "refusal" and number.startswith("+"):
+        return f"it is a share of NEW's answers, not a change; write {stem}:{number.lstrip('+')}%"
     if rule.name == "regression":
         why = "it says by how much the mean may fall, so it is not negative"
         return f"{why}; write {stem}:{number.lstrip('-')}" if value < 0 else None
-    known = COUNTS.get(rule.name) or NAMES[SAME.get(rule.name, (rule.name,))[0]]
+    known = COUNTS.get(rule.name) or BESIDE.get(rule.name) or NAMES[SAME.get(rule.name, (rule.name,))[0]]
     if rule.name == KL and (percent or value < 0):
         return "the budget is a mean divergence in nats, such as kl:0.01"
     if value < 0 and (known.rate or rule.name == "relative_nfr"):
@@ -251,6 +278,9 @@ def nothing_covered(rule: Rule, comparisons: Sequence[Comparison]) -> str:
         field, value = rule.slice
         values = [one.value for each in comparisons for one in each.slices if one.field == field]
         why = f"no slice by '{field}' {unknown(value, values)}" if values else f"there is no --slice-by {field}"
+    elif rule.is_beside:
+        found = [(each.beside or {})[rule.name] for each in comparisons if rule.name in (each.beside or {})]
+        why = next((one.new.why for one in found if one.new.why), None) or f"{rule.name} was not measured"
     elif rule.name == KL:
         why = "the divergence was not measured; add --metric kl"
     else:

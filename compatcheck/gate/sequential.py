@@ -12,8 +12,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from compatcheck.compare.looks import BoundPath, Look
 from compatcheck.compare.quadrants import Sorted
-from compatcheck.compare.result import BoundPath, Comparison, Gate, Look
+from compatcheck.compare.result import Comparison, Gate
 from compatcheck.compare.sequential import FigureEvidence
 from compatcheck.compare.significance import holm
 from compatcheck.errors import InputError

@@ -23,7 +23,7 @@ from compatcheck.compare.result import Absent, Comparison, Estimate, Gate
 from compatcheck.compare.significance import holm, p_beyond
 from compatcheck.errors import ExitCode, InputError, did_you_mean
 from compatcheck.gate.doubts import MAX_MISSING, doubt
-from compatcheck.gate.rules import CRITICAL, NAMES, Name, Rule, nothing_covered, rows, writer
+from compatcheck.gate.rules import BESIDE, CRITICAL, NAMES, Name, Rule, nothing_covered, rows, writer
 from compatcheck.records import KL
 
 MIN_AVERAGED = 30
@@ -71,6 +71,8 @@ def against(verdict: str, upper_budget: bool, budget: str) -> str:
 
 def label_of(rule: Rule, key: str) -> str:
     """What the figure ``key`` is called where this rule speaks of it."""
+    if rule.is_beside:
+        return BESIDE[key].label
     name = NAMES[key].label if key != "net" or rule.name == "net" else "accuracy change"
     return name if rule.slice is None else f"{name} of {'='.join(rule.slice)}"
 
@@ -244,8 +246,9 @@ def _evidence(rule: Rule, comparison: Comparison) -> Evidence | Gate:
         return _divergence(rule, comparison)
     if clusters is not None and clusters.count < LEAST:
         return open_(f"{clusters.count} clusters by '{clusters.field}': fewer than {LEAST} settle no budget")
-    known, (figure, n), label = NAMES[key], rule.figure(comparison), label_of(rule, key)
-    averaged = figure.count if key.startswith(("mean_", "score_", "similarity")) else None
+    known, (figure, n), label = (BESIDE if rule.is_beside else NAMES)[key], rule.figure(comparison), label_of(rule, key)
+    is_mean = key.startswith(("mean_", "score_", "similarity")) or (rule.is_beside and not known.rate)
+    averaged = figure.count if is_mean else None
     if key == "mean_regression" and (averaged or 0) < MIN_AVERAGED:
         return _few_regressed(rule, comparison, figure)
     if figure.value is None:
@@ -348,7 +351,7 @@ def _for_mean(key: str, figure: Estimate, value: float, threshold: float, compar
         error *= math.sqrt(comparison.n / figure.effective) if figure.effective else 1.0
     else:
         error = (figure.high - figure.low) / 2 / z_values(comparison.confidence)[0]
-    if key not in ("relative_nfr", KL) and (key != "net" or value > threshold):
+    if key not in BESIDE and key not in ("relative_nfr", KL) and (key != "net" or value > threshold):
         least, most = comparison.score_range or (0.0, 1.0)
         unseen = -math.log(1 - comparison.confidence) * (most - least) / gap / averaged
     return needed_for_change(error / gap, POWER, comparison.confidence) + unseen

@@ -14,8 +14,9 @@ from xml.etree import ElementTree
 
 import numpy as np
 
+from compatcheck.compare.looks import BoundPath
 from compatcheck.compare.overview import Gains, gains_of, round_up
-from compatcheck.compare.result import BoundPath, Comparison, Result
+from compatcheck.compare.result import Comparison, Result
 from compatcheck.report import figures, trend
 from compatcheck.report.looks import look_number
 from compatcheck.report.text import safe_text

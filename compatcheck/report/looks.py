@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from compatcheck.compare.result import BoundPath, Comparison, Look
+from compatcheck.compare.looks import BoundPath, Look
+from compatcheck.compare.result import Comparison
 from compatcheck.report import figures
 from compatcheck.report.sections import Table
 

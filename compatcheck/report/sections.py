@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from compatcheck.compare.kinds import KINDS
 from compatcheck.compare.overview import round_up
 from compatcheck.compare.result import Comparison, Estimate, Gate, Pairing, Slice
-from compatcheck.report import divergence, figures
+from compatcheck.report import besides, divergence, figures
 from compatcheck.report.tables import Section, Table
 
 LEAST = 20
@@ -204,7 +204,7 @@ def _clusters(comparison: Comparison) -> Section | None:
 
 DETAILS: tuple[Callable[[Comparison], Section | None], ...] = (
     _metrics("Accuracy"), _metrics("Score"), _metrics("Change"), _metrics("Compatibility"),
-    _metrics("Agreement"), _metrics("Further"), _noise, _near_ties, _clusters, divergence.section,
+    _metrics("Agreement"), _metrics("Further"), besides.section, _noise, _near_ties, _clusters, divergence.section,
 )  # fmt: skip
 """The details of a comparison below its quadrants, in the order they are shown."""
 

@@ -8,7 +8,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from compatcheck.compare.result import BoundPath, Look, Result, Sequential
+from compatcheck.compare.looks import BoundPath, Look
+from compatcheck.compare.result import Result, Sequential
 from compatcheck.report import charts, looks, render
 
 
