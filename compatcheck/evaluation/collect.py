@@ -29,6 +29,7 @@ from compatcheck.table.scoring import AS_RECORDED
 from compatcheck.tasks import LoadedTask
 from compatcheck.tasks.load import TaskOptions, check_metric_names
 from compatcheck.tasks.resolve import resolve_task
+from compatcheck.tasks.turns import ALL, Answers
 
 JUDGE = "judge"
 Kind = TypeVar("Kind", TaskRun, StoredRun)
@@ -69,6 +70,8 @@ class Request:
     """``old``: OLD's answers are the reference, nothing is scored by a target."""
     resolved: dict[Any, dict[str | None, Reference]] = field(default_factory=dict, compare=False, repr=False)
     """What references name that were resolved before, also for requests made of this one."""
+    replayed: dict[str, str | None] = field(default_factory=dict, compare=False, repr=False)
+    """OLD's answers to the turns of conversations, once they are known; shared as ``resolved`` is."""
     kl: bool = False
     """Whether next-token distributions are compared too (:mod:`compatcheck.evaluation.divergence`): a metric that is of
     no single answer, and so not among ``metrics``."""
@@ -212,7 +215,7 @@ def runs_of(
     recorded = {side.name: read_side(side, request) for side in sides if side.recorded}
     evaluated: list[Evaluated] = []
     if models:
-        jobs = jobs_of(models, request)
+        jobs = jobs_of(models, request, say, progress)
         with open_store(request.store) as store:
             evaluated = evaluate_jobs(jobs, say, progress, store, log)
         if store is not None and store.notes:
@@ -221,7 +224,9 @@ def runs_of(
     return [with_requested_metrics(runs[side.name], request) for side in sides]
 
 
-def jobs_of(models: Sequence[Side], request: Request) -> list[Job]:
+def jobs_of(
+    models: Sequence[Side], request: Request, say: Callable[[str], None] = lambda _: None, progress: Any = None
+) -> list[Job]:
     """Every model on every task. Sides whose options are equal share the tasks, and with them the built requests.
 
     Raises:
@@ -240,13 +245,29 @@ def jobs_of(models: Sequence[Side], request: Request) -> list[Job]:
         tasks = next((tasks for options, tasks in loaded if options == side.options.tasks), None)
         if tasks is None:
             tasks = load_asked(request.tasks, side.options.tasks)
+            for task in tasks:
+                check_metric_names(request.metrics, [*task.task.aggregation(), *similarity.names()])
+                check_targets(task, request.scored or (() if request.against or side.name == "run" else (EXACT,)))
+            if side.options.tasks.prompts and side.options.tasks.turns == ALL:
+                tasks = load_asked(request.tasks, side.options.tasks, _answers_of_old(request, say, progress))
             loaded.append((side.options.tasks, tasks))
-        for task in tasks:
-            check_metric_names(request.metrics, [*task.task.aggregation(), *similarity.names()])
-            wanted = request.scored or (() if request.against or side.name == "run" else (EXACT,))
-            check_targets(task, wanted)
         jobs += [Job(side.name, side.of(task.name), task, side.options.engine) for task in tasks]
     return jobs
+
+
+def _answers_of_old(request: Request, say: Callable[[str], None], progress: Any) -> Answers:
+    """What OLD answers to every turn of the prompts, for both sides and all reruns the same."""
+    from compatcheck.evaluation.replay import recorded_answers, replay
+
+    if not request.replayed:
+        side = request.side("old")
+        if side.recorded:
+            name = named((), side.options.tasks)[0]
+            runs = [run for run in read_side(side, request).tasks if run.task == name]
+            request.replayed.update(recorded_answers(runs[0]) if runs else {})
+        else:
+            request.replayed.update(replay(side, request.store, say, progress))
+    return request.replayed
 
 
 def _references(text: str, tasks: Sequence[str], options: SideOptions) -> dict[str | None, Reference]:

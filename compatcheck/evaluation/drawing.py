@@ -40,7 +40,7 @@ class Drawing:
         self.documents: Mapping[str, Sequence[Any]]
         """Of every task the documents that can be drawn, in an order that does not depend on that of the rows."""
         if models:
-            jobs = collect.jobs_of(models, request)
+            jobs = collect.jobs_of(models, request, say, progress)
             self._store = stack.enter_context(open_store(request.store))
             self._stepwise = Stepwise(jobs, say, progress, self._store)
             stack.callback(self._stepwise.close)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from compatcheck import similarity
 from compatcheck.errors import InputError, require
@@ -13,10 +14,12 @@ from compatcheck.table.layout import Layout
 from compatcheck.tasks import LoadedTask
 from compatcheck.tasks.generation import overlaid, read_generation
 from compatcheck.tasks.load import KEEP, TaskOptions, choose_documents, load_tasks, system_shown
+from compatcheck.tasks.prompt_set import Prompt, PromptSet
+from compatcheck.tasks.turns import ALL, LAST, Answers, unrolled
 
 
-def load_asked(names: Sequence[str], options: TaskOptions) -> list[LoadedTask]:
-    """The tasks of these names, and behind them the prompts of ``--prompts``.
+def load_asked(names: Sequence[str], options: TaskOptions, answers: Answers | None = None) -> list[LoadedTask]:
+    """The tasks of these names, and behind them the prompts of ``--prompts``, with OLD's ``answers`` to their turns.
 
     Raises:
         InputError: as :func:`compatcheck.tasks.load.load_tasks`, or prompts that cannot be used.
@@ -24,7 +27,7 @@ def load_asked(names: Sequence[str], options: TaskOptions) -> list[LoadedTask]:
     read_generation(options.gen)
     tasks = load_tasks(names, replace(options, system=system_text(options.system))) if names else []
     if options.prompts is not None:
-        tasks.append(load_prompts(options))
+        tasks.append(load_prompts(options, answers))
     twice = {task.name for task in tasks[:-1]} & {task.name for task in tasks[-1:]}
     if twice:
         raise InputError(f"--prompts {options.prompts}: --task {twice.pop()} has the same name; rename the file")
@@ -55,29 +58,59 @@ def check_targets(task: LoadedTask, metrics: Sequence[str]) -> None:
         )
 
 
-def load_prompts(options: TaskOptions) -> LoadedTask:
-    """The prompts of ``--prompts`` as a task.
+def read_chosen(options: TaskOptions) -> PromptSet:
+    """The prompts of the file that ``--limit`` and ``--sample`` mean, by the name that they have as a task.
 
     Raises:
         InputError: a file or a row that cannot be used.
     """
+    prompts = read_prompts(options)
+    indices = choose_documents(len(prompts.prompts), options)
+    chosen = prompts.prompts if indices is None else [prompts.prompts[number] for number in indices]
+    return replace(prompts, prompts=chosen, name=options.prompts_name or prompts.name)
+
+
+def load_prompts(options: TaskOptions, answers: Answers | None = None) -> LoadedTask:
+    """The prompts of ``--prompts`` as a task; ``answers`` are OLD's, for ``--turns all``.
+
+    Raises:
+        InputError: a file or a row that cannot be used.
+    """
+    if options.turns == LAST:
+        prompts = read_prompts(options)
+        loaded = prompt_task(prompts.prompts, options, prompts)
+        return _chosen(loaded, choose_documents(len(prompts.prompts), options), options)
+    prompts = read_chosen(options)
+    unfilled, filled = unrolled(prompts, None), unrolled(prompts, answers)
+    settings = {**prompt_task(unfilled.prompts, options, unfilled).settings, "turns": ALL}
+    chosen = choose_documents(len(read_prompts(options).prompts), options)
+    return replace(_chosen(prompt_task(filled.prompts, options, filled), chosen, options, settings), indices=None)
+
+
+def _chosen(
+    loaded: LoadedTask, indices: list[int] | None, options: TaskOptions, settings: dict[str, Any] | None = None
+) -> LoadedTask:
+    """The task with the documents that are asked, and its settings with how they were chosen."""
+    settings = dict(loaded.settings if settings is None else settings)
+    if indices is not None:
+        settings["limit"] = f"first:{len(indices)}" if options.sample is None else f"random:{len(indices)}"
+    return replace(loaded, indices=indices, settings=settings)
+
+
+def prompt_task(prompts: Sequence[Prompt], options: TaskOptions, of: PromptSet | None = None) -> LoadedTask:
+    """Prompts as a task, with all that the options say of it."""
     require("--prompts", "lm_eval", "datasets")
     from compatcheck.tasks import patches
     from compatcheck.tasks.prompts import DEFAULTS, PromptTask, settings_of
 
     patches.quiet_for_good()
-    prompts = read_prompts(options)
-    if options.prompts_name is not None:
-        prompts = replace(prompts, name=options.prompts_name)
+    name = of.name if of is not None else named((), options)[0]
+    kept = PromptSet(options.prompts_name or name, prompts, of is None or of.own_ids, of.notes if of else ())
     extract = Layout(extract=options.extract).extracted if options.extract is not None else None
-    task = PromptTask(prompts, overlaid(DEFAULTS, read_generation(options.gen)), extract)
-    indices = choose_documents(len(prompts.prompts), options)
+    task = PromptTask(kept, overlaid(DEFAULTS, read_generation(options.gen)), extract)
     system = system_text(options.system)
     settings = {**settings_of(task), "seed": options.seed}
     settings |= {"extract": options.extract} if options.extract is not None else {}
     settings |= {"system": system_shown(system)} if system is not None else {}
-    if indices is not None:
-        settings["limit"] = f"first:{len(indices)}" if options.sample is None else f"random:{len(indices)}"
-    if options.reasoning == KEEP:
-        settings["reasoning"] = KEEP
-    return LoadedTask(prompts.name, task, indices, settings, prompts.notes, options.reasoning)
+    settings |= {"reasoning": KEEP} if options.reasoning == KEEP else {}
+    return LoadedTask(kept.name, task, None, settings, kept.notes, options.reasoning)
