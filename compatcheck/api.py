@@ -32,7 +32,7 @@ from compatcheck.table.kept import Made
 from compatcheck.version import __version__
 
 if TYPE_CHECKING:
-    from compatcheck.evaluation.collect import Request
+    from compatcheck.evaluation.request import Request
 
 __all__ = [
     "Candidates",

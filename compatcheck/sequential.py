@@ -18,8 +18,8 @@ from compatcheck.compare.pairing import pair
 from compatcheck.compare.quadrants import Grade, sort_pairs
 from compatcheck.compare.result import Comparison, Gate, Sequential
 from compatcheck.errors import InputError
-from compatcheck.evaluation.collect import Request
 from compatcheck.evaluation.drawing import Drawing, drawing
+from compatcheck.evaluation.request import Request
 from compatcheck.gate.rules import CRITICAL, Rule
 from compatcheck.gate.sequential import Budgets
 from compatcheck.options import Diff

@@ -101,7 +101,7 @@ def test_every_budget_has_to_be_decided(rows: Rows) -> None:
 
 
 def test_an_advisory_budget_is_not_waited_for(rows: Rows) -> None:
-    from compatcheck.evaluation.collect import Request
+    from compatcheck.evaluation.request import Request
     from compatcheck.gate import parse_rules
     from compatcheck.gate.rules import ADVISORY
     from compatcheck.options import Diff

@@ -17,7 +17,7 @@ from compatcheck.table.scoring import score_records
 from compatcheck.tasks.load import check_metric_names
 
 if TYPE_CHECKING:
-    from compatcheck.evaluation.collect import Request
+    from compatcheck.evaluation.request import Request
 
 Kind = TypeVar("Kind", TaskRun, StoredRun)
 

@@ -17,9 +17,10 @@ import numpy as np
 
 from compatcheck.errors import InputError
 from compatcheck.evaluation import collect as evaluated
-from compatcheck.evaluation.collect import Request, Side, SideOptions, jobs_of
+from compatcheck.evaluation.collect import jobs_of
 from compatcheck.evaluation.passages import Passage, passages_of, texts_of
 from compatcheck.evaluation.plan import Job, Plan, Planned, group_by_base
+from compatcheck.evaluation.request import Request, Side, SideOptions
 from compatcheck.records import DivergentToken, Run, TokenDivergence
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ import pandas as pd
 from compatcheck.errors import InputError
 from compatcheck.evaluation import collect
 from compatcheck.evaluation.asked import as_to_be_read, read_as_asked
-from compatcheck.evaluation.collect import Request, Side
 from compatcheck.evaluation.evaluate import Evaluated, Stepwise, in_order, merged
+from compatcheck.evaluation.request import Request, Side
 from compatcheck.evaluation.store import open_store
 from compatcheck.records import Manifest, Run, TaskRun
 

@@ -17,7 +17,7 @@ from compatcheck.tasks.load import KEEP
 from compatcheck.tasks.turns import Conversation, conversations
 
 if TYPE_CHECKING:
-    from compatcheck.evaluation.collect import Side
+    from compatcheck.evaluation.request import Side
 
 
 def recorded_answers(run: TaskRun) -> dict[str, str | None]:

@@ -7,14 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from compatcheck.errors import InputError
-from compatcheck.evaluation.collect import (
-    Request,
-    Side,
-    judged,
-    read_side,
-    runs_of,
-    with_requested_metrics,
-)
+from compatcheck.evaluation.collect import judged, read_side, runs_of, with_requested_metrics
+from compatcheck.evaluation.request import Request, Side
 from compatcheck.records import Run
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from compatcheck.errors import InputError
-from compatcheck.evaluation.collect import Request
+from compatcheck.evaluation.request import Request
 from compatcheck.records import Run
 from compatcheck.references import Reference
 

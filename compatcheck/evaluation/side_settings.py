@@ -9,8 +9,8 @@ from typing import Any
 
 from compatcheck import options, sides
 from compatcheck.errors import InputError
-from compatcheck.evaluation.collect import Request, Side, SideOptions
 from compatcheck.evaluation.grouping import EngineOptions
+from compatcheck.evaluation.request import Request, Side, SideOptions
 from compatcheck.evaluation.settling import with_direction
 from compatcheck.evaluation.store.identity import WITHOUT_BEARING
 from compatcheck.readers import Layout
