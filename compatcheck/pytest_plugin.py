@@ -9,7 +9,7 @@ was shown about the models.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 CompatDiff = Callable[..., "Diff"]
 _DONE = pytest.StashKey[list[tuple[str, "Diff"]]]()
+_BEFORE = pytest.StashKey[int]()
+"""How many comparisons there were before a test."""
+_SHOWN_FLIPS = 5
 _SHOWN = options.options_of(options.Check).keys() - options.options_of(options.Diff).keys()
 _NOT_COMPARED = ("compatcheck", "not compared")
 """Stands among the properties of a test's report, which travel between the processes of pytest-xdist."""
@@ -45,17 +48,46 @@ class _InternalError(Exception):
     """The message is :func:`compatcheck.errors.internal_error`'s."""
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    item.stash[_BEFORE] = len(item.config.stash[_DONE])
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     error = call.excinfo.value if call.excinfo is not None else None
+    if call.excinfo is not None and call.when == "call" and not isinstance(error, pytest.skip.Exception):
+        for name, result in _compared(item, call.excinfo):
+            report.sections.append((f"compatcheck: {name}", _what_broke(result)))
     if isinstance(error, InputError | _InternalError) and "compat_diff" in getattr(item, "fixturenames", ()):
         report.user_properties.append(_NOT_COMPARED)
         if not traceback_wanted():
             report.longrepr = str(error) if isinstance(error, _InternalError) else f"error: {error}"
     return report
+
+
+def _compared(item: pytest.Item, failure: pytest.ExceptionInfo[BaseException]) -> Iterator[tuple[str, Diff]]:
+    """The comparisons that a failed test made, or has in a variable; pytest shows what broke in each."""
+    names = {id(result): name for name, result in item.config.stash[_DONE]}
+    found = {id(result): result for _, result in item.config.stash[_DONE][item.stash.get(_BEFORE, 0) :]}
+    for entry in failure.traceback:
+        held = (value for value in entry.frame.f_locals.values() if id(value) in names)
+        found |= {id(value): value for value in held}
+    return ((names[key], result) for key, result in found.items())
+
+
+def _what_broke(result: Diff) -> str:
+    """The verdict and the worst flips."""
+    from compatcheck.report import render
+    from compatcheck.report.instances import describe, listed_flips
+
+    parts = [render(result, "terminal", quiet=True)]
+    several = getattr(result, "results", (result,))  # of each candidate
+    for comparison, flips in (pair for one in several for pair in listed_flips(one, _SHOWN_FLIPS, _SHOWN_FLIPS)):
+        parts += [f"{comparison.name}: {flip.doc_id}\n{describe(flip, comparison, 400)}" for flip in flips]
+    return "\n\n".join(parts)
 
 
 class _ExitStatus:

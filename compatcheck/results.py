@@ -84,6 +84,12 @@ class Diff(Result):
         save(self, Path(folder), formats, overwrite=overwrite)
         return Path(folder)
 
+    def __repr__(self) -> str:
+        """One line, which a failed ``assert`` of pytest shows: what happened, and the worst flips."""
+        from compatcheck.report.headline import in_one_line
+
+        return f"<Diff {self.verdict}: {in_one_line(self)}>"
+
     def _repr_html_(self) -> str:
         from compatcheck.report import notebook_fragment
 

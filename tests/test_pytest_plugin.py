@@ -57,6 +57,29 @@ def test_a_diff_is_a_test(project: Path) -> None:
     assert kept["comparisons"][0]["quadrants"]["negative_flip"] == 3
 
 
+def test_a_failed_test_shows_what_broke(project: Path) -> None:
+    (project / "test_upgrade.py").write_text(
+        """
+import pytest
+
+@pytest.fixture(scope="module")
+def diff(compat_diff):
+    return compat_diff(check="worse")
+
+def test_in_a_variable(diff):
+    assert diff.verdict in ("pass", "none")
+
+def test_elsewhere():
+    assert 1 == 2
+"""
+    )
+    done = pytest_run(project)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "where 'fail' = <Diff fail: 3 of 4 are negative flips in recorded/exact_match: 1: 'a' → 'b'" in done.stdout
+    assert done.stdout.count("---- compatcheck: worse ----") == 1  # not of the test that has nothing to do with it
+    assert "recorded/exact_match: 1\ntarget: a\nold: a\nnew: b" in done.stdout
+
+
 def test_options_of_the_command_line(project: Path) -> None:
     done = pytest_run(project, "--compatcheck-limit", "1")
     assert done.returncode == 0 or "2 passed" not in done.stdout  # one row can show no rate below 3 %

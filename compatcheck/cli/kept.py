@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,7 @@ from typer import Argument, Option
 
 from compatcheck.cli.options import Quiet
 from compatcheck.cli.output import check_formats, check_several, check_writable, emit, print_line, print_untrusted
+from compatcheck.errors import ExitCode, InputError
 from compatcheck.options import FORMATS
 
 _FORMATS = f"{', '.join(FORMATS)}; repeatable.  \\[default: terminal]"
@@ -21,15 +23,29 @@ Chosen = Annotated[
 
 
 def report(
-    folder: Folder,
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="DIR", help="Folder with report.json; with --compare several.")
+    ],
     format: list[str] | None = Option(None, metavar="NAME", help=_FORMATS),
+    compare: bool = Option(
+        False, "--compare", metavar="", help="Show kept comparisons and runs side by side: a history with bounds."
+    ),
+    junit_flips: bool = Option(False, "--junit-flips", metavar="", help="In junit.xml a test case per listed flip."),
     out: Path | None = Option(None, metavar="DIR", help="Write file formats here instead of into DIR."),
     overwrite: bool = Option(False, "--overwrite", metavar="", help="Replace files that compatcheck did not write."),
     candidate: Chosen = None,
     quiet: Quiet = False,
 ) -> int:
-    """Render a kept comparison again, in any format. Exits as the comparison did."""
-    formats = check_formats(format or ["terminal"])
+    """Render a kept comparison again, in any format. Exits as the comparison did.
+
+    Several side by side, as text or JSON: compatcheck report --compare runs/*
+    """
+    if compare:
+        return _compare(folders, format or ["terminal"])
+    if len(folders) > 1:
+        raise InputError(f"{len(folders)} folders; name one, or say --compare to have them side by side")
+    folder = folders[0]
+    formats = check_formats(format or ["terminal"], junit_flips)
     check_writable(out, formats, overwrite=overwrite)
     from compatcheck.report import load
     from compatcheck.report.formats import is_several
@@ -40,6 +56,31 @@ def report(
         check_several(formats)
     kept = folder if candidate is None else None  # the files of one candidate do not go beside those of all
     return emit(result, formats=formats, out=out, quiet=quiet, kept=kept, overwrite=overwrite)
+
+
+def _compare(folders: Sequence[Path], formats: Sequence[str]) -> int:
+    """The folders in the order in which they were named; one with named checks in it counts as each of these."""
+    from compatcheck.cli.options import check_format
+    from compatcheck.report import history, load
+    from compatcheck.report.formats import is_several
+    from compatcheck.results import load_run
+
+    for name in formats:
+        check_format(name)
+    entries: list[history.Entry] = []
+    for given in folders:
+        alone = any((given / name).exists() for name in ("report.json", "manifest.json"))
+        inside = [] if alone else sorted(path.parent for path in given.glob("*/report.json"))
+        for folder in inside or [given]:
+            if (folder / "manifest.json").exists():
+                run = load_run(folder)
+                entries += history.of_run(str(folder), run.manifest.reference, run.scores)
+                continue
+            result = load(folder)
+            for one in result.results if is_several(result) else (result,):
+                entries += history.of_result(str(folder), one)
+    print_untrusted(history.to_json(entries) if "json" in formats else history.to_text(entries))
+    return int(ExitCode.OK)
 
 
 def show(

@@ -9,6 +9,9 @@ import re
 
 from compatcheck.compare.result import Comparison, Gate, Result
 from compatcheck.report import figures
+from compatcheck.report.instances import worst_flips
+from compatcheck.report.sections import flip_name
+from compatcheck.report.text import trim_middle
 
 _VERDICTS = ("fail", "inconclusive", "none", "pass")
 """What matters most comes first."""
@@ -149,3 +152,15 @@ def reason(result: Result) -> str:
     if gate.reason in sentence(result).replace(_in(comparison, result), ""):
         return more.strip(" ()").capitalize()
     return f"{_in(comparison, result)}{said}{more}"
+
+
+def in_one_line(result: Result, count: int = 3) -> str:
+    """The worst flips of the comparison that matters most: ``3 of 40 are negative flips in sums: q1: '8' → '9', …``."""
+    if not result.comparisons:
+        return "nothing was compared"
+    worst = result.comparisons[worst_comparison(result)]
+    texts = [f"{flip.doc_id}: {flip.pairs()[0][1]!r} → {flip.pairs()[0][2]!r}" for flip in worst_flips(worst, count)]
+    shown = [trim_middle(" ".join(text.split()), 48) for text in texts]
+    more = ", …" if worst.first_count > len(shown) else ""
+    what = f"{worst.first_count:,} of {worst.n:,} are {flip_name(worst)}s in {trim_middle(worst.name, 40)}"
+    return f"{what}: {', '.join(shown)}{more}" if shown else what
