@@ -77,8 +77,10 @@ def _compare(folders: Sequence[Path], formats: Sequence[str]) -> int:
                 entries += history.of_run(str(folder), run.manifest.reference, run.scores)
                 continue
             result = load(folder)
-            for one in result.results if is_several(result) else (result,):
-                entries += history.of_result(str(folder), one)
+            if is_several(result):
+                entries += [entry for one in result.results for entry in history.of_result(str(folder), one)]
+            else:
+                entries += history.of_result(str(folder), result)
     print_untrusted(history.to_json(entries) if "json" in formats else history.to_text(entries))
     return int(ExitCode.OK)
 
