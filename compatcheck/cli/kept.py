@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 from typer import Argument, Option
@@ -14,6 +14,9 @@ from compatcheck.cli.options import Quiet
 from compatcheck.cli.output import check_formats, check_several, check_writable, emit, print_line, print_untrusted
 from compatcheck.errors import ExitCode, InputError
 from compatcheck.options import FORMATS
+
+if TYPE_CHECKING:
+    from compatcheck.compare.result import Result
 
 _FORMATS = f"{', '.join(FORMATS)}; repeatable.  \\[default: terminal]"
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder with report.json and instances.parquet.")]
@@ -77,10 +80,8 @@ def _compare(folders: Sequence[Path], formats: Sequence[str]) -> int:
                 entries += history.of_run(str(folder), run.manifest.reference, run.scores)
                 continue
             result = load(folder)
-            if is_several(result):
-                entries += [entry for one in result.results for entry in history.of_result(str(folder), one)]
-            else:
-                entries += history.of_result(str(folder), result)
+            results = result.results if is_several(result) else (cast("Result", result),)
+            entries += [entry for one in results for entry in history.of_result(str(folder), one)]
     print_untrusted(history.to_json(entries) if "json" in formats else history.to_text(entries))
     return int(ExitCode.OK)
 
