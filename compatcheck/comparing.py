@@ -72,6 +72,7 @@ class Compared:
 def _compared(old: Run, new: Run, chosen: options.Diff, reruns: Sequence[Run], grade: Grade | None) -> Compared:
     from compatcheck.beside import from_store, read
     from compatcheck.gate import slice_fields
+    from compatcheck.rereading import with_parts
 
     epsilon, correct_at = chosen.epsilon, chosen.correct_at
     comparisons, notes = compare_runs(
@@ -79,6 +80,7 @@ def _compared(old: Run, new: Run, chosen: options.Diff, reruns: Sequence[Run], g
         also_slice_by=slice_fields(rules_of(chosen)), seed=chosen.seed, grade=grade, beside=read(chosen),
     )  # fmt: skip
     notes += from_store(comparisons, old.manifest.settings, new.manifest.settings)
+    comparisons = [with_parts(each, (chosen.metric_args or {}).get(each.metric, {})) for each in comparisons]
     if reruns:
         from compatcheck.noise import with_noise
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,13 +13,17 @@ from numpy.typing import NDArray
 
 from compatcheck import similarity
 from compatcheck.compare.readings import HINT
+from compatcheck.compare.result import Comparison
+from compatcheck.compare.slices import MOST, flipped_part
 from compatcheck.records import Metric, prediction_column, score_column
-from compatcheck.similarity import RECORDED
+from compatcheck.similarity import RECORDED, STRUCTURED
 from compatcheck.similarity.exact import CASE, EXACT, other_readings, references
+from compatcheck.similarity.structured import NOTHING_READ
 
 LOOKED_AT = 1_000
 """Wrong answers of a part that are searched for the target, for a hint."""
 
+NO_ANSWER = "(no answer)"
 Scores = NDArray[np.float64]
 
 
@@ -36,6 +43,46 @@ def reread(metric: Metric, records: pd.DataFrame) -> Mapping[tuple[str, ...], Sc
     found = dict(other_readings(scores, predictions, targets, settled))
     held = _held(scores, predictions, targets, ignore_case=settled.get(CASE) is not False)
     return found if held is None else found | {HINT: held}
+
+
+def with_parts(comparison: Comparison, options: Mapping[str, Any]) -> Comparison:
+    """The comparison with a slice for every field of JSON answers that flipped, or every kind of fault of tool calls.
+
+    Of a negative flip it says what is wrong in NEW's answer, of a positive one what was in OLD's, and where OLD is the
+    reference what differs. Left as it is where not all flips are at hand.
+    """
+    name, found = comparison.metric, comparison.instances
+    if name not in STRUCTURED or comparison.kind != "discrete":
+        return comparison
+    flips = {group: found[found["quadrant"] == group] for group in ("negative_flip", "positive_flip", "changed")}
+    if any(len(rows) != comparison.quadrants.get(group, 0) for group, rows in flips.items()):
+        return comparison
+    faults = similarity.get(name, **options).faults
+    assert faults is not None
+    tally: dict[str, Counter[str]] = {}
+    said = pd.Series(None, index=found.index, dtype=object)
+    for group, rows in flips.items():
+        right = rows["prediction_old" if group == "changed" else "target"]
+        texts = rows["prediction_old" if group == "positive_flip" else "prediction_new"]
+        for place, one, other in zip(rows.index, _texts(texts), _texts(right), strict=True):
+            parts = [NO_ANSWER] if one is None or other is None else _faults(faults, one, other)
+            said[place] = ", ".join(parts)
+            for part in parts:
+                tally.setdefault(part, Counter())[group] += 1
+    if not tally:
+        return comparison
+    worst = sorted(tally, key=lambda part: (-sum(tally[part].values()), part))[:MOST]
+    slices = (flipped_part(comparison, part, tally[part]) for part in worst)
+    return replace(
+        comparison, slices=(*comparison.slices, *slices), instances=found.assign(**{f"{name} flipped": said})
+    )
+
+
+def _faults(faults: Callable[[str, str], list[str]], text: str, right: str) -> list[str]:
+    try:
+        return faults(text, right)
+    except (ValueError, RecursionError):  # OLD's answer as the reference may be no JSON either
+        return [NOTHING_READ]
 
 
 def _exact(scores: Scores, predictions: pd.Series, targets: pd.Series) -> Scores:

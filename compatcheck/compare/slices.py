@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from compatcheck.compare.intervals import Flags, rate
 from compatcheck.compare.metrics import NO_OLD_RIGHT
 from compatcheck.compare.pairing import Pairs
 from compatcheck.compare.quadrants import Sorted
-from compatcheck.compare.result import CHANGES, PREFERENCES, QUADRANTS, Slice
+from compatcheck.compare.result import CHANGES, NO_TARGETS, PREFERENCES, QUADRANTS, Comparison, Estimate, Slice
 from compatcheck.compare.ties import margins
 from compatcheck.errors import InputError, did_you_mean
 from compatcheck.records import ANSWER_COLUMNS, TaskRun
@@ -113,6 +113,18 @@ def check_field(field: str, old: TaskRun, new: TaskRun, option: str = "--slice-b
         has = f"they have {', '.join(known)}" if known else "they have no further field"
         hint = did_you_mean(field, known)
         raise InputError(f"{option}: the records of task '{old.task}' have no field '{field}'{hint}; {has}")
+
+
+def flipped_part(comparison: Comparison, part: str, flips: Mapping[str, int]) -> Slice:
+    """A slice of all instances that counts the flips of one part of the answers, by their group."""
+    n, confidence = comparison.n, comparison.confidence
+    worse, better = (flips.get(group, 0) for group in ("negative_flip", "positive_flip"))
+    if comparison.reference is not None:
+        changed = rate(flips.get("changed", 0), n, confidence)
+        return Slice(comparison.metric, part, n, 0, 0, Estimate(None, of=n, why=NO_TARGETS), changed=changed)
+    had = comparison.metrics["accuracy_old"].count or 0
+    lost = rate(worse, had, confidence, NO_OLD_RIGHT)
+    return Slice(comparison.metric, part, n, better, worse, rate(worse, n, confidence), lost=lost)
 
 
 def worse_groups(names: Sequence[str]) -> tuple[str, ...]:

@@ -48,6 +48,8 @@ class Scorer:
     """Of a judge, which wants the inputs too: gives scores, and whether it agreed with itself."""
     lists: bool = True
     """A target that is the JSON text of a list of texts stands for these, all of equal standing."""
+    faults: Callable[[str, str], list[str]] | None = field(default=None, repr=False, compare=False)
+    """What is wrong in a prediction by its target, part by part: the fields of an object, the calls of a list."""
     between: ScoreFunction | None = field(default=None, repr=False, compare=False)
     """Scores one answer by another, where that is not as by a target: an answer may be no JSON, a target may not."""
 

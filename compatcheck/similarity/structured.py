@@ -6,13 +6,14 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from compatcheck.errors import InputError
-from compatcheck.similarity.base import References, Scorer, scorer, several
+from compatcheck.similarity.base import References, Scorer, accepted, scorer, several
 from compatcheck.similarity.numbers import EXACTLY, Tolerance, tolerance
 
 _FENCE = re.compile(r"```[ \t]*([\w+-]*)[^\n`]*\n(.*?)```", re.DOTALL)
@@ -20,6 +21,7 @@ _LANGUAGES = ("json", "json5", "jsonc")
 _CALL = re.compile(r"<tool_call>(.*?)(?:</tool_call>|\Z)", re.DOTALL)
 ABSENT = object()
 """The value of a key that is not there."""
+NOTHING_READ, WHOLE = "(nothing that can be read)", "(all of it)"
 
 
 def _number(text: str) -> float:
@@ -151,7 +153,12 @@ def json_match(
 
     signature = f"json|fields:{','.join(chosen) if chosen else 'all'}|tolerance:{near}"
     signature += "|extra-keys:ignored" if ignore_extra else ""
-    return _scorer(name, signature, parse, wrong)
+    return _scorer(name, signature, parse, wrong, lambda found, wanted: [_plain(at) for at in wrong(found, wanted)])
+
+
+def _plain(path: str) -> str:
+    """A path without the places in lists: ``items[].price``."""
+    return re.sub(r"\[\d+\]", "[]", path) or WHOLE
 
 
 def _without_extra(found: Any, wanted: Any) -> Any:
@@ -212,17 +219,62 @@ def tool_call(name: str, number_tolerance: float | str = 0.0, ignore_order: bool
         return [f"missing:{call['name']}" for call in left]
 
     signature = f"tool_call|tolerance:{near}" + ("|order:ignored" if ignore_order else "")
-    return _scorer(name, signature, calls, wrong)
+    return _scorer(name, signature, calls, wrong, partial(_faulty_calls, near))
 
 
-def _scorer(name: str, signature: str, read: Callable[[str], Any], wrong: Callable[[Any, Any], list[str]]) -> Scorer:
-    return Scorer(name, "discrete", signature, _scoring(name, read, wrong), lists=False, between=_between(read, wrong))
+def _faulty_calls(near: Tolerance, found: list[dict[str, Any]], wanted: list[dict[str, Any]]) -> list[str]:
+    """What is wrong with calls: missing and extra ones, other arguments of the same tool, another order."""
+    left, more = list(wanted), []
+    for call in found:
+        match = next((i for i, each in enumerate(left) if not differing(call, each, near)), None)
+        if match is None:
+            more.append(call["name"])
+        else:
+            left.pop(match)
+    faults = []
+    for name in [each["name"] for each in left]:
+        if name in more:
+            more.remove(name)
+            faults.append("arguments")
+        else:
+            faults.append("missing call")
+    faults += ["extra call"] * len(more)
+    return faults or (["order"] if differing(found, wanted, near) else [])
+
+
+def _scorer(
+    name: str,
+    signature: str,
+    read: Callable[[str], Any],
+    wrong: Callable[[Any, Any], list[str]],
+    parts: Callable[[Any, Any], list[str]],
+) -> Scorer:
+    def faults(prediction: str, target: str) -> list[str]:
+        listed = accepted(target, False)
+        texts = listed if isinstance(listed, list) and _all_read(listed, read) else [target]
+        try:
+            found = read(prediction)
+        except (ValueError, RecursionError):
+            return [NOTHING_READ]
+        return min((sorted(set(parts(found, read(text)))) for text in texts), key=len)
+
+    return Scorer(
+        name, "discrete", signature, _scoring(name, read, wrong), lists=False, faults=faults,
+        between=_between(read, wrong),
+    )  # fmt: skip
+
+
+def _all_read(texts: list[str], read: Callable[[str], Any]) -> bool:
+    try:
+        return all(read(text) is not None for text in texts)
+    except ValueError:
+        return False
 
 
 def _scoring(
     name: str, read: Callable[[str], Any], wrong: Callable[[Any, Any], list[str]]
 ) -> Callable[[list[str], list[References]], NDArray[np.float64]]:
-    def accepted(target: References) -> list[Any]:
+    def values(target: References) -> list[Any]:
         texts = several(target)
         try:
             return [read(text) for text in texts]
@@ -238,7 +290,7 @@ def _scoring(
     def score(predictions: list[str], targets: list[References]) -> NDArray[np.float64]:
         scores = np.zeros(len(predictions))
         for i, (text, target) in enumerate(zip(predictions, targets, strict=True)):
-            wanted = accepted(target)
+            wanted = values(target)
             try:
                 found = read(text)
                 scores[i] = any(not wrong(found, one) for one in wanted)
