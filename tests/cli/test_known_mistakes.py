@@ -1,4 +1,5 @@
-"""Inputs on which another comparer, NeMo Evaluator's `nel compare` and `nel gate`, was seen to go wrong."""
+"""Inputs on which other comparers were seen to go wrong, each of them run on the input of its test: NeMo Evaluator's
+`nel compare` and `nel gate`, EvalShift 1.6.1's analysis and policy, Modeldiffr 0.9.3's paired bootstrap."""
 
 from __future__ import annotations
 
@@ -61,7 +62,7 @@ def test_a_small_drop_keeps_a_wide_limit(diff: Diff) -> None:
     code, report = diff(scored(old), scored([score - 0.002 for score in old]), "--fail-on", "regression:0.05")
     assert (code, report["verdict"]) == (0, "pass")
     gate = report["comparisons"][0]["gates"][0]
-    assert "mean difference −0.002 " in gate["reason"]
+    assert "mean difference −0.002," in gate["reason"]
     code, _ = diff(scored(old), scored([score - 0.2 for score in old]), "--fail-on", "regression:0.05")
     assert code == 1  # the limit is one
 
@@ -123,3 +124,38 @@ def test_a_difference_far_into_a_text_is_shown(diff: Diff, capsys: pytest.Captur
     kept = pd.read_parquet("out/instances.parquet").iloc[0]
     assert (kept["prediction_old"], kept["prediction_new"]) == (old[0]["prediction"], new[0]["prediction"])
     assert kept["input"] == "q" * 500
+
+
+def test_a_rate_within_its_budget_at_five_is_no_pass(diff: Diff) -> None:
+    """EvalShift held the rate that it saw against the budget: 1 of 5 with 30 % passes, and so does 0 of 5 with 10 %."""
+    for broken, budget in ((1, "30%"), (0, "10%")):
+        code, report = diff(
+            answered([True] * 5), answered([False] * broken + [True] * (5 - broken)), *_fail(budget), "--allow-same"
+        )
+        assert (code, report["verdict"]) == (3, "inconclusive")
+        assert report["comparisons"][0]["gates"][0]["needed_n"] > 5
+
+
+def test_ten_of_ten_broken_is_a_difference(diff: Diff) -> None:
+    """EvalShift had nothing to test where all fell alike (zero variance): severity "none", and a pass by its policy."""
+    code, report = diff(answered([True] * 10), answered([False] * 10), *_fail("30%"))
+    assert (code, report["verdict"]) == (1, "fail")
+    (found,) = report["comparisons"]
+    assert found["quadrants"]["negative_flip"] == 10
+    assert found["tests"]["mcnemar_p"] < 0.01
+
+
+def test_a_hundred_each_way_is_not_within_noise(diff: Diff) -> None:
+    """Modeldiffr resampled the difference of the means, which is 0: 100 broken and 100 mended are "within noise"."""
+    old = answered([True] * 500 + [False] * 500)
+    new = answered([False] * 100 + [True] * 500 + [False] * 400)
+    code, report = diff(old, new, *_fail("5%"))
+    assert (code, report["verdict"]) == (1, "fail")
+    (found,) = report["comparisons"]
+    assert (found["quadrants"]["negative_flip"], found["quadrants"]["positive_flip"]) == (100, 100)
+    assert found["metrics"]["net"]["value"] == 0
+    assert found["metrics"]["nfr"]["low"] > 0.08
+
+
+def _fail(budget: str) -> tuple[str, str]:
+    return "--fail-on", f"nfr:{budget}"
