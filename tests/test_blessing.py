@@ -44,7 +44,7 @@ def test_a_run_that_fails_its_gate_asks_for_force(project: Path, capsys: pytest.
     assert run(["bless", "bad.jsonl", "--fail-on", "nfr:2%", "-q", "--force"]) == 0
     last = baselines.history("main")[-1]
     assert (last.reference, last.verdict, last.forced) == ("bad.jsonl", "fail", True)
-    assert last.reason.startswith("nfr:2%: NFR 40 %")
+    assert last.reason.startswith("nfr:2%: negative flips 40 %")
     assert last.scores[0].value == 0.6
 
 

@@ -51,7 +51,7 @@ def test_a_diff_is_a_test(project: Path) -> None:
     done = pytest_run(project, "--compatcheck-out", "reports")
     assert done.returncode == 1, done.stdout + done.stderr
     assert "1 failed, 1 passed" in done.stdout
-    assert "diff-1: · NO BUDGET  0 of 4 got worse" in done.stdout
+    assert "diff-1: · NO BUDGET  0 of 4 answers were right" in done.stdout
     assert "worse: ✗ FAIL" in done.stdout
     kept = json.loads((project / "reports/worse/report.json").read_text())
     assert kept["comparisons"][0]["quadrants"]["negative_flip"] == 3

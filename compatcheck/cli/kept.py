@@ -95,6 +95,7 @@ def show(
         metavar="NAME",
         help="flips, negative_flip, positive_flip, both_correct, both_wrong, unchanged, error, all.",
     ),
+    kind: str | None = Option(None, metavar="NAME", help="Only this kind of failure: refused, format, number_scale …"),
     search: str = Option("", metavar="WORDS", help="Only instances that hold all these words."),
     limit: int = Option(20, metavar="N", help="At most so many where they are printed.", min=1),
     width: int | None = Option(None, metavar="N", help="Columns.  \\[default: the terminal's, else 80]", min=40),
@@ -102,7 +103,7 @@ def show(
 ) -> None:
     """Page through flips with their word differences, negative ones first; prints them where there is no terminal.
 
-    Keys: n and p next and previous, 1-4 the quadrants, / search, ? help, q quit.
+    Keys: n and p next and previous, 1-4 the quadrants, f kinds of failure, / search, ? help, q quit.
     """
     from compatcheck.cli.screen import is_interactive, opened
     from compatcheck.report import browse, terminal
@@ -112,7 +113,7 @@ def show(
     from compatcheck.report.pager import Pager
     from compatcheck.results import load
 
-    quadrant = browse.check_filter(quadrant)
+    quadrant, kind = browse.check_filter(quadrant), browse.check_kind(kind)
     if candidate is None and is_several(several := load_all(folder)):
         print_untrusted(shown_rows(several, task=task, doc_id=doc_id, search=search, limit=limit))
         return
@@ -124,14 +125,14 @@ def show(
     color = terminal.wants_color()
     if doc_id is None and is_interactive():
         with opened() as screen:
-            Pager(result, comparisons, quadrant, search, color).run(screen)
+            Pager(result, comparisons, quadrant, search, color, kind=kind).run(screen)
         return
     if doc_id is not None:
         places = browse.find_id(result, comparisons, doc_id)
     else:
-        places = browse.select(result, comparisons, quadrant, search)
+        places = browse.select(result, comparisons, quadrant, search, kind=kind)
     if not places:
-        words = f" with '{search}'" if search else ""
+        words = (f" of kind '{kind}'" if kind else "") + (f" with '{search}'" if search else "")
         print_line(f"{folder}: no instance is in '{quadrant}'{words}")
         return
     shown = places if doc_id is not None else places[:limit]

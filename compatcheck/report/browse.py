@@ -10,7 +10,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from rich.text import Text
 
-from compatcheck.compare.result import CHANGES, PREFERENCES, QUADRANTS, SMOOTH_GROUPS, Result
+from compatcheck.compare.kinds import KINDS
+from compatcheck.compare.result import CHANGES, KIND_COLUMN, PREFERENCES, QUADRANTS, SMOOTH_GROUPS, Result
 from compatcheck.errors import InputError, did_you_mean
 from compatcheck.report import figures
 from compatcheck.report.instances import instance, is_null, slice_fields
@@ -50,6 +51,16 @@ def check_filter(name: str) -> str:
     raise InputError(f"--quadrant {name}: unknown{did_you_mean(plain, FILTERS)}; known: {', '.join(FILTERS)}")
 
 
+def check_kind(name: str | None) -> str | None:
+    """The name of a kind of failure; ``number-scale`` is read as ``number_scale``.
+    Raises InputError: there is none of that name.
+    """
+    plain = None if name is None else name.lower().replace("-", "_").replace(" ", "_")
+    if plain is None or plain in KINDS:
+        return plain
+    raise InputError(f"--kind {name}: unknown{did_you_mean(plain, [*KINDS])}; known: {', '.join(KINDS)}")
+
+
 def choose_comparisons(result: Result, task: str | None) -> list[int]:
     """Places of the comparisons of a task, named by ``task/filter/metric`` or any of its parts; all without a name.
     Raises InputError: none has that name.
@@ -68,16 +79,25 @@ def choose_comparisons(result: Result, task: str | None) -> list[int]:
 
 
 def select(
-    result: Result, comparisons: Sequence[int], quadrant: str = "flips", search: str = "", doc_id: str | None = None
+    result: Result,
+    comparisons: Sequence[int],
+    quadrant: str = "flips",
+    search: str = "",
+    doc_id: str | None = None,
+    kind: str | None = None,
 ) -> list[Place]:
     """The instances that pass, comparison by comparison: negative flips first and the worst of them, then the rest.
 
-    ``search`` holds words, all of which an instance has in one of its texts or slice fields, in any case.
+    ``search`` holds words, all of which an instance has in one of its texts or slice fields, in any case; ``kind`` is
+    the kind of failure.
     """
     found: list[Place] = []
     for place in comparisons:
         frame = result.comparisons[place].instances
         rows = np.flatnonzero((frame["doc_id"].astype(str) == doc_id) if doc_id is not None else _in(frame, quadrant))
+        if kind is not None:
+            known = KIND_COLUMN in frame
+            rows = rows[(frame[KIND_COLUMN].iloc[rows] == kind).to_numpy(dtype=bool)] if known else rows[:0]
         for word in search.split():
             rows = rows[_holds(frame, rows, word)]
         part = frame[["quadrant", "gain"]].iloc[rows]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from compatcheck.compare.kinds import KINDS
 from compatcheck.compare.result import Result
 from compatcheck.report import figures
 from compatcheck.report.browse import Place, instance_text, select
@@ -16,6 +17,7 @@ HELP = """
   space  ↓     further down           0  both kinds of flips      a  all      e  not scored
   b  ↑         further up             t  next comparison
   g  G         first, last            /  search; empty clears it
+  f            next kind of failure
   ?            this help              q  quit
 """
 _KEYS = {
@@ -51,6 +53,7 @@ class Pager:
     at: int = 0
     top: int = 0
     helping: bool = False
+    kind: str | None = None
     places: list[Place] = field(default_factory=list)
 
     def run(self, screen: Screen) -> None:
@@ -71,7 +74,7 @@ class Pager:
 
     def _select(self) -> None:
         chosen = self.comparisons if self.only is None else [self.comparisons[self.only]]
-        self.places = select(self.result, chosen, self.quadrant, self.search)
+        self.places = select(self.result, chosen, self.quadrant, self.search, kind=self.kind)
         self.at = self.top = 0
 
     def _obey(self, key: str, screen: Screen) -> None:
@@ -85,14 +88,24 @@ class Pager:
             self._move(0 if key == "g" else len(self.places) - 1)
         elif key in ("?", "h"):
             self.helping = True
-        elif key in filters or key in ("t", "/"):
+        elif key in filters or key in ("t", "/", "f"):
             self.quadrant = filters.get(key, self.quadrant)
+            if key == "f":
+                self.kind = self._next_kind()
+                self.quadrant = "flips" if self.kind is None else "negative_flip"
             if key == "t":
                 following = 0 if self.only is None else self.only + 1
                 self.only = following if following < len(self.comparisons) else None
             if key == "/":
                 self.search = screen.line("search: ").strip()
             self._select()
+
+    def _next_kind(self) -> str | None:
+        """The kind of failure after the present one, of those that there are; None after the last."""
+        chosen = self.comparisons if self.only is None else [self.comparisons[self.only]]
+        there = {each.kind for place in chosen for each in self.result.comparisons[place].kinds or ()}
+        kinds = [None, *(kind for kind in KINDS if kind in there)]
+        return kinds[(kinds.index(self.kind) + 1) % len(kinds)] if self.kind in kinds else None
 
     def _move(self, to: int) -> None:
         if 0 <= to < len(self.places):
@@ -115,7 +128,7 @@ class Pager:
 
     def _what(self) -> str:
         known = {**figures.QUADRANT_LABELS, "flips": "flips", "all": "all instances", "error": "not scored"}
-        parts = [known[self.quadrant]]
+        parts = [known[self.quadrant], *([KINDS[self.kind]] if self.kind else [])]
         if self.only is not None:
             parts.append(safe_text(self.result.comparisons[self.comparisons[self.only]].name))
         return ", ".join([*parts, *([f'with "{safe_text(self.search)}"'] if self.search else [])])

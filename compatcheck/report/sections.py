@@ -225,7 +225,10 @@ def kind_label(kind: str) -> str:
 
 
 def kinds(comparison: Comparison) -> str:
-    """How many negative flips are of which kind: ``14 answer in another form, 5 refused``; empty where not known."""
+    """How many negative flips are of which kind: ``14 answer in another form, 5 refused``; empty where not known, and
+    of a single flip, beside which it stands."""
+    if comparison.first_count < 2:
+        return ""
     return ", ".join(f"{each.count:,} {kind_label(each.kind)}" for each in comparison.kinds or ())
 
 

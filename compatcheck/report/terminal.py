@@ -64,7 +64,7 @@ def render(
     color = wants_color() if color is None else color
     if quiet:
         line = _verdict(result, content.verdict_line(result)[1])
-        if missing := content.missing_rows(result):
+        if (missing := content.missing_rows(result)) and "show nothing" not in line.plain:
             line.append(f"  ({safe_text('; '.join(missing))})", style="dim")
         return render_parts([line], width=width, color=color, encoding=encoding, soft_wrap=True)
     return render_parts(
