@@ -93,9 +93,9 @@ def show(
     quadrant: str = Option(
         "flips",
         metavar="NAME",
-        help="flips, negative_flip, positive_flip, both_correct, both_wrong, unchanged, error, all.",
+        help="flips, negative_flip, positive_flip, both_correct, both_wrong, unchanged, error, all; or a kind of "
+        "failure: refused, format, number_scale …",
     ),
-    kind: str | None = Option(None, metavar="NAME", help="Only this kind of failure: refused, format, number_scale …"),
     search: str = Option("", metavar="WORDS", help="Only instances that hold all these words."),
     limit: int = Option(20, metavar="N", help="At most so many where they are printed.", min=1),
     width: int | None = Option(None, metavar="N", help="Columns.  \\[default: the terminal's, else 80]", min=40),
@@ -113,7 +113,7 @@ def show(
     from compatcheck.report.pager import Pager
     from compatcheck.results import load
 
-    quadrant, kind = browse.check_filter(quadrant), browse.check_kind(kind)
+    quadrant, kind = browse.check_filter(quadrant)
     if candidate is None and is_several(several := load_all(folder)):
         print_untrusted(shown_rows(several, task=task, doc_id=doc_id, search=search, limit=limit))
         return
@@ -132,8 +132,8 @@ def show(
     else:
         places = browse.select(result, comparisons, quadrant, search, kind=kind)
     if not places:
-        words = (f" of kind '{kind}'" if kind else "") + (f" with '{search}'" if search else "")
-        print_line(f"{folder}: no instance is in '{quadrant}'{words}")
+        words = f" with '{search}'" if search else ""
+        print_line(f"{folder}: no instance is in '{kind or quadrant}'{words}")
         return
     shown = places if doc_id is not None else places[:limit]
     columns = width or terminal.terminal_width()

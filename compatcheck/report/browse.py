@@ -40,25 +40,19 @@ class Place(NamedTuple):
     row: int
 
 
-def check_filter(name: str) -> str:
-    """The name of a filter, as it is written in :data:`FILTERS`; ``negative-flips`` is read as ``negative_flip``.
+def check_filter(name: str) -> tuple[str, str | None]:
+    """The name of a filter, as it is written in :data:`FILTERS`, and the kind of failure where it is one of
+    :data:`KINDS`; ``negative-flips`` is read as ``negative_flip``.
     Raises InputError: there is none of that name.
     """
     plain = name.lower().replace("-", "_").replace(" ", "_")
     for known in FILTERS:
         if plain in (known, f"{known}s"):
-            return known
-    raise InputError(f"--quadrant {name}: unknown{did_you_mean(plain, FILTERS)}; known: {', '.join(FILTERS)}")
-
-
-def check_kind(name: str | None) -> str | None:
-    """The name of a kind of failure; ``number-scale`` is read as ``number_scale``.
-    Raises InputError: there is none of that name.
-    """
-    plain = None if name is None else name.lower().replace("-", "_").replace(" ", "_")
-    if plain is None or plain in KINDS:
-        return plain
-    raise InputError(f"--kind {name}: unknown{did_you_mean(plain, [*KINDS])}; known: {', '.join(KINDS)}")
+            return known, None
+    if plain in KINDS:
+        return "negative_flip", plain
+    every = (*FILTERS, *KINDS)
+    raise InputError(f"--quadrant {name}: unknown{did_you_mean(plain, every)}; known: {', '.join(every)}")
 
 
 def choose_comparisons(result: Result, task: str | None) -> list[int]:

@@ -80,14 +80,14 @@ def test_the_number_printed_is_bounded_and_the_rest_counted(kept: Path, capsys: 
 
 
 def test_choosing_a_kind_of_failure(kept: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["show", str(kept), "--kind", "number-scale"]) == 0
+    assert run(["show", str(kept), "--quadrant", "number-scale"]) == 0
     printed = capsys.readouterr().out
     assert ids(printed) == ["q1"]  # 2 for 1
     assert "q1  number off by a factor, sign or unit" in printed
-    assert run(["show", str(kept), "--kind", "refused"]) == 0
-    assert "no instance is in 'flips' of kind 'refused'" in capsys.readouterr().err
-    assert run(["show", str(kept), "--kind", "refusd"]) == 2
-    assert "--kind refusd: unknown (did you mean 'refused'?)" in capsys.readouterr().err
+    assert run(["show", str(kept), "--quadrant", "refused"]) == 0
+    assert "no instance is in 'refused'" in capsys.readouterr().err
+    assert run(["show", str(kept), "--quadrant", "refusd"]) == 2
+    assert "--quadrant refusd: unknown (did you mean 'refused'?)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
