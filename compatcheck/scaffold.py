@@ -30,7 +30,7 @@ SETTINGS_TEXT = """\
 old = "{old}"                         # a model, an adapter, BASE+ADAPTER, recorded outputs, http://…/v1#model, @name
 new = "{new}"
 # task = ["samsum"]                   # needed unless both sides are recorded outputs; see `compatcheck tasks`
-# num_fewshot = 0
+{prompts}# num_fewshot = 0
 # limit = 500                         # the first N documents; `compatcheck plan` says how many are needed
 # fail_on = ["nfr:2%"]
 # slice_by = ["category"]
@@ -50,14 +50,31 @@ new = "{new}"
 # fail_on = ["nfr:3%"]
 """
 
+PROMPTS = "prompts.jsonl"
+PROMPTS_TEXT = """\
+{"id": "capital", "prompt": "What is the capital of France?", "target": "Paris", "topic": "facts"}
+{"id": "boiling", "prompt": "At how many degrees Celsius does water boil at sea level?", "target": ["100", "hundred"], "topic": "facts"}
+{"id": "sum", "prompt": "What is 17 + 25?", "target": "42", "topic": "sums"}
+{"id": "refund", "system": "You answer customers of a shop. Orders can be sent back within 30 days.", "prompt": "My order is 20 days old. Can I send it back? Yes or no?", "target": "yes", "topic": "support"}
+{"id": "turns", "prompt": [{"role": "user", "content": "My cat is called Tom."}, {"role": "assistant", "content": "What a nice name!"}, {"role": "user", "content": "What is my cat called?"}], "target": "Tom", "topic": "talk"}
+"""  # noqa: E501 - a row of JSONL is one line
+PROMPTS_SETTINGS = """\
+prompts = "prompts.jsonl"             # your own prompts: prompt, target, id, system, tools …; other fields are slices
+# system = "@system.txt"              # in place of the prompts' own; of one side alone: [checks.{name}.new_set]
+metric = "contains"                   # the target stands in the answer; exact_match is stricter
+metric_args = { contains = { ignore_case = true } }
+gen = { temperature = 0, max_tokens = 64 }
+"""
+
 FOLLOWED = (".jsonl", ".json", ".csv", ".parquet")
 
 
 def write(
     folder: Path, *, name: str = "upgrade", old: str = "old.jsonl", new: str = "new.jsonl", github: bool = False,
-    gitlab: bool = False, force: bool = False,
+    gitlab: bool = False, prompts: bool = False, force: bool = False,
 ) -> list[Path]:  # fmt: skip
-    """Write the settings file, and the workflows that ``github`` and ``gitlab`` ask for; returns what was written.
+    """Write the settings file, and what is asked for besides: the workflows of ``github`` and ``gitlab``, an example of
+    ``prompts``; returns what was written.
 
     Raises:
         InputError: a file that is there already, without ``force``; nothing is written then. Or a folder that cannot be
@@ -68,8 +85,11 @@ def write(
             raise InputError(f"{label} {text!r}: quotes, backslashes and control characters cannot stand in {FILE}")
     if not name.replace("-", "").replace("_", "").isalnum() or not name.isascii():
         raise InputError(f"the name {name!r}: letters, digits, - and _ make the name of a check")
-    text = SETTINGS_TEXT.replace("{name}", name).replace("{old}", old).replace("{new}", new)
+    text = SETTINGS_TEXT.replace("{prompts}", PROMPTS_SETTINGS if prompts else "")
+    text = text.replace("{name}", name).replace("{old}", old).replace("{new}", new)
     files = {folder / FILE: text}
+    if prompts:
+        files[folder / PROMPTS] = PROMPTS_TEXT
     if github:
         files[folder / GITHUB] = _filled(workflows.GITHUB, name, (old, new), "      - ")
         files[folder / DRIFT] = _filled(workflows.DRIFT, name, (), "")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,3 +49,25 @@ def test_what_cannot_stand_in_the_file(tmp_path: Path, given: dict[str, str]) ->
     with pytest.raises(InputError):
         scaffold.write(tmp_path, **given)  # type: ignore[arg-type]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_prompts_that_are_written_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against a server of which OLD knows every answer and NEW no sums."""
+    from tests.engines.endpoint.scripted import Reply, Scripted
+    from tests.engines.endpoint.servers import serving
+
+    class Knowing(Scripted):
+        @staticmethod
+        def script(model: str, asked: str, body: dict[str, Any], before: int) -> Reply:
+            assert body["max_tokens"] == 64 and body["temperature"] == 0
+            said = {"capital": "It is Paris.", "degrees": "100 degrees", "days": "Yes.", "cat": "Tom"}
+            sums = "42" if model == "old" else "43"
+            return Reply(next((text for word, text in said.items() if word in asked), sums))
+
+    monkeypatch.chdir(tmp_path)
+    with serving(Knowing) as server:
+        assert run(["init", "--prompts", "--old", f"{server.url}#old", "--new", f"{server.url}#new"]) == 0
+        assert run(["diff", "--out", "report", "--format", "json"]) == 0
+    (found,) = json.loads((tmp_path / "report" / "report.json").read_text())["comparisons"]
+    assert found["quadrants"] == {"both_correct": 4, "positive_flip": 0, "negative_flip": 1, "both_wrong": 0}
+    assert found["metric"] == "contains"

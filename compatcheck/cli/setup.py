@@ -76,12 +76,14 @@ def init(
     name: str = Option("upgrade", metavar="NAME", help="Name of the first check."),
     github: bool = Option(False, "--github", metavar="", help="Write GitHub workflows: pull requests, weekly drift."),
     gitlab: bool = Option(False, "--gitlab", metavar="", help="Write the same jobs for GitLab."),
+    prompts: bool = Option(False, "--prompts", metavar="", help="Write an example of own prompts, and a check of it."),
     force: bool = Option(False, "--force", metavar="", help="Replace files that are there."),
 ) -> None:
     """Write compatcheck.toml with comments; `compatcheck diff` without arguments then runs its checks."""
     from compatcheck import scaffold
 
-    for path in scaffold.write(folder, name=name, old=old, new=new, github=github, gitlab=gitlab, force=force):
+    asked = {"github": github, "gitlab": gitlab, "prompts": prompts, "force": force}
+    for path in scaffold.write(folder, name=name, old=old, new=new, **asked):
         typer.echo(f"wrote {path}")
     typer.echo("name OLD and NEW there, then run: compatcheck diff")
 
