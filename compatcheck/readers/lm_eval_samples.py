@@ -80,7 +80,7 @@ def _read(samples: _Samples, layout: Layout, side: str, targets: Targets | None,
     restated = any((layout.extract, layout.prediction_field, layout.target_field, targets))
     source = read_rows(samples.path)
     reader = RowReader(source, layout, samples.delimiter, restated)
-    plain = Layout(extract=layout.extract)
+    plain = Layout(extract=layout.extract, reasoning=layout.reasoning)
     converted = replace(source, chunks=_converted(source, reader), batches=None, plain_names=True)
     rows = build_table(converted, plain, side, targets, metrics)
     rows.table = rows.table.drop_columns([name for name in reader.long_labels if name in rows.table.column_names])

@@ -120,7 +120,7 @@ def runs_of(
 
 def said_of_rows(layout: Layout) -> dict[str, Any]:
     """What of a layout bears on the answers and their scores, as settings of the run."""
-    said = {"extract": layout.extract, "prediction_field": layout.prediction_field}
+    said = {"extract": layout.extract, "prediction_field": layout.prediction_field, "reasoning": layout.reasoning}
     return {name: value for name, value in said.items() if value is not None}
 
 
@@ -311,7 +311,7 @@ def as_part(
     """
     restated = any((layout.extract, layout.prediction_field, layout.target_field)) or targets is not None
     source = recording.source
-    plain = Layout(extract=layout.extract, reference=layout.reference)
+    plain = Layout(extract=layout.extract, reference=layout.reference, reasoning=layout.reasoning)
     chunks = _chunks(_restated(recording, layout) if restated or layout.names_fields else recording.items)
     guarded = replace(source, chunks=_not_empty(source.path, chunks), batches=None, plain_names=True)
     rows = extract_targets(build_table(guarded, plain, side, targets, metrics), plain)

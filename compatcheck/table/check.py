@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from compatcheck.errors import InputError, one_line
 from compatcheck.similarity import RECORDED, STRUCTURED
+from compatcheck.table import thinking
 from compatcheck.table.flat import flat_columns
 from compatcheck.table.layout import MISSING, Layout, field_names, listed, obvious, picker, proposed
 from compatcheck.table.reading import Row, Source
@@ -73,6 +74,8 @@ class Columns:
         """Fields that turned out to be no labels; what they gave is to be dropped."""
         self.first: tuple[int, Row] | None = None
         self.notes: list[str] = []
+        self.looked = False
+        """Whether reasoning was looked for."""
         self.not_numbers: set[str] = set()
         """Columns of an untyped file that hold a text which is no number."""
 
@@ -98,6 +101,9 @@ class Columns:
             columns = self._of_rows(numbers, rows if isinstance(rows, list) else _row_list(self.source, rows, numbers))
         if self.source.untyped:
             self._watch_numbers(columns)
+        if self.layout.reasoning is None and not self.looked:
+            self.looked = True  # at the first rows, which tell it of the rest
+            self.notes += [said] if (said := thinking.note(self.source.path, columns)) is not None else []
         return columns
 
     def _of_rows(self, numbers: Sequence[int], rows: list[Row]) -> dict[str, pa.Array]:
@@ -117,6 +123,8 @@ class Columns:
         predictions = picker(prediction.name)(rows)
         if self.nested:
             predictions = [plain_json(value) for value in predictions]
+        if layout.reasoning == thinking.STRIP:
+            predictions, rows = thinking.stripped(predictions, rows)
         prediction.note(predictions, numbers, rows, failed)
         if self.targets is None:
             values = picker(target.name)(rows)

@@ -52,6 +52,8 @@ class Layout:
     input_field: str | None = None
     model_field: str | None = None
     """The field that ``part`` is a value of, where a file holds the rows of several models."""
+    reasoning: str | None = None
+    """``strip``: what a model thought before its answer is taken out of it; None says where there is some."""
     reference: str | None = None
     """``old``: answers are compared with each other, so that rows need no target and are not scored."""
 

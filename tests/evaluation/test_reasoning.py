@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
+import pytest
 
 import compatcheck
 from compatcheck import report
@@ -90,3 +94,50 @@ def test_a_stop_string_within_the_reasoning_is_said(tmp_path: Path) -> None:
         )
     assert found.comparisons[0].pairing.thinking_new == 4
     assert any("4 of 4 answers to sums ended within their reasoning at a stop string" in note for note in found.notes)
+
+
+ROWS = [
+    {"id": 1, "target": "4", "prediction": "<think>2 + 2</think>4"},
+    {"id": 2, "target": "6", "prediction": "six?</think>6", "reasoning": "Hm."},
+    {"id": 3, "target": "8", "prediction": "<think>no end", "finish_reason": "length"},
+    {"id": 4, "target": "10", "prediction": "10", "finish_reason": "stop"},
+    {"id": 5, "target": "12", "prediction": None},
+]
+
+
+def _written(path: Path, rows: list[dict[str, Any]]) -> Path:
+    if path.suffix == ".parquet":
+        pd.DataFrame(rows).to_parquet(path)
+    else:
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+@pytest.mark.parametrize("stream", [False, True])
+def test_recorded_reasoning_is_taken_out_where_that_is_said(tmp_path: Path, kind: str, stream: bool) -> None:
+    old = _written(tmp_path / f"old.{kind}", [{**row, "prediction": row["target"]} for row in ROWS])
+    new = _written(tmp_path / f"new.{kind}", ROWS)
+    plain = compatcheck.diff(old, new, stream=stream)
+    assert plain.comparisons[0].quadrants["negative_flip"] == 4
+    assert [note for note in plain.notes if "--reasoning strip keeps it apart" in note and "new." in note]
+    kept = compatcheck.diff(old, new, reasoning="keep", stream=stream)
+    assert not [note for note in kept.notes if "--reasoning strip" in note]
+    (only,) = compatcheck.diff(old, new, reasoning="strip", stream=stream).comparisons
+    assert (only.quadrants["both_correct"], only.quadrants["negative_flip"]) == (3, 2)
+    assert (only.pairing.thinking_new, only.pairing.no_answer_new) == (1, 2)
+    rows = only.instances.sort_values("doc_id")
+    assert rows["prediction_new"].fillna("∅").tolist() == ["4", "6", "∅", "10", "∅"]
+    assert rows["reasoning_new"].fillna("∅").tolist() == ["2 + 2", "Hm.\n\nsix?", "no end", "∅", "∅"]
+    assert "reasoning:strip" in only.signature
+
+
+def test_extract_sees_the_text_without_its_reasoning(tmp_path: Path) -> None:
+    row = {"id": 1, "target": "4", "prediction": "The answer: 4\n<think>or is the answer: 5?</think>"}
+    file, other = (
+        _written(tmp_path / "a.jsonl", [row]),
+        _written(tmp_path / "b.jsonl", [{**row, "prediction": "answer: 4"}]),
+    )
+    both = compatcheck.diff(other, file, extract=r"answer: (\d)", reasoning="strip")
+    assert both.comparisons[0].quadrants["both_correct"] == 1
+    assert compatcheck.diff(other, file, extract=r"answer: (\d)").comparisons[0].quadrants["negative_flip"] == 1
