@@ -53,7 +53,8 @@ CAPS = (20_000, 6_000, 2_000, 800, 300)
 """Characters of one text that are kept; the first that meets the budget is used."""
 _TEXTS = {
     "input": "input", "target": "target", "old": "prediction_old", "new": "prediction_new",
-    **{name: name for name in ("response_old", "response_new", "error_old", "error_new", "prompt_old", "prompt_new")},
+    **{name: name for name in ("response_old", "response_new", "error_old", "error_new", "prompt_old", "prompt_new",
+                              "reasoning_old", "reasoning_new")},
 }  # fmt: skip
 
 

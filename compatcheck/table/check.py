@@ -120,11 +120,7 @@ class Columns:
                 gap = asked.index(MISSING)
                 raise missing_field(self.source, numbers[gap], rows[gap], self.input_field, "--input-field")
             columns["input"] = checked.texts(asked, numbers, self.input_field, nested=True)
-        predictions = picker(prediction.name)(rows)
-        if self.nested:
-            predictions = [plain_json(value) for value in predictions]
-        if layout.reasoning == thinking.STRIP:
-            predictions, rows = thinking.stripped(predictions, rows)
+        predictions, rows = self._predictions(rows)
         prediction.note(predictions, numbers, rows, failed)
         if self.targets is None:
             values = picker(target.name)(rows)
@@ -154,6 +150,13 @@ class Columns:
             option = f"{self.option}, or write null where there is no answer"
             raise missing_field(self.source, *prediction.gap, prediction.name, option)
         return columns
+
+    def _predictions(self, rows: list[Row]) -> tuple[list[Any], list[Row]]:
+        """The answers as they are scored, and the rows, with what was kept apart of them."""
+        found = picker(self.prediction.name)(rows)
+        if self.nested:
+            found = [plain_json(value) for value in found]
+        return thinking.stripped(found, rows) if self.layout.reasoning == thinking.STRIP else (found, rows)
 
     def _start(self, numbers: Sequence[int], rows: Sequence[Row]) -> None:
         """Settle which field is what, by the first rows."""

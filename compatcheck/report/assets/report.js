@@ -92,7 +92,8 @@ function prepare(columns) {
   columns.rank = new Array(columns.size);
   ids.forEach(([, row], rank) => { columns.rank[row] = rank; });
   columns.searched = [columns.id, columns.input, columns.target, columns.old, columns.new, columns.response_old,
-    columns.response_new, columns.error_old, columns.error_new, columns.prompt_old, columns.prompt_new, ...columns.values];
+    columns.response_new, columns.error_old, columns.error_new, columns.prompt_old, columns.prompt_new,
+    columns.reasoning_old, columns.reasoning_new, ...columns.values];
 }
 
 // Filters: DataTables asks for every row.
@@ -284,6 +285,12 @@ function detail() {
     const plain = versus !== "old";
     parts.push(make("div", { class: "columns pair" },
       box("Old, whole text", "old", plain ? responseOld : responses.left), box("New, whole text", "new", plain ? responseNew : responses.right)));
+  }
+  const thoughts = [data.reasoning_old[row], data.reasoning_new[row]].map(text);
+  if (thoughts.some((thought) => thought != null)) {
+    parts.push(make("details", { class: "input" }, make("summary", {}, "Reasoning, kept apart and not scored"),
+      make("div", { class: "columns pair" }, ...["Old", "New"].map((side, at) =>
+        (thoughts[at] == null ? null : box(`${side}, reasoning`, side.toLowerCase(), thoughts[at]))))));
   }
   parts.push(make("p", { class: "legend" }, versus === "old"
     ? "Marked: words only one side has. " : "Marked: words the target does not have. ",
