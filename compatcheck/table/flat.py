@@ -8,7 +8,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from compatcheck.table.thinking import STRIP
 from compatcheck.table.values import INPUT_HASH, NUMBER, PLAIN, TEXT, hashed, text_array
 
 _NUMBERS = frozenset(
@@ -25,14 +24,7 @@ def flat_columns(reader: Any, batch: pa.RecordBatch, numbers: Sequence[int]) -> 
     schema, layout = batch.schema, reader.layout
     target, prediction, asked = reader.target.name, reader.prediction.name, reader.input_field
     flat = all(_is_flat(field.name, field.type) for field in schema) and len(set(schema.names)) == len(schema)
-    if (
-        not flat
-        or layout.extract is not None
-        or layout.reasoning == STRIP
-        or reader.targets is not None
-        or reader.by_content
-        or reader.faults
-    ):
+    if not flat or layout.rewrites or reader.targets is not None or reader.by_content or reader.faults:
         return None
     if reader.id_field not in schema.names or any(
         "." in n and n not in schema.names for n in (target, prediction, asked)

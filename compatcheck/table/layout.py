@@ -58,6 +58,11 @@ class Layout:
     """``old``: answers are compared with each other, so that rows need no target and are not scored."""
 
     @property
+    def rewrites(self) -> bool:
+        """Whether answers are not the texts that were recorded."""
+        return self.extract is not None or self.reasoning == "strip"
+
+    @property
     def names_fields(self) -> bool:
         """Whether the user said which field is what."""
         return any((self.id_field, self.target_field, self.prediction_field, self.input_field))
