@@ -2,10 +2,10 @@
 
     python -m benchmarks.bench_divergence [--quick] [--rounds N] [--texts N] [--wall] [--models OLD NEW]
 
-Without ``--models`` two random 42-million-parameter Llamas. Both ways read the same tokens and make logits where the same
-tokens are predicted; models are loaded before the clock starts. Seconds are of the processor unless ``--wall`` asks for
-the clock. Peaks are of processes of their own: one that scores the texts with the larger model, one that makes the
-divergence with one model after the other. Writes benchmarks/results/divergence.json.
+Without ``--models`` two random 42-million-parameter Llamas. Both ways read the same tokens and make logits where the
+same tokens are predicted; models are loaded before the clock starts. Seconds are of the processor unless ``--wall``
+asks for the clock. Peaks are of processes of their own: one scores the texts with OLD, one makes the divergence with
+one model after the other. Writes benchmarks/results/divergence.json.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Builds of one GGUF model at other precisions, by the package ``gguf``: what a quantised build is compared with.
 
-``3-bit`` values lie on eight levels a block of 32, with one float16 scale each. They are kept in Q4_0 blocks, which hold
-them exactly: the package reads K-quants of three bits and writes none, and they need rows of 256.
+``3-bit`` values lie on eight levels a block of 32, with one float16 scale each. They are kept in Q4_0 blocks, which
+hold them exactly: the package reads K-quants of three bits and writes none, and they need rows of 256.
 """
 
 from __future__ import annotations

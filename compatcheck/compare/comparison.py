@@ -36,7 +36,7 @@ from compatcheck.compare.result import (
 )
 from compatcheck.compare.significance import mcnemar, sign_flip
 from compatcheck.compare.slices import build_slices, expand
-from compatcheck.compare.ties import near_ties
+from compatcheck.compare.ties import choices
 from compatcheck.errors import InputError
 from compatcheck.records import Metric, OldAsReference, TaskRun, agreed_column
 from compatcheck.version import __version__
@@ -139,7 +139,7 @@ def compare(old: TaskRun, new: TaskRun, *, metric: Metric | str, **options: Any)
         confidence=how.confidence,
         clusters=shown,
         score_range=_range(found),
-        near_ties=None if of_changes else near_ties(old, new, pairs, found),
+        **({} if of_changes else choices(old, new, pairs, found)),
         **with_failures(build_instances(old, new, pairs, found), new, pairs.new),
         readings=readings.readings(n, found.changes, partial(_reread, how, clusters)),
         reference="old" if of_changes else None,

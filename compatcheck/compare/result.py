@@ -16,6 +16,7 @@ import pandas as pd
 from compatcheck.compare.differences import Differences
 from compatcheck.compare.kinds import KindCount
 from compatcheck.compare.looks import BoundPath, Settled
+from compatcheck.compare.margins import Margins
 from compatcheck.compare.overview import Overview
 from compatcheck.records import ANSWER_COLUMNS, BlessedScore, DivergentToken
 from compatcheck.schema import NEEDED, NOT_KEPT, WHERE_KNOWN
@@ -186,8 +187,7 @@ class NearTies:
 
 @dataclass(frozen=True)
 class Divergence:
-    """How far NEW's next-token distributions are from OLD's on a task's own texts: KL(OLD ‖ NEW) at every token, in
-    nats. Its mean is the figure ``kl`` of ``Comparison.metrics``; intervals count by documents."""
+    """KL(OLD ‖ NEW) at every token of a task's texts, in nats. Its mean is the figure ``kl``, judged by documents."""
 
     texts: str  # what they are made of, in words
     documents: int
@@ -290,8 +290,8 @@ class Comparison:
     sequential: Sequential | None = None  # None where the number of instances was fixed
     # Length, tokens, seconds, dollars, cut off, refused; of the first comparison of a task, where they are known.
     beside: Mapping[str, Beside] | None = field(default=None, metadata=WHERE_KNOWN)
-    # Of the first comparison of a task, where --metric kl asks for it.
-    kl: Divergence | None = field(default=None, metadata=WHERE_KNOWN)
+    kl: Divergence | None = field(default=None, metadata=WHERE_KNOWN)  # of a task's first one, by --metric kl
+    margins: Margins | None = field(default=None, metadata=WHERE_KNOWN)  # where ``near_ties`` are known
     # ``old`` where OLD's answers are the reference: ``quadrants`` then are CHANGES or PREFERENCES, which report.json
     # has as ``changes``.
     reference: Annotated[str, ("old",)] | None = field(default=None, metadata=WHERE_KNOWN)

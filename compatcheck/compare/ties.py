@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
 from compatcheck.compare.intervals import Floats
+from compatcheck.compare.margins import of_choices
 from compatcheck.compare.pairing import Pairs, Rows
 from compatcheck.compare.quadrants import Sorted
-from compatcheck.compare.result import NearTies, TieCount
+from compatcheck.compare.result import QUADRANTS, NearTies, TieCount
 from compatcheck.records import TaskRun, prediction_column
 
 NEAR = 0.05
 """Nats: a choice that is less than e^0.05 = 1.05 times as likely as the next one is a near tie. Sums of
 log-likelihoods in half precision, or in another batch, move by about that much."""
+
+
+def choices(old: TaskRun, new: TaskRun, pairs: Pairs, found: Sorted) -> dict[str, Any]:
+    """What is known of choices by log-likelihoods, by the name of its field in ``Comparison``."""
+    ties = near_ties(old, new, pairs, found)
+    if ties is None or found.names != QUADRANTS:
+        return {"near_ties": ties}
+    one, other = (
+        run.records["loglikelihoods"].to_numpy(dtype=object)[rows][found.scored]
+        for run, rows in ((old, pairs.old), (new, pairs.new))
+    )
+    right = (found.are("both_correct") | found.are("negative_flip"))[found.scored]
+    return {"near_ties": ties, "margins": of_choices(one, other, right, found.are("negative_flip")[found.scored])}
 
 
 def near_ties(old: TaskRun, new: TaskRun, pairs: Pairs, found: Sorted) -> NearTies | None:

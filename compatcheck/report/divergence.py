@@ -1,4 +1,4 @@
-"""How far apart the next-token distributions of OLD and NEW are, for all formats that draw it."""
+"""How far OLD and NEW are apart behind their answers: margins of choices and next-token distributions."""
 
 from __future__ import annotations
 
@@ -8,6 +8,26 @@ from compatcheck.report.tables import Section, Table
 
 SHOWN = 10
 """Tokens that are shown; report.json has more."""
+
+
+def margins(comparison: Comparison) -> Section | None:
+    """What became of the margins of choices, and the flips that this predicts beside those seen."""
+    if (found := comparison.margins) is None:
+        return None
+    seen, worse = (
+        f"{figures.share(count, found.n)} ({figures.number(predicted, 'share')} predicted)"
+        for count, predicted in (
+            (found.changed, found.changed_predicted),
+            (found.negative_flips, found.nfr_predicted),
+        )
+    )
+    sentence = (
+        f"old's choice is ahead of its best rival by {found.mean_old:.3g} nats in old and {found.mean_new:.3g} in new "
+        f"on average (median {found.median_old:.3g} and {found.median_new:.3g}), over {found.n:,} choices; by instance "
+        f"it moved by {found.spread:.3g} (standard deviation). Choices that changed: {seen}; negative flips: {worse}. "
+        "Predicted is as if every move that was seen were as likely at every margin"
+    )
+    return Section("Margins", note=sentence)
 
 
 def section(comparison: Comparison) -> Section | None:

@@ -204,7 +204,8 @@ def _clusters(comparison: Comparison) -> Section | None:
 
 DETAILS: tuple[Callable[[Comparison], Section | None], ...] = (
     _metrics("Accuracy"), _metrics("Score"), _metrics("Change"), _metrics("Compatibility"),
-    _metrics("Agreement"), _metrics("Further"), besides.section, _noise, _near_ties, _clusters, divergence.section,
+    _metrics("Agreement"), _metrics("Further"), besides.section, _noise, _near_ties, divergence.margins, _clusters,
+    divergence.section,
 )  # fmt: skip
 """The details of a comparison below its quadrants, in the order they are shown."""
 
