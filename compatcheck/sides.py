@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from compatcheck.errors import InputError, did_you_mean
-from compatcheck.option_kinds import parse_pairs
 from compatcheck.options import Check, Diff, Evaluate, flag_of, kind_of, options_of, read
 from compatcheck.paths import user_path
 
 SIDES = {"old": "old_set", "new": "new_set"}
 _DOCUMENTS, _SCORES = "both sides answer the same documents", "both sides are scored alike"
 _ALIKE = {
-    **dict.fromkeys(("task", "data", "split", "limit", "sample", "filter"), _DOCUMENTS),
+    **dict.fromkeys(("task", "data", "split", "limit", "sample", "filter", "turns"), _DOCUMENTS),
     **dict.fromkeys(("metric", "metric_args", "lower_is_better", "targets"), _SCORES),
     "store": "one store serves both sides",
 }
@@ -144,7 +143,7 @@ def _from_text(name: str, entry: str, text: str) -> Any:
     if _is_table(name):
         if not entry:
             raise ValueError(f"write {written(name)}.NAME=VALUE")
-        return parse_pairs("", [f"{entry}={text}"])[entry]
+        return kind.parse("", [f"{entry}={text}"])[entry]
     if text == "":
         return None
     if kind.cli is bool:

@@ -92,7 +92,7 @@ def _refused(side: Side, name: str, entry: str) -> str | None:
 
     servers = {one.endpoint is not None for one in side.references.values()}
     if side.recorded:
-        known = name in _ROWS or name == "trust_task"
+        known = name in _ROWS or name in ("trust_task", "reasoning")
         return None if known else f"{side.text} is recorded, so it is as it was made; name the model instead"
     if name in _ROWS and not side.options.tasks.prompts:
         return f"is of recorded outputs; {side.text} is evaluated here"
