@@ -70,6 +70,11 @@ def test_prompts_without_targets_and_a_judge(tmp_path: Path) -> None:
             fail_on=["changed:20%", "noticed:50%", "rouge1.similarity:0.5"], store=tmp_path / "store",
         )  # fmt: skip
         asked = [body for path, body in server.asked if body and body.get("model") == "judge"]
+        again = compatcheck.diff(
+            f"{server.url}#old", f"{server.url}#new", prompts=prompts(tmp_path), reference="old", metric="judge",
+            metric_args={"judge": {"model": f"{server.url}#judge"}}, store=tmp_path / "store",
+        )  # fmt: skip
+        assert len([body for _, body in server.asked if body and body.get("model") == "judge"]) == len(asked)
     plain, alike, judged = result.comparisons
     assert counts(plain.metrics) == {"agreement": (each["same"], N), "changed": (changed, N)}
     assert alike.metrics["similarity"].value == pytest.approx((each["same"] + 0.8 * changed) / N)  # 2 of 2 and 2 of 3
@@ -90,7 +95,7 @@ def test_prompts_without_targets_and_a_judge(tmp_path: Path) -> None:
         assert (part.changed.count, part.n) == (sum(kind(n) != "same" for n in mine), len(mine))
     verdicts = [[gate.verdict for gate in one.gates] for one in result.comparisons]
     assert verdicts == [["fail"], ["fail", "pass"], ["fail", "pass"]]
-    text = str(result)
+    text = str(again)
     assert f"A reader would notice {each['clear'] + each['worse']}" in " ".join(text.split())
 
 
