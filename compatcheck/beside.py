@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from compatcheck.compare.answers import MISSING, REFUSALS, UNITS, How
+from compatcheck.compare.answers import REFUSALS, UNITS, WHY, How
 from compatcheck.compare.result import Comparison
 from compatcheck.errors import InputError, did_you_mean
 from compatcheck.gate import Rule, parse_rules
@@ -119,7 +119,7 @@ def check(chosen: Diff, rules: Sequence[Rule], how: How, side: Callable[[str], A
                     raise InputError(f"{said}: what an answer of {name.upper()} costs takes --price {name}=IN/OUT")
                 streams = side(name).options.engine.engine_args.get("stream")
                 if reference.endpoint is not None and rule.name == "latency_first" and not streams:
-                    raise InputError(f"{said}: {MISSING['latency_first']}")
+                    raise InputError(f"{said}: {WHY['latency_first']}")
 
 
 def from_store(comparisons: Sequence[Comparison], *settings: Mapping[str, Any]) -> list[str]:

@@ -41,7 +41,9 @@ _NAMED = {
     "cost": ("cost", "cost_usd", "total_cost", "usage.cost"),
 }
 """Names of columns that hold a figure, also at the end of a dotted name. Seconds, where they do not end in ``ms``."""
-MISSING = {
+OF_SIDES = tuple(f"{side}:{name}" for side in ("old", "new") for name in UNITS)
+"""The figures as fields to slice by: ``new:refusal``."""
+WHY = {
     "length": "no texts were recorded",
     "output_tokens": "nobody counted them: engines do, servers that say `usage`, and rows with `output_tokens`",
     "latency": "not measured: it is known of answers of servers, and of rows with a `latency`",
@@ -94,6 +96,13 @@ def values(name: str, run: TaskRun, rows: Rows, side: str, how: How) -> Values |
     if found is None:
         found = _numbers(name, run.records, rows)
     return None if found is None or not np.isfinite(found).any() else found
+
+
+def knows(name: str, names: Collection[str]) -> bool:
+    """Whether records with these columns say the figure of their answers; of a cost without --price."""
+    if name in _OF_TEXTS:
+        return "prediction" in names and "loglikelihoods" not in names
+    return any(map(ends, names)) if name == "cut_off" else _column(name, names) is not None
 
 
 def of_sides(names: Collection[str]) -> frozenset[str]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from compatcheck.compare.answers import MISSING, UNITS, How, Values, values
+from compatcheck.compare.answers import UNITS, WHY, How, Values, values
 from compatcheck.compare.intervals import LARGE, Flags, difference, mean_bounds, normal, rate
 from compatcheck.compare.means import mean_below
 from compatcheck.compare.pairing import Pairs
@@ -93,7 +93,7 @@ class _Tally:
 def _figure(name: str, tally: _Tally, unit: str, *, confidence: float, resamples: int, seed: int) -> Beside:
     if tally.n == 0:
         sides = [side.upper() for side, lacks in tally.lacking.items() if lacks]
-        why = f"{' and '.join(sides)}: {MISSING[name]}" if sides else "no pair has it on both sides"
+        why = f"{' and '.join(sides)}: {WHY[name]}" if sides else "no pair has it on both sides"
         nothing = Estimate(None, of=0, why=why)
         return Beside(unit, 0, nothing, nothing, nothing, None if unit == "share" else nothing)
     if unit == "share":

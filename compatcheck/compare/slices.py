@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from compatcheck.compare.answers import OF_SIDES, WHY, How, knows, values
 from compatcheck.compare.instances import from_either, slice_fields, text_of
 from compatcheck.compare.intervals import Flags, rate
 from compatcheck.compare.metrics import NO_OLD_RIGHT
@@ -80,6 +81,10 @@ def expand(fields: Sequence[str], old: TaskRun, new: TaskRun, also: Sequence[str
 
 def _lacking(field: str, old: TaskRun, new: TaskRun) -> str | None:
     """What an automatic field needs and the records do not have."""
+    if field in OF_SIDES:
+        side, _, name = field.partition(":")
+        known = knows(name, (old if side == "old" else new).records.columns)
+        return None if known else f"{name} of {side.upper()}: {WHY[name]}"
     if field == "auto:old_confidence":
         return None if "loglikelihoods" in old.records else "log-likelihoods of choices in OLD"
     column = field.removeprefix("auto:").removesuffix("_length")
@@ -88,6 +93,11 @@ def _lacking(field: str, old: TaskRun, new: TaskRun) -> str | None:
 
 def field_values(field: str, old: TaskRun, new: TaskRun, pairs: Pairs) -> pd.Series:
     """The values of a field, one for each pair; computed for an automatic one."""
+    if field in OF_SIDES:
+        side, _, name = field.partition(":")
+        run, rows = (old, pairs.old) if side == "old" else (new, pairs.new)
+        found = values(name, run, rows, side, How())
+        return pd.Series(np.full(len(rows), np.nan) if found is None else found)
     if field not in AUTOMATIC:
         return from_either(field, old, new, pairs)
     if field == "auto:old_confidence":
@@ -100,7 +110,7 @@ def field_values(field: str, old: TaskRun, new: TaskRun, pairs: Pairs) -> pd.Ser
 
 def check_field(field: str, old: TaskRun, new: TaskRun, option: str = "--slice-by") -> None:
     """Raise InputError for a field that the records do not have."""
-    if field in AUTOMATIC:
+    if field in (*AUTOMATIC, *OF_SIDES):
         if (lacking := _lacking(field, old, new)) is not None:
             raise InputError(f"--slice-by {field}: the records of task '{old.task}' have no {lacking}")
         return
