@@ -88,8 +88,10 @@ bench: setup
 fixtures: setup
 	$(BIN)/python -m fixtures.build
 
+# make wheel   build wheel and source archive into dist, and check them as a registry would
 wheel: setup
-	$(BIN)/python -m build --wheel
+	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
