@@ -11,9 +11,7 @@ from compatcheck.compare.noise import Measured, above_noise, noise_floor
 from compatcheck.compare.quadrants import Grade
 from compatcheck.compare.result import Comparison
 from compatcheck.errors import InputError
-from compatcheck.records import Metric, Run, TaskRun
-
-CONFIDENCE = 0.95
+from compatcheck.records import CONFIDENCE, Metric, Run, TaskRun
 
 
 def with_noise(

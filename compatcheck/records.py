@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
+CONFIDENCE = 0.95
+"""Level of every interval and one-sided bound."""
 ID_COLUMNS = ("task", "doc_id", "filter")
 """A record is one (task, document id, filter)."""
 

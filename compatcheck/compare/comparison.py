@@ -38,10 +38,9 @@ from compatcheck.compare.significance import mcnemar, sign_flip
 from compatcheck.compare.slices import build_slices, expand
 from compatcheck.compare.ties import choices
 from compatcheck.errors import InputError
-from compatcheck.records import Metric, OldAsReference, TaskRun, agreed_column
+from compatcheck.records import CONFIDENCE, Metric, OldAsReference, TaskRun, agreed_column
 from compatcheck.version import __version__
 
-CONFIDENCE = 0.95  # level of every interval and one-sided bound
 RESAMPLES = 2000  # bootstrap resamples and sign permutations: the least p-value is 0.0005
 
 
@@ -57,7 +56,6 @@ class Settings:
     also_slice_by: Sequence[str] = ()  # fields that budgets are set on: taken where the records have them
     cluster_by: str | None = None  # field whose values group instances; intervals and tests then count by groups
     seed: int = 0  # of the bootstrap and the permutation test; the same input and seed give the same figures
-    confidence: float = CONFIDENCE
     resamples: int = RESAMPLES
     beside: How | None = None  # what else is told of the answers; None for nothing
     reread: Reread | None = None  # gives other readings of the scores, to see what hangs on them
@@ -68,8 +66,6 @@ class Settings:
             raise InputError(f"--epsilon {self.epsilon:g}: the dead-band is a finite number of at least 0")
         if self.correct_at is not None and not math.isfinite(self.correct_at):
             raise InputError(f"--correct-at {self.correct_at:g}: the threshold is a finite number")
-        if not 0.5 <= self.confidence < 1:
-            raise InputError(f"confidence {self.confidence:g}: it is a number from 0.5 to below 1, such as 0.95")
         if self.resamples < 100:
             raise InputError(f"resamples {self.resamples}: an interval needs at least 100")
         if self.seed < 0:
@@ -78,7 +74,7 @@ class Settings:
     @property
     def drawing(self) -> dict[str, Any]:
         """How intervals and tests are made."""
-        return {"confidence": self.confidence, "resamples": self.resamples, "seed": self.seed}
+        return {"confidence": CONFIDENCE, "resamples": self.resamples, "seed": self.seed}
 
     def readings(self, metric: Metric) -> Readings:
         known = self.correct_at is None and not isinstance(metric, OldAsReference)
@@ -104,7 +100,7 @@ def compare(old: TaskRun, new: TaskRun, *, metric: Metric | str, **options: Any)
     n, of_changes = int(found.scored.sum()), isinstance(metric, OldAsReference)
     metrics, tests = _figures(found, how)
     if not of_changes:
-        metrics |= _self_agreement(old, new, pairs, found, how.confidence)
+        metrics |= _self_agreement(old, new, pairs, found, CONFIDENCE)
     clusters, by_id, found_by_id = None, pairs, found
     if how.cluster_by is not None:
         # Sums over clusters, and the draws of their signs, do not hang on the order of the rows.
@@ -112,7 +108,7 @@ def compare(old: TaskRun, new: TaskRun, *, metric: Metric | str, **options: Any)
         by_id, found_by_id = pairs.take(order), found.take(order)
         clusters = find_clusters(how.cluster_by, old, new, by_id, found_by_id.scored)
         if of_changes:
-            metrics = clustered_changes(metrics, found_by_id, clusters, how.confidence)
+            metrics = clustered_changes(metrics, found_by_id, clusters, CONFIDENCE)
         else:
             metrics, tests = clustered_figures(metrics, found_by_id, clusters, **how.drawing)
 
@@ -121,9 +117,9 @@ def compare(old: TaskRun, new: TaskRun, *, metric: Metric | str, **options: Any)
         counter.add(found, old, new, pairs)
 
     shown = None if clusters is None else clusters.shown
-    again = None if clusters is None else partial(clustered_slice, clusters, how.confidence)
+    again = None if clusters is None else partial(clustered_slice, clusters, CONFIDENCE)
     fields = expand(how.slice_by, old, new, how.also_slice_by)
-    slices = build_slices(old, new, by_id, found_by_id, fields, how.confidence, again)
+    slices = build_slices(old, new, by_id, found_by_id, fields, CONFIDENCE, again)
     return Comparison(
         task=old.task,
         filter=old.filter,
@@ -136,7 +132,7 @@ def compare(old: TaskRun, new: TaskRun, *, metric: Metric | str, **options: Any)
         metrics=metrics,
         tests=tests,
         slices=tuple(map(changed_slice, slices)) if of_changes else slices,
-        confidence=how.confidence,
+        confidence=CONFIDENCE,
         clusters=shown,
         score_range=_range(found),
         **({} if of_changes else choices(old, new, pairs, found)),
@@ -226,7 +222,7 @@ def signature(
 
     A setting in which OLD and NEW differ is shown as ``old/new``.
     """
-    level, smooth = f"{100 * how.confidence:.10g}", metric.kind != "discrete"
+    level, smooth = f"{100 * CONFIDENCE:.10g}", metric.kind != "discrete"
     worth = "" if clusters is None else "-effective-n"
     intervals, bounds = f"wilson{level}{worth}", f"clopper-pearson{level}{worth}+gaffke{level}"
     if smooth and clusters is not None:

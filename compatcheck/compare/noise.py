@@ -16,7 +16,7 @@ from compatcheck.compare.metrics import NO_PREDICTIONS, discrete_metrics
 from compatcheck.compare.pairing import pair
 from compatcheck.compare.quadrants import Grade, sort_pairs
 from compatcheck.compare.result import QUADRANTS, Estimate, NoiseFloor, name_of
-from compatcheck.records import Metric, OldAsReference, TaskRun
+from compatcheck.records import CONFIDENCE, Metric, OldAsReference, TaskRun
 
 _RATES = ("nfr", "pfr", "flips", "nfr_mc", "inconsistency", "both_correct_changed", "btc", "bec", "nfi", "pfi",
           "agreement")  # fmt: skip
@@ -54,7 +54,7 @@ def noise_floor(
     source: str,
     epsilon: float | None = None,
     correct_at: float | None = None,
-    confidence: float = 0.95,
+    confidence: float = CONFIDENCE,
     grade: Grade | None = None,
 ) -> NoiseFloor:
     """Pool the flips of pairs of runs of the same model on the same task and filter.

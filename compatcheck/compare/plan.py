@@ -13,6 +13,7 @@ from compatcheck.compare.intervals import Floats, exact, z_values
 from compatcheck.compare.sequential import log_evidence
 from compatcheck.compare.special import bdtr, bdtrc, bdtrik, ndtri
 from compatcheck.errors import InputError
+from compatcheck.records import CONFIDENCE
 
 MOST = 10_000_000  # no plan looks beyond so many instances
 SIZES = (100, 200, 500, 1000, 2000, 5000, 10_000)
@@ -66,7 +67,7 @@ def make_plan(
     flip_rate: float = 0.1,
     fall: float | None = None,
     power: float = 0.8,
-    confidence: float = 0.95,
+    confidence: float = CONFIDENCE,
     at: Sequence[int] = (),
 ) -> Plan:
     """Plan an evaluation that is to judge ``nfr:budget`` and to see accuracy fall by ``fall``.
@@ -98,7 +99,7 @@ def make_plan(
     return Plan(budget, expected, flip_rate, fall, power, confidence, least, needed, for_fall, table)
 
 
-def decision(n: int, budget: float, confidence: float = 0.95) -> Decision:
+def decision(n: int, budget: float, confidence: float = CONFIDENCE) -> Decision:
     """The numbers of flips in ``n`` instances that settle an upper budget, by one-sided Clopper–Pearson bounds.
     Raises InputError: no instances, or a budget outside (0, 1)."""
     _check(n, budget)
@@ -125,7 +126,7 @@ def _limits(n: NDArray[np.int64], budget: float, confidence: float) -> tuple[Flo
     return passes_to, fails_from
 
 
-def least_to_pass(budget: float, confidence: float = 0.95) -> int:
+def least_to_pass(budget: float, confidence: float = CONFIDENCE) -> int:
     """The fewest instances that can keep a budget, with no flip among them: log(1 − c) / log(1 − budget)."""
     _check(1, budget)
     n = max(1, math.floor(math.log(1 - confidence) / math.log1p(-budget)))
@@ -142,7 +143,7 @@ def _chances(n: NDArray[np.int64], budget: float, rate: float, confidence: float
     return np.where(fails_from > n, 0.0, bdtrc(np.minimum(fails_from, n) - 1, n, rate))
 
 
-def needed_to_settle(budget: float, rate: float, power: float = 0.8, confidence: float = 0.95) -> int | None:
+def needed_to_settle(budget: float, rate: float, power: float = 0.8, confidence: float = CONFIDENCE) -> int | None:
     """The fewest instances that settle an upper budget with probability ``power`` when ``rate`` is the true rate.
 
     "Settle" is to pass where the true rate is below the budget and to fail where it is above. The count is binomial, so
@@ -181,7 +182,7 @@ def _greatest(low: int, high: int, holds: Callable[[int], object]) -> int:
     return low
 
 
-def needed_for_change(error: float, power: float = 0.8, confidence: float = 0.95) -> float:
+def needed_for_change(error: float, power: float = 0.8, confidence: float = CONFIDENCE) -> float:
     """By what factor a sample must grow for a bound to clear a budget with probability ``power``: ((z_α + z_β)·e)².
 
     ``error`` is the standard error of the figure over its distance from the budget, and shrinks with √n.
@@ -190,7 +191,7 @@ def needed_for_change(error: float, power: float = 0.8, confidence: float = 0.95
     return ((z_values(confidence)[1] + float(ndtri(power))) * error) ** 2
 
 
-def needed_for_net(fall: float, flip_rate: float, power: float = 0.8, confidence: float = 0.95) -> int:
+def needed_for_net(fall: float, flip_rate: float, power: float = 0.8, confidence: float = CONFIDENCE) -> int:
     """Instances with which a one-sided McNemar test sees accuracy fall by ``fall``, at ``flip_rate`` = NFR + PFR.
 
     n = (z_α·√ψ + z_β·√(ψ − d²))² / d² with ψ the flip rate and d the fall (Connor 1987, Biometrics 43:207).
@@ -206,7 +207,7 @@ def needed_for_net(fall: float, flip_rate: float, power: float = 0.8, confidence
     return math.ceil((root / fall) ** 2)
 
 
-def detectable_fall(n: int, flip_rate: float, power: float = 0.8, confidence: float = 0.95) -> float | None:
+def detectable_fall(n: int, flip_rate: float, power: float = 0.8, confidence: float = CONFIDENCE) -> float | None:
     """The smallest fall of accuracy that ``n`` instances show with probability ``power``; None where none does."""
     if n < 1:
         raise InputError(f"{n} instances: give at least 1")
@@ -264,7 +265,7 @@ def make_sequential_plan(
     *,
     step: int = 25,
     most: int = MOST_DRAWN,
-    confidence: float = 0.95,
+    confidence: float = CONFIDENCE,
     seed: int = 1234,
     runs: int = RUNS,
 ) -> SequentialPlan:

@@ -18,7 +18,7 @@ from compatcheck.compare.kinds import KindCount
 from compatcheck.compare.looks import BoundPath, Settled
 from compatcheck.compare.margins import Margins
 from compatcheck.compare.overview import Overview
-from compatcheck.records import ANSWER_COLUMNS, BlessedScore, DivergentToken
+from compatcheck.records import ANSWER_COLUMNS, CONFIDENCE, BlessedScore, DivergentToken
 from compatcheck.schema import NEEDED, NOT_KEPT, WHERE_KNOWN
 
 SCHEMA = "compatcheck.report/1"
@@ -277,7 +277,7 @@ class Comparison:
     instances: pd.DataFrame = field(default_factory=pd.DataFrame, repr=False, compare=False, metadata=NOT_KEPT)
     slices: tuple[Slice, ...] = field(default=(), metadata=NEEDED)
     gates: tuple[Gate, ...] = field(default=(), metadata=NEEDED)
-    confidence: float = 0.95  # level of all intervals and one-sided bounds
+    confidence: float = CONFIDENCE  # level of all intervals and one-sided bounds
     # Where the comparison was too large to hold all of its instances: what a report shows of them all. ``instances``
     # then are those that :class:`~compatcheck.compare.overview.WorstFlips` chose.
     overview: Overview | None = field(default=None, metadata=WHERE_KNOWN)

@@ -56,6 +56,7 @@ from compatcheck.errors import InputError
 from compatcheck.records import (
     ANSWER_COLUMNS,
     ANSWER_NUMBERS,
+    CONFIDENCE,
     Metric,
     OldAsReference,
     StoredRun,
@@ -305,8 +306,8 @@ class _StoredPair:
             tests=tests,
             instances=instances if kinds else instances.drop(columns=KIND_COLUMN),
             kinds=kinds,
-            slices=group.slices(codes, self._texts, settings.confidence),
-            confidence=settings.confidence,
+            slices=group.slices(codes, self._texts, CONFIDENCE),
+            confidence=CONFIDENCE,
             overview=Overview(group.worst.rows, group.gains(numbers)),
             score_range=None if numbers is None else score_range(numbers.old, numbers.new),
             readings=group.readings.readings(len(codes), group.changes, otherwise),

@@ -20,6 +20,7 @@ from compatcheck.compare.significance import holm
 from compatcheck.errors import InputError
 from compatcheck.gate.rules import CRITICAL, NAMES, Name, Rule, nothing_covered, writer
 from compatcheck.gate.verdict import against, label_of
+from compatcheck.records import CONFIDENCE
 
 GROWTH = 1.1  # a look is kept for the report when there are so many times the instances of the one kept before it
 
@@ -102,7 +103,7 @@ class Watched:
 class Budgets:
     """All budgets of a run, judged after every step."""
 
-    def __init__(self, rules: Sequence[Rule], confidence: float = 0.95) -> None:
+    def __init__(self, rules: Sequence[Rule], confidence: float = CONFIDENCE) -> None:
         self._rules, self.confidence, self._alpha = list(rules), confidence, 1 - confidence
         self.watched: list[Watched] = []
         self._seen: dict[str, list[Sorted]] = {}
