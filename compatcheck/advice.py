@@ -102,7 +102,7 @@ def _of_changes(comparisons: Sequence[Comparison], verdict: str, doubts: Sequenc
         return Advice("patch", f"answers are the same within a margin: at most {_percent(most)} change")
     return Advice(
         "undecided",
-        f"up to {_percent(most)} of the answers change, and without targets nothing says whether for the better",
+        f"up to {100 * most:.3g} % of the answers change, and without targets nothing says whether for the better",
     )
 
 

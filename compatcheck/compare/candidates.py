@@ -13,14 +13,25 @@ from typing import Any
 import pandas as pd
 
 from compatcheck.compare.instances import STRING
-from compatcheck.compare.result import SCHEMA, Comparison, Estimate, Result, Side, name_of
+from compatcheck.compare.result import (
+    CHANGES,
+    NO_TARGETS,
+    PREFERENCES,
+    SCHEMA,
+    Comparison,
+    Estimate,
+    Result,
+    Side,
+    name_of,
+)
 from compatcheck.compare.serialise import join_instances, result_from_dict, result_to_dict
 from compatcheck.errors import InputError, did_you_mean
-from compatcheck.schema import to_json
+from compatcheck.schema import WHERE_KNOWN, to_json
 
 SCHEMA_OF_SEVERAL = "compatcheck.report/2"
 COLUMN = "candidate"
 """Of instances.parquet: whose row it is."""
+_WORSE = ("negative_flip", *CHANGES[1:], *PREFERENCES[1:])
 _SHARED = ("schema", "version", "command", "old", "history")
 
 
@@ -38,6 +49,8 @@ class Cell:
     nfr: Estimate
     verdict: str
     """The worst of its critical budgets; ``none`` without any."""
+    changed: Estimate | None = field(default=None, metadata=WHERE_KNOWN)
+    """Where OLD's answers are the reference; ``score_new`` then says how alike they are, or how many are equal."""
 
 
 @dataclass(frozen=True)
@@ -81,11 +94,15 @@ class Candidates:
 
 
 def _cell(name: str, one: Comparison) -> Cell:
+    what = (name, one.task, one.filter, one.metric, one.n)
     word = "accuracy" if one.kind == "discrete" else "score"
     verdicts = {gate.verdict for gate in one.gates if gate.tier == "critical"}
     verdict = next((each for each in ("fail", "inconclusive", "pass") if each in verdicts), "none")
+    if one.reference is not None:
+        unknown, alike = Estimate(None, of=one.n, why=NO_TARGETS), one.metrics.get("similarity")
+        return Cell(*what, unknown, alike or one.metrics["agreement"], unknown, verdict, one.metrics["changed"])
     old, new = (one.metrics[f"{word}_{side}"] for side in ("old", "new"))
-    return Cell(name, one.task, one.filter, one.metric, one.n, old, new, one.metrics["nfr"], verdict)
+    return Cell(*what, old, new, one.metrics["nfr"], verdict)
 
 
 def candidates_to_dict(several: Candidates) -> dict[str, Any]:
@@ -156,12 +173,12 @@ class Row:
     @property
     def broken(self) -> int:
         """How many candidates got it worse."""
-        return sum(one is not None and one.quadrant == "negative_flip" for one in self.answers)
+        return sum(one is not None and one.quadrant in _WORSE for one in self.answers)
 
     @property
     def flipped(self) -> bool:
         """Whether it flips with any candidate."""
-        return any(one is not None and one.quadrant in ("negative_flip", "positive_flip") for one in self.answers)
+        return any(one is not None and one.quadrant in (*_WORSE, "positive_flip") for one in self.answers)
 
 
 def names_of_comparisons(several: Candidates) -> list[str]:

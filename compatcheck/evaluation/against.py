@@ -54,6 +54,15 @@ def with_reference(chosen: Chosen) -> Chosen:
     return chosen
 
 
+def refuse_alone(metrics: Sequence[str]) -> None:
+    """Raise InputError for a metric that needs OLD and NEW where there is one model."""
+    if CHANGED in metrics:
+        raise InputError(
+            f"--metric {CHANGED}: holds NEW's answers against OLD's, so it is for compatcheck diff; a run of one model "
+            "is kept without it"
+        )
+
+
 def metrics_of(names: Sequence[str], options: Options) -> tuple[Metric, ...]:
     """What is compared, as metrics of both sides."""
     return tuple(_metric(scorer) for scorer in _scorers(names, options).values())

@@ -9,6 +9,7 @@ from typing import Any
 
 from compatcheck import options, sides
 from compatcheck.errors import InputError
+from compatcheck.evaluation.against import refuse_alone
 from compatcheck.evaluation.grouping import EngineOptions
 from compatcheck.evaluation.request import Request, Side, SideOptions
 from compatcheck.evaluation.settling import with_direction
@@ -31,6 +32,8 @@ def request_of(
     Raises:
         InputError: a setting that one side alone cannot have.
     """
+    if not isinstance(chosen, options.Diff):
+        refuse_alone(chosen.metric)
     both = []
     for side in sides.SIDES:
         own, field, repeats = chosen, chosen.prediction_field, None

@@ -32,7 +32,8 @@ TERMINAL_ROWS, MARKDOWN_ROWS, PAGE_ROWS = 3, 10, 200
 TEXT_LIMIT = {"terminal": 200, "markdown": 300, "page": 2_000}
 WHOLE = 20_000
 """Characters of a text where an instance is asked for."""
-_SIGNS = {"negative_flip": "−", "positive_flip": "+"}
+_SIGNS = {"negative_flip": "−", "positive_flip": "+", "changed": "~", "tied": "~", "old_preferred": "−",
+          "new_preferred": "+"}  # fmt: skip
 
 
 def verdict_line(several: Candidates) -> tuple[str, str]:
@@ -64,22 +65,25 @@ def matrix(several: Candidates) -> Table:
         first = next(cell for cell in own if cell is not None)
         kind = _score_name(several, name)
         scores = ["–" if cell is None else figures.estimate(f"{kind}_new", cell.score_new) for cell in own]
-        rows.append((name, f"{first.n:,}", figures.estimate(f"{kind}_old", first.score_old), *scores))
-        rows.append(("NFR", "", "", *map(_nfr, own)))
+        of_changes = first.changed is not None
+        old = "" if of_changes else figures.estimate(f"{kind}_old", first.score_old)
+        rows.append((name, f"{first.n:,}", old, *scores))
+        rows.append(("changed" if of_changes else "NFR", "", "", *map(_nfr, own)))
     columns = (("comparison", "name"), ("n", "number"), ("OLD", "number"))
     return Table((*columns, *((f"{number}", "number") for number in range(1, len(several.names) + 1))), tuple(rows))
 
 
 def _score_name(several: Candidates, comparison: str) -> str:
-    kinds = {one.kind for result in several.results for one in result.comparisons if one.name == comparison}
-    return "score" if "smooth" in kinds else "accuracy"
+    each = (one for result in several.results for one in result.comparisons if one.name == comparison)
+    means = (one.kind == "smooth" if one.reference is None else "similarity" in one.metrics for one in each)
+    return "score" if any(means) else "accuracy"
 
 
 def _nfr(cell: Cell | None) -> str:
     if cell is None:
         return "not compared"
     sign = "" if cell.verdict == "none" else f" {figures.VERDICT_SYMBOLS[cell.verdict]}"
-    return f"{figures.estimate('nfr', cell.nfr)}{sign}"
+    return f"{figures.estimate('nfr', cell.changed or cell.nfr)}{sign}"
 
 
 def notes(several: Candidates) -> list[str]:

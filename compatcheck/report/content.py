@@ -144,7 +144,7 @@ def next_steps(result: Result, folder: Path | None = None, *, browsing: bool = F
     steps = [*_to_decide(result)]
     of_changes = bool(result.comparisons) and all(each.reference for each in result.comparisons)
     flips = sum(each.first_count for each in result.comparisons)
-    what = "changed" if of_changes else "got worse"
+    what = "changed" if any(each.reference for each in result.comparisons) else "got worse"
     look = f"look at all {flips:,} that {what}" if flips > 1 else "look at every instance"
     if folder is not None and not browsing:
         steps.append(Step(look, f"compatcheck show {shlex.quote(str(folder))}"))

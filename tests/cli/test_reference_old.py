@@ -173,3 +173,37 @@ def test_until_decided_and_a_recorded_rerun(files: Path) -> None:
     (found,) = report["comparisons"]
     assert found["noise"]["metrics"]["changed"]["count"] == 11  # 7 and 70 to 79
     assert found["tests"]["noise_p"] > 0.05
+
+
+@pytest.mark.parametrize(
+    "command", [["run", "old.jsonl", "--out", "kept"], ["noise", "old.jsonl", "new.jsonl"], ["bless", "old.jsonl"]]
+)
+def test_one_model_has_nothing_to_be_held_against(
+    files: Path, command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([*command, "--metric", "changed"]) == 2
+    error = capsys.readouterr().err
+    assert "--metric changed: holds NEW's answers against OLD's" in error
+    assert not Path("kept").exists()
+
+
+def test_several_candidates(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = Path("new.jsonl").read_text(encoding="utf-8")
+    Path("other.jsonl").write_text(text.replace("it is", "now it is"), encoding="utf-8")
+    options = ["--reference", "old", "--metric", "rougeL", "--fail-on", "changed:20%", "--format", "terminal"]
+    formats = [part for name in ("markdown", "html", "json") for part in ("--format", name)]
+    assert run(["diff", "old.jsonl", "new.jsonl", "other.jsonl", *options, *formats, "--out", "several"]) == 1
+    shown = capsys.readouterr().out
+    assert "1 of 2 candidates keeps every budget: new.jsonl" in shown
+    data = json.loads(Path("several/report.json").read_text(encoding="utf-8"))
+    assert [(cell["changed"]["count"], cell["nfr"]["value"]) for cell in data["matrix"]] == [(20, None), (200, None)]
+    assert [one["comparisons"][0]["quadrants"] for one in data["candidates"]] == [None, None]
+    assert run(["report", "several"]) == 1
+    assert "worse" not in shown + capsys.readouterr().out
+
+
+def test_a_settings_file_names_it(files: Path) -> None:
+    Path("compatcheck.toml").write_text(
+        '[checks.chat]\nold = "old.jsonl"\nnew = "new.jsonl"\nreference = "old"\nfail_on = ["changed:5%"]\n'
+    )
+    assert run(["diff", "-q"]) == 1
