@@ -317,6 +317,18 @@ def flow(order: Sequence[str], counts: Mapping[tuple[str, str], int], names: Map
     return page_svg(figure, summary)
 
 
+def _labelled(places: Sequence[tuple[float, float]], labels: Sequence[str]) -> list[tuple[tuple[float, float], str]]:
+    """Where labels stand: those of points that lie too near each other are written as one."""
+    found: list[tuple[tuple[float, float], list[str]]] = []
+    for (left, top), label in zip(places, labels, strict=False):
+        near = next((each for (a, b), each in found if abs(left - a) < 60 and abs(top - b) < 16), None)
+        if near is None:
+            found.append(((left, top), [label]))
+        else:
+            near.append(label)
+    return [(place, ", ".join(words)) for place, words in found]
+
+
 def lines(
     series: Sequence[tuple[str, Sequence[tuple[float, float]]]], x_name: str, y_name: str, summary: str,
     labels: Sequence[str] = (),
@@ -326,7 +338,7 @@ def lines(
     (x0, x1), (y0, y1) = (
         (min(values), max(values)) for values in ([p[axis] for _, points in series for p in points] for axis in (0, 1))
     )
-    x_at, y_at = _scale(x0, x1, 60, 600), _scale(y0, y1, 200, 30)
+    x_at, y_at = _scale(x0, x1, 60, 600), _scale(y0, y1, 200, 44 if labels else 30)
     line(axes, ((60, 20), (60, 200), (610, 200)), THEME["axis"])
     for value in (x0, x1):
         write(axes, x_at(value), 206, f"{value:.4g}", 13, ha="center")
@@ -334,7 +346,6 @@ def lines(
         write(axes, 54, y_at(value), f"{value:.3g}", 13, ha="right", va="center")
     write(axes, 330, 238, x_name, 13, ha="center", va="bottom")
     write(axes, 60, 0, y_name, 13)
-    taken: list[tuple[float, float]] = []
     from matplotlib.patches import Circle
 
     for number, (name, points) in enumerate(series):
@@ -345,10 +356,9 @@ def lines(
             x, y = points[place]
             tip = f"{_TIP}{labels[place] if labels else name}: {x:.4g}, {y:.3g}"
             axes.add_patch(Circle((left, top), 3, color=color, lw=0, zorder=3, gid=tip, clip_on=False))
-            if place < len(labels) and all(abs(left - a) > 34 or abs(top - b) > 14 for a, b in taken):
-                x, ha = (left - 6, "right") if left > 580 else (left + 6, "left")
-                write(axes, x, top - 6, labels[place], 13, va="bottom", ha=ha)
-                taken.append((left, top))
+        for (left, top), words in _labelled(places, labels if not number else ()):
+            x, ha = (left - 6, "right") if left > 420 else (left + 6, "left")
+            write(axes, x, top - 6, words, 13, va="bottom", ha=ha)
         if len(series) > 1:
             write(axes, 600, 12 + 16 * number, name, 13, color=color, ha="right")
     return page_svg(figure, summary)

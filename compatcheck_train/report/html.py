@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from compatcheck.report import charts
-from compatcheck_train.report.text import changes_of, explanation, fall_of, headline, over_seeds, percent, points, share
+from compatcheck_train.report.text import (
+    changes_of,
+    explanation,
+    fall_of,
+    headline,
+    over_seeds,
+    percent,
+    points,
+    sentence,
+    share,
+)
 
 _TEMPLATE = Path(__file__).with_name("fix.html.j2")
 GROUPS = {
@@ -24,11 +35,17 @@ def render_html(report: Mapping[str, Any]) -> str:
     trainings = [("compat", report["training"])] + ([("control", report["control"])] if report["control"] else [])
     environment = Environment(autoescape=True, undefined=StrictUndefined)
     return environment.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
-        r=report, mark=headline(report), explanation=" ".join(explanation(report)), over_seeds=over_seeds(report),
+        r=report, mark=headline(report), sentence=sentence(report), css=Markup(_css()),
+        explanation=" ".join(explanation(report)), over_seeds=over_seeds(report),
         share=share, fall=fall_of, points=points, percent=percent, changes_of=changes_of,
         flow=lambda proof: Markup(flow_svg(proof)), frontier=Markup(frontier_svg(report)),
         curves=Markup(curves_svg(trainings)),
     )  # fmt: skip
+
+
+def _css() -> str:
+    """The style sheet of the report on a comparison: both are one design."""
+    return resources.files("compatcheck.report").joinpath("assets", "report.css").read_text(encoding="utf-8")
 
 
 def flow_svg(proof: Mapping[str, Any]) -> str:

@@ -8,7 +8,17 @@ from typing import Any
 import yaml
 
 from compatcheck.report.markdown import escape
-from compatcheck_train.report.text import changes_of, explanation, fall_of, headline, over_seeds, percent, points, share
+from compatcheck_train.report.text import (
+    changes_of,
+    explanation,
+    fall_of,
+    headline,
+    over_seeds,
+    percent,
+    points,
+    sentence,
+    share,
+)
 
 _NAMES = {
     "nfr": "NFR", "pfr": "PFR", "nfr_mc": "NFR_mc", "relative_nfr": "relative NFR", "mean_gain": "m_g",
@@ -20,7 +30,7 @@ _NO_SHARES = ("relative_nfr", "mean_gain", "mean_regression", "score_new")
 def render_markdown(report: Mapping[str, Any]) -> str:
     control, bound = report["delivered"] == "control", report["bound"]
     strategy = report["control"]["strategy"] if control else report["strategy"]
-    lines = [f"# {headline(report)}", "", escape(" ".join(explanation(report))), ""]
+    lines = [f"# {headline(report)}", "", f"**{sentence(report)}**", "", escape(" ".join(explanation(report))), ""]
     lines += [f"- {name}: {escape(report[name])}" for name in ("old", "new", "adapter")]
     lines.append(f"- method: {escape(strategy)}, {report['control' if control else 'training']['steps']:,} steps")
     lines += _figures(report, "")

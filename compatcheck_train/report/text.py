@@ -21,8 +21,22 @@ def headline(report: Mapping[str, Any]) -> str:
     """What is delivered, and whether it is proven better than NEW and than plain further training."""
     verdict = MARKS[report["verdict"]]
     if report["delivered"] == "control":
-        return f"{verdict} than NEW: PLAIN FURTHER TRAINING, at least as good; following OLD added nothing"
+        than = "" if report["verdict"] == "inconclusive" else " than NEW"
+        return f"{verdict}{than}: PLAIN FURTHER TRAINING, at least as good; following OLD added nothing"
     return f"{verdict} {_BESIDE_CONTROL[report['against_control']]}" if report["verdict"] == "better" else verdict
+
+
+_TRAINED = {"new": "with NEW", "compat": "after training that follows OLD", "control": "after plain further training"}
+
+
+def sentence(report: Mapping[str, Any]) -> str:
+    """What came of it in counts: how many documents got worse with NEW, with the adapter and with the control."""
+    proof = report["proof"][0]
+    found = {side: each["quadrants"]["negative_flip"] for side, each in proof["sides"].items()}
+    parts = [f"{count:,} {_TRAINED.get(side, side)}" for side, count in found.items()]
+    worse = "Worse than with OLD" if proof["kind"] == "discrete" else "With a lower score than OLD's"
+    joined = f"{', '.join(parts[:-1])} and {parts[-1]}" if len(parts) > 1 else parts[0]
+    return f"{worse}, of {proof['n']:,} test documents: {joined}."
 
 
 def explanation(report: Mapping[str, Any]) -> list[str]:
@@ -75,7 +89,7 @@ def render_text(report: Mapping[str, Any]) -> str:
     control, frontier, bound = report["delivered"] == "control", report["frontier"], report["bound"]
     training = report["control" if control else "training"]
     method = safe_text(training["strategy"] if control else report["strategy"])
-    lines = [headline(report), *(safe_text(each) for each in explanation(report)), ""]
+    lines = [headline(report), sentence(report), "", *(safe_text(each) for each in explanation(report)), ""]
     lines += [f"{name:<8} {safe_text(report[name])}" for name in ("old", "new", "adapter")]
     lines.append(
         f"method   {method}, {training['steps']:,} steps, {training['parameters']:,} parameters, "

@@ -45,7 +45,7 @@ def test_search_finds_all_words_in_any_text_or_field(failing: Result, hostile: R
 
 @pytest.mark.parametrize(("name", "known"), [("Negative-Flips", "negative_flip"), ("errors", "error"), ("all", "all")])
 def test_filters_are_read_kindly(name: str, known: str) -> None:
-    assert browse.check_filter(name) == known
+    assert browse.check_filter(name) == (known, None)
 
 
 def test_many_instances_are_chosen_at_once(large: Callable[[int], Result]) -> None:
