@@ -24,6 +24,8 @@ _RESPONSE, _REQUEST = ("response", "output", "completion", "result"), ("request"
 _TARGET = ("target", "expected", "ideal", "reference", "gold", "expected_output")
 _LATENCY = {"latency": 1, "latency_s": 1, "duration": 1, "latency_ms": 1000, "duration_ms": 1000, "response_ms": 1000}
 _COST = ("cost", "response_cost", "total_cost", "usage.cost")
+_SAID = {"choices", "output", "content"}
+"""What a response to a question has, one of them."""
 _TAKEN = {*_RESPONSE, *_REQUEST, *_TARGET, *_LATENCY, *_COST, "id", "custom_id", "error", "score", "object", "created"}
 
 
@@ -111,8 +113,12 @@ def _answered(record: Record) -> Row:
         return {"error": error if isinstance(error, str) and error else json.dumps(error or kind or f"HTTP {status}")}
     if body is None:
         raise record.fail(f"no response (fields: {', '.join(map(str, record.value))[:300]})")
-    if isinstance(body, Mapping) and "embedding" in str(body.get("object", "")):
-        raise record.fail("embeddings are no answers; only chat completions, completions and responses are compared")
+    if (
+        isinstance(body, Mapping)
+        and body.keys() & {"data", "results"}
+        and not body.keys() & {"choices", "output", "content"}
+    ):
+        raise record.fail("embeddings and moderations are no answers; completions and responses are compared")
     return answer(body)
 
 

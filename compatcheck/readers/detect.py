@@ -24,7 +24,7 @@ _ROWS_OF: tuple[tuple[str, tuple[set[str], ...]], ...] = (
     ("helm", ({"instance", "request", "result"}, {"instance_id", "stats", "predicted_text"})),
     ("helm", ({"instance_id", "stats", "train_trial_index"},)),
     ("promptfoo", ({"promptIdx", "testIdx", "vars"},)),
-    ("openai_evals", ({"spec"}, {"run_id", "event_id", "sample_id", "type", "data"})),
+    ("openai_evals", ({"run_id", "event_id", "sample_id", "type", "data"},)),
     ("nemo_evaluator", ({"problem_idx", "repeat", "reward"}, {"sample_id", "response", "scores", "status"})),
     ("langsmith", ({"run_type", "inputs", "outputs"}, {"inputs", "outputs", "reference_outputs"})),
     ("langsmith", ({"inputs", "outputs", "reference"}, {"inputs", "outputs", "feedback"})),
@@ -37,10 +37,14 @@ _FILES_OF: tuple[tuple[str, tuple[set[str], ...]], ...] = (
     ("inspect", ({"version", "status", "eval"},)),
     ("helm", ({"adapter_spec"}, {"request_states"})),
     ("promptfoo", ({"evalId", "results"}, {"results", "config"}, {"results", "stats", "version"})),
-    ("deepeval", ({"testCases"},)),
+    ("deepeval", ({"testCases", "metricsScores"}, {"testCases", "conversationalTestCases"})),
     ("opencompass", ({"accuracy", "details"},)),
+    ("langfuse", ({"data", "meta"},)),
+    ("braintrust", ({"events", "cursor"},)),
 )
 """By which keys the tool is known whose file is one object."""
+_TRACES = ("langfuse", "langsmith", "braintrust")
+"""Tools whose rows have no ``target``: with one they are plain rows."""
 _CONVERSATION = {"id", "messages", "tools", "parallel_tool_calls", "metadata", "model"}
 """Fields that a row with a conversation may have, and no other."""
 
@@ -102,7 +106,11 @@ def _tool_of_row(row: Row) -> str | None:
     keys = set(row)
     if keys >= {"id", "prediction"}:
         return None  # plain rows that carry a tool's fields along
+    if keys == {"spec"}:
+        return "openai_evals"  # its first line
     tool = next((tool for tool, marks in _ROWS_OF if any(keys >= mark for mark in marks)), None)
+    if tool in _TRACES and "target" in keys:
+        return None
     return "chat_log" if tool is None and _is_exchange(row) else tool
 
 

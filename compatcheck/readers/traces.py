@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import datetime
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from compatcheck.errors import InputError
 from compatcheck.readers.chat import answer, asked, first_of, parsed
 from compatcheck.readers.recording import Item, Record, Recording, is_finite, labels, records, scored_by_all
 from compatcheck.table.reading import Row, Source, read_json, read_rows
@@ -20,6 +22,8 @@ from compatcheck.table.values import text_of
 from compatcheck.text import text_hash
 
 Paths = tuple[str, ...]
+_NAMES_ONE = re.compile(r"(^|_|[a-z])(id|ids|Id|time|Time|at|At)$|timestamp|created|order")
+"""Fields that name one record or a moment: nothing to slice by."""
 
 
 @dataclass(frozen=True)
@@ -50,13 +54,14 @@ def open_traces(
 ) -> tuple[Recording, list[tuple[int, Record]]]:
     """The records of an export: rows of JSON lines, of a JSON list or of CSV, or of a list in a JSON object."""
     notes: list[str] = []
-    if (value := _object_in(path)) is not None:
+    value = _object_in(path)
+    if value is not None and first_of(value, shape.input) is None:
         found = first_of(value, inside)
         if not isinstance(found, list) or not found:
             raise Record(value, str(path)).fail(f"no list of records (fields: {', '.join(map(str, value))[:300]})")
         source = Source(path, "record", iter([(range(1, len(found) + 1), found)]))
     else:
-        source = read_rows(path)
+        source = read_rows(path) if value is None else Source(path, "record", iter([([1], [value])]))
     rows = [
         (number, Record(_nested(record.value) if source.untyped else record.value, record.place))
         for number, record in records(source)
@@ -70,8 +75,8 @@ def _object_in(path: Path) -> Row | None:
         return None
     try:
         value = read_json(path)
-    except ValueError:
-        return None
+    except InputError:
+        return None  # lines, or damage that reading these tells
     return value if isinstance(value, dict) else None
 
 
@@ -106,6 +111,12 @@ def plain(record: Record, shape: Shape) -> Row:
     document = text_hash(json.dumps(question, sort_keys=True, ensure_ascii=False))
     right = {path.rpartition(".")[2] for path in shape.target}
     told = {key: inner for path in shape.told for key, inner in _object(value, path).items() if key not in right}
+    known = {path.partition(".")[0] for paths in vars(shape).values() if isinstance(paths, tuple) for path in paths}
+    told |= {
+        key: inner
+        for key, inner in value.items()
+        if key not in known and not isinstance(inner, Mapping) and not _NAMES_ONE.search(key)
+    }
     row: Row = labels(told)
     row |= {"id": document, "doc_hash": f"asked:{document}", "input": asked(question)}
     if own is not None:
@@ -116,8 +127,16 @@ def plain(record: Record, shape: Shape) -> Row:
     if error := first_of(value, shape.error):
         row |= {"prediction": None, "error": text_of(error)}
     row |= _taken(value, shape)
-    row |= {f"score:{name}": score for name, score in _scores(value, shape.scores, record)}
-    return row
+    scores: dict[str, list[Any]] = {}
+    for name, score in _scores(value, shape.scores, record):
+        scores.setdefault(f"score:{name}", []).append(score)
+    return row | {name: _mean(found) for name, found in scores.items()}
+
+
+def _mean(found: Sequence[Any]) -> Any:
+    """The mean of scores of one name; what is no number stays as it is, for the checks that follow."""
+    odd = [score for score in found if not is_finite(score)]
+    return odd[0] if odd else found[0] if len(found) == 1 else sum(found) / len(found)
 
 
 def _object(value: Mapping[str, Any], path: str) -> Mapping[str, Any]:

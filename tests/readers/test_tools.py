@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -173,6 +174,51 @@ def test_steps_of_traces_are_left_out() -> None:
     assert run.notes == ("langfuse: 4 steps within traces are left out; the traces are compared",)
     calls = load(path, part="llm", targets=DATA / "langfuse" / "targets.jsonl")
     assert (column(calls, "cost"), column(calls, "output_tokens")) == ([0.00012] * 4, [3] * 4)
+
+
+def test_exports_as_csv_and_in_an_object(tmp_path: Path) -> None:
+    sums = [("What is 1 plus 1?", "2"), ("What is 2 plus 2?", "4")]
+    names = ["id", "sessionId", "input", "output", "metadata", "latency", "totalCost", "scores", "release"]
+    graded = [{"name": "ok", "value": value, "dataType": "NUMERIC"} for value in (1, 0)]
+    graded.append({"name": "tone", "value": "nice", "dataType": "CATEGORICAL"})
+    with (tmp_path / "langfuse.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(names)
+        for asked_, said in sums:
+            turns = {"messages": [{"role": "user", "content": asked_}]}
+            texts = [turns, {"role": "assistant", "content": said}, {"expected_output": said, "lang": "en"}]
+            writer.writerow(["x", "s", *map(json.dumps, texts), "1.5", "0.001", json.dumps(graded), "v1"])
+    run = load(tmp_path / "langfuse.csv")
+    assert column(run, "input") == [asked_ for asked_, _ in sums]
+    assert (column(run, "prediction"), column(run, "target")) == (["2", "4"], ["2", "4"])
+    assert column(run, "score:ok") == [0.5, 0.5]  # two scores of one name
+    assert (column(run, "cost"), column(run, "lang"), column(run, "release")) == ([0.001] * 2, ["en"] * 2, ["v1"] * 2)
+    rows = [{"span_id": s, "root_span_id": s, "input": s, "output": s, "expected": s, "scores": {"f": 1}} for s in "ab"]
+    (tmp_path / "page.json").write_text(json.dumps({"events": rows, "cursor": None}))
+    assert column(load(tmp_path / "page.json"), "prediction") == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"id": "a", "input": "q", "output": "x", "target": "x", "sessionId": "s"},
+        {"id": "a", "spec": "q", "output": "x", "target": "x"},
+        {"id": "a", "choices": ["x", "y"], "output": "x", "target": "x"},
+        {"id": "a", "request": "q", "response": "x", "target": "x"},
+    ],
+)
+def test_plain_rows_stay_plain(row: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n")
+    assert tool_of(tmp_path / "rows.jsonl", Layout()) is None
+    assert column(load(tmp_path / "rows.jsonl"), "prediction") == ["x"]
+
+
+def test_embeddings_are_no_answers(tmp_path: Path) -> None:
+    body = {"object": "list", "data": [{"embedding": [1]}], "model": "m"}
+    row = {"custom_id": "a", "response": {"status_code": 200, "body": body}, "error": None}
+    (tmp_path / "out.jsonl").write_text(json.dumps(row) + "\n")
+    with pytest.raises(InputError, match=r"out\.jsonl:1: embeddings and moderations are no answers"):
+        load(tmp_path / "out.jsonl")
 
 
 def test_langsmith_runs_as_lines() -> None:
