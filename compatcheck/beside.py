@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from compatcheck.compare.answers import REFUSALS, UNITS, WHY, How
 from compatcheck.compare.result import Comparison
 from compatcheck.errors import InputError, did_you_mean
-from compatcheck.gate import Rule, parse_rules
+from compatcheck.gate import CRITICAL, Rule, parse_rules
 from compatcheck.options import Diff, Evaluate
 
 _SETTINGS = {"length": ("unit",), "refusal": ("patterns",)}
@@ -100,7 +100,7 @@ def check(chosen: Diff, rules: Sequence[Rule], how: How, side: Callable[[str], A
         InputError: so it is, or the budget goes with an option that cannot have it.
     """
     for rule in (one for one in rules if one.is_beside):
-        said = f"--fail-on {rule.text!r}"
+        said = f"--{'fail-on' if rule.tier == CRITICAL else 'advisory'} {rule.text!r}"
         if chosen.until_decided:
             raise InputError(
                 f"{said}: --until-decided draws documents until flips and scores are decided; leave it out"

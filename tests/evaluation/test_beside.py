@@ -32,6 +32,8 @@ def reply(model: str, n: int) -> Reply:
 
 
 class Sums(Scripted):
+    models = ("old", "new", "other")
+
     @staticmethod
     def script(model: str, asked: str, body: dict[str, Any], before: int) -> Reply:
         if number(asked) == 5 and before == 0:
@@ -160,3 +162,43 @@ def test_models_that_run_here_have_no_time_of_their_own(fixtures: Path, tmp_path
     assert firsts[0].beside["latency"].new.value is None and "not measured" in firsts[0].beside["latency"].new.why
     assert firsts[0].beside["output_tokens"].old.value == firsts[0].instances["output_tokens_old"].mean()
     assert found.verdict == "inconclusive"  # four answers settle nothing
+
+
+@pytest.mark.parametrize("to", ["jsonl", "parquet", "plain-csv", "lm-eval"])
+def test_kept_and_exported_runs_carry_the_figures(
+    server_url: str, shared_folder: Path, tmp_path: Path, to: str
+) -> None:
+    kept, exported = [], []
+    for side in ("old", "new"):
+        run_ = compatcheck.evaluate(
+            f"{server_url}#{side}", task=sums(shared_folder, COUNT), engine_args={"api": "chat", "backoff": 0.01},
+            store=shared_folder / "store",
+        )  # fmt: skip
+        kept.append(run_.save(tmp_path / side))
+        exported.append(tmp_path / (f"{side}-log" if to == "lm-eval" else f"{side}.{to.removeprefix('plain-')}"))
+        assert run(["export", str(kept[-1]), "--to", to, "--out", str(exported[-1])]) == 0
+    (first,) = compatcheck.diff(*kept).comparisons
+    (again,) = compatcheck.diff(*exported).comparisons
+    assert list(again.beside) == ["length", "output_tokens", "latency", "cut_off", "refusal"]
+    assert again.beside == first.beside
+    thoughts = first.instances["reasoning_new"].fillna("")
+    assert thoughts.tolist() == [reply("new", n).reasoning or "" for n in range(COUNT)]
+    assert again.instances["reasoning_new"].fillna("").tolist() == thoughts.tolist()
+
+
+def test_several_candidates_and_settings(server_url: str, shared_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "compatcheck.toml").write_text(
+        f'task = "{sums(shared_folder, COUNT)}"\n'
+        f'store = "{shared_folder / "store"}"\nadvisory = ["cost:+0%"]\nfail_on = ["output_tokens:+1%"]\n'
+        '[price]\nold = "3/15"\nnew = "1/5"\n[engine_args]\napi = "chat"\n',
+        encoding="utf-8",
+    )
+    sides = [f"{server_url}#old", f"{server_url}#new"]
+    assert run(["diff", *sides, "--config", str(tmp_path / "compatcheck.toml"), "--out", str(tmp_path / "out")]) == 1
+    (only,) = compatcheck.load(tmp_path / "out").comparisons
+    assert {gate.rule: gate.verdict for gate in only.gates} == {"output_tokens:+1%": "fail", "cost:+0%": "pass"}
+    several = compatcheck.diff(
+        f"{server_url}#old", [f"{server_url}#new", f"{server_url}#other"], task=sums(shared_folder, COUNT),
+        engine_args={"api": "chat", "backoff": 0.01}, store=shared_folder / "store", fail_on="output_tokens:+1%",
+    )  # fmt: skip
+    assert [one.verdict for one in several] == ["fail", "fail"]
