@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lm_eval.api.model import LM
     from lm_eval.api.task import Task
 
-CHUNK = 4096
+CHUNK = 2048
 """Documents whose requests and samples are in memory at once."""
 _OURS = Path(__file__).parents[1].as_posix() + "/"
 _FEW = 0.02

@@ -113,6 +113,8 @@ def _load(source: TaskConfigSource, options: TaskOptions) -> LoadedTask:
     if options.data:
         where = _use_local_data(config, source.name, options.data, str(split))
     task = _build(config, source, where)
+    if not config.get("num_fewshot") and getattr(task, "sampler", None) is not None:
+        task.sampler.df = []  # lm-eval holds every document of the examples' split, also where no example is drawn
     task.set_fewshot_seed(seed=options.seed)
     notes += _set_generation(task, source.name, options.gen)
     let_converse(task, source.name)
