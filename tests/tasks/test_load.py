@@ -43,6 +43,16 @@ def test_local_file_and_flat_folder(tmp_path: Path) -> None:
     assert load("piqa", data=tmp_path / "flat").size == 3
 
 
+def test_documents_of_examples_are_held_only_where_some_are_drawn(tmp_path: Path) -> None:
+    write(tmp_path / "piqa" / "train.jsonl", PIQA)
+    write(tmp_path / "piqa" / "validation.jsonl", PIQA[:2])
+    bare, shown = (load("piqa", data=tmp_path, num_fewshot=count).task for count in (0, 2))
+    assert (bare.sampler.df, len(shown.sampler.df)) == ([], len(PIQA))
+    doc = bare.eval_docs[0]
+    assert bare.fewshot_context(doc, 0) == bare.doc_to_text(doc)
+    assert shown.fewshot_context(doc, 2).count("Question:") == 3
+
+
 def test_split_limit_and_sample(tmp_path: Path) -> None:
     write(tmp_path / "piqa" / "train.jsonl", PIQA)
     write(tmp_path / "piqa" / "validation.jsonl", PIQA[:2])
