@@ -12,6 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 from compatcheck.compare import numerals
@@ -179,6 +180,7 @@ def _other_language(text: str, others: Sequence[str]) -> bool:
     return False
 
 
+@lru_cache(maxsize=2048)
 def _plain(text: str) -> str:
     """Without case, white space, accents and punctuation; what tells numbers apart stays."""
     text = numerals.unaccented(text.casefold())

@@ -13,6 +13,7 @@ _SCRIPTS = (
     ("Kana", "\u3040-\u30ff"), ("Han", "\u3400-\u4dbf\u4e00-\u9fff"),
 )  # fmt: skip
 _PATTERNS = [(name, re.compile(f"[{letters}]")) for name, letters in _SCRIPTS]
+_ASCII = re.compile(r"[A-Za-z]")
 _LEAST = 3
 _WORDS = {
     "English": "the and of is are was were with that this for it you not from have his they to in will some after by",
@@ -30,6 +31,8 @@ _OF = {name: frozenset(words.split()) for name, words in _WORDS.items()}
 
 def script(text: str) -> str | None:
     """The script of more than half of the letters; Japanese for any part of it in kana. None where letters are few."""
+    if text.isascii():
+        return "Latin" if len(_ASCII.findall(text)) >= _LEAST else None
     counts = Counter({name: len(pattern.findall(text)) for name, pattern in _PATTERNS})
     total = sum(counts.values())
     if counts["Kana"] and counts["Kana"] + counts["Han"] > total / 2:
@@ -41,6 +44,8 @@ def script(text: str) -> str | None:
 def language(text: str) -> str | None:
     """The language whose commonest words a text holds clearly more of than of any other's; None where that is open."""
     words = re.findall(r"[^\W\d_]+", text.casefold())
+    if len(words) < _LEAST:
+        return None
     counts = Counter({name: sum(word in common for word in words) for name, common in _OF.items()})
     (first, most), (_, second) = counts.most_common(2)
-    return first if most >= 3 and most >= second + 2 and most >= len(words) / 8 else None
+    return first if most >= _LEAST and most >= second + 2 and most >= len(words) / 8 else None

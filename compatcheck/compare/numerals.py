@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
+from functools import lru_cache
 from typing import NamedTuple
 
 _NUMBER = re.compile(
@@ -83,6 +84,7 @@ def _read(found: re.Match[str]) -> Number:
     return Number(value, _ALIKE.get(unit, unit))
 
 
+@lru_cache(maxsize=2048)
 def only(text: str) -> Number | None:
     """The number that a short text stands for: its only one, with hardly any words; None else."""
     text = text.strip()
@@ -96,6 +98,7 @@ def only(text: str) -> Number | None:
     return _read(found[0]) if len(found) == 1 and len(words) <= 3 else None
 
 
+@lru_cache(maxsize=2048)
 def answer(text: str) -> Number | None:
     """The number that a text gives as its answer: the only one, the last after a mark of an answer, or the last."""
     found = list(_NUMBER.finditer(text))
