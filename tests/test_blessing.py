@@ -86,6 +86,19 @@ def test_another_folder(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert baselines.locate("@v1.2").parent == project / "shared" / "v1.2"
 
 
+def test_a_folder_that_was_moved_and_rows_of_another_layout(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [{"meta": {"id": n}, "gold": "a", "text": f"Answer: {'a' if n < 9 else 'b'}"} for n in range(10)]
+    (project / "other.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    fields = ["--id-field", "meta.id", "--target-field", "gold", "--prediction-field", "text"]
+    fields += ["--extract", r"Answer: (\w+)"]
+    assert run(["bless", "other.jsonl", *fields, "-q"]) == 0
+    assert run(["bless", "other.jsonl", *fields, "--fail-on", "nfr:60%", "-q"]) == 0
+    (project / ".compatcheck" / "baselines").rename(project / "elsewhere")
+    assert str(project) not in "".join(path.read_text() for path in (project / "elsewhere").rglob("*.json*"))
+    monkeypatch.setenv(baselines.ENVIRONMENT, "elsewhere")
+    assert run(["diff", "@main~1", "other.jsonl", *fields, "--allow-same", "--fail-on", "nfr:60%", "-q"]) == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

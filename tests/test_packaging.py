@@ -11,6 +11,9 @@ from email.message import Message
 from pathlib import Path
 
 import pytest
+import yaml
+
+from tests.docs.pages import check_command
 
 ROOT = Path(__file__).parent.parent
 MAKE = "import sys; from setuptools import build_meta; print(build_meta.prepare_metadata_for_build_wheel(sys.argv[1]))"
@@ -59,3 +62,10 @@ def test_the_long_description_renders(metadata: Message) -> None:
     markdown = pytest.importorskip("readme_renderer.markdown", reason="readme-renderer is not installed")
     html = markdown.render(str(metadata.get_payload()))
     assert html is not None and "<table>" in html and "report.png" in html
+
+
+def test_the_pre_commit_hook_is_a_command() -> None:
+    (hook,) = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text(encoding="utf-8"))
+    check_command(hook["entry"].split())
+    assert (hook["language"], hook["pass_filenames"]) == ("python", False)
+    assert re.search(hook["files"], "runs/new.jsonl") and not re.search(hook["files"], "notes.md")

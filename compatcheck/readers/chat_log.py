@@ -113,11 +113,7 @@ def _answered(record: Record) -> Row:
         return {"error": error if isinstance(error, str) and error else json.dumps(error or kind or f"HTTP {status}")}
     if body is None:
         raise record.fail(f"no response (fields: {', '.join(map(str, record.value))[:300]})")
-    if (
-        isinstance(body, Mapping)
-        and body.keys() & {"data", "results"}
-        and not body.keys() & {"choices", "output", "content"}
-    ):
+    if isinstance(body, Mapping) and body.keys() & {"data", "results"} and not body.keys() & _SAID:
         raise record.fail("embeddings and moderations are no answers; completions and responses are compared")
     return answer(body)
 
