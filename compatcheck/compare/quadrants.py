@@ -211,7 +211,8 @@ def _changes(
         codes = np.select([same, values > 0.5, values < 0.5], [0, 1, 2], 3).astype(np.int8)
         codes[(agreed == 0) & ~same] = PREFERENCES.index("tied")  # it preferred what it was shown first, or last
     else:
-        least = correct_at if correct_at is not None else 1.0 - (epsilon or 0.0)
+        band = (epsilon or 0.0) if metric.kind == "smooth" else 0.0
+        least = correct_at if correct_at is not None else 1.0 - band
         codes = (~same & (values < least * (1 - ROUNDING))).astype(np.int8)
         if correct_at is not None:
             kept = replace(metric, kind="discrete")

@@ -15,7 +15,7 @@ from compatcheck.records import KL, Metric, OldAsReference
 from compatcheck.similarity import RECORDED
 from compatcheck.similarity.exact import CHANGED
 
-OLD = "old"
+OLD, JUDGE = "old", "judge"
 """Value of ``--reference``."""
 Chosen = TypeVar("Chosen", bound=Any)
 Options = Mapping[str, Mapping[str, Any]]
@@ -44,6 +44,13 @@ def with_reference(chosen: Chosen) -> Chosen:
         return chosen
     if chosen.repeats is not None:
         raise InputError("--repeats average: answers cannot be averaged, and --reference old compares answers")
+    if chosen.lower_is_better:
+        raise InputError("--lower-is-better: is for scores by targets, and --reference old compares answers")
+    if JUDGE in names and (chosen.epsilon is not None or chosen.correct_at is not None):
+        raise InputError(
+            "--epsilon and --correct-at say how alike two answers must be, and judge says which one is better: leave "
+            "them out, or compare by judge in a run of its own"
+        )
     known = [name for name in similarity.names() if name != RECORDED]
     for name in names:
         if name not in known:

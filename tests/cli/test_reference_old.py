@@ -153,6 +153,8 @@ def test_metric_changed_needs_no_option_and_stands_beside_others(files: Path, tm
         (["--reference", "new"], "unknown reference"),
         (["--repeats", "average"], "answers cannot be averaged"),
         (["--metric", "judge"], "needs a model that judges"),
+        (["--metric", "judge", "--epsilon", "0.1"], "judge says which one is better"),
+        (["--lower-is-better", "rouge1"], "--lower-is-better: is for scores by targets"),
     ],
 )
 def test_what_does_not_go_with_it_is_one_line(

@@ -68,6 +68,19 @@ def test_a_metric_says_what_counts_as_the_same() -> None:
     assert compared("changed", old, new).instances["changed"].tolist() == [True, True, False, True]
 
 
+def test_a_dead_band_is_for_similarities() -> None:
+    assert compared("changed", run_of(["a", "b"]), run_of(["a", "x"]), epsilon=1.0).quadrants["changed"] == 1
+    assert compared("rouge1", run_of(["a", "b"]), run_of(["a", "x"]), epsilon=1.0).quadrants["changed"] == 0
+
+
+def test_nothing_that_can_be_compared_is_undefined_and_not_0() -> None:
+    found = compared("rouge1", run_of(["a"], error=["timeout"]), run_of(["b"]))
+    assert found.n == 0
+    assert {name: (each.value, each.why) for name, each in found.metrics.items()} == dict.fromkeys(
+        ("agreement", "changed", "similarity"), (None, "no pair could be scored")
+    )
+
+
 def test_errors_are_not_compared() -> None:
     old = run_of(["a", "b", "c"], error=[None, "timeout", None])
     new = run_of(["a", "x", "y"], error=[None, None, "refused"])
