@@ -1,6 +1,6 @@
 """One real model against quantised builds of itself: accuracy, flips, margins and the divergence of distributions.
 
-    python -m benchmarks.bench_quantised DATA [--rows N] [--kinds Q8_0 Q4_0 3-bit] [--out FOLDER]
+    python -m benchmarks.bench_quantised DATA [--tasks piqa] [--rows N] [--kinds Q8_0 Q4_0 3-bit] [--out FOLDER]
 
 DATA is a folder of <task>/<split>.jsonl (PIQA and HellaSwag). The model is SmolLM2-135M-Instruct as its package has it
 (``make smollm2``); the builds are made of it (:mod:`benchmarks.quantised_builds`). Prints the rows of the table in
@@ -23,6 +23,7 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path)
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
     parser.add_argument("--rows", type=int, default=100)
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=["Q8_0", "Q4_0", "3-bit"])
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/quantised"))
@@ -31,7 +32,7 @@ def main() -> None:
     if source is None:
         raise SystemExit("SmolLM2 is not installed: make smollm2")
     given.out.mkdir(parents=True, exist_ok=True)
-    for task in TASKS:
+    for task in given.tasks:
         for kind in given.kinds:
             build = given.out / f"SmolLM2-135M-Instruct.{kind}.gguf"
             if not build.is_file():

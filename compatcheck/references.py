@@ -112,6 +112,13 @@ class Reference:
         """How the weights of a GGUF file are kept there, as llama.cpp names it (``Q4_K_M``); None for other models."""
         return None if self.gguf is None or self.base is None else str(gguf.facts_of(self.base)["quantization"])
 
+    @property
+    def precision(self) -> str | None:
+        """How a local model's weights are kept: ``bfloat16``, ``Q4_0``, ``gptq 4-bit``; None where it is not known."""
+        if self.base is None or self.gguf is not None:
+            return self.quantization
+        return model_files.precision(self.base)
+
 
 def resolve(text: str, trust_remote_code: bool = False, key_name: str | None = None) -> Reference:
     """Resolve OLD or NEW; of a hub id the model's own code is fetched only where it is trusted. ``key_name`` is the

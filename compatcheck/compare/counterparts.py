@@ -46,7 +46,8 @@ def counterparts(old: Any, new: Any) -> tuple[Counterparts, tuple[Absent, ...]]:
 
 def differences_of(old: Any, new: Any) -> Differences:
     """What two runs, in memory or on disk, differ in besides the model."""
-    return differences((run.settings, other.settings) for run, other, _ in counterparts(old, new)[0])
+    found = differences((run.settings, other.settings) for run, other, _ in counterparts(old, new)[0])
+    return found.with_precision(*(run.manifest.engine.get("precision") for run in (old, new)))
 
 
 def absent_notes(absent: Sequence[Absent]) -> list[str]:

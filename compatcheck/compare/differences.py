@@ -9,6 +9,8 @@ from typing import Any
 
 PROMPTED = ("prompt", "system prompt", "chat template", "few-shot", "few-shot examples", "few-shot turns", "seed")
 """Names of what changes the text that a model is given."""
+PRECISION = "precision"
+"""Of what differs this is shown with its values."""
 _NAMES = {
     "prompt": "prompt", "system": "system prompt", "chat_template": "chat template", "num_fewshot": "few-shot",
     "examples": "few-shot examples",
@@ -37,6 +39,11 @@ class Difference:
     old: str
     new: str
 
+    @property
+    def shown(self) -> str:
+        """The name, and of the precision what it is."""
+        return f"{self.name} ({self.old} → {self.new})" if self.name == PRECISION else self.name
+
 
 @dataclass(frozen=True)
 class Differences:
@@ -48,13 +55,19 @@ class Differences:
     @property
     def sentence(self) -> str:
         """What a report says of it in its head."""
-        names, unknown = ", ".join(each.name for each in self.found), ", ".join(self.unknown)
+        names, unknown = ", ".join(each.shown for each in self.found), ", ".join(self.unknown)
         unsaid = f"; not known: {unknown}" if unknown else ""
         if names:
             return f"OLD and NEW differ in: {names}{unsaid}"
         if len(self.unknown) == len(_ESSENTIAL):
             return f"not recorded how OLD and NEW were made: {unknown} may differ"
         return f"OLD and NEW differ in the model alone{', as far as is known' if unsaid else ''}{unsaid}"
+
+    def with_precision(self, old: str | None, new: str | None) -> Differences:
+        """With how the weights of both models are kept, where that is known and differs."""
+        if old is None or new is None or old == new:
+            return self
+        return replace(self, found=(*self.found, Difference(PRECISION, old, new)))
 
     @property
     def of_prompts(self) -> bool:

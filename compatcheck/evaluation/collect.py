@@ -266,13 +266,14 @@ def evaluated_run(side: Side, evaluated: Iterable[Evaluated]) -> Run:
     mine = [one for one in evaluated if one.job.side == side.name]
     kinds = {one.job.reference.kind for one in mine}
     kind = next((kind for kind in ("endpoint", "adapter") if kind in kinds), "model")
-    quantization = mine[0].job.reference.quantization
+    quantization, precision = mine[0].job.reference.quantization, mine[0].job.reference.precision
+    about = {"precision": precision, "quantization": quantization and f"GGUF {quantization}"}
     answers, stored = sum(one.answers for one in mine), sum(one.answers_from_store for one in mine)
     manifest = Manifest(
         side.text,
         _fingerprint(side),
         kind,
-        engine={**mine[0].engine, **({"quantization": f"GGUF {quantization}"} if quantization is not None else {})},
+        engine={**mine[0].engine, **{name: said for name, said in about.items() if said is not None}},
         settings={"seconds": round(sum(one.seconds for one in mine), 2), "answers": answers, "from_store": stored},
     )
     runs = tuple(run for one in mine for run in one.runs)

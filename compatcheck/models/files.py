@@ -152,3 +152,25 @@ def check_model(text: str, folder: Path) -> None:
         for name in ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt")
     ):
         raise InputError(f"{text}: no tokenizer files (tokenizer.json …) beside the weights")
+
+
+def precision(folder: Path) -> str | None:
+    """How the weights in a model's folder are kept, ``gptq 4-bit`` say; None where config.json does not tell."""
+    config = read_json(folder / "config.json")
+    packed = config.get("quantization_config")
+    if not isinstance(packed, dict) or not packed.get("quant_method"):
+        text = config.get("text_config")
+        found = (
+            config.get("dtype") or config.get("torch_dtype") or (text.get("dtype") if isinstance(text, dict) else None)
+        )
+        return found if isinstance(found, str) else None
+    words = [str(packed["quant_method"])]
+    bits = packed.get("bits") or (packed.get("load_in_4bit") and 4) or (packed.get("load_in_8bit") and 8)
+    words += [f"{bits}-bit"] if bits else []
+    inner = packed.get("quant_type")
+    default = inner.get("default") if isinstance(inner, dict) else None
+    kinds = [packed.get("format"), packed.get("weights")]
+    if isinstance(default, dict):  # torchao's configurations, written as objects of objects
+        inner = (default.get("_data") or {}).get("weight_dtype")
+        kinds += [default.get("_type"), inner.get("_data") if isinstance(inner, dict) else None]
+    return " ".join([*words, *(each for each in kinds if isinstance(each, str))])

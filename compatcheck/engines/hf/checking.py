@@ -54,6 +54,8 @@ def check_loading(
             return
         if engine == "vllm" and config.get_text_config().tie_word_embeddings:
             _one_matrix(base)
+        if engine != "vllm" and (packed := getattr(config, "quantization_config", None)) is not None:
+            _quantizer(base / "config.json", packed)
         _generation_config(base, config, generates)
         if engine != "vllm" and not trust_remote_code and not getattr(config, "quantization_config", None):
             _weights(base, config, bool(arguments.get("unused_weights")))
@@ -86,6 +88,11 @@ def _refused(file: Any, what: str) -> Iterator[None]:
         raise InputError(f"{place}: {what}: {told if told and not told.isdigit() else kind} ({kind})") from error
 
 
+_BY_VLLM = frozenset(
+    {"gptq", "awq", "fp8", "fbgemm_fp8", "compressed-tensors", "bitsandbytes", "torchao", "modelopt", "auto-round",
+     "mxfp4", "quark"}
+)  # fmt: skip
+"""Kinds of quantised folders that vLLM reads, some of them on a GPU alone."""
 _TAKES = "transformers does not take it"
 
 
@@ -94,6 +101,8 @@ def _config(folder: Path, trust_remote_code: bool, known_only: bool) -> Any:
     from transformers import AutoConfig
 
     file = folder / "config.json"
+    if not isinstance(model_files.read_json(file).get("quantization_config") or {}, dict):
+        raise InputError(f"{file}: quantization_config is no object; take it out, or save the model again")
     try:
         with _refused(file, _TAKES):
             config = AutoConfig.from_pretrained(str(folder), trust_remote_code=trust_remote_code)
@@ -110,6 +119,26 @@ def _config(folder: Path, trust_remote_code: bool, known_only: bool) -> Any:
         if isinstance(value, int) and value > most:
             raise InputError(f"{file}: {name} is {value}, but the files hold {most} weights in all")
     return config
+
+
+def _quantizer(file: Path, packed: Any) -> None:
+    """Whether what transformers needs for a quantised folder is here: packages, versions, a GPU."""
+    import torch
+    from transformers import __version__
+    from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING, AutoHfQuantizer
+
+    method = packed.get("quant_method") if isinstance(packed, dict) else packed.quant_method
+    method = str(getattr(method, "value", method))
+    beside = f"; vLLM reads {method} folders too (--engine vllm)" if method in _BY_VLLM else ""
+    if not any(name.startswith(method) for name in AUTO_QUANTIZER_MAPPING):
+        raise InputError(f"{file}: transformers {__version__} reads no quant_method {method!r}{beside}")
+    try:
+        with _refused(file, f"a quantised model ({method}) that cannot be loaded here"):
+            AutoHfQuantizer.from_config(packed, pre_quantized=True).validate_environment(
+                device_map={"": "cuda" if torch.cuda.is_available() else "cpu"}, weights_only=True
+            )
+    except InputError as error:
+        raise InputError(f"{error}{beside}") from error.__cause__
 
 
 def _generation_config(folder: Path, config: Any, generates: bool) -> None:

@@ -30,7 +30,8 @@ def listening(notes: list[str]) -> Iterator[None]:
 
     def keep(text: str) -> None:
         sentence = one_line(Warning(text))
-        if "LOAD REPORT" not in sentence and sentence not in notes:  # that one is read, not shown
+        known = ("LOAD REPORT", "You passed `quantization_config`")  # is read, not shown; is what lm-eval passes on
+        if not any(each in sentence for each in known) and sentence not in notes:
             notes.append(sentence)
 
     logger = logging.getLogger("transformers")
@@ -142,6 +143,7 @@ def not_finite(model: Any) -> list[str]:
     return [
         name
         for name, one in model.named_parameters()
+        if type(one.data) is torch.Tensor  # packed numbers of a quantised weight cannot be summed
         if one.is_floating_point() and one.element_size() > 1 and one.device.type != "meta"
         if not bool(one.detach().sum(dtype=torch.float32).isfinite()) and not bool(one.detach().isfinite().all())
     ]
