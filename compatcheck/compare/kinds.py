@@ -61,6 +61,7 @@ _BROKEN_OFF = re.compile(
     r"die|das|le|la|les|de|el))$",
     re.IGNORECASE,
 )
+_THINKING = "thinking"  # the ``finish_reason`` of a text that ended within its reasoning
 _LETTER = re.compile(
     r"(?:the\s+)?(?:(?:correct\s+)?(?:option|choice|answer)\s*(?:is|:)?\s*)?[(\[*]*([A-J])[)\].:*]*(?=\s|$)",
     re.IGNORECASE,
@@ -116,6 +117,8 @@ def failure_kind(flip: Flip, labels: frozenset[str] = frozenset()) -> str:
     new = None if flip.new is None or flip.new.strip() == _INVALID else _read(flip.new)
     text = _read(flip.text_new if flip.text_new is not None else flip.new or "")
     before = _read(flip.text_old if flip.text_old is not None else flip.old or "")
+    if flip.finish_reason == _THINKING:
+        return "cut_off"
     if not text.strip() or text.strip() == _INVALID:
         return "empty"
     if flip.chosen:

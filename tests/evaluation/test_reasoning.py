@@ -60,6 +60,7 @@ def test_reasoning_is_kept_apart_and_the_cut_are_counted(tmp_path: Path) -> None
     assert rows["reasoning_new"].tolist() == [f"First {n}, then 99." for n in range(COUNT)]
     assert not rows["response_new"].dropna().str.contains("think|99").any()
     assert rows["prediction_new"].isna().tolist() == [True, True] + [False] * 10
+    assert [(one.kind, one.count) for one in only.kinds] == [("cut_off", 2)]
     text = report.render(found, "markdown")
     assert "cut off: 1 old, 2 new (0 and 2 of them while still thinking)" in text
     saved = compatcheck.load(found.save(tmp_path / "out"))

@@ -153,6 +153,8 @@ def test_two_lora_modules_as_old_and_new(url: str, fixtures: Path, tmp_path: Pat
         assert mine.name == theirs.name
         assert mine.quadrants == theirs.quadrants
         assert mine.instances["prediction_new"].tolist() == theirs.instances["prediction_new"].tolist()
+        for name in ("output_tokens_old", "output_tokens_new", "prompt_tokens_new") if mine.task == "gsm8k" else ():
+            assert mine.instances[name].tolist() == theirs.instances[name].tolist()
     assert served["strict-match"].quadrants["negative_flip"] > 5, "the wrong adapter cannot do sums"
     served.save(tmp_path / "out")
     kept = b"".join(path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file())
