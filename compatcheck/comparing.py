@@ -170,9 +170,13 @@ def judged(
     absent = [counterparts(one.old, one.new)[1] for one in compared]
     pairs = [(one.comparisons, lacking) for one, lacking in zip(compared, absent, strict=True)]
     found = gate.judge_all(pairs, rules, chosen.required, settled, most_missing)
-    return [
+    made = [
         _finished(one, comparisons, rules, lacking, gate.doubts_of(comparisons, most_missing, lacking))
         for one, comparisons, lacking in zip(compared, found, absent, strict=True)
+    ]
+    new_name = chosen.new_name if len(made) == 1 else None  # of several candidates no one has it
+    return [
+        replace(one, old=replace(one.old, name=chosen.old_name), new=replace(one.new, name=new_name)) for one in made
     ]
 
 

@@ -218,6 +218,8 @@ class Diff(Judged):
     new_set: Settings | None = option(
         None, "A setting of NEW alone by its option's name: dtype=float16; repeatable.", ENGINE
     )
+    old_name: str | None = option(None, "What reports call OLD.", metavar="NAME")
+    new_name: str | None = option(None, "What reports call NEW.", metavar="NAME")
     old_prediction_field: str | None = option(None, "Only in OLD.", ROWS, metavar="FIELD")
     new_prediction_field: str | None = option(None, "Only in NEW.", ROWS, metavar="FIELD")
     repeats: str | None = option(None, "Rows of one id are samples: average them.", ROWS, choices=("average",))

@@ -117,7 +117,9 @@ def speaker(quiet: bool) -> Callable[[str], None]:
 
 
 def progress(quiet: bool) -> Any:
-    """A progress bar on stderr where that is a terminal; else nothing."""
-    from compatcheck.engines.progress import BarProgress, SilentProgress
+    """A progress bar on stderr where that is a terminal, else a line from time to time; nothing where it is quiet."""
+    from compatcheck.engines.progress import BarProgress, LineProgress, SilentProgress
 
-    return BarProgress() if sys.stderr.isatty() and not quiet else SilentProgress()
+    if quiet:
+        return SilentProgress()
+    return BarProgress() if sys.stderr.isatty() else LineProgress()

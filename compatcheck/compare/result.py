@@ -342,6 +342,11 @@ class Side:
     kind: str = ""
     engine: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
+    name: str | None = field(default=None, metadata=WHERE_KNOWN)  # what the user calls it (--old-name, --new-name)
+
+    @property
+    def shown(self) -> str:
+        return self.reference if self.name is None else f"{self.name} ({self.reference})"
 
 
 @dataclass(frozen=True)

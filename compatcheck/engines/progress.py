@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TextIO
+
+EVERY = 30
+"""Seconds between two lines where there is no terminal."""
 
 
 class Progress(Protocol):
@@ -83,6 +87,47 @@ class BarProgress:
 
     def __exit__(self, *_: object) -> None:
         self.finish()
+
+
+class LineProgress:
+    """A plain line every :data:`EVERY` seconds, for a log: how far, how fast, how long it will take."""
+
+    def __init__(self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._stream, self._clock = stream or sys.stderr, clock
+        self._label, self._total, self._done, self._began, self._said = "", 0.0, 0.0, 0.0, 0.0
+
+    def start(self, label: str, total: float) -> None:
+        self._label, self._total, self._done = label, total, 0.0
+        self._began = self._said = self._clock()
+
+    def advance(self, instances: float) -> None:
+        self._done += instances
+        now = self._clock()
+        if now - self._said >= EVERY and self._done:
+            self._said = now
+            rate = self._done / max(now - self._began, 1e-9)
+            left = max(self._total - self._done, 0) / rate
+            line = f"{self._label}: {self._done:,.0f} of {self._total:,.0f}, {rate:.1f}/s, {_span(left)} left"
+            print(safe_line(line), file=self._stream, flush=True)
+
+    def describe(self, label: str) -> None:
+        """Another label for the stage that is under way."""
+        self._label = label
+
+    def finish(self) -> None:
+        pass
+
+
+def safe_line(text: str) -> str:
+    """One line without control characters."""
+    return "".join(each if each.isprintable() else " " for each in text)
+
+
+def _span(seconds: float) -> str:
+    """``1:02:03`` or ``2:03``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 class Stage:

@@ -6,6 +6,8 @@ It is written by lm-eval's own tracker, so that lm-eval's tools and everything t
 
 from __future__ import annotations
 
+import contextlib
+import subprocess
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -56,7 +58,7 @@ class LmEvalLog:
 
     def _about(self, arguments: Mapping[str, Any], engine: Any) -> dict[str, Any]:
         """What lm-eval's ``simple_evaluate`` adds to the results of its ``evaluate``."""
-        from lm_eval.loggers.utils import add_env_info, add_tokenizer_info, get_git_commit_hash
+        from lm_eval.loggers.utils import add_env_info, add_tokenizer_info
 
         options = self._options
         config = {
@@ -75,7 +77,7 @@ class LmEvalLog:
         }
         if not self._environment:  # takes seconds
             add_env_info(self._environment)
-        about = {"config": config, "git_hash": get_git_commit_hash(), "date": self._started} | self._environment
+        about = {"config": config, "git_hash": _git_hash(), "date": self._started} | self._environment
         add_tokenizer_info(about, engine)
         return about
 
@@ -104,3 +106,14 @@ def _is_whole(path: Path, rows: int | None) -> bool:
         return path.is_file()
     with path.open("rb") as file:
         return sum(1 for _ in file) == rows
+
+
+def _git_hash() -> str | None:
+    """As lm-eval's own, without what git says of a folder that is no repository."""
+    from lm_eval.loggers.utils import get_commit_from_path
+
+    with contextlib.suppress(OSError, subprocess.CalledProcessError):
+        made = subprocess.run(["git", "describe", "--always"], capture_output=True, text=True, check=True)
+        return made.stdout.strip()
+    found: str | None = get_commit_from_path(str(Path.cwd()))
+    return found

@@ -29,7 +29,7 @@ _MARK = re.compile(rf"^(?:{re.escape(START)}|{re.escape(END)})[ \t]*\r?$", re.MU
 def section(result: Result, *, old: str = "", new: str = "") -> str:
     """The section as Markdown, markers included. ``old`` and ``new`` name the models where their paths are not to be
     published. Names and reasons are escaped: they are text, whatever is in them."""
-    old, new = old or result.old.reference, new or result.new.reference
+    old, new = old or result.old.name or result.old.reference, new or result.new.name or result.new.reference
     word = content.verdict_line(result)[0]
     sides = (("old", old, result.old.fingerprint), ("new", new, result.new.fingerprint))
     blocks = [

@@ -139,7 +139,7 @@ def _document(result: Result, top: int, folder: Path | None) -> list[str]:
     blocks = [
         f"## {EMOJI.get(result.verdict, '')} compatcheck: {prose(word)}",
         f"**{prose(content.sentence(result))}**",
-        f"old {escape(result.old.reference)} → new {escape(result.new.reference)}",
+        f"old {escape(result.old.shown)} → new {escape(result.new.shown)}",
         *head(result),
         *(f"**Next:** {prose(why)}{f' {escape(command)}' if command else ''}" for why, command in steps),
         *(f"> [!NOTE]\n> {prose(note)}" for note in result.notes[:NOTES]),

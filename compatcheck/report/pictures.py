@@ -133,7 +133,7 @@ def _header(result: Result) -> Panel:
     advice = [f"{fact.label}: {fact.strong}" for fact in content.facts(result) if fact.strong]
     rows += [(text, 12, _INK, 0.3, "bold") for text in advice] or [("", 12, _INK, 0.08, "normal")]
     for name, side in (("old", result.old), ("new", result.new)):
-        rows += [(text, 11, _SOFT, 0.22, "normal") for text in _wrapped(f"{name}  {side.reference}", 11, 2)]
+        rows += [(text, 11, _SOFT, 0.22, "normal") for text in _wrapped(f"{name}  {side.shown}", 11, 2)]
 
     def paint(axes: Axes) -> None:
         y = 0.0

@@ -160,7 +160,7 @@ def _facts(result: Result) -> Table:
     table.add_column(overflow="fold")
     for name, side in (("old", result.old), ("new", result.new)):
         about = "  ".join(part for part in (safe_text(side.kind), safe_text(side.fingerprint)[:19]) if part)
-        table.add_row(name, Text.assemble(safe_text(side.reference), (f"  {about}", "dim")))
+        table.add_row(name, Text.assemble(safe_text(side.shown), (f"  {about}", "dim")))
     for fact in content.facts(result):
         strong = (f"{safe_text(fact.strong)}  " if fact.strong else "", "bold")
         table.add_row(fact.label.lower().split()[-1], Text.assemble(strong, safe_text(fact.text)))

@@ -204,7 +204,8 @@ def _build(config: dict[str, Any], source: TaskConfigSource, where: str | None) 
     from lm_eval.api.task import ConfigurableTask
 
     try:
-        return config["class"]() if callable(config.get("class")) else ConfigurableTask(config=config)
+        with patches.offline_where_unreachable():
+            return config["class"]() if callable(config.get("class")) else ConfigurableTask(config=config)
     except jinja2.UndefinedError as error:
         raise InputError(f"{where}: task {source.name} needs a field that the rows lack ({error})") from None
     except jinja2.exceptions.SecurityError as error:

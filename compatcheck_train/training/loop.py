@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from compatcheck.engines.hf.head import Head, decoder_of, head_of
-from compatcheck.engines.progress import BarProgress, Progress
+from compatcheck.engines.progress import BarProgress, LineProgress, Progress
 from compatcheck.errors import InputError
 from compatcheck_train.batches import Batch, Plan
 from compatcheck_train.loss.strategies import Strategy
@@ -163,7 +163,7 @@ class Loop:
             for key, value in (("loss", values["loss"]), ("followed", values["followed"]), ("steps", 1.0)):
                 sums[key] = sums.get(key, 0.0) + value
             self.progress.advance(1)
-            if isinstance(self.progress, BarProgress):
+            if isinstance(self.progress, BarProgress | LineProgress):
                 self.progress.describe(f"training, loss {values['loss']:.4f}")
             if saves and self.state.step % saves == 0 and number + 1 < last:
                 self._save(started)

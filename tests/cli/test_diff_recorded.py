@@ -170,3 +170,15 @@ def test_recorded_texts_scored_as_the_task_says(tmp_path: Path, capsys: pytest.C
     assert table["strict-match"]["pairing"]["no_answer_old"] == 2
     assert table["flexible-extract"]["quadrants"]["both_correct"] == 2
     assert table["flexible-extract"]["pairing"]["no_answer_old"] == 1
+
+
+def test_the_sides_have_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    old, new = pair(tmp_path, 3, 100)
+    named = ["--old-name", "March", "--new-name", "June <b>", "--out", str(tmp_path / "out")]
+    assert run(["diff", old, new, *named, "--format", "terminal", "--format", "html"]) == 0
+    assert f"old    March ({old})" in " ".join(capsys.readouterr().out.split()).replace("old March", "old    March")
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert [report[side]["name"] for side in ("old", "new")] == ["March", "June <b>"]
+    assert "June &lt;b&gt;" in (tmp_path / "out" / "report.html").read_text()
+    run(["diff", old, new, "--format", "json"])
+    assert "name" not in json.loads(capsys.readouterr().out)["old"]
