@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from compatcheck.readers.recording import Recording
-from compatcheck.readers.traces import Shape, items_of, open_traces, roots
+from compatcheck.readers.traces import Shape, calls_of, items_of, open_traces, roots
 
 _SHAPE = Shape(
     tool="braintrust",
@@ -29,6 +29,9 @@ _SHAPE = Shape(
     output_tokens=("metrics.completion_tokens",),
     model=("metadata.model",),
     scores=("scores",),
+    trace=("root_span_id",),
+    kind=("span_attributes.type",),
+    name=("span_attributes.name",),
     told=("metadata",),
 )
 
@@ -36,5 +39,5 @@ _SHAPE = Shape(
 def read(path: Path, part: str | None, task: str | None, tasks: Sequence[str]) -> list[Recording]:
     """One row per trace."""
     recording, rows = open_traces(path, task, _SHAPE, ("events", "rows", "data"))
-    recording.items = items_of(roots(rows, ("span_parents",), recording), _SHAPE, recording)
+    recording.items = items_of(roots(rows, ("span_parents",), recording), _SHAPE, recording, calls_of(rows, _SHAPE))
     return [recording]

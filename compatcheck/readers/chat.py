@@ -63,6 +63,20 @@ def tool_calls(found: Any) -> list[dict[str, Any]]:
     return calls
 
 
+def is_calls(value: Any) -> bool:
+    """Whether a value is a list of tool calls and nothing else."""
+    if not isinstance(value, list) or not all(isinstance(one, Mapping) for one in value):
+        return False
+    inner = [one["function"] if isinstance(one.get("function"), Mapping) else one for one in value]
+    return bool(inner) and all("name" in one and set(_ARGUMENTS) & set(one) for one in inner)
+
+
+def right(value: Any) -> Any:
+    """A target as it is where it is a text, a number or a list of them; else as :func:`answer` reads it."""
+    nested = isinstance(value, dict) or (isinstance(value, list) and any(isinstance(one, dict | list) for one in value))
+    return answer(value)["prediction"] if nested else value
+
+
 def calls_text(calls: Sequence[Mapping[str, Any]]) -> str:
     """Tool calls as the text that metric ``tool_call`` reads."""
     return json.dumps(calls, ensure_ascii=False)
@@ -129,6 +143,8 @@ def _inside(value: Mapping[str, Any]) -> Any:
 
 def _message(value: Any) -> tuple[str | None, list[dict[str, Any]], str | None]:
     """Text, tool calls and reasoning of a message, a list of its parts, or a conversation (of which the last turn)."""
+    if is_calls(value):
+        return None, tool_calls(value), None
     if isinstance(value, list):
         turns = [one for one in value if isinstance(one, Mapping)]
         if turns and len(turns) == len(value) and not any("type" in one and "role" not in one for one in turns):

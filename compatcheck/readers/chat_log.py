@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from compatcheck.errors import InputError
-from compatcheck.readers.chat import answer, asked, first_of
+from compatcheck.readers.chat import answer, asked, first_of, right
 from compatcheck.readers.recording import Record, Recording, labels, only_model, records, seconds
 from compatcheck.table.reading import Row, Source, read_rows
 from compatcheck.text import text_hash
@@ -68,7 +68,7 @@ def _known(record: Record, custom: str | None, question: Any) -> Row:
     row["id"] = _fingerprint(question) if custom is None else custom  # any other id is one that a server made
     row["doc_hash"] = f"asked:{row['id']}" if custom is None else f"id:{text_hash(custom)}"
     target = first_of(record.value, _TARGET)
-    row |= {} if target is None else {"target": target}
+    row |= {} if target is None else {"target": right(target)}
     row |= {"score": record.value["score"]} if "score" in record.value else {}
     row |= seconds(record, _LATENCY)
     cost = first_of(record.value, _COST)

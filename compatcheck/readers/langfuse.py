@@ -13,7 +13,7 @@ from pathlib import Path
 
 from compatcheck.errors import InputError, did_you_mean
 from compatcheck.readers.recording import Recording
-from compatcheck.readers.traces import Shape, items_of, open_traces, roots
+from compatcheck.readers.traces import Shape, calls_of, items_of, open_traces, roots
 
 _SHAPE = Shape(
     tool="langfuse",
@@ -30,6 +30,9 @@ _SHAPE = Shape(
     output_tokens=("usageDetails.output", "usage.output", "completionTokens", "outputTokens", "outputUsage"),
     model=("model", "providedModelName"),
     scores=("scores",),
+    trace=("traceId",),
+    kind=("type",),
+    name=("name",),
     told=("metadata",),
 )
 
@@ -54,5 +57,5 @@ def read(path: Path, part: str | None, task: str | None, tasks: Sequence[str]) -
         chosen = [(number, record) for number, record in rows if str(record.value.get("name")) == part]
     else:
         chosen = roots(rows, ("parentObservationId",), recording)
-    recording.items = items_of(chosen, _SHAPE, recording)
+    recording.items = items_of(chosen, _SHAPE, recording, calls_of(rows, _SHAPE))
     return [recording]

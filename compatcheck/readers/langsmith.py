@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from compatcheck.readers.recording import Recording
-from compatcheck.readers.traces import Shape, items_of, open_traces, roots
+from compatcheck.readers.traces import Shape, calls_of, items_of, open_traces, roots
 
 _SHAPE = Shape(
     tool="langsmith",
@@ -30,6 +30,9 @@ _SHAPE = Shape(
     output_tokens=("completion_tokens",),
     model=("extra.metadata.ls_model_name", "model"),
     scores=("feedback", "feedback_stats", "feedback_scores"),
+    trace=("trace_id",),
+    kind=("run_type",),
+    name=("name",),
     told=("extra.metadata", "metadata"),
 )
 
@@ -37,5 +40,5 @@ _SHAPE = Shape(
 def read(path: Path, part: str | None, task: str | None, tasks: Sequence[str]) -> list[Recording]:
     """One row per run that is a trace of its own. ``part`` is an experiment (``session_name``)."""
     recording, rows = open_traces(path, task, _SHAPE, ("runs", "examples_with_runs", "data"))
-    recording.items = items_of(roots(rows, ("parent_run_id",), recording), _SHAPE, recording)
+    recording.items = items_of(roots(rows, ("parent_run_id",), recording), _SHAPE, recording, calls_of(rows, _SHAPE))
     return [recording]

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from compatcheck.errors import InputError
-from compatcheck.readers.chat import answer, asked, first_of, parsed
+from compatcheck.readers.chat import answer, asked, calls_text, first_of, is_calls, parsed
 from compatcheck.readers.recording import Item, Record, Recording, is_finite, labels, records, scored_by_all
 from compatcheck.table.reading import Row, Source, read_json, read_rows
 from compatcheck.table.values import text_of
@@ -45,6 +45,10 @@ class Shape:
     output_tokens: Paths
     model: Paths
     scores: Paths
+    trace: Paths
+    kind: Paths
+    """What a step is: those that are a ``tool`` are calls, of the tool in ``name``."""
+    name: Paths
     told: Paths
     """Objects whose scalars become labels."""
 
@@ -95,14 +99,34 @@ def _nested(row: Row) -> Row:
     return found
 
 
-def items_of(rows: Iterable[tuple[int, Record]], shape: Shape, recording: Recording) -> list[Item]:
-    """One plain row of each record, with the scores that all have."""
-    items = [(number, plain(record, shape), record.value) for number, record in rows]
+def items_of(
+    rows: Iterable[tuple[int, Record]], shape: Shape, recording: Recording, calls: Mapping[str, Any]
+) -> list[Item]:
+    """One plain row of each record, with the scores that all have; ``calls`` are those of :func:`calls_of`."""
+    items = []
+    for number, record in rows:
+        called = calls.get(str(first_of(record.value, shape.trace)), ())
+        items.append((number, plain(record, shape, called), record.value))
     return scored_by_all(items, recording, "records")
 
 
-def plain(record: Record, shape: Shape) -> Row:
-    """The plain row of a record."""
+def calls_of(rows: Iterable[tuple[int, Record]], shape: Shape) -> dict[str, list[dict[str, Any]]]:
+    """The tools that were called in each trace, in the order of time."""
+    found: dict[str, list[tuple[float, dict[str, Any]]]] = {}
+    for _, record in rows:
+        trace, name = (first_of(record.value, paths) for paths in (shape.trace, shape.name))
+        if (
+            str(first_of(record.value, shape.kind)).lower() == "tool"
+            and isinstance(trace, str)
+            and isinstance(name, str)
+        ):
+            call = {"name": name, "arguments": parsed(first_of(record.value, shape.input))}
+            found.setdefault(trace, []).append((_moment(first_of(record.value, shape.start)) or 0.0, call))
+    return {trace: [call for _, call in sorted(calls, key=lambda one: one[0])] for trace, calls in found.items()}
+
+
+def plain(record: Record, shape: Shape, calls: Sequence[Mapping[str, Any]] = ()) -> Row:
+    """The plain row of a record; ``calls`` are those of its steps."""
     value = record.value
     question, target = first_of(value, shape.input), first_of(value, shape.target)
     own = first_of(value, shape.id)
@@ -124,6 +148,10 @@ def plain(record: Record, shape: Shape) -> Row:
     row |= answer(first_of(value, shape.output))
     if target is not None:
         row["target"] = answer(target)["prediction"]
+    if calls:  # of the steps of this trace; they are the answer where calls are what is right
+        row["tool_calls"] = calls_text(calls)
+        if is_calls(parsed(target)):
+            row |= {"response": row["prediction"], "prediction": row["tool_calls"]}
     if error := first_of(value, shape.error):
         row |= {"prediction": None, "error": text_of(error)}
     row |= _taken(value, shape)

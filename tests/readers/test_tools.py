@@ -221,6 +221,37 @@ def test_embeddings_are_no_answers(tmp_path: Path) -> None:
         load(tmp_path / "out.jsonl")
 
 
+def test_tools_that_steps_called(tmp_path: Path) -> None:
+    def step(kind: str, name: str, start: int, parent: str | None, **values: Any) -> dict[str, Any]:
+        about = {"type": kind, "name": name}
+        return {
+            "span_id": f"{name}{start}", "root_span_id": "r", "span_parents": parent and [parent], "scores": {},
+            "span_attributes": about, "metrics": {"start": start, "end": start + 1}, **values,
+        }  # fmt: skip
+
+    expected = [{"name": "find", "arguments": {"q": "a"}}, {"name": "add", "arguments": {"a": 1}}]
+    rows = [
+        step("task", "root", 0, None, input="What?", output="It is 2.", expected=expected),
+        step("tool", "add", 5, "root0", input={"a": 1}, output=2),
+        step("tool", "find", 3, "root0", input='{"q": "a"}', output="x"),
+    ]
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run = load(tmp_path / "t.jsonl")
+    assert json.loads(column(run, "prediction")[0]) == json.loads(column(run, "target")[0]) == expected
+    assert (column(run, "response"), column(run, "score:exact_match")) == (["It is 2."], [1.0])
+    rows[0]["expected"] = "2"
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run = load(tmp_path / "t.jsonl")
+    assert (column(run, "prediction"), json.loads(column(run, "tool_calls")[0])) == (["It is 2."], expected)
+
+
+def test_targets_of_a_log_that_are_calls(tmp_path: Path) -> None:
+    log = [json.loads(line) for line in (DATA / "chat_log" / "old.log.jsonl").read_text().splitlines()][2]
+    calls = [{"type": "function", "function": {"name": "add", "arguments": '{"a": 3, "b": 4}'}}]
+    (tmp_path / "log.jsonl").write_text(json.dumps(log | {"expected": calls}) + "\n")
+    assert column(load(tmp_path / "log.jsonl"), "score:exact_match") == [1.0]
+
+
 def test_langsmith_runs_as_lines() -> None:
     with pytest.raises(InputError, match="no field `target`"):
         load(DATA / "langsmith" / "old.jsonl")  # runs carry none; the CSV of the experiment does
