@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from compatcheck import options
+from compatcheck.compare import comparability
 from compatcheck.compare.counterparts import absent_notes, counterparts, differences_of, sample_notes
 from compatcheck.compare.result import Absent, Comparison, Gate, Side, Stored
 from compatcheck.errors import InputError
@@ -191,7 +192,7 @@ def _finished(
     from compatcheck.advice import advise
 
     old, new, before = compared.old, compared.new, compared.comparisons
-    remarks = (*gate.noise_remarks(before, rules), *gate.remarks(before))
+    remarks = (*comparability.remarks(old, new), *gate.noise_remarks(before, rules), *gate.remarks(before))
     verdict = gate.verdict_of(comparisons)
     return Diff(
         old=_side(old.manifest),

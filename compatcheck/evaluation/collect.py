@@ -18,6 +18,7 @@ from compatcheck.evaluation.prompted import check_targets, load_asked, named
 from compatcheck.evaluation.request import Request, Side
 from compatcheck.evaluation.store import open_store
 from compatcheck.evaluation.task_scoring import score_with_task
+from compatcheck.models import tokenizer
 from compatcheck.readers import load_recorded
 from compatcheck.readers.large import load_large
 from compatcheck.records import Manifest, Run, StoredRun, TaskRun
@@ -266,8 +267,12 @@ def evaluated_run(side: Side, evaluated: Iterable[Evaluated]) -> Run:
     mine = [one for one in evaluated if one.job.side == side.name]
     kinds = {one.job.reference.kind for one in mine}
     kind = next((kind for kind in ("endpoint", "adapter") if kind in kinds), "model")
-    quantization, precision = mine[0].job.reference.quantization, mine[0].job.reference.precision
-    about = {"precision": precision, "quantization": quantization and f"GGUF {quantization}"}
+    first = mine[0].job.reference
+    about = {
+        "precision": first.precision,
+        "quantization": first.quantization and f"GGUF {first.quantization}",
+        "tokenizer": None if first.base is None else tokenizer.facts(first.base, first.tokenizer),
+    }
     answers, stored = sum(one.answers for one in mine), sum(one.answers_from_store for one in mine)
     manifest = Manifest(
         side.text,

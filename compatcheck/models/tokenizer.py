@@ -41,6 +41,18 @@ def differences(base: Path, adapter: Path) -> list[str]:
     return found
 
 
+def facts(model: Path, tokenizer: Path | None = None) -> dict[str, Any]:
+    """What a model's tokenizer is known by, from its files: how many tokens the model embeds, and the special ones."""
+    config = _json(model / "config.json")
+    inner = config.get("text_config")
+    size = config.get("vocab_size") or (inner.get("vocab_size") if isinstance(inner, dict) else None)
+    own = _config(tokenizer or model)
+    found = {"tokens": size, "begin": _text_of(own.get("bos_token")), "end": _text_of(own.get("eos_token"))}
+    if own.get("add_bos_token") is False:
+        found["begin"] = None
+    return {name: value for name, value in found.items() if isinstance(value, int | str)}
+
+
 def folder_for(base: Path, adapter: Path | None) -> Path:
     """The folder to load the tokenizer of an adapter from: its own, where that differs from the base's.
 

@@ -75,7 +75,6 @@ def test_runs_of_different_tasks_or_filters_are_refused(make_run):
         ({"epsilon": -0.1}, r"^--epsilon -0.1: "),
         ({"epsilon": float("nan")}, r"^--epsilon nan: "),
         ({"correct_at": float("inf")}, r"^--correct-at inf: "),
-        ({"confidence": 95}, r"^confidence 95: "),
         ({"resamples": 5}, r"^resamples 5: "),
         ({"seed": -1}, r"^--seed -1: "),
     ],
