@@ -17,7 +17,8 @@ _BLOCK = 32
 
 
 def rewrite(source: Path, target: Path, kind: str) -> Path:
-    """The same model with every matrix quantised to ``kind``; vectors stay as they are."""
+    """The same model with its matrices quantised to ``kind``; embeddings and head to eight bits, about as llama.cpp
+    has them by default, and vectors stay as they are."""
     from gguf import GGMLQuantizationType, GGUFReader, GGUFValueType, GGUFWriter, LlamaFileType, quants
 
     stored = {"3-bit": "Q4_0"}.get(kind, kind)
@@ -32,8 +33,9 @@ def rewrite(source: Path, target: Path, kind: str) -> Path:
     for tensor in reader.tensors:
         weight: Any = quants.dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
         if weight.ndim == 2 and kind != "F32":
-            kept = GGMLQuantizationType[stored]
-            packed = three_bits(weight) if kind == "3-bit" else quants.quantize(weight, kept)
+            outer = tensor.name in ("token_embd.weight", "output.weight")
+            kept = GGMLQuantizationType["Q8_0" if outer else stored]
+            packed = three_bits(weight) if kind == "3-bit" and not outer else quants.quantize(weight, kept)
             writer.add_tensor(tensor.name, packed, raw_dtype=kept)
         else:
             writer.add_tensor(tensor.name, weight)
