@@ -31,6 +31,14 @@ _KINDS: Mapping[str, tuple[type | tuple[type, ...], str]] = {
 """Types of settings, by their annotation."""
 
 
+class UnfitTarget(InputError):
+    """A target that a metric cannot read; ``row`` is its place among those that were given."""
+
+    def __init__(self, message: str, row: int) -> None:
+        super().__init__(message)
+        self.row = row
+
+
 @dataclass(frozen=True)
 class Scorer:
     """One way to score a prediction against its target.
@@ -71,7 +79,10 @@ class Scorer:
         scores = np.zeros(len(predictions))
         if self.judged is None:
             if rows:
-                scores[rows] = self.function(texts, right)
+                try:
+                    scores[rows] = self.function(texts, right)
+                except UnfitTarget as error:
+                    raise UnfitTarget(str(error), rows[error.row]) from None
             return scores, None
         agreed = np.full(len(predictions), np.nan)
         if rows:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from compatcheck.errors import InputError
-from compatcheck.similarity.base import References, Scorer, accepted, scorer, several
+from compatcheck.errors import InputError, did_you_mean
+from compatcheck.similarity.base import References, Scorer, UnfitTarget, accepted, scorer, several
 from compatcheck.similarity.numbers import EXACTLY, Tolerance, tolerance
 
 _FENCE = re.compile(r"```[ \t]*([\w+-]*)[^\n`]*\n(.*?)```", re.DOTALL)
@@ -21,6 +21,8 @@ _LANGUAGES = ("json", "json5", "jsonc")
 _CALL = re.compile(r"<tool_call>(.*?)(?:</tool_call>|\Z)", re.DOTALL)
 ABSENT = object()
 """The value of a key that is not there."""
+DEEPEST = 200
+"""Values that are nested deeper are no answer."""
 NOTHING_READ, WHOLE = "(nothing that can be read)", "(all of it)"
 
 
@@ -79,7 +81,19 @@ def _decode(text: str) -> Any:
         raise ValueError("nested too deeply") from None
     if text[end:].strip():
         raise ValueError("more than one value")
+    if _deep(value):
+        raise ValueError(f"nested more than {DEEPEST} deep")
     return value
+
+
+def _deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(DEEPEST):
+        level = [one for each in level if isinstance(each, dict | list)
+                 for one in (each.values() if isinstance(each, dict) else each)]  # fmt: skip
+        if not level:
+            return False
+    return True
 
 
 def _values(text: str) -> Iterator[Any]:
@@ -88,6 +102,8 @@ def _values(text: str) -> Iterator[Any]:
     while (start := next((i for i in range(at, len(text)) if text[i] in "{["), -1)) >= 0:
         try:
             value, at = _DECODER.raw_decode(text, start)
+            if _deep(value):
+                return
             yield value
         except RecursionError:
             return
@@ -153,7 +169,25 @@ def json_match(
 
     signature = f"json|fields:{','.join(chosen) if chosen else 'all'}|tolerance:{near}"
     signature += "|extra-keys:ignored" if ignore_extra else ""
-    return _scorer(name, signature, parse, wrong, lambda found, wanted: [_plain(at) for at in wrong(found, wanted)])
+    parts = lambda found, wanted: [_plain(at) for at in wrong(found, wanted)]  # noqa: E731
+    return _scorer(name, signature, parse, wrong, parts, _Fields(chosen or ()))
+
+
+class _Fields:
+    """Holds chosen fields against the first values that are given: one that none of them has counts nothing."""
+
+    def __init__(self, chosen: Sequence[str]) -> None:
+        self._left = list(chosen)
+
+    def __call__(self, values: Sequence[Any]) -> None:
+        left, self._left = (self._left, []) if values else ([], self._left)
+        for field in left:
+            if all(_pick(value, field) is ABSENT for value in values):
+                there = list(dict.fromkeys(key for value in values if isinstance(value, dict) for key in value))
+                raise InputError(
+                    f"--metric-arg json.fields: no target has a field '{field}'{did_you_mean(field, there)}; there are "
+                    f"{', '.join(there[:20]) or 'none'} (dotted where nested)"
+                )
 
 
 def _plain(path: str) -> str:
@@ -248,6 +282,7 @@ def _scorer(
     read: Callable[[str], Any],
     wrong: Callable[[Any, Any], list[str]],
     parts: Callable[[Any, Any], list[str]],
+    check: Callable[[Sequence[Any]], None] = lambda _: None,
 ) -> Scorer:
     def faults(prediction: str, target: str) -> list[str]:
         listed = accepted(target, False)
@@ -259,8 +294,8 @@ def _scorer(
         return min((sorted(set(parts(found, read(text)))) for text in texts), key=len)
 
     return Scorer(
-        name, "discrete", signature, _scoring(name, read, wrong), lists=False, faults=faults,
-        between=_between(read, wrong),
+        name, "discrete", signature, _scoring(name, read, wrong, check), lists=False, faults=faults,
+        between=_between(read, wrong, check),
     )  # fmt: skip
 
 
@@ -272,9 +307,12 @@ def _all_read(texts: list[str], read: Callable[[str], Any]) -> bool:
 
 
 def _scoring(
-    name: str, read: Callable[[str], Any], wrong: Callable[[Any, Any], list[str]]
+    name: str,
+    read: Callable[[str], Any],
+    wrong: Callable[[Any, Any], list[str]],
+    check: Callable[[Sequence[Any]], None],
 ) -> Callable[[list[str], list[References]], NDArray[np.float64]]:
-    def values(target: References) -> list[Any]:
+    def values(row: int, target: References) -> list[Any]:
         texts = several(target)
         try:
             return [read(text) for text in texts]
@@ -285,12 +323,13 @@ def _scoring(
                 except ValueError:
                     pass
             shown = texts[0] if len(texts[0]) <= 60 else texts[0][:57] + "..."
-            raise InputError(f"metric {name}: the target {shown!r} cannot be read: {error}") from None
+            raise UnfitTarget(f"metric {name}: the target {shown!r} cannot be read: {error}", row) from None
 
     def score(predictions: list[str], targets: list[References]) -> NDArray[np.float64]:
         scores = np.zeros(len(predictions))
-        for i, (text, target) in enumerate(zip(predictions, targets, strict=True)):
-            wanted = values(target)
+        right = [values(i, target) for i, target in enumerate(targets)]
+        check([one for wanted in right for one in wanted])
+        for i, (text, wanted) in enumerate(zip(predictions, right, strict=True)):
             try:
                 found = read(text)
                 scores[i] = any(not wrong(found, one) for one in wanted)
@@ -302,17 +341,19 @@ def _scoring(
 
 
 def _between(
-    read: Callable[[str], Any], wrong: Callable[[Any, Any], list[str]]
+    read: Callable[[str], Any], wrong: Callable[[Any, Any], list[str]], check: Callable[[Sequence[Any]], None]
 ) -> Callable[[list[str], list[References]], NDArray[np.float64]]:
     """The same for two answers, of which either may be no JSON: two that are none are equal as texts alone."""
 
     def score(texts: list[str], others: list[References]) -> NDArray[np.float64]:
-        scores = np.zeros(len(texts))
+        scores, known = np.zeros(len(texts)), []
         for i, (text, other) in enumerate(zip(texts, others, strict=True)):
             try:
-                scores[i] = not wrong(read(text), read(str(other)))
+                known.append(read(str(other)))
+                scores[i] = not wrong(read(text), known[-1])
             except (ValueError, RecursionError):
                 scores[i] = text == other
+        check(known)
         return scores
 
     return score

@@ -113,6 +113,9 @@ def score_records(
 def _computed(
     scorer: similarity.Scorer, records: pd.DataFrame, targets: Any, where: Callable[[int], str] | None
 ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any] | None]:
+    def place(row: int) -> str:
+        return f"{where(row)}: " if where else f"row {records['doc_id'].iloc[row]!r}: "
+
     wanted = scored_rows(records)
     rows = np.flatnonzero(wanted)
     # Lists of Python texts, in parts: a million rows as objects at once would be most of the memory.
@@ -123,14 +126,16 @@ def _computed(
         right = _texts(targets, part)
         for i, target in enumerate(right):
             if target is None:
-                place = f"{where(int(part[i]))}: " if where else f"row {records['doc_id'].iloc[part[i]]!r}: "
                 raise InputError(
-                    f"{place}no target, which metric '{scorer.name}' needs; name the field with --target-field, give "
-                    "the targets in a file of their own with --targets, score by a recorded `score`, or compare "
-                    "answers alone: diff OLD NEW --reference old"
+                    f"{place(int(part[i]))}no target, which metric '{scorer.name}' needs; name the field with "
+                    "--target-field, give the targets in a file of their own with --targets, score by a recorded "
+                    "`score`, or compare answers alone: diff OLD NEW --reference old"
                 )
         inputs = _texts(records["input"], part) if scorer.judged is not None and "input" in records else None
-        found = scorer.grade(predictions, right, inputs)
+        try:
+            found = scorer.grade(predictions, right, inputs)
+        except similarity.UnfitTarget as error:
+            raise InputError(f"{place(int(part[error.row]))}{error}") from None
         scores[part] = found[0]
         if found[1] is not None:
             agreed[part] = found[1]

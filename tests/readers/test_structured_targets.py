@@ -60,3 +60,9 @@ def test_without_such_a_metric_it_is_proposed(tmp_path: Path) -> None:
     path = file(tmp_path, "jsonl", [{"id": 1, "target": BILL, "prediction": "x"}])
     with pytest.raises(InputError, match="`target` is an object; compare it as JSON with --metric json"):
         load_recorded(path)
+
+
+def test_the_row_of_a_target_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    rows = [{"id": i, "target": "{}" if i != 2 else "EUR 5", "prediction": None if i == 0 else "{}"} for i in range(4)]
+    with pytest.raises(InputError, match=r"rows.jsonl:3: metric json: the target 'EUR 5' cannot be read"):
+        load_recorded(file(tmp_path, "jsonl", rows), metrics=["json"])

@@ -219,3 +219,23 @@ def test_hostile_texts_are_wrong_and_quick(text: str) -> None:
     assert similarity.get("json").score([text], ["{}"]).tolist() == [0.0]
     assert similarity.get("tool_call").score([text], ["[]"]).tolist() == [0.0]
     assert similarity.get("json").between([text], ["{}"]).tolist() == [0.0]
+
+
+def test_a_field_that_no_target_has_is_refused() -> None:
+    """Absent on both sides it would be equal in every row."""
+    scorer = similarity.get("json", fields="totl,currency")
+    with pytest.raises(InputError, match=r"json.fields: no target has a field 'totl' \(did you mean 'total'\?\)"):
+        scorer.score(["{}"], ['{"total": 1, "currency": "EUR"}'])
+    assert scorer.between is not None
+    with pytest.raises(InputError, match="no target has a field 'a'"):
+        similarity.get("json", fields="a").between(["{}"], ['{"b": 1}'])  # type: ignore[misc]
+    rare = similarity.get("json", fields="a,b")
+    assert rare.score(['{"a": 1}', '{"a": 1}'], ['{"a": 1}', '{"a": 1, "b": 2}']).tolist() == [1, 0]
+    assert rare.score(['{"a": 1}'], ['{"a": 1}']).tolist() == [1], "a later part may lack what an earlier one has"
+
+
+def test_what_is_nested_too_deeply_is_no_answer_and_no_target() -> None:
+    deep = "[" * 300 + "]" * 300
+    assert similarity.get("json").score([deep, "[" * 150 + "]" * 150], ["[]", "[" * 150 + "]" * 150]).tolist() == [0, 1]
+    with pytest.raises(InputError, match="nested more than 200 deep"):
+        similarity.get("json").score(["[]"], [deep])
