@@ -38,6 +38,27 @@ ANSWER_NUMBERS = ("prompt_tokens", "output_tokens", "latency_first", "latency")
 ANSWER_COLUMNS = (*ANSWER_TEXTS[1:], *ANSWER_NUMBERS)
 """Columns that each side has its own of, so that they are no slice fields; ``finish_reason`` is one."""
 
+FIGURES: Mapping[str, tuple[str, ...]] = {
+    "output_tokens": ("output_tokens", "completion_tokens", "usage.completion_tokens", "usage.output_tokens"),
+    "prompt_tokens": ("prompt_tokens", "input_tokens", "usage.prompt_tokens", "usage.input_tokens"),
+    "latency": ("latency", "latency_s", "latency_seconds", "latency_ms", "latencyMs"),
+    "latency_first": ("latency_first", "time_to_first_token", "ttft", "ttft_ms"),
+    "cost": ("cost", "cost_usd", "total_cost", "usage.cost"),
+}
+"""Names of columns that hold a figure, also at the end of a dotted name. Seconds, where they do not end in ``ms``."""
+
+
+def figure_column(name: str, known: Collection[str]) -> str | None:
+    """The column of records with the columns ``known`` that holds a figure of their answers."""
+    for one in FIGURES[name]:
+        if one in known:
+            return one
+        nested = next((str(each) for each in known if str(each).endswith(f".{one}")), None)
+        if nested is not None:
+            return nested
+    return None
+
+
 NO_FILTER = "none"
 """Filter name of records that went through no filter, as in lm-eval."""
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from compatcheck.compare.coverage import cut_off, ends
 from compatcheck.compare.pairing import Rows, take
-from compatcheck.records import TaskRun
+from compatcheck.records import FIGURES, TaskRun, figure_column
 
 Values = NDArray[np.float64]
 """One number an answer, NaN where it is not known; of shares 1 and 0."""
@@ -33,14 +33,6 @@ REFUSALS = (
 )
 """By what an answer is told to refuse, in its first :data:`HEAD` characters; case and curly quotes do not count."""
 HEAD = 400
-_NAMED = {
-    "output_tokens": ("output_tokens", "completion_tokens", "usage.completion_tokens", "usage.output_tokens"),
-    "prompt_tokens": ("prompt_tokens", "input_tokens", "usage.prompt_tokens", "usage.input_tokens"),
-    "latency": ("latency", "latency_s", "latency_seconds", "latency_ms", "latencyMs"),
-    "latency_first": ("latency_first", "time_to_first_token", "ttft", "ttft_ms"),
-    "cost": ("cost", "cost_usd", "total_cost", "usage.cost"),
-}
-"""Names of columns that hold a figure, also at the end of a dotted name. Seconds, where they do not end in ``ms``."""
 OF_SIDES = tuple(f"{side}:{name}" for side in ("old", "new") for name in UNITS)
 """The figures as fields to slice by: ``new:refusal``."""
 WHY = {
@@ -77,7 +69,7 @@ class How:
     def wanted(self, names: Collection[str], texts: bool) -> tuple[str, ...]:
         """What is to be found out of records with these columns: all that can be where something was measured; what
         takes reading all texts only where ``texts``, or where it was asked for."""
-        if all(_column(each, names) is None for each in _NAMED):
+        if all(figure_column(each, names) is None for each in FIGURES):
             return self.asked
         return tuple(name for name in UNITS if texts or name in self.asked or name not in _OF_TEXTS)
 
@@ -102,28 +94,17 @@ def knows(name: str, names: Collection[str]) -> bool:
     """Whether records with these columns say the figure of their answers; of a cost without --price."""
     if name in _OF_TEXTS:
         return "prediction" in names and "loglikelihoods" not in names
-    return any(map(ends, names)) if name == "cut_off" else _column(name, names) is not None
+    return any(map(ends, names)) if name == "cut_off" else figure_column(name, names) is not None
 
 
 def of_sides(names: Collection[str]) -> frozenset[str]:
     """The columns that each side has its own of, as they are of its answers."""
-    found = {_column(each, names) for each in _NAMED}
+    found = {figure_column(each, names) for each in FIGURES}
     return frozenset({name for name in found if name is not None} | {name for name in names if ends(name)})
 
 
-def _column(name: str, known: Collection[str]) -> str | None:
-    """The column that holds a figure."""
-    for one in _NAMED[name]:
-        if one in known:
-            return one
-        nested = next((str(each) for each in known if str(each).endswith(f".{one}")), None)
-        if nested is not None:
-            return nested
-    return None
-
-
 def _numbers(name: str, records: pd.DataFrame, rows: Rows) -> Values | None:
-    column = _column(name, records.columns)
+    column = figure_column(name, records.columns)
     if column is None:
         return None
     numbers = pd.to_numeric(take(records[column], rows), errors="coerce").to_numpy(np.float64, na_value=np.nan)

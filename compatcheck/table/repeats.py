@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from compatcheck.errors import InputError
-from compatcheck.records import Metric, score_column
+from compatcheck.records import FIGURES, Metric, figure_column, score_column
 
 AVERAGE = "average"
 WAYS = (AVERAGE,)
@@ -26,7 +26,8 @@ def check_way(way: str | None) -> None:
 def average_records(
     records: pd.DataFrame, metrics: Sequence[Metric]
 ) -> tuple[pd.DataFrame, tuple[Metric, ...], tuple[int, int]]:
-    """One record for each ``doc_id``, in the order of the first: scores averaged, all else of the first that worked.
+    """One record for each ``doc_id``, in the order of the first: scores and figures of the answers (tokens, seconds …)
+    averaged, all else of the first that worked.
 
     Samples with an error take no part where another one of their document worked. A discrete score becomes the share of
     samples that are right, and its metric smooth: an average is neither right nor wrong. It knows the standard error of
@@ -66,7 +67,16 @@ def average_records(
             squares = (around / (good - 1) / good)[good > 1]
             averaged[column] = np.where(good > 0, means, np.nan)
         found.append(as_mean(metric, spread, float(np.sqrt(squares.mean())) if len(squares) else 0.0))
+    for column in filter(None, (figure_column(name, records.columns) for name in FIGURES)):
+        averaged[column] = _means(records[column], codes, worked)
     return averaged, tuple(found), spread
+
+
+def _means(values: pd.Series, codes: NDArray[np.intp], worked: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Of each document the mean of those samples that worked and say the figure; NaN where none does."""
+    numbers = pd.to_numeric(values, errors="coerce").to_numpy(np.float64, na_value=np.nan)
+    means = pd.Series(np.where(worked, numbers, np.nan)).groupby(codes).mean()
+    return means.to_numpy()
 
 
 def as_mean(metric: Metric, spread: tuple[int, int], error: float = 0.0) -> Metric:

@@ -125,6 +125,22 @@ def test_columns_of_the_usual_names_are_used_and_streams_give_the_same(tmp_path:
     assert cut["1"] == sum(int(n) % 9 == 0 for n in flips["doc_id"])
 
 
+def test_samples_of_one_document_are_averaged(tmp_path: Path) -> None:
+    def rows(times: int) -> list[dict[str, Any]]:
+        samples = [(n, sample) for n in range(40) for sample in range(3)]
+        return [
+            {"id": n, "target": "x", "prediction": "xy"[sample == 0], "usage": {"output_tokens": times * (sample + n)}}
+            | ({"error": "timeout"} if (n, sample) == (7, 2) else {})
+            for n, sample in samples
+        ]
+
+    old, new = (_write(tmp_path / f"{times}.jsonl", rows(times)) for times in (1, 2))
+    (only,) = compatcheck.diff(old, new, repeats="average").comparisons
+    mean = np.mean([n + (0.5 if n == 7 else 1) for n in range(40)])
+    assert only.beside["output_tokens"].old.value == pytest.approx(mean)
+    assert only.beside["output_tokens"].ratio.value == pytest.approx(1.0)
+
+
 def test_what_is_nowhere_is_not_shown_and_one_side_alone_says_why(tmp_path: Path) -> None:
     plain = [{"id": n, "target": "a", "prediction": "ab"[n % 2]} for n in range(40)]
     old = _write(tmp_path / "old.jsonl", plain)
