@@ -12,6 +12,8 @@ from compatcheck.references import MODEL_LIBRARIES
 
 TASKS = ("samsum", "gsm8k", "hellaswag", "piqa")
 BUDGETS = ("gsm8k/nfr:5%", "hellaswag/nfr:5%", "piqa/nfr:5%", "samsum/rouge1.regression:0.02")
+PROMPT_BUDGETS = ("nfr:5%",)
+ANSWER = r"#### (-?[0-9.,]+)"
 RECORDED = Path(__file__).parent / "demo_data"
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 
@@ -26,8 +28,7 @@ def run(say: Callable[[str], None] = lambda _: None, progress: Any = None, recor
     """Compare the fixture adapters on base v1 with those on base v2, on all four tasks."""
     if recorded or not has_models():
         return diff(RECORDED / "old", RECORDED / "new", fail_on=BUDGETS)
-    inside = FIXTURES.is_relative_to(Path.cwd())
-    fixtures = FIXTURES.relative_to(Path.cwd()) if inside else FIXTURES  # as a user would name it
+    fixtures = _fixtures()
     return diff(
         f"{fixtures}/adapters/{{task}}-v1",
         f"{fixtures}/adapters/{{task}}-v2",
@@ -38,3 +39,28 @@ def run(say: Callable[[str], None] = lambda _: None, progress: Any = None, recor
         say=say,
         progress=progress,
     )
+
+
+def changed_prompt(say: Callable[[str], None] = lambda _: None, progress: Any = None, recorded: bool = False) -> Diff:
+    """Compare one model with itself: NEW's prompts begin with "Be brief."."""
+    options: dict[str, Any] = {"fail_on": PROMPT_BUDGETS, "slice_by": "skill"}
+    if recorded or not has_models():
+        return diff(RECORDED / "prompt" / "before", RECORDED / "prompt" / "after", **options)
+    fixtures = _fixtures()
+    model, prompts = f"{fixtures}/adapters/gsm8k-v2", fixtures / "prompts"
+    return diff(
+        model,
+        model,
+        prompts=prompts / "first" / "sums.jsonl.gz",
+        new_set={"prompts": prompts / "brief" / "sums.jsonl.gz"},
+        extract=ANSWER,
+        gen={"stop": ["Question:"], "max_tokens": 96},
+        say=say,
+        progress=progress,
+        **options,
+    )
+
+
+def _fixtures() -> Path:
+    """The folder of the fixtures as a user would name it."""
+    return FIXTURES.relative_to(Path.cwd()) if FIXTURES.is_relative_to(Path.cwd()) else FIXTURES

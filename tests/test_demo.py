@@ -17,7 +17,10 @@ def test_recorded_outputs_give_the_figures_of_the_models(tmp_path: Path, capsys:
     assert run(["demo", "--recorded", "--out", str(tmp_path)]) == 0
     captured = capsys.readouterr()
     assert "recorded outputs of the fixture models" in captured.err
-    assert sorted(p.name for p in tmp_path.iterdir()) == FILES
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["changed-prompt", *FILES]
+    assert sorted(p.name for p in (tmp_path / "changed-prompt").iterdir()) == FILES
+    (changed,) = json.loads((tmp_path / "changed-prompt" / "report.json").read_text())["comparisons"]
+    assert changed["n"] == 100 and changed["gates"][0]["verdict"] == "fail"
     figures = json.loads((demo.FIXTURES / "figures.json").read_text())["tasks"]
     for comparison in json.loads((tmp_path / "report.json").read_text())["comparisons"]:
         filters = figures[comparison["task"]]["metrics"]
@@ -37,3 +40,5 @@ def test_models_give_the_figures_of_the_recorded_outputs() -> None:
         other = recorded[comparison.name]
         assert comparison.quadrants == other.quadrants
         assert comparison.metrics["nfr"] == other.metrics["nfr"]
+    (asked,), (kept,) = demo.changed_prompt().comparisons, demo.changed_prompt(recorded=True).comparisons
+    assert (asked.task, asked.quadrants) == ("sums", kept.quadrants)

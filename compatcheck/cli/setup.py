@@ -116,7 +116,10 @@ def demo(
     recorded: bool = Option(False, "--recorded", metavar="", help="Recorded outputs even where models are here."),
     quiet: Quiet = False,
 ) -> int:
-    """Compare two tiny trained models on four tasks, offline, and write every report. Exits with 0."""
+    """Compare two tiny trained models on four tasks, and one with a changed prompt, offline; write every report.
+
+    Exits with 0.
+    """
     check_writable(out)
     from compatcheck import demo
 
@@ -131,6 +134,10 @@ def demo(
         )
     result = demo.run(speaker(quiet), progress(quiet), recorded=recorded)
     emit(result, formats=["terminal", "markdown", "html"], out=out, quiet=quiet, exit_zero=True)
+    if not quiet:
+        print("one of the models, asked with prompts that begin with 'Be brief.':", file=sys.stderr)
+    changed = demo.changed_prompt(speaker(quiet), progress(quiet), recorded=recorded)
+    emit(changed, formats=["terminal", "markdown", "html"], out=out / "changed-prompt", quiet=True, exit_zero=True)
     if not quiet:
         print(f"open {out / 'report.html'} in a browser", file=sys.stderr)
     return ExitCode.OK
