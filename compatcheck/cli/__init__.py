@@ -16,7 +16,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     Whatever is raised, by a broken installation too: 1 is left to a shown regression.
     """
-    gc.set_threshold(100_000, 50, 50)  # imports make hundreds of thousands of objects and no garbage
+    gc.set_threshold(100_000)  # imports make hundreds of thousands of objects and no garbage
     try:
         from compatcheck.cli import app
 

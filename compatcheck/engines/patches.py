@@ -48,7 +48,7 @@ def load_transformers() -> None:
 
     It asks which distribution brings which package by the paths of all installed files, where their first parts do; and
     it imports scikit-learn, pandas and scipy.stats for assisted generation alone, which then keeps its threshold, as
-    where scikit-learn is not installed."""
+    where scikit-learn is not installed, and scipy.optimize (20 MB) for training detectors of objects in images alone."""
     if "transformers" in sys.modules:
         return
     own = importlib.metadata.packages_distributions
@@ -57,14 +57,15 @@ def load_transformers() -> None:
         import transformers.utils as utils
     finally:
         importlib.metadata.packages_distributions = own
-    asked = utils.is_sklearn_available
-    utils.is_sklearn_available = lambda: False
+    asked = utils.is_sklearn_available, utils.is_scipy_available
+    utils.is_sklearn_available = utils.is_scipy_available = lambda: False
     try:
-        import transformers.generation.candidate_generator  # noqa: F401
+        import transformers.generation.candidate_generator
+        import transformers.loss.loss_utils  # noqa: F401
     except ImportError:
         pass
     finally:
-        utils.is_sklearn_available = asked
+        utils.is_sklearn_available, utils.is_scipy_available = asked
 
 
 def _packages_distributions() -> dict[str, list[str]]:
