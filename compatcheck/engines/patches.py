@@ -48,7 +48,7 @@ def load_transformers() -> None:
 
     It asks which distribution brings which package by the paths of all installed files, where their first parts do; and
     it imports scikit-learn, pandas and scipy.stats for assisted generation alone, which then keeps its threshold, as
-    where scikit-learn is not installed, and scipy.optimize (20 MB) for training detectors of objects in images alone."""
+    where scikit-learn is not installed, and scipy.optimize (20 MB) for training detectors of objects alone."""
     if "transformers" in sys.modules:
         return
     own = importlib.metadata.packages_distributions
