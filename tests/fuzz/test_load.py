@@ -157,5 +157,6 @@ def test_two_processes_on_one_store(counting: Server, tmp_path: Path) -> None:
     assert sum(counting.tries.values()) == before
     import pandas as pd
 
-    one, two, three = (pd.read_parquet(tmp_path / name / "out" / "records.parquet") for name in ("one", "two", "three"))
+    files = (pd.read_parquet(tmp_path / name / "out" / "records.parquet") for name in ("one", "two", "three"))
+    one, two, three = (records.drop(columns=["latency", "latency_first"], errors="ignore") for records in files)
     assert one.equals(two) and one.equals(three)
