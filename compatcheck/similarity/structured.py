@@ -23,6 +23,13 @@ ABSENT = object()
 """The value of a key that is not there."""
 DEEPEST = 200
 """Values that are nested deeper are no answer."""
+
+
+class _TooDeep(ValueError):
+    def __init__(self) -> None:
+        super().__init__(f"nested more than {DEEPEST} deep")
+
+
 NOTHING_READ, WHOLE = "(nothing that can be read)", "(all of it)"
 
 
@@ -56,6 +63,8 @@ def parse(text: str) -> Any:
     text = text.strip().removeprefix("\ufeff")
     try:
         return _decode(text)
+    except _TooDeep:
+        raise
     except ValueError:
         fenced = _fenced(text)
         found = [_decode(each) for each in fenced] if fenced else list(_values(text))
@@ -78,11 +87,11 @@ def _decode(text: str) -> Any:
     try:
         value, end = _DECODER.raw_decode(text)
     except RecursionError:
-        raise ValueError("nested too deeply") from None
+        raise _TooDeep() from None
     if text[end:].strip():
         raise ValueError("more than one value")
     if _deep(value):
-        raise ValueError(f"nested more than {DEEPEST} deep")
+        raise _TooDeep()
     return value
 
 
