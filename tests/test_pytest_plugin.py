@@ -57,6 +57,20 @@ def test_a_diff_is_a_test(project: Path) -> None:
     assert kept["comparisons"][0]["quadrants"]["negative_flip"] == 3
 
 
+def test_several_candidates_and_settings_of_one_side(project: Path) -> None:
+    (project / "test_upgrade.py").write_text(
+        "def test_it(compat_diff):\n"
+        "    several = compat_diff('good.jsonl', ['bad.jsonl', 'good.jsonl'], allow_same=True)\n"
+        "    assert [one.only.quadrants['negative_flip'] for one in (several[0], several[1])] == [3, 0]\n"
+        "    one = compat_diff('good.jsonl', 'bad.jsonl', new_set={'prediction-field': 'target'})\n"
+        "    assert one.only.quadrants['negative_flip'] == 0\n"
+    )
+    done = pytest_run(project, "--compatcheck-out", "reports")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "diff-1: · NO BUDGET  2 candidates" in done.stdout
+    assert json.loads((project / "reports/diff-1/report.json").read_text())["schema"] == "compatcheck.report/2"
+
+
 def test_a_failed_test_shows_what_broke(project: Path) -> None:
     (project / "test_upgrade.py").write_text(
         """

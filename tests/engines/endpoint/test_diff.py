@@ -38,6 +38,21 @@ def task(tmp_path: Path) -> list[str]:
     return ["--task", str(yaml), "--data", str(data)]
 
 
+def test_settings_of_one_side_reach_its_requests_alone(task: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with serving(Hostile) as server:
+        one = f"{server.url}#m"
+        sides = ["--new-set", "gen.temperature=0.5", "--old-set", "batch-size=1", "--new-set", "batch-size=4"]
+        assert run(["diff", one, one, *task, *ARGS, "--no-store", "--limit", "1", *sides]) == 0
+        out = " ".join(capsys.readouterr().out.split())
+        assert {body.get("temperature") for path, body in server.asked if path == "/v1/completions"} == {0, 0.5}
+        assert "OLD and NEW differ in: batch size, temperature" in out
+        for setting in ("dtype=float16", "engine=hf", "device=cpu", "engine-arg.max_model_len=3"):
+            assert run(["diff", one, one, *task, "--new-set", setting]) == 2
+            assert f"--new-set {setting.partition('=')[0]}: no model runs here" in capsys.readouterr().err
+        assert run(["diff", one, one, *task, "--new-set", "batch-size=auto"]) == 2
+        assert "OLD and NEW are the same" in capsys.readouterr().err
+
+
 def everything_under(*folders: Path) -> bytes:
     return b"".join(path.read_bytes() for folder in folders for path in folder.rglob("*") if path.is_file())
 
