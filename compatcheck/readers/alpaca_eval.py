@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from compatcheck.errors import InputError
-from compatcheck.readers.recording import Item, Record, Recording, labels
+from compatcheck.readers.recording import Item, Record, Recording, labels, records
 from compatcheck.table.reading import Row, Source, read_rows
 from compatcheck.text import text_hash
 
@@ -36,22 +36,21 @@ def _items(source: Source, part: str | None) -> Iterator[Item]:
     """Rows of one generator and one annotator; ``part`` names either where there are several."""
     met: dict[str, dict[str, int]] = {"generator": {}, "annotator": {}}
     chosen: list[tuple[str, str]] = []
-    for numbers, rows in source.chunks:
-        for number, raw in zip(numbers, rows, strict=True):
-            row, generator = _plain(Record(raw, source.at(number)))
-            annotator = raw.get("annotator")
-            who = {"generator": generator, "annotator": annotator if isinstance(annotator, str) else ""}
-            for kind, name in who.items():
-                met[kind].setdefault(name, number)
-            if part is None or part in who.values():
-                chosen.append((who["generator"], who["annotator"]))
-                yield number, row, raw
-        for kind, place in (("generator", 0), ("annotator", 1)):
-            several = {one[place] for one in chosen} - ({""} if kind == "annotator" else set())
-            if len(several) > 1:
-                names = ", ".join(sorted(met[kind]))
-                where = source.at(list(met[kind].values())[1])
-                raise InputError(f"{where}: another {kind}; name one of them as {source.path}#NAME: {names}")
+    for number, record in records(source):
+        row, generator = _plain(record)
+        annotator = record.value.get("annotator")
+        who = {"generator": generator, "annotator": annotator if isinstance(annotator, str) else ""}
+        for kind, name in who.items():
+            met[kind].setdefault(name, number)
+        if part is None or part in who.values():
+            chosen.append((who["generator"], who["annotator"]))
+            yield number, row, record.value
+    for kind, place in (("generator", 0), ("annotator", 1)):
+        several = {one[place] for one in chosen} - ({""} if kind == "annotator" else set())
+        if len(several) > 1:
+            names = ", ".join(sorted(met[kind]))
+            where = source.at(list(met[kind].values())[1])
+            raise InputError(f"{where}: another {kind}; name one of them as {source.path}#NAME: {names}")
     if part is not None and not chosen:
         there = [f"{kind}s there: {', '.join(sorted(names))}" for kind, names in met.items() if set(names) - {""}]
         raise InputError(f"{source.path}: no generator '{part}'; {'; '.join(there)}")

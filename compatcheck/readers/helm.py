@@ -15,7 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from compatcheck.errors import InputError
-from compatcheck.readers.recording import Item, Record, Recording, average_repeats, labels, need_tasks, of_one_model
+from compatcheck.readers.recording import (
+    Item,
+    Record,
+    Recording,
+    average_repeats,
+    labels,
+    need_tasks,
+    of_one_model,
+    records,
+)
 from compatcheck.table.reading import Row, Source, read_json, read_rows
 
 _STATE, _STATS, _SHOWN = "scenario_state.json", "per_instance_stats.json", "display_predictions.json"
@@ -96,7 +105,7 @@ def _of_file(path: Path, task: str | None) -> Recording:
     recording = Recording(Source(path, "line" if lines else "item", iter(())), (), task or "helm")
     if lines:
         source = read_rows(path)
-        states = [(n, Record(row, source.at(n))) for chunk in source.chunks for n, row in zip(*chunk, strict=True)]
+        states = list(records(source))
         items = _plain_items(states)
     else:
         value = read_json(path)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from compatcheck.errors import InputError
-from compatcheck.readers.recording import Item, Record, Recording, labels, need_tasks, of_one_model
+from compatcheck.readers.recording import Item, Record, Recording, labels, need_tasks, of_one_model, records
 from compatcheck.table.reading import Row, Source, json_kind, read_rows
 from compatcheck.table.values import text_of
 
@@ -70,12 +70,10 @@ def _recording(path: Path, full: str, task: str | None) -> Recording:
 
 def _items(source: Source, recording: Recording) -> Iterator[Item]:
     left_out: set[str] = set()
-    for numbers, rows in source.chunks:
-        for number, raw in zip(numbers, rows, strict=True):
-            record = Record(raw, source.at(number))
-            if "doc" not in raw and "full_prompt" in raw:
-                raise record.fail("details of lighteval before 0.10, which are not read; evaluate with a newer one")
-            yield number, _plain(record, left_out, recording), raw
+    for number, record in records(source):
+        if "doc" not in record.value and "full_prompt" in record.value:
+            raise record.fail("details of lighteval before 0.10, which are not read; evaluate with a newer one")
+        yield number, _plain(record, left_out, recording), record.value
 
 
 def _plain(record: Record, left_out: set[str], recording: Recording) -> Row:

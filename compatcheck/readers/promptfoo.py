@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from compatcheck.errors import InputError, did_you_mean
-from compatcheck.readers.recording import Record, Recording, average_repeats, labels, scored_by_all
+from compatcheck.readers.recording import Record, Recording, average_repeats, labels, records, scored_by_all
 from compatcheck.table.reading import Row, Source, read_json, read_rows
 from compatcheck.table.values import text_of
 from compatcheck.text import text_hash
@@ -48,9 +48,7 @@ def _rows(path: Path) -> tuple[list[tuple[int, Record]], str]:
     """All results with their numbers, and the name of the evaluation."""
     if path.name.lower().removesuffix(".gz").endswith((".jsonl", ".ndjson")):
         source = read_rows(path)
-        return [
-            (n, Record(row, source.at(n))) for chunk in source.chunks for n, row in zip(*chunk, strict=True)
-        ], "promptfoo"
+        return list(records(source)), "promptfoo"
     value = read_json(path)
     if isinstance(value, list):
         found, name = value, "promptfoo"
