@@ -63,7 +63,7 @@ _BROKEN_OFF = re.compile(
 )
 _THINKING = "thinking"  # the ``finish_reason`` of a text that ended within its reasoning
 _LETTER = re.compile(
-    r"(?:the\s+)?(?:(?:correct\s+)?(?:option|choice|answer)\s*(?:is|:)?\s*)?[(\[*]*([A-J])[)\].:*]*(?=\s|$)",
+    r"(?:the\s+)?(?:(?:correct\s+)?(?:option|choice|answer)\s*(?:is|:)?\s*)?[(\[*]*([A-J])(?:[)\].:*]+(?=\s|$)|$)",
     re.IGNORECASE,
 )
 _WORDS_OF_CHOICE = (
@@ -236,8 +236,7 @@ def _stated(text: str, right: str) -> bool:
 def _letter(text: str) -> str | None:
     """The letter of an option that a text begins with."""
     found = _LETTER.match(text.strip())
-    article = text.strip()[:2].casefold() == "a "
-    return found[1].upper() if found and not article else None
+    return found[1].upper() if found else None
 
 
 def _other_choice(new: str, right: Sequence[str], labels: frozenset[str]) -> bool:

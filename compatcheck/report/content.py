@@ -72,7 +72,8 @@ def facts(result: Result) -> list[Fact]:
     if result.advice is not None:
         bump = result.advice.bump
         bump = bump if bump == "undecided" else f"{bump} version bump"
-        found.append(Fact("Release advice", bump, result.advice.reason))
+        reason = "as said above" if result.advice.reason in sentence(result) else result.advice.reason
+        found.append(Fact("Release advice", bump, reason))
     return found
 
 

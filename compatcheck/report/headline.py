@@ -148,7 +148,7 @@ def reason(result: Result) -> str:
     comparison, gate = next(((each, gate) for each, gate in gates if each is worst), gates[0])
     more = f" (and {len(gates) - 1} more)" if len(gates) > 1 else ""
     said = gate.reason if gate.doubt is None else gate.reason.removesuffix(gate.doubt).rstrip(", ").removesuffix("but")
-    said = said.rstrip(";, ")
+    said = re.sub(r"; about [\d,]+ instances would settle it.*", "", said.rstrip(";, "))  # the sentence says so
     if gate.reason in sentence(result).replace(_in(comparison, result), ""):
         return more.strip(" ()").capitalize()
     return f"{_in(comparison, result)}{said}{more}"

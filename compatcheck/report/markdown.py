@@ -52,7 +52,8 @@ def escape(text: object) -> str:
 def prose(text: str) -> str:
     """A sentence that may hold untrusted text: as :func:`escape`, but in the running font where it is plain words."""
     clean = safe_text(text)
-    plain = all(c.isalnum() or c in " ,.:;%()–−+-→Δ×=<" for c in clean) and "www." not in clean
+    words = re.sub(r"(?<=\w)_(?=\w)", "", clean)  # within a word it is no emphasis
+    plain = all(c.isalnum() or c in " ,.:;%()'–−+-→Δ×=<" for c in words) and "www." not in words
     return clean.replace("<", "&lt;") if plain else escape(text)
 
 

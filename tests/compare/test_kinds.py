@@ -130,3 +130,14 @@ def test_few_targets_are_labels() -> None:
     assert labels(map(str, range(60)), 1_000) == frozenset()
     assert labels(["a", "b", "c"], 8) == frozenset()
     assert labels(["a"] * 10, 10) == frozenset()
+
+
+def test_what_a_rule_could_take_for_something_else() -> None:
+    code = "Here is a function that is of use to you:\n```python\nfor com in de: os = re.sub(no, do, em)\n```\n"
+    assert (
+        failure_kind(Flip(code, code, f"{code} It is the one that you asked for, and there is more to it."))
+        != "language"
+    )
+    assert failure_kind(Flip("I went", "I trudged home", "I walk in the rain")) == "other"  # no option I
+    assert failure_kind(Flip("A cat", "A cat", "A dog")) == "other"  # nor A
+    assert failure_kind(Flip(None, "It is sorry", "It is a pity")) == "other"
