@@ -108,6 +108,7 @@ def _diff_of_two(
     if chosen.until_decided and chosen.epsilon is None:
         chosen = replace(chosen, epsilon=0.0)  # one dead-band for every step
     request = request_of(old, new, beside.of_quality(chosen), scratch)
+    request = replace(request, needed=beside.needed(rules_of(chosen)))
     check_settings(request, chosen)
     beside.check(chosen, rules_of(chosen), beside.read(chosen), request.side)
     check_reruns(request, chosen.noise_floor, chosen.noise_run)

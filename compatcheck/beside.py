@@ -13,6 +13,7 @@ from compatcheck.compare.result import Comparison
 from compatcheck.errors import InputError, did_you_mean
 from compatcheck.gate import CRITICAL, Rule, parse_rules
 from compatcheck.options import Diff, Evaluate
+from compatcheck.records import FIGURES
 
 _SETTINGS = {"length": ("unit",), "refusal": ("patterns",)}
 Chosen = TypeVar("Chosen", bound=Evaluate)
@@ -120,6 +121,11 @@ def check(chosen: Diff, rules: Sequence[Rule], how: How, side: Callable[[str], A
                 streams = side(name).options.engine.engine_args.get("stream")
                 if reference.endpoint is not None and rule.name == "latency_first" and not streams:
                     raise InputError(f"{said}: {WHY['latency_first']}")
+
+
+def needed(rules: Sequence[Rule]) -> dict[str, str]:
+    """The figures that recorded answers must say, each with the budget that asks for it."""
+    return {rule.name: f"--fail-on {rule.text!r}" for rule in rules if rule.is_beside and rule.name in FIGURES}
 
 
 def from_store(comparisons: Sequence[Comparison], *settings: Mapping[str, Any]) -> list[str]:

@@ -40,6 +40,7 @@ def diff_candidates(
     _check(names, chosen)
     rules = rules_of(chosen)
     first = request_of(old, names[0], beside.of_quality(chosen), scratch)
+    first = replace(first, needed=beside.needed(rules))
     requests = [replace(first, new=name) for name in names]
     for request in requests:
         check_settings(request, chosen)

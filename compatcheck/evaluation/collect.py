@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -21,7 +21,7 @@ from compatcheck.evaluation.task_scoring import score_with_task
 from compatcheck.models import tokenizer
 from compatcheck.readers import load_recorded
 from compatcheck.readers.large import load_large
-from compatcheck.records import Manifest, Run, StoredRun, TaskRun
+from compatcheck.records import Manifest, Run, StoredRun, TaskRun, figure_column
 from compatcheck.scratch import Scratch
 from compatcheck.similarity.exact import EXACT
 from compatcheck.table.kept_side import select
@@ -240,7 +240,16 @@ def read_side(side: Side, request: Request, scratch: Scratch | None = None) -> R
             own = _wants_task_scores(run, side, request) and run.task not in named((), how)
             runs += score(run, run.task, how.trust_task) if own else [run]
     runs = of_filter(runs, request)
+    for figure, rule in request.needed.items():
+        if not any(_says(figure, run.names) for run in runs):
+            raise InputError(f"{rule}: {side.text} does not say the {figure} of its answers; a column `{figure}` would")
     return Run(manifest, tuple(runs), tuple(dict.fromkeys([*notes, *(note for run in runs for note in run.notes)])))
+
+
+def _says(figure: str, names: Collection[str]) -> bool:
+    """Whether records with these columns say a figure of their answers; a cost may be made of counted tokens."""
+    tokens = ("prompt_tokens", "output_tokens") if figure == "cost" else (figure,)
+    return figure_column(figure, names) is not None or all(figure_column(each, names) for each in tokens)
 
 
 def _settled(run: Run, request: Request) -> Run:

@@ -56,6 +56,8 @@ class Request:
     """What references name that were resolved before, also for requests made of this one."""
     replayed: dict[str, str | None] = field(default_factory=dict, compare=False, repr=False)
     """OLD's answers to the turns of conversations, once they are known; shared as ``resolved`` is."""
+    needed: Mapping[str, str] = field(default_factory=dict)
+    """Figures that recorded answers must say (``latency`` …), each with the budget that asks for it."""
     kl: bool = False
     """Whether next-token distributions are compared too (:mod:`compatcheck.evaluation.divergence`): a metric that is of
     no single answer, and so not among ``metrics``."""

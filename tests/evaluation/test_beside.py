@@ -202,3 +202,11 @@ def test_several_candidates_and_settings(server_url: str, shared_folder: Path, t
         engine_args={"api": "chat", "backoff": 0.01}, store=shared_folder / "store", fail_on="output_tokens:+1%",
     )  # fmt: skip
     assert [one.verdict for one in several] == ["fail", "fail"]
+
+
+def test_recorded_answers_that_do_not_say_it_are_refused_before_the_server_is_asked(tmp_path: Path) -> None:
+    old = tmp_path / "old.jsonl"
+    old.write_text("".join(json.dumps({"id": n, "target": str(2 * n), "prediction": "1"}) + "\n" for n in range(4)))
+    with serving(Sums) as server, pytest.raises(compatcheck.InputError, match=r"old\.jsonl does not say the latency"):
+        compatcheck.diff(old, f"{server.url}#new", task=sums(tmp_path, 4), fail_on="latency:+10%")
+    assert not [path for path, _ in server.asked if path.endswith("completions")]
