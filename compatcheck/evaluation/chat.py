@@ -101,7 +101,7 @@ def has_template(folder: Path) -> bool:
     file = _file(str(folder))
     if file is None or file.name != _FILES[-1]:
         return file is not None
-    return '"chat_template"' in file.read_text(encoding="utf-8", errors="replace")
+    return bool(read_json(file).get("chat_template"))  # null in what converters write of a base model
 
 
 def _file(name: str) -> Path | None:

@@ -11,6 +11,7 @@ import pytest
 import compatcheck
 from compatcheck.cli.app import run
 from compatcheck.errors import InputError
+from compatcheck.evaluation.chat import has_template
 from tests import tiny
 
 CHAT_WITH_TOOLS = "{% if tools %}tools: {{ tools | length }}\n{% endif %}" + tiny.CHAT
@@ -89,6 +90,15 @@ def test_one_difference_alone_stands_in_the_header(models: dict[str, Path], prom
     assert names == {
         "prompts": ["prompt"], "system": ["prompt", "system prompt"], "gen": ["temperature", "do_sample"]
     }  # fmt: skip
+
+
+def test_a_template_that_is_null_is_none(tmp_path: Path) -> None:
+    assert not has_template(tmp_path)
+    for value, there in ((None, False), ("", False), ("{{ messages }}", True), ([{"name": "default"}], True)):
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps({"chat_template": value}))
+        assert has_template(tmp_path) is there
+    (tmp_path / "chat_template.jinja").write_text("{{ messages }}")
+    assert has_template(tmp_path)
 
 
 def test_tools_go_through_the_template_or_are_refused(models: dict[str, Path], tmp_path: Path) -> None:
