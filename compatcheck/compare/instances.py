@@ -157,7 +157,8 @@ def _of_answers(name: str, column: pd.Series) -> pd.Series:
 
 
 def _prompts(old: TaskRun, new: TaskRun, old_rows: Rows, new_rows: Rows) -> dict[str, pd.Series]:
-    """The whole texts that the models were given, in the rows where they differ; nothing where they are all equal."""
+    """The whole texts that the models were given, in the rows where they differ, of a user's own prompts in all rows
+    where they are not the input; nothing where there is no such row."""
     if not all("full_prompt" in run.records and "input" in run.records for run in (old, new)):
         return {}
     asked = []
@@ -165,6 +166,9 @@ def _prompts(old: TaskRun, new: TaskRun, old_rows: Rows, new_rows: Rows) -> dict
         whole = take(run.records["full_prompt"], rows)
         asked.append(whole.where(whole.notna(), take(run.records["input"], rows)))
     different = differ(*asked)
+    if "rows" in old.settings and "rows" in new.settings:
+        for run, rows in ((old, old_rows), (new, new_rows)):
+            different = different | take(run.records["full_prompt"], rows).notna().to_numpy(dtype=bool)
     if not different.any():
         return {}
     return {name: one.where(different, None) for name, one in zip(PROMPT_COLUMNS, asked, strict=True)}

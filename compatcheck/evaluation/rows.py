@@ -141,7 +141,8 @@ def _common(task: Any, sample: Mapping[str, Any]) -> dict[str, Any]:
 
 def prompt_shown(prompt: Any) -> str:
     """What a model was given, as a report shows it: of a conversation every turn after its role."""
-    turns = turns_in(prompt) if type(prompt) is not str else None
+    prompt = getattr(prompt, "prompt", prompt)  # lm-eval's own for chat APIs
+    turns = turns_in(prompt) if type(prompt) is not str or prompt[:2] == "[{" else None
     return str(prompt) if turns is None else turns_shown(turns)
 
 

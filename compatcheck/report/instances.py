@@ -59,7 +59,7 @@ class Instance:
         if self.response_old is not None or self.response_new is not None:  # a side without one wrote its answer alone
             before = old if self.response_old is None else self.response_old
             found.append((" text", before, new if self.response_new is None else self.response_new))
-        if prompts and self.prompt_old is not None and self.prompt_new is not None:
+        if prompts and None not in (self.prompt_old, self.prompt_new) and self.prompt_old != self.prompt_new:
             found.append((" prompt", self.prompt_old, self.prompt_new))
         return found
 

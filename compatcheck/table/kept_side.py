@@ -67,7 +67,9 @@ def _narrowed(run: TaskRun, options: TaskOptions, folder: Path) -> TaskRun:
     chosen = choose_documents(size, options)
     if chosen is None:
         return run
-    if known:
+    if known and len(run.records) == documents:  # kept whole: a place in it is that of the document, whatever its id
+        records = run.records.iloc[chosen].reset_index(drop=True)
+    elif known:
         places = run.records["doc_id"].isin({str(index) for index in chosen})
         if int(places.sum()) != len(chosen):
             raise InputError(

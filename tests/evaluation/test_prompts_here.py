@@ -74,6 +74,20 @@ def test_each_model_is_given_what_it_reads(models: dict[str, Path], prompts: Pat
     assert told["input"].tolist()[0] == GIVEN["text"][0]
 
 
+def test_what_was_sent_is_in_the_report(models: dict[str, Path], prompts: Path, tmp_path: Path) -> None:
+    result = compatcheck.diff(models["base"], models["chat"], prompts=prompts, gen={"max_tokens": 2}, engine="hf")
+    shown = result.instances.set_index("doc_id")
+    assert {name: tuple(shown.loc[name, ["prompt_old", "prompt_new"]]) for name in GIVEN} == GIVEN
+    again = compatcheck.diff(models["chat"], models["chat"], prompts=prompts, allow_same=True, engine="hf",
+                             gen={"max_tokens": 2}).instances.set_index("doc_id")  # fmt: skip
+    assert again.loc["talk", "prompt_old"] == again.loc["talk", "prompt_new"] == GIVEN["talk"][1]
+    compatcheck.evaluate(models["chat"], prompts=prompts, gen={"max_tokens": 2}, engine="hf").save(tmp_path / "kept")
+    kept = compatcheck.diff(
+        tmp_path / "kept", models["base"], prompts=prompts, gen={"max_tokens": 2}, engine="hf", limit=2
+    )
+    assert kept.instances["doc_id"].tolist() == ["text", "talk"], "the first two, whatever their ids"
+
+
 def test_one_difference_alone_stands_in_the_header(models: dict[str, Path], prompts: Path, tmp_path: Path) -> None:
     """The prompt, the system message and the decoding of one side, on one model that is loaded once."""
     second = tmp_path / "second.jsonl"
