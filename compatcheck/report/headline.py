@@ -147,8 +147,9 @@ def reason(result: Result) -> str:
     worst = result.comparisons[worst_comparison(result)]
     comparison, gate = next(((each, gate) for each, gate in gates if each is worst), gates[0])
     more = f" (and {len(gates) - 1} more)" if len(gates) > 1 else ""
-    said = gate.reason if gate.doubt is None else gate.reason.removesuffix(gate.doubt).rstrip(", ").removesuffix("but")
-    said = re.sub(r"; about [\d,]+ instances would settle it.*", "", said.rstrip(";, "))  # the sentence says so
+    if gate.doubt is not None:
+        return more.strip(" ()").capitalize()  # the first sentence is about it
+    said = re.sub(r"; about [\d,]+ instances would settle it.*", "", gate.reason)  # as the first sentence says
     if gate.reason in sentence(result).replace(_in(comparison, result), ""):
         return more.strip(" ()").capitalize()
     return f"{_in(comparison, result)}{said}{more}"

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from compatcheck.compare.kinds import KindCount
 from compatcheck.compare.result import Result
 from compatcheck.report import save
 
@@ -134,6 +135,46 @@ def test_filter_by_slice_and_by_change(open_report: Open, failing: Result) -> No
     page.check("#changed")
     both = int(((rows["topic"] == "money") & rows["changed"]).sum())
     assert info(page).startswith(f"1–12 of {both} ")
+
+
+def with_kinds(result: Result) -> Result:
+    """The same with kinds of failure, as a comparison has them: every third flip a refusal."""
+    comparison = result.comparisons[0]
+    flips = comparison.instances["quadrant"] == "negative_flip"
+    kinds = ["refused" if place % 3 == 0 else "number" for place in range(int(flips.sum()))]
+    rows = comparison.instances.assign(failure_kind=None)
+    rows.loc[flips, "failure_kind"] = kinds
+    counts = tuple(KindCount(kind, kinds.count(kind)) for kind in ("number", "refused"))
+    return replace(result, comparisons=(replace(comparison, instances=rows, kinds=counts), *result.comparisons[1:]))
+
+
+def test_kinds_of_failure_filter(open_report: Open, failing: Result) -> None:
+    page = open_report(with_kinds(failing))
+    buttons = page.locator(".kinds button")
+    assert buttons.all_inner_texts() == ["another number 27", "refused 14"]
+    buttons.nth(1).click()
+    assert info(page) == "1–12 of 14 (of 400)"
+    assert page.input_value("#kind") == "refused"
+    page.select_option("#kind", "number")
+    assert info(page) == "1–12 of 27 (of 400)"
+    page.click("#clear")
+    assert info(page) == "1–12 of 400"
+
+
+def test_what_broke_is_there_before_any_table_and_leads_into_the_list(open_report: Open, failing: Result) -> None:
+    page = open_report(with_kinds(failing))
+    cards = page.locator(".broken .flip")
+    assert cards.count() == 5
+    assert cards.locator(".badge").all_inner_texts() == ["another number", "refused"] * 2 + ["another number"]
+    first = page.locator(".broken .text.new").first.bounding_box()["y"]
+    assert first < 900, "the first broken answer is on the first screen"
+    assert first < page.locator("table").first.bounding_box()["y"]
+    link = cards.nth(1).locator("a.flip-id")
+    link.click()
+    until(page, lambda: page.inner_text("#detail h3") == link.inner_text())
+    term = page.locator(".comparison.current .term").first
+    term.focus()  # the glossary works by keyboard
+    assert term.locator(".tip").is_visible()
 
 
 def test_errors_are_a_bucket_of_their_own(open_report: Open, errors: Result) -> None:
