@@ -30,7 +30,7 @@ from compatcheck.report.sections import Table, headline_change, silent_rows
 
 __all__ = [
     "Fact", "Step", "all_gates", "comparison_verdict", "facts", "folded", "missing_rows", "most_important",
-    "next_steps", "overview", "sentence", "verdict_line", "worst_comparison",
+    "next_steps", "notes", "overview", "sentence", "verdict_line", "worst_comparison",
 ]  # fmt: skip
 
 _SHOWN = 3
@@ -75,6 +75,15 @@ def facts(result: Result) -> list[Fact]:
         reason = "as said above" if result.advice.reason in sentence(result) else result.advice.reason
         found.append(Fact("Release advice", bump, reason))
     return found
+
+
+def notes(result: Result) -> list[str]:
+    """The notes, those that say the same of several sides or tasks as one: ``A; B: the weights behind …``."""
+    about: dict[str, list[str]] = {}
+    for note in result.notes:
+        subject, colon, said = note.partition(": ")
+        about.setdefault(said if colon else note, []).append(subject if colon else "")
+    return [f"{'; '.join(dict.fromkeys(who))}: {said}" if any(who) else said for said, who in about.items()]
 
 
 def missing_rows(result: Result) -> list[str]:

@@ -143,10 +143,10 @@ def _document(result: Result, top: int, folder: Path | None) -> list[str]:
         f"old {escape(result.old.shown)} → new {escape(result.new.shown)}",
         *head(result),
         *(f"**Next:** {prose(why)}{f' {escape(command)}' if command else ''}" for why, command in steps),
-        *(f"> [!NOTE]\n> {prose(note)}" for note in result.notes[:NOTES]),
+        *(f"> [!NOTE]\n> {prose(note)}" for note in content.notes(result)[:NOTES]),
         *(_broke(result.comparisons[first], top, name) if result.comparisons else []),
     ]
-    if notes := result.notes[NOTES:]:
+    if notes := content.notes(result)[NOTES:]:
         blocks.append(
             _details(figures.plural(len(notes), "more note"), "\n".join(f"- {prose(note)}" for note in notes))
         )

@@ -120,9 +120,10 @@ def _heading(title: str) -> Text:
 def _parts(result: Result, color: bool, top: int, folder: Path | None, width: int) -> list[RenderableType]:
     parts: list[RenderableType] = [_verdict(result, content.sentence(result)), "", _facts(result)]
     parts.extend(_next(content.next_steps(result, folder), width))
-    parts.extend(_note(note) for note in result.notes[:NOTES])
-    if len(result.notes) > NOTES:
-        parts.append(Text(f"! {figures.plural(len(result.notes) - NOTES, 'more note')} at the end", "dim"))
+    notes = content.notes(result)
+    parts.extend(_note(note) for note in notes[:NOTES])
+    if len(notes) > NOTES:
+        parts.append(Text(f"! {figures.plural(len(notes) - NOTES, 'more note')} at the end", "dim"))
     several = len(result.comparisons) > 1
     first = headline.worst_comparison(result)
     if result.comparisons:
@@ -143,8 +144,8 @@ def _parts(result: Result, color: bool, top: int, folder: Path | None, width: in
     if len(shown) < len(result.comparisons):
         rest = len(result.comparisons) - len(shown)
         parts.append(Text(f"\n{rest} more comparisons are in the overview alone.", style="dim"))
-    parts.extend([_heading("Notes")] if len(result.notes) > NOTES else [])
-    parts.extend(_note(note) for note in result.notes[NOTES:])
+    parts.extend([_heading("Notes")] if len(notes) > NOTES else [])
+    parts.extend(_note(note) for note in notes[NOTES:])
     parts.append(_heading("Signature"))
     parts.extend(Text(safe_text(comparison.signature), style="dim") for comparison in shown)
     return parts

@@ -159,3 +159,9 @@ def test_a_verdict_that_does_not_stand_says_why_first(failing: Result) -> None:
 def test_the_first_sentence_of_scores_and_of_several(several: Result) -> None:
     assert content.sentence(several) == "In samsum, 91 of 200 answers score lower (45.5 %). 99 score higher."
     assert content.sentence(replace(several, comparisons=())) == "Nothing was compared."
+
+
+def test_what_is_said_of_several_is_said_once(failing: Result) -> None:
+    said = "the weights behind an endpoint cannot be fingerprinted"
+    result = replace(failing, notes=(f"http://a: {said}", "On the CPU: float32.", f"http://b: {said}", "No colon."))
+    assert content.notes(result) == [f"http://a; http://b: {said}", "On the CPU: float32.", "No colon."]
