@@ -113,4 +113,10 @@ def prompt_task(prompts: Sequence[Prompt], options: TaskOptions, of: PromptSet |
     settings |= {"extract": options.extract} if options.extract is not None else {}
     settings |= {"system": system_shown(system)} if system is not None else {}
     settings |= {} if options.reasoning is None else {"reasoning": options.reasoning}
-    return LoadedTask(kept.name, task, None, settings, kept.notes, options.reasoning)
+    lacking = sum(each.target is None for each in prompts)
+    notes = kept.notes + (
+        (f"{kept.name}: {lacking:,} of {len(prompts):,} prompts have no target; their answers are kept",)
+        if lacking
+        else ()
+    )
+    return LoadedTask(kept.name, task, None, settings, notes, options.reasoning)

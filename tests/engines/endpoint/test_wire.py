@@ -130,3 +130,28 @@ def test_texts_sampled_several_times_have_a_seed_each() -> None:
         (sampled,) = prompts([("a", {"do_sample": True, "temperature": 1.0})])
         (greedy,) = prompts([("a", {})])
         assert engine.generate_until([sampled] * 3 + [greedy] * 2) == ["40", "41", "42", "40", "40"]
+
+
+class Picky(Handler):
+    """Names a field only where it stands (422), and refuses a text whose words are those of a field."""
+
+    def post(self, body: dict[str, Any]) -> None:
+        asked = body["messages"][-1]["content"]
+        if "top_p" in body:
+            said = {"detail": [{"loc": ["body", "top_p"], "msg": "Extra inputs are not permitted"}]}
+            return self.send(422, said)
+        if asked == "bad":
+            return self.send(400, {"error": {"message": "the seed of doubt: content not allowed, stop it"}})
+        return self.send(200, chat("seeded" if "seed" in body and "stop" in body else "without"))
+
+
+def test_only_what_helped_is_remembered() -> None:
+    with serving(Picky) as server:
+        engine = EndpointEngine([Endpoint(server.url, "m")], engine_args={"api": "chat"}, batch_size=1)
+        given = {"until": ["x"], "temperature": 0.5, "do_sample": True, "top_p": 0.5}
+        texts = engine.generate_until(prompts([("a", given), ("bad", given), ("c", given)]))
+    assert texts == ["seeded", "", "seeded"], "a refusal of the text itself takes no field away"
+    assert len(engine.failures) == 1
+    assert [note for note in engine.notes if "refuses" in note] == [
+        f"{server.url}#m refuses top_p, so it was asked without."
+    ]
