@@ -210,3 +210,36 @@ def test_recorded_answers_that_do_not_say_it_are_refused_before_the_server_is_as
     with serving(Sums) as server, pytest.raises(compatcheck.InputError, match=r"old\.jsonl does not say the latency"):
         compatcheck.diff(old, f"{server.url}#new", task=sums(tmp_path, 4), fail_on="latency:+10%")
     assert not [path for path, _ in server.asked if path.endswith("completions")]
+
+
+def test_tool_calls_are_answers(tmp_path: Path) -> None:
+    """NEW calls another city once and another tool once; what it says beside its calls does not matter."""
+
+    class Calls(Scripted):
+        @staticmethod
+        def script(model: str, asked: str, body: dict[str, Any], before: int) -> Reply:
+            n = number(asked)
+            city, name = (
+                ("Rome" if (model, n) == ("new", 3) else f"city {n}"),
+                "time" if (model, n) == ("new", 5) else "weather",
+            )
+            made = [{"name": name, "arguments": {"city": city, "days": n}}]
+            return Reply("I look." if model == "new" and n % 2 else None, tool_calls=made, finish_reason="tool_calls")
+
+    rows = [
+        {"id": n, "prompt": f"{n} days in city {n}?",
+         "target": [{"name": "weather", "arguments": {"days": n, "city": f"city {n}"}}],
+         "tools": [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]}
+        for n in range(8)
+    ]  # fmt: skip
+    file = tmp_path / "calls.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    with serving(Calls) as server:
+        (only,) = compatcheck.diff(
+            f"{server.url}#old", f"{server.url}#new", prompts=file, metric="tool_call", store=False
+        ).comparisons
+    assert dict(only.quadrants) == {"both_correct": 6, "positive_flip": 0, "negative_flip": 2, "both_wrong": 0}
+    assert sorted(only.negative_flips["doc_id"].astype(str)) == ["3", "5"]
+    assert (only.pairing.no_answer_old, only.pairing.no_answer_new) == (0, 0)
+    made = [json.loads(calls) for calls in only.instances["tool_calls_old"]]
+    assert made == [row["target"] for row in rows]
