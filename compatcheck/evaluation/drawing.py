@@ -13,6 +13,7 @@ from compatcheck.errors import InputError
 from compatcheck.evaluation import collect
 from compatcheck.evaluation.asked import as_to_be_read, read_as_asked
 from compatcheck.evaluation.evaluate import Evaluated, Stepwise, in_order, merged
+from compatcheck.evaluation.grouping import Job
 from compatcheck.evaluation.request import Request, Side
 from compatcheck.evaluation.store import open_store
 from compatcheck.records import Manifest, Run, TaskRun
@@ -45,6 +46,7 @@ class Drawing:
             self._stepwise = Stepwise(jobs, say, progress, self._store)
             stack.callback(self._stepwise.close)
             self.documents = {job.task.name: range(job.task.size) for job in jobs}
+            _check_alike(jobs)
         else:
             self.documents = self._shared_documents()
 
@@ -127,6 +129,19 @@ class Drawing:
                 column = self._columns.setdefault(run.task, _COLUMNS[self._pair(run, other).key])
                 names.setdefault(run.task, set()).update(run.records[column], other.records[column])
         return {task: sorted(found, key=in_order) for task, found in names.items()}
+
+
+def _check_alike(jobs: Sequence[Job]) -> None:
+    """Raise InputError where a place in a task is not the same document on both sides."""
+    ids: dict[str, list[str]] = {}
+    for job in jobs:
+        loaded = job.task
+        own = [loaded.name_of(n) for n in (range(loaded.size) if loaded.indices is None else loaded.indices)]
+        if ids.setdefault(loaded.name, own) != own:
+            raise InputError(
+                "--until-decided: the prompts of OLD and NEW are not the same documents in the same order; give both "
+                "files the same ids, or leave out --until-decided"
+            )
 
 
 def _settled(side: Side, request: Request) -> Run:

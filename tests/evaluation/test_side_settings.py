@@ -108,6 +108,22 @@ def test_prompts_of_one_side_pair_by_their_ids(diff: Diff, place: Path) -> None:
     assert ("Answer:" in row["prompt_old"], "Say one word:" in row["prompt_new"]) == (True, True)
 
 
+def test_documents_are_drawn_where_both_sides_have_the_same(diff: Diff, place: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.jsonl"
+    other.write_text("".join(reversed((place / "second.jsonl").read_text().splitlines(keepends=True))))
+    options: dict[str, Any] = {"prompts": place / "first.jsonl", "gen": {"max_tokens": 4}, "metric": "exact_match"}
+    with pytest.raises(InputError, match="--until-decided: the prompts of OLD and NEW are not the same documents"):
+        diff("", new_set={"prompts": str(other)}, until_decided=True, fail_on="nfr:90%", **options)
+    assert diff("", new_set={"prompts": str(other)}, **options).only.n == 12
+
+
+def test_another_engine_of_one_side(diff: Diff) -> None:
+    c = diff(new_set={"engine": "huggingface", "device": "cpu"})
+    assert "engine" in said(c)
+    assert "|engine:hf/huggingface|" in c.comparisons[0].signature
+    assert c["acc"].quadrants["negative_flip"] == 0  # lm-eval's own backend says the same
+
+
 def test_the_answers_are_those_of_the_setting(diff: Diff, place: Path) -> None:
     """A side with a setting of its own says what it says where the setting is everybody's."""
     model, options = place / "model", {"task": str(place / "tinychoice.yaml"), "data": place / "data", "engine": "hf"}
