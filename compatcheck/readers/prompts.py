@@ -19,6 +19,7 @@ from compatcheck.table.reading import KINDS, PACKED, Row, Source, read_rows
 from compatcheck.table.values import LABEL_LENGTH, is_gap, text_of
 from compatcheck.tasks.load import TaskOptions
 from compatcheck.tasks.prompt_set import Prompt, PromptSet, name_of
+from compatcheck.text import clean_surrogates
 
 _OPTIONS = {"id": "--id-field", "target": "--target-field", "prompt": "--input-field"}
 _OWN = ("id", "prompt", "target", "system", "tools", "response_format")
@@ -49,7 +50,9 @@ def read_prompts(options: TaskOptions) -> PromptSet:
         source = read_rows(path)
     except InputError as error:
         raise InputError(f"--prompts {error}".replace("recorded outputs are", "prompts are")) from None
-    rows = [(number, row) for numbers, chunk in source.chunks for number, row in zip(numbers, chunk, strict=True)]
+    rows = [
+        (number, _clean(row)) for numbers, chunk in source.chunks for number, row in zip(numbers, chunk, strict=True)
+    ]
     names, notes = _names(source, rows, options)
     system = system_text(options.system)
     prompts, counts = [], Counter[str]()
@@ -89,6 +92,15 @@ def system_text(given: str | None) -> str | None:
     if not path.is_file():
         raise InputError(f"--system {given}: no such file; a text that begins with @ is written @@")
     return read_text(path).strip("\n")
+
+
+def _clean(value: Any) -> Any:
+    """A value without halves of surrogate pairs, which JSON can spell and no tokenizer reads."""
+    if isinstance(value, str):
+        return value if value.isascii() else clean_surrogates(value)
+    if isinstance(value, Mapping):
+        return {_clean(name): _clean(one) for name, one in value.items()}
+    return [_clean(one) for one in value] if isinstance(value, list) else value
 
 
 def _names(source: Source, rows: Sequence[tuple[int, Row]], options: TaskOptions) -> tuple[_Names, list[str]]:

@@ -127,6 +127,12 @@ def test_a_row_that_cannot_be_used_is_named(rows: Any, said: str, tmp_path: Path
     assert "\n" not in str(caught.value)
 
 
+def test_halves_of_surrogate_pairs_are_replaced(tmp_path: Path) -> None:
+    line = r'{"id": "\ud83d", "prompt": [{"role": "user", "content": "a\ud83d"}], "target": ["\ude00"]}'
+    (one,) = read(tmp_path / "p.jsonl", line + "\n").prompts
+    assert (one.id, one.turns[0]["content"], one.target) == ("\ufffd", "a\ufffd", "\ufffd")
+
+
 def test_fields_are_named_or_obvious(tmp_path: Path) -> None:
     file = tmp_path / "p.jsonl"
     rows = [{"qid": 3, "question": "a", "answer": "b"}]
