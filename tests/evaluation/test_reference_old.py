@@ -120,3 +120,35 @@ def test_a_task_and_its_noise_floor(tmp_path: Path) -> None:
     assert counts(found.noise.metrics)["changed"] == (0, N)
     assert dict(found.quadrants) == {"unchanged": N, "changed": 0}, "the filter takes the number, which stays"
     assert "every answer of NEW is that of OLD" in " ".join(result.notes)
+
+
+class Calls(Scripted):
+    """OLD always searches; NEW searches otherwise, calls nothing or answers in words."""
+
+    @staticmethod
+    def script(model: str, asked: str, body: dict[str, Any], before: int) -> Reply:
+        number = int(re.findall(r"\d+", asked)[0])
+        call = {"name": "search", "arguments": {"q": str(number)}}
+        if model == "old" or number % 4 == 0:
+            return Reply(None, tool_calls=[call])
+        if number % 4 == 1:
+            return Reply(None, tool_calls=[{**call, "arguments": {"q": "x"}}])
+        return Reply("Let me look.", tool_calls=[call, call]) if number % 4 == 2 else Reply("I do not know.")
+
+
+@pytest.mark.parametrize("reference", [None, "old"])
+def test_tool_calls_of_a_server(tmp_path: Path, reference: str | None) -> None:
+    file, tool = tmp_path / "calls.jsonl", {"type": "function", "function": {"name": "search", "parameters": {}}}
+    rows = [{"id": n, "prompt": f"find {n}", "tools": [tool]} for n in range(40)]
+    if reference is None:
+        rows = [{**row, "target": [{"name": "search", "arguments": {"q": str(row["id"])}}]} for row in rows]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    with serving(Calls) as server:
+        result = compatcheck.diff(
+            f"{server.url}#old", f"{server.url}#new", prompts=file, metric="tool_call", reference=reference, store=False
+        )
+    (found,) = result.comparisons
+    groups = {"both_correct": 10, "positive_flip": 0, "negative_flip": 30, "both_wrong": 0}
+    assert dict(found.quadrants) == (groups if reference is None else {"unchanged": 10, "changed": 30})
+    flips = {part.value: part.negative_flips or (part.changed.count if part.changed else 0) for part in found.slices}
+    assert flips == {"arguments": 10, "extra call": 10, "(nothing that can be read)": 10}
