@@ -83,13 +83,14 @@ def test_missing_prediction(file: Path) -> None:
 def test_missing_target(file: Path) -> None:
     write(file, {"id": "a", "prediction": "1"})
     assert message(file) == (
-        "FILE:1: no field `target` (fields: id, prediction); name it with --target-field, give --targets, or score by "
-        "a recorded `score`"
+        "FILE:1: no field `target` (fields: id, prediction); name it with --target-field, give --targets, score by a "
+        "recorded `score`, or compare answers alone: diff OLD NEW --reference old"
     )
     write(file, GOOD, {"id": "b", "target": None, "prediction": "1"})
     assert message(file) == (
         "FILE:2: no target, which metric 'exact_match' needs; name the field with --target-field, give the targets in "
-        "a file of their own with --targets, or score by a recorded `score`"
+        "a file of their own with --targets, score by a recorded `score`, or compare answers alone: diff OLD NEW "
+        "--reference old"
     )
 
 
@@ -120,12 +121,19 @@ def test_mixed_types_in_target(file: Path) -> None:
     write(file, GOOD | {"target": ["x", 1]})
     assert (
         message(file)
-        == "FILE:1: `target` is a list with a number and a text in it; it must be a text or a list of texts"
+        == "FILE:1: `target` is a list with a number and a text in it; it must be a text, or a list of texts (or say "
+        "--metric json)"
     )
     write(file, GOOD | {"target": []})
-    assert message(file) == "FILE:1: `target` is an empty list; it must be a text or a list of texts"
+    assert (
+        message(file)
+        == "FILE:1: `target` is an empty list; it must be a text, or a list of texts (or say --metric json)"
+    )
     write(file, GOOD | {"target": {"text": "x"}})
-    assert message(file) == "FILE:1: `target` is an object; name a field in it, e.g. --target-field target.text"
+    assert message(file) == (
+        "FILE:1: `target` is an object; compare it as JSON with --metric json (or tool_call), or name a field in it, "
+        "e.g. --target-field target.text"
+    )
 
 
 def test_prediction_that_is_a_list(file: Path) -> None:
