@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import logging
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -49,6 +50,7 @@ def load_transformers() -> None:
     It asks which distribution brings which package by the paths of all installed files, where their first parts do; and
     it imports scikit-learn, pandas and scipy.stats for assisted generation alone, which then keeps its threshold, as
     where scikit-learn is not installed, and scipy.optimize (20 MB) for training detectors of objects alone."""
+    logging.getLogger("torchao").setLevel(logging.ERROR)  # it warns of kernels for a GPU that it cannot load
     if "transformers" in sys.modules:
         return
     own = importlib.metadata.packages_distributions
