@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from compatcheck.compare.answers import REFUSALS, UNITS, WHY, How
+from compatcheck.compare.answers import UNITS, WHY, How
+from compatcheck.compare.refusals import REFUSALS
 from compatcheck.compare.result import Comparison
 from compatcheck.errors import InputError, did_you_mean
 from compatcheck.gate import CRITICAL, Rule, parse_rules

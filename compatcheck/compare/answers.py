@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from compatcheck.compare.coverage import cut_off, ends
 from compatcheck.compare.pairing import Rows, take
+from compatcheck.compare.refusals import HEAD, REFUSALS
 from compatcheck.records import FIGURES, TaskRun, figure_column
 
 Values = NDArray[np.float64]
@@ -20,19 +21,6 @@ UNITS = {
     "cost": "dollars", "cut_off": "share", "refusal": "share",
 }  # fmt: skip
 """Every figure by its name, in the order in which they are shown."""
-_NOT = "(can't|cannot|can not|unable|not able|won't)"
-_HELP = "(help|assist|comply|provide|answer|fulfil|engage|support|create|generate|write|discuss|continue|share|offer)"
-REFUSALS = (
-    rf"\b(i|we)( am|'m| are|'re)? ((really|truly|very|so) )?sorry\b[^.!?]{{0,80}}\b{_NOT}",
-    rf"\b(i|we) (simply |really )?(can't|cannot|can not|won't|will not) ({_HELP}|do that)",
-    rf"\b(i|we)( am|'m| are|'re) (unable|not able) to {_HELP}",
-    r"\b(i|we)( am|'m| are|'re) not (allowed|permitted|comfortable)\b",
-    rf"\bas an ai\b[^.!?]{{0,100}}\b{_NOT}",
-    r"\bagainst my (guidelines|polic|programming|principles)",
-    r"^\W*(i )?(must |have to )?(respectfully )?decline\b",
-)
-"""By what an answer is told to refuse, in its first :data:`HEAD` characters; case and curly quotes do not count."""
-HEAD = 400
 OF_SIDES = tuple(f"{side}:{name}" for side in ("old", "new") for name in UNITS)
 """The figures as fields to slice by: ``new:refusal``."""
 WHY = {

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from compatcheck.compare import numerals
 from compatcheck.compare.languages import language, script
+from compatcheck.compare.refusals import HEAD, REFUSALS
 
 KINDS: Mapping[str, str] = {
     "empty": "no answer",
@@ -42,20 +43,7 @@ _READ = 4_000
 _INVALID = "[invalid]"
 """What lm-eval's filters give where they found no answer."""
 
-_REFUSAL = re.compile(
-    r"(?:^|[.!?\n]\s*|\b(?:but|however|sorry|unfortunately|apologies),? )(?:"
-    r"(?:i'?m|i am|we are|we're) (?:very |so |really )?(?:sorry|afraid)\b"
-    r"(?=.{0,80}\b(?:can|could|unable|not|won't|don't))"
-    r"|(?:i|we) (?:can ?not|can't|could ?n[o']t|won't|will not|am unable to|am not able to|must decline|do not feel "
-    r"comfortable|don't feel comfortable)(?: (?:help|assist|answer|provide|comply|do that|fulfil|fulfill|engage|"
-    r"support|discuss|give|share|continue|respond|create|generate|determine|process|complete)|[,.]|\b(?= to\b))"
-    r"|(?:i'?m|i am) (?:unable|not able|not allowed|not permitted) to\b"
-    r"|as an? (?:ai|artificial|large|language)\b|i decline\b|i have to decline\b"
-    r"|es tut mir leid\b|ich kann (?:dabei|ihnen|dir|das|diese)\b.{0,40}\bnicht\b|je (?:suis désolé|ne peux pas)\b"
-    r"|lo siento\b|no puedo (?:ayudar|responder|proporcionar)|mi dispiace\b|desculpe\b|我(?:无法|不能)|抱歉|申し訳"
-    r")",
-    re.IGNORECASE | re.DOTALL,
-)
+_REFUSAL = re.compile("|".join(f"(?:{each})" for each in REFUSALS), re.IGNORECASE)
 _BROKEN_OFF = re.compile(
     r"(?:[,;:(\[{]|[-–—]|\b(?:the|a|an|of|and|to|in|with|for|is|are|was|that|or|by|as|at|from|which|because|if|und|der|"
     r"die|das|le|la|les|de|el))$",
@@ -124,7 +112,7 @@ def failure_kind(flip: Flip, labels: frozenset[str] = frozenset()) -> str:
     if flip.chosen:
         return "choice"
     right = [_read(each) for each in (flip.old, flip.target) if each is not None and each.strip() not in ("", _INVALID)]
-    if _REFUSAL.search(text[:400]) and not any(_REFUSAL.search(each[:400]) for each in (before, *right)):
+    if _refuses(text) and not any(map(_refuses, (before, *right))):
         return "refused"
     if _cut_off(text, before, flip.finish_reason):
         return "cut_off"
@@ -133,6 +121,10 @@ def failure_kind(flip: Flip, labels: frozenset[str] = frozenset()) -> str:
     if new is None or not new.strip():
         return "format"  # there is a text, and no answer could be taken out of it
     return _of_answer(new, text, right, labels) or _of_length(text, before)
+
+
+def _refuses(text: str) -> bool:
+    return _REFUSAL.search(text[:HEAD].replace("’", "'")) is not None
 
 
 def _of_answer(new: str, text: str, right: Sequence[str], labels: frozenset[str]) -> str | None:
