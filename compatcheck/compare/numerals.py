@@ -129,6 +129,8 @@ def scaled(expected: Number, given: Number) -> bool:
     if _close(a, -b):
         return True
     ratio = max(abs(a), abs(b)) / min(abs(a), abs(b))
+    if not math.isfinite(ratio):
+        return False  # a number of hundreds of digits
     power = round(math.log10(ratio))
     return (power >= 1 and _close(ratio, 10.0**power)) or any(_close(ratio, factor) for factor in _FACTORS)
 

@@ -141,3 +141,11 @@ def test_what_a_rule_could_take_for_something_else() -> None:
     assert failure_kind(Flip("I went", "I trudged home", "I walk in the rain")) == "other"  # no option I
     assert failure_kind(Flip("A cat", "A cat", "A dog")) == "other"  # nor A
     assert failure_kind(Flip(None, "It is sorry", "It is a pity")) == "other"
+
+
+@pytest.mark.parametrize(
+    "new", ["9" * 4000, "1e" + "9" * 3000, "-" * 5000, "[" * 5000, "٣", "\ud800 5", "1/0", "0", "{" * 3000]
+)
+def test_hostile_answers_have_a_kind(new: str) -> None:
+    for right in ("5", "0", "9" * 4000, '{"a": 1}', None):
+        assert failure_kind(Flip(right, right, new)) in KINDS
