@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compatcheck.errors import InputError, one_line
-from compatcheck.report.formats import Format, find_format
+from compatcheck.report.formats import FORMATS, Format, find_format, is_several
 from compatcheck.schema import read_object
 
 if TYPE_CHECKING:
@@ -36,17 +36,31 @@ def save(result: Result | Candidates, folder: Path, formats: Sequence[str] = (),
     """Write report.json and instances.parquet to ``folder``, and the file of each of ``formats`` that has one.
 
     Everything is rendered first, written beside its place and then put in place as one: whatever happens, even to the
-    process, the files are all of the one result or all of the other. Files of ours are replaced, those of others where
-    ``overwrite`` says so.
+    process, the files are all of the one result or all of the other: what the folder holds in further formats is
+    rendered anew. Files of ours are replaced, those of others where ``overwrite`` says so.
     Raises InputError: an unknown format, or a folder that cannot be written or holds files of others.
     """
     folder = Path(folder)
     check_folder(folder, formats, overwrite=overwrite)
     writers: dict[str, Callable[[Path], object]] = {INSTANCES: partial(_write_instances, result)}
-    for format in _kept_formats(formats):
+    chosen, gone = _kept_formats(formats), list[Path]()
+    for format in FORMATS.values():  # of an older result
+        path = folder / (format.file_name or "")
+        if (
+            path.is_file()
+            and format.file_name not in {each.file_name for each in chosen}
+            and _is_ours(path, format.mark)
+        ):
+            if is_several(result) and not format.several:
+                gone.append(path)
+            else:
+                chosen.append(format)
+    for format in chosen:
         contents = format.contents(result, folder)
         writers[str(format.file_name)] = partial(Path.write_bytes, data=contents)
     _write_all(folder, writers)
+    for path in gone:
+        path.unlink(missing_ok=True)
 
 
 def check_folder(folder: Path, formats: Sequence[str] = (), *, overwrite: bool = False) -> None:

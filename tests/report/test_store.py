@@ -73,6 +73,17 @@ def test_saving_again_replaces_and_leaves_other_files(failing: Result, several: 
     assert not list(tmp_path.glob(".report-*"))
 
 
+def test_no_format_of_an_older_result_stays(failing: Result, several: Result, tmp_path: Path) -> None:
+    save(failing, tmp_path, ["html", "junit"])
+    save(several, tmp_path)
+    fresh = tmp_path / "fresh"
+    save(several, fresh, ["html", "junit"])
+    for name in ("report.html", "junit.xml"):
+        assert (tmp_path / name).read_text().replace(str(tmp_path), "") == (fresh / name).read_text().replace(
+            str(fresh), ""
+        )
+
+
 def test_a_folder_that_cannot_be_written_is_an_input_error(failing: Result, tmp_path: Path) -> None:
     taken = tmp_path / "file"
     taken.write_text("x")
