@@ -75,7 +75,8 @@ class Scorer:
             raise ValueError(f"{len(predictions)} predictions but {len(targets)} targets")
         rows = [i for i, text in enumerate(predictions) if isinstance(text, str)]
         texts = [str(predictions[i]) for i in rows]
-        right = [accepted(targets[i], self.kind == "discrete") if self.lists else targets[i] for i in rows]
+        lists = self.lists and self.kind == "discrete"  # a smooth score may well be of a text that is a list
+        right = [accepted(targets[i], True) if lists else targets[i] for i in rows]
         scores = np.zeros(len(predictions))
         if self.judged is None:
             if rows:
