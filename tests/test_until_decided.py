@@ -76,7 +76,7 @@ def test_no_more_than_the_most(rows: Rows, capsys: pytest.CaptureFixture[str]) -
     old, new = rows(6000, 0.015)
     asked = [str(old), str(new), "--fail-on", "nfr:2%", "--until-decided", "--max", "110", "--step", "50", "-q"]
     assert run(["diff", *asked]) == 3
-    assert "after 110 instances" in capsys.readouterr().out
+    assert "1 of 110 answers" in capsys.readouterr().out
 
 
 def test_the_order_of_rows_plays_no_part(rows: Rows, tmp_path: Path) -> None:

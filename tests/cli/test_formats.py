@@ -33,6 +33,8 @@ def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_a_single_format_goes_to_standard_output(pair: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run([*pair, "--format", "junit"]) == 1
+    assert ElementTree.fromstring(capsys.readouterr().out).get("failures") == "1"
+    assert run([*pair, "--format", "junit", "--junit-flips"]) == 1
     assert ElementTree.fromstring(capsys.readouterr().out).get("failures") == "30"
     assert run([*pair, "--format", "sarif"]) == 1
     assert json.loads(capsys.readouterr().out)["version"] == "2.1.0"
