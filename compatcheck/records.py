@@ -59,6 +59,9 @@ def figure_column(name: str, known: Collection[str]) -> str | None:
     return None
 
 
+CALL_ARGUMENTS = ("arguments", "args", "input", "inputParameters", "input_parameters", "parameters")
+"""What the arguments of a tool call are named: by OpenAI, LangChain, Anthropic, deepeval, and in schemas."""
+
 NO_FILTER = "none"
 """Filter name of records that went through no filter, as in lm-eval."""
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from compatcheck.compare.coverage import cut_off, ends
+from compatcheck.compare.coverage import cut_off, ends, ends_unknown
 from compatcheck.compare.pairing import Rows, take
 from compatcheck.compare.refusals import HEAD, REFUSALS
 from compatcheck.records import FIGURES, TaskRun, figure_column
@@ -71,7 +71,7 @@ def values(name: str, run: TaskRun, rows: Rows, side: str, how: How) -> Values |
         return _lengths(texts, how.words) if name == "length" else _refusals(texts, how.patterns)
     if name == "cut_off":
         cut = cut_off(run.records, rows)
-        return None if cut is None else cut.astype(np.float64)
+        return None if cut is None else np.where(ends_unknown(run.records, rows), np.nan, cut)
     found = _costs(run.records, rows, how.prices[side]) if name == "cost" and side in how.prices else None
     if found is None:
         found = _numbers(name, run.records, rows)
@@ -117,7 +117,7 @@ def _texts(records: pd.DataFrame, rows: Rows) -> pd.Series | None:
 
 
 def _lengths(texts: pd.Series, words: bool) -> Values:
-    counted = (len(text.split() if words else text) if isinstance(text, str) else 0 for text in texts)
+    counted = (len(text.split() if words else text) if isinstance(text, str) else np.nan for text in texts)
     return np.fromiter(counted, np.float64, len(texts))
 
 
@@ -130,4 +130,4 @@ def _refusals(texts: pd.Series, patterns: Collection[str]) -> Values:
     found = np.zeros(len(texts), dtype=bool)
     for pattern in patterns:
         found |= pc.match_substring_regex(array, pattern, ignore_case=True).to_numpy(zero_copy_only=False)
-    return found.astype(np.float64)
+    return np.where(texts.isna(), np.nan, found)  # no answer neither declines nor complies

@@ -28,14 +28,25 @@ def ends(column: object) -> bool:
 def cut_off(records: pd.DataFrame, rows: np.ndarray, reasons: frozenset[str] = _CUT) -> Flags | None:
     """Which of the rows hold an answer that ended at the greatest number of tokens, or within its reasoning; None where
     no row says it."""
-    known = [name for name in records.columns if ends(name)]
-    said = [one for one in (take(records[name], rows) for name in known) if one.notna().any()]
 
     def is_cut(value: object) -> bool:
         return isinstance(value, str) and value.strip().lower() in reasons
 
+    said = [one for one in _said(records, rows) if one.notna().any()]
     flags = [one.astype(object).map(is_cut).to_numpy(dtype=bool) for one in said]
     return np.logical_or.reduce(flags) if flags else None
+
+
+def ends_unknown(records: pd.DataFrame, rows: np.ndarray) -> Flags:
+    """Which of the rows do not say why their answer ended."""
+    silent = np.ones(len(rows), dtype=bool)
+    for one in _said(records, rows):
+        silent &= one.isna().to_numpy(dtype=bool)
+    return silent
+
+
+def _said(records: pd.DataFrame, rows: np.ndarray) -> list[pd.Series]:
+    return [take(records[name], rows) for name in records.columns if ends(name)]
 
 
 class Covered:
@@ -45,7 +56,8 @@ class Covered:
         self._counts: Counter[str] = Counter()
         self._cut: Counter[str] = Counter()
         """Of the sides that say it."""
-        self._thinking: Counter[str] = Counter()
+        self._some: Counter[str] = Counter()
+        """What is only said where there is some of it."""
 
     def add(self, found: Sorted, old: TaskRun, new: TaskRun, pairs: Pairs) -> None:
         """Take note of the pairs of a part."""
@@ -62,13 +74,18 @@ class Covered:
             if cut is not None:
                 thought = cut_off(run.records, rows, frozenset({_THINKING}))
                 self._cut[f"cut_off_{side}"] += int((cut & scored).sum())
-                self._thinking[f"thinking_{side}"] += int((thought & scored).sum()) if thought is not None else 0
+                self._some[f"thinking_{side}"] += int((thought & scored).sum()) if thought is not None else 0
+            if side == "new":
+                self._some["ends_unknown_new"] += int((ends_unknown(run.records, rows) & scored).sum())
         counts["no_answer_both"] = silent
         for name, flags in counts.items():
             self._counts[name] += int(flags.sum())
 
     def pairing(self, pairs: Pairs, rows: tuple[int, int], duplicates: int) -> Pairing:
         """All of it, with what is known of the rows that are no pairs; ``rows`` are those of OLD and of NEW."""
+        some = {name: n for name, n in self._some.items() if n}
+        if "cut_off_new" not in self._cut:  # where no answer says it there is nothing to count
+            some.pop("ends_unknown_new", None)
         return Pairing(
             only_old=pairs.only_old,
             only_new=pairs.only_new,
@@ -78,5 +95,5 @@ class Covered:
             examples=pairs.examples,
             rows_old=rows[0],
             rows_new=rows[1],
-            **{"paired": 0, **self._counts, **self._cut, **{name: n for name, n in self._thinking.items() if n}},
+            **{"paired": 0, **self._counts, **self._cut, **some},
         )

@@ -101,6 +101,8 @@ class Pairing:
     # Of these, the answers that ended within their reasoning; None where there are none.
     thinking_old: int | None = field(default=None, metadata=WHERE_KNOWN)
     thinking_new: int | None = field(default=None, metadata=WHERE_KNOWN)
+    # Scored pairs in which NEW does not say how its answer ended, where others do; None where there are none.
+    ends_unknown_new: int | None = field(default=None, metadata=WHERE_KNOWN)
 
     @property
     def larger(self) -> int:

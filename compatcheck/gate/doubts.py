@@ -39,7 +39,7 @@ def doubt(
 ) -> str | None:
     """Why a verdict does not stand; None where it does. ``judge_again`` gives the verdict of another reading."""
     why = _shows_little(rule, comparison, max_missing, absent) if gate.verdict == "pass" else None
-    if why is not None:
+    if why is not None or rule.is_count:
         return why
     for one in comparison.readings:
         exact = one.way == _EXACT
@@ -66,17 +66,19 @@ def doubts_of(
 def _shows_little(rule: Rule, comparison: Comparison, max_missing: float, absent: Sequence[Absent]) -> str | None:
     """Why too few of the rows were compared, or the scoring rule does not seem to fit; None else."""
     p = comparison.pairing
-    if p.larger and p.missing > max_missing * p.larger:
+    silent = 0 if rule.is_count else p.no_answer_both  # whoever counts answers counts what has none
+    missing = p.missing - p.no_answer_both + silent
+    if p.larger and missing > max_missing * p.larger:
         parts = {
             "only in OLD": p.only_old,
             "only in NEW": p.only_new,
             "with changed content": p.target_changed,
             "in error in OLD": p.errors_old,
             "in error in NEW": p.errors_new,
-            "without an answer on both sides": p.no_answer_both,
+            "without an answer on both sides": silent,
         }
         return (
-            f"{rows(p.missing, p.larger)} ({share_of(p.missing / p.larger)}) show nothing, more than --max-missing "
+            f"{rows(missing, p.larger)} ({share_of(missing / p.larger)}) show nothing, more than --max-missing "
             f"{share_of(max_missing)}: {', '.join(f'{count:,} {what}' for what, count in parts.items() if count)}"
         )
     lacking = sum(one.rows for one in absent)
@@ -86,18 +88,29 @@ def _shows_little(rule: Rule, comparison: Comparison, max_missing: float, absent
             f"tasks or filters of one side alone were not compared, more than --max-missing {share_of(max_missing)}: "
             f"{', '.join(names)}{f' and {len(absent) - 3} more' if len(absent) > 3 else ''}"
         )
+    if rule.is_beside or rule.is_count:
+        return _unknown(rule, comparison, max_missing)
     return _unfit(rule, comparison)
+
+
+def _unknown(rule: Rule, comparison: Comparison, max_missing: float) -> str | None:
+    """Of how many of the scored pairs nobody knows what the budget is about, where they are too many."""
+    p = comparison.pairing
+    count = p.ends_unknown_new or 0 if rule.name == "cut_off" else 0
+    if rule.is_beside:
+        count = p.paired - rule.figure(comparison)[1]
+    if count <= max_missing * p.larger:
+        return None
+    what = "how the answer ended" if rule.is_count else f"the {rule.name} of both answers"
+    return (
+        f"{rows(count, p.paired)} ({share_of(count / p.paired)}) do not say {what}, more than --max-missing "
+        f"{share_of(max_missing)}"
+    )
 
 
 def _unfit(rule: Rule, comparison: Comparison) -> str | None:
     """Why the scoring rule does not seem to fit, so that scores cannot show what the budget is about; None else."""
-    if (
-        _changed(comparison) == 0
-        or rule.is_beside
-        or rule.name in _OF_CHANGE
-        or not comparison.n
-        or comparison.reference is not None
-    ):
+    if _changed(comparison) == 0 or rule.name in _OF_CHANGE or not comparison.n or comparison.reference is not None:
         return None
     metrics = comparison.metrics
     if comparison.kind != "discrete":

@@ -58,6 +58,8 @@ COUNTS = {
     "cut_off": Name("answers that were cut off", upper=True, rate=True),
 }
 """Budgets on rows that show nothing; they are counted, not estimated."""
+OF_ROWS = ("missing", "errors")
+"""Those of them that are of all rows; the others are of the rows that were scored."""
 BESIDE = {
     "latency": Name("change of latency", upper=True),
     "latency_first": Name("change of the time to the first token", upper=True),
@@ -215,7 +217,7 @@ def _parse(text: str, tier: str) -> Rule:
 def check_reference(rules: Iterable[Rule]) -> None:
     """Raise InputError for a budget on right and wrong answers where OLD's answers are the reference."""
     for rule in rules:
-        if rule.name not in OF_CHANGES and not rule.is_count:
+        if rule.name not in OF_CHANGES and not rule.is_count and not rule.is_beside:
             raise InputError(
                 f"{_OPTIONS[rule.tier]} {rule.text!r}: '{rule.name}' needs targets, and OLD's answers are the "
                 "reference: an answer is changed, not wrong; set changed:5%, agreement:95%, a similarity such as "

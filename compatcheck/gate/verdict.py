@@ -23,7 +23,7 @@ from compatcheck.compare.result import Absent, Comparison, Estimate, Gate
 from compatcheck.compare.significance import holm, p_beyond
 from compatcheck.errors import ExitCode, InputError, did_you_mean
 from compatcheck.gate.doubts import MAX_MISSING, doubt
-from compatcheck.gate.rules import BESIDE, CRITICAL, NAMES, Name, Rule, nothing_covered, rows, writer
+from compatcheck.gate.rules import BESIDE, CRITICAL, NAMES, OF_ROWS, Name, Rule, nothing_covered, rows, writer
 from compatcheck.records import KL
 
 MIN_AVERAGED = 30
@@ -118,7 +118,7 @@ def judge_all(
     of_each: list[list[Gate]] = [[] for _ in each]
     for (place, rule), gate in zip(covered, gates, strict=True):
         why = None
-        if not rule.is_count and gate.verdict != "inconclusive":
+        if rule.name not in OF_ROWS and gate.verdict != "inconclusive":
             why = doubt(gate, rule, each[place][0], _again, max_missing, each[place][1])
         if why is not None:
             reason = f"{gate.reason}; but {why}"
@@ -222,10 +222,10 @@ def _count_gate(rule: Rule, comparison: Comparison) -> Gate:
         "no_answer": (p.no_answer_new, p.paired, "have no answer of NEW"),
         "cut_off": (p.cut_off_new, p.paired, "have an answer of NEW that was cut off"),
     }[rule.name]
-    if count is None:
+    if count is None or not of:
         why = "nothing says whether NEW's answers were cut off (rows say it in `finish_reason`)"
-        return Gate(rule.text, "inconclusive", why, tier=rule.tier)
-    share = count / of if of else 0.0
+        return Gate(rule.text, "inconclusive", why if of else "there is no row to count", tier=rule.tier)
+    share = count / of
     write = writer(True, rule.budget, [share])
     verdict = "pass" if share <= rule.budget else "fail"
     reason = f"{rows(count, of)} {what} ({write(share)}): {against(verdict, True, write(rule.budget))}"

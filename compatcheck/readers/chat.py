@@ -11,13 +11,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from compatcheck.readers.recording import Record
+from compatcheck.records import CALL_ARGUMENTS
 from compatcheck.table.layout import MISSING, dig
 from compatcheck.table.reading import Row
 from compatcheck.table.values import said, text_of
 
 _WORDS = ("output", "answer", "response", "completion", "prediction", "result", "text", "content")
 """Names under which a function that is traced gives its answer, the likeliest first."""
-_ARGUMENTS = ("arguments", "args", "input", "inputParameters", "input_parameters", "parameters")
 _USAGE = ("usage", "usage_metadata", "response_metadata.token_usage", "llm_output.token_usage")
 _PROMPT, _OUTPUT = ("prompt_tokens", "input_tokens"), ("completion_tokens", "output_tokens")
 _ENDINGS = {"end_turn": "stop", "stop_sequence": "stop", "max_tokens": "length", "max_output_tokens": "length"}
@@ -59,7 +59,7 @@ def tool_calls(found: Any) -> list[dict[str, Any]]:
         if not isinstance(one, Mapping):
             continue
         inner = one["function"] if isinstance(one.get("function"), Mapping) else one
-        calls.append({"name": inner.get("name"), "arguments": parsed(_first(inner, _ARGUMENTS, {}))})
+        calls.append({"name": inner.get("name"), "arguments": parsed(_first(inner, CALL_ARGUMENTS, {}))})
     return calls
 
 
@@ -68,7 +68,7 @@ def is_calls(value: Any) -> bool:
     if not isinstance(value, list) or not all(isinstance(one, Mapping) for one in value):
         return False
     inner = [one["function"] if isinstance(one.get("function"), Mapping) else one for one in value]
-    return bool(inner) and all("name" in one and set(_ARGUMENTS) & set(one) for one in inner)
+    return bool(inner) and all("name" in one and set(CALL_ARGUMENTS) & set(one) for one in inner)
 
 
 def right(value: Any) -> Any:

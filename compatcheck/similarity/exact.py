@@ -19,6 +19,11 @@ CASE, PUNCTUATION, STRIP = "ignore_case", "ignore_punctuation", "strip"
 OPTIONS = (CASE, PUNCTUATION, STRIP)
 _NUMBER_SIGN = r"(?<!\w)[-−+](?=[.,]?\d)"
 _INSIDE_NUMBER = r"(?<=\d)[.,:/](?=\d)|(?<![\w.,])[.,](?=\d)"
+_UNSPACED = (  # scripts in which no white space stands around a word: Thai, Burmese, Khmer, kana, Han, Hangul
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+    "\u1100-\u11ff\u3130-\u318f\uac00-\ud7af"
+)
+_LETTER = rf"[^\W{_UNSPACED}]"
 _MARKS = re.compile(rf"{_NUMBER_SIGN}|{_INSIDE_NUMBER}|(?P<mark>[^\w\s])")
 
 
@@ -73,11 +78,12 @@ def _holding(ignore_case: bool, ignore_punctuation: bool, near: Tolerance = EXAC
         whole, part = plain(prediction.strip()), plain(target.strip())
         if not part or part not in whole:
             return whole == part
-        before, after = (r"(?<!\w)" if part[0].isalnum() else ""), (r"(?!\w)" if part[-1].isalnum() else "")
+        before = f"(?<!{_LETTER})" if re.match(_LETTER, part[0]) else ""
+        after = f"(?!{_LETTER})" if re.match(_LETTER, part[-1]) else ""
         if part[0].isdigit():
-            before = r"(?<!\w)(?<!\d[.,])(?<!^[-−])(?<!\W[-−])"
+            before += r"(?<!\d[.,])(?<!^[-−])(?<!\W[-−])"
         if part[-1].isdigit():
-            after = r"(?!\w)(?![.,]\d)"
+            after += r"(?![.,]\d)"
         return re.search(before + re.escape(part) + after, whole) is not None
 
     return holds

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compatcheck.errors import InputError, did_you_mean
+from compatcheck.records import CALL_ARGUMENTS
 from compatcheck.similarity.base import References, Scorer, UnfitTarget, accepted, scorer, several
 from compatcheck.similarity.numbers import EXACTLY, Tolerance, tolerance
 
@@ -234,7 +235,10 @@ def _call(value: Any) -> dict[str, Any]:
     inner = value.get("function", value) if isinstance(value, dict) else None
     if not isinstance(inner, dict) or not isinstance(inner.get("name"), str):
         raise ValueError("a call without a name")
-    arguments = inner.get("arguments", inner.get("parameters", {}))
+    said = [key for key in CALL_ARGUMENTS if key in inner]
+    if not said and (held := [key for key, each in inner.items() if isinstance(each, dict)]):
+        raise ValueError(f"a call without `arguments`, but with `{held[0]}`")
+    arguments = inner[said[0]] if said else {}
     if isinstance(arguments, str):
         arguments = _decode(arguments.strip()) if arguments.strip() else {}
     return {"name": inner["name"], "arguments": {} if arguments is None else arguments}

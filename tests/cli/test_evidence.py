@@ -105,6 +105,36 @@ def test_budgets_on_rows_are_counts(tmp_path: Path, budget: str, new: Rows, verd
     assert c.only.gates[0].reason
 
 
+@STREAM
+@pytest.mark.parametrize(
+    ("budget", "new", "said"),
+    [
+        ("no_answer:5%", [FAILED] * 400, "there is no row to count"),
+        ("cut_off:5%", [RIGHT | {"finish_reason": "stop"}] * 300 + [FAILED] * 100, "100 in error in NEW"),
+        ("no_answer:5%", [RIGHT] * 300, "100 only in OLD"),
+        (
+            "cut_off:2%",
+            [RIGHT | {"finish_reason": "stop"}] * 391 + [RIGHT] * 9,
+            "9 of 400 rows (2.25 %) do not say how",
+        ),
+        (
+            "latency:+10%",
+            [RIGHT | {"latency": 1.01}] * 391 + [RIGHT] * 9,
+            "9 of 400 rows (2.25 %) do not say the latency",
+        ),
+        ("refusal:5%", [RIGHT] * 391 + [SILENT] * 9, "9 of 400 rows (2.25 %) do not say the refusal"),
+        ("length:+5%", [RIGHT] * 391 + [SILENT] * 9, "9 of 400 rows (2.25 %) do not say the length"),
+    ],
+)
+def test_no_budget_passes_on_what_is_not_known(tmp_path: Path, budget: str, new: Rows, said: str, stream: bool) -> None:
+    old, after = sides(tmp_path, [RIGHT | {"latency": 1.0}] * 400, new)
+    c = compatcheck.diff(old, after, fail_on=budget, stream=stream)
+    assert c.verdict == "inconclusive"
+    assert said in c.only.gates[0].reason
+    if c.only.n:
+        assert compatcheck.diff(old, after, fail_on=budget, stream=stream, max_missing="30%").verdict == "pass"
+
+
 def test_a_budget_on_rows_is_no_estimate_among_others(tmp_path: Path) -> None:
     """Failures of counted rows are shown however many budgets there are (no correction for looking often)."""
     old, new = sides(tmp_path, [RIGHT] * 400, [RIGHT] * 395 + [FAILED] * 5)

@@ -189,6 +189,11 @@ def test_one_model_has_nothing_to_be_held_against(
     assert not Path("kept").exists()
 
 
+def test_what_is_beside_quality_needs_no_targets(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["diff", "old.jsonl", "new.jsonl", "--reference", "old", "--fail-on", "refusal:5%", "-q"]) == 0
+    assert "PASS" in capsys.readouterr().out
+
+
 def test_several_candidates(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = Path("new.jsonl").read_text(encoding="utf-8")
     Path("other.jsonl").write_text(text.replace("it is", "now it is"), encoding="utf-8")

@@ -75,6 +75,10 @@ def test_less_strict(prediction: str, target: str, options: dict[str, bool], sco
         ("", "", 1.0),
         ("paris", "Paris", 0.0),
         ("print(x) is it", "print(x)", 1.0),
+        ("日本の首都は東京です", "東京", 1.0),
+        ("答案是12個", "12", 1.0),
+        ("答案是120個", "12", 0.0),
+        ("수도는 서울입니다", "서울", 1.0),
     ],
 )
 def test_contains(prediction: str, target: str, score: float) -> None:

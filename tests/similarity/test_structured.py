@@ -202,7 +202,15 @@ def test_order_of_calls() -> None:
     swapped, target = '[{"name": "a"}, {"name": "b"}]', '[{"name": "b"}, {"name": "a"}]'
     assert similarity.get("tool_call", ignore_order=True).score([swapped], [target]).tolist() == [1]
     assert similarity.get("tool_call", ignore_order=True).score(['[{"name": "a"}]'], [target]).tolist() == [0]
-    assert calls('{"name": "a", "parameters": {"x": 1}}') == [{"name": "a", "arguments": {"x": 1}}]
+    for word in ("parameters", "args", "input"):  # schemas, LangChain, Anthropic
+        assert calls(json.dumps({"name": "a", word: {"x": 1}})) == [{"name": "a", "arguments": {"x": 1}}]
+
+
+def test_arguments_under_another_name_are_not_taken_for_none() -> None:
+    with pytest.raises(ValueError, match="a call without `arguments`, but with `kwargs`"):
+        calls('{"name": "a", "kwargs": {"x": 1}}')
+    one, other = ('[{"name": "a", "args": {"x": 1}}]', '[{"name": "a", "args": {"x": 2}}]')
+    assert similarity.get("tool_call").score([one, other], [one, one]).tolist() == [1.0, 0.0]
 
 
 def test_a_target_that_is_no_json_is_an_error() -> None:
