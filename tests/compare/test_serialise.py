@@ -221,7 +221,9 @@ def test_a_damaged_report_is_refused(result, change, message):
 
 def test_instances_of_another_report_are_refused(result, make_run):
     better = compare(make_run([1, 0, 1, 0, 1]), make_run([1, 1, 1, 1, 1]), metric="exact_match")
-    other = join_instances(Result(result.old, result.new, (better, result.comparisons[1]))).assign(topic="a")
+    other = join_instances(Result(result.old, result.new, (better, result.comparisons[1]))).assign(
+        topic="a", failure_kind=""
+    )
     with pytest.raises(InputError, match="the instances of 'arithmetic/exact_match' are not those of this report"):
         result_from_dict(through_json(result), other)
     strange = join_instances(result).assign(quadrant="sideways")
