@@ -39,9 +39,22 @@ def counterparts(old: Any, new: Any) -> tuple[Counterparts, tuple[Absent, ...]]:
 
         raise InputError(
             f"old and new share no task, filter and metric: old has {names(old)}; new has {names(new)}; "
-            "record both for the same task, or name a --metric"
+            f"{_why(old, new)}record both for the same task, give a task that each has alone one name with --task, or "
+            "name a --metric"
         )
     return pairs, absent
+
+
+def _why(old: Any, new: Any) -> str:
+    """What the runs themselves say of it: rows that all failed have no scores, and scores that some rows lack."""
+    said = []
+    for side, run in (("OLD", old), ("NEW", new)):
+        for task in run.tasks:
+            records = getattr(task, "records", None)
+            if records is not None and "error" in records and len(records) and records["error"].notna().all():
+                said.append(f"every row of {side} on {task.task} is in error; ")
+            said += [f"{side}: {note}; " for note in task.notes if note.endswith("is not compared")]
+    return "".join(said)
 
 
 def differences_of(old: Any, new: Any) -> Differences:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compatcheck import similarity
+from compatcheck.compare.answers import UNITS
 from compatcheck.errors import InputError, did_you_mean
 from compatcheck.records import KL, Metric, OldAsReference
 from compatcheck.similarity import RECORDED
@@ -37,7 +38,8 @@ def with_reference(chosen: Chosen) -> Chosen:
     Raises:
         InputError: a metric that cannot hold one answer against another, or an option that does not go with it.
     """
-    names = [name for name in chosen.metric if name != KL]  # which reads texts of the task, and is beside all metrics
+    beside = {KL, *UNITS}  # KL reads texts of the task; the others are of every answer, whatever it is held against
+    names = [name for name in chosen.metric if name not in beside]
     if names and not set(names) - set(against_old(names, chosen.reference)):
         chosen = replace(chosen, reference=OLD)
     if chosen.reference != OLD:

@@ -64,6 +64,9 @@ def open_traces(
         if not isinstance(found, list) or not found:
             raise Record(value, str(path)).fail(f"no list of records (fields: {', '.join(map(str, value))[:300]})")
         source = Source(path, "record", iter([(range(1, len(found) + 1), found)]))
+        there = first_of(value, ("meta.totalItems", "meta.total_items"))
+        if is_finite(there) and there > len(found):
+            notes.append(f"{path} holds {len(found):,} of {there:,} records: it is one page of several; export all")
     else:
         source = read_rows(path) if value is None else Source(path, "record", iter([([1], [value])]))
     rows = [

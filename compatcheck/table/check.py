@@ -127,6 +127,8 @@ class Columns:
             target.note(values, numbers, rows, [False] * len(rows))
         else:
             values = self._given_targets(columns["doc_id"].to_pylist(), numbers, failed)
+        if all(failed):  # none of these needs an answer, or a target
+            prediction.seen = target.seen = True
         if self.nested:
             values = [plain_json(value) for value in values]
         if target.seen:
@@ -187,6 +189,8 @@ class Columns:
         missing = [
             role for role in wanted if role != "input" and role not in found and not (role == "id" and self.by_content)
         ]
+        if all(map(_error, rows)):  # what failed has no answer
+            missing = [role for role in missing if role == "id"]
         # What is computed needs a target, unless a metric that was asked for is said to need none later on.
         if "prediction" in missing or "id" in missing:
             raise self._lacking(missing, there, taken | set(found.values()))
@@ -372,9 +376,14 @@ def _column(rows: Sequence[Row], name: str) -> list[Any]:
     return [row.get(name) for row in rows]
 
 
+def _error(row: Row) -> Any:
+    """What failed; None where nothing did."""
+    return None if is_gap(row.get("error")) else row.get("error") or None
+
+
 def _errors(columns: dict[str, pa.Array], rows: Sequence[Row]) -> list[bool]:
     """Add the error column: null, false and empty mean that there was none."""
-    values = [None if is_gap(row.get("error")) else row.get("error") or None for row in rows]
+    values = list(map(_error, rows))
     columns["error"] = text_array(values)
     return [value is not None for value in values]
 

@@ -135,6 +135,25 @@ def test_no_budget_passes_on_what_is_not_known(tmp_path: Path, budget: str, new:
         assert compatcheck.diff(old, after, fail_on=budget, stream=stream, max_missing="30%").verdict == "pass"
 
 
+@STREAM
+@pytest.mark.parametrize("lacking", [{"prediction"}, {"prediction", "target"}])
+def test_rows_that_all_failed_need_no_answer(tmp_path: Path, lacking: set[str], stream: bool) -> None:
+    failed = {name: value for name, value in FAILED.items() if name not in lacking}
+    old, new = sides(tmp_path, [RIGHT] * 40, [failed] * 40)
+    c = compatcheck.diff(old, new, fail_on="nfr:2%", stream=stream)
+    assert (c.verdict, c.only.n, c.only.pairing.errors_new) == ("inconclusive", 0, 40)
+    assert compatcheck.diff(old, new, fail_on="errors:1%", stream=stream).verdict == "fail"
+    write(Path(new), [failed, {"target": "a", "answered": "a"}])
+    with pytest.raises(InputError, match=r"no field `prediction`.* answered"):
+        compatcheck.diff(old, new, stream=stream)
+
+
+def test_scores_that_rows_lack_are_named_where_nothing_is_shared(tmp_path: Path) -> None:
+    old, new = sides(tmp_path, [RIGHT | {"score": 1}] * 4, [FAILED] * 4)
+    with pytest.raises(InputError, match="every row of NEW on recorded is in error"):
+        compatcheck.diff(old, new)
+
+
 def test_a_budget_on_rows_is_no_estimate_among_others(tmp_path: Path) -> None:
     """Failures of counted rows are shown however many budgets there are (no correction for looking often)."""
     old, new = sides(tmp_path, [RIGHT] * 400, [RIGHT] * 395 + [FAILED] * 5)

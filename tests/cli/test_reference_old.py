@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+import compatcheck
 from compatcheck.cli.app import run
 
 WORDS = ("worse", "worst", "negative flip", "wrong", "what broke", "regress")
@@ -192,6 +193,8 @@ def test_one_model_has_nothing_to_be_held_against(
 def test_what_is_beside_quality_needs_no_targets(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["diff", "old.jsonl", "new.jsonl", "--reference", "old", "--fail-on", "refusal:5%", "-q"]) == 0
     assert "PASS" in capsys.readouterr().out
+    c = compatcheck.diff("old.jsonl", "new.jsonl", reference="old", metric=["changed", "length"])
+    assert list(c.only.beside) == ["length"]
 
 
 def test_several_candidates(files: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -117,6 +117,14 @@ def test_batch_beside_two_input_files_that_differ(tmp_path: Path) -> None:
     assert "input" not in run.records and "several input files" in run.notes[0]
 
 
+def test_one_page_of_several_is_said(tmp_path: Path) -> None:
+    rows = [{"id": "t", "input": "q", "output": "a", "traceId": None}]
+    for total in (1, 50):
+        (tmp_path / "page.json").write_text(json.dumps({"data": rows, "meta": {"page": 1, "totalItems": total}}))
+        run = load(tmp_path / "page.json", reference="old")
+        assert any("1 of 50 records: it is one page of several" in note for note in run.notes) == (total == 50)
+
+
 def test_a_conversation_is_its_last_answer(tmp_path: Path) -> None:
     turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
     (tmp_path / "c.jsonl").write_text(json.dumps({"messages": turns}) + "\n")
