@@ -119,7 +119,7 @@ def _shown(each: Comparison, state: str) -> str:
     net, discrete = _net(each), each.kind == "discrete"
     if state in ("regressed", "improved"):
         values = [(100 * value if discrete else value) for value in (net.value, net.low, net.high) if value is not None]
-        value, low, high = (f"{value:+.{2 if discrete else 3}g}".replace("-", "−") for value in values)
+        value, low, high = ((_two(value, "+") if discrete else f"{value:+.3g}").replace("-", "−") for value in values)
         said = f"net change {value} points" if discrete else f"mean difference {value}"
         return f"{said} (95 %: {low} to {high})"
     worse, better = (each.quadrants.get(name, 0) for name in ("negative_flip", "positive_flip"))
@@ -128,7 +128,7 @@ def _shown(each: Comparison, state: str) -> str:
         return flips
     reach = "nothing was scored"
     if net.lower is not None:
-        lower = f"{100 * net.lower:.2g} points" if discrete else f"{net.lower:.3g}"
+        lower = f"{_two(100 * net.lower)} points" if discrete else f"{net.lower:.3g}"
         reach = f"net change at least {lower}, flips up to {_percent(_most(each))}".replace("-", "−")
     return f"{flips}, {reach} against a margin of {_margin_text(each)}"
 
@@ -188,4 +188,9 @@ def _margin_text(comparison: Comparison) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.2g} %"
+    return f"{_two(100 * share)} %"
+
+
+def _two(value: float, sign: str = "") -> str:
+    """Two digits that count, and never ``1e+02``."""
+    return f"{value:{sign}.{2 if abs(value) < 99.5 else 3}g}"

@@ -84,9 +84,10 @@ def diff(
         InputError: something given cannot be used; the message says what, where and how to fix it.
     """
     from compatcheck import gate
+    from compatcheck.compare.answers import UNITS
     from compatcheck.evaluation.against import with_reference
 
-    chosen = with_reference(build(options.Diff, given))
+    chosen = with_reference(build(options.Diff, given), UNITS)
     gate.parse_share("--max-missing", chosen.max_missing)
     if isinstance(new, str | os.PathLike):
         return _diff_of_two(old, new, chosen, scratch, say, progress)

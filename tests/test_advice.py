@@ -52,6 +52,12 @@ def test_no_flip_among_many_is_a_patch_with_its_bound() -> None:
     )
 
 
+def test_a_hundred_points_are_written_out() -> None:
+    advice = advise([discrete([1] * 30, [0] * 30)], "none")
+    assert "net change −100 points (95 %: −100 to " in advice.reason
+    assert "e+" not in advise([discrete([1], [1])], "none").reason
+
+
 def test_no_flip_among_few_shows_nothing() -> None:
     advice = advise([flips(100, 0, 0)], "none")  # the upper bound is 3 %
     assert advice.bump == "undecided"

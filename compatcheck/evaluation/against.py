@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compatcheck import similarity
-from compatcheck.compare.answers import UNITS
 from compatcheck.errors import InputError, did_you_mean
 from compatcheck.records import KL, Metric, OldAsReference
 from compatcheck.similarity import RECORDED
@@ -32,14 +31,13 @@ def against_old(metrics: Sequence[str], reference: str | None) -> tuple[str, ...
     return (CHANGED,) if CHANGED in metrics else ()
 
 
-def with_reference(chosen: Chosen) -> Chosen:
-    """The options, with ``--reference old`` where the only metric asked for means it.
+def with_reference(chosen: Chosen, beside: Collection[str] = ()) -> Chosen:
+    """The options, with ``--reference old`` where the only metric asked for means it; ``beside`` are no scores.
 
     Raises:
         InputError: a metric that cannot hold one answer against another, or an option that does not go with it.
     """
-    beside = {KL, *UNITS}  # KL reads texts of the task; the others are of every answer, whatever it is held against
-    names = [name for name in chosen.metric if name not in beside]
+    names = [name for name in chosen.metric if name not in (KL, *beside)]  # KL reads texts of the task
     if names and not set(names) - set(against_old(names, chosen.reference)):
         chosen = replace(chosen, reference=OLD)
     if chosen.reference != OLD:
