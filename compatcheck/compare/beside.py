@@ -25,6 +25,7 @@ from compatcheck.records import TaskRun
 _COUNTED = ("output_tokens", "latency", "latency_first", "cost")
 """Figures that are shown by themselves where they were measured and are not the same on both sides."""
 _MOST = 1e6  # a ratio beyond it is none
+NO_PAIR = "no pair has it on both sides"
 _NO_RATIO = "OLD's mean is 0"
 
 
@@ -93,7 +94,7 @@ class _Tally:
 def _figure(name: str, tally: _Tally, unit: str, *, confidence: float, resamples: int, seed: int) -> Beside:
     if tally.n == 0:
         sides = [side.upper() for side, lacks in tally.lacking.items() if lacks]
-        why = f"{' and '.join(sides)}: {WHY[name]}" if sides else "no pair has it on both sides"
+        why = f"{' and '.join(sides)}: {WHY[name]}" if sides else NO_PAIR
         nothing = Estimate(None, of=0, why=why)
         return Beside(unit, 0, nothing, nothing, nothing, None if unit == "share" else nothing)
     if unit == "share":

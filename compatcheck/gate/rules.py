@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from compatcheck.compare.beside import NO_PAIR
 from compatcheck.compare.result import Comparison, Estimate, Slice
 from compatcheck.errors import InputError, did_you_mean
 from compatcheck.records import KL
@@ -106,7 +107,9 @@ class Rule:
         if self.is_count:
             return self.name
         if self.is_beside:
-            return self.name if self.name in (comparison.beside or {}) and self.figure(comparison)[1] else None
+            one = (comparison.beside or {}).get(self.name)
+            known = one is not None and (one.n or one.new.why == NO_PAIR or not comparison.n)
+            return self.name if known else None
         if self.slice is not None:
             part = self.part(comparison)
             if part is None or (self.name == "agreement" and part.changed is None):

@@ -148,6 +148,23 @@ def test_rows_that_all_failed_need_no_answer(tmp_path: Path, lacking: set[str], 
         compatcheck.diff(old, new, stream=stream)
 
 
+@pytest.mark.parametrize(
+    ("budget", "row"),
+    [
+        ("latency:+10%", FAILED | {"latency": 1.0}),
+        ("refusal:5%", FAILED),
+        ("refusal:5%", SILENT),
+        ("length:+5%", SILENT),
+    ],
+)
+def test_what_no_pair_tells_hides_no_other_verdict(tmp_path: Path, budget: str, row: dict[str, Any]) -> None:
+    old, new = sides(tmp_path, [RIGHT | {"latency": 1.0}] * 40, [row] * 40)
+    (gate,) = compatcheck.diff(old, new, fail_on=budget).only.gates
+    assert (gate.verdict, "no pair has it on both sides" in gate.reason) == ("inconclusive", True)
+    counted = "errors:5%" if "error" in row else "no_answer:5%"
+    assert compatcheck.diff(old, new, fail_on=[budget, counted]).verdict == "fail"
+
+
 def test_scores_that_rows_lack_are_named_where_nothing_is_shared(tmp_path: Path) -> None:
     old, new = sides(tmp_path, [RIGHT | {"score": 1}] * 4, [FAILED] * 4)
     with pytest.raises(InputError, match="every row of NEW on recorded is in error"):
