@@ -140,8 +140,7 @@ def _compared(request: Request, chosen: options.Diff, place: Scratch, say: Say, 
     check_directions(request.metric_options, [one for run in runs for one in run.tasks])
     if not chosen.allow_same:
         found = differences_of(*runs)
-        read_apart = request.old_options.layout != request.new_options.layout
-        refuse_same(*runs, differ=bool(found.found) or read_apart, known=not found.unknown)
+        refuse_same(request, *runs, differ=bool(found.found), known=not found.unknown)
     if streams is not None:
         return diff_of_streams(*streams, place, say, chosen, grade)
     reruns = collect_reruns(request, chosen.noise_floor, chosen.noise_run, say, progress)

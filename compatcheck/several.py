@@ -53,10 +53,9 @@ def diff_candidates(
     with judged(first, say, progress) as request:
         before, *runs = runs_of(sides, request, say, progress)
         check_directions(request.metric_options, [one for run in (before, *runs) for one in run.tasks])
-        for run in () if chosen.allow_same else runs:
+        for own, run in () if chosen.allow_same else zip(requests, runs, strict=True):
             found = differences_of(before, run)
-            apart = bool(found.found) or first.old_options.layout != first.new_options.layout
-            refuse_same(before, run, differ=apart, known=not found.unknown)
+            refuse_same(own, before, run, differ=bool(found.found), known=not found.unknown)
         reruns = collect_reruns(request, chosen.noise_floor, chosen.noise_run, say, progress)
         each = diffs_of_runs(before, runs, chosen, reruns, grade_of(request.against, request.metric_options))
     each = [replace(one, history=blessed_before(first.old, one.comparisons)) for one in each]

@@ -240,7 +240,7 @@ def signature(
         parts["clusters"] = f"{clusters.field}:{clusters.count}"
     parts |= {"ci": intervals, "bounds": bounds, "seed": how.seed}
     for name in dict.fromkeys([*old.settings, *new.settings]):
-        values = [run.settings.get(name) for run in (old, new)]
+        values = [_setting(run.settings, name) for run in (old, new)]
         if values != [None, None]:
             texts = dict.fromkeys("none" if value is None else _short(value) for value in values)
             parts["fewshot" if name == "num_fewshot" else name] = "/".join(texts)
@@ -252,6 +252,13 @@ def signature(
         return " ".join(str(value).replace("|", ",").split())
 
     return "|".join([plain(old.task), *(f"{plain(name)}:{plain(value)}" for name, value in parts.items())])
+
+
+def _setting(settings: Mapping[str, Any], name: str) -> Any:
+    """A setting by its name. Of a run that was made here (it counts its documents) reasoning is taken out where it does
+    not say otherwise; recorded texts are kept."""
+    made = name == "reasoning" and "documents" in settings and "generation" in settings
+    return settings.get(name, "strip" if made else None)
 
 
 def _short(value: Any) -> str:

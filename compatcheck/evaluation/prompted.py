@@ -13,7 +13,7 @@ from compatcheck.similarity import RECORDED
 from compatcheck.table.layout import Layout
 from compatcheck.tasks import LoadedTask
 from compatcheck.tasks.generation import overlaid, read_generation
-from compatcheck.tasks.load import TaskOptions, choose_documents, load_tasks, system_shown
+from compatcheck.tasks.load import KEEP, TaskOptions, choose_documents, load_tasks, system_shown
 from compatcheck.tasks.prompt_set import Prompt, PromptSet
 from compatcheck.tasks.turns import ALL, LAST, Answers, unrolled
 
@@ -112,7 +112,7 @@ def prompt_task(prompts: Sequence[Prompt], options: TaskOptions, of: PromptSet |
     settings = {**settings_of(task), "seed": options.seed}
     settings |= {"extract": options.extract} if options.extract is not None else {}
     settings |= {"system": system_shown(system)} if system is not None else {}
-    settings |= {} if options.reasoning is None else {"reasoning": options.reasoning}
+    settings |= {"reasoning": KEEP} if options.reasoning == KEEP else {}
     lacking = sum(each.target is None for each in prompts)
     notes = kept.notes + (
         (f"{kept.name}: {lacking:,} of {len(prompts):,} prompts have no target; their answers are kept",)

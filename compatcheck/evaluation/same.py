@@ -32,14 +32,17 @@ def _place(reference: Reference) -> Reference | None:
     return replace(reference, text="", base_name=None, base=base, adapter=adapter)
 
 
-def refuse_same(old: Run, new: Run, *, differ: bool, known: bool) -> None:
+def refuse_same(request: Request, old: Run, new: Run, *, differ: bool, known: bool) -> None:
     """Raise InputError where both runs have one fingerprint, and no setting that is known of them differs.
 
-    ``known`` says whether all of them are: what a run does not say of itself may be another prompt.
+    ``known`` says whether all of them are: what a run does not say of itself may be another prompt. Where both were
+    made by this command, it is what their model or server has by itself, and so the same.
     """
     one, other = old.manifest, new.manifest
     recorded = one.kind == other.kind == "recorded"
-    if one.fingerprint and one.fingerprint == other.fingerprint and not differ and (recorded or known):
+    made = not (request.side("old").recorded or request.side("new").recorded)
+    differ = differ or (not made and request.old_options.layout != request.new_options.layout)
+    if one.fingerprint and one.fingerprint == other.fingerprint and not differ and (recorded or known or made):
         settings = "with the same fields" if recorded else "with the same settings"
         names = one.reference if one.reference == other.reference else f"{one.reference} and {other.reference}"
         raise InputError(f"OLD and NEW are the same: {names} ({one.fingerprint}) {settings}; {_MEND}")

@@ -60,6 +60,9 @@ def read_prompts(options: TaskOptions) -> PromptSet:
         prompts.append(_prompt(_Row(source.at(number), row, names, place), system, counts))
     _check_ids(prompts)
     said = [*source.notes, *notes]
+    of_tasks = {"--num-fewshot": options.num_fewshot, "--split": options.split, "--data": options.data}
+    said += [f"{path.name}: {flag} {value} is of tasks; prompts are asked without" for flag, value in of_tasks.items()
+             if value not in (None, 0)]  # fmt: skip
     if counts["system"]:
         said.append(f"{path.name}: --system stands in place of the system text of {counts['system']:,} prompts")
     if counts["answered"]:
@@ -91,7 +94,7 @@ def system_text(given: str | None) -> str | None:
     path = user_path(given[1:])
     if not path.is_file():
         raise InputError(f"--system {given}: no such file; a text that begins with @ is written @@")
-    return read_text(path).strip("\n")
+    return read_text(path).replace("\r\n", "\n").strip("\n")
 
 
 def _clean(value: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -86,8 +87,8 @@ def _read(key: str, setting: _Setting, value: Any) -> Any:
     elif setting.kind is str and isinstance(value, str):
         return value
     elif isinstance(value, int | float) and not isinstance(value, bool) and setting.kind in (int, float):
-        whole = setting.kind is float or value == int(value) if math.isfinite(value) else False
-        if whole and math.isfinite(value) and setting.least <= value <= setting.most:
+        finite = -sys.float_info.max <= value <= sys.float_info.max  # also of a whole number that no float holds
+        if finite and (setting.kind is float or value == int(value)) and setting.least <= value <= setting.most:
             return setting.kind(value)
     raise InputError(f"--gen {key}={value}: must be {setting.words}, or none to leave it out")
 

@@ -135,8 +135,8 @@ def _load(source: TaskConfigSource, options: TaskOptions) -> LoadedTask:
         settings["limit"] = f"first:{len(indices)}" if options.sample is None else f"random:{len(indices)}"
     if options.data is not None:
         settings["data"] = "local"
-    if options.reasoning is not None and task.OUTPUT_TYPE == "generate_until":
-        settings["reasoning"] = options.reasoning
+    if options.reasoning == KEEP and task.OUTPUT_TYPE == "generate_until":
+        settings["reasoning"] = KEEP
     return LoadedTask(source.name, task, indices, settings, notes, options.reasoning, options.system)
 
 

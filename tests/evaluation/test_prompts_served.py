@@ -243,3 +243,81 @@ def test_until_decided_and_a_kept_run_meet_by_the_users_ids(tmp_path: Path, caps
     for one in shown.itertuples():
         number = int(str(one.doc_id)[1:])
         assert (one.score_old, one.score_new) == (right("old", number), right("new", number))
+
+
+class Plus(Scripted):
+    """Answers what was asked for."""
+
+    @staticmethod
+    def script(model: str, asked: str, body: dict[str, Any], before: int) -> Reply:
+        return Reply(asked.split()[1])
+
+
+@pytest.mark.parametrize(
+    "setting", [{"gen.temperature": 0}, {"gen.max_tokens": 512}, {"input-field": "prompt"}, {"reasoning": "strip"}]
+)
+@pytest.mark.parametrize("candidates", [1, 2])
+def test_a_model_against_itself_is_refused_though_a_default_is_written_out(
+    setting: dict[str, Any], candidates: int, tmp_path: Path
+) -> None:
+    prompts = write(tmp_path, [{"id": n, "prompt": f"say {n}", "target": str(n)} for n in range(4)])
+    with serving(Plus) as server:
+        new = [f"{server.url}#old"] if candidates == 1 else [f"{server.url}#new", f"{server.url}#old"]
+        options: dict[str, Any] = {"prompts": prompts, "new_set": setting, "store": False, **FAST}
+        with pytest.raises(InputError, match="OLD and NEW are the same"):
+            compatcheck.diff(f"{server.url}#old", new if candidates > 1 else new[0], **options)
+        assert compatcheck.diff(f"{server.url}#old", f"{server.url}#old", allow_same=True, **options).comparisons
+        kept = compatcheck.evaluate(f"{server.url}#old", prompts=prompts, store=False, **FAST).save(tmp_path / "kept")
+        then = compatcheck.diff(kept, f"{server.url}#old", prompts=prompts, store=False, **FAST)
+    assert then.comparisons, "a server then and now: the model behind it may have been exchanged"
+
+
+def test_what_is_the_default_anyway_changes_no_signature(tmp_path: Path) -> None:
+    prompts = write(tmp_path, [{"id": n, "prompt": f"say {n}", "target": str(n)} for n in range(4)])
+    written: list[dict[str, Any]] = [
+        {},
+        {"reasoning": "strip"},
+        {"gen": {"temperature": 0}},
+        {"new_set": {"reasoning": "strip"}},
+    ]
+    with serving(Plus) as server:
+        made = [
+            compatcheck.diff(f"{server.url}#old", f"{server.url}#new", prompts=prompts, store=False, **FAST, **options)
+            for options in written
+        ]
+        recorded = write(tmp_path, [{"id": n, "target": str(n), "prediction": str(n)} for n in range(4)], "old.jsonl")
+        beside = compatcheck.diff(
+            recorded, f"{server.url}#new", prompts=prompts, reasoning="strip", store=False, **FAST
+        )
+        apart = compatcheck.diff(
+            f"{server.url}#old",
+            f"{server.url}#new",
+            prompts=prompts,
+            new_set={"reasoning": "keep"},
+            store=False,
+            **FAST,
+        )
+    assert len({each.comparisons[0].signature for each in made}) == 1
+    assert "|reasoning:strip|" in beside.comparisons[0].signature
+    assert "|reasoning:strip/keep|" in apart.comparisons[0].signature
+
+
+def test_settings_of_tasks_are_said_to_have_no_part_in_prompts(tmp_path: Path) -> None:
+    prompts = write(tmp_path, [{"id": n, "prompt": f"say {n}", "target": str(n)} for n in range(4)])
+    with serving(Plus) as server:
+        given = {"num_fewshot": 2, "split": "test", "data": prompts}
+        run = compatcheck.evaluate(f"{server.url}#old", prompts=prompts, store=False, **given, **FAST)
+    notes = " ".join(run.notes)
+    for flag in ("--num-fewshot 2", "--split test", f"--data {prompts}"):
+        assert f"prompts.jsonl: {flag} is of tasks; prompts are asked without" in notes
+
+
+def test_a_system_message_of_a_file_has_plain_ends_of_lines(tmp_path: Path) -> None:
+    prompts = write(tmp_path, [{"id": 1, "prompt": "say 1", "target": "1"}])
+    (tmp_path / "system.txt").write_bytes(b"\xef\xbb\xbfBe brief.\r\nBe kind.\r\n")
+    with serving(Plus) as server:
+        compatcheck.evaluate(
+            f"{server.url}#old", prompts=prompts, system=f"@{tmp_path / 'system.txt'}", store=False, **FAST
+        )
+        sent = [body["messages"][0] for _, body in server.asked if "messages" in body]
+    assert sent == [{"role": "system", "content": "Be brief.\nBe kind."}]

@@ -47,6 +47,7 @@ def test_names_are_lm_evals_and_none_leaves_out() -> None:
         ({"max_tokens": 1.5}, r"--gen max_tokens=1\.5: must be a whole number of at least 1"),
         ({"max_tokens": True}, "--gen max_tokens=True: must be"),
         ({"temperature": float("inf")}, "--gen temperature=inf: must be"),
+        ({"max_tokens": 10**400}, "--gen max_tokens=1000000"),
         ({"stop": [""]}, r"--gen stop=\[''\]: must be a text or a list of texts"),
         ({"max_tokens": 5, "max_gen_toks": 6}, "--gen max_gen_toks: max_tokens is given twice"),
     ],

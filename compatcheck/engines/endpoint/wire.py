@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from compatcheck.conversation import others_in, plain
+from compatcheck.errors import InputError
 
 COMPLETIONS, CHAT = "/completions", "/chat/completions"
 _DEFAULT_MOST = 256
@@ -71,9 +72,19 @@ class Decoding:
 
 def read_decoding(arguments: Mapping[str, Any], covered: Mapping[str, Any]) -> Decoding:
     """lm-eval's generation arguments, normalised by its own function; None is what the user wants left out.
-    ``covered`` is what the user sends besides."""
+    ``covered`` is what the user sends besides.
+
+    Raises:
+        InputError: both say the same field, and not the same of it: what is sent would not be what it is filed as.
+    """
     from lm_eval.models.utils import normalize_gen_kwargs
 
+    for name in covered.keys() & arguments.keys():
+        if arguments[name] not in (None, covered[name], _NEUTRAL.get(name)):
+            raise InputError(
+                f"--engine-arg extra_body: {name} is {_short(covered[name])} there, and {_short(arguments[name])} in "
+                "--gen, the task or the prompts; say it in one place"
+            )
     absent = {name for name, value in arguments.items() if value is None}
     said = {name: value for name, value in arguments.items() if value is not None and name != "seed"}
     given: dict[str, Any] = dict(normalize_gen_kwargs(said, _DEFAULT_MOST))
@@ -100,6 +111,11 @@ def read_decoding(arguments: Mapping[str, Any], covered: Mapping[str, Any]) -> D
         left_out,
         "seed" not in absent,
     )
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 60 else f"{text[:59]}…"
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import pytest
 from compatcheck.engines.endpoint.engine import EndpointEngine
 from compatcheck.engines.endpoint.received import text_of
 from compatcheck.engines.endpoint.wire import Decoding, Dialect, Messages, body_of, read_decoding
+from compatcheck.errors import InputError
 from compatcheck.models.client import RequestFailed
 from compatcheck.models.endpoints import Endpoint
 from tests.engines.conftest import prompts
@@ -155,3 +156,31 @@ def test_only_what_helped_is_remembered() -> None:
     assert [note for note in engine.notes if "refuses" in note] == [
         f"{server.url}#m refuses top_p, so it was asked without."
     ]
+
+
+@pytest.mark.parametrize(
+    ("asked", "besides", "fits"),
+    [
+        ({"reasoning_effort": "high"}, {"reasoning_effort": "low"}, False),
+        ({"reasoning_effort": "low"}, {"reasoning_effort": "low"}, True),
+        ({"min_p": 0.1, "temperature": 1.0}, {"min_p": 0.5}, False),
+        ({"repetition_penalty": 1.0}, {"repetition_penalty": 1.2}, True),  # 1 is none
+        ({"tools": [{"type": "function"}]}, {"tools": []}, False),
+    ],
+)
+def test_a_field_that_is_said_twice_is_refused_before_anything_is_sent(
+    asked: dict[str, Any], besides: dict[str, Any], fits: bool
+) -> None:
+    class Plain(Handler):
+        def post(self, body: dict[str, Any]) -> None:
+            self.send(200, completion("x"))
+
+    with serving(Plain) as server:
+        engine = EndpointEngine([Endpoint(server.url, "m")], engine_args={"extra_body": besides})
+        requests = prompts([("a", {"until": [], **asked})])
+        if fits:
+            assert engine.generate_until(requests) == ["x"]
+            return
+        with pytest.raises(InputError, match=f"extra_body: {next(iter(besides))} is .* say it in one place"):
+            engine.generate_until(requests)
+        assert server.asked == []
