@@ -24,6 +24,7 @@ from compatcheck.table.repeats import as_mean, average_records, error_of_shares
 from compatcheck.table.rows import RowTable, extract_targets, missing_field
 from compatcheck.table.scoring import check_metrics, recorded_metric, score_records, scored_rows
 from compatcheck.table.targets import Targets
+from compatcheck.table.thinking import STRIP
 from compatcheck.table.values import NUMBER, REFERENCES, text_of
 from compatcheck.text import text_hash
 
@@ -68,7 +69,13 @@ def plain_part(rows: RowTable, layout: Layout, task: str | None) -> Part:
     default = (RECORDED,) if recorded and rows.names_score else recorded or ("exact_match",)
     if layout.reference is not None:
         default = ()
-    return Part(rows, task or DEFAULT_TASK, default, notes=rows.notes, score_notes=score_notes(rows, default))
+    said = score_notes(rows, default)
+    if layout.reasoning == STRIP and set(default) & set(rows.metrics):
+        said += (
+            "the scores in the file are compared as they are, though they may be of answers with their reasoning; "
+            "--metric exact_match scores what is left without it",
+        )
+    return Part(rows, task or DEFAULT_TASK, default, notes=rows.notes, score_notes=said)
 
 
 def score_notes(rows: RowTable, default: Sequence[str]) -> tuple[str, ...]:

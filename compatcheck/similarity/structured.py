@@ -171,6 +171,8 @@ def json_match(
     """
     near = tolerance(name, number_tolerance)
     chosen = [field.strip() for field in str(fields).split(",") if field.strip()] if fields is not None else None
+    if chosen == []:
+        raise InputError(f"--metric-arg {name}.fields={fields}: names no field; leave it out to compare all of them")
 
     def wrong(found: Any, wanted: Any) -> list[str]:
         if chosen is not None:

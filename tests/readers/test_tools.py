@@ -125,6 +125,15 @@ def test_one_page_of_several_is_said(tmp_path: Path) -> None:
         assert any("1 of 50 records: it is one page of several" in note for note in run.notes) == (total == 50)
 
 
+def test_scores_of_answers_with_their_reasoning_are_said(tmp_path: Path) -> None:
+    row = {"id": 1, "target": "a", "prediction": "<think>b</think>a", "score": 0}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n")
+    said = [note for note in load(tmp_path / "rows.jsonl", reasoning="strip").notes if "with their reasoning" in note]
+    assert said and "--metric exact_match" in said[0]
+    (run,) = load_recorded(tmp_path / "rows.jsonl", layout=Layout(reasoning="strip"), metrics=["exact_match"])
+    assert run.records["score:exact_match"].tolist() == [1.0] and not any("with their" in note for note in run.notes)
+
+
 def test_a_conversation_is_its_last_answer(tmp_path: Path) -> None:
     turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
     (tmp_path / "c.jsonl").write_text(json.dumps({"messages": turns}) + "\n")

@@ -206,6 +206,12 @@ def test_order_of_calls() -> None:
         assert calls(json.dumps({"name": "a", word: {"x": 1}})) == [{"name": "a", "arguments": {"x": 1}}]
 
 
+@pytest.mark.parametrize("fields", ["", " , "])
+def test_no_field_at_all_is_no_choice_of_fields(fields: str) -> None:
+    with pytest.raises(InputError, match=r"json.fields=.*names no field"):
+        similarity.get("json", fields=fields)
+
+
 def test_arguments_under_another_name_are_not_taken_for_none() -> None:
     with pytest.raises(ValueError, match="a call without `arguments`, but with `kwargs`"):
         calls('{"name": "a", "kwargs": {"x": 1}}')
