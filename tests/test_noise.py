@@ -56,6 +56,11 @@ def test_recorded_old_cannot_be_run_again(files: dict[str, Path]) -> None:
         compatcheck.diff(files["old"], files["new"], noise_floor=2)
 
 
+def test_old_itself_shows_no_noise(files: dict[str, Path]) -> None:
+    with pytest.raises(InputError, match=r"--noise-run .*: is OLD itself, which shows no noise"):
+        compatcheck.diff(files["old"], files["new"], noise_run=[files["again"], files["old"]])
+
+
 def test_a_rerun_must_be_recorded(files: dict[str, Path], fixtures: Path) -> None:
     with pytest.raises(InputError, match="is no recorded run"):
         compatcheck.diff(files["old"], files["new"], noise_run=str(fixtures / "models" / "base-v1"))

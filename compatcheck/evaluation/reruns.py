@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from compatcheck.errors import InputError
@@ -60,4 +61,11 @@ def _rerun_sides(request: Request, count: int, files: Sequence[str]) -> tuple[Si
     for again in recorded:
         if not again.recorded:
             raise InputError(f"--noise-run {again.text}: is no recorded run; --noise-floor K runs OLD again by itself")
+        if _places(again) == _places(side):
+            raise InputError(f"--noise-run {again.text}: is OLD itself, which shows no noise; name a second run of it")
     return side, recorded
+
+
+def _places(side: Side) -> set[tuple[Path | None, str | None]]:
+    """Where the recorded answers of a side lie; of models nowhere."""
+    return {(one.recorded and one.recorded.resolve(), one.part) for one in side.references.values()}
