@@ -259,28 +259,36 @@ def tool_call(name: str, number_tolerance: float | str = 0.0, ignore_order: bool
     def wrong(found: list[dict[str, Any]], wanted: list[dict[str, Any]]) -> list[str]:
         if not ignore_order:
             return differing(found, wanted, near)
-        left = list(wanted)
-        for call in found:
-            match = next((i for i, each in enumerate(left) if not differing(call, each, near)), None)
-            if match is None:
-                return [f"extra:{call['name']}"]
-            left.pop(match)
-        return [f"missing:{call['name']}" for call in left]
+        more, left = _unmatched(found, wanted, near)
+        return [f"extra:{call['name']}" for call in more] + [f"missing:{call['name']}" for call in left]
 
     signature = f"tool_call|tolerance:{near}" + ("|order:ignored" if ignore_order else "")
     return _scorer(name, signature, calls, wrong, partial(_faulty_calls, near))
 
 
+def _unmatched(
+    found: list[dict[str, Any]], wanted: list[dict[str, Any]], near: Tolerance
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The calls on both sides that have no partner where as many as possible have one (augmenting paths)."""
+    of: dict[int, int] = {}
+
+    def place(call: int, tried: set[int]) -> bool:
+        for other, each in enumerate(wanted):
+            if other not in tried and not differing(found[call], each, near):
+                tried.add(other)
+                if other not in of or place(of[other], tried):
+                    of[other] = call
+                    return True
+        return False
+
+    more = [each for call, each in enumerate(found) if not place(call, set())]
+    return more, [each for other, each in enumerate(wanted) if other not in of]
+
+
 def _faulty_calls(near: Tolerance, found: list[dict[str, Any]], wanted: list[dict[str, Any]]) -> list[str]:
     """What is wrong with calls: missing and extra ones, other arguments of the same tool, another order."""
-    left, more = list(wanted), []
-    for call in found:
-        match = next((i for i, each in enumerate(left) if not differing(call, each, near)), None)
-        if match is None:
-            more.append(call["name"])
-        else:
-            left.pop(match)
-    faults = []
+    extra, left = _unmatched(found, wanted, near)
+    more, faults = [each["name"] for each in extra], []
     for name in [each["name"] for each in left]:
         if name in more:
             more.remove(name)

@@ -202,6 +202,8 @@ def test_order_of_calls() -> None:
     swapped, target = '[{"name": "a"}, {"name": "b"}]', '[{"name": "b"}, {"name": "a"}]'
     assert similarity.get("tool_call", ignore_order=True).score([swapped], [target]).tolist() == [1]
     assert similarity.get("tool_call", ignore_order=True).score(['[{"name": "a"}]'], [target]).tolist() == [0]
+    near, wanted = (json.dumps([{"name": "f", "arguments": {"x": x}} for x in each]) for each in ([1, 1.4], [1.4, 0.6]))
+    assert similarity.get("tool_call", ignore_order=True, number_tolerance=0.5).score([near], [wanted]).tolist() == [1]
     for word in ("parameters", "args", "input"):  # schemas, LangChain, Anthropic
         assert calls(json.dumps({"name": "a", word: {"x": 1}})) == [{"name": "a", "arguments": {"x": 1}}]
 
