@@ -142,10 +142,12 @@ def jobs_of(
     Raises:
         InputError: no task, an unknown one, no data, or an engine or metric that does not exist.
     """
-    if not request.tasks and not any(side.options.tasks.prompts for side in models):
+    idle = [side.name.upper() for side in models if not request.tasks and not side.options.tasks.prompts]
+    if idle:
+        of = "" if len(idle) == len(models) else f" for {' and '.join(idle)}"
         raise InputError(
-            "--task or --prompts is missing: say on which task(s) the models are evaluated (see `compatcheck tasks`), "
-            "or give your own prompts"
+            f"--task or --prompts is missing{of}: say on which task(s) the models are evaluated (see `compatcheck "
+            "tasks`), or give your own prompts"
         )
     for side in models:
         choose(side.options.engine.engine)

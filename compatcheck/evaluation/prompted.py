@@ -65,7 +65,7 @@ def read_chosen(options: TaskOptions) -> PromptSet:
         InputError: a file or a row that cannot be used.
     """
     prompts = read_prompts(options)
-    indices = choose_documents(len(prompts.prompts), options)
+    indices = _which(prompts, options)
     chosen = prompts.prompts if indices is None else [prompts.prompts[number] for number in indices]
     return replace(prompts, prompts=chosen, name=options.prompts_name or prompts.name)
 
@@ -79,12 +79,23 @@ def load_prompts(options: TaskOptions, answers: Answers | None = None) -> Loaded
     if options.turns == LAST:
         prompts = read_prompts(options)
         loaded = prompt_task(prompts.prompts, options, prompts)
-        return _chosen(loaded, choose_documents(len(prompts.prompts), options), options)
+        return _chosen(loaded, _which(prompts, options), options)
     prompts = read_chosen(options)
     unfilled, filled = unrolled(prompts, None), unrolled(prompts, answers)
     settings = {**prompt_task(unfilled.prompts, options, unfilled).settings, "turns": ALL}
-    chosen = choose_documents(len(read_prompts(options).prompts), options)
+    chosen = _which(read_prompts(options), options)
     return replace(_chosen(prompt_task(filled.prompts, options, filled), chosen, options, settings), indices=None)
+
+
+def _which(prompts: PromptSet, options: TaskOptions) -> list[int] | None:
+    """Which prompts ``--limit`` or ``--sample`` mean, None for all; of two files the same ids, where they have any."""
+    if options.drawn_from is None or not prompts.own_ids:
+        return choose_documents(len(prompts.prompts), options)
+    first = read_prompts(options.drawn_from).prompts
+    places = choose_documents(len(first), options)
+    ids = {first[place].id for place in places or ()}
+    found = [place for place, each in enumerate(prompts.prompts) if each.id in ids]
+    return found or choose_documents(len(prompts.prompts), options)
 
 
 def _chosen(

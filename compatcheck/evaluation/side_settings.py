@@ -65,7 +65,8 @@ def told_apart(old: SideOptions, new: SideOptions) -> tuple[SideOptions, SideOpt
     if (
         old.tasks.prompts != new.tasks.prompts and old.tasks.prompts is not None
     ):  # one task, however the files are called
-        new = replace(new, tasks=replace(new.tasks, prompts_name=prompts_name(old.tasks.prompts)))
+        named = replace(new.tasks, prompts_name=prompts_name(old.tasks.prompts), drawn_from=old.tasks)
+        new = replace(new, tasks=named)
     told = [{name: value for name, value in own.items() if name in differ and value is not None} for own in each]
     return (
         replace(old, engine=replace(old.engine, compared=told[0])),

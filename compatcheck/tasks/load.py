@@ -43,6 +43,8 @@ class TaskOptions:
     """A file of the user's own prompts, which are a task as well."""
     prompts_name: str | None = None
     """What they are called; the file's name where it is None."""
+    drawn_from: TaskOptions | None = None
+    """The other side's options, where its prompts are of another file, of which ``--limit`` and ``--sample`` choose."""
     turns: str = "last"
     system: str | None = None
     gen: Mapping[str, Any] = field(default_factory=dict)

@@ -302,6 +302,26 @@ def test_what_is_the_default_anyway_changes_no_signature(tmp_path: Path) -> None
     assert "|reasoning:strip/keep|" in apart.comparisons[0].signature
 
 
+@pytest.mark.parametrize("chosen", [{"limit": 6}, {"sample": 6}])
+def test_of_two_files_the_same_ids_are_drawn(chosen: dict[str, int], tmp_path: Path) -> None:
+    rows = [{"id": f"q{n}", "prompt": f"say {n}", "target": str(n)} for n in range(20)]
+    first, second = write(tmp_path, rows), write(tmp_path, [*rows[::-1], {**rows[0], "id": "more"}], "other.jsonl")
+    with serving(Plus) as server:
+        found = compatcheck.diff(
+            f"{server.url}#old", f"{server.url}#new", prompts=first, new_set={"prompts": second}, store=False,
+            **chosen, **FAST,
+        ).comparisons[0]  # fmt: skip
+        asked = Counter(body["model"] for path, body in server.asked if path == "/v1/chat/completions")
+    assert (found.pairing.paired, found.pairing.only_old, found.pairing.only_new) == (6, 0, 0)
+    assert asked == {"old": 6, "new": 6}
+
+
+def test_a_side_without_prompts_is_named(tmp_path: Path) -> None:
+    prompts = write(tmp_path, [{"id": 1, "prompt": "say 1", "target": "1"}])
+    with serving(Plus) as server, pytest.raises(InputError, match="--task or --prompts is missing for OLD: say"):
+        compatcheck.diff(f"{server.url}#old", f"{server.url}#new", new_set={"prompts": prompts}, store=False, **FAST)
+
+
 def test_settings_of_tasks_are_said_to_have_no_part_in_prompts(tmp_path: Path) -> None:
     prompts = write(tmp_path, [{"id": n, "prompt": f"say {n}", "target": str(n)} for n in range(4)])
     with serving(Plus) as server:
