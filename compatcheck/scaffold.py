@@ -76,6 +76,8 @@ def write(
     """Write the settings file, and what is asked for besides: the workflows of ``github`` and ``gitlab``, an example of
     ``prompts``; returns what was written.
 
+    Settings that are there already stay when workflows are asked for, without ``force``.
+
     Raises:
         InputError: a file that is there already, without ``force``; nothing is written then. Or a folder that cannot be
             written, or a name or reference that cannot stand in the file.
@@ -95,6 +97,8 @@ def write(
         files[folder / DRIFT] = _filled(workflows.DRIFT, name, (), "")
     if gitlab:
         files[folder / GITLAB] = _filled(workflows.GITLAB, name, (old, new), "        - ")
+    if (github or gitlab) and not (prompts or force) and (folder / FILE).exists():
+        del files[folder / FILE]
     there = [path for path in files if path.exists()]
     if there and not force:
         raise InputError(f"{there[0]} is there already; --force replaces it")

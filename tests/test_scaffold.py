@@ -36,10 +36,14 @@ def test_every_commented_setting_is_one(tmp_path: Path) -> None:
 
 def test_nothing_is_replaced_unasked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "compatcheck.toml").write_text("seed = 1\n")
-    assert run(["init", str(tmp_path), "--github"]) == 2
+    assert run(["init", str(tmp_path)]) == 2
     assert "is there already; --force replaces it" in capsys.readouterr().err
-    assert (tmp_path / "compatcheck.toml").read_text() == "seed = 1\n"
+    assert run(["init", str(tmp_path), "--prompts", "--github"]) == 2
     assert not (tmp_path / ".github").exists()
+    assert run(["init", str(tmp_path), "--github"]) == 0  # a workflow for a project that has settings
+    assert (tmp_path / "compatcheck.toml").read_text() == "seed = 1\n"
+    assert run(["init", str(tmp_path), "--gitlab", "--github"]) == 2
+    assert not (tmp_path / ".gitlab").exists()
     assert run(["init", str(tmp_path), "--force"]) == 0
     assert "[checks.upgrade]" in (tmp_path / "compatcheck.toml").read_text()
 
