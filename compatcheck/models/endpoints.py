@@ -164,7 +164,7 @@ def _cards(listed: Any, date: str | None) -> list[dict[str, Any]]:
         kept = {name: value for name, value in card.items() if name not in ("permission", "created", "object")}
         created = card.get("created")
         if created is not None and card.get("owned_by") not in _VLLM_LIKE:
-            told = isinstance(created, int | float) and abs(created - now) <= 2
+            told = isinstance(created, int | float) and now - 2 <= created <= now + 2
             kept |= {} if told else {"created": created}
         cards.append(kept)
     return cards

@@ -141,6 +141,11 @@ def listing(status: int, body: Any, **more: Any) -> Any:
     return serving(Listing)
 
 
+def test_a_whole_number_beyond_all_floats() -> None:
+    with listing(200, {"data": [{"id": "one", "created": 10**400}]}) as server:
+        assert locate(f"{server.url}#one").card["created"] == 10**400
+
+
 def test_the_only_model_is_taken_and_several_are_listed() -> None:
     with listing(200, {"data": [{"id": "one", "root": "/models/one", "created": 5, "permission": [1]}]}) as server:
         found = locate(server.url)
