@@ -185,7 +185,10 @@ def settings(rng: random.Random, box: Path, whole: Path) -> Input:
 
 def _toml(document: Any) -> str:
     lines: list[str] = []
-    _table(document, "", lines)
+    try:
+        _table(document, "", lines)
+    except RecursionError:  # deeper than this writer goes: brackets do as well
+        lines.append(f"deep = {'[' * 5000}{']' * 5000}")
     return "\n".join(lines) + "\n"
 
 
