@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import copy
 import gzip
 import json
 import lzma
@@ -55,7 +56,7 @@ def parent(document: Any, place: Place) -> Any:
 
 
 def other_value(document: Any, rng: random.Random) -> str:
-    place, value = pick(document, rng), rng.choice(ODD)
+    place, value = pick(document, rng), copy.deepcopy(rng.choice(ODD))  # later changes may be within it
     parent(document, place)[place[-1]] = value
     return f"{place} = {str(value)[:40]!r}"
 
