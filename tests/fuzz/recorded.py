@@ -119,7 +119,10 @@ def _write(case: Case, folder: Path, value: Any) -> Path | None:
 
 def _column(path: Path, rng: random.Random) -> str:
     """A column of another type, another name, or metadata of another's."""
-    table = pq.read_table(path)
+    try:
+        table = pq.read_table(path)
+    except OSError:  # too deep to be read again
+        return damage_file(path, rng)
     place = rng.randrange(table.num_columns)
     name, column = table.column_names[place], table.column(place)
     kinds: list[Callable[[], pa.Table]] = [
