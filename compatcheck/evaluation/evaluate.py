@@ -21,6 +21,7 @@ from compatcheck.evaluation.rows import task_runs_of_samples
 from compatcheck.models import tokenizer
 from compatcheck.records import ANSWER_COLUMNS, TEXT_COLUMNS, Metric, TaskRun
 from compatcheck.tasks import LoadedTask
+from compatcheck.tasks.description import label_fault
 from compatcheck.tasks.load import KEEP
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class TaskSteps:
         self._steps: list[tuple[TaskRun, ...]] = []
         self._answered: list[Mapping[str, Any]] = []  # of one document, by which a step without any is read
         self._waiting: list[Mapping[str, Any]] = []  # of documents that could not be answered, as long as none was
+        self._unlabelled: dict[Any, str] = {}
         self.documents = 0
 
     def step(
@@ -71,7 +73,11 @@ class TaskSteps:
         """
         places = {int(request.doc_id or 0) for request in requests}
         results = bridge.ask(self._engine, self._loaded, requests, errors=log is not None)
-        failed = bridge.failed_documents(self._engine, self._loaded, places)
+        faults = {
+            one["doc_id"]: label_fault(self._loaded.task, one["doc"]) for one in results["samples"][self._loaded.name]
+        }
+        self._unlabelled |= {document: fault for document, fault in faults.items() if fault is not None}
+        failed = self._unlabelled | bridge.failed_documents(self._engine, self._loaded, places)
         runs = self._read(results["samples"][self._loaded.name], failed)
         self.documents += len(places)
         if runs:
@@ -164,7 +170,7 @@ class JobSteps(TaskSteps):
         ):
             found = " and ".join(tokenizer.differences(reference.base, reference.adapter))
             own = [f"{reference.text}: the adapter's own tokenizer was used, which differs from its base's in {found}."]
-        failed = bridge.failed_documents(engine, job.task)
+        failed = self._unlabelled | bridge.failed_documents(engine, job.task)
         own += [*self.notes, *engine.notes, *bridge.failure_note(reference.text, job.task, failed, self.documents)]
         return Evaluated(job, runs, dict(engine.identity), self._seconds, tuple(own), engine.asked, engine.from_store)
 

@@ -146,12 +146,17 @@ def reason(result: Result) -> str:
         return ""
     worst = result.comparisons[worst_comparison(result)]
     comparison, gate = next(((each, gate) for each, gate in gates if each is worst), gates[0])
-    more = f" (and {len(gates) - 1} more)" if len(gates) > 1 else ""
+    others = len(gates) - 1
+    more, alone = (
+        (f" (and {others} more)", f"as said above; {figures.plural(others, 'other budget')} too")
+        if others
+        else ("", "")
+    )
     if gate.doubt is not None:
-        return more.strip(" ()").capitalize()  # the first sentence is about it
+        return alone  # the first sentence is about it
     said = re.sub(r"; about [\d,]+ instances would settle it.*", "", gate.reason)  # as the first sentence says
     if gate.reason in sentence(result).replace(_in(comparison, result), ""):
-        return more.strip(" ()").capitalize()
+        return alone
     return f"{_in(comparison, result)}{said}{more}"
 
 

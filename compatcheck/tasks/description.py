@@ -19,6 +19,21 @@ _DATA = ("dataset_path", "dataset_name", "dataset_kwargs", "custom_dataset", "te
 """Keys of a task's file that other settings, and the documents themselves, speak of."""
 
 
+def label_fault(task: Any, doc: Any) -> str | None:
+    """What is wrong with the label of a document of a choice task; None where it is one of its choices.
+
+    lm-eval counts such a document as wrong whatever a model says: splits without labels have -1 or "" there.
+    """
+    if task.OUTPUT_TYPE != "multiple_choice" or not hasattr(task, "doc_to_choice"):
+        return None
+    choices = list(task.doc_to_choice(doc))
+    label = task.doc_to_text(doc) if getattr(task, "multiple_input", False) else task.doc_to_target(doc)
+    for one in label if isinstance(label, list) else [label]:
+        if one in choices if isinstance(one, str) else one is not None and 0 <= int(one) < len(choices):
+            return None
+    return f"its label ({label if label != '' else 'an empty text'}) is none of its {len(choices)} choices"
+
+
 def describe(task: Any, config: Mapping[str, Any]) -> dict[str, Any]:
     """Fingerprints of prompt, filters, scoring and file, and the generation arguments as they are.
 

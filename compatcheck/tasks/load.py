@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from compatcheck.errors import InputError, did_you_mean, one_line
 from compatcheck.tasks import local_data, patches
 from compatcheck.tasks.conversing import let_converse
-from compatcheck.tasks.description import describe
+from compatcheck.tasks.description import describe, label_fault
 from compatcheck.tasks.generation import overlaid, read_generation
 from compatcheck.tasks.resolve import TaskConfigSource, resolve_task
 from compatcheck.text import text_hash
@@ -121,6 +121,10 @@ def _load(source: TaskConfigSource, options: TaskOptions) -> LoadedTask:
     notes += _set_generation(task, source.name, options.gen)
     let_converse(task, source.name)
     size = len(task.eval_docs)
+    if size and (fault := label_fault(task, task.eval_docs[0])):
+        raise InputError(
+            f"{where}: task {source.name}, split {split}, first row: {fault}; rows without labels cannot be compared"
+        )
     indices = choose_documents(size, options)
     metadata = config.get("metadata") or {}
     settings: dict[str, Any] = {

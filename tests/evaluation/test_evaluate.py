@@ -55,6 +55,19 @@ def test_a_model_against_itself_never_flips(fixtures: Path) -> None:
         assert "random:8" in comparison.signature
 
 
+def test_rows_without_labels_are_errors_and_let_nothing_pass(fixtures: Path, tmp_path: Path) -> None:
+    """lm-eval counts them as wrong, on both sides: no flips, whatever the models say."""
+    rows = [
+        {"goal": f"goal {number}", "sol1": "do this", "sol2": "do that", "label": number % 2 if number < 12 else -1}
+        for number in range(24)
+    ]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    sides = [fixtures / "adapters" / f"piqa-v{number}" for number in (1, 2)]
+    c = compatcheck.diff(*sides, task="piqa", data=tmp_path / "rows.jsonl", metric="acc", fail_on="nfr:90%")
+    assert (c.only.n, c.only.pairing.errors_old, c.only.pairing.errors_new, c.verdict) == (12, 12, 12, "inconclusive")
+    assert any("its label (-1) is none of its 2 choices" in note for note in c.notes)
+
+
 def test_a_shared_base_is_loaded_once(fixtures: Path) -> None:
     (task,) = load_tasks(["piqa"], TaskOptions(data=fixtures / "data", limit=1))
     base = resolve(str(fixtures / "models" / "base-v1"))

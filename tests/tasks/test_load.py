@@ -8,6 +8,7 @@ import pytest
 
 from compatcheck.errors import InputError
 from compatcheck.tasks import TaskOptions, load_tasks
+from compatcheck.tasks.description import label_fault
 
 PIQA = [{"goal": f"goal {i}", "sol1": "do this", "sol2": "do that", "label": i % 2} for i in range(10)]
 
@@ -120,6 +121,24 @@ def test_a_target_that_is_none_of_the_choices(tmp_path: Path) -> None:
     write(tmp_path / "piqa" / "validation.jsonl", [{**PIQA[0], "label": 7}])
     with pytest.raises(InputError, match="task piqa: its settings and the first row do not go together"):
         load("piqa", data=tmp_path)
+
+
+@pytest.mark.parametrize("label", [-1, 2])
+def test_a_split_without_labels_is_refused(tmp_path: Path, label: int) -> None:
+    write(tmp_path / "piqa" / "validation.jsonl", [{**row, "label": label} for row in PIQA])
+    with pytest.raises(InputError, match="task piqa"):
+        load("piqa", data=tmp_path)
+
+
+@pytest.mark.parametrize("label", [-1, 5, "7", ""])
+def test_a_label_that_is_none_of_the_choices(tmp_path: Path, label: object) -> None:
+    write(tmp_path / "piqa" / "validation.jsonl", PIQA)
+    task = load("piqa", data=tmp_path).task
+    task.config.doc_to_target = lambda doc: doc["label"]
+    assert label_fault(task, PIQA[1]) is None
+    assert label_fault(task, {**PIQA[1], "label": "do this"}) is None
+    assert label_fault(task, {**PIQA[1], "label": [9, 1]}) is None
+    assert "is none of its 2 choices" in str(label_fault(task, {**PIQA[1], "label": label}))
 
 
 def test_truncated_gzip(tmp_path: Path) -> None:
