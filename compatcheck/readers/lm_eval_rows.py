@@ -50,7 +50,8 @@ class RowReader:
         """Metrics without a number per document (perplexities, F1 over a corpus)."""
         self.long_labels: set[str] = set()
         """Fields of documents that are texts in some row, so that they are no labels in any."""
-        self._one_filter: str | None = layout.filter
+        self._filters: dict[str, str] = {}
+        """By document the filter of the row that is read, where responses are read whole."""
         self._met: dict[str, int] = {}
 
     def plain(self, number: int, row: Row) -> Row | None:
@@ -59,12 +60,13 @@ class RowReader:
             if name not in row:
                 raise missing_field(self.source, number, row, name, "lm-eval's --log_samples, which writes it")
         name = str(row.get("filter") or self._block(row))
+        document = self._field(number, row, self.layout.id_field or "doc_id", "--id-field")
         if self.layout.extract is not None and self.layout.prediction_field is None:
-            self._one_filter = self._one_filter or name
-            if name != self._one_filter:
+            read = self.layout.filter or self._filters.setdefault(text_of(document), name)
+            if name != read:
                 return None
             name = self.layout.filter or EXTRACTED
-        plain: Row = {"id": self._field(number, row, self.layout.id_field or "doc_id", "--id-field"), "filter": name}
+        plain: Row = {"id": document, "filter": name}
         own = row.get(OWN_FIELD)
         if isinstance(own, dict) and not self.restated:
             metrics = row.get("metrics")

@@ -155,6 +155,12 @@ def test_generated_texts_one_run_per_filter(file: Path) -> None:
     assert only.filter == "flexible"
 
 
+def test_extract_reads_documents_of_which_only_another_filter_is_there(file: Path) -> None:
+    rows = [text_row(i, "it is 1", "1", "strict" if i < 2 else "flexible") for i in range(3)]
+    run = one(file, *rows, layout=Layout(extract=r"is (\d)"))
+    assert (run.filter, len(run.records)) == ("extract", 3)
+
+
 def test_extract_reads_the_whole_response_once(file: Path) -> None:
     rows = [text_row(0, "it is 3", "x", name) for name in ("strict", "flexible")]
     run = one(file, *rows, layout=Layout(extract=r"(?:is|####) (\d)"))
