@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from compatcheck.cli.app import run
-from tests.docs.pages import check_command
+from tests.docs.pages import check_command, indented_commands
 
 README = Path(__file__).parent.parent / "README.md"
 
@@ -65,10 +65,9 @@ def test_every_command_shown_is_understood(
 ) -> None:
     """Each documented option exists: a command may only fail because its files are not here."""
     monkeypatch.chdir(tmp_path)
-    text = README.read_text(encoding="utf-8").replace("\\\n", " ")
-    commands = [line.split("#")[0].strip() for line in text.splitlines() if line.startswith("    compatcheck diff ")]
-    assert len(commands) >= 8
-    for command in commands:
-        assert run(shlex.split(command)[1:]) == 2
+    commands = [words for words in indented_commands(README.read_text(encoding="utf-8")) if words[1] == "diff"]
+    assert len(commands) >= 18
+    for words in commands:
+        assert run(words[1:]) == 2
         error = capsys.readouterr().err
-        assert not re.search(r"No such option|Missing|unknown|expected one argument", error), f"{command}\n{error}"
+        assert not re.search(r"No such option|Missing|unknown|expected one argument", error), f"{words}\n{error}"

@@ -203,9 +203,12 @@ class Session:
 
 
 def shell_commands(text: str) -> list[list[str]]:
-    """Words of every command of a shell text: comments are left out, ``\\`` goes on in the next line."""
+    """Words of every command of a shell text: comments are left out, ``\\`` goes on in the next line.
+
+    As in a shell ``#`` begins a comment at the start of a word alone; shlex would cut ``http://host/v1#model`` there.
+    """
     lines = text.replace("\\\n", " ").splitlines()
-    return [words for line in lines if (words := shlex.split(line, comments=True))]
+    return [words for line in lines if (words := shlex.split(re.sub(r"(?:^|\s)#.*", "", line)))]
 
 
 def indented(page: str) -> str:

@@ -197,6 +197,11 @@ def test_commands_that_are_only_parsed(command: str, says: str) -> None:
         check_command(command.split())
 
 
+def test_a_hash_within_a_word_is_no_comment() -> None:
+    text = "# all of it\ncompatcheck diff http://host/v1#old b --task x  # no --task y\n"
+    assert pages.shell_commands(text) == [["compatcheck", "diff", "http://host/v1#old", "b", "--task", "x"]]
+
+
 def test_parsed_commands_give_their_parameters() -> None:
     assert check_command(["HF_HOME=x", "compatcheck", "fix", "a", "b", "--task", "piqa", "--out", "c"])["old"] == "a"
     assert check_command(["make", "docs"]) == {}
