@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compatcheck.similarity.base import References, ScoreFunction, Scorer, scorer, several
-from compatcheck.similarity.numbers import EXACTLY, NUMBER, Tolerance, number_of, tolerance, value_of
+from compatcheck.similarity.numbers import EXACTLY, Tolerance, number_of, numbers_in, tolerance
 from compatcheck.text import plain_number
 
 EXACT, CHANGED = "exact_match", "changed"
@@ -62,9 +62,12 @@ def _matching(ignore_case: bool, ignore_punctuation: bool, near: Tolerance = EXA
 
 
 def _near(prediction: str, target: str, near: Tolerance) -> bool:
-    """Whether both are numbers that lie close enough."""
+    """Whether both are numbers that lie close enough, in one unit; a currency may be missing in either."""
     found, wanted = number_of(prediction), number_of(target)
-    return found is not None and wanted is not None and near.close(found, wanted)
+    if found is None or wanted is None:
+        return False
+    units = {found[1], wanted[1]}
+    return near.close(found[0], wanted[0]) and (len(units) == 1 or ("" in units and "%" not in units))
 
 
 def _holding(ignore_case: bool, ignore_punctuation: bool, near: Tolerance = EXACTLY) -> Callable[[str, str], bool]:
@@ -73,8 +76,8 @@ def _holding(ignore_case: bool, ignore_punctuation: bool, near: Tolerance = EXAC
 
     def holds(prediction: str, target: str) -> bool:
         wanted = number_of(target) if near else None
-        if wanted is not None and any(near.close(value_of(one), wanted) for one in NUMBER.findall(prediction)):
-            return True
+        if wanted is not None and not wanted[1]:
+            return any(near.close(one, wanted[0]) for one in numbers_in(prediction))
         whole, part = plain(prediction.strip()), plain(target.strip())
         if not part or part not in whole:
             return whole == part

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from compatcheck.errors import InputError
 
 _SLACK = 1e-12  # of the larger number: 1.1 is within 0.1 of 1, whatever floats make of it
-NUMBER = re.compile(
-    r"(?<![\w.,])(?<!\d[-−])[-+−]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][-+]?\d+)?(?!\w|[.,]\d)", re.ASCII
-)
-"""A number in running text, not a part of a longer one: thousands separators as in ``1,234.5``."""
+_DIGITS = r"(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][-+]?\d+)?"
+_NUMBER = re.compile(rf"(?<![\w.,])[-+−]?{_DIGITS}(?!\w|[.,]\d)", re.ASCII)
+_COMPOUND = re.compile(r"\d+(?:[-/.:]\d+){2,}|\d+[/:]\d+", re.ASCII)
+"""Dates, times, fractions, versions: their parts are no numbers."""
+_UNITS = "$€£¥₹"
+_WITH_UNIT = re.compile(rf"([-+−]?)([{_UNITS}]?) ?({_DIGITS}) ?([{_UNITS}%]?)", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -60,12 +62,16 @@ def tolerance(metric: str, value: float | str | None) -> Tolerance:
     return Tolerance(relative=size / 100) if text.endswith("%") else Tolerance(size)
 
 
-def number_of(text: str) -> float | None:
-    """The number that a text is, or None."""
-    text = text.strip()
-    return value_of(text) if NUMBER.fullmatch(text) else None
+def number_of(text: str) -> tuple[float, str] | None:
+    """The number that a text is, with its currency or percent sign (``$1,200.05``), which is empty without one."""
+    found = _WITH_UNIT.fullmatch(text.strip())
+    return (_value(found[1] + found[3]), found[2] + found[4]) if found else None
 
 
-def value_of(number: str) -> float:
-    """What :data:`NUMBER` found, as a number."""
+def numbers_in(text: str) -> list[float]:
+    """The numbers in running text, without those that are a part of a date, a time or a fraction."""
+    return [_value(one) for one in _NUMBER.findall(_COMPOUND.sub("x", text))]
+
+
+def _value(number: str) -> float:
     return float(number.replace(",", "").replace("−", "-"))
