@@ -25,6 +25,31 @@ _ONCE = """\
 # [checks.drift] in compatcheck.toml.
 """
 
+_INSTALLED = """\
+      - uses: actions/checkout@v6
+        with:
+          persist-credentials: false
+      - uses: actions/setup-python@v6
+        with:
+          python-version: "3.12"
+          cache: pip
+          cache-dependency-path: .github/workflows/{file}
+      - name: Install
+        run: python -m pip install "$PACKAGE"
+"""
+"""The first steps of a job on GitHub; ``{file}`` is the workflow's."""
+_COMPARE = """\
+          rm -rf compat-report
+          compatcheck diff --check {check} --out compat-report \\
+            --format terminal --format github --format junit --format html
+      - uses: actions/upload-artifact@v6
+        if: always()
+        with:
+          name: {artifact}
+          path: compat-report
+          if-no-files-found: ignore
+"""
+
 GITHUB = (
     """\
 # Compares OLD and NEW of compatcheck.toml on every pull request that touches what is listed under `paths`.
@@ -54,16 +79,9 @@ jobs:
     runs-on: ubuntu-latest
     timeout-minutes: 60
     steps:
-      - uses: actions/checkout@v6
-        with:
-          persist-credentials: false
-      - uses: actions/setup-python@v6
-        with:
-          python-version: "3.12"
-          cache: pip
-          cache-dependency-path: .github/workflows/compatcheck.yml
-      - name: Install
-        run: python -m pip install "$PACKAGE"
+"""
+    + _INSTALLED.replace("{file}", "compatcheck.yml")
+    + """\
       # Answers that were paid for once: a model that has not changed is not asked again.
       - uses: actions/cache@v5
         with:
@@ -73,15 +91,9 @@ jobs:
       - name: Compare
         # Keys of hosted models: OPENAI_API_KEY: ${{ secrets.OPENAI_API_KEY }}; pull requests of forks have no secrets.
         run: |
-          rm -rf compat-report
-          compatcheck diff --check {name} --out compat-report \\
-            --format terminal --format github --format junit --format html
-      - uses: actions/upload-artifact@v6
-        if: always()
-        with:
-          name: compat-report
-          path: compat-report
-          if-no-files-found: ignore
+"""
+    + _COMPARE.replace("{check}", "{name}").replace("{artifact}", "compat-report")
+    + """\
   comment:
     needs: compare
     # One comment, kept up to date. Forks have a token that may not write: their report is in the step summary.
@@ -141,31 +153,16 @@ jobs:
     runs-on: ubuntu-latest
     timeout-minutes: 120
     steps:
-      - uses: actions/checkout@v6
-        with:
-          persist-credentials: false
-      - uses: actions/setup-python@v6
-        with:
-          python-version: "3.12"
-          cache: pip
-          cache-dependency-path: .github/workflows/compatcheck-drift.yml
-      - name: Install
-        run: python -m pip install "$PACKAGE"
+"""
+    + _INSTALLED.replace("{file}", "compatcheck-drift.yml")
+    + """\
       - name: Compare
         env:
           OPENAI_API_KEY: ${{ secrets.OPENAI_API_KEY }}
           COMPATCHECK_STORE: "false" # an answer that was kept would hide what the server says now
         run: |
-          rm -rf compat-report
-          compatcheck diff --check drift --out compat-report \\
-            --format terminal --format github --format junit --format html
-      - uses: actions/upload-artifact@v6
-        if: always()
-        with:
-          name: compat-drift
-          path: compat-report
-          if-no-files-found: ignore
 """
+    + _COMPARE.replace("{check}", "drift").replace("{artifact}", "compat-drift")
 )
 
 GITLAB = (
