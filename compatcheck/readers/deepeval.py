@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from compatcheck.readers.chat import calls_text, tool_calls
-from compatcheck.readers.recording import Item, Record, Recording, labels, listed_in, scored_by_all
+from compatcheck.readers.recording import Item, Record, Recording, count_scores, labels, listed_in
 from compatcheck.table.reading import Row, Source, read_json
 from compatcheck.text import text_hash
 
@@ -22,7 +22,8 @@ def read(path: Path, part: str | None, task: str | None, tasks: Sequence[str]) -
     recording = Recording(Source(path, "test case", iter(())), (), task or "deepeval")
     cases = listed_in(top, "testCases")
     items: list[Item] = [(number, _plain(record), record.value) for number, record in cases]
-    recording.items = scored_by_all(items, recording, "test cases")
+    count_scores(items, recording)
+    recording.items = items
     if turns := top.get("conversationalTestCases", "a list", []):
         recording.notes.append(f"{len(turns):,} conversational test cases are left out")
     return [recording]

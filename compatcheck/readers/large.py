@@ -18,9 +18,7 @@ from compatcheck.readers.parts import (
     frame_of,
     plain_part,
     said_of_rows,
-    settle_scores,
     wanted_metrics,
-    worst_score,
 )
 from compatcheck.readers.recorded import no_such_task, targets_of
 from compatcheck.records import NO_FILTER, Metric, StoredRun, TaskRun, score_column
@@ -28,7 +26,7 @@ from compatcheck.scratch import Scratch, database
 from compatcheck.table.check import Columns
 from compatcheck.table.layout import Layout
 from compatcheck.table.reading import only_part, read_rows
-from compatcheck.table.scoring import Options, recorded_metric, score_records
+from compatcheck.table.scoring import Options, recorded_metric, score_records, settle_scores, worst_score
 from compatcheck.table.stored import Rows, by_key, stored
 from compatcheck.table.values import NUMBER, REFERENCES
 

@@ -14,10 +14,10 @@ from compatcheck.readers.recording import (
     Record,
     Recording,
     average_repeats,
+    count_scores,
     labels,
     need_tasks,
     records,
-    scored_by_all,
     seconds,
 )
 from compatcheck.table.reading import Row, read_json, read_rows
@@ -43,8 +43,8 @@ def _recording(path: Path, task: str | None) -> Recording:
     source = read_rows(path)
     recording = Recording(source, (), task or _benchmark(path))
     items = [(number, _plain(record), record.value) for number, record in records(source)]
-    scored = scored_by_all(items, recording, "results")
-    recording.items = average_repeats(scored, "repeat", "repeats", recording)
+    count_scores(items, recording)
+    recording.items = average_repeats(items, "repeat", "repeats", recording)
     return recording
 
 

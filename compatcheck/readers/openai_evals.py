@@ -17,10 +17,10 @@ from compatcheck.readers.recording import (
     Item,
     Record,
     Recording,
+    count_scores,
     is_finite,
     records,
     same_kind_of_targets,
-    scored_by_all,
 )
 from compatcheck.table.reading import Row, read_rows
 
@@ -46,7 +46,8 @@ def read(path: Path, part: str | None, task: str | None, tasks: Sequence[str]) -
     for _, row, _ in items:
         if not row.get("error") and not any(key.startswith("score:") for key in row):
             row["error"] = "the sample was not scored"
-    recording.items = same_kind_of_targets(scored_by_all(items, recording, "samples"))
+    count_scores(items, recording)
+    recording.items = same_kind_of_targets(items)
     return [recording]
 
 

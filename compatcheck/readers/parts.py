@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from compatcheck.table.layout import MISSING, Layout, dig
 from compatcheck.table.reading import MODEL_FIELDS, Chunk, Row, Source
 from compatcheck.table.repeats import as_mean, average_records, error_of_shares
 from compatcheck.table.rows import RowTable, extract_targets, missing_field
-from compatcheck.table.scoring import check_metrics, recorded_metric, score_records, scored_rows
+from compatcheck.table.scoring import check_metrics, recorded_metric, score_records, settle_scores, worst_score
 from compatcheck.table.targets import Targets
 from compatcheck.table.thinking import STRIP
 from compatcheck.table.values import NUMBER, REFERENCES, text_of
@@ -48,6 +47,8 @@ class Part:
     spread: tuple[int, int] = (1, 1)
     score_notes: Sequence[str] = ()
     """What is said where no metric is asked for."""
+    partial: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """Scores that some rows lack (:attr:`Recording.partial`): such a row is in error where the score is compared."""
 
 
 def part_of_rows(
@@ -107,7 +108,7 @@ def runs_of(
         if limit is not None:
             table = _first_documents(table, limit) if averaged else table.slice(0, limit)
         kept = [m for m in rows.metrics if f"score:{m}" in table.column_names and m in wanted]
-        records, found = _scored(table, rows.source, wanted, kept, options, part.higher_is_better)
+        records, found = _scored(table, part, wanted, kept, options)
         own = settings
         if part.spread[1] > 1:  # the tool's own scores, averaged as they were read
             found = tuple(
@@ -163,65 +164,25 @@ def wanted_metrics(rows: RowTable, metrics: Sequence[str], default: Sequence[str
 
 def _scored(
     table: pa.Table,
-    source: Source,
+    part: Part,
     wanted: Sequence[str],
     kept: Sequence[str],
     options: Mapping[str, Mapping[str, Any]] | None,
-    higher_is_better: Mapping[str, bool],
 ) -> tuple[pd.DataFrame, tuple[Metric, ...]]:
     numbers = table[NUMBER].to_numpy()
 
     def where(row: int) -> str:
-        return source.at(int(numbers[row]))
+        return part.rows.source.at(int(numbers[row]))
 
     references = table[REFERENCES].to_pylist() if REFERENCES in table.column_names else None
     records = frame_of(table, kept)
     recorded = {
-        name: recorded_metric(name, records[f"score:{name}"], higher_is_better.get(name), options) for name in kept
+        name: recorded_metric(name, records[f"score:{name}"], part.higher_is_better.get(name), options) for name in kept
     }
     worst = {name: worst_score(metric, records[f"score:{name}"].min()) for name, metric in recorded.items()}
-    records = settle_scores(records, worst, where)
+    records = settle_scores(records, worst, where, part.partial)
     records, metrics = score_records(records, wanted, references=references, options=options, where=where)
     return records, tuple(recorded.get(metric.name, metric) for metric in metrics)
-
-
-def worst_score(metric: Metric, least: float) -> float | None:
-    """The score of a row without an answer: what is wrong on a discrete metric, else 0 where none can be worse.
-
-    ``least`` is the least score of the file, NaN where it has none. None where no score is sure to be the worst: that
-    of a metric where less is better has no end, nor has one with scores below 0.
-    """
-    if math.isnan(least):
-        return None
-    if metric.kind == "discrete":
-        return 0.0 if metric.higher_is_better else 1.0
-    return 0.0 if metric.higher_is_better and least >= 0 else None
-
-
-def settle_scores(
-    records: pd.DataFrame, worst: Mapping[str, float | None], where: Callable[[int], str]
-) -> pd.DataFrame:
-    """Scores that were read: no answer is wrong, and what failed has none. ``worst`` is that of :func:`worst_score`.
-
-    Raises InputError for a row that lacks one; ``where`` names the place of a row.
-    """
-    for name, lowest in worst.items():
-        scores = records[f"score:{name}"]
-        ok = scored_rows(records)
-        if "prediction" in records.columns and lowest is not None:
-            scores = scores.mask(scores.isna() & records["prediction"].isna(), lowest)  # no answer is wrong
-        gaps = np.flatnonzero(scores.isna().to_numpy() & ok)
-        if len(gaps):
-            row = int(gaps[0])
-            field = name if name == RECORDED else f"score:{name}"
-            if "prediction" in records.columns and records["prediction"].isna().iloc[row]:
-                raise InputError(
-                    f"{where(row)}: no answer and no `{field}`, and no score of it is sure to be the worst: less is "
-                    "better, or scores lie below 0, or no row has one; give the row a score or an `error`"
-                )
-            raise InputError(f"{where(row)}: no `{field}`; every row without an error needs one")
-        records[f"score:{name}"] = scores.where(ok)
-    return records
 
 
 def frame_of(table: pa.Table, kept: Sequence[str]) -> pd.DataFrame:
@@ -325,9 +286,14 @@ def as_part(
     if restated:
         rows.metrics = ()
     notes = (*(f"{recording.task}: {note}" for note in dict.fromkeys(recording.notes)), *rows.notes)
-    default = rows.metrics or ("exact_match",)
+    partial = {name: counts for name, counts in recording.partial.items() if name in rows.metrics}
+    rare = [name for name, (count, of) in partial.items() if 2 * count <= of]
+    default = tuple(name for name in rows.metrics if name not in rare) or ("exact_match",)
     if layout.reference is not None:
         default = ()
+    said = {name: f"{name} is scored in {count:,} of {of:,} rows" for name, (count, of) in partial.items()}
+    asked = set(metrics or default)
+    notes += tuple(f"{recording.task}: {said[name]}; the others are errors" for name in partial if name in asked)
     return Part(
         rows,
         recording.task,
@@ -337,6 +303,8 @@ def as_part(
         notes=notes,
         duplicates=recording.duplicates,
         spread=recording.spread,
+        partial=partial,
+        score_notes=[f"{recording.task}: {said[name]} only and is not compared (--metric {name})" for name in rare],
     )
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from compatcheck.errors import InputError, did_you_mean
-from compatcheck.readers.recording import Record, Recording, average_repeats, labels, records, scored_by_all
+from compatcheck.readers.recording import Record, Recording, average_repeats, count_scores, labels, records
 from compatcheck.table.reading import Row, Source, read_json, read_rows
 from compatcheck.table.values import text_of
 from compatcheck.text import text_hash
@@ -39,8 +39,8 @@ def read(path: Path, part: str | None, task: str | None, tasks: Sequence[str]) -
         (number, _plain(record, identity, several), record.value)
         for (number, record), identity in zip(chosen, identities, strict=True)
     ]
-    scored = scored_by_all(items, recording, "tests", ("score:pass", "score:score"))
-    recording.items = average_repeats(scored, "testIdx", "repeats", recording)
+    count_scores(items, recording, ("score:pass", "score:score"))
+    recording.items = average_repeats(items, "testIdx", "repeats", recording)
     return [recording]
 
 

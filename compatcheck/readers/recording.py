@@ -46,6 +46,8 @@ class Recording:
     """Records that were dropped because they repeat another one exactly."""
     spread: tuple[int, int] = (1, 1)
     """The least and the greatest number of samples of an instance that were averaged."""
+    partial: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Scores that some rows lack: in how many of how many rows each is."""
 
 
 class Record:
@@ -135,10 +137,10 @@ def only_model(items: Iterable[tuple[str, Item]], part: str | None, path: Path) 
 def seconds(record: Record, names: Mapping[str, float]) -> Row:
     """``latency`` in seconds, of the first of the fields that is there; each with its units in a second."""
     name = next((name for name in names if record.value.get(name) is not None), None)
-    found = None if name is None else record.value[name]
-    if isinstance(found, bool) or not isinstance(found, int | float):
+    if name is None:
         return {}
-    return {"latency": found / names[name or ""]}
+    found = record.value[name]
+    return {"latency": found / names[name] if is_finite(found) and not isinstance(found, bool) else text_of(found)}
 
 
 def labels(fields: Mapping[str, Any], prefix: str = "") -> Row:
@@ -162,18 +164,13 @@ def is_finite(value: Any) -> bool:
         return False
 
 
-def scored_by_all(items: Iterable[Item], recording: Recording, what: str, always: Sequence[str] = ()) -> list[Item]:
-    """The items with the scores that all of them have (and those of ``always``); a note says what others lack."""
-    items = list(items)
+def count_scores(items: Sequence[Item], recording: Recording, always: Sequence[str] = ()) -> None:
+    """Note in ``recording.partial`` which scores (but for those of ``always``) rows without an error lack."""
     good = [row for _, row, _ in items if not row.get("error")]
-    partial = set()
     for name in dict.fromkeys(key for row in good for key in row if key.startswith("score:") and key not in always):
         count = sum(name in row for row in good)
         if count < len(good):
-            partial.add(name)
-            shown = name.removeprefix("score:")
-            recording.notes.append(f"{shown} is scored in {count:,} of {len(good):,} {what} only and is not compared")
-    return [(n, {key: value for key, value in row.items() if key not in partial}, raw) for n, row, raw in items]
+            recording.partial[name.removeprefix("score:")] = (count, len(good))
 
 
 def same_kind_of_targets(items: Iterable[Item]) -> list[Item]:
@@ -217,10 +214,10 @@ def average_repeats(
         failed += (len(group) - len(good)) if good else 0
         number, row, raw = (good or list(group.values()))[0]
         if len(good) > 1:
-            scores: dict[str, list[Any]] = {}
-            for key in dict.fromkeys(key for _, one, _ in good for key in one if key.startswith("score:")):
-                scores[key] = [one.get(key) for _, one, _ in good]
-            row = row | {key: _reduced(values, reduce or _mean) for key, values in scores.items()}
+            keys = dict.fromkeys(key for _, one, _ in good for key in one if key.startswith("score:"))
+            some = {f"score:{name}" for name in recording.partial}
+            scores = {key: [one.get(key) for _, one, _ in good if key in one or key not in some] for key in keys}
+            row = row | {key: reduced(values, reduce or mean) for key, values in scores.items()}
         result.append((number, row, raw))
     most = recording.spread[1]
     if most > 1:
@@ -235,13 +232,13 @@ def average_repeats(
     return result
 
 
-def _reduced(values: Sequence[Any], reduce: Reduce) -> Any:
+def reduced(values: Sequence[Any], reduce: Reduce) -> Any:
     """One score of several; what is no finite number stays as it is, for the checks that follow."""
     odd = [value for value in values if not is_finite(value)]
     return odd[0] if odd else reduce(values)
 
 
-def _mean(values: Sequence[Any]) -> float:
+def mean(values: Sequence[Any]) -> float:
     return float(sum(values) / len(values))
 
 

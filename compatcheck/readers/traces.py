@@ -16,7 +16,17 @@ from typing import Any
 
 from compatcheck.errors import InputError
 from compatcheck.readers.chat import answer, asked, calls_text, first_of, is_calls, parsed
-from compatcheck.readers.recording import Item, Record, Recording, is_finite, labels, records, scored_by_all
+from compatcheck.readers.recording import (
+    Item,
+    Record,
+    Recording,
+    count_scores,
+    is_finite,
+    labels,
+    mean,
+    records,
+    reduced,
+)
 from compatcheck.table.reading import Row, Source, read_json, read_rows
 from compatcheck.table.values import text_of
 from compatcheck.text import text_hash
@@ -110,7 +120,8 @@ def items_of(
     for number, record in rows:
         called = calls.get(str(first_of(record.value, shape.trace)), ())
         items.append((number, plain(record, shape, called), record.value))
-    return scored_by_all(items, recording, "records")
+    count_scores(items, recording)
+    return items
 
 
 def calls_of(rows: Iterable[tuple[int, Record]], shape: Shape) -> dict[str, list[dict[str, Any]]]:
@@ -161,13 +172,7 @@ def plain(record: Record, shape: Shape, calls: Sequence[Mapping[str, Any]] = ())
     scores: dict[str, list[Any]] = {}
     for name, score in _scores(value, shape.scores, record):
         scores.setdefault(f"score:{name}", []).append(score)
-    return row | {name: _mean(found) for name, found in scores.items()}
-
-
-def _mean(found: Sequence[Any]) -> Any:
-    """The mean of scores of one name; what is no number stays as it is, for the checks that follow."""
-    odd = [score for score in found if not is_finite(score)]
-    return odd[0] if odd else found[0] if len(found) == 1 else sum(found) / len(found)
+    return row | {name: found[0] if len(found) == 1 else reduced(found, mean) for name, found in scores.items()}
 
 
 def _object(value: Mapping[str, Any], path: str) -> Mapping[str, Any]:
@@ -179,9 +184,9 @@ def _taken(value: Mapping[str, Any], shape: Shape) -> Row:
     """Seconds, cost and tokens, where they are known."""
     row: Row = {}
     for name in ("latency", "cost", "prompt_tokens", "output_tokens"):
-        found = _number(first_of(value, getattr(shape, name)))
+        found = first_of(value, getattr(shape, name))
         if found is not None:
-            row[name] = found
+            row[name] = _number(found)
     if "latency" not in row:
         start, end = (_moment(first_of(value, paths)) for paths in (shape.start, shape.end))
         row |= {} if start is None or end is None else {"latency": round(end - start, 6)}
@@ -189,13 +194,12 @@ def _taken(value: Mapping[str, Any], shape: Shape) -> Row:
     return row | ({"model": model} if isinstance(model, str) else {})
 
 
-def _number(value: Any) -> float | None:
-    if isinstance(value, str):
-        try:
-            value = float(value)
-        except ValueError:
-            return None
-    return value if is_finite(value) and not isinstance(value, bool) else None
+def _number(value: Any) -> Any:
+    """The number that a text holds; anything else as it is."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
 
 
 def _moment(value: Any) -> float | None:

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from compatcheck.errors import InputError, one_line
 from compatcheck.similarity import RECORDED, STRUCTURED
 from compatcheck.table import thinking
+from compatcheck.table.figures import Figures
 from compatcheck.table.flat import flat_columns
 from compatcheck.table.layout import MISSING, Layout, field_names, listed, obvious, picker, proposed
 from compatcheck.table.reading import Row, Source
@@ -76,6 +77,7 @@ class Columns:
         self.notes: list[str] = []
         self.looked = False
         """Whether reasoning was looked for."""
+        self.figures = Figures(source)
         self.not_numbers: set[str] = set()
         """Columns of an untyped file that hold a text which is no number."""
 
@@ -101,6 +103,7 @@ class Columns:
             columns = self._of_rows(numbers, rows if isinstance(rows, list) else _row_list(self.source, rows, numbers))
         if self.source.untyped:
             self._watch_numbers(columns)
+        self.figures.watch(columns)
         if self.layout.reasoning is None and not self.looked:
             self.looked = True  # at the first rows, which tell it of the rest
             self.notes += [said] if (said := thinking.note(self.source.path, columns)) is not None else []
@@ -108,7 +111,7 @@ class Columns:
 
     def _of_rows(self, numbers: Sequence[int], rows: list[Row]) -> dict[str, pa.Array]:
         layout, checked, target, prediction = self.layout, self.checked, self.target, self.prediction
-        keys = set(rows[0]) if _same_shape(rows) else set().union(*rows)
+        keys = set().union(*rows)
         columns: dict[str, pa.Array] = {"doc_id": self._ids(numbers, rows)}
         failed = _errors(columns, rows) if "error" in keys else [False] * len(rows)
         for name in PLAIN:
@@ -342,7 +345,7 @@ class Columns:
         if not self.prediction.seen and (self.layout.prediction_field is not None or not self.metrics):
             raise missing_field(self.source, *self.first, self.prediction.name, self.option)
         faulty = [f"{self.source.path}: `{name}` is no number and is not compared" for name in self.faults]
-        notes = [*self.source.notes, *self.notes, *faulty]
+        notes = [*self.source.notes, *self.notes, *faulty, *self.figures.notes()]
         return RowTable(
             self.settled(table), self.source, tuple(self.metrics), self.prediction.seen, self.target.seen, self.first,
             self.target.name, self.names_score, self.faults, tuple(dict.fromkeys(notes)),
@@ -365,11 +368,6 @@ def _row_list(source: Source, batch: pa.RecordBatch, numbers: Sequence[int]) -> 
         return rows
     except UnicodeDecodeError:
         raise InputError(f"{source.path}: not UTF-8 in a row after row {numbers[0] - 1}; the file is damaged") from None
-
-
-def _same_shape(rows: Sequence[Row]) -> bool:
-    keys = rows[0].keys()
-    return all(row.keys() == keys for row in rows)
 
 
 def _column(rows: Sequence[Row], name: str) -> list[Any]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -62,6 +63,56 @@ def direction_said(name: str, options: Options | None) -> bool | None:
     if said is not None and not isinstance(said, bool):
         raise InputError(f"--metric-arg {name}.{DIRECTION}={said}: must be true or false")
     return said
+
+
+def worst_score(metric: Metric, least: float) -> float | None:
+    """The score of a row without an answer: what is wrong on a discrete metric, else 0 where none can be worse.
+
+    ``least`` is the least score of the file, NaN where it has none. None where no score is sure to be the worst: that
+    of a metric where less is better has no end, nor has one with scores below 0.
+    """
+    if math.isnan(least):
+        return None
+    if metric.kind == "discrete":
+        return 0.0 if metric.higher_is_better else 1.0
+    return 0.0 if metric.higher_is_better and least >= 0 else None
+
+
+def settle_scores(
+    records: pd.DataFrame,
+    worst: Mapping[str, float | None],
+    where: Callable[[int], str],
+    partial: Collection[str] = (),
+) -> pd.DataFrame:
+    """Scores that were read: no answer is wrong, and what failed has none. ``worst`` is that of :func:`worst_score`.
+
+    A row that lacks a score of ``partial`` is in error. Raises InputError for one that lacks another; ``where`` names
+    the place of a row.
+    """
+    for name, lowest in worst.items():
+        scores = records[f"score:{name}"]
+        ok = scored_rows(records)
+        if "prediction" in records.columns and lowest is not None:
+            scores = scores.mask(scores.isna() & records["prediction"].isna(), lowest)  # no answer is wrong
+        records[f"score:{name}"] = scores
+        gaps = np.flatnonzero(scores.isna().to_numpy() & ok)
+        if name in partial:
+            errors = records["error"].astype(object) if "error" in records else pd.Series(None, records.index, object)
+            errors.iloc[gaps] = f"not scored: the tool gives no {name}"
+            records["error"] = errors
+        elif len(gaps):
+            row = int(gaps[0])
+            field = name if name == similarity.RECORDED else f"score:{name}"
+            if "prediction" in records.columns and records["prediction"].isna().iloc[row]:
+                raise InputError(
+                    f"{where(row)}: no answer and no `{field}`, and no score of it is sure to be the worst: less is "
+                    "better, or scores lie below 0, or no row has one; give the row a score or an `error`"
+                )
+            raise InputError(f"{where(row)}: no `{field}`; every row without an error needs one")
+    ok = scored_rows(records)
+    for name in worst:
+        records[f"score:{name}"] = records[f"score:{name}"].where(ok)
+    return records
 
 
 def check_metrics(metrics: Sequence[str], recorded: Sequence[str] = ()) -> None:

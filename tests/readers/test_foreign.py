@@ -146,7 +146,7 @@ def test_promptfoo_two_prompts_of_one_provider(tmp_path: Path) -> None:
     (both,) = load(file)
     assert values(both.records["prompt"]) == ["short", "long", "short", "long"]
     assert both.records["doc_id"].is_unique
-    assert both.notes == ("promptfoo: half is scored in 2 of 4 tests only and is not compared",)
+    assert both.notes == ("promptfoo: half is scored in 2 of 4 rows only and is not compared (--metric half)",)
     (long,) = load(f"{file}#long")
     assert values(long.records["prediction"]) == ["long0", "long1"]
 

@@ -331,3 +331,52 @@ def test_opencompass_folder_parts_and_details(tmp_path: Path) -> None:
     details = {"0": {"prompt": "q", "predictions": "2", "references": ["2", "two"], "correct": True}}
     (tmp_path / "r.json").write_text(json.dumps({"accuracy": 100.0, "details": details}))
     assert column(load(tmp_path / "r.json"), "score:correct") == [1.0]
+
+
+@pytest.mark.parametrize("tool", ["langfuse", "braintrust"])
+def test_rows_without_a_score_are_errors_where_it_is_compared(tool: str, tmp_path: Path) -> None:
+    def row(number: int, scores: dict[str, float | None]) -> dict[str, Any]:
+        known = {"input": f"{number}?", "output": str(number), "metadata": {}}
+        if tool == "braintrust":
+            return {**known, "expected": str(number), "scores": scores}
+        named = [{"name": name, "value": value, "dataType": "NUMERIC"} for name, value in scores.items()]
+        return {**known, "expectedOutput": str(number), "traceId": f"t{number}", "id": f"t{number}", "scores": named}
+
+    rows = [row(n, {"good": 0.5, "whole": 1.0 if n < 4 else None, "rare": None if n < 4 else 1.0}) for n in range(5)]
+    (file := tmp_path / "out.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (run,) = load_recorded(file)
+    assert [metric.name for metric in run.metrics] == ["good", "whole"]
+    assert column(run, "error") == [None] * 4 + ["not scored: the tool gives no whole"]
+    assert pd.isna(run.records["score:good"][4])
+    assert run.notes == (
+        f"{tool}: whole is scored in 4 of 5 rows; the others are errors",
+        f"{tool}: rare is scored in 1 of 5 rows only and is not compared (--metric rare)",
+    )
+    (run,) = load_recorded(file, metrics=["good"])
+    assert (column(run, "score:good"), run.notes) == ([0.5] * 5, ())
+    (run,) = load_recorded(file, metrics=["rare"])
+    assert (run.records["error"].notna().sum(), column(run, "score:rare")[4]) == (4, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("latency", "0.5 s", "0.5 s"),
+        ("latency_ms", -3, "-3"),
+        ("cost", "$1", "$1"),
+        ("output_tokens", float("inf"), "inf"),
+    ],
+)
+def test_a_figure_that_is_none_is_named(name: str, value: Any, said: str, tmp_path: Path) -> None:
+    plain = [{"id": n, "target": "a", "prediction": "a", name: 2 if n < 2 else value} for n in range(4)]
+    chat = [{"id": n, "messages": [{"role": "user", "content": f"{n}"}], "target": "a", name: each[name],
+             "response": {"choices": [{"message": {"content": "a"}}], "object": "chat"}}
+            for n, each in enumerate(plain)]  # fmt: skip
+    trace = [{"input": str(n), "output": "a", "expected": "a", "scores": {}, "metrics": {}} for n in range(4)]
+    field = {"latency": "duration", "cost": "cost"}.get(name, "completion_tokens")
+    for each, one in zip(trace, plain, strict=True):
+        each["metrics"] = {field: one[name]}
+    for rows in (plain, chat, trace) if name != "latency_ms" else (plain,):
+        (file := tmp_path / "out.jsonl").write_text("\n".join(map(json.dumps, rows)))
+        told = f"{file}:3: `{name}` is {said}, which is no number from 0 on: it counts as not measured, as 1 more does"
+        assert told in load(file).notes
