@@ -21,6 +21,7 @@ from collections.abc import Sequence
 
 from compatcheck.compare.result import Advice, Comparison, Estimate, Gate
 from compatcheck.compare.significance import holm, p_beyond
+from compatcheck.text import significant
 
 MARGIN = 0.01  # what a net change or a rate of flips may be beyond the noise without counting as a change
 
@@ -71,7 +72,7 @@ def advise(comparisons: Sequence[Comparison], verdict: str, doubts: Sequence[str
     ):
         those = [each for each, own in states if own == state]
         if state == "doubted" and doubts:
-            return Advice("undecided", f"{doubts[0]}{_more(doubts)}")
+            return Advice("undecided", f"{doubts[0]}{_more(doubts, 'reason')}")
         if state == "unsettled" and verdict == "inconclusive":
             those = [each for each in comparisons if _gates(each, "inconclusive")]
         if not those:
@@ -83,7 +84,7 @@ def advise(comparisons: Sequence[Comparison], verdict: str, doubts: Sequence[str
             lead += "regression is shown"
         if state == "kept" and noise_share(first) is None:
             tail = "; --noise-floor says how many flip without any change"
-        return Advice(bump, f"{lead}: {name(first)}{_shown(first, state)}{_more(those)}{tail}")
+        return Advice(bump, f"{lead}: {name(first)}{_shown(first, state)}{_more(those, 'comparison')}{tail}")
     each = max(comparisons, key=_most)
     flips = f"at most {_percent(_most(each))} flip"
     return Advice("patch", f"behaviour is unchanged within a margin of {_margin_text(each)}: {name(each)}{flips}")
@@ -93,21 +94,23 @@ def _of_changes(comparisons: Sequence[Comparison], verdict: str, doubts: Sequenc
     """Where OLD's answers are the reference: that hardly any changed can be shown, and nothing of what is right."""
     broken = [gate for each in comparisons for gate in _gates(each, "fail")]
     if verdict == "fail" and broken:
-        return Advice("major", f"budget {broken[0].rule} is broken{_more(broken)}")
+        return Advice("major", f"budget {broken[0].rule} is broken{_more(broken, 'budget')}")
     if doubts:
-        return Advice("undecided", f"{doubts[0]}{_more(doubts)}")
+        return Advice("undecided", f"{doubts[0]}{_more(doubts, 'reason')}")
     bounds = [each.metrics.get("changed", Estimate(None)).upper for each in comparisons]
     most = max(1.0 if bound is None else bound for bound in bounds)
     if most <= min(margin_of(each) for each in comparisons):
         return Advice("patch", f"answers are the same within a margin: at most {_percent(most)} change")
     return Advice(
         "undecided",
-        f"up to {100 * most:.3g} % of the answers change, and without targets nothing says whether for the better",
+        f"up to {significant(100 * most, 3)} % of the answers change, and without targets nothing says whether for the "
+        "better",
     )
 
 
-def _more(those: Sequence[object]) -> str:
-    return f" (and {len(those) - 1} more)" if len(those) > 1 else ""
+def _more(those: Sequence[object], word: str) -> str:
+    count = len(those) - 1
+    return f" (and {count} more {word}{'' if count == 1 else 's'})" if count > 0 else ""
 
 
 def _shown(each: Comparison, state: str) -> str:
@@ -119,7 +122,9 @@ def _shown(each: Comparison, state: str) -> str:
     net, discrete = _net(each), each.kind == "discrete"
     if state in ("regressed", "improved"):
         values = [(100 * value if discrete else value) for value in (net.value, net.low, net.high) if value is not None]
-        value, low, high = ((_two(value, "+") if discrete else f"{value:+.3g}").replace("-", "−") for value in values)
+        value, low, high = (
+            (_two(value, "+") if discrete else significant(value, 3, "+")).replace("-", "−") for value in values
+        )
         said = f"net change {value} points" if discrete else f"mean difference {value}"
         return f"{said} (95 %: {low} to {high})"
     worse, better = (each.quadrants.get(name, 0) for name in ("negative_flip", "positive_flip"))
@@ -128,7 +133,7 @@ def _shown(each: Comparison, state: str) -> str:
         return flips
     reach = "nothing was scored"
     if net.lower is not None:
-        lower = f"{_two(100 * net.lower)} points" if discrete else f"{net.lower:.3g}"
+        lower = f"{_two(100 * net.lower)} points" if discrete else significant(net.lower, 3)
         reach = f"net change at least {lower}, flips up to {_percent(_most(each))}".replace("-", "−")
     return f"{flips}, {reach} against a margin of {_margin_text(each)}"
 
@@ -177,7 +182,7 @@ def _most(comparison: Comparison) -> float:
 
 
 def _gates(comparison: Comparison, verdict: str) -> list[Gate]:
-    return [gate for gate in comparison.gates if gate.verdict == verdict and gate.tier == "critical"]
+    return [gate for gate in comparison.critical_gates if gate.verdict == verdict]
 
 
 def _margin_text(comparison: Comparison) -> str:
@@ -192,5 +197,4 @@ def _percent(share: float) -> str:
 
 
 def _two(value: float, sign: str = "") -> str:
-    """Two digits that count, and never ``1e+02``."""
-    return f"{value:{sign}.{2 if abs(value) < 99.5 else 3}g}"
+    return significant(value, 2 if abs(value) < 99.5 else 3, sign)

@@ -12,7 +12,7 @@ from compatcheck.compare.answers import UNITS, WHY, How
 from compatcheck.compare.refusals import REFUSALS
 from compatcheck.compare.result import Comparison
 from compatcheck.errors import InputError, did_you_mean
-from compatcheck.gate import CRITICAL, Rule, parse_rules
+from compatcheck.gate import Rule, parse_rules
 from compatcheck.options import Diff, Evaluate
 from compatcheck.records import FIGURES
 
@@ -102,7 +102,7 @@ def check(chosen: Diff, rules: Sequence[Rule], how: How, side: Callable[[str], A
         InputError: so it is, or the budget goes with an option that cannot have it.
     """
     for rule in (one for one in rules if one.is_beside):
-        said = f"--{'fail-on' if rule.tier == CRITICAL else 'advisory'} {rule.text!r}"
+        said = rule.as_option
         if chosen.until_decided:
             raise InputError(
                 f"{said}: --until-decided draws documents until flips and scores are decided; leave it out"
@@ -126,7 +126,7 @@ def check(chosen: Diff, rules: Sequence[Rule], how: How, side: Callable[[str], A
 
 def needed(rules: Sequence[Rule]) -> dict[str, str]:
     """The figures that recorded answers must say, each with the budget that asks for it."""
-    return {rule.name: f"--fail-on {rule.text!r}" for rule in rules if rule.is_beside and rule.name in FIGURES}
+    return {rule.name: rule.as_option for rule in rules if rule.is_beside and rule.name in FIGURES}
 
 
 def from_store(comparisons: Sequence[Comparison], *settings: Mapping[str, Any]) -> list[str]:

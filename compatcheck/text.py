@@ -19,6 +19,12 @@ def plain_number(text: str) -> str | None:
     return text.replace(",", "") if _SEPARATED.fullmatch(text) else None
 
 
+def significant(value: float, digits: int, sign: str = "") -> str:
+    """A number with so many significant digits; a large one is written out, never as ``1.2e+03``."""
+    text = f"{value:{sign},.{digits}g}"
+    return f"{value:{sign},.0f}" if "e+" in text and abs(value) < 1e15 else text
+
+
 def text_hash(text: str) -> str:
     """Fingerprint of a text: the first 16 hexadecimal digits of the SHA-256 of its UTF-8."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]

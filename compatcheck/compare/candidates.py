@@ -96,13 +96,11 @@ class Candidates:
 def _cell(name: str, one: Comparison) -> Cell:
     what = (name, one.task, one.filter, one.metric, one.n)
     word = "accuracy" if one.kind == "discrete" else "score"
-    verdicts = {gate.verdict for gate in one.gates if gate.tier == "critical"}
-    verdict = next((each for each in ("fail", "inconclusive", "pass") if each in verdicts), "none")
     if one.reference is not None:
         unknown, alike = Estimate(None, of=one.n, why=NO_TARGETS), one.metrics.get("similarity")
-        return Cell(*what, unknown, alike or one.metrics["agreement"], unknown, verdict, one.metrics["changed"])
+        return Cell(*what, unknown, alike or one.metrics["agreement"], unknown, one.verdict, one.metrics["changed"])
     old, new = (one.metrics[f"{word}_{side}"] for side in ("old", "new"))
-    return Cell(*what, old, new, one.metrics["nfr"], verdict)
+    return Cell(*what, old, new, one.metrics["nfr"], one.verdict)
 
 
 def candidates_to_dict(several: Candidates) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from compatcheck.compare.quadrants import dead_band, resolve_metric
 from compatcheck.compare.result import Absent
 from compatcheck.errors import InputError
 from compatcheck.records import Metric, StoredRun, TaskRun
+from compatcheck.text import significant
 
 Counterparts = list[tuple[Any, Any, list[Metric]]]  # task run of OLD, that of NEW, and the metrics they share
 
@@ -99,8 +100,8 @@ def sample_notes(pairs: Counterparts) -> list[str]:
     bands = [(run.task, metric.name, dead_band(None, resolve_metric(metric, run, other)))
              for run, other, metrics in pairs for metric in metrics]  # fmt: skip
     return [
-        f"{task}: {name} is an average of samples; a gain within ±{band:.2g}, 2.5 standard errors of a difference, "
-        "counts as unchanged; --epsilon sets another dead-band"
+        f"{task}: {name} is an average of samples; a gain within ±{significant(band, 2)}, 2.5 standard errors of a "
+        "difference, counts as unchanged; --epsilon sets another dead-band"
         for task, name, band in bands
         if band > 0
     ]

@@ -39,10 +39,10 @@ def cut_off(records: pd.DataFrame, rows: np.ndarray, reasons: frozenset[str] = _
 
 def ends_unknown(records: pd.DataFrame, rows: np.ndarray) -> Flags:
     """Which of the rows do not say why their answer ended."""
-    silent = np.ones(len(rows), dtype=bool)
+    unknown = np.ones(len(rows), dtype=bool)
     for one in _said(records, rows):
-        silent &= one.isna().to_numpy(dtype=bool)
-    return silent
+        unknown &= one.isna().to_numpy(dtype=bool)
+    return unknown
 
 
 def _said(records: pd.DataFrame, rows: np.ndarray) -> list[pd.Series]:
@@ -61,14 +61,13 @@ class Covered:
 
     def add(self, found: Sorted, old: TaskRun, new: TaskRun, pairs: Pairs) -> None:
         """Take note of the pairs of a part."""
-        scored, silent = found.scored, found.scored
-        counts = {"paired": scored}
+        scored = found.scored
+        counts = {"paired": scored, "no_answer_both": found.unanswered}
         for side, run, rows, texts in (
             ("old", old, pairs.old, found.prediction_old),
             ("new", new, pairs.new, found.prediction_new),
         ):
             without = scored & (texts.isna().to_numpy() if texts is not None else False)
-            silent = silent & without
             counts |= {f"errors_{side}": failed(run.records, rows), f"no_answer_{side}": without}
             cut = cut_off(run.records, rows)
             if cut is not None:
@@ -77,7 +76,7 @@ class Covered:
                 self._some[f"thinking_{side}"] += int((thought & scored).sum()) if thought is not None else 0
             if side == "new":
                 self._some["ends_unknown_new"] += int((ends_unknown(run.records, rows) & scored).sum())
-        counts["no_answer_both"] = silent
+                self._some["answers_unknown_new"] += int(scored.sum()) if texts is None else 0
         for name, flags in counts.items():
             self._counts[name] += int(flags.sum())
 

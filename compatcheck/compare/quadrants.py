@@ -41,11 +41,12 @@ class Sorted:
     changed: Flags | None  # None where no predictions were recorded
     prediction_old: pd.Series | None
     prediction_new: pd.Series | None
+    unanswered: Flags  # scored, and without an answer on both sides
     agreed: Floats | None = None  # of a judge that was asked which of both is better: whether it agreed with itself
 
     def take(self, rows: NDArray[np.intp] | Flags) -> Sorted:
         """Some of the pairs, or all in another order, without their predictions."""
-        names = ("old", "new", "gain", "codes", "scored")
+        names = ("old", "new", "gain", "codes", "scored", "unanswered")
         parts = {name: getattr(self, name)[rows] for name in names}
         changed = None if self.changed is None else self.changed[rows]
         agreed = None if self.agreed is None else self.agreed[rows]
@@ -161,7 +162,8 @@ def sort_pairs(
     codes[~scored] = -1
     one, other = _predictions(old, new, pairs, metric)
     changed = None if one is None or other is None else differ(one, other)
-    return Sorted(metric, names, before, after, gain, codes, scored, changed, one, other)
+    unanswered = _unanswered(one, other, scored)
+    return Sorted(metric, names, before, after, gain, codes, scored, changed, one, other, unanswered)
 
 
 def _predictions(old: TaskRun, new: TaskRun, pairs: Pairs, metric: Metric) -> list[pd.Series | None]:
@@ -222,7 +224,14 @@ def _changes(
     codes[~scored] = -1
     names = PREFERENCES if metric.preference else CHANGES
     return Sorted(kept, names, before, values, gain, codes, scored, codes > 0, one, other,
-                  agreed if metric.preference else None)  # fmt: skip
+                  _unanswered(one, other, scored), agreed if metric.preference else None)  # fmt: skip
+
+
+def _unanswered(old: pd.Series | None, new: pd.Series | None, scored: Flags) -> Flags:
+    """Which scored pairs have no answer on both sides; none where answers were not recorded."""
+    if old is None or new is None:
+        return np.zeros_like(scored)
+    return scored & old.isna().to_numpy(dtype=bool) & new.isna().to_numpy(dtype=bool)
 
 
 def _text(value: object) -> str | None:

@@ -6,7 +6,7 @@ Its JSON form (:mod:`compatcheck.schema`) is the ``compatcheck.report/1`` contra
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -103,6 +103,8 @@ class Pairing:
     thinking_new: int | None = field(default=None, metadata=WHERE_KNOWN)
     # Scored pairs in which NEW does not say how its answer ended, where others do; None where there are none.
     ends_unknown_new: int | None = field(default=None, metadata=WHERE_KNOWN)
+    # Scored pairs of which only the score of NEW was recorded, not its answer; None where there are none.
+    answers_unknown_new: int | None = field(default=None, metadata=WHERE_KNOWN)
 
     @property
     def larger(self) -> int:
@@ -157,6 +159,9 @@ class Slice:
     p_adjusted: float | None = None
     lost: Estimate | None = None
     changed: Estimate | None = dataclasses.field(default=None, metadata=WHERE_KNOWN)  # with OLD as the reference
+    # Further pairs that were not scored, and those of ``n`` without an answer on both sides; None where there are none.
+    unscored: int | None = dataclasses.field(default=None, metadata=WHERE_KNOWN)
+    unanswered: int | None = dataclasses.field(default=None, metadata=WHERE_KNOWN)
 
 
 @dataclass(frozen=True)
@@ -227,6 +232,12 @@ class Gate:
     needed_n: int | None = None
     tier: Annotated[str, ("critical", "advisory")] = "critical"  # whether it bears on the verdict, or is shown
     doubt: str | None = field(default=None, metadata=WHERE_KNOWN)  # why a verdict of the bounds does not stand
+
+
+def worst(verdicts: Iterable[str]) -> str:
+    """The verdict of several together."""
+    found = set(verdicts)
+    return next((name for name in ("fail", "inconclusive", "pass") if name in found), "none")
 
 
 @dataclass(frozen=True)
@@ -330,6 +341,16 @@ class Comparison:
         if self.reference is None:
             return self.quadrants.get("negative_flip", 0)
         return self.n - self.quadrants.get("unchanged", 0)
+
+    @property
+    def critical_gates(self) -> list[Gate]:
+        """The gates that bear on the verdict."""
+        return [gate for gate in self.gates if gate.tier == "critical"]
+
+    @property
+    def verdict(self) -> str:
+        """The worst of its critical gates; ``none`` without any."""
+        return worst(gate.verdict for gate in self.critical_gates)
 
     def with_gates(self, gates: tuple[Gate, ...]) -> Comparison:
         return replace(self, gates=gates)

@@ -126,6 +126,8 @@ class MeanEvidence:
         return self._low + self._span * self._total / self._number if self._number else None
 
     def evidence(self) -> Evidence:
+        if not self._number:
+            return Evidence(0.0, 0.0)
         if self._at <= 0:
             return Evidence(math.inf if self._at < 0 or self._total > 0 else 0.0, -math.inf)
         if self._at >= 1:

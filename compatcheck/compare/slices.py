@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -53,8 +52,8 @@ def build_slices(
     up, down, right = kept.are("positive_flip"), kept.are(*worse_groups(kept.names)), old_right(found)
     for field in fields:
         check_field(field, old, new)
-        codes, labels = label(field_values(field, old, new, pairs)[found.scored].reset_index(drop=True))
-        counted = count_slices(field, codes, labels, up, down, right, confidence)
+        values = field_values(field, old, new, pairs)
+        codes, counted = count_slices(field, values, found.scored, found.unanswered, up, down, right, confidence)
         if again is not None:
             counted = [again(each, codes == place, down, right) for place, each in enumerate(counted)]
         slices += counted
@@ -149,39 +148,45 @@ def old_right(found: Sorted) -> Flags | None:
 
 def count_slices(
     field: str,
-    codes: NDArray[Any],
-    labels: Sequence[str],
+    values: pd.Series,
+    scored: Flags,
+    unanswered: Flags,
     up: Flags,
     down: Flags,
     right: Flags | None,
     confidence: float,
-) -> list[Slice]:
-    """The slices of one field; ``codes`` number the label of each scored pair, ``up`` and ``down`` flag its flip.
+) -> tuple[NDArray[np.intp], list[Slice]]:
+    """The slice of each scored pair by its number, and the slices of one field.
 
-    ``right`` flags what OLD had right.
+    ``values``, ``scored`` and ``unanswered`` are of all pairs; of the scored ones ``up`` and ``down`` flag flips and
+    ``right`` what OLD had right.
     """
+    every, labels = label(values)
+    codes = every[scored]
+    unscored, empty = (np.bincount(every[part], minlength=len(labels)).tolist() for part in (~scored, unanswered))
     sizes, positive, negative = (
         np.bincount(part, minlength=len(labels)).tolist() for part in (codes, codes[up], codes[down])
     )
     held = [0] * len(labels) if right is None else np.bincount(codes[right], minlength=len(labels)).tolist()
-    return [
+    return codes, [
         Slice(
             field, name, size, better, worse, rate(worse, size, confidence), p,
             lost=None if right is None else rate(worse, had, confidence, NO_OLD_RIGHT),
+            unscored=without or None, unanswered=none or None,
         )
-        for name, size, better, worse, had, p in zip(
-            labels, sizes, positive, negative, held, _worse_than_rest(sizes, negative), strict=True
+        for name, size, better, worse, had, p, without, none in zip(
+            labels, sizes, positive, negative, held, _worse_than_rest(sizes, negative), unscored, empty, strict=True
         )
     ]  # fmt: skip
 
 
 def _worse_than_rest(sizes: list[int], negative: list[int]) -> list[float | None]:
-    """Fisher's exact p per slice; None where there is no rest to compare with."""
+    """Fisher's exact p per slice; None where it is empty, or there is no rest to compare with."""
     from scipy.stats import hypergeom  # half a second of import, needed for slices alone
 
     n = sum(sizes)
     p_values = hypergeom.sf(np.array(negative) - 1, n, sum(negative), np.array(sizes))
-    return [None if size == n else min(1.0, float(p)) for size, p in zip(sizes, p_values, strict=True)]
+    return [None if size in (0, n) else min(1.0, float(p)) for size, p in zip(sizes, p_values, strict=True)]
 
 
 def adjust(slices: Sequence[Slice]) -> tuple[Slice, ...]:

@@ -48,7 +48,6 @@ from compatcheck.compare.slices import (
     count_slices,
     expand,
     field_values,
-    label,
     text_of,
     worse_groups,
 )
@@ -114,6 +113,8 @@ class _Group:
         self.besides = Besides(how, names, texts=False)
         self.changes: Changes | None = None
         self._codes: list[Any] = []
+        self._scored: list[np.ndarray] = []
+        self._unanswered: list[np.ndarray] = []
         self._numbers: list[Numbers] = []
         self._gains: Gains | None = None
         self._values: dict[str, list[np.ndarray]] = {field: [] for field in fields}
@@ -128,8 +129,10 @@ class _Group:
             self._gains = together(self._gains, gains_of(found.gain[scored], "discrete"))
         else:
             self._numbers.append(Numbers(found.old[scored], found.new[scored], found.gain[scored], found.codes[scored]))
+        self._scored.append(scored)
+        self._unanswered.append(found.unanswered)
         for name, values in fields.items():
-            self._values[name].append(values[scored])
+            self._values[name].append(values)
 
     def codes(self) -> np.ndarray:
         return np.concatenate(self._codes)
@@ -158,11 +161,12 @@ class _Group:
         if self.names == QUADRANTS:
             right = np.isin(codes, [QUADRANTS.index(n) for n in ("both_correct", "negative_flip")])
         slices: list[Slice] = []
+        scored, unanswered = np.concatenate(self._scored), np.concatenate(self._unanswered)
         for name, parts in self._values.items():
             values = pd.Series(np.concatenate(parts))
             if name in texts:
                 values = pd.Series(pd.Categorical.from_codes(values.to_numpy(), pd.Index([*texts[name]], dtype=object)))
-            slices += count_slices(name, *label(values), up, down, right, confidence)
+            slices += count_slices(name, values, scored, unanswered, up, down, right, confidence)[1]
         return tuple(map(changed_slice, adjust(slices))) if self.of_changes else adjust(slices)
 
 

@@ -8,20 +8,21 @@ meant, gives another verdict. A budget that reruns of OLD use up by themselves i
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from compatcheck.compare.readings import HINT
 from compatcheck.compare.result import Absent, Comparison, Gate, Reading
 from compatcheck.errors import InputError
 from compatcheck.gate.rules import CRITICAL, NAMES, Rule, rows, share_of, writer
+from compatcheck.records import KL
 
 MAX_MISSING = 0.02  # share of the larger side's rows that may show nothing; more of them, and no budget passes
 NOTHING_RIGHT, ALL_RIGHT = 0.02, 0.995  # shares of right answers beyond which a scoring rule does not seem to fit
 _NEEDS_OLD_RIGHT = frozenset({"nfr", "relative_nfr", "btc", "both_correct_changed", "m_r", "mean_regression"})
 """Figures that no NEW could spoil where OLD gets nothing right."""
-_OF_CHANGE = frozenset({"nfr_mc", "inconsistency", "agreement", "kl"})
-"""Figures of changed answers and distributions, whatever is right."""
+_OF_CHANGE = frozenset({"nfr_mc", "inconsistency", "agreement"})
+"""Figures of changed answers, whatever is right."""
 _EXACT = ("exact_match",)
 _WORDS = {
     "ignore_case": "if case is ignored", "ignore_punctuation": "if punctuation is ignored",
@@ -66,8 +67,8 @@ def doubts_of(
 def _shows_little(rule: Rule, comparison: Comparison, max_missing: float, absent: Sequence[Absent]) -> str | None:
     """Why too few of the rows were compared, or the scoring rule does not seem to fit; None else."""
     p = comparison.pairing
-    silent = 0 if rule.is_count else p.no_answer_both  # whoever counts answers counts what has none
-    missing = p.missing - p.no_answer_both + silent
+    unanswered = 0 if rule.is_count else p.no_answer_both  # a budget on answers counts those that are none
+    missing = p.missing - p.no_answer_both + unanswered
     if p.larger and missing > max_missing * p.larger:
         parts = {
             "only in OLD": p.only_old,
@@ -75,12 +76,14 @@ def _shows_little(rule: Rule, comparison: Comparison, max_missing: float, absent
             "with changed content": p.target_changed,
             "in error in OLD": p.errors_old,
             "in error in NEW": p.errors_new,
-            "without an answer on both sides": silent,
+            "without an answer on both sides": unanswered,
         }
-        return (
-            f"{rows(missing, p.larger)} ({share_of(missing / p.larger)}) show nothing, more than --max-missing "
-            f"{share_of(max_missing)}: {', '.join(f'{count:,} {what}' for what, count in parts.items() if count)}"
-        )
+        return _too_many(missing, p.larger, max_missing, parts)
+    if (part := rule.part(comparison)) is not None:
+        parts = {"not scored": part.unscored or 0, "without an answer on both sides": part.unanswered or 0}
+        of = part.n + parts["not scored"]
+        if sum(parts.values()) > max_missing * of:
+            return f"of {'='.join((part.field, part.value))} {_too_many(sum(parts.values()), of, max_missing, parts)}"
     lacking = sum(one.rows for one in absent)
     if lacking and lacking > max_missing * (lacking + p.larger):
         names = (f"{one.task} ({one.filter}): {one.rows:,} rows only in {one.side.upper()}" for one in absent[:3])
@@ -88,20 +91,32 @@ def _shows_little(rule: Rule, comparison: Comparison, max_missing: float, absent
             f"tasks or filters of one side alone were not compared, more than --max-missing {share_of(max_missing)}: "
             f"{', '.join(names)}{f' and {len(absent) - 3} more' if len(absent) > 3 else ''}"
         )
-    if rule.is_beside or rule.is_count:
+    if rule.is_beside or rule.is_count or rule.name == KL:
         return _unknown(rule, comparison, max_missing)
     return _unfit(rule, comparison)
+
+
+def _too_many(missing: int, of: int, max_missing: float, parts: Mapping[str, int]) -> str:
+    return (
+        f"{rows(missing, of)} ({share_of(missing / of)}) show nothing, more than --max-missing "
+        f"{share_of(max_missing)}: {', '.join(f'{count:,} {what}' for what, count in parts.items() if count)}"
+    )
 
 
 def _unknown(rule: Rule, comparison: Comparison, max_missing: float) -> str | None:
     """Of how many of the scored pairs nobody knows what the budget is about, where they are too many."""
     p = comparison.pairing
-    count = p.ends_unknown_new or 0 if rule.name == "cut_off" else 0
+    count, what = 0, f"the {rule.name} of both answers"
     if rule.is_beside:
         count = p.paired - rule.figure(comparison)[1]
+    elif rule.name == KL and comparison.kl is not None:
+        count, what = p.paired - comparison.kl.documents, "how far apart both models are on their text"
+    elif rule.name == "cut_off":
+        count, what = p.ends_unknown_new or 0, "how the answer ended"
+    elif rule.name == "no_answer":
+        count, what = p.answers_unknown_new or 0, "what was answered"
     if count <= max_missing * p.larger:
         return None
-    what = "how the answer ended" if rule.is_count else f"the {rule.name} of both answers"
     return (
         f"{rows(count, p.paired)} ({share_of(count / p.paired)}) do not say {what}, more than --max-missing "
         f"{share_of(max_missing)}"
@@ -211,7 +226,7 @@ def noise_remarks(comparisons: Sequence[Comparison], rules: Sequence[Rule]) -> t
         sign, way = ("above", "at least") if known.upper else ("below", "at most")
         if rule.tier == CRITICAL and (budget < least if known.upper else budget > least):
             raise InputError(
-                f"--fail-on {rule.text!r}: the budget is within the noise floor of {each.name} ({known.label} "
+                f"{rule.as_option}: the budget is within the noise floor of {each.name} ({known.label} "
                 f"{write(noise.value)}, by its bound {way} {write(least)}; {each.noise.source}): the old model breaks "
                 f"it against itself, so it can tell nothing of the new one; set one {sign} {write(most)}"
             )

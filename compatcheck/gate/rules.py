@@ -12,6 +12,7 @@ from compatcheck.compare.beside import NO_PAIR
 from compatcheck.compare.result import Comparison, Estimate, Slice
 from compatcheck.errors import InputError, did_you_mean
 from compatcheck.records import KL
+from compatcheck.text import significant
 
 GRAMMAR = (
     "[task/][filter/][field=value/][metric.]name:budget[%], for example nfr:2%, gsm8k/net:-1%, category=billing/nfr:5% "
@@ -133,6 +134,11 @@ class Rule:
         return part.nfr if self.name == "nfr" or part.lost is None else _complement(part.lost), part.n
 
     @property
+    def as_option(self) -> str:
+        """As it stands on the command line: ``--fail-on 'nfr:2%'``."""
+        return f"{_OPTIONS[self.tier]} {self.text!r}"
+
+    @property
     def threshold(self) -> float:
         """The bound on the figure itself: a permitted regression of 0.03 is a mean difference of at least −0.03."""
         return 0.0 - self.budget if self.name == "regression" else self.budget
@@ -213,7 +219,7 @@ def _parse(text: str, tier: str) -> Rule:
     budget = float(read["number"]) / (100 if read["percent"] else 1)
     rule = Rule(text.strip(), path.strip(), metric.strip(), name, budget, tier, part)
     if why := _cannot_be_meant(rule, read["number"], bool(read["percent"])):
-        raise InputError(f"{_OPTIONS[tier]} {rule.text!r}: {why}")
+        raise InputError(f"{rule.as_option}: {why}")
     return rule
 
 
@@ -222,7 +228,7 @@ def check_reference(rules: Iterable[Rule]) -> None:
     for rule in rules:
         if rule.name not in OF_CHANGES and not rule.is_count and not rule.is_beside:
             raise InputError(
-                f"{_OPTIONS[rule.tier]} {rule.text!r}: '{rule.name}' needs targets, and OLD's answers are the "
+                f"{rule.as_option}: '{rule.name}' needs targets, and OLD's answers are the "
                 "reference: an answer is changed, not wrong; set changed:5%, agreement:95%, a similarity such as "
                 "rouge1.similarity:0.9 or, with a judge, noticed:5%"
             )
@@ -283,6 +289,8 @@ def nothing_covered(rule: Rule, comparisons: Sequence[Comparison]) -> str:
         field, value = rule.slice
         values = [one.value for each in comparisons for one in each.slices if one.field == field]
         why = f"no slice by '{field}' {unknown(value, values)}" if values else f"there is no --slice-by {field}"
+    elif rule.slice is not None and rule.name in ("changed", "agreement"):
+        why = f"{rule.name} of a slice is known where OLD's answers are the reference (--reference old)"
     elif rule.is_beside:
         found = [(each.beside or {})[rule.name] for each in comparisons if rule.name in (each.beside or {})]
         why = next((one.new.why for one in found if one.new.why), None) or f"{rule.name} was not measured"
@@ -292,7 +300,7 @@ def nothing_covered(rule: Rule, comparisons: Sequence[Comparison]) -> str:
         known = dict.fromkeys(key for each in comparisons for key in each.metrics if key in NAMES)
         kinds = " and ".join(dict.fromkeys(each.kind for each in comparisons))
         why = f"'{rule.name}' is not known of the {kinds} metrics compared here; known are {', '.join(known)}"
-    return f"{_OPTIONS[rule.tier]} {rule.text!r} covers no comparison: {why}"
+    return f"{rule.as_option} covers no comparison: {why}"
 
 
 def writer(percent: bool, threshold: float, others: Iterable[float]) -> Callable[[float], str]:
@@ -300,7 +308,7 @@ def writer(percent: bool, threshold: float, others: Iterable[float]) -> Callable
     scale, unit = (100, " %") if percent else (1, "")
 
     def at(digits: int) -> Callable[[float], str]:
-        return lambda value: f"{'−' if value < 0 else ''}{scale * abs(value):.{digits}g}{unit}"
+        return lambda value: f"{'−' if value < 0 else ''}{significant(scale * abs(value), digits)}{unit}"
 
     ways = (at(digits) for digits in range(3, 9))
     unequal = [value for value in others if value != threshold]

@@ -12,19 +12,20 @@ over all critical budgets (Holm 1979, Scandinavian Journal of Statistics 6:65).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from compatcheck.compare.clusters import LEAST
 from compatcheck.compare.intervals import z_values
 from compatcheck.compare.means import FEW
 from compatcheck.compare.plan import needed_for_change, needed_to_settle
-from compatcheck.compare.result import Absent, Comparison, Estimate, Gate
+from compatcheck.compare.result import Absent, Comparison, Estimate, Gate, worst
 from compatcheck.compare.significance import holm, p_beyond
 from compatcheck.errors import ExitCode, InputError, did_you_mean
 from compatcheck.gate.doubts import MAX_MISSING, doubt
 from compatcheck.gate.rules import BESIDE, CRITICAL, NAMES, OF_ROWS, Name, Rule, nothing_covered, rows, writer
 from compatcheck.records import KL
+from compatcheck.text import significant
 
 MIN_AVERAGED = 30
 """A mean of fewer values settles nothing: so small a sample may miss the rare case that moves the mean."""
@@ -136,13 +137,7 @@ def judge_all(
 
 def verdict_of(judged: Sequence[Comparison]) -> str:
     """The worst verdict of all critical gates; ``none`` without any."""
-    return worst(gate.verdict for each in judged for gate in each.gates if gate.tier == CRITICAL)
-
-
-def worst(verdicts: Iterable[str]) -> str:
-    """The verdict of several together."""
-    found = set(verdicts)
-    return next((name for name in ("fail", "inconclusive", "pass") if name in found), "none")
+    return worst(each.verdict for each in judged)
 
 
 def _check_covered(comparisons: Sequence[Comparison], rules: Sequence[Rule], required: Sequence[str]) -> None:
@@ -254,7 +249,8 @@ def _evidence(rule: Rule, comparison: Comparison) -> Evidence | Gate:
     if figure.value is None:
         return open_(f"{label} is undefined: {figure.why}")
     if averaged is not None and averaged < MIN_AVERAGED:
-        why = f"{label} is {figure.value:.3g}, a mean of {averaged}: fewer than {MIN_AVERAGED} values settle no budget"
+        mean = f"{label} is {significant(figure.value, 3)}, a mean of {averaged}"
+        why = f"{mean}: fewer than {MIN_AVERAGED} values settle no budget"
         return open_(why, math.ceil(n * MIN_AVERAGED / averaged))
     assert figure.lower is not None and figure.upper is not None  # only a mean of a single value has no bounds
     bounds = figure.value, figure.lower, figure.upper
@@ -285,13 +281,13 @@ def _few_regressed(rule: Rule, comparison: Comparison, figure: Estimate) -> Gate
     if share is None or ends is None:
         return Gate(rule.text, "inconclusive", few, tier=rule.tier)
     width = ends[1] - ends[0]
-    worst, budget = share * width, rule.threshold
+    loss, budget = share * width, rule.threshold
     needed_n = math.ceil(comparison.n * MIN_AVERAGED / figure.count) if figure.count else None
     level = f"with {100 * comparison.confidence:g} % confidence"
-    write = writer(False, budget, (worst,))
-    bound = f"{level} at most {100 * share:.3g} % regress, by {width:g} each at worst: {write(worst)} over all"
+    write = writer(False, budget, (loss,))
+    bound = f"{level} at most {100 * share:.3g} % regress, by {width:g} each at worst: {write(loss)} over all"
     verdict, word, against = "pass", "but", f"within the {write(budget)} allowed"
-    if worst > budget:
+    if loss > budget:
         verdict, word, against = "inconclusive", "and", f"more than the {write(budget)} allowed"
     reason = f"{few}, {word} {bound} is {against}"
     return Gate(rule.text, verdict, reason, None if verdict == "pass" else needed_n, rule.tier)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from compatcheck.compare.result import Beside, Comparison, Estimate
 from compatcheck.report import figures
 from compatcheck.report.tables import Section, Table
+from compatcheck.text import significant
 
 LABELS = {
     "length": "length", "output_tokens": "output tokens", "latency": "latency", "latency_first": "time to first token",
@@ -33,12 +34,8 @@ def _row(name: str, each: Beside) -> tuple[str, ...]:
     if each.ratio is None:
         old, new = (figures.number(value, "share") for value in (each.old.value, each.new.value))
         return label, f"{old} → {new}", *_change(each.change, "points"), f"{each.n:,}"
-    old, new = (_amount(value * _SCALES.get(each.unit, 1)) for value in (each.old.value, each.new.value))
+    old, new = (significant(value * _SCALES.get(each.unit, 1), 3) for value in (each.old.value, each.new.value))
     return label, f"{old} → {new}", *_change(each.ratio, "share"), f"{each.n:,}"
-
-
-def _amount(value: float) -> str:
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
 def _change(figure: Estimate, unit: str) -> tuple[str, str]:

@@ -20,7 +20,6 @@ from compatcheck.compare.result import Comparison, Pairing, Result
 from compatcheck.report import figures, headline, sections
 from compatcheck.report.headline import (
     all_gates,
-    comparison_verdict,
     most_important,
     sentence,
     verdict_line,
@@ -29,7 +28,7 @@ from compatcheck.report.headline import (
 from compatcheck.report.sections import Table, headline_change, silent_rows
 
 __all__ = [
-    "Fact", "Step", "all_gates", "comparison_verdict", "facts", "folded", "missing_rows", "most_important",
+    "Fact", "Step", "all_gates", "facts", "folded", "missing_rows", "most_important",
     "next_steps", "notes", "overview", "sentence", "verdict_line", "worst_comparison",
 ]  # fmt: skip
 
@@ -133,7 +132,7 @@ def overview(comparisons: Sequence[Comparison], *, narrow: bool = False) -> Tabl
     tasks = Counter((each.task, each.filter) for each in comparisons)
     rows, columns = [], [name for name in _RATES if any(name in each.metrics for each in comparisons)]
     for each in comparisons:
-        change, verdict = headline_change(each), comparison_verdict(each)
+        change, verdict = headline_change(each), each.verdict
         rates = [_rate(each, name) for name in columns]
         verdict = "" if verdict == "none" else verdict
         alone = narrow and len(each.name) > 28 and tasks[each.task, each.filter] == 1

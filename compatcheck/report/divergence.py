@@ -5,6 +5,7 @@ from __future__ import annotations
 from compatcheck.compare.result import Comparison, Divergence
 from compatcheck.report import figures
 from compatcheck.report.tables import Section, Table
+from compatcheck.text import significant
 
 SHOWN = 10
 """Tokens that are shown; report.json has more."""
@@ -52,7 +53,8 @@ def _divergence(comparison: Comparison, found: Divergence) -> str:
     return (
         f"KL(old ‖ new) {figures.estimate('kl', mean)} nats a token{bounds} over {found.tokens:,} tokens of "
         f"{found.documents:,} documents ({found.texts}); by token {shares}; same first token {same}; perplexity "
-        f"{found.perplexity_old:.4g} → {found.perplexity_new:.4g}, ratio {ratio.value:.4g}{ratio_bounds}"
+        f"{significant(found.perplexity_old, 4)} → {significant(found.perplexity_new, 4)}, ratio {ratio.value:.4g}"
+        f"{ratio_bounds}"
     )
 
 

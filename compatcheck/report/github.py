@@ -80,7 +80,7 @@ def _annotations(result: Result) -> Iterator[str]:
         used[kind] += min(len(gates), room)
     # The worst flips of comparisons that break a budget, as many as are shown.
     room = SHOWN - used["warning"]
-    failed = [each for each in listed_flips(result, SHOWN) if content.comparison_verdict(each[0]) == "fail"]
+    failed = [each for each in listed_flips(result, SHOWN) if each[0].verdict == "fail"]
     for place, (comparison, flips) in enumerate(failed):
         take = room // (len(failed) - place)
         for flip in flips[:take]:

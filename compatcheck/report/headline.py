@@ -19,13 +19,7 @@ _VERDICTS = ("fail", "inconclusive", "none", "pass")
 
 def all_gates(result: Result) -> list[tuple[Comparison, Gate]]:
     """Every gate of a result that bears on its verdict, with its comparison."""
-    return [(each, gate) for each in result.comparisons for gate in each.gates if gate.tier == "critical"]
-
-
-def comparison_verdict(comparison: Comparison) -> str:
-    """The worst verdict among a comparison's critical gates; ``none`` where it has none."""
-    verdicts = {gate.verdict for gate in comparison.gates if gate.tier == "critical"}
-    return next((word for word in ("fail", "inconclusive", "pass") if word in verdicts), "none")
+    return [(each, gate) for each in result.comparisons for gate in each.critical_gates]
 
 
 def most_important(result: Result, count: int) -> tuple[Comparison, ...]:
@@ -44,7 +38,7 @@ def worst_comparison(result: Result) -> int:
 def _importance(comparison: Comparison) -> tuple[int, float]:
     figure = comparison.metrics.get("nfr") or comparison.metrics.get("changed")
     nfr = figure.value if figure is not None and figure.value is not None else -1.0
-    return _VERDICTS.index(comparison_verdict(comparison)), -nfr
+    return _VERDICTS.index(comparison.verdict), -nfr
 
 
 def plain_name(comparison: Comparison, result: Result) -> str:
@@ -69,7 +63,7 @@ def sentence(result: Result) -> str:
     if not result.comparisons:
         return "Nothing was compared."
     worst = result.comparisons[worst_comparison(result)]
-    gates = [gate for gate in worst.gates if gate.tier == "critical" and gate.verdict == result.verdict]
+    gates = [gate for gate in worst.critical_gates if gate.verdict == result.verdict]
     flips = _flips(worst, result)
     gate = next((each for each in gates if _allowed(each) is None), gates[0] if gates else None)
     said = [flips]
@@ -129,7 +123,7 @@ def _allowed(gate: Gate) -> str | None:
 
 def _of_several(result: Result) -> list[str]:
     """How many comparisons have the verdict, where there are several."""
-    total, having = len(result.comparisons), sum(comparison_verdict(c) == result.verdict for c in result.comparisons)
+    total, having = len(result.comparisons), sum(c.verdict == result.verdict for c in result.comparisons)
     if total == 1 or result.verdict == "none":
         return []
     if result.verdict == "pass":
@@ -146,18 +140,11 @@ def reason(result: Result) -> str:
         return ""
     worst = result.comparisons[worst_comparison(result)]
     comparison, gate = next(((each, gate) for each, gate in gates if each is worst), gates[0])
-    others = len(gates) - 1
-    more, alone = (
-        (f" (and {others} more)", f"as said above; {figures.plural(others, 'other budget')} too")
-        if others
-        else ("", "")
-    )
-    if gate.doubt is not None:
-        return alone  # the first sentence is about it
+    others = figures.plural(len(gates) - 1, "other budget") if len(gates) > 1 else ""
+    if gate.doubt is not None or gate.reason in sentence(result).replace(_in(comparison, result), ""):
+        return f"as said above; {others} too" if others else ""
     said = re.sub(r"; about [\d,]+ instances would settle it.*", "", gate.reason)  # as the first sentence says
-    if gate.reason in sentence(result).replace(_in(comparison, result), ""):
-        return alone
-    return f"{_in(comparison, result)}{said}{more}"
+    return f"{_in(comparison, result)}{said}{f' (and {others})' if others else ''}"
 
 
 def in_one_line(result: Result, count: int = 3) -> str:

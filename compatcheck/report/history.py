@@ -10,7 +10,7 @@ from typing import Any
 from compatcheck.compare.result import Estimate, Result
 from compatcheck.compare.scores import Score
 from compatcheck.records import NO_FILTER
-from compatcheck.report import content, figures
+from compatcheck.report import figures
 from compatcheck.report.summaries import aligned
 from compatcheck.report.text import safe_text, trim_middle
 
@@ -39,7 +39,7 @@ def of_result(folder: str, result: Result) -> list[Entry]:
             folder,
             each.name,
             result.new.reference,
-            content.comparison_verdict(each),
+            each.verdict,
             each.n,
             {name: each.metrics[name] for name in names if name in each.metrics},
             each.signature,

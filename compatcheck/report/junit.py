@@ -56,7 +56,7 @@ def _name(text: object) -> str:
 
 
 def _suite(comparison: Comparison, flips: list[Instance], result: Result, place: str, each: bool) -> xml.Element:
-    failed = content.comparison_verdict(comparison) == "fail"
+    failed = comparison.verdict == "fail"
     word = sections.flip_name(comparison)
     shown = "" if each else "".join(f"\n\n{word} {f.doc_id}\n{describe(f, comparison)}" for f in flips[:SHOWN])
     cases = [_gate(gate, comparison, shown) for gate in comparison.gates]
@@ -87,7 +87,7 @@ def _suite(comparison: Comparison, flips: list[Instance], result: Result, place:
 def _properties(comparison: Comparison, result: Result) -> list[tuple[str, object]]:
     found: list[tuple[str, object]] = [
         ("verdict", result.verdict),
-        ("comparison.verdict", content.comparison_verdict(comparison)),
+        ("comparison.verdict", comparison.verdict),
         ("old", f"{result.old.reference} {result.old.fingerprint}"),
         ("new", f"{result.new.reference} {result.new.fingerprint}"),
         ("signature", comparison.signature),

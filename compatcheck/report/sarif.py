@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 from compatcheck.compare.result import Comparison, Gate, Result
-from compatcheck.report import content, sections
+from compatcheck.report import sections
 from compatcheck.report.instances import Instance, describe, fingerprint, listed_flips, report_key
 from compatcheck.report.text import safe_text, trim_middle
 
@@ -108,8 +108,8 @@ def _artifact(result: Result, folder: Path | None) -> str:
 
 def _results(result: Result, where: str) -> Iterator[dict[str, Any]]:
     for comparison, flips in listed_flips(result, PER_COMPARISON, IN_ALL):
-        for gate in comparison.gates:
-            if gate.tier == "critical" and gate.verdict in ("fail", "inconclusive"):
+        for gate in comparison.critical_gates:
+            if gate.verdict in ("fail", "inconclusive"):
                 yield _gate(gate, comparison, where)
         p, name = comparison.pairing, safe_text(comparison.name)
         if p.errors_old or p.errors_new:
@@ -153,7 +153,7 @@ def _flip(flip: Instance, comparison: Comparison, where: str) -> dict[str, Any]:
     of, name = comparison.first_count, trim_middle(flip.doc_id, 200)
     known = {"scoreOld": flip.score_old, "scoreNew": flip.score_new, "gain": flip.gain}
     extra: dict[str, Any] = {name: value for name, value in known.items() if value is not None}
-    if (verdict := content.comparison_verdict(comparison)) != "none":
+    if (verdict := comparison.verdict) != "none":
         extra["comparisonVerdict"] = verdict
     kind = sections.flip_name(comparison)
     head = safe_text(f"{kind.capitalize()}, one of {of:,} in {comparison.name}: {name}")

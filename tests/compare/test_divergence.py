@@ -141,3 +141,11 @@ def test_bounds_are_on_their_sides_of_the_mean(documents: list[tuple[float, int]
         near = 1e-9 * (1 + value)
         assert all(low <= value + near and high >= value - near for low, high in bounds)
         assert all(wide[0] <= narrow[0] + near and wide[1] >= narrow[1] - near for narrow, wide in pairwise(bounds))
+
+
+def test_half_of_the_documents_do_not_pass_for_all() -> None:
+    (done,) = with_divergence([comparison(400)], [divergence(200, scale=1e-6)])
+    (judged,), verdict = judge([done], parse_rules(["kl:0.01"]))
+    assert verdict == "inconclusive"
+    assert judged.gates[0].doubt is not None
+    assert judged.gates[0].doubt.startswith("200 of 400 rows (50 %) do not say how far apart both models are")

@@ -199,3 +199,8 @@ def test_a_threshold_at_the_end_of_the_range() -> None:
     assert gathered.evidence() == (-math.inf, 0)
     gathered.add(np.array([0.5]))
     assert gathered.evidence() == (-math.inf, math.inf)
+
+
+@pytest.mark.parametrize("threshold", [-1.5, -1, 0, 1, 1.5])
+def test_without_a_value_there_is_no_evidence(threshold):
+    assert MeanEvidence(threshold, -1, 1).evidence() == (0, 0)

@@ -389,3 +389,15 @@ def test_judging_leaves_the_comparisons_as_they_are():
     judged, _ = judge([comparison], parse_rules(["nfr:2%"]))
     assert comparison.gates == ()
     assert judged[0].metrics == comparison.metrics
+
+
+def test_no_answer_does_not_pass_where_only_scores_were_recorded():
+    found = gate("no_answer:5%", smooth([0.5] * 100, [0.5] * 100))
+    assert found.verdict == "inconclusive"
+    assert "100 of 100 rows (100 %) do not say what was answered" in found.reason
+    assert gate("no_answer:5%", discrete(both=100)).verdict == "pass"
+
+
+def test_a_large_figure_is_written_out():
+    comparison = smooth(np.arange(100.0), np.arange(100.0) + 1500 + np.arange(100.0) / 7)
+    assert gate("mean_difference:2000", comparison).reason.startswith("mean difference 1,507, with 95 % confidence")

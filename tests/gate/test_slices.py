@@ -115,3 +115,28 @@ def test_a_budget_on_a_slice_slices_by_its_field_where_the_records_have_it(tmp_p
 def test_until_decided_refuses_a_slice() -> None:
     with pytest.raises(InputError, match="no bound of it holds at every look"):
         Budgets(parse_rules(["category=billing/nfr:5%"]))
+
+
+def test_a_slice_of_which_half_is_in_error_does_not_pass() -> None:
+    """Of all rows they are too few to be noticed."""
+
+    def run(errors: int) -> TaskRun:
+        records = pd.DataFrame({
+            "doc_id": [str(i) for i in range(10_000)], "score:acc": [None] * errors + [1.0] * (10_000 - errors),
+            "error": ["timeout"] * errors + [None] * (10_000 - errors), "category": ["billing"] * 300 + ["a/b"] * 9700,
+        })  # fmt: skip
+        return TaskRun("support", "none", (Metric("acc", "discrete"),), records)
+
+    comparison = compare(run(0), run(150), metric="acc", slice_by=["category"])
+    (judged,), found = judge([comparison], parse_rules(["category=billing/nfr:10%", "category=a/b/nfr:10%"]))
+    assert ([gate.verdict for gate in judged.gates], found) == (["inconclusive", "pass"], "inconclusive")
+    assert judged.gates[0].doubt == (
+        "of category=billing 150 of 300 rows (50 %) show nothing, more than --max-missing 2 %: 150 not scored"
+    )
+    (judged,), found = judge([comparison], parse_rules(["category=billing/nfr:10%"]), max_missing=0.5)
+    assert found == "pass"
+
+
+def test_agreement_of_a_slice_without_old_as_the_reference() -> None:
+    with pytest.raises(InputError, match="agreement of a slice is known where OLD's answers are the reference"):
+        judge([sliced()], parse_rules(["category=billing/agreement:95%"]))

@@ -54,7 +54,10 @@ def test_the_verdict_line_names_the_gate_that_decided(failing: Result) -> None:
     assert headline.reason(failing) == "negative flip rate 10.4 % (lower bound 9.1 %) is above 2 %"
     second = replace(failing.comparisons[0], gates=(Gate("net:-1%", "fail", "too low"),) * 2)
     both = replace(failing, comparisons=(failing.comparisons[0], second))
-    assert headline.reason(both) == "in gsm8k, negative flip rate 10.4 % (lower bound 9.1 %) is above 2 % (and 2 more)"
+    assert (
+        headline.reason(both)
+        == "in gsm8k, negative flip rate 10.4 % (lower bound 9.1 %) is above 2 % (and 2 other budgets)"
+    )
     assert content.sentence(both).endswith("2 of 2 comparisons break a budget.")
 
 
