@@ -36,6 +36,25 @@ class Margins:
     nfr_predicted: float
 
 
+@dataclass(frozen=True)
+class TieCount:
+    """Flips of one direction by how sure the models were of their choices: the margin of OLD or of NEW is below the
+    threshold, neither is, or one is not known and the other not below it."""
+
+    near: int
+    confident: int
+    unknown: int = 0
+
+
+@dataclass(frozen=True)
+class NearTies:
+    """Which flips hang on a hair, by the margin between the log-likelihoods of the two likeliest choices, in nats."""
+
+    threshold: float
+    negative: TieCount
+    positive: TieCount
+
+
 def of_choices(old: Iterable[Any], new: Iterable[Any], right: Flags, worse: Flags) -> Margins | None:
     """Margins of instances from their choices' log-likelihoods on both sides; ``right`` says where OLD was right and
     ``worse`` where NEW no longer is. None where no instance has two finite ones on both sides."""

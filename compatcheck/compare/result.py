@@ -16,7 +16,7 @@ import pandas as pd
 from compatcheck.compare.differences import Differences
 from compatcheck.compare.kinds import KindCount
 from compatcheck.compare.looks import BoundPath, Settled
-from compatcheck.compare.margins import Margins
+from compatcheck.compare.margins import Margins, NearTies
 from compatcheck.compare.overview import Overview
 from compatcheck.records import ANSWER_COLUMNS, CONFIDENCE, BlessedScore, DivergentToken
 from compatcheck.schema import NEEDED, NOT_KEPT, WHERE_KNOWN
@@ -103,8 +103,7 @@ class Pairing:
     thinking_new: int | None = field(default=None, metadata=WHERE_KNOWN)
     # Scored pairs in which NEW does not say how its answer ended, where others do; None where there are none.
     ends_unknown_new: int | None = field(default=None, metadata=WHERE_KNOWN)
-    # Scored pairs of which only the score of NEW was recorded, not its answer; None where there are none.
-    answers_unknown_new: int | None = field(default=None, metadata=WHERE_KNOWN)
+    answers_unknown_new: int | None = field(default=None, metadata=WHERE_KNOWN)  # scored, and no answer was recorded
 
     @property
     def larger(self) -> int:
@@ -159,9 +158,8 @@ class Slice:
     p_adjusted: float | None = None
     lost: Estimate | None = None
     changed: Estimate | None = dataclasses.field(default=None, metadata=WHERE_KNOWN)  # with OLD as the reference
-    # Further pairs that were not scored, and those of ``n`` without an answer on both sides; None where there are none.
-    unscored: int | None = dataclasses.field(default=None, metadata=WHERE_KNOWN)
-    unanswered: int | None = dataclasses.field(default=None, metadata=WHERE_KNOWN)
+    unscored: int | None = dataclasses.field(default=None, metadata=WHERE_KNOWN)  # pairs in error, beside the ``n``
+    unanswered: int | None = dataclasses.field(default=None, metadata=WHERE_KNOWN)  # of ``n`` without any answer
 
 
 @dataclass(frozen=True)
@@ -171,25 +169,6 @@ class ClusterCount:
     field: str
     count: int
     largest: int
-
-
-@dataclass(frozen=True)
-class TieCount:
-    """Flips of one direction by how sure the models were of their choices: the margin of OLD or of NEW is below the
-    threshold, neither is, or one is not known and the other not below it."""
-
-    near: int
-    confident: int
-    unknown: int = 0
-
-
-@dataclass(frozen=True)
-class NearTies:
-    """Which flips hang on a hair, by the margin between the log-likelihoods of the two likeliest choices, in nats."""
-
-    threshold: float
-    negative: TieCount
-    positive: TieCount
 
 
 @dataclass(frozen=True)

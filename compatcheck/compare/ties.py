@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 
 from compatcheck.compare.intervals import Floats
-from compatcheck.compare.margins import of_choices
+from compatcheck.compare.margins import NearTies, TieCount, of_choices
 from compatcheck.compare.pairing import Pairs, Rows
 from compatcheck.compare.quadrants import Sorted
-from compatcheck.compare.result import QUADRANTS, NearTies, TieCount
+from compatcheck.compare.result import QUADRANTS
 from compatcheck.records import TaskRun, prediction_column
 
 NEAR = 0.05
