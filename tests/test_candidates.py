@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -79,6 +80,19 @@ def test_budgets_of_all_candidates_hold_together(tmp_path: Path) -> None:
     far = compatcheck.diff(old, [*news[:4], write("far", 60)], **options)
     assert [one.verdict for one in far.results] == [*["inconclusive"] * 4, "fail"]
     assert far.verdict == "fail"
+
+
+def test_a_candidate_that_is_old_is_refused_before_any_model_is_loaded(fixtures: Path) -> None:
+    old, other = (fixtures / "models" / name for name in ("base-v1", "base-v2"))
+    with pytest.raises(InputError, match=f"OLD and NEW are the same: {re.escape(str(old))}; name the other one"):
+        compatcheck.diff(old, [other, old], task="piqa", data=fixtures / "data")
+
+
+def test_a_budget_that_is_advisory_has_no_part_in_the_matrix(four: list[str]) -> None:
+    budgets = {"fail_on": "accuracy:-90%", "advisory": "nfr:1%"}
+    several = compatcheck.diff(four[0], four[2:3], metric="exact_match", **budgets)
+    assert {gate.verdict for one in several[0].comparisons for gate in one.gates} == {"pass", "fail"}
+    assert (several.matrix["verdict"] == "pass").all()
 
 
 def test_kept_and_read_again(four: list[str], capsys: pytest.CaptureFixture[str]) -> None:

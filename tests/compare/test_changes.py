@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import binomtest
 
 from compatcheck.compare import Result, Side, compare
 from compatcheck.compare.serialise import join_instances, result_from_dict, result_to_dict
@@ -132,6 +133,14 @@ def test_a_judge_prefers_one_only_in_both_orders() -> None:
         "tied": (3, 8), "self_agreement": (3, 5),
     }  # fmt: skip
     assert found.tests == {"sign_p": 1.0}
+
+
+def test_the_sign_test_is_of_both_sides_wins_alone() -> None:
+    new = ["better"] * 9 + ["worse"] + ["tie"] * 5
+    verdicts = {"better": (1.0, 1.0), "worse": (0.0, 1.0), "tie": (0.5, 1.0)}
+    metric = OldAsReference("judge", "smooth", preference=True)
+    found = compare(run_of(["o"] * 15), run_of(new), metric=metric, grade=judged(verdicts))
+    assert found.tests["sign_p"] == pytest.approx(binomtest(1, 10).pvalue)
 
 
 def test_report_json_has_null_quadrants_with_the_reason_and_is_read_back_equal() -> None:

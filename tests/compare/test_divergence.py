@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import skew
 
 from compatcheck.compare.comparison import compare
 from compatcheck.compare.divergence import Positive, Spread, with_divergence
@@ -58,6 +59,16 @@ def test_figures_are_plain_means_over_tokens() -> None:
     assert kl.perplexity_ratio.value == pytest.approx(kl.perplexity_new / kl.perplexity_old)
     assert kl.perplexity_ratio.low is not None and kl.perplexity_ratio.high is not None
     assert kl.perplexity_ratio.low < kl.perplexity_ratio.value < kl.perplexity_ratio.high
+
+
+def test_bounds_are_moved_by_the_skewness_that_was_seen() -> None:
+    totals, ones = np.array([1.0] * 39 + [9.0]), np.ones(40)
+    found = Spread.of(totals, ones)
+    assert found.skew == pytest.approx(skew(totals))
+    lower, upper = found(0.95)
+    assert upper - found.value > found.value - lower
+    mirrored = Spread.of(-totals, ones)(0.95)
+    assert mirrored == pytest.approx((-upper, -lower))
 
 
 def test_it_stands_once_in_the_first_comparison_of_its_task() -> None:

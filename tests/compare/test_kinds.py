@@ -141,6 +141,9 @@ def test_what_a_rule_could_take_for_something_else() -> None:
     assert failure_kind(Flip("I went", "I trudged home", "I walk in the rain")) == "other"  # no option I
     assert failure_kind(Flip("A cat", "A cat", "A dog")) == "other"  # nor A
     assert failure_kind(Flip(None, "It is sorry", "It is a pity")) == "other"
+    # Where OLD declined, too, or was to, declining is not what went wrong.
+    assert failure_kind(Flip("no", "I can't help with that.", "I'm unable to answer.")) != "refused"
+    assert failure_kind(Flip("I can't help with that.", "no", "I'm unable to answer.")) != "refused"
 
 
 @pytest.mark.parametrize(
