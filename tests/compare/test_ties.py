@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from compatcheck.compare import Result, Side, compare
-from compatcheck.compare.result import TieCount
+from compatcheck.compare.margins import TieCount
 from compatcheck.compare.serialise import join_instances, result_from_dict, result_to_dict
 from compatcheck.compare.ties import NEAR, margins
 from compatcheck.report import render
