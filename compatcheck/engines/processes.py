@@ -101,12 +101,17 @@ def _listen(pipe: BinaryIO, inbox: queue.SimpleQueue[dict[str, Any] | None]) -> 
     inbox.put(None)
 
 
+def says_nothing(message: str) -> bool:
+    """Whether an error only points at another one."""
+    return any(phrase in message.lower() for phrase in _SAYS_NOTHING)
+
+
 def telling_line(log: str, most: int = 300) -> str:
     """The line of a log that says what went wrong; at most ``most`` characters."""
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     for line in lines:
         found = _ERROR_LINE.search(line)
-        if found and not any(phrase in found[2].lower() for phrase in _SAYS_NOTHING):
+        if found and not says_nothing(found[2]):
             return f"{found[1].rsplit('.', 1)[-1]}: {found[2]}"[:most]
     return lines[-1][:most] if lines else ""
 

@@ -9,6 +9,7 @@ import pytest
 
 from compatcheck.engines.vllm.plan import build
 from compatcheck.errors import InputError
+from tests import tiny
 from tests.engines.adapters import KINDS, plain, save_adapter, save_base, save_task, scored
 
 pytestmark = [
@@ -35,3 +36,12 @@ def test_texts_of_a_model_that_computes_no_numbers_are_refused(tmp_path: Path) -
     task, data = save_task(tmp_path / "task", documents=6, generates=True)
     with pytest.raises(InputError, match=r"scores that are not finite .*vllm.* for \d of 6 documents"):
         scored([base], (task, data), engine="vllm")
+
+
+def test_a_model_that_vllm_cannot_run_is_refused_with_the_cause(tmp_path: Path) -> None:
+    """vLLM itself only says that its engine encountered an issue; heads of 8 have no kernel in its CPU build."""
+    words = tiny.tokenizer()
+    model = tiny.save(tiny.llama(words), words, tmp_path / "model")
+    task, data = save_task(tmp_path / "task", documents=2)
+    with pytest.raises(InputError, match=r"--engine vllm: RuntimeError: .*head_dim=8"):
+        scored([model], (task, data), engine="vllm")

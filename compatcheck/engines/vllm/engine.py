@@ -17,7 +17,7 @@ from typing import Any
 
 from compatcheck.engines.answers import NOT_FINITE, Generated
 from compatcheck.engines.base import Engine, batch_size, check_adapter, whole
-from compatcheck.engines.processes import Child
+from compatcheck.engines.processes import Child, says_nothing
 from compatcheck.engines.progress import Progress, Stage
 from compatcheck.engines.vllm import plan
 from compatcheck.errors import InputError
@@ -274,7 +274,8 @@ class VLLMEngine(Engine):
             if message is None:
                 raise self._lost(child)
             if "error" in message:
-                raise InputError(f"--engine vllm: {message['error']} (its log: {child.log})")
+                line = child.log_line() if says_nothing(message["error"]) else message["error"]
+                raise InputError(f"--engine vllm: {line} (its log: {child.log})")
             if "end" in message:
                 return message["end"]
             yield from message["done"]
