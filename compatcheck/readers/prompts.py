@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,6 +27,7 @@ _OWN = ("id", "prompt", "target", "system", "tools", "response_format")
 _SCALARS = (str, int, float, bool)
 _TAKEN = {*TEXT_COLUMNS, *ANSWER_TEXTS, *ANSWER_NUMBERS, "doc_id", "score", "loglikelihoods"}
 """Names of a record's own columns, which a field of a row cannot have."""
+_LIKE_TURNS = re.compile(r"""\s*(\[\s*\{\s*['"](role|content)|\{\s*['"]messages)['"]\s*:""")
 _PREFIXES = ("score:", "prediction:", "agreed:")
 
 
@@ -205,6 +207,10 @@ def _turns(row: _Row, system: str | None, counts: Counter[str]) -> tuple[list[Tu
     if turns is None:
         if not isinstance(value, _SCALARS):
             raise row.fail(f"`{name}` is neither a text nor a list of messages, each with a role and a content")
+        if isinstance(value, str) and _LIKE_TURNS.match(value) and not _is_json(value):
+            raise row.fail(
+                f"`{name}` looks like a list of messages, but cannot be read as JSON; write it by json.dumps"
+            )
         turns = [{"role": "user", "content": str(text_of(value))}]
     if fault := fault_in(turns):
         raise row.fail(f"`{name}`: {fault}")
@@ -220,6 +226,14 @@ def _turns(row: _Row, system: str | None, counts: Counter[str]) -> tuple[list[Tu
     if all(not _says(turn) for turn in asked):
         raise row.fail(f"`{name}` is empty")
     return with_system(asked, own if system is None else system), answer
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _says(turn: Turn) -> bool:

@@ -6,6 +6,7 @@ import hashlib
 import inspect
 import json
 from collections.abc import Mapping
+from numbers import Real
 from typing import Any
 
 from compatcheck.tasks.generation import shown
@@ -29,7 +30,7 @@ def label_fault(task: Any, doc: Any) -> str | None:
     choices = list(task.doc_to_choice(doc))
     label = task.doc_to_text(doc) if getattr(task, "multiple_input", False) else task.doc_to_target(doc)
     for one in label if isinstance(label, list) else [label]:
-        if one in choices if isinstance(one, str) else one is not None and 0 <= int(one) < len(choices):
+        if one in choices if isinstance(one, str) else isinstance(one, Real) and 0 <= float(one) < len(choices):
             return None
     return f"its label ({label if label != '' else 'an empty text'}) is none of its {len(choices)} choices"
 

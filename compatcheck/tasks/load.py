@@ -115,6 +115,10 @@ def _load(source: TaskConfigSource, options: TaskOptions) -> LoadedTask:
     if options.data:
         where = _use_local_data(config, source.name, options.data, str(split))
     task = _build(config, source, where)
+    if task.OUTPUT_TYPE == "multiple_choice" and not any(
+        config.get(key) for key in ("doc_to_choice", "use_prompt", "class")
+    ):
+        raise InputError(f"{source.path}: a multiple_choice task needs doc_to_choice, the choices of a row")
     if not config.get("num_fewshot") and getattr(task, "sampler", None) is not None:
         task.sampler.df = []  # lm-eval holds every document of the examples' split, also where no example is drawn
     task.set_fewshot_seed(seed=options.seed)

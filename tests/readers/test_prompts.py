@@ -115,6 +115,9 @@ def test_the_answer_is_taken_out_of_targets_too(tmp_path: Path) -> None:
         ([{"prompt": "a", "tools": ["x"]}], "p.jsonl:1: `tools` must be a list of objects"),
         ([{"prompt": "a", "response_format": "[]"}], "p.jsonl:1: `response_format` must be an object"),
         ([{"prompt": "a", "target": []}], "p.jsonl:1: `target` is an empty list"),
+        ([{"prompt": '[{"role": "user", "content": "cut of'}], "p.jsonl:1: `prompt` looks like a list of messages"),
+        ([{"prompt": "[{'content': 'a', 'role': 'user'}\\n {'content': 'b', 'role': 'user'}]"}], "looks like a list"),
+        ([{"prompt": '{"messages": [{"role": "user"}'}], "p.jsonl:1: `prompt` looks like a list of messages"),
         ([{"id": "a", "prompt": "a"}, {"id": "a", "prompt": "b"}], "p.jsonl:2: the id 'a' stands at"),
         ([{"id": [1], "prompt": "a"}], "p.jsonl:1: `id` must be a text or a number"),
         ("", "no rows"),
@@ -125,6 +128,19 @@ def test_a_row_that_cannot_be_used_is_named(rows: Any, said: str, tmp_path: Path
     with pytest.raises(InputError, match=re.escape(said)) as caught:
         read(tmp_path / "p.jsonl", rows)
     assert "\n" not in str(caught.value)
+
+
+def test_data_in_json_is_a_text_as_any_other(tmp_path: Path) -> None:
+    texts = [
+        '{"content": "a"}',
+        '[{"content": "a"}]',
+        "[{role: user}]",
+        'Mend this: [{"role": "user", "content": "a'.strip(),
+    ]
+    (found,) = {
+        tuple(one.turns[0]["content"] for one in read(tmp_path / "p.jsonl", [{"prompt": t} for t in texts]).prompts)
+    }
+    assert list(found) == texts
 
 
 def test_halves_of_surrogate_pairs_are_replaced(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 from compatcheck.errors import InputError
 from compatcheck.tasks import TaskOptions, load_tasks
 from compatcheck.tasks.description import label_fault
+from tests import tiny
 
 PIQA = [{"goal": f"goal {i}", "sol1": "do this", "sol2": "do that", "label": i % 2} for i in range(10)]
 
@@ -130,7 +131,7 @@ def test_a_split_without_labels_is_refused(tmp_path: Path, label: int) -> None:
         load("piqa", data=tmp_path)
 
 
-@pytest.mark.parametrize("label", [-1, 5, "7", ""])
+@pytest.mark.parametrize("label", [-1, 5, "7", "", None, [], {"a": 1}, [None], float("nan")])
 def test_a_label_that_is_none_of_the_choices(tmp_path: Path, label: object) -> None:
     write(tmp_path / "piqa" / "validation.jsonl", PIQA)
     task = load("piqa", data=tmp_path).task
@@ -139,6 +140,14 @@ def test_a_label_that_is_none_of_the_choices(tmp_path: Path, label: object) -> N
     assert label_fault(task, {**PIQA[1], "label": "do this"}) is None
     assert label_fault(task, {**PIQA[1], "label": [9, 1]}) is None
     assert "is none of its 2 choices" in str(label_fault(task, {**PIQA[1], "label": label}))
+
+
+def test_a_choice_task_without_choices(tmp_path: Path) -> None:
+    tiny.tasks(tmp_path, 4)
+    file = tmp_path / "tinychoice.yaml"
+    file.write_text("".join(line for line in file.open() if not line.startswith("doc_to_choice")))
+    with pytest.raises(InputError, match=r"tinychoice\.yaml: a multiple_choice task needs doc_to_choice"):
+        load(str(file), data=tmp_path / "data")
 
 
 def test_truncated_gzip(tmp_path: Path) -> None:
