@@ -25,9 +25,9 @@ DEFAULT_FOLDER = Path("compat-report")
 _FILES_ONLY = {"html", "png"}
 _OF_THE_MACHINE = (
     errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE,
-    errno.ENFILE, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR,
+    errno.ENFILE, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENOENT, errno.ESTALE,
 )  # fmt: skip
-"""A full disk, rights, too many open files, names that are too long: nothing that is ours to fix."""
+"""A full disk, rights, too many open files, a file taken away while it was used: nothing that is ours to fix."""
 
 
 def check_writable(out: Path | None, formats: Sequence[str] = (), *, overwrite: bool = False) -> None:

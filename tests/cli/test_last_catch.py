@@ -101,6 +101,14 @@ def test_a_full_disk_is_no_internal_error(
     assert capsys.readouterr().err == "error: out/report.json: No space left on device\n"
 
 
+def test_a_file_that_was_taken_away_while_it_was_used(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("compatcheck.api.diff", raising(FileNotFoundError(2, "No such file or directory", "w.gguf")))
+    assert run(["diff", "a.jsonl", "b.jsonl"]) == 2
+    assert capsys.readouterr().err == "error: w.gguf: No such file or directory\n"
+
+
 def test_interrupted_stays_130(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
