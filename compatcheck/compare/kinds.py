@@ -169,8 +169,10 @@ def _cut_off(text: str, before: str, finish_reason: str | None) -> bool:
 def _other_language(text: str, others: Sequence[str]) -> bool:
     for known in (script, language):
         here = known(text)
+        if here is None:
+            continue
         there = [found for each in others if (found := known(each)) is not None]
-        if here is not None and there and here not in there:
+        if there and here not in there:
             return True
     return False
 

@@ -49,6 +49,8 @@ def language(text: str) -> str | None:
     words = re.findall(
         r"[^\W\d_]{2,}", re.sub(r"```.*?(?:```|\Z)|`[^`]*`|\S+@\S+|https?:\S+", " ", text, flags=re.DOTALL).casefold()
     )
+    if len(words) < _LEAST:
+        return None
     counts = Counter({name: sum(word in common for word in words) for name, common in _OF.items()})
     (first, most), (_, second) = counts.most_common(2)
-    return first if most >= 3 and most >= second + 2 and most >= 1.4 * second and most >= len(words) / 8 else None
+    return first if most >= _LEAST and most >= second + 2 and most >= 1.4 * second and most >= len(words) / 8 else None
