@@ -16,11 +16,11 @@ from scipy.stats import binom
 from compatcheck.advice import advise
 from compatcheck.compare import Comparison, Estimate, NoiseFloor, Pairing, compare
 from compatcheck.compare.clusters import Clusters, clustered_rate
-from compatcheck.compare.comparison import figures
 from compatcheck.compare.intervals import exact, net_below, newcombe, rate, relative, z_values
 from compatcheck.compare.means import MeanOf, mean_below, mean_gain
 from compatcheck.compare.noise import above_noise
 from compatcheck.compare.result import QUADRANTS
+from compatcheck.compare.tally import figures
 from compatcheck.gate import judge, parse_rules, settle
 from compatcheck.records import Metric, TaskRun
 

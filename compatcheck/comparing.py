@@ -93,25 +93,20 @@ def _compared(old: Run, new: Run, chosen: options.Diff, reruns: Sequence[Run], g
 def compare_runs(old: Run, new: Run, **how: Any) -> tuple[list[Comparison], list[str]]:
     """Compare two runs on every (task, filter, metric) they share; returns comparisons and notes on what they do not.
 
-    ``how`` are options of :class:`compatcheck.compare.comparison.Settings`.
+    ``how`` are options of :class:`compatcheck.compare.settings.Settings`.
 
     Raises:
         InputError: they share nothing.
     """
-    from compatcheck.compare import compare
     from compatcheck.compare.clusters import FEW
+    from compatcheck.compare.comparison import compare_all
+    from compatcheck.compare.settings import Settings
     from compatcheck.rereading import reread
 
     how = {"seed": 1234, "reread": reread, **how}
     pairs, absent = counterparts(old, new)
     notes = absent_notes(absent)
-    beside = how.pop("beside", None)  # of a task's answers, whatever they are scored by
-    firsts = {run.task: (run.filter, metrics[0]) for run, _, metrics in reversed(pairs) if metrics}
-    comparisons = [
-        compare(run, other, metric=metric, beside=beside if firsts[run.task] == (run.filter, metric) else None, **how)
-        for run, other, metrics in pairs
-        for metric in metrics
-    ]
+    comparisons = compare_all(pairs, Settings(**how))
     if new.divergences:
         from compatcheck.compare.divergence import with_divergence
 
@@ -131,8 +126,8 @@ def diff_of_streams(
     old: Run, new: Run, scratch: Scratch, say: Say, chosen: options.Diff, grade: Grade | None = None
 ) -> Diff:
     from compatcheck.beside import read
-    from compatcheck.compare.comparison import Settings
-    from compatcheck.compare.streaming import compare_streams
+    from compatcheck.compare.comparison import compare_stored
+    from compatcheck.compare.settings import Settings
     from compatcheck.gate import slice_fields
     from compatcheck.rereading import reread
 
@@ -146,7 +141,7 @@ def diff_of_streams(
     also = slice_fields(rules_of(chosen))
     settings = options.part_of(chosen, Settings, also_slice_by=also, reread=reread, grade=grade, beside=read(chosen))
     with scratch.writing():
-        comparisons, file = compare_streams(pairs, settings, scratch, say)
+        comparisons, file = compare_stored(pairs, settings, scratch, say)
     notes = absent_notes(absent) + [
         f"{one.name}: compared as a stream; {len(one.instances):,} of {one.rows:,} instances are shown, flips first, "
         "and all of them are in instances.parquet where the comparison is kept (--out)"

@@ -1,6 +1,6 @@
 """Pairing, quadrants, compatibility metrics with intervals, slices. Pure: numpy, scipy and pandas, no engine."""
 
-from compatcheck.compare.comparison import RESAMPLES, compare
+from compatcheck.compare.comparison import compare
 from compatcheck.compare.result import (
     INSTANCE_COLUMNS,
     QUADRANTS,
@@ -16,6 +16,7 @@ from compatcheck.compare.result import (
     Side,
     Slice,
 )
+from compatcheck.compare.settings import RESAMPLES
 
 __all__ = [
     "INSTANCE_COLUMNS", "QUADRANTS", "RESAMPLES", "SCHEMA", "SMOOTH_GROUPS", "Advice", "Comparison", "Estimate",

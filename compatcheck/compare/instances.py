@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -12,11 +12,11 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from compatcheck.compare.kinds import Flip, KindCount, counted, failure_kind, labels
+from compatcheck.compare.kinds import Flip, failure_kind, labels
 from compatcheck.compare.pairing import Pairs, Rows, differ, take
 from compatcheck.compare.quadrants import Sorted
 from compatcheck.compare.result import FURTHER_COLUMNS, INSTANCE_COLUMNS, KIND_COLUMN, PROMPT_COLUMNS
-from compatcheck.records import ANSWER_COLUMNS, ANSWER_NUMBERS, ID_COLUMNS, TEXT_COLUMNS, TaskRun
+from compatcheck.records import ANSWER_COLUMNS, ANSWER_NUMBERS, ID_COLUMNS, TEXT_COLUMNS, StoredRun, TaskRun
 
 STRING = pd.Series(["a"]).dtype
 """How this pandas keeps text: ``str`` from version 3 on, ``object`` before."""
@@ -25,9 +25,9 @@ _RESERVED = frozenset((*ID_COLUMNS, *TEXT_COLUMNS, *ANSWER_COLUMNS, "loglikeliho
 _OF_METRICS = ("score:", "prediction:", "agreed:")
 
 
-def slice_fields(*records: pd.DataFrame) -> tuple[str, ...]:
+def slice_fields(*columns: Iterable[object]) -> tuple[str, ...]:
     """The columns that are no part of the record itself, in the order they are first met."""
-    names = (str(name) for each in records for name in each.columns)
+    names = (str(name) for each in columns for name in each)
     return tuple(dict.fromkeys(name for name in names if name not in _RESERVED and not name.startswith(_OF_METRICS)))
 
 
@@ -68,35 +68,28 @@ def common_kind(one: str, other: str) -> str:
     return "number" if {one, other} == {"integer", "number"} else "text"
 
 
-def with_failures(instances: pd.DataFrame, new: TaskRun, rows: Rows) -> dict[str, Any]:
-    """The fields ``instances``, with the kind of failure of each negative flip, and ``kinds``: how many of each."""
-    targets = (str(each) for each in instances["target"].dropna().unique())
-    found = failure_kinds(instances, new, rows, labels(targets, len(instances)))
-    if found is None:
-        return {"instances": instances, "kinds": None}
-    return {"instances": instances.assign(**{KIND_COLUMN: found[0]}), "kinds": found[1]}
-
-
 def failure_kinds(
-    instances: pd.DataFrame, new: TaskRun, rows: Rows, known_labels: frozenset[str]
-) -> tuple[pd.Series, tuple[KindCount, ...] | None] | None:
-    """The kind of failure of every negative flip, null elsewhere, and how many there are of each; None where there is
-    none, or nobody knows what was answered. ``rows`` are those of NEW."""
+    instances: pd.DataFrame, new: TaskRun, rows: Rows, known_labels: frozenset[str] | None
+) -> pd.Series | None:
+    """The kind of failure of every negative flip, null elsewhere; None where there is none, or nobody knows what was
+    answered. ``rows`` are those of NEW; labels are taken from the instances where they are not known."""
     places = np.flatnonzero((instances["quadrant"] == "negative_flip").fillna(False).to_numpy(dtype=bool))
     answers = ["target", "prediction_old", "prediction_new", "response_old", "response_new"]
     known = instances[answers].iloc[places]
     if not len(places) or not known[answers[1:]].notna().to_numpy().any():
         return None
+    if known_labels is None:
+        targets = (str(each) for each in instances["target"].dropna().unique())
+        known_labels = labels(targets, len(instances))
     reasons: list[Any] = [None] * len(places)
     if "finish_reason" in new.records:
         reasons = take(new.records["finish_reason"], rows).iloc[places].tolist()
     chosen = "loglikelihoods" in new.records
     columns = [known[name].astype(object).where(known[name].notna(), None).tolist() for name in answers]
     columns += [reasons, [chosen] * len(places)]
-    kinds = [failure_kind(Flip._make(each), known_labels) for each in zip(*columns, strict=True)]
     column = np.full(len(instances), None, dtype=object)
-    column[places] = kinds
-    return pd.Series(column, index=instances.index).astype(STRING), counted(kinds)
+    column[places] = [failure_kind(Flip._make(each), known_labels) for each in zip(*columns, strict=True)]
+    return pd.Series(column, index=instances.index).astype(STRING)
 
 
 def build_instances(old: TaskRun, new: TaskRun, pairs: Pairs, found: Sorted) -> pd.DataFrame:
@@ -145,10 +138,15 @@ def build_instances(old: TaskRun, new: TaskRun, pairs: Pairs, found: Sorted) -> 
         sides = (("old", old, old_rows), ("new", new, new_rows))
         if any(name in run.records for _, run, _ in sides):
             columns |= {f"{name}_{each}": _of_answers(name, side(name, run, rows)) for each, run, rows in sides}
-    for name in slice_fields(old.records, new.records):
-        shown = f"field:{name}" if name in (*INSTANCE_COLUMNS, *FURTHER_COLUMNS) else name
+    for name in slice_fields(old.names, new.names):
+        shown = shown_as(name)
         columns[shown] = from_either(name, old, new, pairs)
     return pd.DataFrame(columns, copy=False)
+
+
+def shown_as(field: str) -> str:
+    """The name that a slice field has among the columns of instances."""
+    return f"field:{field}" if field in (*INSTANCE_COLUMNS, *FURTHER_COLUMNS) else field
 
 
 def _of_answers(name: str, column: pd.Series) -> pd.Series:
@@ -184,6 +182,20 @@ def _empty(size: int) -> pd.Series:
 
 def _constant(value: str, size: int) -> pd.Categorical[str]:
     return pd.Categorical.from_codes(np.zeros(size, dtype=np.int8), pd.Index([value]))
+
+
+def instance_kinds(old: StoredRun, new: StoredRun, prompts: bool) -> dict[str, str]:
+    """The columns of instances beside :data:`INSTANCE_COLUMNS`, with the kind that holds their values; ``prompts``:
+    whether the models were given different texts."""
+    found = {KIND_COLUMN: "text"} | (dict.fromkeys(PROMPT_COLUMNS, "text") if prompts else {})
+    for name in ANSWER_COLUMNS:
+        if name in {*old.names, *new.names}:
+            found |= dict.fromkeys((f"{name}_old", f"{name}_new"), "number" if name in ANSWER_NUMBERS else "text")
+    for name in slice_fields(old.names, new.names):
+        kinds = [run.kinds[name] for run in (old, new) if name in run.kinds]
+        kind, shown = kinds[0] if name in old.table.complete else common_kind(kinds[0], kinds[-1]), shown_as(name)
+        found[shown] = common_kind(found[shown], kind) if shown in found else kind
+    return found
 
 
 _NUMBERS = frozenset({"score_old", "score_new", "gain"})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,7 +15,7 @@ from compatcheck.compare.metrics import PREFERENCE_RATES, RATES, Changes
 from compatcheck.compare.pairing import Pairs, differ, failed, take
 from compatcheck.compare.result import CHANGES, PREFERENCES, QUADRANTS, SMOOTH_GROUPS
 from compatcheck.errors import InputError, did_you_mean
-from compatcheck.records import Metric, OldAsReference, TaskRun, prediction_column, score_column
+from compatcheck.records import Metric, OldAsReference, StoredRun, TaskRun, prediction_column, score_column
 
 ROUNDING = 1e-9
 """Scores that differ by less, relative to their scale, are equal: sums in another order differ in the last digit."""
@@ -54,8 +54,7 @@ class Sorted:
 
     def are(self, *names: str) -> Flags:
         """Which pairs are in one of these groups."""
-        flags: Flags = np.isin(self.codes, [place for place, name in enumerate(self.names) if name in names])
-        return flags
+        return are(self.codes, self.names, names)
 
     def rate(self, name: str) -> tuple[Flags, Flags] | None:
         """What counts for a rate and what it is of, as flags; None where it is of predictions and there are none."""
@@ -81,7 +80,13 @@ class Sorted:
         return Changes(int(changed.sum()), *both)
 
 
-def resolve_metric(metric: Metric | str, old: TaskRun, new: TaskRun) -> Metric:
+def are(codes: NDArray[np.int8], groups: Sequence[str], names: Collection[str]) -> Flags:
+    """Which codes stand for one of these groups."""
+    flags: Flags = np.isin(codes, [place for place, name in enumerate(groups) if name in names])
+    return flags
+
+
+def resolve_metric(metric: Metric | str, old: TaskRun | StoredRun, new: TaskRun | StoredRun) -> Metric:
     """The metric by this name on both sides, smooth where either side has it so.
     Raises InputError: a side does not score it, or the sides read it differently."""
     if isinstance(metric, OldAsReference):
@@ -89,7 +94,7 @@ def resolve_metric(metric: Metric | str, old: TaskRun, new: TaskRun) -> Metric:
     name = metric if isinstance(metric, str) else metric.name
     found = []
     for side, run in (("OLD", old), ("NEW", new)):
-        known = {each.name: each for each in reversed(run.metrics) if score_column(each.name) in run.records}
+        known = {each.name: each for each in reversed(run.metrics) if score_column(each.name) in run.names}
         if name not in known:
             names = list(reversed(known))
             raise InputError(

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from compatcheck.compare.comparison import CONFIDENCE, RESAMPLES
 from compatcheck.compare.intervals import mean_bounds, rate
 from compatcheck.compare.result import Estimate
-from compatcheck.records import Metric, Run, score_column
+from compatcheck.compare.settings import RESAMPLES
+from compatcheck.records import CONFIDENCE, Metric, Run, score_column
 
 
 @dataclass(frozen=True)

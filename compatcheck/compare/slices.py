@@ -15,12 +15,13 @@ from compatcheck.compare.instances import from_either, slice_fields, text_of
 from compatcheck.compare.intervals import Flags, rate
 from compatcheck.compare.metrics import NO_OLD_RIGHT
 from compatcheck.compare.pairing import Pairs
-from compatcheck.compare.quadrants import Sorted
+from compatcheck.compare.quadrants import are
 from compatcheck.compare.result import CHANGES, NO_TARGETS, PREFERENCES, QUADRANTS, Comparison, Estimate, Slice
 from compatcheck.compare.ties import margins
 from compatcheck.errors import InputError, did_you_mean
-from compatcheck.records import ANSWER_COLUMNS, TaskRun
+from compatcheck.records import ANSWER_COLUMNS, StoredRun, TaskRun
 
+AnyRun = TaskRun | StoredRun
 BINS = 4  # numbers with more than FEW distinct values are cut at their quartiles
 FEW = 10
 MOST = 50  # so many values of a text field are shown, the most frequent ones; the rest are one slice
@@ -33,38 +34,36 @@ LABELS = ("activity_label",)  # fields of well-known tasks that say what an inst
 
 
 def build_slices(
-    old: TaskRun,
-    new: TaskRun,
-    pairs: Pairs,
-    found: Sorted,
-    fields: Sequence[str],
+    values: Mapping[str, pd.Series],
+    scored: Flags,
+    unanswered: Flags,
+    groups: tuple[NDArray[np.int8], tuple[str, ...]],
     confidence: float,
     again: Callable[[Slice, Flags, Flags, Flags | None], Slice] | None = None,
 ) -> tuple[Slice, ...]:
-    """Flips by the values of ``fields`` (any further column of the records, ``target``, or automatic ones).
+    """Flips by the values of fields, whose ``values``, ``scored`` and ``unanswered`` are of all pairs; ``groups`` are
+    the codes of the scored ones and their names.
 
     Each slice is compared with the rest of the pairs by Fisher's exact test, one-sided: does it flip negatively more
     often? The p-values are adjusted over all slices of the comparison (Benjamini–Hochberg). ``again`` gets every slice
     with the flags of its pairs, of negative flips and of what OLD had right, and returns it with other figures: those
-    by clusters. Raises InputError: a field that the records do not have."""
+    by clusters."""
     slices: list[Slice] = []
-    kept = found.take(found.scored)
-    up, down, right = kept.are("positive_flip"), kept.are(*worse_groups(kept.names)), old_right(found)
-    for field in fields:
-        check_field(field, old, new)
-        values = field_values(field, old, new, pairs)
-        codes, counted = count_slices(field, values, found.scored, found.unanswered, up, down, right, confidence)
+    up, down = are(*groups, ["positive_flip"]), are(*groups, worse_groups(groups[1]))
+    right = are(*groups, ["both_correct", "negative_flip"]) if groups[1] == QUADRANTS else None
+    for field, each in values.items():
+        codes, counted = count_slices(field, each, scored, unanswered, up, down, right, confidence)
         if again is not None:
-            counted = [again(each, codes == place, down, right) for place, each in enumerate(counted)]
+            counted = [again(part, codes == place, down, right) for place, part in enumerate(counted)]
         slices += counted
     return adjust(slices)
 
 
-def expand(fields: Sequence[str], old: TaskRun, new: TaskRun, also: Sequence[str] = ()) -> list[str]:
+def expand(fields: Sequence[str], old: AnyRun, new: AnyRun, also: Sequence[str] = ()) -> list[str]:
     """The fields, each once, with what ``auto`` stands for in its place, and those of ``also`` that there are.
     Raises InputError: ``auto`` stands for nothing, as the records have neither texts nor log-likelihoods."""
     found: dict[str, None] = {}
-    known = frozenset(slice_fields(old.records, new.records)) if also or AUTO in fields else ()
+    known = frozenset(slice_fields(old.names, new.names)) if also or AUTO in fields else ()
     for field in (*fields, *(name for name in also if name in known)):
         those = [field]
         if field == AUTO:
@@ -78,16 +77,16 @@ def expand(fields: Sequence[str], old: TaskRun, new: TaskRun, also: Sequence[str
     return list(found)
 
 
-def _lacking(field: str, old: TaskRun, new: TaskRun) -> str | None:
+def _lacking(field: str, old: AnyRun, new: AnyRun) -> str | None:
     """What an automatic field needs and the records do not have."""
     if field in OF_SIDES:
         side, _, name = field.partition(":")
-        known = knows(name, (old if side == "old" else new).records.columns)
+        known = knows(name, (old if side == "old" else new).names)
         return None if known else f"{name} of {side.upper()}: {WHY[name]}"
     if field == "auto:old_confidence":
-        return None if "loglikelihoods" in old.records else "log-likelihoods of choices in OLD"
+        return None if "loglikelihoods" in old.names else "log-likelihoods of choices in OLD"
     column = field.removeprefix("auto:").removesuffix("_length")
-    return None if column in old.records or column in new.records else f"field '{column}'"
+    return None if column in old.names or column in new.names else f"field '{column}'"
 
 
 def field_values(field: str, old: TaskRun, new: TaskRun, pairs: Pairs) -> pd.Series:
@@ -107,7 +106,7 @@ def field_values(field: str, old: TaskRun, new: TaskRun, pairs: Pairs) -> pd.Ser
     return pd.Series([float(len(text)) if isinstance(text, str) else np.nan for text in texts], dtype="float64")
 
 
-def check_field(field: str, old: TaskRun, new: TaskRun, option: str = "--slice-by") -> None:
+def check_field(field: str, old: AnyRun, new: AnyRun, option: str = "--slice-by") -> None:
     """Raise InputError for a field that the records do not have."""
     if field in (*AUTOMATIC, *OF_SIDES):
         if (lacking := _lacking(field, old, new)) is not None:
@@ -116,9 +115,9 @@ def check_field(field: str, old: TaskRun, new: TaskRun, option: str = "--slice-b
     if field.startswith("auto:"):
         hint = did_you_mean(field, AUTOMATIC)
         raise InputError(f"--slice-by {field}: no automatic slice{hint}; there are auto, {', '.join(AUTOMATIC)}")
-    known = slice_fields(old.records, new.records)
+    known = slice_fields(old.names, new.names)
     further = ("target", *ANSWER_COLUMNS)
-    if field not in known and not (field in further and any(field in run.records for run in (old, new))):
+    if field not in known and not (field in further and any(field in run.names for run in (old, new))):
         has = f"they have {', '.join(known)}" if known else "they have no further field"
         hint = did_you_mean(field, known)
         raise InputError(f"{option}: the records of task '{old.task}' have no field '{field}'{hint}; {has}")
@@ -139,11 +138,6 @@ def flipped_part(comparison: Comparison, part: str, flips: Mapping[str, int]) ->
 def worse_groups(names: Sequence[str]) -> tuple[str, ...]:
     """The groups that slices count as negative flips: where OLD is the reference all that changed."""
     return tuple(names[1:]) if tuple(names) in (CHANGES, PREFERENCES) else ("negative_flip",)
-
-
-def old_right(found: Sorted) -> Flags | None:
-    """Of the scored pairs those that OLD has right; None for a smooth metric."""
-    return found.are("both_correct", "negative_flip")[found.scored] if found.names == QUADRANTS else None
 
 
 def count_slices(

@@ -14,13 +14,13 @@ import pytest
 
 import compatcheck
 from compatcheck.cli.app import run
-from compatcheck.compare import overview, streaming
+from compatcheck.compare import overview, parts
 from compatcheck.report.store import telling_instances
 
 
 @pytest.fixture
 def sides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    monkeypatch.setattr(streaming, "PART_ROWS", 7)
+    monkeypatch.setattr(parts, "PART_ROWS", 7)
     monkeypatch.setattr(overview.WorstFlips.__init__, "__defaults__", (16,))
     paths = []
     for name, order, step in (("old", range(60), 3), ("new", range(59, -1, -1), 4)):

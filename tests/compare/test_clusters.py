@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,6 +15,7 @@ from compatcheck.compare.intervals import rate
 from compatcheck.errors import InputError
 from compatcheck.gate import judge, parse_rules
 from compatcheck.records import Metric
+from compatcheck.rereading import reread
 
 
 def wilson(count, n, z):
@@ -252,3 +255,17 @@ def test_a_rate_of_rare_clusters_passes_at_its_budget_one_time_in_twenty(alpha, 
         figure = rate(int(down.sum()), len(down), 0.95)
         passed += clustered_rate(figure, down, every, Clusters("g", codes, count), 0.95).upper <= budget
     assert passed / 500 <= 0.05 + 1.645 * np.sqrt(0.05 * 0.95 / 500)
+
+
+def test_other_readings_count_by_the_same_clusters(make_run):
+    """What their intervals are does not hang on the order of the rows either."""
+    ids = [f"d{n:03d}" for n in range(60)]
+    texts = {"prediction": ["Yes" if n % 3 else "no" for n in range(60)], "target": ["yes"] * 60}
+    old = make_run([0.0] * 60, ids=ids, passage=[f"p{n // 6}" for n in range(60)], **texts)
+    new = make_run([0.0] * 60, ids=ids, **texts | {"prediction": ["Yes" if n < 40 else "no" for n in range(60)]})
+    order = np.random.default_rng(1).permutation(60)
+    shuffled = replace(old, records=old.records.iloc[order].reset_index(drop=True))
+    how = {"metric": "exact_match", "cluster_by": "passage", "reread": reread}
+    one, other = compare(old, new, **how), compare(shuffled, new, **how)
+    assert one.readings[0].metrics["nfr"].effective < 60
+    assert other.readings == one.readings

@@ -16,15 +16,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from compatcheck.compare import compare, streaming
-from compatcheck.compare.comparison import Settings
+from compatcheck.compare import compare, comparison, parts
+from compatcheck.compare.comparison import compare_stored
 from compatcheck.compare.result import Comparison
+from compatcheck.compare.settings import Settings
 from compatcheck.compare.slices import text_of
-from compatcheck.compare.streaming import compare_streams
 from compatcheck.errors import InputError
 from compatcheck.readers import Layout, load_recorded
 from compatcheck.readers.large import load_large
-from compatcheck.records import Metric
+from compatcheck.records import Metric, TaskRun
 from compatcheck.scratch import Scratch
 from compatcheck.table import reading, stored
 
@@ -44,7 +44,7 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything that is cut is cut often."""
     monkeypatch.setattr(reading, "CHUNK_ROWS", 3)
     monkeypatch.setattr(stored, "BUFFER_ROWS", 4)
-    monkeypatch.setattr(streaming, "PART_ROWS", 2)
+    monkeypatch.setattr(parts, "PART_ROWS", 2)
 
 
 def rows(kind: str) -> st.SearchStrategy[list[dict[str, Any]]]:
@@ -125,7 +125,7 @@ def both_ways(
                 for other in sides[1]
                 if (one.task, one.filter) == (other.task, other.filter)
             ]
-            comparisons, file = compare_streams(jobs, wanted, scratch)
+            comparisons, file = compare_stored(jobs, wanted, scratch)
             found = pd.read_parquet(file.path)
         finally:
             scratch.close()
@@ -202,6 +202,22 @@ def test_streamed_is_what_memory_says(kind: str, data: st.DataObject, tmp_path: 
             "correct_at": data.draw(st.sampled_from([None, 0.5])),
         }
     assert_same(*both_ways(*paths, tmp_path, metrics=metrics, slice_by=slices, **options))
+
+
+def test_a_judge_agrees_with_itself_as_often(tmp_path: Path) -> None:
+    """NEW's verdicts are its own, though OLD's are complete."""
+    runs = []
+    for agreed in ([1, 1, 0, 1], [0, 1, 0, None]):
+        judged = {"doc_id": list("abcd"), "prediction": list("wxyz"), "agreed:judge": pd.Series(agreed, dtype=float)}
+        records = pd.DataFrame(judged | {"score:judge": [1.0, 0.0, 1.0, 1.0]})
+        runs.append(TaskRun("t", "none", (Metric("judge", "discrete"),), records))
+    memory = compare(*runs, metric="judge", seed=3)
+    scratch = Scratch(tmp_path)
+    on_disk = [stored.stored([run], scratch) for run in runs]
+    (streamed,), _ = compare_stored([(*on_disk, runs[0].metrics)], Settings(seed=3), scratch)
+    scratch.close()
+    assert streamed.metrics == memory.metrics
+    assert (streamed.metrics["self_agreement_old"].count, streamed.metrics["self_agreement_new"].of) == (3, 3)
 
 
 def row(number: int, **other: Any) -> dict[str, Any]:
@@ -283,7 +299,7 @@ def test_one_id_with_two_contents_is_refused_with_its_place(tmp_path: Path) -> N
 
 
 def test_a_field_with_too_many_values_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streaming, "MOST_VALUES", 5)
+    monkeypatch.setattr(comparison, "MOST_VALUES", 5)
     path = written(
         [row(n, topic=f"t{n}") for n in range(9)], tmp_path / "old.parquet", ["target", "prediction", "topic"]
     )
