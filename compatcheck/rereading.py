@@ -39,10 +39,15 @@ def reread(metric: Metric, records: pd.DataFrame) -> Mapping[tuple[str, ...], Sc
         return {(EXACT,): _exact(scores, records[column], records["target"])}
     if metric.name != EXACT or metric.kind != "discrete":
         return {}
-    predictions, targets = _texts(records[column]), _texts(records["target"])
-    found = dict(other_readings(scores, predictions, targets, settled))
-    held = _held(scores, predictions, targets, ignore_case=settled.get(CASE) is not False)
-    return found if held is None else found | {HINT: held}
+    wrong = np.flatnonzero(scores == 0)  # what is right stays right
+    predictions, targets = _texts(records[column].iloc[wrong]), _texts(records["target"].iloc[wrong])
+    found = dict(other_readings(scores[wrong], predictions, targets, settled))
+    held = _held(scores[wrong], predictions, targets, ignore_case=settled.get(CASE) is not False)
+    others = {}
+    for way, made in (found if held is None else found | {HINT: held}).items():
+        others[way] = scores.copy()
+        others[way][wrong] = made
+    return others
 
 
 def with_parts(comparison: Comparison, options: Mapping[str, Any]) -> Comparison:

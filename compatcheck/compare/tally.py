@@ -104,8 +104,9 @@ class Tally:
         kinds = failure_kinds(instances, part[1], part[2].new, labels)
         instances[KIND_COLUMN] = kinds
         self._kinds.extend(() if kinds is None else kinds.dropna())
-        self._instances = instances
-        if self._worst is not None and self._file is not None:
+        if self._worst is None or self._file is None:
+            self._instances = instances
+        else:
             self._worst.add(instances)
             self._file.write(instances)
 
@@ -122,8 +123,10 @@ class Tally:
             self._numbers = []
         metrics, tests = self._figures(counts, numbers)
         shown = None if self._clusters is None else self._clusters[0].shown
-        kinds, overview, instances = counted(self._kinds), None, self._instances
-        if self._worst is not None:
+        kinds, overview = counted(self._kinds), None
+        if self._worst is None:
+            instances = self._instances
+        else:
             gains = self._gains if numbers is None else gains_of(numbers.gain, "smooth")
             overview, instances = Overview(self._worst.rows, gains), self._worst.chosen()
         return Comparison(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -49,7 +50,7 @@ class Rows:
         for name in table.column_names:
             self._types.setdefault(name, set()).add(table[name].type)
             self._known[name] = self._known.get(name, 0) + len(table) - table[name].null_count
-        positions = pa.array(range(self.rows, self.rows + len(table)), pa.int64())
+        positions = pa.array(np.arange(self.rows, self.rows + len(table), dtype=np.int64))
         self.rows, self.bytes = self.rows + len(table), self.bytes + table.nbytes
         table = table.append_column(ROW, positions)
         if self._waiting and self._waiting[-1].schema != table.schema:
