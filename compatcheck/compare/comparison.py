@@ -84,6 +84,7 @@ def _compare(job: Job, how: Settings, file: InstanceFile | None, say: Say) -> li
     """One comparison for each metric of a job; instances go to ``file`` where they cannot be held."""
     old, new, metrics = job
     metrics = [resolve_metric(metric, old, new) for metric in metrics]
+    known = None if file is None else _labels(old)
     with parts(old, new, metrics) as (pairs, each):
         fields = expand(how.slice_by, old, new, how.also_slice_by)
         for field in fields:
@@ -91,7 +92,6 @@ def _compare(job: Job, how: Settings, file: InstanceFile | None, say: Say) -> li
         names = {*old.names, *new.names}
         tallies = [Tally(one, how, None if place else how.beside, names, file) for place, one in enumerate(metrics)]
         values = {field: _Values(field, old, new) for field in fields}
-        known = None if file is None else _labels(old)
         done, said = 0, time.monotonic()
         for part in each:
             for field, met in values.items():
