@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from compatcheck.compare.instances import STRING
@@ -184,17 +185,32 @@ def names_of_comparisons(several: Candidates) -> list[str]:
     return list(dict.fromkeys(name_of(cell.task, cell.filter, cell.metric) for cell in several.cells))
 
 
+def every_answer(several: Candidates, comparison: str) -> tuple[pd.DataFrame, list[pd.DataFrame]]:
+    """The instances of one comparison: what all candidates share of them, and each candidate's rows of them, which are
+    null where it lacks the instance. Those that most candidates break come first, among them those that lose most."""
+    found = [[each.instances for each in result.comparisons if each.name == comparison] for result in several.results]
+    known = [[each.drop_duplicates("doc_id").set_index("doc_id", drop=False) for each in frames] for frames in found]
+    every = pd.concat([frame for frames in known for frame in frames])
+    shared = every[~every.index.duplicated()]
+    own = [(frames[0] if frames else every.iloc[:0]).reindex(shared.index) for frames in known]
+    broken = sum(frame["quadrant"].isin(_WORSE).to_numpy(dtype=int) for frame in own)
+    lost = sum(frame["gain"].to_numpy(dtype=float, na_value=0.0) for frame in own)
+    order = np.lexsort((np.nan_to_num(lost), -np.asarray(broken)))
+    return shared.iloc[order], [frame.iloc[order] for frame in own]
+
+
 def rows_of(several: Candidates, comparison: str) -> list[Row]:
-    """The instances of one comparison, those that most candidates break first."""
-    found: dict[str, Row] = {}
-    empty: tuple[Answer | None, ...] = (None,) * len(several.results)
-    for place, result in enumerate(several.results):
-        for one in (each for each in result.comparisons if each.name == comparison):
-            named = [one.instances[name] for name in ("doc_id", "input", "target", "prediction_old", "prediction_new",
-                                                      "quadrant")]  # fmt: skip
-            for doc_id, *values in zip(*named, strict=True):
-                asked, target, old, new, quadrant = (None if pd.isna(value) else str(value) for value in values)
-                row = found.setdefault(str(doc_id), Row(str(doc_id), asked, target, old, empty))
-                answers = (*row.answers[:place], Answer(new, quadrant), *row.answers[place + 1 :])
-                found[row.doc_id] = replace(row, answers=answers)
-    return sorted(found.values(), key=lambda row: -row.broken)
+    """The same as rows, to be printed."""
+
+    def texts(frame: pd.DataFrame, name: str) -> list[str | None]:
+        return [None if pd.isna(value) else str(value) for value in frame[name]]
+
+    shared, own = every_answer(several, comparison)
+    asked = (texts(shared, name) for name in ("input", "target", "prediction_old"))
+    given = (
+        [None if doc_id is None else Answer(text, quadrant) for doc_id, text, quadrant in
+         zip(*(texts(frame, name) for name in ("doc_id", "prediction_new", "quadrant")), strict=True)]
+        for frame in own
+    )  # fmt: skip
+    answers = zip(*given, strict=True)
+    return [Row(str(doc_id), *row) for doc_id, *row in zip(shared["doc_id"], *asked, answers, strict=True)]

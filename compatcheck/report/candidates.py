@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from compatcheck.compare.candidates import (
     Answer,
     Candidates,
-    Cell,
     Row,
     candidates_to_dict,
     names_of_comparisons,
@@ -24,12 +24,15 @@ from compatcheck.compare.result import name_of
 from compatcheck.errors import InputError
 from compatcheck.report import content, figures, html
 from compatcheck.report import markdown as marked
+from compatcheck.report.embedded import payload_of_several
 from compatcheck.report.sections import Table
 from compatcheck.report.text import NO_ANSWER, safe_text, trim_middle
 
-TERMINAL_ROWS, MARKDOWN_ROWS, PAGE_ROWS = 3, 10, 200
-"""Instances of a comparison that are shown, those that most candidates break first."""
-TEXT_LIMIT = {"terminal": 200, "markdown": 300, "page": 2_000}
+TERMINAL_ROWS, MARKDOWN_ROWS, PAGE_ROWS = 3, 10, 3
+"""Instances of a comparison that are shown, those that most candidates break first; the page lists all below them."""
+TEXT_LIMIT = {"terminal": 200, "markdown": 300, "page": 1_000}
+SHORT = 30
+"""Characters of answers that stand in narrow columns; as in candidates.js."""
 WHOLE = 20_000
 """Characters of a text where an instance is asked for."""
 _SIGNS = {"negative_flip": "−", "positive_flip": "+", "changed": "~", "tied": "~", "old_preferred": "−",
@@ -56,21 +59,64 @@ def summary(several: Candidates) -> Table:
     return Table((("#", "number"), ("candidate", "name"), ("verdict", "verdict"), ("why", "text")), tuple(rows))
 
 
-def matrix(several: Candidates) -> Table:
-    """Two rows a comparison: scores, OLD's and every candidate's; below them their NFR and what budgets say."""
+class Line(NamedTuple):
+    """One comparison of the matrix in words."""
+
+    name: str
+    n: str
+    old: str
+    """OLD's score; empty where its answers are the reference."""
+    rate: str
+    """What ``cells`` have besides the score."""
+    cells: list[tuple[str, str, str] | None]
+    """Of every candidate score, rate and verdict; None where it was not compared."""
+
+
+def lines(several: Candidates) -> list[Line]:
+    """The matrix, a line a comparison."""
     cells = {(cell.candidate, name_of(cell.task, cell.filter, cell.metric)): cell for cell in several.cells}
-    rows: list[tuple[str, ...]] = []
+    found = []
     for name in names_of_comparisons(several):
         own = [cells.get((candidate, name)) for candidate in several.names]
         first = next(cell for cell in own if cell is not None)
-        kind = _score_name(several, name)
-        scores = ["–" if cell is None else figures.estimate(f"{kind}_new", cell.score_new) for cell in own]
-        of_changes = first.changed is not None
-        old = "" if of_changes else figures.estimate(f"{kind}_old", first.score_old)
-        rows.append((name, f"{first.n:,}", old, *scores))
-        rows.append(("changed" if of_changes else "NFR", "", "", *map(_nfr, own)))
+        kind, changes = _score_name(several, name), first.changed is not None
+        old = "" if changes else figures.estimate(f"{kind}_old", first.score_old)
+        said = [
+            None if cell is None else
+            (
+                figures.estimate(f"{kind}_new", cell.score_new), figures.estimate("nfr", cell.changed or cell.nfr),
+                cell.verdict,
+            )
+            for cell in own
+        ]  # fmt: skip
+        found.append(Line(name, f"{first.n:,}", old, "changed" if changes else "NFR", said))
+    return found
+
+
+def matrix(several: Candidates) -> Table:
+    """Two rows a comparison: scores, OLD's and every candidate's; below them their NFR and what budgets say."""
+    rows: list[tuple[str, ...]] = []
+    for line in lines(several):
+        rates = [_rate(cell[1], cell[2]) if cell else "not compared" for cell in line.cells]
+        rows.append((line.name, line.n, line.old, *(cell[0] if cell else "–" for cell in line.cells)))
+        rows.append((line.rate, "", "", *rates))
     columns = (("comparison", "name"), ("n", "number"), ("OLD", "number"))
     return Table((*columns, *((f"{number}", "number") for number in range(1, len(several.names) + 1))), tuple(rows))
+
+
+def _rate(rate: str, verdict: str) -> str:
+    return rate if verdict == "none" else f"{rate} {figures.VERDICT_SYMBOLS[verdict]}"
+
+
+def budgets(several: Candidates, comparison: str) -> Table:
+    """What the budgets of every candidate say of one comparison."""
+    rows = [
+        (f"{number}", gate.rule, gate.verdict, gate.reason)
+        for number, result in enumerate(several.results, 1)
+        for one in result.comparisons if one.name == comparison
+        for gate in one.gates
+    ]  # fmt: skip
+    return Table((("#", "number"), ("budget", "name"), ("verdict", "verdict"), ("reason", "text")), tuple(rows))
 
 
 def _score_name(several: Candidates, comparison: str) -> str:
@@ -79,22 +125,19 @@ def _score_name(several: Candidates, comparison: str) -> str:
     return "score" if any(means) else "accuracy"
 
 
-def _nfr(cell: Cell | None) -> str:
-    if cell is None:
-        return "not compared"
-    sign = "" if cell.verdict == "none" else f" {figures.VERDICT_SYMBOLS[cell.verdict]}"
-    return f"{figures.estimate('nfr', cell.changed or cell.nfr)}{sign}"
-
-
 def notes(several: Candidates) -> list[str]:
-    """What is said of each candidate, with its number where it is not said of all."""
+    """What is said of each candidate, with its number where it is not said of all; first what bears on the figures."""
     said: dict[str, list[int]] = {}
-    for number, one in enumerate(several.results, 1):
-        settings = [one.differences.sentence] if one.differences is not None and one.differences.found else []
-        for note in dict.fromkeys([*settings, *one.notes, *content.missing_rows(one)]):
-            said.setdefault(note, []).append(number)
-    every = len(several.results)
-    return [note if len(of) == every else f"{', '.join(map(str, of))}: {note}" for note, of in said.items()]
+    every = list(enumerate(several.results, 1))
+    settings = [(n, one.differences.sentence) for n, one in every if one.differences and one.differences.found]
+    missing = [(n, note) for n, one in every for note in content.missing_rows(one)]
+    for number, note in [*settings, *missing, *((n, note) for n, one in every for note in one.notes)]:
+        said.setdefault(note, []).append(number)
+
+    def whose(of: set[int]) -> str:
+        return "" if len(of) == len(every) else f"candidate{'s' * (len(of) > 1)} {', '.join(map(str, sorted(of)))}: "
+
+    return [f"{whose(set(of))}{note}" for note, of in said.items()]
 
 
 def flips(several: Candidates, most: int) -> Iterator[tuple[str, list[Row], int]]:
@@ -226,10 +269,33 @@ def markdown(several: Candidates, *, folder: Path | None = None) -> str:
 
 
 def page(several: Candidates, *, folder: Path | None = None) -> str:
-    """One HTML file that needs nothing else and runs no script."""
+    """One HTML file that needs nothing else, with a list of all instances."""
     del folder
-    words = _words(several)
-    return html.page_of("candidates.html.j2", several=several, shown_rows=PAGE_ROWS, limit=TEXT_LIMIT["page"], **words)
+    names, packed = names_of_comparisons(several), payload_of_several(several)
+    known = {one.name: one for result in several.results for one in result.comparisons}
+    failed = Counter(name_of(each.task, each.filter, each.metric) for each in several.cells if each.verdict == "fail")
+    worse = {name: [row for row in rows_of(several, name) if row.broken] for name in names}
+    first = max(
+        names, key=lambda name: (failed[name], max((row.broken for row in worse[name]), default=0), len(worse[name]))
+    )
+    return html.page_of(
+        "candidates.html.j2", several=several, version=several.version, lines=lines(several), shown_rows=PAGE_ROWS,
+        worse=worse[first], first=names.index(first), payload=packed[0], remarks=packed[1],
+        plain=lambda text: trim_middle(safe_text(text, multiline=True), TEXT_LIMIT["page"]), no_answer=NO_ANSWER,
+        comparisons=[known[name] for name in names], row_address=lambda name, row: html.address(known[name], row),
+        budgets=budgets, signatures=_signatures, candidates=json.dumps([safe_text(name) for name in several.names]),
+        short=lambda row: all(len(text or "") <= SHORT for text in (row.target, row.old, *_texts(row))),
+        **html.scripts_of("candidates.js"), **_words(several),
+    )  # fmt: skip
+
+
+def _texts(row: Row) -> list[str | None]:
+    return [None if answer is None else answer.text for answer in row.answers]
+
+
+def _signatures(several: Candidates, comparison: str) -> list[str]:
+    every = (one for result in several.results for one in result.comparisons if one.name == comparison)
+    return list(dict.fromkeys(one.signature for one in every))
 
 
 def fragment(several: Candidates) -> str:
@@ -241,5 +307,5 @@ def _words(several: Candidates) -> dict[str, Any]:
     word, said = verdict_line(several)
     return {
         "word": word, "said": said, "summary": summary(several), "matrix": matrix(several), "notes": notes(several),
-        "flips": flips, "answer_text": answer_text, "trim": trim_middle, "no_answer": NO_ANSWER,
+        "answer_text": answer_text,
     }  # fmt: skip

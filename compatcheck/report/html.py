@@ -1,32 +1,26 @@
 """The report as one HTML file that needs nothing else: no network, no server, no other file.
 
 Pictures are SVG in the page. The instance browser is DataTables (from the itables package), embedded; a content
-security policy forbids every request and every other script. The instances are one compressed block that the browser
-unpacks: JSON ``{"strings": […], "comparisons": [{"id": […], "quadrant": […], …}]}``, gzip, base64; columns are lists,
-texts are indices into ``strings`` (-1 for null), so that inputs shared by filters and metrics are stored once.
+security policy forbids every request and every other script. The instances are one block of ``embedded``.
 """
 
 from __future__ import annotations
 
 import base64
-import gzip
 import hashlib
 import importlib.util
 import json
 import re
-from collections.abc import Iterable
 from functools import cache, partial
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-import pandas as pd
-
-from compatcheck.compare.result import KIND_COLUMN, Comparison, Result
-from compatcheck.compare.slices import text_of
+from compatcheck.compare.result import Comparison, Result
 from compatcheck.report import charts, content, figures, headline, looks, sections, trend
-from compatcheck.report.instances import Instance, is_null, slice_fields, telling_flips, which_flips
+from compatcheck.report.embedded import payload
+from compatcheck.report.instances import telling_flips, which_flips
 from compatcheck.report.text import safe_text, trim_middle
 from compatcheck.report.worddiff import Segment, side_by_side, trim_segments
 
@@ -39,31 +33,12 @@ BROKEN = 5
 """Flips at the top of the page, of the comparison that matters most."""
 SHOWN = 1_500
 """Characters of one text of theirs."""
-MAX_ROWS = 20_000
-"""Instances of one comparison that are embedded; flips and errors come first."""
-ROWS_IN_ALL = 100_000
-"""Instances of all comparisons, shared evenly among them; :data:`LEAST_ROWS` each at least."""
-LEAST_ROWS = 200
-SMALL = 1_000
-"""Up to this many instances the payload stays below :data:`SMALL_BUDGET`."""
-SMALL_BUDGET = 5_000_000
-LARGE_BUDGET = 16_000_000
-"""Bytes of base64 text."""
-CAPS = (20_000, 6_000, 2_000, 800, 300)
-"""Characters of one text that are kept; the first that meets the budget is used."""
-_TEXTS = {
-    "input": "input", "target": "target", "old": "prediction_old", "new": "prediction_new",
-    **{name: name for name in ("response_old", "response_new", "error_old", "error_new", "prompt_old", "prompt_new",
-                              "reasoning_old", "reasoning_new")},
-}  # fmt: skip
 
 
 def render(result: Result, *, folder: Path | None = None) -> str:
     """Return the whole file as text. Every text of the user's data in it is escaped or data, never markup or code."""
     del folder  # the next step is not to make this page
-    scripts = (datatables(), _asset("worddiff.js") + _asset("report.js"))
     packed, remarks = payload(result)
-    hashes = [base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode() for script in scripts]
     first = content.worst_comparison(result)
     return _page(
         "report.html.j2",
@@ -74,10 +49,17 @@ def render(result: Result, *, folder: Path | None = None) -> str:
         remarks=remarks,
         payload=packed,
         css=_asset("report.css"),
-        scripts=scripts,
-        script_hashes=[f"sha256-{each}" for each in hashes],  # what the content security policy names a script by
         steps=content.next_steps(result, browsing=True),
+        **scripts_of("pair.js"),
     )
+
+
+def scripts_of(name: str) -> dict[str, list[str]]:
+    """The scripts of a page with a browser of instances, of which ``name`` shows one, and what names each of them in
+    the content security policy."""
+    scripts = [datatables(), "".join(map(_asset, ("worddiff.js", name, "browser.js")))]
+    hashes = [base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode() for script in scripts]
+    return {"scripts": scripts, "script_hashes": [f"sha256-{each}" for each in hashes]}
 
 
 def notebook_fragment(result: Result) -> str:
@@ -92,7 +74,7 @@ def page_of(name: str, **values: Any) -> str:
 
 def _page(name: str, result: Result, **more: Any) -> str:
     word = content.verdict_line(result)[0]
-    return _environment().get_template(name).render(result=result, word=word, **more)
+    return _environment().get_template(name).render(result=result, word=word, version=result.version, **more)
 
 
 def _asset(name: str) -> str:
@@ -142,15 +124,15 @@ def _environment() -> Environment:
     environment.filters["thousands"] = lambda number: f"{number:,}"
     environment.globals.update(
         figures=figures, content=content, sections=sections, trend=trend, charts=charts, looks=looks,
-        headline=headline, address=_address,
+        headline=headline, address=address,
         which_flips=which_flips, side_by_side=_side_by_side, kinds_of=_kinds, shorten=partial(trim_middle, limit=SHOWN),
     )  # fmt: skip
     return environment
 
 
-def _address(comparison: Comparison, flip: Instance) -> str:
+def address(comparison: Comparison, doc_id: str) -> str:
     """Where the browser of instances shows it: ``#task/filter/metric/id``."""
-    parts = (safe_text(comparison.task), safe_text(comparison.filter), safe_text(comparison.metric), flip.doc_id)
+    parts = map(safe_text, (comparison.task, comparison.filter, comparison.metric, doc_id))
     return "#" + "/".join(quote(part, safe="") for part in parts)
 
 
@@ -162,92 +144,3 @@ def _kinds(comparison: Comparison) -> str:
     """The kinds of failure for the filter of the browser, as JSON: name, words, count."""
     found = [[each.kind, sections.kind_label(each.kind), each.count] for each in comparison.kinds or ()]
     return json.dumps([[safe_text(cell) if isinstance(cell, str) else cell for cell in each] for each in found])
-
-
-def payload(result: Result) -> tuple[str, list[str]]:
-    """The instances of all comparisons as base64 text, and what was left out of it, in sentences for the reader.
-
-    All text in it went through ``safe_text``.
-    """
-    remarks, frames = [], []
-    most = min(MAX_ROWS, max(ROWS_IN_ALL // max(len(result.comparisons), 1), LEAST_ROWS))
-    for comparison in result.comparisons:
-        frame = comparison.instances
-        if len(frame) > most:
-            rank = frame["quadrant"].map({"negative_flip": 0, "positive_flip": 1}).fillna(3)
-            rank = rank.mask(frame["quadrant"].isna(), 2)
-            frame = frame.loc[sorted(rank.sort_values(kind="stable").index[:most])]
-        if len(frame) < comparison.rows:
-            remarks.append(
-                f"{comparison.name}: {len(frame):,} of {comparison.rows:,} instances are embedded, "
-                "flips and errors first; all are in instances.parquet."
-            )
-        frames.append(frame)
-    budget = SMALL_BUDGET if max(map(len, frames), default=0) <= SMALL else LARGE_BUDGET
-    data, shortened, cap = "", 0, 0
-    for cap in CAPS:
-        data, shortened = _pack(result.comparisons, frames, cap)
-        if len(data) <= budget:
-            break
-    if shortened:
-        remarks.append(
-            f"{shortened:,} texts longer than {cap:,} characters are shortened in their middle; "
-            "they are whole in instances.parquet."
-        )
-    return data, remarks
-
-
-class _Strings:
-    """Every distinct text once, made safe and shortened to ``cap`` characters."""
-
-    def __init__(self, cap: int) -> None:
-        self.cap = cap
-        self.index: dict[str, int] = {}
-        self.texts: list[str] = []
-        self.shortened = 0
-
-    def add(self, value: Any) -> int:
-        if is_null(value):
-            return -1
-        if isinstance(value, float) and value.is_integer():
-            value = int(value)  # whole numbers beside nulls come back from a table as 3.0
-        raw = value if isinstance(value, str) else text_of(value)
-        known = self.index.get(raw)
-        if known is None:
-            known = self.index[raw] = len(self.texts)
-            text = trim_middle(safe_text(raw, multiline=True), self.cap)
-            self.shortened += len(raw) > self.cap and text != raw
-            self.texts.append(text)
-        return known
-
-
-def _pack(comparisons: Iterable[Comparison], frames: list[pd.DataFrame], cap: int) -> tuple[str, int]:
-    strings = _Strings(cap)
-    packed = [_columns(c, frame, strings) for c, frame in zip(comparisons, frames, strict=True)]
-    document = json.dumps(
-        {"strings": strings.texts, "comparisons": packed}, ensure_ascii=False, separators=(",", ":"), allow_nan=False
-    )
-    compressed = gzip.compress(document.encode("utf-8"), compresslevel=6, mtime=0)
-    return base64.b64encode(compressed).decode("ascii"), strings.shortened
-
-
-def _columns(comparison: Comparison, frame: pd.DataFrame, strings: _Strings) -> dict[str, Any]:
-    def column(name: str) -> list[Any]:
-        return frame[name].tolist() if name in frame.columns else [None] * len(frame)
-
-    numbers = {name: position for position, name in enumerate(figures.groups(comparison))}
-    columns: dict[str, Any] = {
-        "kind": figures.kind(comparison),
-        "id": [strings.add(value) for value in column("doc_id")],
-        "quadrant": [-1 if is_null(value) else numbers[value] for value in column("quadrant")],
-        "changed": [0 if is_null(value) else int(bool(value)) for value in column("changed")],
-    }
-    for name in ("gain", "score_old", "score_new"):
-        columns[name] = [None if is_null(value) else round(float(value), 6) for value in column(name)]
-    for name, source in _TEXTS.items():
-        columns[name] = [strings.add(value) for value in column(source)]
-    columns["failure"] = [strings.add(value) for value in column(KIND_COLUMN)]
-    fields = slice_fields(frame)
-    columns["fields"] = [safe_text(field) for field in fields]
-    columns["values"] = [[strings.add(value) for value in column(field)] for field in fields]
-    return columns

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import random
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +13,10 @@ import pandas as pd
 import pytest
 from scipy.stats import binomtest
 
+from compatcheck.compare.candidates import Candidates
 from compatcheck.compare.result import Comparison, Estimate, Gate, Pairing, Result, Side, Slice
 from compatcheck.report import save
+from tests.browser import Open, browser, offline
 
 TEXT = (
     "Amanda baked cookies and will bring some to Jerry tomorrow while Olivia votes for the liberals as always "
@@ -253,46 +254,21 @@ def large() -> Callable[[int], Result]:
     return build
 
 
-ARGUMENTS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
-
-
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    path = next(
-        (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), ""
-    )
-    if not path:
-        pytest.skip("no Chromium on this machine")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=path, args=ARGUMENTS)
-        yield browser
-        browser.close()
+    with browser() as opened:
+        yield opened
 
 
 @pytest.fixture
-def open_report(chromium: Any, tmp_path: Path) -> Iterator[Callable[..., Any]]:
-    """Opens a result's report; at the end no console message, error or request beyond the file may have occurred."""
-    troubles: list[str] = []
-    contexts = []
+def open_report(chromium: Any, tmp_path: Path) -> Iterator[Open]:
+    """Opens a result's report, offline, and sees that it says nothing and asks for nothing."""
+    with offline(chromium) as opened:
 
-    def opened(result: Result, width: int = 1280, scheme: str = "light") -> Any:
-        save(result, tmp_path, ["html"])
-        context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
-        context.set_offline(True)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda message: troubles.append(f"console: {message.text}"))
-        page.on("pageerror", lambda error: troubles.append(f"error: {error}"))
-        page.on("request", lambda r: None if r.url.startswith(("file:", "data:")) else troubles.append(r.url))
-        page.goto((tmp_path / "report.html").as_uri())
-        page.wait_for_selector("#instances tbody tr")
-        return page
+        def report(result: Result | Candidates, width: int = 1280, scheme: str = "light", **options: bool) -> Any:
+            save(result, tmp_path, ["html"])
+            page = opened(tmp_path / "report.html", width, scheme, **options)
+            page.wait_for_selector("#instances tbody tr")
+            return page
 
-    yield opened
-    for context in contexts:
-        context.close()
-    assert troubles == []
+        yield report

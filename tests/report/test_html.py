@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from compatcheck.compare.result import Estimate, Result
+from compatcheck.report import embedded, notebook_fragment, render
 from compatcheck.report import html as html_report
-from compatcheck.report import notebook_fragment, render
 from compatcheck.report.charts import histogram
 from compatcheck.report.sections import quadrants, whisker
 
@@ -85,7 +85,7 @@ def test_a_thousand_very_long_instances_stay_below_six_megabytes(large: Callable
 
 
 def test_more_rows_than_fit_keep_flips_and_errors(errors: Result, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(html_report, "MAX_ROWS", 25)
+    monkeypatch.setattr(embedded, "MAX_ROWS", 25)
     page = render(errors, "html")
     quadrants = unpacked(page)["comparisons"][0]["quadrant"]
     assert len(quadrants) == 25
@@ -96,7 +96,7 @@ def test_more_rows_than_fit_keep_flips_and_errors(errors: Result, monkeypatch: p
 def test_many_comparisons_share_the_rows_that_are_embedded(
     large: Callable[[int], Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(html_report, "ROWS_IN_ALL", 2_000)
+    monkeypatch.setattr(embedded, "ROWS_IN_ALL", 2_000)
     comparison = large(1_000).comparisons[0]
     many = replace(large(1_000), comparisons=tuple(replace(comparison, task=f"t{i}") for i in range(4)))
     assert [len(columns["id"]) for columns in unpacked(render(many, "html"))["comparisons"]] == [500] * 4

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from compatcheck.compare.kinds import KindCount
 from compatcheck.compare.result import Result
-from compatcheck.report import save
+from tests.browser import SCREENS, Open, sideways, violations
 
 pytestmark = pytest.mark.browser
-Open = Callable[..., Any]
 
 
 def ids(page: Any) -> list[str]:
@@ -208,9 +206,7 @@ def test_the_theme_follows_the_system_and_the_button(open_report: Open, failing:
 @pytest.mark.parametrize("name", ["failing", "several", "hostile", "errors"])
 def test_a_telephone_needs_no_sideways_scrolling(open_report: Open, name: str, request: pytest.FixtureRequest) -> None:
     page = open_report(request.getfixturevalue(name), width=390)
-    assert page.evaluate("document.documentElement.scrollWidth") == 390
-    for table in page.locator(".scroll:visible").all():  # every column is seen, the verdicts among them
-        assert table.evaluate("each => each.scrollWidth <= each.clientWidth"), table.get_attribute("aria-label")
+    assert sideways(page) == []  # every column is seen, the verdicts among them
     page.locator("#instances tbody tr").nth(1).click()
     until(page, lambda: abs(page.locator("#detail").bounding_box()["y"]) < 40)
     tops = [box.bounding_box() for box in page.locator("#detail .columns").first.locator(".text").all()]
@@ -367,31 +363,12 @@ def test_print_shows_every_comparison_in_light_colours(open_report: Open, severa
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
 
-AXE = [
-    (name, width, scheme) for name in ("failing", "several") for width in (1280, 390) for scheme in ("light", "dark")
-]
+AXE = [(name, *screen) for name in ("failing", "several") for screen in SCREENS]
 
 
 @pytest.mark.parametrize(("name", "width", "scheme"), [*AXE, ("hostile", 390, "light"), ("errors", 390, "dark")])
 def test_axe_finds_no_violation(
-    chromium: Any, tmp_path: Path, name: str, width: int, scheme: str, request: pytest.FixtureRequest
+    open_report: Open, name: str, width: int, scheme: str, request: pytest.FixtureRequest
 ) -> None:
-    package = pytest.importorskip("axe_playwright_python", reason="axe-playwright-python is not installed")
-    save(request.getfixturevalue(name), tmp_path, ["html"])
-    # axe is put into the page, which its content security policy forbids
-    context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, bypass_csp=True)
-    page = context.new_page()
-    page.goto((tmp_path / "report.html").as_uri())
-    page.wait_for_selector("#instances tbody tr")
-    page.add_script_tag(path=str(Path(package.__file__).with_name("axe.min.js")))
-    for prepare in ("() => {}", "() => document.querySelector('#keys').showModal()"):
-        page.evaluate(prepare)
-        found = page.evaluate("axe.run({resultTypes: ['violations']})")
-        assert len(found["passes"]) >= 10
-        problems = [
-            (each["id"], node["html"][:160], node["failureSummary"])
-            for each in found["violations"]
-            for node in each["nodes"]
-        ]
-        assert problems == []
-    context.close()
+    page = open_report(request.getfixturevalue(name), width, scheme, bypass_csp=True)
+    assert violations(page, "() => document.querySelector('#keys').showModal()") == []

@@ -1,28 +1,10 @@
-// The instance browser of the HTML report. Table, sorting and paging are DataTables; this file
-// joins them. Texts of the data are only ever set as text nodes, never parsed as markup.
+// The instance browser of the HTML report. Table, sorting and paging are DataTables; this file joins them. What an
+// instance is, pair.js (OLD and NEW) or candidates.js says, as ``view``. Texts of the data are only ever set as text
+// nodes, never parsed as markup.
 const $ = (id) => document.getElementById(id);
 const root = document.documentElement;
 root.classList.add("scripted");
 
-const LABELS = {
-  both_correct: ["=", "both correct"], positive_flip: ["+", "positive flips"], negative_flip: ["−", "negative flips"],
-  both_wrong: ["×", "both wrong"], unchanged: ["=", "unchanged"], error: ["!", "not scored"],
-  changed: ["~", "changed"], new_preferred: ["+", "new preferred"], old_preferred: ["−", "old preferred"],
-  tied: ["~", "changed, as good"],
-};
-const ORDER = {
-  discrete: ["both_correct", "positive_flip", "negative_flip", "both_wrong"],
-  smooth: ["positive_flip", "negative_flip", "unchanged"],
-  changes: ["unchanged", "changed"],
-  preferences: ["unchanged", "new_preferred", "old_preferred", "tied"],
-};
-// Outcomes in the order of their buttons and keys, what matters first.
-const BUTTONS = {
-  discrete: ["negative_flip", "positive_flip", "both_wrong", "both_correct"],
-  smooth: ["negative_flip", "positive_flip", "unchanged"],
-  changes: ["changed", "unchanged"],
-  preferences: ["old_preferred", "new_preferred", "tied", "unchanged"],
-};
 const TOKEN = /\s+|[\p{L}\p{N}]+|_+|[^\p{L}\p{N}\s_]/gu;
 const MAX_TOKENS = 6000;
 const MAX_VALUES = 300;
@@ -73,8 +55,6 @@ let found = null; // one flag per string: 1 where it holds the word; one array p
 
 const text = (index) => (index < 0 ? null : strings[index]);
 const sections = [...document.querySelectorAll(".comparison")];
-const kindOf = (columns) => (columns.kind in ORDER ? columns.kind : "discrete");
-const nameOf = (row) => (data.quadrant[row] < 0 ? "error" : data.order[data.quadrant[row]]);
 
 async function unpack(base64) {
   const bytes = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
@@ -84,21 +64,18 @@ async function unpack(base64) {
 
 function prepare(columns) {
   columns.size = columns.id.length;
-  columns.order = ORDER[kindOf(columns)];
-  columns.buttons = BUTTONS[kindOf(columns)];
   const ids = columns.id.map((id, row) => [strings[id], row]);
   const collator = new Intl.Collator("en", { numeric: true });
   ids.sort((a, b) => collator.compare(a[0], b[0]));
   columns.rank = new Array(columns.size);
   ids.forEach(([, row], rank) => { columns.rank[row] = rank; });
-  columns.searched = [columns.id, columns.input, columns.target, columns.old, columns.new, columns.response_old,
-    columns.response_new, columns.error_old, columns.error_new, columns.prompt_old, columns.prompt_new,
-    columns.reasoning_old, columns.reasoning_new, ...columns.values];
+  columns.searched = [columns.id, columns.input, columns.target, columns.old, columns.response_old, columns.error_old, ...columns.values];
+  view.prepare(columns);
 }
 
 // Filters: DataTables asks for every row.
 function passes(row) {
-  if (filter.quadrant !== "all" && nameOf(row) !== filter.quadrant) return false;
+  if (filter.quadrant !== "all" && !view.is(row, filter.quadrant)) return false;
   if (filter.kind !== null && text(data.failure[row]) !== filter.kind) return false;
   if (filter.changed && !data.changed[row]) return false;
   if (filter.field >= 0 && filter.value !== null && data.values[filter.field][row] !== filter.value) return false;
@@ -109,18 +86,8 @@ function find(words) {
   return words.map((word) => Uint8Array.from(strings, (string) => string.toLowerCase().includes(word)));
 }
 
-function preview(row) {
-  const error = text(data.error_new[row]) ?? text(data.error_old[row]);
-  if (nameOf(row) === "error") return error ?? "not scored";
-  const [before, after] = [data.old[row], data.new[row]].map((index) => (text(index) ?? "∅").slice(0, 120));
-  return before === after ? before : `${before} → ${after}`;
-}
 function idCell(row) {
-  return make("div", {}, make("span", { class: "row-id" }, text(data.id[row]) ?? ""), make("span", { class: "row-preview" }, preview(row)));
-}
-function badge(name) {
-  const [symbol, label] = LABELS[name];
-  return make("span", { class: `badge ${name}`, title: label }, symbol, make("span", { class: "sr" }, ` ${label}`));
+  return make("div", {}, make("span", { class: "row-id" }, text(data.id[row]) ?? ""), make("span", { class: "row-preview" }, view.preview(row)));
 }
 // Sorting and typing see numbers only, so that DataTables never reads a text of the data as HTML.
 const column = (title, width, value, show) => ({
@@ -129,20 +96,11 @@ const column = (title, width, value, show) => ({
 });
 
 function build() {
-  const smooth = !["discrete", "changes"].includes(kindOf(data));
-  const missing = (number) => (number == null ? -1e308 : number);
-  const columns = [
-    column("", "52px", (row) => data.quadrant[row], (row) => badge(nameOf(row))),
-    column("Instance", null, (row) => data.rank[row], idCell),
-    column("Gain", smooth ? "92px" : "78px", (row) => missing(data.gain[row]), (row) => (data.gain[row] == null ? "–" : signed(data.gain[row]))),
-  ];
-  columns[0].title = '<span class="sr">Outcome</span>';
-  columns[0].orderable = false; // the buttons above choose outcomes
-  columns[2].className = "num";
+  const { columns, order } = view.table();
   if (table) { table.destroy(); $("instances").replaceChildren(make("caption", { class: "sr" }, "Instances; choose one to see it side by side")); }
   table = new DataTable("#instances", {
     data: Array.from({ length: data.size }, (_, row) => row),
-    columns, order: smooth ? [[2, "asc"]] : [], pageLength: window.matchMedia("(max-width: 1080px)").matches ? 6 : 12, deferRender: true, autoWidth: false, searching: true,
+    columns, order, pageLength: window.matchMedia("(max-width: 1080px)").matches ? 6 : 12, deferRender: true, autoWidth: false, searching: true,
     layout: { topStart: null, topEnd: null, top: "info", bottomStart: null, bottomEnd: null, bottom: "paging" },
     language: {
       info: "_START_–_END_ of _TOTAL_", infoFiltered: "(of _MAX_)", infoEmpty: "none of _MAX_", emptyTable: "No instances.",
@@ -152,8 +110,7 @@ function build() {
     createdRow: (element, row) => { element.tabIndex = 0; element.dataset.row = row; },
     drawCallback: () => markChosen(),
   });
-  table.search.fixed("filters", (_, row) => passes(row));
-  table.draw();
+  table.search.fixed("filters", (_, row) => passes(row)); // drawn by refilter
 }
 
 function refilter() {
@@ -237,66 +194,36 @@ function compare(before, after, target) {
   return { left, right, long };
 }
 
+const fact = (label, value) => make("span", {}, `${label} `, make("b", {}, value));
 function detail() {
   const pane = $("detail");
   if (chosen === null) { pane.replaceChildren(make("p", { class: "muted" }, "Choose an instance to see it side by side.")); return; }
   const row = chosen;
-  const name = nameOf(row);
-  const [target, before, after] = [data.target[row], data.old[row], data.new[row]].map(text);
-  const [responseOld, responseNew] = [data.response_old[row], data.response_new[row]].map(text);
   const rows = visible();
   const place = rows.indexOf(row);
-  const fact = (label, value) => make("span", {}, `${label} `, make("b", {}, value));
-  const answers = compare(before, after, target);
-  const long = [answers.long];
-  const parts = [
+  const shown = view.shown(row); // {badge, facts, errors, asked, answers, said}
+  const input = text(data.input[row]);
+  const pressed = (which) => String(versus === which);
+  const pick = (which) => () => { versus = which; detail(); $("detail").querySelector('.versus [aria-pressed="true"]').focus(); };
+  pane.replaceChildren(...[
     make("div", { class: "detail-head" },
-      make("h3", {}, text(data.id[row]) ?? ""), make("span", { class: `badge ${name}` }, `${LABELS[name][0]} ${LABELS[name][1].replace(/flips$/, "flip")}`),
+      make("h3", {}, text(data.id[row]) ?? ""), shown.badge,
       make("div", { class: "detail-nav" },
         make("a", { class: "quiet", href: address(row), onclick: copyLink }, "Link"),
         make("button", { type: "button", class: "quiet back", onclick: () => { $("browser").scrollIntoView(); } }, "↑ List"),
         make("button", { type: "button", class: "quiet", "aria-label": "Previous instance", disabled: place <= 0, onclick: () => { step(-1, { quiet: true }); } }, "‹"),
         make("button", { type: "button", class: "quiet", "aria-label": "Next instance", disabled: place < 0 || place >= rows.length - 1, onclick: () => { step(1, { quiet: true }); } }, "›"))),
-    make("div", { class: "facts" },
-      fact("old score", figure(data.score_old[row])), fact("new score", figure(data.score_new[row])),
-      fact("gain", data.gain[row] == null ? "–" : signed(data.gain[row])),
+    make("div", { class: "facts" }, ...shown.facts,
       ...data.fields.map((field, index) => { const value = text(data.values[index][row]); return value == null ? null : fact(field, value.slice(0, 200)); })),
-  ];
-  for (const [side, index] of [["Old", data.error_old[row]], ["New", data.error_new[row]]]) {
-    if (text(index) != null) parts.push(make("p", { class: "note" }, make("strong", {}, `${side} failed: `), text(index)));
-  }
-  const input = text(data.input[row]);
-  if (input != null) parts.push(make("details", { class: "input", open: true }, make("summary", {}, "Input"), make("pre", { tabindex: "0", "aria-label": "Input" }, input)));
-  const prompts = [data.prompt_old[row], data.prompt_new[row]].map(text);
-  if (prompts.every((prompt) => prompt != null)) {
-    const asked = compare(...prompts, null);
-    parts.push(make("details", { class: "input" }, make("summary", {}, "Both prompts"),
-      make("div", { class: "columns pair" }, box("Old, prompt", "old", asked.left), box("New, prompt", "new", asked.right))));
-  }
-  const pressed = (which) => String(versus === which);
-  const pick = (which) => () => { versus = which; detail(); $("detail").querySelector('.versus [aria-pressed="true"]').focus(); };
-  parts.push(make("div", { class: "versus", role: "group", "aria-label": "What is compared" }, "Differences",
-    make("button", { type: "button", "aria-pressed": pressed("old"), onclick: pick("old") }, "old ↔ new"),
-    make("button", { type: "button", "aria-pressed": pressed("target"), onclick: pick("target"), disabled: target == null }, "each ↔ target")));
-  parts.push(make("div", { class: "columns" }, box("Target", "target", target), box("Old", "old", answers.left), box("New", "new", answers.right)));
-  if (responseOld != null || responseNew != null) {
-    const responses = compare(responseOld, responseNew, versus === "old" ? null : target);
-    if (versus === "old") long.push(responses.long);
-    const plain = versus !== "old";
-    parts.push(make("div", { class: "columns pair" },
-      box("Old, whole text", "old", plain ? responseOld : responses.left), box("New, whole text", "new", plain ? responseNew : responses.right)));
-  }
-  const thoughts = [data.reasoning_old[row], data.reasoning_new[row]].map(text);
-  if (thoughts.some((thought) => thought != null)) {
-    parts.push(make("details", { class: "input" }, make("summary", {}, "Reasoning, kept apart and not scored"),
-      make("div", { class: "columns pair" }, ...["Old", "New"].map((side, at) =>
-        (thoughts[at] == null ? null : box(`${side}, reasoning`, side.toLowerCase(), thoughts[at]))))));
-  }
-  parts.push(make("p", { class: "legend" }, versus === "old"
-    ? "Marked: words only one side has. " : "Marked: words the target does not have. ",
-    before === after && before != null && versus === "old" ? "Both answers are the same text. " : "",
-    long.some(Boolean) ? "These texts are too long to be compared word by word." : ""));
-  pane.replaceChildren(...parts);
+    ...shown.errors.filter(([, error]) => error != null).map(([side, error]) => make("p", { class: "note" }, make("strong", {}, `${side} failed: `), error)),
+    input == null ? null : make("details", { class: "input", open: true }, make("summary", {}, "Input"), make("pre", { tabindex: "0", "aria-label": "Input" }, input)),
+    ...shown.asked,
+    make("div", { class: "versus", role: "group", "aria-label": "What is compared" }, "Differences",
+      make("button", { type: "button", "aria-pressed": pressed("old"), onclick: pick("old") }, "old ↔ new"),
+      make("button", { type: "button", "aria-pressed": pressed("target"), onclick: pick("target"), disabled: data.target[row] < 0 }, "each ↔ target")),
+    ...shown.answers,
+    make("p", { class: "legend" }, versus === "old" ? "Marked: words only one side has. " : "Marked: words the target does not have. ", ...shown.said),
+  ].filter((part) => part != null));
 }
 
 // An instance has an address of its own: #task/filter/metric/id, each part percent-encoded.
@@ -340,8 +267,7 @@ function pressed(event) {
   const typing = event.target.matches("input, select, textarea");
   if (event.key === "Escape" && typing) event.target.blur();
   if (typing) return;
-  const filters = { 0: "all", 4: data.buttons.at(-1) };
-  data.buttons.forEach((name, place) => { filters[place + 1] = name; });
+  const filters = { 0: "all", ...view.keys() };
   touched = true;
   if (event.key === "j") step(1, { quiet: true });
   else if (event.key === "k") step(-1, { quiet: true });
@@ -356,14 +282,12 @@ function pressed(event) {
 
 // Controls.
 function quadrantButtons() {
-  const counts = { all: data.size };
-  for (let row = 0; row < data.size; row += 1) counts[nameOf(row)] = (counts[nameOf(row)] ?? 0) + 1;
   const names = ["all", ...data.buttons];
-  if (counts.error) names.push("error");
+  const size = (name) => data.id.reduce((sum, _, row) => sum + (name === "all" || view.is(row, name)), 0);
   $("quadrants").replaceChildren(...names.map((name) => make("button", {
     type: "button", "data-filter": name, "aria-pressed": String(filter.quadrant === name),
     onclick: () => { setQuadrant(name); },
-  }, name === "all" ? "All" : `${LABELS[name][0]} ${LABELS[name][1]}`, make("span", { class: "count" }, count(counts[name] ?? 0)))));
+  }, name === "all" ? "All" : view.label(name), make("span", { class: "count" }, count(size(name))))));
 }
 function setQuadrant(name) {
   filter.quadrant = name;
@@ -414,7 +338,7 @@ function resetFilters() {
 function show(index, { quadrant = null, kind = null } = {}) {
   current = index;
   sections.forEach((section) => section.classList.toggle("current", Number(section.dataset.comparison) === index));
-  for (const row of document.querySelectorAll(".overview [data-row]")) {
+  for (const row of document.querySelectorAll(".overview [data-row], .by-candidate [data-row]")) {
     const is = Number(row.dataset.row) === index;
     row.classList.toggle("current", is);
     row.querySelector("button").setAttribute("aria-current", String(is));
@@ -424,9 +348,9 @@ function show(index, { quadrant = null, kind = null } = {}) {
   data = comparisons[index];
   if (!data.size && data.size !== 0) prepare(data);
   Object.assign(filter, { kind, field: -1, value: null });
-  if (!data.order.includes(filter.quadrant) && filter.quadrant !== "error") filter.quadrant = "all";
+  if (!data.buttons.includes(filter.quadrant)) filter.quadrant = "all";
   if (quadrant) filter.quadrant = quadrant;
-  else if (!data.started) filter.quadrant = data.quadrant.includes(data.order.indexOf(data.buttons[0])) ? data.buttons[0] : "all";
+  else if (!data.started) filter.quadrant = data.id.some((_, row) => view.is(row, data.buttons[0])) ? data.buttons[0] : "all";
   data.started = true;
   chosen = null;
   build();
