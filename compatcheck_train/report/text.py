@@ -34,7 +34,7 @@ def sentence(report: Mapping[str, Any]) -> str:
     proof = report["proof"][0]
     found = {side: each["quadrants"]["negative_flip"] for side, each in proof["sides"].items()}
     parts = [f"{count:,} {_TRAINED.get(side, side)}" for side, count in found.items()]
-    worse = "Worse than with OLD" if proof["kind"] == "discrete" else "With a lower score than OLD's"
+    worse = "Right with OLD and wrong now" if proof["kind"] == "discrete" else "With a lower score than OLD's"
     joined = f"{', '.join(parts[:-1])} and {parts[-1]}" if len(parts) > 1 else parts[0]
     return f"{worse}, of {proof['n']:,} test documents: {joined}."
 
