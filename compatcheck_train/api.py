@@ -24,8 +24,7 @@ def fix(
     """Train a compatibility adapter on NEW's base, prove it, and leave everything in the folder ``out``.
 
     The names are those of the command line (``compatcheck fix --help``), except that ``strategy_args``, ``engine_args``
-    and ``set`` are mappings. InputError for something given that cannot be used.
-    """
+    and ``set`` are mappings. InputError for something given that cannot be used."""
     from compatcheck_train.fix.request import FixRequest
     from compatcheck_train.fix.run import fix as run
 

@@ -59,8 +59,7 @@ def make_items(tokenizer: Any, examples: Sequence[Example], rows: str, max_lengt
     ``rows``: ``answer`` (context and right answer), ``chosen`` (context and chosen answer, where there is one),
     ``choices`` (context with every choice) or ``pairs`` (chosen and rejected where there are, else as ``answer``);
     without a label all choices, or the context alone. The beginning of a longer context than ``max_length`` is left
-    out, as lm-eval does; InputError for an answer that is longer.
-    """
+    out, as lm-eval does; InputError for an answer that is longer."""
     from compatcheck.engines.hf.encoding import encode_pairs
 
     eos = tokenizer.eos_token_id
@@ -110,8 +109,7 @@ class Batch:
     ``select`` (N,) are indices into the flattened (R, L) hidden states: those that predict ``targets`` (N,). ``rows``
     (N,) is the row and ``steps`` (N,) the index of the target in it; ``answer`` and ``end`` (N,) say whether the target
     belongs to the answer (the added end-of-sequence token included) and whether it is that token; ``weight`` (N,) is
-    the base weight. ``groups`` are the rows of each item.
-    """
+    the base weight. ``groups`` are the rows of each item."""
 
     index: int
     ids: Tensor

@@ -44,8 +44,7 @@ class TrainSettings(Training):
     L' = λ·L + (1 − λ)·CE (None: the strategy's own, 0 or 0.5: the paper gives none); ``tokens`` ``all`` (loss on
     context and answer, as in the paper) or ``answer``; ``context_weight`` the weight of a context token where an answer
     token has 1 (None: 1 for ``all``, 0 for ``answer``); ``teacher`` ``cache`` (the old model runs once and is freed) or
-    ``online`` (it runs beside the student in every step).
-    """
+    ``online`` (it runs beside the student in every step)."""
 
     strategy: str = "muscle"
     strategy_options: Mapping[str, float | int | str] = field(default_factory=dict)

@@ -41,8 +41,7 @@ class LoraFile:
     """A LoRA adapter's factors. The update of a module is ``scale · B @ A``.
 
     ``pairs`` has for every module (by its name in the base) A of shape (rank, in) and B of shape (out, rank), float32.
-    ``others`` are further tensors, such as modules that are saved whole.
-    """
+    ``others`` are further tensors, such as modules that are saved whole."""
 
     folder: Path
     config: Mapping[str, Any]

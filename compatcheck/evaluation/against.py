@@ -32,11 +32,8 @@ def against_old(metrics: Sequence[str], reference: str | None) -> tuple[str, ...
 
 
 def with_reference(chosen: Chosen, beside: Collection[str] = ()) -> Chosen:
-    """The options, with ``--reference old`` where the only metric asked for means it; ``beside`` are no scores.
-
-    Raises:
-        InputError: a metric that cannot hold one answer against another, or an option that does not go with it.
-    """
+    """The options, with ``--reference old`` where the only metric asked for means it; ``beside`` are no scores. Raises
+    InputError: a metric that cannot hold one answer against another, or an option that does not go with it."""
     names = [name for name in chosen.metric if name not in (KL, *beside)]  # KL reads texts of the task
     if names and not set(names) - set(against_old(names, chosen.reference)):
         chosen = replace(chosen, reference=OLD)

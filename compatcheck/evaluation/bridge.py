@@ -53,10 +53,7 @@ def request_chunks(
     The few-shot examples are drawn with the task's seed, from document to document, so they are the same whenever they
     are built. Under a chat template they are turns of the conversation, or with ``fewshot_as_multiturn=False`` all in
     one message of the user. The document of a request has the number of its place among those that are evaluated.
-
-    Raises:
-        InputError: the chat template is missing, or does not take the conversation.
-    """
+    Raises InputError: the chat template is missing, or does not take the conversation."""
     task: Any = loaded.task
     turns = apply_chat_template and fewshot_as_multiturn
     prompts = (str(engine.tokenizer_name) if apply_chat_template else "", turns)
@@ -101,8 +98,7 @@ def notes_on_prompts(loaded: LoadedTask) -> tuple[str, ...]:
 def ask(engine: LM, loaded: LoadedTask, requests: Sequence[Instance], errors: bool = False) -> dict[str, Any]:
     """Have an engine answer requests of a task: what lm-eval's ``evaluate`` returns, samples by the task's own numbers.
 
-    ``errors`` adds lm-eval's standard errors, of which some are resampled.
-    """
+    ``errors`` adds lm-eval's standard errors, of which some are resampled."""
     from lm_eval.evaluator import evaluate
 
     docs = {int(request.doc_id or 0): request.doc for request in requests}
@@ -157,9 +153,8 @@ def settings_of(
 def failed_documents(engine: Any, loaded: LoadedTask, of: Iterable[int] | None = None) -> dict[Any, str]:
     """One line for each document that could not be answered, by its number in the task.
 
-    An engine keeps its failures by (task name, place among the documents that were asked), as requests carry it.
-    ``of`` are the places that are looked at; None for all.
-    """
+    An engine keeps its failures by (task name, place among the documents that were asked), as requests carry it. ``of``
+    are the places that are looked at; None for all."""
     failures: Mapping[tuple[Any, Any], str] = getattr(engine, "failures", None) or {}
     wanted = None if of is None else set(of)
     return {
@@ -184,11 +179,8 @@ def failure_note(reference: str, loaded: LoadedTask, failed: Mapping[Any, str], 
 
 
 def only_answered(results: Mapping[str, Any], loaded: LoadedTask, failed: Mapping[Any, str]) -> dict[str, Any]:
-    """lm-eval's results of one task without the failed documents: samples, counts and aggregated metrics.
-
-    Raises:
-        InputError: no document is left.
-    """
+    """lm-eval's results of one task without the failed documents: samples, counts and aggregated metrics. Raises
+    InputError: no document is left."""
     if not failed:
         return dict(results)
     name = loaded.name

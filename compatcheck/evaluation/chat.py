@@ -30,11 +30,8 @@ class Chat:
     def __call__(
         self, history: list[dict[str, Any]], add_generation_prompt: bool = True, tools: list[Any] | None = None
     ) -> Any:
-        """The prompt that a conversation makes: a text, or for a server the conversation itself.
-
-        Raises:
-            InputError: there is no template, or it refuses the conversation or fails on it.
-        """
+        """The prompt that a conversation makes: a text, or for a server the conversation itself. Raises InputError:
+        there is no template, or it refuses the conversation or fails on it."""
         history = history if self.served else in_texts(history)
         prompt = self._render(history, add_generation_prompt, tools)
         if isinstance(prompt, str) and not prompt:

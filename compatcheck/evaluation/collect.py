@@ -35,11 +35,8 @@ Kind = TypeVar("Kind", TaskRun, StoredRun)
 
 
 def collect(request: Request, say: Callable[[str], None] = lambda _: None, progress: Any = None) -> tuple[Run, Run]:
-    """Both runs, in the order old, new. Cheap checks come first, models are loaded last.
-
-    Raises:
-        InputError: anything of the request cannot be used.
-    """
+    """Both runs, in the order old, new. Cheap checks come first, models are loaded last. Raises InputError: anything of
+    the request cannot be used."""
     old, new = request.side("old"), request.side("new")
     with judged(request, say, progress) as request:
         first, second = runs_of([old, new], request, say, progress)
@@ -104,11 +101,8 @@ def collect_streams(
 def collect_one(
     request: Request, say: Callable[[str], None] = lambda _: None, progress: Any = None, log: Log | None = None
 ) -> Run:
-    """The run of ``request.old`` alone. ``log`` gets lm-eval's results of every task that is evaluated.
-
-    Raises:
-        InputError: anything of the request cannot be used.
-    """
+    """The run of ``request.old`` alone. ``log`` gets lm-eval's results of every task that is evaluated. Raises
+    InputError: anything of the request cannot be used."""
     side = request.side("run")
     if request.kl:
         raise InputError("--metric kl compares two models; leave it out here, and ask for it with compatcheck diff")
@@ -138,10 +132,7 @@ def jobs_of(
     models: Sequence[Side], request: Request, say: Callable[[str], None] = lambda _: None, progress: Any = None
 ) -> list[Job]:
     """Every model on every task. Sides whose options are equal share the tasks, and with them the built requests.
-
-    Raises:
-        InputError: no task, an unknown one, no data, or an engine or metric that does not exist.
-    """
+    Raises InputError: no task, an unknown one, no data, or an engine or metric that does not exist."""
     idle = [side.name.upper() for side in models if not request.tasks and not side.options.tasks.prompts]
     if idle:
         of = "" if len(idle) == len(models) else f" for {' and '.join(idle)}"
@@ -183,11 +174,7 @@ def _answers_of_old(request: Request, say: Callable[[str], None], progress: Any)
 
 
 def of_filter(runs: Sequence[Kind], request: Request) -> list[Kind]:
-    """The runs of the filter that was asked for.
-
-    Raises:
-        InputError: a task has others, and none of it.
-    """
+    """The runs of the filter that was asked for. Raises InputError: a task has others, and none of it."""
     wanted = request.filter
     for task in dict.fromkeys(run.task for run in runs if wanted is not None):
         there = [run.filter for run in runs if run.task == task]
@@ -198,11 +185,8 @@ def of_filter(runs: Sequence[Kind], request: Request) -> list[Kind]:
 
 
 def read_side(side: Side, request: Request, scratch: Scratch | None = None) -> Run:
-    """The records of a side that was recorded; with ``scratch`` they lie on disk and have the metrics asked for.
-
-    Raises:
-        InputError: a file that cannot be read, or an option that does not apply to it.
-    """
+    """The records of a side that was recorded; with ``scratch`` they lie on disk and have the metrics asked for. Raises
+    InputError: a file that cannot be read, or an option that does not apply to it."""
     runs: list[Any] = []
     notes: list[str] = []
     fingerprint, how, layout = _fingerprint(side), side.options.tasks, side.options.layout

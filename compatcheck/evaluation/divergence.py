@@ -36,11 +36,8 @@ Say = Callable[[str], None]
 
 
 def collect(request: Request, say: Say = lambda _: None, progress: Any = None) -> tuple[Run, Run]:
-    """Both runs, OLD and NEW; where it is asked for NEW's with how far its distributions are from OLD's.
-
-    Raises:
-        InputError: as :func:`compatcheck.evaluation.collect.collect`, :func:`check` and :func:`measure`.
-    """
+    """Both runs, OLD and NEW; where it is asked for NEW's with how far its distributions are from OLD's. Raises
+    InputError: as :func:`compatcheck.evaluation.collect.collect`, :func:`check` and :func:`measure`."""
     if not request.kl:
         return evaluated.collect(request, say, progress)
     check(request)
@@ -56,11 +53,8 @@ def _by_hf(options: SideOptions) -> SideOptions:
 
 
 def check(request: Request) -> None:
-    """Refuse what --metric kl cannot be made of, before anything is evaluated.
-
-    Raises:
-        InputError: a side that is no model here, another engine than transformers, or two vocabularies.
-    """
+    """Refuse what --metric kl cannot be made of, before anything is evaluated. Raises InputError: a side that is no
+    model here, another engine than transformers, or two vocabularies."""
     sides = [request.side("old"), request.side("new")]
     for side in sides:
         for reference in side.references.values():
@@ -120,11 +114,8 @@ def require_same(old: Sequence[str | None], new: Sequence[str | None], count: in
 
 
 def measure(request: Request, runs: tuple[Run, Run], say: Say, progress: Any) -> list[TokenDivergence]:
-    """Compare the distributions of both models on every task. OLD's states are kept in the user's cache.
-
-    Raises:
-        InputError: a model that cannot be loaded or read in this way, or texts that are not the same tokens.
-    """
+    """Compare the distributions of both models on every task. OLD's states are kept in the user's cache. Raises
+    InputError: a model that cannot be loaded or read in this way, or texts that are not the same tokens."""
     sides = [request.side("old"), request.side("new")]
     found: list[TokenDivergence] = []
     old: dict[str, KeptStates] = {}

@@ -52,10 +52,7 @@ class Drawing:
 
     def step(self, numbers: Mapping[str, Sequence[int]]) -> tuple[Run, Run]:
         """Both sides on these documents of each task, alone. A task of which nothing was answered yet is missing.
-
-        Raises:
-            InputError: a model that cannot be run, or a recorded side without records of the task.
-        """
+        Raises InputError: a model that cannot be run, or a recorded side without records of the task."""
         found: dict[str, list[TaskRun]] = {side.name: [] for side in self._sides}
         for task, chosen in numbers.items():
             evaluated: list[TaskRun] = []
@@ -70,11 +67,7 @@ class Drawing:
         return old, new
 
     def finish(self) -> tuple[Run, Run]:
-        """Both sides on all documents that were drawn.
-
-        Raises:
-            InputError: a side of which nothing could be answered.
-        """
+        """Both sides on all documents that were drawn. Raises InputError: a side of which nothing could be answered."""
         evaluated = self._stepwise.finish() if self._stepwise is not None else []
         if evaluated and self._store is not None and self._store.notes:
             evaluated[0] = replace(evaluated[0], notes=(*evaluated[0].notes, *self._store.notes))
@@ -155,10 +148,7 @@ def drawing(
 ) -> Iterator[Drawing]:
     """Both sides of a request, to be drawn from; models and store are closed at the end.
 
-    ``pair`` is :func:`compatcheck.compare.pairing.pair`, which this room cannot import.
-
-    Raises:
-        InputError: anything of the request cannot be used.
-    """
+    ``pair`` is :func:`compatcheck.compare.pairing.pair`, which this room cannot import. Raises InputError: anything of
+    the request cannot be used."""
     with collect.judged(request, say, progress) as request, contextlib.ExitStack() as stack:
         yield Drawing(request, pair, stack, say, progress)

@@ -67,10 +67,7 @@ class TaskSteps:
         self, requests: Sequence[Instance], log: Callable[[Mapping[str, Any], Any], None] | None = None
     ) -> tuple[TaskRun, ...]:
         """The records of the documents asked about, one run per filter; empty where none so far could be answered.
-
-        Raises:
-            InputError: a task of which nothing at all could be answered.
-        """
+        Raises InputError: a task of which nothing at all could be answered."""
         places = {int(request.doc_id or 0) for request in requests}
         results = bridge.ask(self._engine, self._loaded, requests, errors=log is not None)
         faults = {
@@ -106,11 +103,8 @@ class TaskSteps:
         return tuple(replace(run, records=run.records[run.records["doc_id"] != known]) for run in runs)
 
     def finish(self) -> tuple[TaskRun, ...]:
-        """The records of all documents that were asked about, in the order of the task.
-
-        Raises:
-            InputError: nothing could be answered.
-        """
+        """The records of all documents that were asked about, in the order of the task. Raises InputError: nothing
+        could be answered."""
         if not self._steps:
             raise bridge.nothing_answered(self._loaded.name, bridge.failed_documents(self._engine, self._loaded))
         steps, self._steps = [list(step) for step in self._steps], []
@@ -155,11 +149,7 @@ class JobSteps(TaskSteps):
             )
 
     def evaluated(self) -> Evaluated:
-        """What the job gave, over all documents that were asked for.
-
-        Raises:
-            InputError: nothing could be answered.
-        """
+        """What the job gave, over all documents that were asked for. Raises InputError: nothing could be answered."""
         job, engine, reference = self.job, self._stored, self.job.reference
         runs, own = self.finish(), list[str]()
         if (
@@ -185,11 +175,8 @@ def evaluate_jobs(
     """Evaluate every job, one base after the other, memory freed between. Models are loaded when answers are missing.
 
     ``say`` gets one line before each model is loaded and each task is run. ``progress`` is handed to the engine.
-    Answers are taken from ``store`` where they are there and kept in it as they come.
-
-    Raises:
-        InputError: an engine that does not exist, or a model it cannot load.
-    """
+    Answers are taken from ``store`` where they are there and kept in it as they come. Raises InputError: an engine that
+    does not exist, or a model it cannot load."""
     done: list[Evaluated] = []
     plans = plan_jobs(jobs, say, progress, store)
     working = [plan for plan in plans if plan.has_work]
@@ -219,8 +206,7 @@ def evaluate_jobs(
 class Stepwise:
     """Several jobs, each evaluated on the documents that are asked for, as often as documents are asked for.
 
-    Prompts are those of an evaluation of all documents, built once; engines are opened once and stay open between.
-    """
+    Prompts are those of an evaluation of all documents, built once; engines are opened once and stay open between."""
 
     def __init__(
         self,
@@ -229,11 +215,8 @@ class Stepwise:
         progress: Any = None,
         store: Store | None = None,
     ) -> None:
-        """Plan every job; no model is loaded.
-
-        Raises:
-            InputError: an engine that does not exist, or two models of which only one fits into the memory.
-        """
+        """Plan every job; no model is loaded. Raises InputError: an engine that does not exist, or two models of which
+        only one fits into the memory."""
         self._plans = plan_jobs(jobs, say, progress, store)
         working = [plan for plan in self._plans if plan.has_work]
         if len(working) > 1 and any(plan.fills_memory for plan in working):
@@ -255,11 +238,8 @@ class Stepwise:
     def evaluate(self, side: str, task: str, places: Sequence[int]) -> tuple[TaskRun, ...]:
         """Evaluate one side on the documents at these ``places`` of the task; their records, one run per filter.
 
-        Empty where not one of the documents asked for so far could be answered.
-
-        Raises:
-            InputError: an engine that cannot be loaded, or a task of which nothing at all could be answered.
-        """
+        Empty where not one of the documents asked for so far could be answered. Raises InputError: an engine that
+        cannot be loaded, or a task of which nothing at all could be answered."""
         for plan in self._plans:
             if plan.starts_early and plan.has_work:  # while one answers, the other one starts
                 plan.start()
@@ -271,11 +251,8 @@ class Stepwise:
             return steps.step(requests)
 
     def finish(self) -> list[Evaluated]:
-        """What every job gave, over all documents that were asked for.
-
-        Raises:
-            InputError: a job of which nothing could be answered.
-        """
+        """What every job gave, over all documents that were asked for. Raises InputError: a job of which nothing could
+        be answered."""
         return [steps.evaluated() for steps in self._steps.values()]
 
     def close(self) -> None:
@@ -288,8 +265,7 @@ def merged(steps: Sequence[TaskRun], order: Callable[[Any], Any] | None = None) 
     """The records of several steps as those of one run, in the order of the documents: by default that of their ids.
 
     A metric counts where every step has it, and is smooth where it is in any; a field is a slice field where it is one
-    in every step.
-    """
+    in every step."""
     if len(steps) == 1:
         return steps[0]
     metrics = []

@@ -77,11 +77,8 @@ def group_by_base(jobs: Iterable[Job]) -> list[BaseGroup]:
     """Group jobs by what is loaded once, in the order in which it first appears.
 
     Models share a base where they run with equal options, their adapters only add to it and they read texts by the same
-    tokenizer (:mod:`compatcheck.models.adapters`); every other adapter gets a base of its own.
-
-    Raises:
-        InputError: an adapter's configuration cannot be read.
-    """
+    tokenizer (:mod:`compatcheck.models.adapters`); every other adapter gets a base of its own. Raises InputError: an
+    adapter's configuration cannot be read."""
     groups: list[tuple[tuple[Any, ...], list[Job]]] = []
     for job in jobs:
         key = _loaded_once(job)

@@ -39,11 +39,8 @@ class Judge:
         progress: Any,
     ) -> None:
         """``settings``: ``max_tokens``, and ``chat``: whether prompts are put into the model's chat template; by
-        default where it has one.
-
-        Raises:
-            InputError: a wrong setting, or ``model`` is recorded outputs, or cannot be found.
-        """
+        default where it has one. Raises InputError: a wrong setting, or ``model`` is recorded outputs, or cannot be
+        found."""
         most, self._chat = settings.get("max_tokens", MAX_TOKENS), settings.get("chat")
         if not isinstance(most, int) or isinstance(most, bool) or most < 1:
             raise InputError(f"--metric-arg judge.max_tokens={most}: must be a whole number of at least 1")
@@ -58,11 +55,8 @@ class Judge:
         self._engine: LazyEngine | None = None
 
     def __call__(self, prompts: list[str]) -> list[str]:
-        """Replies to prompts.
-
-        Raises:
-            InputError: the model cannot be loaded, or a request failed; what was answered is kept in the store.
-        """
+        """Replies to prompts. Raises InputError: the model cannot be loaded, or a request failed; what was answered is
+        kept in the store."""
         from lm_eval.api.instance import Instance
 
         with open_store(self._store) as store:
@@ -99,11 +93,8 @@ class Judge:
 def opened(
     metrics: tuple[str, ...], options: Options, seed: int, store: Where, say: Callable[[str], None], progress: Any
 ) -> Iterator[Options]:
-    """The settings of metrics with the judge in them, where it is asked for; it is closed at the end.
-
-    Raises:
-        InputError: no model, an unknown setting, or a rubric that cannot be read.
-    """
+    """The settings of metrics with the judge in them, where it is asked for; it is closed at the end. Raises
+    InputError: no model, an unknown setting, or a rubric that cannot be read."""
     given = options.get(JUDGE, {})
     if JUDGE not in metrics or "verdicts" in given or not given.get("model"):
         yield options  # without a model the metric itself says what it needs

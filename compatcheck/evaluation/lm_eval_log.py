@@ -82,11 +82,8 @@ class LmEvalLog:
         return about
 
     def write(self, folder: Path) -> None:
-        """Write one folder per model.
-
-        Raises:
-            InputError: lm-eval could not write one of the files; its tracker only logs what goes wrong.
-        """
+        """Write one folder per model. Raises InputError: lm-eval could not write one of the files; its tracker only
+        logs what goes wrong."""
         for name, tracker in self._trackers.items():
             tracker.output_path = str(folder)
             results = dict(self._results[name])

@@ -32,10 +32,7 @@ _DEFAULT_TOKENS = 256
 
 def engine_for(jobs: Sequence[Job], name: str, device: str | None, say: Callable[[str], None] = lambda _: None) -> str:
     """The engine that answers all these jobs. Where the user left the choice, ``say`` gets what it fell on and why.
-
-    Raises:
-        InputError: no such engine, or one that is not installed.
-    """
+    Raises InputError: no such engine, or one that is not installed."""
     if name != "auto" or not jobs:
         return choose(name)[0]
     from compatcheck.engines.vllm.plan import parameters
@@ -162,11 +159,8 @@ class Plan:
         return has_template(Path(str(options.engine_args.get("tokenizer") or group.tokenizer or group.base)))
 
     def check(self, tokenizer_alone: bool = False) -> None:
-        """Find what cannot be loaded before the other side is paid for.
-
-        Raises:
-            InputError: a model that cannot be loaded as its files show.
-        """
+        """Find what cannot be loaded before the other side is paid for. Raises InputError: a model that cannot be
+        loaded as its files show."""
         from compatcheck.engines.hf.checking import check_loading
 
         group, options = self._group, self._options
@@ -217,11 +211,8 @@ class Plan:
 
 
 def plan_jobs(jobs: Iterable[Job], say: Callable[[str], None], progress: Any, store: Store | None) -> list[Plan]:
-    """What every base has to do, known before any model is loaded. Who calls closes the engines.
-
-    Raises:
-        InputError: an engine that does not exist, or a model that cannot be loaded as its files show.
-    """
+    """What every base has to do, known before any model is loaded. Who calls closes the engines. Raises InputError: an
+    engine that does not exist, or a model that cannot be loaded as its files show."""
     from compatcheck.evaluation.store.keys import Draws
 
     groups = group_by_base(jobs)
@@ -278,11 +269,8 @@ def open_answering(
 ) -> tuple[StoredEngine, LazyEngine]:
     """One model to be asked anything, beside the tasks; ``name`` is what its requests are filed under.
 
-    ``lazy`` is what an earlier call returned for the same model: it is loaded once. Who calls closes it.
-
-    Raises:
-        InputError: as :func:`plan_jobs`.
-    """
+    ``lazy`` is what an earlier call returned for the same model: it is loaded once. Who calls closes it. Raises
+    InputError: as :func:`plan_jobs`."""
     (group,) = group_by_base([Job(name, reference, cast(LoadedTask, SimpleNamespace(name=name)), options)])
     options = _options_of(group, [group])
     if not group.endpoints:
@@ -293,11 +281,8 @@ def open_answering(
 
 
 def _options_of(group: BaseGroup, groups: Sequence[BaseGroup]) -> EngineOptions:
-    """What of the options concerns a group: beside an endpoint a model has arguments of its own.
-
-    Raises:
-        InputError: all is answered by endpoints, and an option says how to run a model here.
-    """
+    """What of the options concerns a group: beside an endpoint a model has arguments of its own. Raises InputError: all
+    is answered by endpoints, and an option says how to run a model here."""
     options, servers = group.options, [bool(one.endpoints) for one in groups]
     if not any(servers):
         return options

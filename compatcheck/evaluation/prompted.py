@@ -20,10 +20,7 @@ from compatcheck.tasks.turns import ALL, LAST, Answers, unrolled
 
 def load_asked(names: Sequence[str], options: TaskOptions, answers: Answers | None = None) -> list[LoadedTask]:
     """The tasks of these names, and behind them the prompts of ``--prompts``, with OLD's ``answers`` to their turns.
-
-    Raises:
-        InputError: as :func:`compatcheck.tasks.load.load_tasks`, or prompts that cannot be used.
-    """
+    Raises InputError: as :func:`compatcheck.tasks.load.load_tasks`, or prompts that cannot be used."""
     read_generation(options.gen)
     tasks = load_tasks(names, replace(options, system=system_text(options.system))) if names else []
     if options.prompts is not None:
@@ -59,11 +56,8 @@ def check_targets(task: LoadedTask, metrics: Sequence[str]) -> None:
 
 
 def read_chosen(options: TaskOptions) -> PromptSet:
-    """The prompts of the file that ``--limit`` and ``--sample`` mean, by the name that they have as a task.
-
-    Raises:
-        InputError: a file or a row that cannot be used.
-    """
+    """The prompts of the file that ``--limit`` and ``--sample`` mean, by the name that they have as a task. Raises
+    InputError: a file or a row that cannot be used."""
     prompts = read_prompts(options)
     indices = _which(prompts, options)
     chosen = prompts.prompts if indices is None else [prompts.prompts[number] for number in indices]
@@ -71,11 +65,8 @@ def read_chosen(options: TaskOptions) -> PromptSet:
 
 
 def load_prompts(options: TaskOptions, answers: Answers | None = None) -> LoadedTask:
-    """The prompts of ``--prompts`` as a task; ``answers`` are OLD's, for ``--turns all``.
-
-    Raises:
-        InputError: a file or a row that cannot be used.
-    """
+    """The prompts of ``--prompts`` as a task; ``answers`` are OLD's, for ``--turns all``. Raises InputError: a file or
+    a row that cannot be used."""
     if options.turns == LAST:
         prompts = read_prompts(options)
         loaded = prompt_task(prompts.prompts, options, prompts)

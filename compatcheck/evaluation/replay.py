@@ -32,11 +32,8 @@ def recorded_answers(run: TaskRun) -> dict[str, str | None]:
 def replay(
     side: Side, store: Any, say: Callable[[str], None] = lambda _: None, progress: Any = None
 ) -> dict[str, str | None]:
-    """What a model answers to every turn, each with its own answers before it. It is loaded once.
-
-    Raises:
-        InputError: prompts or a model that cannot be used.
-    """
+    """What a model answers to every turn, each with its own answers before it. It is loaded once. Raises InputError:
+    prompts or a model that cannot be used."""
     options = side.options.tasks
     prompts = read_chosen(options)
     talks = conversations(prompts.prompts)

@@ -78,11 +78,8 @@ class Request:
         return tuple(name for name in self.metrics if name not in self.against)
 
     def side(self, name: str, text: str | None = None) -> Side:
-        """What a side names (or ``text`` in place of OLD), resolved once.
-
-        Raises:
-            InputError: nothing that can be compared, or recorded outputs for some tasks and models for others.
-        """
+        """What a side names (or ``text`` in place of OLD), resolved once. Raises InputError: nothing that can be
+        compared, or recorded outputs for some tasks and models for others."""
         text = text or (self.new if name == "new" else self.old)
         options = self.new_options if name == "new" else self.old_options
         key = (text, options.engine.trust_remote_code, options.key_name)

@@ -24,10 +24,7 @@ def collect_reruns(
 
     A rerun takes no answer from the store and keeps none. Its requests go in another random order and in other batches
     (:mod:`compatcheck.evaluation.shuffled`), and what is sampled is drawn with another seed. The model is loaded once.
-
-    Raises:
-        InputError: OLD is recorded, so that it cannot be run again; or a file that is no recorded run.
-    """
+    Raises InputError: OLD is recorded, so that it cannot be run again; or a file that is no recorded run."""
     side, recorded = _rerun_sides(request, count, files)
     engine = side.options.engine
     given = engine.batch_size

@@ -216,9 +216,8 @@ def sample_scores(task: Any, filter_name: str, samples: Sequence[Mapping[str, An
 
     lm-eval scores what the filter leaves: by default the first answer alone. Here the filter and the task's own
     ``process_results`` are applied to every answer by itself, and the numbers that they give are averaged. None where
-    every document was asked once, where the task does not generate, and where the filter itself makes one of them
-    (a majority vote, the first k): its score stays as the task defines it.
-    """
+    every document was asked once, where the task does not generate, and where the filter itself makes one of them (a
+    majority vote, the first k): its score stays as the task defines it."""
     from lm_eval.filters.custom import CustomFilter
     from lm_eval.filters.selection import MajorityVoteFilter, TakeKFilter
 

@@ -36,8 +36,7 @@ def refuse_same(request: Request, old: Run, new: Run, *, differ: bool, known: bo
     """Raise InputError where both runs have one fingerprint, and no setting that is known of them differs.
 
     ``known`` says whether all of them are: what a run does not say of itself may be another prompt. Where both were
-    made by this command, it is what their model or server has by itself, and so the same.
-    """
+    made by this command, it is what their model or server has by itself, and so the same."""
     one, other = old.manifest, new.manifest
     recorded = one.kind == other.kind == "recorded"
     made = not (request.side("old").recorded or request.side("new").recorded)

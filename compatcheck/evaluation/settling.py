@@ -28,11 +28,8 @@ Kind = TypeVar("Kind", TaskRun, StoredRun)
 
 
 def with_direction(options: Options | None, lower_is_better: str | Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Settings of metrics with ``--lower-is-better`` among them.
-
-    Raises:
-        InputError: the two contradict each other, or a metric has no such setting.
-    """
+    """Settings of metrics with ``--lower-is-better`` among them. Raises InputError: the two contradict each other, or a
+    metric has no such setting."""
     merged = {name: dict(each) for name, each in (options or {}).items()}
     for name, each in merged.items():
         similarity.check_settings(name, {key: value for key, value in each.items() if key != DIRECTION})

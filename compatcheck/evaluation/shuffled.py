@@ -18,8 +18,7 @@ class Shuffled:
 
     Engines sort what they get by length, so that another order alone would make the same batches again: the parts keep
     requests apart that were together before, and end with batches of other sizes. Everything but the three methods that
-    answer is the engine's own. Answers keep their place. No two calls are shuffled alike.
-    """
+    answer is the engine's own. Answers keep their place. No two calls are shuffled alike."""
 
     def __init__(self, engine: Any, seed: int) -> None:
         self._engine = engine

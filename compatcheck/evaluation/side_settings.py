@@ -27,11 +27,8 @@ _RUN_HERE = ("engine", "dtype", "device", "trust_remote_code")
 def request_of(
     old: str | os.PathLike[str], new: str | os.PathLike[str], chosen: options.Evaluate, scratch: Any = None
 ) -> Request:
-    """The options as the evaluation takes them; engines write what they say into ``scratch``.
-
-    Raises:
-        InputError: a setting that one side alone cannot have.
-    """
+    """The options as the evaluation takes them; engines write what they say into ``scratch``. Raises InputError: a
+    setting that one side alone cannot have."""
     if not isinstance(chosen, options.Diff):
         refuse_alone(chosen.metric)
     both = []

@@ -94,11 +94,8 @@ def is_heavy(paths: Sequence[Path]) -> bool:
 def stored_kept(
     folder: Path, tasks: Sequence[str], scratch: Scratch
 ) -> tuple[Manifest, list[StoredRun], tuple[str, ...]]:
-    """A kept run: what made it, the records of these tasks (none means all), and its notes.
-
-    Raises:
-        InputError: as :func:`compatcheck.table.kept.load_run`.
-    """
+    """A kept run: what made it, the records of these tasks (none means all), and its notes. Raises InputError: as
+    :func:`compatcheck.table.kept.load_run`."""
     opened, parts = kept.open_run(folder, kept_names(folder, tasks))
 
     def records(part: kept.Part) -> Iterator[TaskRun]:

@@ -20,12 +20,9 @@ Scorer = tuple[Metric, Callable[[Sequence[str | None], Sequence[Any]], np.ndarra
 
 
 def score_with_task(run: TaskRun, name: str, trust: bool = False) -> list[TaskRun]:
-    """Turn recorded texts into the records that the task's own filters and metrics give; one run per filter.
-
-    Raises:
-        InputError: the name means several tasks, its metrics need the task's documents, or it runs code of its own
-            and ``trust`` does not say that it may.
-    """
+    """Turn recorded texts into the records that the task's own filters and metrics give; one run per filter. Raises
+    InputError: the name means several tasks, its metrics need the task's documents, or it runs code of its own and
+    ``trust`` does not say that it may."""
     sources = resolve_task(name)
     if len(sources) != 1:
         raise InputError(f"--task {name}: means {len(sources)} tasks; recorded outputs are scored by one")

@@ -30,11 +30,8 @@ def overview() -> str:
 
 
 def listing(part: str) -> list[str]:
-    """``name  kind`` of every task, group and tag whose name contains ``part``, bundled first.
-
-    Raises:
-        InputError: no name contains it.
-    """
+    """``name  kind`` of every task, group and tag whose name contains ``part``, bundled first. Raises InputError: no
+    name contains it."""
     names = [(name, "bundled") for name in bundled_names() if part in name]
     names += [(e.name, e.kind) for e in load_index().values() if part in e.name and e.name not in bundled_names()]
     if not names:
@@ -44,11 +41,7 @@ def listing(part: str) -> list[str]:
 
 
 def show(name: str) -> str:
-    """How a task is prompted, decoded and scored; for a group, its members.
-
-    Raises:
-        InputError: the task is unknown.
-    """
+    """How a task is prompted, decoded and scored; for a group, its members. Raises InputError: the task is unknown."""
     sources = resolve_task(name)
     if len(sources) > 1:
         return "\n".join([f"{name}: {len(sources)} tasks", *(f"  {source.name}" for source in sources)])

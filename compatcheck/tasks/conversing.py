@@ -11,11 +11,8 @@ from compatcheck.errors import InputError
 
 
 def given(turns: list[Turn], place: str, chat_template: Any = None, tools: list[Any] | None = None) -> Any:
-    """What a model is given of a conversation: through ``chat_template`` where there is one, else as plain text.
-
-    Raises:
-        InputError: it holds what the model cannot read.
-    """
+    """What a model is given of a conversation: through ``chat_template`` where there is one, else as plain text. Raises
+    InputError: it holds what the model cannot read."""
     others = others_in(turns)
     if others and not getattr(chat_template, "served", False):
         raise InputError(

@@ -23,8 +23,7 @@ _DATA = ("dataset_path", "dataset_name", "dataset_kwargs", "custom_dataset", "te
 def label_fault(task: Any, doc: Any) -> str | None:
     """What is wrong with the label of a document of a choice task; None where it is one of its choices.
 
-    lm-eval counts such a document as wrong whatever a model says: splits without labels have -1 or "" there.
-    """
+    lm-eval counts such a document as wrong whatever a model says: splits without labels have -1 or "" there."""
     if task.OUTPUT_TYPE != "multiple_choice" or not hasattr(task, "doc_to_choice"):
         return None
     choices = list(task.doc_to_choice(doc))

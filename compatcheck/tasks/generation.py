@@ -56,11 +56,8 @@ _NOT_OF: Mapping[str, tuple[str, ...]] = {
 
 
 def read_generation(given: Mapping[str, Any] | None) -> dict[str, Any]:
-    """``--gen`` in lm-eval's names; None stands for a setting that is left out.
-
-    Raises:
-        InputError: a key that does not exist, twice the same one, or a value that it cannot have.
-    """
+    """``--gen`` in lm-eval's names; None stands for a setting that is left out. Raises InputError: a key that does not
+    exist, twice the same one, or a value that it cannot have."""
     found: dict[str, Any] = {}
     for key, value in (given or {}).items():
         name = _ALIASES.get(key, key)

@@ -85,11 +85,8 @@ class LoadedTask:
 
 
 def load_tasks(names: Sequence[str], options: TaskOptions) -> list[LoadedTask]:
-    """Load every leaf task that ``names`` mean, in order.
-
-    Raises:
-        InputError: unknown task, missing split or field, bad limit, bad local data, code that is not trusted.
-    """
+    """Load every leaf task that ``names`` mean, in order. Raises InputError: unknown task, missing split or field, bad
+    limit, bad local data, code that is not trusted."""
     sources = {source.name: source for name in names for source in resolve_task(name)}
     if options.data is not None and not options.data.exists():
         raise InputError(f"--data {options.data}: no such file or folder")

@@ -34,11 +34,8 @@ DEEPEST = 20
 
 
 def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield (line number, row) of a JSONL file.
-
-    Raises:
-        InputError: unreadable, cut off, not UTF-8, or a line that is no JSON object.
-    """
+    """Yield (line number, row) of a JSONL file. Raises InputError: unreadable, cut off, not UTF-8, or a line that is no
+    JSON object."""
     opener = gzip.open if path.name.endswith(".gz") else open
     number = 0
     try:
@@ -70,11 +67,8 @@ def _depth(value: Any) -> int:
 
 
 def load_split(path: Path) -> Dataset:
-    """Read a split into memory.
-
-    Raises:
-        InputError: empty, or a field holds values of different types (with the first line of each).
-    """
+    """Read a split into memory. Raises InputError: empty, or a field holds values of different types (with the first
+    line of each)."""
     import pyarrow
     from datasets import Dataset
 

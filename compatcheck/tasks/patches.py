@@ -17,8 +17,7 @@ def render_safely() -> None:
 
     - A task's YAML is data of others: lm-eval's environment lets a template reach any Python object (``os.system``
       among them), the sandbox refuses what leads there.
-    - lm-eval compiles a task's templates anew for every document, which takes most of its time; they are kept.
-    """
+    - lm-eval compiles a task's templates anew for every document, which takes most of its time; they are kept."""
     from jinja2.sandbox import ImmutableSandboxedEnvironment
     from lm_eval import utils
 
@@ -100,8 +99,7 @@ def documents(task: Any, docs: Mapping[int, Any], requests: list[Any] | None = N
     """lm-eval sees these documents of a task alone, by numbers of ours.
 
     It finds those of its ``samples`` by searching a list for each document, numbers them anew, and builds their
-    requests again for every model. ``requests`` are taken in place of building them.
-    """
+    requests again for every model. ``requests`` are taken in place of building them."""
     task.doc_iterator = lambda **_: iter(docs.items())
     if requests is not None:
         task.build_all_requests = lambda **_: None

@@ -28,8 +28,7 @@ DEFAULTS: Mapping[str, Any] = {"until": [], "max_gen_toks": 512, "temperature": 
 class PromptTask(Task):
     """Asks every prompt once and generates; scores are computed from answer and target afterwards, as of recorded rows.
 
-    A model with a chat template gets the turns through it, every other one plain text.
-    """
+    A model with a chat template gets the turns through it, every other one plain text."""
 
     VERSION = 1
     OUTPUT_TYPE = "generate_until"

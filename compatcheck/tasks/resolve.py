@@ -26,11 +26,8 @@ class TaskConfigSource:
     """``bundled``, ``file`` or ``lm-eval``."""
 
     def config(self, trust: bool) -> dict[str, Any]:
-        """The task's settings with what it includes; functions of the YAML are imported.
-
-        Raises:
-            InputError: the file is a user's, would run code of its own, and is not trusted; or it cannot be read.
-        """
+        """The task's settings with what it includes; functions of the YAML are imported. Raises InputError: the file is
+        a user's, would run code of its own, and is not trusted; or it cannot be read."""
         from lm_eval.tasks._yaml_loader import load_yaml
 
         if self.origin == "file" and not trust:
@@ -49,11 +46,8 @@ def bundled_names() -> list[str]:
 
 
 def resolve_task(name: str) -> list[TaskConfigSource]:
-    """Resolve a task name, group, tag or YAML file to its leaf tasks. Bundled names and files need no index.
-
-    Raises:
-        InputError: unknown name, unreadable YAML, or a key in it that lm-eval does not know.
-    """
+    """Resolve a task name, group, tag or YAML file to its leaf tasks. Bundled names and files need no index. Raises
+    InputError: unknown name, unreadable YAML, or a key in it that lm-eval does not know."""
     require(f"--task {name}", "lm_eval", "datasets")
     if name.endswith((".yaml", ".yml")):
         return _from_file(user_path(name))

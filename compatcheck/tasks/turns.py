@@ -39,11 +39,8 @@ class Conversation:
 
 
 def conversations(prompts: Sequence[Prompt]) -> list[Conversation]:
-    """Each prompt as the turns that it is made of.
-
-    Raises:
-        InputError: turns of tools, which hang on what was called and so cannot be played again.
-    """
+    """Each prompt as the turns that it is made of. Raises InputError: turns of tools, which hang on what was called and
+    so cannot be played again."""
     found = []
     for prompt in prompts:
         parts: list[list[Turn]] = [[]]

@@ -57,8 +57,7 @@ def canonical(student: Vocabulary, teacher: Vocabulary, sizes: tuple[int, int]) 
     Both distributions are sums over classes of a softmax over all tokens, so they are distributions again; nothing is
     lost but what lies within a class. It is the many-to-one case of the sparse map of projected KL (X-Token,
     2605.21699) made on both sides, so that a digit of one side never meets the whole number of the other as an
-    impossible event.
-    """
+    impossible event."""
     sides = [
         {n: b"" if side.special(n) else side.event(n) for n in range(min(len(side), size))}
         for side, size in zip((student, teacher), sizes, strict=True)

@@ -34,8 +34,7 @@ def spans(vocabulary: Vocabulary, text: str, ids: Sequence[int]) -> Spans:
     A tokenizer that keeps every byte is read from the tokens themselves. One that changes the text (lower case, other
     normal forms, lost spaces, unknown characters) is read from the offsets it reports, and each part whose bytes are
     not those of the text is marked as not exact. Ids that are not what the tokenizer makes of the text are matched from
-    both ends; what is between is one region without boundaries.
-    """
+    both ends; what is between is one region without boundaries."""
     data = text.encode()
     lead, eos, begin = _around(vocabulary, data, ids)
     inner = ids[lead : len(ids) - eos]
@@ -183,8 +182,7 @@ class Chunks:
     Chunk c holds the student's tokens ``student[c]`` up to ``student[c + 1]`` and the teacher's tokens ``teacher[c]``
     up to ``teacher[c + 1]`` (each array has C + 1 entries); the chunks hold every token of both but the special ones
     before the text. ``comparable`` (C,): both sides stand for the same bytes, exactly, so that their probabilities can
-    be compared.
-    """
+    be compared."""
 
     student: np.ndarray
     teacher: np.ndarray
@@ -198,8 +196,7 @@ def chunks(student: Spans, teacher: Spans) -> Chunks:
     """The chunks of a text from the spans of its two tokenizations; n log n in their number of tokens.
 
     Regions without a boundary, and tokens of a part of the text that the other side does not have (cut sequences), are
-    in chunks that are not comparable. End tokens that both have make the last chunk.
-    """
+    in chunks that are not comparable. End tokens that both have make the last chunk."""
     sides = (_Side(student), _Side(teacher))
     common = np.intersect1d(sides[0].boundaries, sides[1].boundaries)
     edges = [np.concatenate([[side.first], side.after(common), [side.stop]]).astype(np.int64) for side in sides]

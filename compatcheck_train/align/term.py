@@ -56,8 +56,7 @@ def alm(student: Tensor, teacher: Tensor, tau: float = TAU) -> Tensor:
 
     With u = l_teacher / τ and v = l_student / τ it is the KL of two coins, one that falls with e^u and one with e^v,
     times τ: then its gradient, for chunks whose −l is small against τ, is l_teacher / l_student − 1, of the size of a
-    cross-entropy's whatever τ is. Computed in 64 bits, as u and v are small and nearly equal.
-    """
+    cross-entropy's whatever τ is. Computed in 64 bits, as u and v are small and nearly equal."""
     v = student.double().clamp(max=_SURE) / tau
     u = teacher.detach().double().clamp(max=_SURE) / tau
     value = u.exp() * (u - v) - torch.expm1(u) * (log1mexp(u) - log1mexp(v))

@@ -24,11 +24,7 @@ class Vocabulary:
 
     Byte-level (GPT-2's alphabet), SentencePiece's sign for a space with or without byte fallback, WordPiece's prefix of
     a continued word, a suffix at a word's end (there a word's space is not part of a token). Special tokens that a
-    tokenizer puts around a text stand for no bytes.
-
-    Raises:
-        InputError: the tokenizer is not a fast one.
-    """
+    tokenizer puts around a text stand for no bytes. Raises InputError: the tokenizer is not a fast one."""
 
     def __init__(self, tokenizer: Any) -> None:
         backend = getattr(tokenizer, "backend_tokenizer", None)

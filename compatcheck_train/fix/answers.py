@@ -47,8 +47,7 @@ class JointAnswers:
         character: (s·log p_old(a) + (1 − s)·log p_new(a)) / |a|, with s = ``old_share``.
 
         A document that neither model says anything on keeps its own answer, if it has one. ``keep_labels``: labelled
-        documents keep their label as the answer where there are unlabelled ones to learn both models' answers from.
-        """
+        documents keep their label as the answer where there are unlabelled ones to learn both models' answers from."""
         parts = ("unlabelled",) if keep_labels and examples.unlabelled else ("train", "validation", "unlabelled")
         contexts = [example.pairs[0][0] for part in parts for example in getattr(examples, part)]
         path = self.folder / f"answers-{_key(self.old.fingerprint(), new.fingerprint(), old_share, contexts)}.json"

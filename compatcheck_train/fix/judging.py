@@ -33,8 +33,7 @@ class Judge:
     ``split`` is that of the proof, None: the one that is evaluated by default; ``limit`` its documents at most. ``dev``
     names the documents that candidates and blends are judged on: a split, a JSONL file or :data:`HELD_OUT`; None: a
     part of the split of the proof that is drawn with ``seed``, and the proof is on the rest. ``metric`` is the one that
-    candidates are chosen by and the verdict is on; empty: the task's first.
-    """
+    candidates are chosen by and the verdict is on; empty: the task's first."""
 
     task: str
     data: Path | None = None

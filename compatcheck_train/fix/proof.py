@@ -43,8 +43,7 @@ class MetricProof:
     control: ``nfr`` and ``nfr_relative``, ``nfr_mc`` and ``pfr`` where they are known, and ``score`` (accuracy, or the
     mean of a smooth metric, positive for better). ``flow`` counts the documents by their group of old → new and of old
     → compat; ``undone`` and ``appeared`` are those whose negative flip is gone or is new with compat. ``seeds`` has the
-    same over several trainings.
-    """
+    same over several trainings."""
 
     task: str
     filter: str

@@ -77,8 +77,7 @@ def fix(request: FixRequest, out: str | Path, say: Say = lambda _: None, progres
     A killed fix is resumed when it is called again with the same request.
 
     Of several processes (``accelerate launch``, torchrun) all train; the first one evaluates and writes, and all of
-    them return the same. InputError where something given cannot be used, or the old model is no teacher.
-    """
+    them return the same. InputError where something given cannot be used, or the old model is no teacher."""
     out, started, notes = Path(out), time.perf_counter(), list[str]()
 
     def note(text: str) -> None:

@@ -127,8 +127,7 @@ def run_trials(work: Work, candidates: Sequence[Candidate]) -> list[Trial]:
     """Train every candidate for a share of the steps and judge all of them at once; returns them from the best on.
 
     A note tells of a candidate that is left out because its loss became no number, and where labels alone lift the
-    score so clearly that other candidates are tried (``Candidate.lifted``). Diverged where every candidate did.
-    """
+    score so clearly that other candidates are tried (``Candidate.lifted``). Diverged where every candidate did."""
     quiet = replace(work, say=lambda _: None)
     share, folder = work.request.trial_share, work.folder / "trials"
     probe = next((candidate for candidate in candidates if candidate.labelled), None)

@@ -24,8 +24,7 @@ class Judgement:
 
     ``against_control``: ``better`` (fewer flips shown at a score within the margin), ``fewer flips`` (shown, but the
     score may be lower by more than the margin), ``worse`` (plain further training is at least as good on both),
-    ``open``, or empty without a control.
-    """
+    ``open``, or empty without a control."""
 
     verdict: str
     reason: str
@@ -43,8 +42,7 @@ def judge(
     """The verdict on the compatibility adapter, or on the control where plain further training is at least as good.
 
     ``changes`` is compat against NEW, ``against_control`` against the control, ``of_control`` the control against NEW
-    (needed where the control may be delivered); by ``margin`` the score may be below NEW's.
-    """
+    (needed where the control may be delivered); by ``margin`` the score may be below NEW's."""
     against = _against_the_control(against_control or {}, margin)
     if against == "worse" and of_control:
         return Judgement(*of_one(of_control, margin), against, CONTROL)

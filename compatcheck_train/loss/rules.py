@@ -15,8 +15,7 @@ class Facts:
     """What a rule may look at, each of shape (positions,); what a strategy does not ask for is None.
 
     Log-probabilities are of the gold token, at T = 1. The totals are those of the position's whole sequence (the sum
-    over its trained answer positions).
-    """
+    over its trained answer positions)."""
 
     answer: Tensor
     rows: Tensor
@@ -40,8 +39,7 @@ class Weights:
 
     ``mixture``: one divergence from (w_old·p_old + w_new·p_new)/(w_old + w_new), times w_old + w_new, instead of two.
     ``inhibit``: weight of the squared difference of log-probabilities to the mean of both teachers' on the ``top``
-    tokens of that mean, beyond ``margin`` (ELODI).
-    """
+    tokens of that mean, beyond ``margin`` (ELODI)."""
 
     old: Tensor | None = None
     new: Tensor | None = None

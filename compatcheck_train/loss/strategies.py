@@ -107,8 +107,7 @@ def strategy(name: str, *, needs: tuple[str, ...] = (), **facts: Any) -> Callabl
 def token_strategy(name: str, *, needs: tuple[str, ...] = (), **facts: Any) -> Callable[[TokenRule], TokenRule]:
     """Register a rule that gives the weights of every position: (facts, options) -> weights.
 
-    L' = (1 − c)·L + c·CE with c the user's ``ce_weight``, or the strategy's own.
-    """
+    L' = (1 − c)·L + c·CE with c the user's ``ce_weight``, or the strategy's own."""
 
     def add(rule: TokenRule) -> TokenRule:
         def loss(view: View) -> Parts:

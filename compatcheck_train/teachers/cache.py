@@ -66,8 +66,7 @@ def build(
     """Run a teacher over every micro-batch and keep what it gives; does nothing where that is done. Several processes
     share the work. The teacher is opened only when something is missing, and closed at the end.
 
-    ``together``: its weights are split over the processes, so that all of them must run it equally often.
-    """
+    ``together``: its weights are split over the processes, so that all of them must run it equally often."""
     if complete(folder):
         return
     rank, world = (accelerator.process_index, accelerator.num_processes) if accelerator is not None else (0, 1)

@@ -35,8 +35,7 @@ _LAUNCHERS = ("TORCHELASTIC_", "ACCELERATE_", "PMI_", "OMPI_COMM_", "MV2_COMM_")
 def open_accelerator(settings: TrainSettings, out: Path) -> Any:
     """Accelerate's view of the machine: one process, or those that ``accelerate launch`` or torchrun started.
 
-    InputError where it is set up for an engine that takes over the training.
-    """
+    InputError where it is set up for an engine that takes over the training."""
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
     from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs, parse_flag_from_env

@@ -61,8 +61,7 @@ def train(
     ``old`` is a full model or adapter, None where the strategy has no old teacher; ``new`` a full model (a fresh
     adapter is trained) or adapter (a copy of it is). ``out`` gets ``adapter/``, ``metrics.jsonl``, ``run.json`` and
     ``checkpoints/``. InputError where something given cannot be used, memory or disk do not suffice, the loss is no
-    number, or ``out`` holds something else.
-    """
+    number, or ``out`` holds something else."""
     strategy = _strategy(examples, settings)
     new_side = _model(new, "NEW", settings)
     old_side = _model(old, "OLD", settings) if strategy.needs_old and old is not None else None

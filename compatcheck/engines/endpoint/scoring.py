@@ -49,12 +49,8 @@ class NoScores(Exception):
 
 
 async def probe(client: Client, url: str, model: str) -> Ways:
-    """Ask once how this server scores.
-
-    Raises:
-        NoScores: it does not.
-        RequestFailed: it answers nobody (no access, no such model, trouble).
-    """
+    """Ask once how this server scores. Raises NoScores: it does not; RequestFailed: it answers nobody (no access, no
+    such model, trouble)."""
     why = ""
     for most in (0, 1):
         try:

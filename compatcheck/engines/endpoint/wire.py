@@ -71,12 +71,9 @@ class Decoding:
 
 
 def read_decoding(arguments: Mapping[str, Any], covered: Mapping[str, Any]) -> Decoding:
-    """lm-eval's generation arguments, normalised by its own function; None is what the user wants left out.
-    ``covered`` is what the user sends besides.
-
-    Raises:
-        InputError: both say the same field, and not the same of it: what is sent would not be what it is filed as.
-    """
+    """lm-eval's generation arguments, normalised by its own function; None is what the user wants left out. ``covered``
+    is what the user sends besides. Raises InputError: both say the same field, and not the same of it: what is sent
+    would not be what it is filed as."""
     from lm_eval.models.utils import normalize_gen_kwargs
 
     for name in covered.keys() & arguments.keys():

@@ -15,8 +15,7 @@ from compatcheck.errors import InputError
 class Head:
     """Logits of hidden states: ``cap · tanh(scale · (h Wᵀ + b) / cap)``; most models have neither bias, scale nor cap.
 
-    ``weight`` is (vocabulary, d). Logits come out in float32, or in float64 for float64 weights.
-    """
+    ``weight`` is (vocabulary, d). Logits come out in float32, or in float64 for float64 weights."""
 
     weight: Tensor
     bias: Tensor | None = None

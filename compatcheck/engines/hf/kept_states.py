@@ -61,11 +61,7 @@ class KeptStates:
 
     @property
     def complete(self) -> bool:
-        """Whether all is there; then ``about`` is read.
-
-        Raises:
-            InputError: damaged.
-        """
+        """Whether all is there; then ``about`` is read. Raises InputError: damaged."""
         file = self.folder / _DONE
         if not file.is_file():
             return False

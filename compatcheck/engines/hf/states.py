@@ -43,11 +43,8 @@ class Text:
 
 def hidden_states(engine: HFEngine, texts: Sequence[Text], runner: Runner | None) -> Tensor:
     """Hidden states after the final norm, of the active adapter, where each token that counts is predicted: (n, d), in
-    the order of the texts. Without a ``runner`` by plain forwards.
-
-    Raises:
-        InputError: one text alone does not fit into memory, or the model does not call its output layer.
-    """
+    the order of the texts. Without a ``runner`` by plain forwards. Raises InputError: one text alone does not fit into
+    memory, or the model does not call its output layer."""
     limit = longest_text(engine.config)
     found: dict[int, Tensor] = {}
     if runner is not None and runner.gives_states:
@@ -152,11 +149,8 @@ def _unknown(engine: HFEngine) -> InputError:
 def output_layer(engine: HFEngine, tokens: Sequence[int]) -> Head:
     """The output layer as the active adapter makes it, held against the model's own logits on some tokens.
 
-    A layer that is quantised or that an adapter works on is asked what it makes of every unit vector.
-
-    Raises:
-        InputError: the model's logits are not what the layer makes of the hidden states.
-    """
+    A layer that is quantised or that an adapter works on is asked what it makes of every unit vector. Raises
+    InputError: the model's logits are not what the layer makes of the hidden states."""
     layer = _layer(engine)
     given = torch.tensor([list(tokens)], device=engine.device)
     hidden = _into_head(engine, given)[0]

@@ -22,10 +22,7 @@ Where = str | os.PathLike[str] | bool | None
 
 def locate(where: Where = None) -> Path | None:
     """The folder of the store: the one given, else ``COMPATCHECK_STORE``, else one in the user's cache; None for none.
-
-    Raises:
-        InputError: what was given is no folder and cannot be made one.
-    """
+    Raises InputError: what was given is no folder and cannot be made one."""
     if where is False:
         return None
     given = os.environ.get(VARIABLE) if where is None or where is True else where
@@ -48,11 +45,8 @@ def locate(where: Where = None) -> Path | None:
 
 
 def open_store(where: Where = None) -> AbstractContextManager[Store | None]:
-    """The store, or None where none is wanted, to be used in a ``with``. A damaged one is set aside and said.
-
-    Raises:
-        InputError: what was given is no folder and cannot be made one.
-    """
+    """The store, or None where none is wanted, to be used in a ``with``. A damaged one is set aside and said. Raises
+    InputError: what was given is no folder and cannot be made one."""
     folder = locate(where)
     if folder is None:
         return nullcontext()

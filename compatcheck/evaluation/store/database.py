@@ -59,8 +59,7 @@ class Store:
     Every answer is a commit of its own, so that a killed process loses none; the log is synced once a second, so that a
     power failure loses one second. Nothing that is wrong with the file ends a run: a damaged one is set aside under
     another name and a new one begun; where it cannot be written, answers are computed as if there were none. ``notes``
-    say so in plain sentences.
-    """
+    say so in plain sentences."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / FILE
@@ -199,8 +198,7 @@ class Store:
     def _open(self, met: Exception | None = None) -> sqlite3.Connection | None:
         """A connection to a sound store; a damaged one is set aside, unless another process did so already.
 
-        None where there is no way to read one. ``met`` is the damage that was met while working.
-        """
+        None where there is no way to read one. ``met`` is the damage that was met while working."""
         try:
             with _alone(self.path.parent):
                 for old in (self.path.with_name(name) for name in _BEFORE):
@@ -267,12 +265,8 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """A connection that writes, with a write-ahead log: made if missing, readable by its owner alone.
-
-    Raises:
-        sqlite3.Error: it cannot be opened or is damaged; see :func:`is_damage`.
-        OSError: it cannot be made.
-    """
+    """A connection that writes, with a write-ahead log: made if missing, readable by its owner alone. Raises
+    sqlite3.Error: it cannot be opened or is damaged; see :func:`is_damage`; OSError: it cannot be made."""
     # Only a file that is not there yet: to open and close one that is would drop the locks that SQLite has on it here.
     with contextlib.suppress(FileExistsError):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
@@ -299,11 +293,8 @@ def connect(path: Path) -> sqlite3.Connection:
 
 
 def connect_to_read(path: Path) -> sqlite3.Connection:
-    """A connection for a store that cannot be written, as on a read-only disk.
-
-    Raises:
-        sqlite3.Error: it cannot be opened or is damaged.
-    """
+    """A connection for a store that cannot be written, as on a read-only disk. Raises sqlite3.Error: it cannot be
+    opened or is damaged."""
     log = path.with_name(path.name + "-wal")
     # Without its log a store is whole only if everything was taken over from there.
     whole = "&immutable=1" if not log.exists() or log.stat().st_size == 0 else ""

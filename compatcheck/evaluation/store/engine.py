@@ -32,8 +32,7 @@ _MULTIMODAL = ("hf-multimodal", "vllm-vlm", "hf-audiolm-qwen")
 class LazyEngine:
     """One engine for several jobs, opened when the first answer is missing, with adapters activated as they are needed.
 
-    ``open_engine`` gets the name of the adapter that is needed first (None: the base alone).
-    """
+    ``open_engine`` gets the name of the adapter that is needed first (None: the base alone)."""
 
     def __init__(self, open_engine: Callable[[str | None], Any]) -> None:
         self._open = open_engine
@@ -58,11 +57,7 @@ class LazyEngine:
             self.loading_seconds += time.perf_counter() - started
 
     def use(self, adapter: str | None) -> Any:
-        """The real engine with this adapter active.
-
-        Raises:
-            InputError: it cannot be loaded.
-        """
+        """The real engine with this adapter active. Raises InputError: it cannot be loaded."""
         self.start(adapter)
         if adapter != self._active:
             self._engine.activate(adapter)
@@ -83,8 +78,7 @@ class LazyEngine:
 class StoredEngine(LM):
     """One model as lm-eval sees it; for each job one. Without a store equal requests are computed once all the same.
 
-    How engines report answers as they come, failures and random draws: docs/store.md.
-    """
+    How engines report answers as they come, failures and random draws: docs/store.md."""
 
     def __init__(
         self,
@@ -100,8 +94,7 @@ class StoredEngine(LM):
     ) -> None:
         """``source.identity`` is reported until the engine, or the store, says better; ``draws`` are shared by all jobs
         of a run; ``engine_args`` may ask for random answers by themselves; ``tokenizer_folder`` has the chat template,
-        None asks the engine itself.
-        """
+        None asks the engine itself."""
         super().__init__()
         self._engine, self._adapter = engine, adapter
         self._source, self._store = source, store
@@ -328,11 +321,8 @@ class _Incoming:
         self.check_finite()
 
     def check_finite(self) -> None:
-        """End the run where too many documents got no finite score: the model computes no numbers.
-
-        Raises:
-            InputError: so it is.
-        """
+        """End the run where too many documents got no finite score: the model computes no numbers. Raises InputError:
+        so it is."""
         failed = {**_failures(self._engine), **self._stored.failures}
         broken = [where for where, message in failed.items() if message == NOT_FINITE]
         if len(broken) > MOST_NOT_FINITE * self._documents:

@@ -26,8 +26,7 @@ def model_key(fingerprint: str, identity: Mapping[str, Any]) -> str:
 def request_digest(kind: str, arguments: Sequence[Any]) -> bytes | None:
     """Digest of what is asked: the kind, the texts, the decoding settings; None for what cannot be written down.
 
-    Decoding settings are part of the arguments of a request to generate. Images are taken by their content.
-    """
+    Decoding settings are part of the arguments of a request to generate. Images are taken by their content."""
     try:
         text = json.dumps([kind, *arguments], sort_keys=True)
     except TypeError:
@@ -58,8 +57,7 @@ class Draws:
     """Counts how often one run asked a model for a random answer to the same request.
 
     The n-th draw is filed as the n-th draw, so repeats stay distinct, a model compared with itself is drawn twice, and
-    the same run made again finds all of its draws.
-    """
+    the same run made again finds all of its draws."""
 
     def __init__(self) -> None:
         self._seen: Counter[tuple[str, bytes]] = Counter()
@@ -109,11 +107,8 @@ def encode(kind: str, answer: Any) -> str | None:
 
 
 def decode(kind: str, text: str) -> Any:
-    """The answer that :func:`encode` wrote, as the engine gave it.
-
-    Raises:
-        ValueError: the text is none of an answer of this kind.
-    """
+    """The answer that :func:`encode` wrote, as the engine gave it. Raises ValueError: the text is none of an answer of
+    this kind."""
     value = json.loads(text)
     if kind == "generate_until" and isinstance(value, str):
         return well_formed(value)

@@ -18,8 +18,7 @@ from compatcheck.evaluation.store.database import FILE, Store, set_aside_files
 class Entry:
     """The answers of one model (as it was called last) under one engine to one task, and when they were last ``used``.
 
-    Times are seconds since 1970, sizes are of the texts.
-    """
+    Times are seconds since 1970, sizes are of the texts."""
 
     model: str
     fingerprint: str
@@ -59,11 +58,8 @@ class Removed:
 
 
 def overview(folder: Path) -> Overview:
-    """What the store in this folder holds; nothing is made where there is none. A damaged one is set aside.
-
-    Raises:
-        InputError: it cannot be read.
-    """
+    """What the store in this folder holds; nothing is made where there is none. A damaged one is set aside. Raises
+    InputError: it cannot be read."""
     entries: list[Entry] = []
     notes: tuple[str, ...] = ()
     if (folder / FILE).exists():
@@ -80,20 +76,14 @@ def overview(folder: Path) -> Overview:
 
 
 def clear(folder: Path) -> Removed:
-    """Take away every answer, and the files that were set aside. Other processes may go on using the store.
-
-    Raises:
-        InputError: it cannot be written.
-    """
+    """Take away every answer, and the files that were set aside. Other processes may go on using the store. Raises
+    InputError: it cannot be written."""
     return _remove(folder, lambda connection: _delete(connection, "1"), lambda path: True)
 
 
 def prune(folder: Path, older_than: float | None = None, max_bytes: int | None = None) -> Removed:
     """Take away what was not used for ``older_than`` seconds, then the least recently used down to ``max_bytes``.
-
-    Raises:
-        InputError: it cannot be written.
-    """
+    Raises InputError: it cannot be written."""
     limit = time.time() - older_than if older_than is not None else None
 
     def work(connection: sqlite3.Connection) -> int:
