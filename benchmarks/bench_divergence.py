@@ -63,7 +63,7 @@ def against(engine: Any, texts: list[Any], kept: Any) -> tuple[float, list[float
     """The mean divergence, and NEW's log-likelihood of every text, to see that both ways did the same."""
     import torch
 
-    from compatcheck.engines.hf.divergence import States, compare_states, part_of
+    from compatcheck.engines.hf.divergence import States, compare_states
     from compatcheck.engines.hf.kept_states import blocks
     from compatcheck.engines.hf.states import output_layer
 
@@ -73,7 +73,7 @@ def against(engine: Any, texts: list[Any], kept: Any) -> tuple[float, list[float
     for number, block in enumerate(blocks(texts, "cpu")):
         mine = [texts[place] for place in block]
         follows = torch.tensor([token for text in mine for token in text.tokens[text.start :]])
-        new = States(engine.states(mine), part_of(head))
+        new = States(engine.states(mine), head.part)
         found = compare_states(kept.read(number, engine.device, size), new, follows, head.vocabulary)
         total += float(found.kl.sum())
         scores += [float(part.sum()) for part in found.new.split([text.count for text in mine])]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from compatcheck.errors import InputError
+from compatcheck.models.files import object_in
 
 
 def put(made: Path, target: Path) -> None:
@@ -35,15 +36,6 @@ def write_json(path: Path, content: Any) -> None:
     write(path, json.dumps(content, indent=1, default=str) + "\n")
 
 
-def read_object(path: Path) -> dict[str, Any]:
-    """A JSON object; empty where there is none that can be read."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
 @dataclass(frozen=True)
 class Claim:
     """The file by which a folder belongs to one piece of work: ``kind`` names it, ``identity`` decides its result."""
@@ -58,7 +50,7 @@ class Claim:
         if folder.exists() and not folder.is_dir():
             raise InputError(f"--out {folder}: is a file; name a folder")
         if self.path.is_file():
-            known = read_object(self.path)
+            known = object_in(self.path)
             if known.get("schema") != self.schema:
                 raise InputError(
                     f"--out {folder}: its {self.path.name} is not one of compatcheck; choose another folder"

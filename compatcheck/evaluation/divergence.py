@@ -216,7 +216,7 @@ def _compare(opened: _Opened, passages: Sequence[Passage], kept: KeptStates, pro
     """NEW at the same texts, held against what was kept of OLD."""
     import torch
 
-    from compatcheck.engines.hf.divergence import States, compare_states, part_of
+    from compatcheck.engines.hf.divergence import States, compare_states
     from compatcheck.engines.hf.states import Text, output_layer
 
     engine, about, task = opened.engine(), kept.about, opened.job.task.name
@@ -234,7 +234,7 @@ def _compare(opened: _Opened, passages: Sequence[Passage], kept: KeptStates, pro
         for number, block in enumerate(about["blocks"]):
             texts = [used[place][1] for place in block]
             targets = torch.tensor([token for text in texts for token in text.tokens[text.start :]])
-            new = States(engine.states(texts), part_of(head))
+            new = States(engine.states(texts), head.part)
             old = kept.read(number, engine.device, size)
             parts.append(compare_states(old, new, targets.to(engine.device), width))
             _require_finite(parts[-1], opened.job.reference.text)

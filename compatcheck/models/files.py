@@ -45,6 +45,15 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
+def object_in(path: Path) -> dict[str, Any]:
+    """The JSON object of a file; empty where there is none that can be read."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
 def tensor_shapes(path: Path) -> dict[str, Shape]:
     """Shapes of the tensors in a safetensors file, from its header, which the library checks against the file. Raises
     InputError: no safetensors file, one that is cut off, or whose header contradicts itself."""

@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from compatcheck.models.files import object_in
 from compatcheck.paths import cache_dir
 
 VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
@@ -43,7 +44,7 @@ def differences(base: Path, adapter: Path) -> list[str]:
 
 def facts(model: Path, tokenizer: Path | None = None) -> dict[str, Any]:
     """What a model's tokenizer is known by, from its files: how many tokens the model embeds, and the special ones."""
-    config = _json(model / "config.json")
+    config = object_in(model / "config.json")
     inner = config.get("text_config")
     size = config.get("vocab_size") or (inner.get("vocab_size") if isinstance(inner, dict) else None)
     own = _config(tokenizer or model)
@@ -70,7 +71,7 @@ def chat_template(folder: Path) -> Any:
     file = folder / TEMPLATE
     if file.is_file():
         return file.read_text(encoding="utf-8", errors="replace")
-    old = _json(folder / "chat_template.json").get("chat_template")
+    old = object_in(folder / "chat_template.json").get("chat_template")
     return old if old is not None else _config(folder).get("chat_template")
 
 
@@ -107,7 +108,7 @@ def _has_vocabulary(folder: Path) -> bool:
 
 def _vocabulary(folder: Path) -> Any:
     """What texts become tokens by; comparable whatever version of tokenizers wrote it."""
-    whole = _json(folder / "tokenizer.json")
+    whole = object_in(folder / "tokenizer.json")
     if not whole:
         return [(folder / name).read_bytes() for name in VOCABULARIES if (folder / name).is_file()]
     model = dict(whole.get("model") or {}) if isinstance(whole.get("model"), dict) else {}
@@ -125,13 +126,5 @@ def _text_of(value: Any) -> Any:
 
 
 def _config(folder: Path) -> dict[str, Any]:
-    return _json(folder / "tokenizer_config.json")
-
-
-def _json(path: Path) -> dict[str, Any]:
-    """A JSON object; empty for what is none, which loading the tokenizer tells."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}
+    """Empty for what is no JSON object, which loading the tokenizer tells."""
+    return object_in(folder / "tokenizer_config.json")

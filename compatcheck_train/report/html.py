@@ -34,18 +34,15 @@ def render_html(report: Mapping[str, Any]) -> str:
 
     trainings = [("compat", report["training"])] + ([("control", report["control"])] if report["control"] else [])
     environment = Environment(autoescape=True, undefined=StrictUndefined)
+    # the style sheet of the report on a comparison: both are one design
+    css = resources.files("compatcheck.report").joinpath("assets", "report.css").read_text(encoding="utf-8")
     return environment.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
-        r=report, mark=headline(report), sentence=sentence(report), css=Markup(_css()),
+        r=report, mark=headline(report), sentence=sentence(report), css=Markup(css),
         explanation=" ".join(explanation(report)), over_seeds=over_seeds(report),
         share=share, fall=fall_of, points=points, percent=percent, changes_of=changes_of,
         flow=lambda proof: Markup(flow_svg(proof)), frontier=Markup(frontier_svg(report)),
         curves=Markup(curves_svg(trainings)),
     )  # fmt: skip
-
-
-def _css() -> str:
-    """The style sheet of the report on a comparison: both are one design."""
-    return resources.files("compatcheck.report").joinpath("assets", "report.css").read_text(encoding="utf-8")
 
 
 def flow_svg(proof: Mapping[str, Any]) -> str:

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from compatcheck.engines.hf.head import Head
+from compatcheck.engines.hf.kept_states import load_tensors, save_tensors
 from compatcheck.engines.progress import Progress, SilentProgress
 from compatcheck.errors import InputError
 from compatcheck.paths import cache_dir
@@ -82,11 +82,11 @@ def build(
         wait()  # nobody writes before everybody looked
         progress.start(f"{label}: once over the training data", len(mine))
         if rank == 0 and "states" in teacher.wants:
-            _save({"weight": head.weight, "bias": head.bias}, folder / _HEAD)
+            save_tensors({"weight": head.weight, "bias": head.bias}, folder / _HEAD)
         for index in mine:
             taught = teacher.taught(index)
             right = None if taught.right is None else taught.right.to(torch.uint8)
-            _save({"hidden": taught.hidden, "logprob": taught.logprob, "right": right}, _file(folder, index))
+            save_tensors({"hidden": taught.hidden, "logprob": taught.logprob, "right": right}, _file(folder, index))
             progress.advance(1)
         if together and len(mine) < len(missing[0::world]):
             teacher.taught(0)
@@ -106,19 +106,6 @@ def _file(folder: Path, index: int) -> Path:
     return folder / f"batch-{index:06}.safetensors"
 
 
-def _save(tensors: dict[str, Tensor | None], path: Path) -> None:
-    from safetensors.torch import save_file
-
-    temporary = path.with_suffix(f".{os.getpid()}")
-    given = {name: each.detach().cpu().contiguous().clone() for name, each in tensors.items() if each is not None}
-    try:
-        save_file(given, temporary)
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise InputError(f"{path}: cannot be written ({error.strerror or error}); is the disk full?") from None
-
-
 class CachedTeacher:
     """Reads what :func:`build` kept. ``head`` may be given, where it is the student's own."""
 
@@ -131,19 +118,12 @@ class CachedTeacher:
             raise InputError(f"{folder}: damaged teacher cache ({error}); remove the folder") from None
         self.plan, self.head, self._folder, self._device = plan, head, folder, device
         if "states" in wants and head is None:
-            weights = self._load(folder / _HEAD)
+            weights = load_tensors(folder / _HEAD, device)
             self.head = Head(weights["weight"], weights.get("bias"), about["scale"], about["cap"])
-
-    def _load(self, path: Path) -> dict[str, Tensor]:
-        """Copied to where torch's own allocator puts them: matrix products round differently on memory that is aligned
-        another way, as what is read from a file may be, and a kept teacher would not equal one online to the bit."""
-        from safetensors.torch import load_file
-
-        return {name: each.to(self._device, copy=True) for name, each in load_file(path).items()}
 
     def taught(self, index: int, batch: Batch | None = None) -> Taught:
         """What was asked for, on the student's device; ``batch``: the micro-batch, where it is there already."""
-        given = self._load(_file(self._folder, index))
+        given = load_tensors(_file(self._folder, index), self._device)
         right = given["right"].bool() if "right" in given else None
         batch = batch or self.plan.batch(index).to(self._device)
         return Taught(given.get("hidden"), given.get("logprob"), right, self.head, batch)

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from compatcheck.errors import InputError
-from compatcheck_train.folders import Claim, partial_of, put, read_object, write, write_json
+from compatcheck.models.files import object_in
+from compatcheck_train.folders import Claim, partial_of, put, write, write_json
 
 SCHEMA = "compatcheck.train/1"
 Parameters = dict[str, torch.nn.Parameter]
@@ -53,7 +54,7 @@ class Output:
         self._accelerator.wait_for_everyone()
 
     def finished(self) -> dict[str, Any] | None:
-        result = read_object(self._claim.path).get("result")
+        result = object_in(self._claim.path).get("result")
         if result is None or not (self.adapter / "adapter_model.safetensors").is_file():
             return None
         self._tidy()
@@ -61,7 +62,7 @@ class Output:
 
     def finish(self, result: dict[str, Any]) -> None:
         """Write the result and remove what only a resumed run would need."""
-        write_json(self._claim.path, {**read_object(self._claim.path), "result": result})
+        write_json(self._claim.path, {**object_in(self._claim.path), "result": result})
         self._tidy()
 
     def _tidy(self) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from compatcheck.engines import open_engine
 from compatcheck.engines.hf import divergence
-from compatcheck.engines.hf.divergence import States, compare_states, part_of
+from compatcheck.engines.hf.divergence import States, compare_states
 from compatcheck.engines.hf.head import Head
 from compatcheck.engines.hf.kept_states import KeptStates, blocks
 from compatcheck.engines.hf.states import Text, output_layer
@@ -53,7 +53,7 @@ def plain(old: Any, new: Any, given: list[Text]) -> tuple[Tensor, Tensor, Tensor
 
 
 def compared(old: Any, new: Any, given: list[Text]) -> divergence.Compared:
-    sides = [States(engine.states(given), part_of(output_layer(engine, given[0].tokens))) for engine in (old, new)]
+    sides = [States(engine.states(given), output_layer(engine, given[0].tokens).part) for engine in (old, new)]
     follows = torch.tensor([token for text in given for token in text.tokens[text.start :]])
     return compare_states(*sides, follows, output_layer(old, given[0].tokens).vocabulary)
 
@@ -152,7 +152,7 @@ def test_blocks_of_any_size_give_the_whole(
         own = Head(torch.randn(vocabulary, width), torch.randn(vocabulary) if bias else None, *head)
         hidden = spread * torch.randn(count, width) / width**0.5
         wide = Head(own.weight.double(), None if own.bias is None else own.bias.double(), *head)
-        sides.append(States(hidden, part_of(own)))
+        sides.append(States(hidden, own.part))
         logits.append(wide.logits(hidden.double()).log_softmax(-1))
     follows = torch.randint(0, vocabulary, (count,))
     with pytest.MonkeyPatch.context() as patch:

@@ -27,7 +27,7 @@ MORE_ROWS = 4096
 """The same on other devices."""
 
 HeadPart = Callable[[int, int], Head]
-"""The output layer for the tokens from one number up to another one."""
+"""As :meth:`Head.part`."""
 
 
 @dataclass(frozen=True)
@@ -55,16 +55,6 @@ class Compared:
     old_at_top_new: Tensor
     new_at_top_old: Tensor
     new_at_top_new: Tensor
-
-
-def part_of(head: Head) -> HeadPart:
-    """Blocks of an output layer that is in memory."""
-
-    def part(start: int, end: int) -> Head:
-        bias = None if head.bias is None else head.bias[start:end]
-        return Head(head.weight[start:end], bias, head.scale, head.cap)
-
-    return part
 
 
 def compare_states(old: States, new: States, targets: Tensor, vocabulary: int) -> Compared:

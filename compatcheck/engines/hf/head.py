@@ -45,6 +45,10 @@ class Head:
         wide = product if product.dtype == torch.float64 else product.float()
         return wide if self.scale == 1.0 else wide * self.scale
 
+    def part(self, start: int, end: int) -> Head:
+        """The layer for the tokens from one number up to another one."""
+        return replace(self, weight=self.weight[start:end], bias=None if self.bias is None else self.bias[start:end])
+
     def frozen(self) -> Head:
         return replace(self, weight=self.weight.detach(), bias=None if self.bias is None else self.bias.detach())
 

@@ -38,6 +38,28 @@ def folder_for(about: Any) -> Path:
     return cache_dir("states", digest.hexdigest()[:32])
 
 
+def save_tensors(tensors: dict[str, Tensor | None], path: Path) -> None:
+    """Write a safetensors file whole or not at all, without those that are None. Raises InputError: it cannot be."""
+    from safetensors.torch import save_file
+
+    temporary = path.with_suffix(f".{os.getpid()}")
+    given = {name: each.detach().cpu().contiguous() for name, each in tensors.items() if each is not None}
+    try:
+        save_file(given, temporary)
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise InputError(f"{path}: cannot be written ({error.strerror or error}); is the disk full?") from None
+
+
+def load_tensors(path: Path, device: torch.device | str) -> dict[str, Tensor]:
+    """Copied to where torch's own allocator puts them: matrix products round differently on memory that is aligned
+    another way, as what is read from a file may be, and what is kept would not equal what is computed to the bit."""
+    from safetensors.torch import load_file
+
+    return {name: each.to(device, copy=True) for name, each in load_file(path).items()}
+
+
 def blocks(texts: Sequence[Text], device: str) -> Iterator[list[int]]:
     """Places of texts, in their order, that together have so many positions as are held at once."""
     most, block, count = POSITIONS.get(device.partition(":")[0], MORE_POSITIONS), list[int](), 0
@@ -86,9 +108,8 @@ class KeptStates:
 
     def write_head(self, head: Head) -> None:
         for number, start in enumerate(range(0, head.vocabulary, VOCABULARY_BLOCK)):
-            end = start + VOCABULARY_BLOCK
-            bias = {} if head.bias is None else {"bias": head.bias[start:end]}
-            self._save(f"head-{number:04}", {"weight": head.weight[start:end], **bias})
+            part = head.part(start, start + VOCABULARY_BLOCK)
+            self._save(f"head-{number:04}", {"weight": part.weight, "bias": part.bias})
 
     def write_block(self, number: int, hidden: Tensor) -> None:
         self._save(f"states-{number:06}", {"hidden": hidden})
@@ -101,25 +122,12 @@ class KeptStates:
         temporary.write_text(json.dumps(self.about), encoding="utf-8")
         temporary.replace(self.folder / _DONE)
 
-    def _save(self, name: str, tensors: dict[str, Tensor]) -> None:
-        from safetensors.torch import save_file
-
-        path = self.folder / f"{name}.safetensors"
-        temporary = path.with_suffix(f".{os.getpid()}")
-        try:
-            save_file({key: each.detach().cpu().contiguous() for key, each in tensors.items()}, temporary)
-            temporary.replace(path)
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise InputError(f"{path}: cannot be written ({error.strerror or error}); is the disk full?") from None
+    def _save(self, name: str, tensors: dict[str, Tensor | None]) -> None:
+        save_tensors(tensors, self.folder / f"{name}.safetensors")
 
     def _load(self, name: str, device: torch.device) -> dict[str, Tensor]:
-        from safetensors.torch import load_file
-
         try:
-            # copied to where torch's own allocator puts them: products round differently on other alignments
-            found = load_file(self.folder / f"{name}.safetensors")
-            return {key: each.to(device, copy=True) for key, each in found.items()}
+            return load_tensors(self.folder / f"{name}.safetensors", device)
         except Exception as error:  # safetensors' own, which is no OSError
             raise self._damaged(error) from None
 
@@ -136,7 +144,6 @@ class KeptStates:
                 head = Head(given["weight"], given.get("bias"), self.about["scale"], self.about["cap"])
                 if self._resident is not None:
                     self._resident[place] = head
-            length = end - start
-            return Head(head.weight[:length], None if head.bias is None else head.bias[:length], head.scale, head.cap)
+            return head.part(0, end - start)
 
         return States(self._load(f"states-{number:06}", device)["hidden"], part)

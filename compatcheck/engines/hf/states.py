@@ -155,7 +155,9 @@ def output_layer(engine: HFEngine, tokens: Sequence[int]) -> Head:
     given = torch.tensor([list(tokens)], device=engine.device)
     hidden = _into_head(engine, given)[0]
     weight, bias = getattr(layer, "weight", None), getattr(layer, "bias", None)
-    if type(layer) is not torch.nn.Linear or not _is_dense(weight):
+    # packed numbers behind a tensor's interface (torchao) are no matrix either
+    dense = type(getattr(weight, "data", None)) is Tensor and weight is not None and weight.is_floating_point()
+    if type(layer) is not torch.nn.Linear or not dense:
         weight, bias = _as_matrix(layer, hidden)
     assert weight is not None
     head = Head(weight.detach(), None if bias is None else bias.detach(), *scale_and_cap(engine.base.config))
@@ -165,11 +167,6 @@ def output_layer(engine: HFEngine, tokens: Sequence[int]) -> Head:
     if own.shape != made.shape or not torch.allclose(own, made, rtol=near, atol=near * float(own.abs().max())):
         raise _unknown(engine)
     return head
-
-
-def _is_dense(weight: Any) -> bool:
-    """Whether a weight is a plain tensor of numbers, not packed ones behind a tensor's interface (torchao)."""
-    return type(getattr(weight, "data", None)) is Tensor and weight.is_floating_point()
 
 
 def _as_matrix(layer: Any, hidden: Tensor) -> tuple[Tensor, Tensor | None]:

@@ -82,7 +82,7 @@ class VLLMEngine(Engine):
         self._active: str | None = next(iter(self._folders), None)
         self._loaded: str | None = None
         self._children: list[Child] = []
-        self._ready: dict[str, Any] | None = None
+        self._ready = False
         self._exchanges, self._exchanging = True, False
         self._closed = False
         self._note_paths(len(self._folders) + base_alone > 1)
@@ -172,15 +172,14 @@ class VLLMEngine(Engine):
         child.tell({**self._weights(child.folder, merged), "arguments": self._arguments, "adapters": adapters})
         return child
 
-    def wait(self) -> dict[str, Any]:
-        """Wait until vLLM is ready; returns its facts. Raises InputError: it could not start; names the log and its
-        telling line."""
+    def wait(self) -> None:
+        """Wait until vLLM is ready. Raises InputError: it could not start; names the log and its telling line."""
         if self._closed:
             raise InputError("--engine vllm: it was closed")
         self.start()
-        return self._settled()
+        self._settled()
 
-    def _settled(self) -> dict[str, Any]:
+    def _settled(self) -> None:
         """Hear what a start or an exchange came to. Where vLLM cannot take other weights it is started again."""
         if self._exchanging:
             self._exchanging = False
@@ -195,21 +194,19 @@ class VLLMEngine(Engine):
             if not self._exchanges:
                 self._end()
                 self.start()
-        for child in self._children if self._ready is None else ():
+        for child in () if self._ready else self._children:
             message = child.hear()
             if message is None or "ready" not in message:
                 line = child.log_line() or str((message or {}).get("error", "it ended without a word"))
                 self._end()
                 raise InputError(f"{self._model}: vLLM cannot load it: {line} (its log: {child.log})")
-            self._ready = message["ready"]
+            self._ready = True
             shutil.rmtree(child.folder / MERGED, ignore_errors=True)  # its weights are in memory now
-        assert self._ready is not None
-        return self._ready
 
     def _end(self) -> None:
         for child in self._children:
             child.end()
-        self._children, self._ready, self._exchanging = [], None, False
+        self._children, self._ready, self._exchanging = [], False, False
 
     def close(self) -> None:
         """End vLLM's processes and free the memory; the engine cannot be used until something is activated."""
@@ -233,11 +230,6 @@ class VLLMEngine(Engine):
             "adapters": "lora" if self._lora else "merged",
         } | ({"arguments": shown} if shown else {})
 
-    @property
-    def log_file(self) -> Path:
-        """What vLLM writes."""
-        return self._log
-
     # Calls
 
     def _answers(self, method: str, label: str, requests: list[Any]) -> list[Any]:
@@ -257,7 +249,10 @@ class VLLMEngine(Engine):
                     if answer is None:
                         self.failures[requests[number].task_name, requests[number].doc_id] = NOT_FINITE
                         continue
-                    found[number] = _as_returned(answer)
+                    if isinstance(answer, dict):
+                        found[number] = Generated(answer.pop("text"), **answer)
+                    else:
+                        found[number] = tuple(answer) if isinstance(answer, list) else answer
                     self.cache_hook.add_partial(method, requests[number].args, found[number])
         return found
 
@@ -304,10 +299,3 @@ def _arguments(request: Any) -> list[Any]:
     """What a request asks for, with the number of its draw where it is one of several."""
     draw = getattr(request, "draw", None)
     return [*request.args, *([draw] if draw is not None and request.request_type == "generate_until" else [])]
-
-
-def _as_returned(answer: Any) -> Any:
-    """What a method of ``LM`` returns for one request, from what the process says of it."""
-    if isinstance(answer, dict):
-        return Generated(answer.pop("text"), **answer)
-    return tuple(answer) if isinstance(answer, list) else answer

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
-import json
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -17,7 +16,7 @@ from typing import Any, NamedTuple
 from compatcheck.errors import InputError
 from compatcheck.memory import available_memory
 from compatcheck.models import WEIGHTS, kind_of, read_config
-from compatcheck.models.files import tensor_shapes
+from compatcheck.models.files import object_in, tensor_shapes
 
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """Values of vLLM's ``max_lora_rank``."""
@@ -141,10 +140,7 @@ def resolve_dtype(model: Path, dtype: str, which: str) -> str:
 
 def text_config(model: Path) -> dict[str, Any]:
     """The part of ``config.json`` that describes the text model; empty for what is no folder here."""
-    try:
-        config: dict[str, Any] = json.loads((model / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
+    config = object_in(model / "config.json")
     inner = config.get("text_config")
     return {**config, **inner} if isinstance(inner, dict) else config
 

@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import vllm
 from lm_eval.models.utils import maybe_truncate, postprocess_generated_text
 from lm_eval.models.vllm_causallms import VLLM
 from vllm import SamplingParams, TokensPrompt
@@ -44,16 +43,6 @@ class Serving(VLLM):
         self._flat: dict[str, Any] = {"flat_logprobs": True} if hasattr(SamplingParams, "flat_logprobs") else {}
         self._seed = int(order["arguments"].get("seed") or 0)
         self._number = 0
-
-    def facts(self) -> dict[str, Any]:
-        """What the caller must know of the loaded model."""
-        config = self.model.llm_engine.model_config
-        return {
-            "max_length": self.max_length,
-            "dtype": str(config.dtype).removeprefix("torch."),
-            "tokenizer_name": self.tokenizer_name,
-            "vllm": vllm.__version__,
-        }
 
     def exchange(self, model: str) -> None:
         """Take the weights of another model of the same shapes; what was cached of the former ones is forgotten."""

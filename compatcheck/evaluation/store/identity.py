@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from compatcheck.models.files import object_in
+
 LOADER = 3
 """Counted up when a change of how models and adapters are loaded, or of our engines, changes outputs: what was stored
 before is not used any more, and a store of before is set aside."""
@@ -89,10 +91,7 @@ def _dtype(base: Path | None, device: str) -> str:
     """What ``auto`` stands for: float32 on a CPU, else the checkpoint's own."""
     if device == "cpu" or base is None:
         return "float32"
-    try:
-        config = json.loads((base / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return "auto"
+    config = object_in(base / "config.json")
     return str(config.get("dtype") or config.get("torch_dtype") or "auto")
 
 

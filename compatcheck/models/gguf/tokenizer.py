@@ -34,8 +34,15 @@ def load_tokenizer(file: Path, metadata: Mapping[str, Any]) -> Any:
     if kind == "gpt2":
         _split(file, backend, str(metadata.get("tokenizer.ggml.pre", "")))
     else:
-        _check_space(file, backend, bool(metadata.get("tokenizer.ggml.add_space_prefix", True)))
-    around = {"bos": _begins(kind, metadata), "eos": bool(metadata.get("tokenizer.ggml.add_eos_token", False))}
+        wanted = bool(metadata.get("tokenizer.ggml.add_space_prefix", True))
+        first = backend.encode("a", add_special_tokens=False).tokens[:1]
+        if bool(first and first[0].startswith("\u2581")) != wanted:
+            raise InputError(f"{file}: transformers does not read its add_space_prefix {wanted}; {WAY_OUT}")
+    begins = kind != "gpt2" or metadata.get("tokenizer.ggml.pre") in _WHOLE_FIRST - {"tekken"}
+    around = {
+        "bos": bool(metadata.get("tokenizer.ggml.add_bos_token", begins)),
+        "eos": bool(metadata.get("tokenizer.ggml.add_eos_token", False)),
+    }
     marks = {which: (getattr(read, f"{which}_token"), getattr(read, f"{which}_token_id")) for which in around}
     for which, wanted in around.items():
         if wanted and marks[which][1] is None:
@@ -54,12 +61,6 @@ def load_tokenizer(file: Path, metadata: Mapping[str, Any]) -> Any:
     )
 
 
-def _begins(kind: str, metadata: Mapping[str, Any]) -> bool:
-    """Whether texts begin with BOS."""
-    by_default = kind != "gpt2" or metadata.get("tokenizer.ggml.pre") in _WHOLE_FIRST - {"tekken"}
-    return bool(metadata.get("tokenizer.ggml.add_bos_token", by_default))
-
-
 def _split(file: Path, backend: Any, rule: str) -> None:
     from tokenizers import pre_tokenizers
     from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_PRE_TOKENIZER_SPLITS
@@ -72,9 +73,3 @@ def _split(file: Path, backend: Any, rule: str) -> None:
         raise InputError(f"{file}: how its tokenizer splits texts ('{rule}') is not known; {WAY_OUT}")
     if rule in _WHOLE_FIRST:
         backend.model.ignore_merges = True
-
-
-def _check_space(file: Path, backend: Any, wanted: bool) -> None:
-    first = backend.encode("a", add_special_tokens=False).tokens[:1]
-    if bool(first and first[0].startswith("\u2581")) != wanted:
-        raise InputError(f"{file}: transformers does not read its add_space_prefix {wanted}; {WAY_OUT}")
