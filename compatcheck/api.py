@@ -100,7 +100,7 @@ def _diff_of_two(
     old: Reference, new: Reference, chosen: options.Diff, scratch: Reference | None, say: Say, progress: Any
 ) -> Diff:
     from compatcheck import beside, sequential
-    from compatcheck.evaluation.collect import pairs_judged
+    from compatcheck.evaluation.judging import pairs_judged
     from compatcheck.evaluation.reruns import check_reruns
     from compatcheck.evaluation.same import refuse_same_model
     from compatcheck.evaluation.side_settings import check_settings, request_of

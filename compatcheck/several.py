@@ -30,7 +30,8 @@ def diff_candidates(
     """
     from compatcheck import beside, gate
     from compatcheck.evaluation.against import grade_of
-    from compatcheck.evaluation.collect import judged, runs_of
+    from compatcheck.evaluation.collect import runs_of
+    from compatcheck.evaluation.judging import judged
     from compatcheck.evaluation.reruns import check_reruns, collect_reruns
     from compatcheck.evaluation.same import refuse_same, refuse_same_model
     from compatcheck.evaluation.settling import check_directions

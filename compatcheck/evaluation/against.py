@@ -69,12 +69,12 @@ def refuse_alone(metrics: Sequence[str]) -> None:
 
 def metrics_of(names: Sequence[str], options: Options) -> tuple[Metric, ...]:
     """What is compared, as metrics of both sides."""
-    return tuple(_metric(scorer) for scorer in _scorers(names, options).values())
-
-
-def _metric(scorer: similarity.Scorer) -> OldAsReference:
-    signature = scorer.signature.replace("pairwise to target", "pairwise to OLD's answer")
-    return OldAsReference(scorer.name, scorer.kind, True, signature, preference=scorer.judged is not None)
+    found = []
+    for scorer in _scorers(names, options).values():
+        signature = scorer.signature.replace("pairwise to target", "pairwise to OLD's answer")
+        preference = scorer.judged is not None
+        found.append(OldAsReference(scorer.name, scorer.kind, True, signature, preference=preference))
+    return tuple(found)
 
 
 def grade_of(names: Sequence[str], options: Options) -> Grade:

@@ -65,7 +65,11 @@ def request_chunks(
         return
     built = _built[task] = _Built(prompts, Chat(engine))
     task.set_fewshot_seed(seed=loaded.settings["seed"])
-    documents = _documents(loaded)
+    docs_of, numbers = task.eval_docs, loaded.indices
+    if numbers is None or numbers[-1] == len(numbers) - 1:
+        documents = enumerate(islice(docs_of, loaded.size))
+    else:
+        documents = enumerate(docs_of[number] for number in numbers)
     while docs := dict(islice(documents, size)):
         with patches.quiet(), patches.documents(task, docs), _of_the_task(loaded.name):
             task.build_all_requests(
@@ -80,13 +84,6 @@ def request_chunks(
             built.requests = requests
         task._instances = None
         yield requests
-
-
-def _documents(loaded: LoadedTask) -> Iterator[tuple[int, Any]]:
-    docs, numbers = loaded.task.eval_docs, loaded.indices
-    if numbers is None or numbers[-1] == len(numbers) - 1:
-        return enumerate(islice(docs, loaded.size))
-    return enumerate(docs[number] for number in numbers)
 
 
 def notes_on_prompts(loaded: LoadedTask) -> tuple[str, ...]:
@@ -131,10 +128,9 @@ def _of_the_task(name: str) -> Iterator[None]:
         ours = max((place for place, file in enumerate(files) if file.startswith(_OURS)), default=0)
         if any("/lm_eval/models/" in file for file in files) or "/lm_eval/" not in "".join(files[ours + 1 : ours + 2]):
             raise
-        why = one_line(error)
-        kind = type(error).__name__
+        why = f"{type(error).__name__}: {one_line(error)}"
         raise InputError(
-            f"task {name}: its settings and its data do not go together, as lm-eval says ({kind}: {why})"
+            f"task {name}: its settings and its data do not go together, as lm-eval says ({why})"
         ) from error
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -11,9 +10,11 @@ from compatcheck import similarity
 from compatcheck.engines import choose
 from compatcheck.errors import InputError, did_you_mean
 from compatcheck.evaluation import streams
+from compatcheck.evaluation.against import JUDGE
 from compatcheck.evaluation.asked import as_to_be_read, read_as_asked
 from compatcheck.evaluation.evaluate import Evaluated, Log, evaluate_jobs
-from compatcheck.evaluation.grouping import Job
+from compatcheck.evaluation.grouping import Job, Say
+from compatcheck.evaluation.judging import judge_notes, judged
 from compatcheck.evaluation.prompted import check_targets, load_asked, named
 from compatcheck.evaluation.request import Request, Side
 from compatcheck.evaluation.store import open_store
@@ -30,41 +31,19 @@ from compatcheck.tasks import LoadedTask
 from compatcheck.tasks.load import TaskOptions, check_metric_names
 from compatcheck.tasks.turns import ALL, Answers
 
-JUDGE = "judge"
 Kind = TypeVar("Kind", TaskRun, StoredRun)
 
 
-def collect(request: Request, say: Callable[[str], None] = lambda _: None, progress: Any = None) -> tuple[Run, Run]:
-    """Both runs, in the order old, new. Cheap checks come first, models are loaded last. Raises InputError: anything of
-    the request cannot be used."""
+def collect(request: Request, say: Say = lambda _: None, progress: Any = None) -> tuple[Run, Run]:
+    """Both runs, in the order old, new. Cheap checks come first, models are loaded last."""
     old, new = request.side("old"), request.side("new")
     with judged(request, say, progress) as request:
         first, second = runs_of([old, new], request, say, progress)
     return first, second
 
 
-@contextlib.contextmanager
-def judged(request: Request, say: Callable[[str], None], progress: Any) -> Iterator[Request]:
-    """The request with the judge opened, where a metric asks for one."""
-    from compatcheck.evaluation.judging import opened
-
-    with opened(request.metrics, request.metric_options, request.seed, request.store, say, progress) as options:
-        yield replace(request, metric_options=options)
-
-
-def pairs_judged(
-    request: Request, say: Callable[[str], None], progress: Any
-) -> contextlib.AbstractContextManager[Request]:
-    """The same where the judge compares OLD's answers with NEW's, for as long as they are compared."""
-    return judged(request, say, progress) if JUDGE in request.against else contextlib.nullcontext(request)
-
-
 def collect_streams(
-    request: Request,
-    scratch: Scratch,
-    wanted: bool | None,
-    say: Callable[[str], None] = lambda _: None,
-    whole: bool = False,
+    request: Request, scratch: Scratch, wanted: bool | None, say: Say = lambda _: None, whole: bool = False
 ) -> tuple[Run, Run] | None:
     """Both sides on disk where they are recorded and too large to hold; None where :func:`collect` is to be used.
 
@@ -73,7 +52,7 @@ def collect_streams(
         whole: something is asked for that needs all records: they are held where memory allows it.
 
     Raises:
-        InputError: anything of the request cannot be used, or ``wanted`` is what cannot be.
+        InputError: ``wanted`` is what cannot be.
     """
     if wanted is False:
         return None
@@ -94,15 +73,13 @@ def collect_streams(
             say(f"about {streams.memory_needed(paths) / 1e9:.1f} GB of memory will be used: {reason}")
         return None
     scratch.require(sum(map(streams.table_bytes, paths)), "comparing these recorded outputs on disk")
-    old, new = (_settled(read_side(side, request, scratch), request) for side in sides)
+    runs = [read_side(side, request, scratch) for side in sides]
+    old, new = (_with_tasks(run, [as_to_be_read(one, request) for one in run.tasks]) for run in runs)
     return old, new
 
 
-def collect_one(
-    request: Request, say: Callable[[str], None] = lambda _: None, progress: Any = None, log: Log | None = None
-) -> Run:
-    """The run of ``request.old`` alone. ``log`` gets lm-eval's results of every task that is evaluated. Raises
-    InputError: anything of the request cannot be used."""
+def collect_one(request: Request, say: Say = lambda _: None, progress: Any = None, log: Log | None = None) -> Run:
+    """The run of ``request.old`` alone. ``log`` gets lm-eval's results of every task that is evaluated."""
     side = request.side("run")
     if request.kl:
         raise InputError("--metric kl compares two models; leave it out here, and ask for it with compatcheck diff")
@@ -112,9 +89,7 @@ def collect_one(
         return runs_of([side], request, say, progress, log)[0]
 
 
-def runs_of(
-    sides: Sequence[Side], request: Request, say: Callable[[str], None], progress: Any, log: Log | None = None
-) -> list[Run]:
+def runs_of(sides: Sequence[Side], request: Request, say: Say, progress: Any, log: Log | None = None) -> list[Run]:
     models = [side for side in sides if not side.recorded]
     recorded = {side.name: read_side(side, request) for side in sides if side.recorded}
     evaluated: list[Evaluated] = []
@@ -128,9 +103,7 @@ def runs_of(
     return [with_requested_metrics(runs[side.name], request) for side in sides]
 
 
-def jobs_of(
-    models: Sequence[Side], request: Request, say: Callable[[str], None] = lambda _: None, progress: Any = None
-) -> list[Job]:
+def jobs_of(models: Sequence[Side], request: Request, say: Say = lambda _: None, progress: Any = None) -> list[Job]:
     """Every model on every task. Sides whose options are equal share the tasks, and with them the built requests.
     Raises InputError: no task, an unknown one, no data, or an engine or metric that does not exist."""
     idle = [side.name.upper() for side in models if not request.tasks and not side.options.tasks.prompts]
@@ -158,7 +131,7 @@ def jobs_of(
     return jobs
 
 
-def _answers_of_old(request: Request, say: Callable[[str], None], progress: Any) -> Answers:
+def _answers_of_old(request: Request, say: Say, progress: Any) -> Answers:
     """What OLD answers to every turn of the prompts, for both sides and all reruns the same."""
     from compatcheck.evaluation.replay import recorded_answers, replay
 
@@ -238,11 +211,6 @@ def _says(figure: str, names: Collection[str]) -> bool:
     return figure_column(figure, names) is not None or all(figure_column(each, names) for each in tokens)
 
 
-def _settled(run: Run, request: Request) -> Run:
-    """The run with its scores read as they are to be read."""
-    return _with_tasks(run, [as_to_be_read(one, request) for one in run.tasks])
-
-
 def _with_tasks(run: Run, tasks: Sequence[Any]) -> Run:
     """The run with these tasks, and their notes among its own."""
     notes = dict.fromkeys([*run.notes, *(note for task in tasks for note in task.notes)])
@@ -301,6 +269,4 @@ def with_requested_metrics(run: Run, request: Request) -> Run:
     scored = _with_tasks(run, [read_as_asked(task, request) for task in of_filter(run.tasks, request)])
     if JUDGE not in request.metrics:
         return scored
-    from compatcheck.evaluation.judging import judge_notes
-
     return replace(scored, notes=(*scored.notes, *judge_notes(scored, request.metric_options)))

@@ -18,9 +18,10 @@ import numpy as np
 from compatcheck.errors import InputError
 from compatcheck.evaluation import collect as evaluated
 from compatcheck.evaluation.collect import jobs_of
+from compatcheck.evaluation.grouping import Say
 from compatcheck.evaluation.passages import Passage, passages_of, texts_of
 from compatcheck.evaluation.plan import Job, Plan, Planned, group_by_base
-from compatcheck.evaluation.request import Request, Side, SideOptions
+from compatcheck.evaluation.request import Request, Side
 from compatcheck.records import DivergentToken, Run, TokenDivergence
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ WORST = 20
 """Tokens that are shown in their context."""
 _BEFORE = 80
 """Characters of context shown before a token."""
-Say = Callable[[str], None]
 
 
 def collect(request: Request, say: Say = lambda _: None, progress: Any = None) -> tuple[Run, Run]:
@@ -41,15 +41,15 @@ def collect(request: Request, say: Say = lambda _: None, progress: Any = None) -
     if not request.kl:
         return evaluated.collect(request, say, progress)
     check(request)
-    request = replace(request, old_options=_by_hf(request.old_options), new_options=_by_hf(request.new_options))
+    by_hf = [
+        replace(options, engine=replace(options.engine, engine="hf"))
+        for options in (request.old_options, request.new_options)
+    ]
+    request = replace(request, old_options=by_hf[0], new_options=by_hf[1])
     old, new = evaluated.collect(request, say, progress)
     found = measure(request, (old, new), say, progress)
     notes = dict.fromkeys([*new.notes, *(note for each in found for note in each.notes)])
     return old, replace(new, divergences=tuple(found), notes=tuple(notes))
-
-
-def _by_hf(options: SideOptions) -> SideOptions:
-    return replace(options, engine=replace(options.engine, engine="hf"))
 
 
 def check(request: Request) -> None:
@@ -237,7 +237,9 @@ def _compare(opened: _Opened, passages: Sequence[Passage], kept: KeptStates, pro
             new = States(engine.states(texts), head.part)
             old = kept.read(number, engine.device, size)
             parts.append(compare_states(old, new, targets.to(engine.device), width))
-            _require_finite(parts[-1], opened.job.reference.text)
+            if not bool(parts[-1].kl.isfinite().all()):
+                name = opened.job.reference.text
+                raise InputError(f"--metric kl: logits of OLD or of {name} are not finite; try --dtype float32")
             named = [(passages[used[place][0]].doc_id, used[place][1]) for place in block]
             worst = heapq.nlargest(WORST, [*worst, *_worst(parts[-1], named, engine.tokenizer, len(parts))])
             advance(len(block))
@@ -279,11 +281,6 @@ def _require_same_texts(
             f"--metric kl compares two models on the same texts, and {len(other):,} of {len(used):,} of {task} are "
             f"other tokens for NEW (document {other[0]}); give both sides the same prompt, chat template and tokenizer"
         )
-
-
-def _require_finite(found: Compared, name: str) -> None:
-    if not bool(found.kl.isfinite().all()):
-        raise InputError(f"--metric kl: logits of OLD or of {name} are not finite; try --dtype float32")
 
 
 def _worst(

@@ -13,7 +13,8 @@ from compatcheck.errors import InputError
 from compatcheck.evaluation import collect
 from compatcheck.evaluation.asked import as_to_be_read, read_as_asked
 from compatcheck.evaluation.evaluate import Evaluated, Stepwise, in_order, merged
-from compatcheck.evaluation.grouping import Job
+from compatcheck.evaluation.grouping import Job, Say
+from compatcheck.evaluation.judging import judged
 from compatcheck.evaluation.request import Request, Side
 from compatcheck.evaluation.store import open_store
 from compatcheck.records import Manifest, Run, TaskRun
@@ -26,9 +27,7 @@ _COLUMNS = {"id": "doc_id", "content hash": "doc_hash", "input": "input"}
 class Drawing:
     """Documents of every task by their numbers from 0 on; a number stands for the same document on every run."""
 
-    def __init__(
-        self, request: Request, pair: Pair, stack: contextlib.ExitStack, say: Callable[[str], None], progress: Any
-    ) -> None:
+    def __init__(self, request: Request, pair: Pair, stack: contextlib.ExitStack, say: Say, progress: Any) -> None:
         """What is opened is closed by ``stack``."""
         self._request, self._pair = request, pair
         self._sides = (request.side("old"), request.side("new"))
@@ -129,7 +128,7 @@ def _check_alike(jobs: Sequence[Job]) -> None:
     ids: dict[str, list[str]] = {}
     for job in jobs:
         loaded = job.task
-        own = [loaded.name_of(n) for n in (range(loaded.size) if loaded.indices is None else loaded.indices)]
+        own = [loaded.name_of(number) for number in loaded.numbers]
         if ids.setdefault(loaded.name, own) != own:
             raise InputError(
                 "--until-decided: the prompts of OLD and NEW are not the same documents in the same order; give both "
@@ -143,12 +142,9 @@ def _settled(side: Side, request: Request) -> Run:
 
 
 @contextlib.contextmanager
-def drawing(
-    request: Request, pair: Pair, say: Callable[[str], None] = lambda _: None, progress: Any = None
-) -> Iterator[Drawing]:
+def drawing(request: Request, pair: Pair, say: Say = lambda _: None, progress: Any = None) -> Iterator[Drawing]:
     """Both sides of a request, to be drawn from; models and store are closed at the end.
 
-    ``pair`` is :func:`compatcheck.compare.pairing.pair`, which this room cannot import. Raises InputError: anything of
-    the request cannot be used."""
-    with collect.judged(request, say, progress) as request, contextlib.ExitStack() as stack:
+    ``pair`` is :func:`compatcheck.compare.pairing.pair`, which this room cannot import."""
+    with judged(request, say, progress) as request, contextlib.ExitStack() as stack:
         yield Drawing(request, pair, stack, say, progress)

@@ -15,11 +15,11 @@ import pandas as pd
 
 from compatcheck.errors import InputError
 from compatcheck.evaluation import bridge
-from compatcheck.evaluation.grouping import Job
+from compatcheck.evaluation.grouping import Job, Say
 from compatcheck.evaluation.plan import Planned, plan_jobs
 from compatcheck.evaluation.rows import task_runs_of_samples
 from compatcheck.models import tokenizer
-from compatcheck.records import ANSWER_COLUMNS, TEXT_COLUMNS, Metric, TaskRun
+from compatcheck.records import ANSWER_COLUMNS, TEXT_COLUMNS, TaskRun
 from compatcheck.tasks import LoadedTask
 from compatcheck.tasks.description import label_fault
 from compatcheck.tasks.load import KEEP
@@ -152,12 +152,8 @@ class JobSteps(TaskSteps):
         """What the job gave, over all documents that were asked for. Raises InputError: nothing could be answered."""
         job, engine, reference = self.job, self._stored, self.job.reference
         runs, own = self.finish(), list[str]()
-        if (
-            "tokenizer" not in self._options.engine_args
-            and reference.tokenizer
-            and reference.base
-            and reference.adapter
-        ):
+        given = "tokenizer" in self._options.engine_args
+        if reference.tokenizer and reference.base and reference.adapter and not given:
             found = " and ".join(tokenizer.differences(reference.base, reference.adapter))
             own = [f"{reference.text}: the adapter's own tokenizer was used, which differs from its base's in {found}."]
         failed = self._unlabelled | bridge.failed_documents(engine, job.task)
@@ -167,7 +163,7 @@ class JobSteps(TaskSteps):
 
 def evaluate_jobs(
     jobs: Iterable[Job],
-    say: Callable[[str], None] = lambda _: None,
+    say: Say = lambda _: None,
     progress: Any = None,
     store: Store | None = None,
     log: Log | None = None,
@@ -209,11 +205,7 @@ class Stepwise:
     Prompts are those of an evaluation of all documents, built once; engines are opened once and stay open between."""
 
     def __init__(
-        self,
-        jobs: Iterable[Job],
-        say: Callable[[str], None] = lambda _: None,
-        progress: Any = None,
-        store: Store | None = None,
+        self, jobs: Iterable[Job], say: Say = lambda _: None, progress: Any = None, store: Store | None = None
     ) -> None:
         """Plan every job; no model is loaded. Raises InputError: an engine that does not exist, or two models of which
         only one fits into the memory."""
@@ -270,9 +262,12 @@ def merged(steps: Sequence[TaskRun], order: Callable[[Any], Any] | None = None) 
         return steps[0]
     metrics = []
     for metric in steps[0].metrics:
-        mine = [(m, len(step.records)) for step in steps for m in step.metrics if m.name == metric.name]
+        mine = [m for step in steps for m in step.metrics if m.name == metric.name]
         if len(mine) == len(steps):
-            metrics.append(_of_all(mine))
+            smooth = next((each for each in mine if each.kind == "smooth"), mine[0])
+            sizes = [max(1, len(step.records)) for step in steps]
+            error = np.average([each.error**2 for each in mine], weights=sizes) ** 0.5
+            metrics.append(replace(smooth, error=float(error)))
     known = {*TEXT_COLUMNS, *ANSWER_COLUMNS, "finish_reason"}
     everywhere = set.intersection(*(set(step.records.columns) for step in steps))
     names = dict.fromkeys(name for step in steps for name in step.records.columns)
@@ -284,13 +279,6 @@ def merged(steps: Sequence[TaskRun], order: Callable[[Any], Any] | None = None) 
         records = records.loc[places].reset_index(drop=True)
     notes = dict.fromkeys(note for step in steps for note in step.notes)
     return replace(steps[0], metrics=tuple(metrics), records=records, notes=tuple(notes))
-
-
-def _of_all(metrics: Sequence[tuple[Metric, int]]) -> Metric:
-    """One metric of several steps, each with the number of its records."""
-    smooth = next((metric for metric, _ in metrics if metric.kind == "smooth"), metrics[0][0])
-    error = np.average([metric.error**2 for metric, _ in metrics], weights=[max(1, size) for _, size in metrics]) ** 0.5
-    return replace(smooth, error=float(error))
 
 
 def in_order(name: Any) -> tuple[int, str]:

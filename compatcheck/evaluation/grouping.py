@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,9 @@ from compatcheck.models import kind_of
 from compatcheck.models.endpoints import Endpoint
 from compatcheck.references import Reference
 from compatcheck.tasks import LoadedTask
+
+Say = Callable[[str], None]
+"""Tells the user in a line what begins."""
 
 
 @dataclass(frozen=True)

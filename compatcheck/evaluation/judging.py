@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from compatcheck.errors import InputError
+from compatcheck.evaluation.against import JUDGE
 from compatcheck.evaluation.chat import Chat, has_template
-from compatcheck.evaluation.grouping import EngineOptions
+from compatcheck.evaluation.grouping import EngineOptions, Say
 from compatcheck.evaluation.plan import open_answering
+from compatcheck.evaluation.request import Request
 from compatcheck.evaluation.store import Where, open_store
 from compatcheck.records import Run, agreed_column
 from compatcheck.references import resolve
@@ -20,7 +23,6 @@ from compatcheck.similarity.judge import Verdicts, rubric_text
 if TYPE_CHECKING:
     from compatcheck.evaluation.store.engine import LazyEngine
 
-JUDGE = "judge"
 MAX_TOKENS = 256
 """Room for a reply: a few sentences and the verdict."""
 Options = Mapping[str, Mapping[str, Any]]
@@ -30,13 +32,7 @@ class Judge:
     """Asks one model; nothing is loaded before the first question that the store cannot answer."""
 
     def __init__(
-        self,
-        model: str,
-        settings: Mapping[str, Any],
-        seed: int,
-        store: Where,
-        say: Callable[[str], None],
-        progress: Any,
+        self, model: str, settings: Mapping[str, Any], seed: int, store: Where, say: Say, progress: Any
     ) -> None:
         """``settings``: ``max_tokens``, and ``chat``: whether prompts are put into the model's chat template; by
         default where it has one. Raises InputError: a wrong setting, or ``model`` is recorded outputs, or cannot be
@@ -90,22 +86,25 @@ class Judge:
 
 
 @contextmanager
-def opened(
-    metrics: tuple[str, ...], options: Options, seed: int, store: Where, say: Callable[[str], None], progress: Any
-) -> Iterator[Options]:
-    """The settings of metrics with the judge in them, where it is asked for; it is closed at the end. Raises
+def judged(request: Request, say: Say, progress: Any) -> Iterator[Request]:
+    """The request with the judge in the settings of its metrics, where one asks for it; it is closed at the end. Raises
     InputError: no model, an unknown setting, or a rubric that cannot be read."""
-    given = options.get(JUDGE, {})
-    if JUDGE not in metrics or "verdicts" in given or not given.get("model"):
-        yield options  # without a model the metric itself says what it needs
+    options, given = request.metric_options, request.metric_options.get(JUDGE, {})
+    if JUDGE not in request.metrics or "verdicts" in given or not given.get("model"):
+        yield request  # without a model the metric itself says what it needs
         return
     rubric = given.get("rubric")
     text = rubric_text(None if rubric is None else str(rubric))
-    judge = Judge(str(given["model"]), given, seed, store, say, progress)
+    judge = Judge(str(given["model"]), given, request.seed, request.store, say, progress)
     try:
-        yield {**options, JUDGE: {**given, "verdicts": Verdicts(judge, text)}}
+        yield replace(request, metric_options={**options, JUDGE: {**given, "verdicts": Verdicts(judge, text)}})
     finally:
         judge.close()
+
+
+def pairs_judged(request: Request, say: Say, progress: Any) -> AbstractContextManager[Request]:
+    """The same where the judge compares OLD's answers with NEW's, for as long as they are compared."""
+    return judged(request, say, progress) if JUDGE in request.against else nullcontext(request)
 
 
 def judge_notes(run: Run, options: Options) -> tuple[str, ...]:

@@ -47,15 +47,14 @@ def passages_of(job: Job, engine: Any, runs: tuple[Run, Run]) -> list[Passage]:
     records = [_by_document(run, job.task) for run in runs]
     answers = records[0]
     found: dict[str, Passage] = {}
-    chat = takes_template(job.options.apply_chat_template, job.task, engine)
+    chat, numbers = takes_template(job.options.apply_chat_template, job.task, engine), job.task.numbers
     for requests in bridge.request_chunks(engine, job.task, chat, job.options.fewshot_as_multiturn):
         each: dict[int, list[Any]] = {}
         for request in requests:
             each.setdefault(int(request.doc_id or 0), []).append(request)
         for place, mine in each.items():
             own = getattr(task, "record", None)  # of the user's own prompts, which have ids
-            number = place if job.task.indices is None else job.task.indices[place]
-            doc_id = str(number if own is None else own(mine[0].doc)["doc_id"])
+            doc_id = str(numbers[place] if own is None else own(mine[0].doc)["doc_id"])
             if all(doc_id in known for known in records):
                 found[doc_id] = _passage(task, doc_id, mine, answers[doc_id])
     return list(found.values())

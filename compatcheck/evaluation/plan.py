@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +12,7 @@ from compatcheck.engines import Work, choose, open_endpoint, open_engine
 from compatcheck.errors import InputError
 from compatcheck.evaluation.bridge import request_chunks
 from compatcheck.evaluation.chat import has_template, takes_template
-from compatcheck.evaluation.grouping import BaseGroup, EngineOptions, Job, group_by_base
+from compatcheck.evaluation.grouping import BaseGroup, EngineOptions, Job, Say, group_by_base
 from compatcheck.evaluation.shuffled import Shuffled
 from compatcheck.references import Reference
 from compatcheck.tasks import LoadedTask
@@ -30,7 +30,7 @@ _DEFAULT_TOKENS = 256
 """Tokens that lm-eval generates where a task does not say."""
 
 
-def engine_for(jobs: Sequence[Job], name: str, device: str | None, say: Callable[[str], None] = lambda _: None) -> str:
+def engine_for(jobs: Sequence[Job], name: str, device: str | None, say: Say = lambda _: None) -> str:
     """The engine that answers all these jobs. Where the user left the choice, ``say`` gets what it fell on and why.
     Raises InputError: no such engine, or one that is not installed."""
     if name != "auto" or not jobs:
@@ -74,7 +74,7 @@ class Planned:
 class Plan:
     """Jobs of one base or server. Where no job misses an answer the engine is never opened."""
 
-    def __init__(self, group: BaseGroup, options: EngineOptions, say: Callable[[str], None], progress: Any) -> None:
+    def __init__(self, group: BaseGroup, options: EngineOptions, say: Say, progress: Any) -> None:
         from compatcheck.evaluation.store.engine import LazyEngine
 
         self._group, self._options, self._say, self._progress = group, options, say, progress
@@ -197,9 +197,8 @@ class Plan:
             arguments.setdefault("tokenizer", str(group.tokenizer))
         log_name = "-".join([name, *group.adapters]) if group.tokenizer or len(group.adapters) == 1 else name
         sides = dict.fromkeys(job.side for job, _ in group.jobs)
-        log_name = (
-            f"{log_name}-{next(iter(sides))}" if len(sides) == 1 else log_name
-        )  # a base may be loaded once a side
+        if len(sides) == 1:  # a base may be loaded once a side
+            log_name += f"-{next(iter(sides))}"
         log_name = "".join(letter if letter.isalnum() or letter in "-." else "-" for letter in log_name)
         log = options.log_folder / f"engine-{log_name.strip('-.')[-80:]}.log" if options.log_folder else None
         return open_engine(
@@ -210,7 +209,7 @@ class Plan:
         )  # fmt: skip
 
 
-def plan_jobs(jobs: Iterable[Job], say: Callable[[str], None], progress: Any, store: Store | None) -> list[Plan]:
+def plan_jobs(jobs: Iterable[Job], say: Say, progress: Any, store: Store | None) -> list[Plan]:
     """What every base has to do, known before any model is loaded. Who calls closes the engines. Raises InputError: an
     engine that does not exist, or a model that cannot be loaded as its files show."""
     from compatcheck.evaluation.store.keys import Draws
@@ -231,9 +230,7 @@ def plan_jobs(jobs: Iterable[Job], say: Callable[[str], None], progress: Any, st
     return plans
 
 
-def _with_engines(
-    groups: Sequence[BaseGroup], options: Sequence[EngineOptions], say: Callable[[str], None]
-) -> list[EngineOptions]:
+def _with_engines(groups: Sequence[BaseGroup], options: Sequence[EngineOptions], say: Say) -> list[EngineOptions]:
     """The options with the engine that each group of models takes, and the memory that it may take."""
     here = [place for place, group in enumerate(groups) if not group.endpoints]
     taken: dict[tuple[str, str | None], str] = {}
@@ -242,10 +239,9 @@ def _with_engines(
         if asked not in taken:
             alike = [job for n in here if (options[n].engine, options[n].device) == asked for job, _ in groups[n].jobs]
             taken[asked] = engine_for(alike, name, device, say)
-    named = [
-        replace(own, engine=taken[own.engine, own.device]) if place in here else own
-        for place, own in enumerate(options)
-    ]
+    named = list(options)
+    for place in here:
+        named[place] = replace(named[place], engine=taken[named[place].engine, named[place].device])
     parted = [
         place for place in here if named[place].engine == "vllm" and not _MEMORY & named[place].engine_args.keys()
     ]
@@ -262,7 +258,7 @@ def open_answering(
     reference: Reference,
     name: str,
     options: EngineOptions,
-    say: Callable[[str], None],
+    say: Say,
     progress: Any,
     store: Store | None,
     lazy: LazyEngine | None = None,

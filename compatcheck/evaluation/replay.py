@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from compatcheck.errors import InputError
 from compatcheck.evaluation import bridge
 from compatcheck.evaluation.chat import takes_template
+from compatcheck.evaluation.grouping import Say
 from compatcheck.evaluation.plan import open_answering
 from compatcheck.evaluation.prompted import prompt_task, read_chosen
 from compatcheck.evaluation.store import open_store
@@ -29,9 +29,7 @@ def recorded_answers(run: TaskRun) -> dict[str, str | None]:
     return {str(name): None if text is None or text != text else str(text) for name, text in pairs}
 
 
-def replay(
-    side: Side, store: Any, say: Callable[[str], None] = lambda _: None, progress: Any = None
-) -> dict[str, str | None]:
+def replay(side: Side, store: Any, say: Say = lambda _: None, progress: Any = None) -> dict[str, str | None]:
     """What a model answers to every turn, each with its own answers before it. It is loaded once. Raises InputError:
     prompts or a model that cannot be used."""
     options = side.options.tasks

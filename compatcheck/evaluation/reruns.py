@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from compatcheck.errors import InputError
-from compatcheck.evaluation.collect import judged, read_side, runs_of, with_requested_metrics
+from compatcheck.evaluation.collect import read_side, runs_of, with_requested_metrics
+from compatcheck.evaluation.grouping import Say
+from compatcheck.evaluation.judging import judged
 from compatcheck.evaluation.request import Request, Side
 from compatcheck.records import Run
 
 
 def collect_reruns(
-    request: Request,
-    count: int,
-    files: Sequence[str] = (),
-    say: Callable[[str], None] = lambda _: None,
-    progress: Any = None,
+    request: Request, count: int, files: Sequence[str] = (), say: Say = lambda _: None, progress: Any = None
 ) -> list[Run]:
     """``request.old`` evaluated again ``count`` times, then the recorded reruns of it in ``files``.
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from functools import partialmethod
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -24,15 +26,6 @@ class Shuffled:
         self._engine = engine
         self._random = random.Random(f"compatcheck shuffle {seed}")
 
-    def loglikelihood(self, requests: Sequence[Instance]) -> list[Any]:
-        return self._answers("loglikelihood", requests)
-
-    def loglikelihood_rolling(self, requests: Sequence[Instance]) -> list[Any]:
-        return self._answers("loglikelihood_rolling", requests)
-
-    def generate_until(self, requests: Sequence[Instance]) -> list[Any]:
-        return self._answers("generate_until", requests)
-
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
@@ -40,15 +33,15 @@ class Shuffled:
 
     def _answers(self, kind: str, requests: Sequence[Instance]) -> list[Any]:
         found: list[Any] = [None] * len(requests)
-        for part in self._parts(len(requests)):
+        size, order = len(requests), list(range(len(requests)))
+        self._random.shuffle(order)
+        cuts = sorted(self._random.sample(range(1, size), min(PARTS, size) - 1)) if size > 1 else []
+        for part in (order[start:end] for start, end in pairwise([0, *cuts, size]) if end > start):
             answers = getattr(self._engine, kind)([requests[place] for place in part])
             for place, answer in zip(part, answers, strict=True):
                 found[place] = answer
         return found
 
-    def _parts(self, size: int) -> list[list[int]]:
-        """The numbers below ``size`` in a random order, cut at random places."""
-        order = list(range(size))
-        self._random.shuffle(order)
-        cuts = sorted(self._random.sample(range(1, size), min(PARTS, size) - 1)) if size > 1 else []
-        return [order[start:end] for start, end in zip([0, *cuts], [*cuts, size], strict=True) if end > start]
+    loglikelihood = partialmethod(_answers, "loglikelihood")
+    loglikelihood_rolling = partialmethod(_answers, "loglikelihood_rolling")
+    generate_until = partialmethod(_answers, "generate_until")

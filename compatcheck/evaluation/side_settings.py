@@ -59,9 +59,8 @@ def told_apart(old: SideOptions, new: SideOptions) -> tuple[SideOptions, SideOpt
     if kinds[0] == kinds[1]:  # cuda:0 and cuda:1
         each = [{**own, "device": one.device} for own, one in zip(each, engines, strict=True)]
     differ = {name for name in {**each[0], **each[1]} if each[0].get(name) != each[1].get(name)}
-    if (
-        old.tasks.prompts != new.tasks.prompts and old.tasks.prompts is not None
-    ):  # one task, however the files are called
+    # one task, however the files are called
+    if old.tasks.prompts != new.tasks.prompts and old.tasks.prompts is not None:
         named = replace(new.tasks, prompts_name=prompts_name(old.tasks.prompts), drawn_from=old.tasks)
         new = replace(new, tasks=named)
     told = [{name: value for name, value in own.items() if name in differ and value is not None} for own in each]

@@ -79,9 +79,13 @@ class LoadedTask:
         return str(number) if names is None else str(names[number])
 
     @property
+    def numbers(self) -> Sequence[int]:
+        """The documents that will be evaluated."""
+        return range(len(self.task.eval_docs)) if self.indices is None else self.indices
+
+    @property
     def size(self) -> int:
-        """Number of documents that will be evaluated."""
-        return len(self.task.eval_docs) if self.indices is None else len(self.indices)
+        return len(self.numbers)
 
 
 def load_tasks(names: Sequence[str], options: TaskOptions) -> list[LoadedTask]:

@@ -91,7 +91,7 @@ class Judge:
         InputError where there are too few to be parted."""
         loaded = self._load(self._folder, self.split, self.limit)
         by_content: dict[str, list[int]] = {}
-        for number in _numbers(loaded):
+        for number in loaded.numbers:
             by_content.setdefault(document_key(loaded, loaded.task.eval_docs[number]), []).append(number)
         keys = sorted(by_content)
         random.Random(self.seed).shuffle(keys)
@@ -103,14 +103,14 @@ class Judge:
                 f"give documents with --dev, or --dev {HELD_OUT}"
             )
         choosing = sorted(number for key in chosen for number in by_content[key])
-        rest = sorted(set(_numbers(loaded)) - set(choosing))
+        rest = sorted(set(loaded.numbers) - set(choosing))
         return replace(loaded, indices=choosing), replace(loaded, indices=rest)
 
     def known_to_new(self, documents: LoadedTask, examples: Examples) -> str | None:
         """A warning where documents to choose on are rows of the training split, which NEW may have been trained on."""
         seen = {example.key for example in (*examples.train, *examples.validation)}
         docs = documents.task.eval_docs
-        count = sum(document_key(documents, docs[number]) in seen for number in _numbers(documents))
+        count = sum(document_key(documents, docs[number]) in seen for number in documents.numbers)
         if not count:
             return None
         return (
@@ -170,10 +170,6 @@ class Judge:
             error = float(apart.std() / len(apart) ** 0.5) if len(apart) > 1 else 0.0
             scores[name] = Scores(name, *figures(run), nfr_of_new, score_of_new, error)
         return scores
-
-
-def _numbers(loaded: LoadedTask) -> Sequence[int]:
-    return range(len(loaded.task.eval_docs)) if loaded.indices is None else loaded.indices
 
 
 @dataclass(frozen=True)

@@ -254,7 +254,11 @@ class StoredEngine(LM):
             incoming.expect(name, request)
             asked.append(request)
         if any(draws[number] is not None for number in absent.values()) and len(absent) < len(requests):
-            _reseed(f"{self._seed}|{sorted(map(str, absent))}")
+            # Another seed for what is left of an interrupted run: the engine's own would draw the stored answers again.
+            torch = sys.modules.get("torch")
+            if torch is not None:
+                text = f"{self._seed}|{sorted(map(str, absent))}"
+                torch.manual_seed(int.from_bytes(hashlib.blake2b(text.encode(), digest_size=7).digest(), "big"))
         incoming.note(self._engine.notes, "")
         engine.set_cache_hook(incoming)
         try:
@@ -321,8 +325,7 @@ class _Incoming:
         self.check_finite()
 
     def check_finite(self) -> None:
-        """End the run where too many documents got no finite score: the model computes no numbers. Raises InputError:
-        so it is."""
+        """Raise InputError where too many documents got no finite score: the model computes no numbers."""
         failed = {**_failures(self._engine), **self._stored.failures}
         broken = [where for where, message in failed.items() if message == NOT_FINITE]
         if len(broken) > MOST_NOT_FINITE * self._documents:
@@ -344,10 +347,3 @@ class _Incoming:
 
 def _failures(engine: Any) -> dict[tuple[Any, Any], str]:
     return getattr(engine, "failures", None) or {}
-
-
-def _reseed(text: str) -> None:
-    """Another seed for what is left of an interrupted run: the engine's own would draw the stored answers again."""
-    torch = sys.modules.get("torch")
-    if torch is not None:
-        torch.manual_seed(int.from_bytes(hashlib.blake2b(text.encode(), digest_size=7).digest(), "big"))
