@@ -101,8 +101,8 @@ def _diff_of_two(
 ) -> Diff:
     from compatcheck import beside, sequential
     from compatcheck.evaluation.judging import pairs_judged
+    from compatcheck.evaluation.request import refuse_same_model
     from compatcheck.evaluation.reruns import check_reruns
-    from compatcheck.evaluation.same import refuse_same_model
     from compatcheck.evaluation.side_settings import check_settings, request_of
 
     sequential.check(chosen, rules_of(chosen))
@@ -126,8 +126,8 @@ def _compared(request: Request, chosen: options.Diff, place: Scratch, say: Say, 
     from compatcheck.evaluation.against import grade_of
     from compatcheck.evaluation.collect import collect_streams
     from compatcheck.evaluation.divergence import collect
+    from compatcheck.evaluation.request import refuse_same
     from compatcheck.evaluation.reruns import collect_reruns
-    from compatcheck.evaluation.same import refuse_same
     from compatcheck.evaluation.settling import check_directions
 
     grade = grade_of(request.against, request.metric_options)

@@ -32,8 +32,8 @@ def diff_candidates(
     from compatcheck.evaluation.against import grade_of
     from compatcheck.evaluation.collect import runs_of
     from compatcheck.evaluation.judging import judged
+    from compatcheck.evaluation.request import refuse_same, refuse_same_model
     from compatcheck.evaluation.reruns import check_reruns, collect_reruns
-    from compatcheck.evaluation.same import refuse_same, refuse_same_model
     from compatcheck.evaluation.settling import check_directions
     from compatcheck.evaluation.side_settings import check_settings, request_of
 

@@ -142,7 +142,7 @@ def write_lora(
         shutil.rmtree(beside, ignore_errors=True)
 
 
-def _summed(parts: Sequence[tuple[LoraFile, float]], rank: int | None = None) -> dict[str, tuple[Tensor, Tensor]]:
+def _summed(parts: Sequence[tuple[LoraFile, float]]) -> dict[str, tuple[Tensor, Tensor]]:
     """The factors of Σ factor · update, with as few ranks as the sum needs: QR of both, singular values of the small
     product."""
     import torch
@@ -152,24 +152,22 @@ def _summed(parts: Sequence[tuple[LoraFile, float]], rank: int | None = None) ->
         mine = [(lora, factor, *lora.pairs[module]) for lora, factor in parts if module in lora.pairs]
         a = torch.cat([low for *_, low, _ in mine], 0)
         b = torch.cat([factor * lora.scales[module] * high for lora, factor, _, high in mine], 1)
-        if len(mine) > 1 or rank is not None:
+        if len(mine) > 1:
             left, small_b = torch.linalg.qr(b.double())
             right, small_a = torch.linalg.qr(a.double().T)
             u, s, v = torch.linalg.svd(small_b @ small_a.T)
-            keep = int((s > _TOLERANCE * max(float(s[0]), 1e-30)).sum()) if len(s) else 0
-            keep = max(1, min(keep, rank or keep))
+            keep = max(1, int((s > _TOLERANCE * max(float(s[0]), 1e-30)).sum()) if len(s) else 0)
             root = s[:keep].sqrt()
             a, b = (root[:, None] * (v[:keep] @ right.T)).float(), ((left @ u[:, :keep]) * root).float()
         summed[module] = (a, b)
     return summed
 
 
-def blend(compat: Path, new: Path | None, share: float, out: Path, rank: int | None = None) -> Path:
+def blend(compat: Path, new: Path | None, share: float, out: Path) -> Path:
     """Write the adapter whose update is ``share``·compat + (1 − ``share``)·new; returns its folder.
 
-    ``new`` is None where NEW is a full model, whose update is nothing. ``rank``: at most that, by singular values,
-    where exactness may be given up. InputError where the adapters do not belong together, or cannot be read or written.
-    """
+    ``new`` is None where NEW is a full model, whose update is nothing. InputError where the adapters do not belong
+    together, or cannot be read or written."""
     first = read_lora(compat)
     parts = [(first, share)] + ([(read_lora(new), 1 - share)] if new is not None else [])
     names = sorted({name for lora, _ in parts for name in lora.others})
@@ -189,7 +187,7 @@ def blend(compat: Path, new: Path | None, share: float, out: Path, rank: int | N
     for name in names:  # mixed as they are
         mixed = share * first.others[name].float() + (1 - share) * parts[1][0].others[name].float()
         others[name] = mixed.to(first.others[name].dtype)
-    write_lora(out, first.config, _summed(parts, rank), first.base, others)
+    write_lora(out, first.config, _summed(parts), first.base, others)
     return out
 
 

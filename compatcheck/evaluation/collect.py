@@ -11,12 +11,12 @@ from compatcheck.engines import choose
 from compatcheck.errors import InputError, did_you_mean
 from compatcheck.evaluation import streams
 from compatcheck.evaluation.against import JUDGE
-from compatcheck.evaluation.asked import as_to_be_read, read_as_asked
 from compatcheck.evaluation.evaluate import Evaluated, Log, evaluate_jobs
 from compatcheck.evaluation.grouping import Job, Say
 from compatcheck.evaluation.judging import judge_notes, judged
 from compatcheck.evaluation.prompted import check_targets, load_asked, named
 from compatcheck.evaluation.request import Request, Side
+from compatcheck.evaluation.settling import as_to_be_read, read_as_asked
 from compatcheck.evaluation.store import open_store
 from compatcheck.evaluation.task_scoring import score_with_task
 from compatcheck.models import tokenizer

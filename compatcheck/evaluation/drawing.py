@@ -11,11 +11,11 @@ import pandas as pd
 
 from compatcheck.errors import InputError
 from compatcheck.evaluation import collect
-from compatcheck.evaluation.asked import as_to_be_read, read_as_asked
 from compatcheck.evaluation.evaluate import Evaluated, Stepwise, in_order, merged
 from compatcheck.evaluation.grouping import Job, Say
 from compatcheck.evaluation.judging import judged
 from compatcheck.evaluation.request import Request, Side
+from compatcheck.evaluation.settling import as_to_be_read, read_as_asked
 from compatcheck.evaluation.store import open_store
 from compatcheck.records import Manifest, Run, TaskRun
 

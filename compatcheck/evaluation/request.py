@@ -1,9 +1,9 @@
-"""What is asked for: the tasks and metrics of a comparison, and both of its sides."""
+"""What is asked for: the tasks and metrics of a comparison, and both of its sides, which may not be the same."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from compatcheck.errors import InputError
@@ -12,7 +12,7 @@ from compatcheck.evaluation.grouping import EngineOptions
 from compatcheck.evaluation.prompted import named
 from compatcheck.evaluation.store import Where
 from compatcheck.readers import Layout
-from compatcheck.records import KL
+from compatcheck.records import KL, Run
 from compatcheck.references import Reference, resolve
 from compatcheck.tasks.load import TaskOptions
 from compatcheck.tasks.resolve import resolve_task
@@ -120,3 +120,41 @@ def _references(text: str, tasks: Sequence[str], options: SideOptions) -> dict[s
     if len({reference.recorded is None for reference in references.values()}) > 1:
         raise InputError(f"{text}: recorded outputs for some tasks and a model for others; make it one kind")
     return references
+
+
+_MEND = (
+    "name the other one; where one file holds both answers, name their fields with --old-prediction-field and "
+    "--new-prediction-field; for a noise check say --allow-same"
+)
+
+
+def refuse_same_model(request: Request) -> None:
+    """Raise InputError where both sides name the same model with equal settings, before any of it is loaded. Told from
+    names and places."""
+    if request.old_options != request.new_options:
+        return
+    old, new = request.side("old").references, request.side("new").references
+    if old.keys() == new.keys() and all(_place(old[task]) == _place(new[task]) is not None for task in old):
+        raise InputError(f"OLD and NEW are the same: {request.old}; {_MEND}")
+
+
+def _place(reference: Reference) -> Reference | None:
+    if reference.recorded is not None:
+        return None
+    base, adapter = (path and path.resolve() for path in (reference.base, reference.adapter))
+    return replace(reference, text="", base_name=None, base=base, adapter=adapter)
+
+
+def refuse_same(request: Request, old: Run, new: Run, *, differ: bool, known: bool) -> None:
+    """Raise InputError where both runs have one fingerprint, and no setting that is known of them differs.
+
+    ``known`` says whether all of them are: what a run does not say of itself may be another prompt. Where both were
+    made by this command, it is what their model or server has by itself, and so the same."""
+    one, other = old.manifest, new.manifest
+    recorded = one.kind == other.kind == "recorded"
+    made = not (request.side("old").recorded or request.side("new").recorded)
+    differ = differ or (not made and request.old_options.layout != request.new_options.layout)
+    if one.fingerprint and one.fingerprint == other.fingerprint and not differ and (recorded or known or made):
+        settings = "with the same fields" if recorded else "with the same settings"
+        names = one.reference if one.reference == other.reference else f"{one.reference} and {other.reference}"
+        raise InputError(f"OLD and NEW are the same: {names} ({one.fingerprint}) {settings}; {_MEND}")

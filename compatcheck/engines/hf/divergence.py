@@ -61,7 +61,7 @@ def compare_states(old: States, new: States, targets: Tensor, vocabulary: int) -
     """Compare two models at the same positions; ``targets`` (n,) are the tokens that follow, and logits of the first
     ``vocabulary`` tokens count."""
     with torch.no_grad():
-        running = _Running(targets, vocabulary)
+        running = _Running(targets)
         rows = ROWS.get(targets.device.type, MORE_ROWS)
         for start in range(0, vocabulary, VOCABULARY_BLOCK):
             end = min(vocabulary, start + VOCABULARY_BLOCK)
@@ -84,7 +84,7 @@ def _wide(head: Head) -> Head:
 class _Running:
     """Sums over the vocabulary so far, of every position."""
 
-    def __init__(self, targets: Tensor, vocabulary: int) -> None:
+    def __init__(self, targets: Tensor) -> None:
         count, device = len(targets), targets.device
         self.targets = targets
 
