@@ -27,19 +27,16 @@ times faster vLLM generates."""
 
 @dataclass(frozen=True)
 class Work:
-    """What is to be done by both sides together, at most.
-
-    Attributes:
-        generated: tokens that may be generated.
-        operations: floating-point operations that these take: two a parameter and token.
-        starts: models that must be started; adapters on one base share a start.
-        scored: requests for log-likelihoods.
-    """
+    """What is to be done by both sides together, at most."""
 
     generated: int = 0
+    """Tokens that may be generated."""
     operations: float = 0.0
+    """Floating-point operations that these take: two a parameter and token."""
     starts: int = 1
+    """Models that must be started; adapters on one base share a start."""
     scored: int = 0
+    """Requests for log-likelihoods."""
 
 
 def worth(work: Work, device: str) -> tuple[bool, str]:
@@ -62,15 +59,8 @@ def engine_names() -> list[str]:
 
 
 def choose(name: str = "auto", work: Work | None = None, device: str | None = None) -> tuple[str, str]:
-    """The engine that a name stands for, and why.
-
-    Args:
-        work: what is to be done; without it ``auto`` stands for ``hf``.
-        device: as given by the user; None is what the installed build of vLLM runs on.
-
-    Raises:
-        InputError: no such engine, or one that is not installed.
-    """
+    """The engine that a name stands for, and why. Without ``work`` ``auto`` stands for ``hf``; ``device`` is as given
+    by the user, None what the installed build of vLLM runs on. Raises InputError: no such engine, or none installed."""
     from compatcheck.engines.vllm.plan import build, require_build
 
     known = engine_names()
@@ -110,18 +100,12 @@ def open_engine(
     The engine has ``activate(adapter name or None)``, ``close()``, ``notes`` and ``identity`` besides what an LM has.
     With adapters the first one is active; None is the base alone.
 
-    Args:
-        model: folder or hub id of a full model.
-        engine_args: handed to the engine as they are.
-        log_file: takes what an engine in processes of its own writes; by default a file in the user's cache.
-        base_alone: whether the base will be activated beside its adapters.
-        memory_share: part of the device's memory it may take, where another engine runs beside it.
-        options: ``batch_size`` (documents at once, or "auto"), ``dtype`` (name of a torch dtype, or "auto"),
-            ``device``, ``seed``, ``trust_remote_code``, ``progress``.
-
-    Raises:
-        InputError: no such engine, or something it cannot load.
-    """
+    ``model`` is a folder or hub id; ``engine_args`` are handed to the engine as they are; ``log_file`` takes what an
+    engine in processes of its own writes (by default a file in the user's cache); ``base_alone`` says whether the base
+    will be activated beside its adapters, ``memory_share`` which part of the device's memory it may take, where another
+    engine runs beside it. ``options``: ``batch_size`` (documents at once, or "auto"), ``dtype`` (name of a torch dtype,
+    or "auto"), ``device``, ``seed``, ``trust_remote_code``, ``progress``. Raises InputError: no such engine, or
+    something it cannot load."""
     name, _ = choose(name)
     options["engine_args"] = engine_args
     if name == "hf":
@@ -146,16 +130,9 @@ def open_engine(
 
 
 def open_endpoint(models: Sequence[Endpoint], **options: Any) -> LM:
-    """An engine that asks a server for the answers of its models; ``activate`` takes a model's name.
-
-    Args:
-        models: models of one server; the first is active.
-        options: ``batch_size`` (requests in flight, or "auto"), ``seed``, ``engine_args`` (see docs/endpoints.md),
-            ``progress``.
-
-    Raises:
-        InputError: an argument is wrong.
-    """
+    """An engine that asks a server for the answers of its models, of which the first is active; ``activate`` takes a
+    model's name. ``options``: ``batch_size`` (requests in flight, or "auto"), ``seed``, ``engine_args`` (see
+    docs/endpoints.md), ``progress``. Raises InputError: an argument is wrong."""
     from compatcheck.engines.endpoint.engine import EndpointEngine
 
     return EndpointEngine(models, **options)

@@ -39,11 +39,7 @@ class Child:
 
     def __init__(self, module: str, log: Path, environment: Mapping[str, str]) -> None:
         """Start ``python -m module FD``; it reads JSON lines from its stdin and writes them to the descriptor FD.
-
-        Args:
-            log: takes its stdout and stderr, and those of whatever it starts; appended to.
-            environment: set on top of ours.
-        """
+        ``log`` takes its stdout and stderr, and those of whatever it starts; ``environment`` is set on top of ours."""
         scratch = Scratch()
         self.folder = scratch.folder
         self.log = log

@@ -125,15 +125,9 @@ class RayEngine(Engine):
         progress: Progress | None = None,
         **options: Any,
     ) -> None:
-        """Connect to the cluster or start one here, and load the model in every worker.
-
-        Args:
-            opener: :func:`compatcheck.engines.open_engine`, which each worker calls.
-            options: what it takes besides, for the workers' engines.
-
-        Raises:
-            InputError: the cluster is not there or too small, or a worker cannot load the model.
-        """
+        """Connect to the cluster or start one here, and load the model in every worker: each calls ``opener``,
+        :func:`compatcheck.engines.open_engine`, with what else it takes in ``options``. Raises InputError: the cluster
+        is not there or too small, or a worker cannot load the model."""
         super().__init__(progress)
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # silences a warning

@@ -47,13 +47,8 @@ def collect_streams(
 ) -> tuple[Run, Run] | None:
     """Both sides on disk where they are recorded and too large to hold; None where :func:`collect` is to be used.
 
-    Args:
-        wanted: True whatever the size, False never, None decides by size.
-        whole: something is asked for that needs all records: they are held where memory allows it.
-
-    Raises:
-        InputError: ``wanted`` is what cannot be.
-    """
+    ``wanted``: True whatever the size, False never, None decides by size. ``whole``: something is asked for that needs
+    all records; they are held where memory allows it. Raises InputError: ``wanted`` is what cannot be."""
     if wanted is False:
         return None
     sides = [request.side("old"), request.side("new")]

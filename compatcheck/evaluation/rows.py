@@ -36,15 +36,9 @@ _SMOOTH = {"rouge1", "rouge2", "rougeL", "rougeLsum", "bleu", "chrf", "bertscore
 def task_runs_of_samples(
     samples: Sequence[Mapping[str, Any]], loaded: LoadedTask, settings: Mapping[str, Any], failed: Mapping[Any, str]
 ) -> tuple[TaskRun, ...]:
-    """Split logged samples by filter and turn each into a :class:`TaskRun`.
-
-    Args:
-        failed: one line for every document that could not be answered, by its id. Its record has this ``error``, no
-            prediction and no score, whatever the sample holds. At least one document was answered.
-
-    Raises:
-        InputError: no metric gives a score per instance.
-    """
+    """Split logged samples by filter and turn each into a :class:`TaskRun`. ``failed`` has one line for every document
+    that could not be answered, by its id: its record has this ``error``, no prediction and no score, whatever the
+    sample holds. At least one was answered. Raises InputError: no metric gives a score per instance."""
     by_filter: dict[str, list[Mapping[str, Any]]] = {}
     for sample in samples:
         by_filter.setdefault(sample["filter"], []).append(sample)

@@ -110,14 +110,9 @@ class Client:
         self, url: str, key: str | None = None, *, timeout: float = 300.0, retries: int = 5, backoff: float = 0.5,
         in_flight: int = 16,
     ) -> None:  # fmt: skip
-        """Args:
-        timeout: seconds for one answer, from sending to its last byte.
-        retries: how often a request is sent again at most.
-        backoff: seconds before the first retry, doubled each time; of which a random part is waited.
-
-        Raises:
-            InputError: the environment names a proxy that cannot be used.
-        """
+        """``timeout``: seconds for one answer, from sending to its last byte; ``retries``: how often a request is sent
+        again at most, ``backoff`` seconds before the first one, doubled each time, of which a random part is waited.
+        Raises InputError: the environment names a proxy that cannot be used."""
         self._url, self._key, self._timeout, self._retries = url, key, timeout, retries
         self._backoff = wait_random_exponential(multiplier=backoff, max=LONGEST_WAIT)
         self._not_before = 0.0
@@ -155,15 +150,9 @@ class Client:
             await pool.aclose()
 
     async def ask(self, path: str, read: Callable[[Any], T], body: Mapping[str, Any] | None = None) -> T:
-        """What ``read`` takes from the JSON answer to a JSON body, or to a GET without one.
-
-        Args:
-            path: below the server's address, or a whole URL on it.
-            read: may raise RequestFailed where the answer makes no sense; that is tried again like any failure.
-
-        Raises:
-            RequestFailed: after as many tries as are worth it.
-        """
+        """What ``read`` takes from the JSON answer to a JSON body, or to a GET without one. ``path`` is below the
+        server's address, or a whole URL on it; ``read`` may raise RequestFailed where the answer makes no sense, which
+        is tried again like any failure. Raises RequestFailed: after as many tries as are worth it."""
         return await self.ask_timed(path, lambda answer, _: read(answer), body)
 
     async def ask_timed(self, path: str, read: Callable[[Any, float], T], body: Mapping[str, Any] | None = None) -> T:

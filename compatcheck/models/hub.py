@@ -13,14 +13,8 @@ _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 
 
 def snapshot(hub_id: str, trust_remote_code: bool = False) -> Path:
-    """Local snapshot of ``ORG/NAME[@REVISION]``; downloads what is missing, safetensors only.
-
-    Args:
-        trust_remote_code: also the code that comes with the model.
-
-    Raises:
-        InputError: the hub does not give it, or its weights are pickles alone.
-    """
+    """Local snapshot of ``ORG/NAME[@REVISION]``; downloads what is missing, safetensors only, and where remote code is
+    trusted the code. Raises InputError: the hub does not give it, or its weights are pickles alone."""
     from huggingface_hub import snapshot_download
 
     repo, _, revision = hub_id.partition("@")

@@ -35,12 +35,8 @@ def label_fault(task: Any, doc: Any) -> str | None:
 
 
 def describe(task: Any, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Fingerprints of prompt, filters, scoring and file, and the generation arguments as they are.
-
-    Args:
-        task: lm-eval's task object, whose defaults are filled in.
-        config: the task's file as it was read, with what it includes.
-    """
+    """Fingerprints of prompt, filters, scoring and file, and the generation arguments as they are. ``task`` is
+    lm-eval's object, whose defaults are filled in; ``config`` the task's file as it was read, with what it includes."""
     file = fingerprint({name: value for name, value in config.items() if name not in _DATA})
     return {**of_config(task.config, task.OUTPUT_TYPE), "task_file": file}
 

@@ -105,14 +105,9 @@ class _Side:
 
 
 class AlignedTerm:
-    """The old model's term through a teacher that has its own tokens.
-
-    Args:
-        teacher: the old model over ``plan.retold(old_tokenizer, …)``, giving what :func:`align_wants` says.
-        plan: the student's micro-batches.
-        old, new: both models' tokenizers.
-        method: ``alm`` or ``projected``; InputError for others, and for a tokenizer that cannot be aligned.
-    """
+    """The old model's term through a teacher that has its own tokens: the old model over ``plan.retold(old_tokenizer,
+    …)``, giving what :func:`align_wants` says. ``plan`` are the student's micro-batches, ``old`` and ``new`` both
+    models' tokenizers; InputError for a method that is none, and for a tokenizer that cannot be aligned."""
 
     def __init__(self, teacher: Teacher, plan: Plan, old: Any, new: Any, method: str = "alm") -> None:
         if method not in METHODS:

@@ -57,17 +57,10 @@ class EndpointEngine(Engine):
         progress: Progress | None = None,
         chat_alone: bool = False,
     ) -> None:
-        """Nothing is sent yet.
-
-        Args:
-            models: models of one server; the first is active.
-            batch_size: requests in flight; "auto" is 16.
-            engine_args: see :class:`compatcheck.engines.endpoint.options.Options`.
-            chat_alone: a conversation never goes to a server without a chat API as plain text.
-
-        Raises:
-            InputError: an argument is wrong.
-        """
+        """Nothing is sent yet. ``models`` are those of one server, of which the first is active; ``batch_size`` are the
+        requests in flight, 16 for "auto"; ``engine_args``: see
+        :class:`compatcheck.engines.endpoint.options.Options`; ``chat_alone``: a conversation never goes to a server
+        without a chat API as plain text. Raises InputError: an argument is wrong."""
         super().__init__(progress)
         self._models = {model.model: model for model in models}
         if len({model.url for model in models}) != 1:

@@ -25,18 +25,10 @@ _WRAPPED = re.compile(r"(\.token_adapter)?\.(base_layer|original_module|modules_
 
 
 def put_adapter(model: Any, folder: str | Path, name: str, notes: list[str], **kwargs: Any) -> Any:
-    """Put an adapter on a base, or beside the adapters that are there, and show that every weight of it arrived.
-
-    Args:
-        model: a base, or what an earlier call returned.
-        kwargs: of PEFT's ``from_pretrained`` and ``load_adapter``.
-
-    Returns:
-        The ``PeftModel``.
-
-    Raises:
-        InputError: it cannot be read, does not fit, or part of it would be left out.
-    """
+    """Put an adapter on a base, or beside the adapters that are there, and show that every weight of it arrived;
+    returns the ``PeftModel``. ``model`` is a base, or what an earlier call returned; ``kwargs`` are those of PEFT's
+    ``from_pretrained`` and ``load_adapter``. Raises InputError: it cannot be read, does not fit, or part of it would be
+    left out."""
     from peft import PeftModel
 
     folder = str(folder)

@@ -25,13 +25,9 @@ _SHARE_OF_MEMORY = 0.4
 
 
 class Decoder:
-    """Generates for some prompts with one model.
-
-    Args:
-        tokens_at_once: tokens of one prompt-reading forward.
-        most_rows: sequences decoded side by side; None takes as many as help and fit into memory.
-        done: gets (request, written tokens) as sequences end; None where the model's logits were not finite.
-    """
+    """Generates for some prompts with one model. ``tokens_at_once`` are those of one prompt-reading forward,
+    ``most_rows`` the sequences decoded side by side (None: as many as help and fit into memory); ``done`` gets
+    (request, written tokens) as sequences end, None for the tokens where the model's logits were not finite."""
 
     def __init__(
         self,

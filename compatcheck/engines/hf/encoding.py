@@ -34,11 +34,8 @@ def encode_pairs(engine: Any, strings: Sequence[tuple[str, str]]) -> list[Pair]:
     """What lm-eval's ``_encode_pair`` gives for each (context, continuation); every context is encoded once.
 
     Spaces at the end of a context belong to its continuation. The continuation's tokens are what follows the context's
-    tokens when both are encoded together. Without a context the model's start token stands in for it.
-
-    Args:
-        engine: an ``HFLM`` of a causal model.
-    """
+    tokens when both are encoded together. Without a context the model's start token stands in for it. ``engine`` is an
+    ``HFLM`` of a causal model."""
     moved = []
     for context, continuation in strings:
         bare = context.rstrip()

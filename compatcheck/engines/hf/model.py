@@ -52,17 +52,11 @@ class HFModel(HFLM):
         progress: Progress | None = None,
         **options: Any,
     ) -> None:
-        """Load the model and its adapters.
+        """Load the model and its adapters, as :func:`compatcheck.engines.open_engine`.
 
-        Args:
-            dtype: a torch dtype's name; "auto" is the checkpoint's own on an accelerator and float32 on a CPU.
-            engine_args: further arguments of lm-eval's ``HFLM``.
-            options: ``batch_size`` (documents in one forward, or "auto" for as many as a budget of tokens holds),
-                ``seed``, ``trust_remote_code``.
-
-        Raises:
-            InputError: the model or an adapter cannot be loaded, or an argument is wrong.
-        """
+        ``dtype`` "auto" is the checkpoint's own on an accelerator and float32 on a CPU; ``engine_args`` are those of
+        lm-eval's ``HFLM``; ``batch_size`` is of one forward, "auto" for as many documents as a budget of tokens holds.
+        Raises InputError: the model or an adapter cannot be loaded, or an argument is wrong."""
         self._model: Any = None
         self.batch_size_per_gpu: int | str
         self.notes: list[str] = []

@@ -46,12 +46,8 @@ class Runner:
             self.core.set_attn_implementation(before)
 
     def logits(self, layout: Layout, tokens: Tensor, positions: Tensor, rows: Sequence[int]) -> Iterator[Tensor]:
-        """Logits at some places of the row of tokens, in pieces (r, vocabulary) one after the other.
-
-        Args:
-            tokens, positions: (1, T).
-            rows: places in the row, ascending.
-        """
+        """Logits at some places of the row of tokens (``rows``, ascending), in pieces (r, vocabulary) one after the
+        other; ``tokens`` and ``positions`` are (1, T)."""
         if self._decoder is None:
             index = torch.tensor(rows, device=self.device)
             out = self._call(self.core, layout, tokens, positions, logits_to_keep=index).logits[0]
@@ -96,11 +92,7 @@ class Runner:
         A prefix, two documents with two branches each, and three decoding steps: every layout that is used later.
         They agree where they differ by no more than :data:`_EXACT`, or by no more than twice what plain forwards of
         the same tokens differ by among themselves as the length changes: in half precision sums are rounded otherwise
-        for every shape.
-
-        Args:
-            plain: what to compare with, called as the model is; the model itself by default.
-        """
+        for every shape. ``plain`` is what to compare with, called as the model is; by default the model itself."""
         if reason := _special(self.core):
             return reason
         sequences = _check_sequences(tokens)

@@ -34,11 +34,8 @@ class GenerationArguments:
 def read_generation_arguments(
     arguments: dict[str, Any], default_most: int, eos: str, eos_id: int | None, defaults: Any
 ) -> tuple[GenerationArguments | None, str]:
-    """lm-eval's generation arguments, normalised by its own functions, over the model's generation defaults.
-
-    Returns:
-        The arguments, or None with the reason why the request needs transformers' own ``generate``.
-    """
+    """lm-eval's generation arguments, normalised by its own functions, over the model's generation defaults; None with
+    the reason why where the request needs transformers' own ``generate``."""
     from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs
 
     given: dict[str, Any] = dict(normalize_gen_kwargs(arguments, default_most))

@@ -51,14 +51,8 @@ def score(
     done: Callable[[list[tuple[int, Answer]]], None],
     most_documents: int | None = None,
 ) -> int:
-    """Score every branch, telling ``done`` the (request, (log-likelihood, is greedy)) of each forward.
-
-    Returns:
-        The tokens a forward had in the end.
-
-    Raises:
-        InputError: one document alone does not fit into memory.
-    """
+    """Score every branch, telling ``done`` the (request, (log-likelihood, is greedy)) of each forward; as
+    :func:`run_groups`."""
     groups = group_documents(documents, LEAST_SAVING)
     return run_groups(runner, groups, functools.partial(_forward, runner), tokens_at_once, done, most_documents)
 
@@ -71,16 +65,9 @@ def run_groups(
     done: Callable[[_T], None],
     most_documents: int | None = None,
 ) -> int:
-    """Have ``forward`` run over all documents of some groups, and tell ``done`` what each call gave.
-
-    When memory runs out the forward is tried again at half the tokens, down to one document.
-
-    Returns:
-        The tokens a forward had in the end.
-
-    Raises:
-        InputError: one document alone does not fit into memory.
-    """
+    """Have ``forward`` run over all documents of some groups, and tell ``done`` what each call gave; returns the tokens
+    a forward had in the end: when memory runs out it is tried again at half of them, down to one document. Raises
+    InputError: one document alone does not fit into memory."""
     packer = Packer(groups, most_documents)
     stores: dict[int, PrefixStore] = {}
     with runner.attached():

@@ -46,21 +46,12 @@ class VLLMEngine(Engine):
         memory_share: float = 1.0,
         **options: Any,
     ) -> None:
-        """Check what can be checked without loading.
+        """As :func:`compatcheck.engines.open_engine`; checks what can be checked without loading.
 
-        Args:
-            engine_args: further arguments of lm-eval's ``VLLM`` and of vLLM's ``LLM``; ``data_parallel_size`` is the
-                number of engines that share the requests.
-            log_file: takes what vLLM writes; by default a file in the user's cache.
-            base_alone: whether the base will be activated beside its adapters.
-            memory_share: part of the memory it would take if it were alone.
-            options: ``batch_size`` (texts at once), ``dtype`` ("auto" is the checkpoint's own on a GPU and float32 on a
-                CPU), ``device`` (``cuda:1`` is the second GPU; on a CPU build only ``cpu``), ``seed``,
-                ``trust_remote_code``.
-
-        Raises:
-            InputError: vLLM is not installed, an argument is wrong, or the model does not fit into memory.
-        """
+        ``engine_args`` are those of lm-eval's ``VLLM`` and of vLLM's ``LLM``; ``data_parallel_size`` is the number of
+        engines that share the requests. ``dtype`` "auto" is the checkpoint's own on a GPU and float32 on a CPU;
+        ``device`` ``cuda:1`` is the second GPU, and on a CPU build only ``cpu`` can be. Raises InputError: vLLM is not
+        installed, an argument is wrong, or the model does not fit into memory."""
         super().__init__(progress)
         self._build = plan.require_build()
         self._model = Path(model)

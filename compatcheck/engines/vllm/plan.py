@@ -91,15 +91,9 @@ def read_adapter(folder: Path) -> AdapterFacts:
 def way_of_adapters(asked: str, facts: Mapping[str, AdapterFacts], which: str) -> bool:
     """Whether one engine holds the base with its adapters on it; otherwise their merged weights take turns in it.
 
-    On a CPU an adapter costs two to three times the time of merged weights.
-
-    Args:
-        asked: ``lora``, ``merged``, or ``auto``: LoRA on a GPU, where vLLM computes each of the adapters so.
-        which: ``cpu`` or ``cuda``.
-
-    Raises:
-        InputError: no such way, or ``lora`` for an adapter that vLLM may compute otherwise.
-    """
+    On a CPU an adapter costs two to three times the time of merged weights. ``asked`` is ``lora``, ``merged``, or
+    ``auto``: LoRA on a GPU (``which`` is ``cpu`` or ``cuda``), where vLLM computes each of the adapters so. Raises
+    InputError: no such way, or ``lora`` for an adapter that vLLM may compute otherwise."""
     if asked not in ("auto", "lora", "merged"):
         raise InputError(f"--engine-arg adapters={asked}: must be auto, lora or merged")
     special = {name: one.special for name, one in facts.items() if one.special}
@@ -239,14 +233,8 @@ def available_cpu_bytes() -> int:
 
 
 def environment(number: int, replicas: int, which: str, device: str, engine_args: Mapping[str, Any]) -> dict[str, str]:
-    """Environment of the engine of this number among ``replicas``: its cores or its GPUs.
-
-    Args:
-        device: number of the one GPU to use, or "" for all that can be seen.
-
-    Raises:
-        InputError: there are fewer GPUs than are asked for.
-    """
+    """Environment of the engine of this number among ``replicas``: its cores or its GPUs. ``device`` is the number of
+    the one GPU to use, or "" for all that can be seen. Raises InputError: there are fewer GPUs than are asked for."""
     found = {
         "VLLM_WORKER_MULTIPROC_METHOD": "spawn",  # each process imports `host` and so watches its parent
         "VLLM_NO_USAGE_STATS": "1",

@@ -44,13 +44,9 @@ def identity_of(
     """Engine, versions of the libraries that compute, device, dtype and arguments; loads no model and no torch.
 
     It changes whenever outputs may change: another version of torch, transformers, PEFT, vLLM or lm-eval, another
-    dtype, another argument (paths among them by content), the code that comes with a model.
-
-    Args:
-        engine: the engine's name, never ``auto``.
-        base: folder of the full model; None for an endpoint.
-        compared: settings without bearing on outputs that are what is compared.
-    """
+    dtype, another argument (paths among them by content), the code that comes with a model. ``engine`` is never
+    ``auto``; ``base`` is the folder of the full model, None for an endpoint; ``compared`` are settings without bearing
+    on outputs that are what is compared."""
     versions, where = {}, _device(device)
     for package in (*_PACKAGES.get(engine, ("torch", "transformers", "lm_eval")), engine):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):

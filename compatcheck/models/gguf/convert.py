@@ -21,14 +21,8 @@ _LONGEST_KEPT = 1000
 
 
 def convert(file: Path, into: Path) -> dict[str, Any]:
-    """Write the model of a GGUF file as a folder of float32 safetensors with its tokenizer.
-
-    Returns:
-        ``quantization`` and ``architecture``.
-
-    Raises:
-        InputError: see :func:`compatcheck.models.gguf.folder_of`.
-    """
+    """Write the model of a GGUF file as a folder of float32 safetensors with its tokenizer; returns ``quantization``
+    and ``architecture``. Raises InputError: see :func:`compatcheck.models.gguf.folder_of`."""
     from compatcheck.models.gguf.tokenizer import load_tokenizer
 
     metadata, tensors = _guarded(file, "not a GGUF file, or damaged or cut off", lambda: _read_header(file))
