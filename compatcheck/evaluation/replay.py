@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from compatcheck.errors import InputError
@@ -42,7 +41,7 @@ def replay(side: Side, store: Any, say: Say = lambda _: None, progress: Any = No
         try:
             for turn in range(max(len(talk.parts) for talk in talks)):
                 say(f"{side.name}: turn {turn + 1} of {name}")
-                answers |= _answers(engine, talks, turn, answers, replace(side.options, tasks=options))
+                answers |= _answers(engine, talks, turn, answers, side.options)
         finally:
             lazy.close()
     return answers

@@ -30,8 +30,6 @@ class Runner:
     def __init__(self, core: Any, device: torch.device) -> None:
         AttentionInterface.register(attention.NAME, attention.packed_attention)  # twice is harmless
         self.core, self.device = core, device
-        self.vocabulary: int | None = None
-        """Only the first so many logits count; None means all."""
         self._decoder, self._head = _decoder_and_head(core)
 
     @contextmanager
@@ -50,13 +48,12 @@ class Runner:
         other; ``tokens`` and ``positions`` are (1, T)."""
         if self._decoder is None:
             index = torch.tensor(rows, device=self.device)
-            out = self._call(self.core, layout, tokens, positions, logits_to_keep=index).logits[0]
-            yield out[:, : self.vocabulary]
+            yield self._call(self.core, layout, tokens, positions, logits_to_keep=index).logits[0]
             return
         hidden = self.hidden(layout, tokens, positions, rows)
         width = self._head.weight.shape[0] if hasattr(self._head, "weight") else self.core.config.vocab_size
         for piece in hidden.split(max(32, _LOGITS_AT_ONCE // width)):
-            yield self._head(piece)[:, : self.vocabulary]
+            yield self._head(piece)
 
     def hidden(self, layout: Layout, tokens: Tensor, positions: Tensor, rows: Sequence[int]) -> Tensor:
         """Hidden states (r, hidden size) that the output layer reads, at some places of the row of tokens."""
@@ -82,9 +79,7 @@ class Runner:
         head = self._head
         if self._decoder is None or type(head) is not torch.nn.Linear or head.bias is not None:
             return None
-        if self.device.type != "cpu" or head.weight.dtype != torch.float32:
-            return None
-        return head.weight[: self.vocabulary]
+        return head.weight if self.device.type == "cpu" and head.weight.dtype == torch.float32 else None
 
     def check(self, tokens: Sequence[int], plain: Callable[..., Any] | None = None) -> str | None:
         """Compare packed forwards with plain ones on a few tokens; say what is wrong, or None if all agrees.
@@ -171,7 +166,6 @@ class Runner:
 
 def _difference(one: Tensor, two: Tensor) -> float:
     """Largest difference among the log-probabilities that are not vanishingly small."""
-    two = two[..., : one.shape[-1]]
     return float((one - two).abs().masked_fill(two < -30, 0).max())
 
 

@@ -57,35 +57,26 @@ def hidden_states(engine: HFEngine, texts: Sequence[Text], runner: Runner | None
 
 
 def _packed(engine: HFEngine, texts: Sequence[Text], runner: Runner) -> dict[int, Tensor]:
-    documents = {id(document): (text, document) for text, document in
-                 ((text, Document(text.tokens[:-1])) for text in texts)}  # fmt: skip
-    groups = [_uncounted(group, documents) for group in group_documents(
-        [document for _, document in documents.values()], LEAST_SAVING)]  # fmt: skip
+    documents = [Document(text.tokens[:-1]) for text in texts]
+    text_of = {id(document): text for document, text in zip(documents, texts, strict=True)}
+    groups = []
+    for group in group_documents(documents, LEAST_SAVING):
+        # States of a prefix are not handed out: it ends before the first token that counts.
+        shared = min(group.prefix, *(text_of[id(document)].start - 1 for document in group.documents))
+        groups.append(Group(shared if shared >= LEAST_SAVING else 0, group.documents))
     found: dict[int, Tensor] = {}
 
-    def forward(parts: Sequence[Part], stores: dict[int, PrefixStore]) -> list[tuple[int, Tensor]]:
+    def forward(parts: Sequence[Part], stores: dict[int, PrefixStore]) -> dict[int, Tensor]:
         tree = tree_of(runner, parts, stores)
+        read = [text_of[id(document)] for part in parts for document in part.documents]
         rows: list[int] = []
-        read = [document for part in parts for document in part.documents]
-        for document, end in zip(read, tree.context_ends, strict=True):
-            rows.extend(range(end - documents[id(document)][0].count + 1, end + 1))
-        states = runner.hidden(tree, tree.tokens, tree.positions, rows)
-        counts = [documents[id(document)][0].count for document in read]
-        return [
-            (id(documents[id(document)][0]), part) for document, part in zip(read, states.split(counts), strict=True)
-        ]
+        for text, end in zip(read, tree.context_ends, strict=True):
+            rows.extend(range(end - text.count + 1, end + 1))
+        states = runner.hidden(tree, tree.tokens, tree.positions, rows).split([text.count for text in read])
+        return {id(text): part for text, part in zip(read, states, strict=True)}
 
-    engine.tokens_at_once = run_groups(
-        runner, groups, forward, engine.tokens_at_once, lambda given: found.update(given), engine.most
-    )
+    engine.tokens_at_once = run_groups(runner, groups, forward, engine.tokens_at_once, found.update, engine.most)
     return found
-
-
-def _uncounted(group: Group, documents: dict[int, tuple[Text, Document]]) -> Group:
-    """The group with a prefix that ends before the first token that counts: states of a prefix are not handed out."""
-    most = min(documents[id(document)][0].start - 1 for document in group.documents)
-    shared = min(group.prefix, most)
-    return Group(shared if shared >= LEAST_SAVING else 0, group.documents)
 
 
 def _plain(engine: HFEngine, texts: Sequence[Text]) -> dict[int, Tensor]:

@@ -11,7 +11,7 @@ import importlib.metadata
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -234,18 +234,22 @@ class VLLMEngine(Engine):
             for child, numbers in parts.items():
                 self._tell(child, method, [_arguments(requests[n]) for n in numbers])
             for child, numbers in parts.items():
-                for position, answer in self._listen(child):
-                    number = numbers[position]
-                    stage.advance(1)
-                    if answer is None:
-                        self.failures[requests[number].task_name, requests[number].doc_id] = NOT_FINITE
-                        continue
-                    if isinstance(answer, dict):
-                        found[number] = Generated(answer.pop("text"), **answer)
-                    else:
-                        found[number] = tuple(answer) if isinstance(answer, list) else answer
-                    self.cache_hook.add_partial(method, requests[number].args, found[number])
+                while "done" in (message := self._heard(child)):
+                    for position, answer in message["done"]:
+                        stage.advance(1)
+                        self._take(method, requests, found, numbers[position], answer)
         return found
+
+    def _take(self, method: str, requests: list[Any], found: list[Any], number: int, answer: Any) -> None:
+        """An answer as the process wrote it, as the method returns it; None where the model gave no numbers."""
+        if answer is None:
+            self.failures[requests[number].task_name, requests[number].doc_id] = NOT_FINITE
+            return
+        if isinstance(answer, dict):
+            found[number] = Generated(answer.pop("text"), **answer)
+        else:
+            found[number] = tuple(answer) if isinstance(answer, list) else answer
+        self.cache_hook.add_partial(method, requests[number].args, found[number])
 
     def _tell(self, child: Child, method: str, given: Any) -> None:
         try:
@@ -253,18 +257,15 @@ class VLLMEngine(Engine):
         except OSError:
             raise self._lost(child) from None
 
-    def _listen(self, child: Child) -> Iterator[Any]:
-        """The (position, answer) pairs of one call as they come; returns at its end."""
-        while True:
-            message = child.hear()
-            if message is None:
-                raise self._lost(child)
-            if "error" in message:
-                line = child.log_line() if says_nothing(message["error"]) else message["error"]
-                raise InputError(f"--engine vllm: {line} (its log: {child.log})")
-            if "end" in message:
-                return message["end"]
-            yield from message["done"]
+    def _heard(self, child: Child) -> dict[str, Any]:
+        """What comes next of a call: ``done``, (position, answer) pairs, or its ``end``."""
+        message = child.hear()
+        if message is None:
+            raise self._lost(child)
+        if "error" in message:
+            line = child.log_line() if says_nothing(message["error"]) else message["error"]
+            raise InputError(f"--engine vllm: {line} (its log: {child.log})")
+        return message
 
     def _lost(self, child: Child) -> InputError:
         line = child.log_line()
@@ -274,12 +275,7 @@ class VLLMEngine(Engine):
     def _ask(self, name: str, *arguments: Any, **options: Any) -> Any:
         self.wait()
         self._tell(self._children[0], name, [arguments, options])
-        answers = self._listen(self._children[0])
-        while True:
-            try:
-                next(answers)
-            except StopIteration as end:
-                return end.value
+        return self._heard(self._children[0])["end"]
 
     @property
     def tokenizer_name(self) -> str:
