@@ -29,7 +29,7 @@ from compatcheck.table.kept_side import select
 from compatcheck.table.scoring import AS_RECORDED
 from compatcheck.tasks import LoadedTask
 from compatcheck.tasks.load import TaskOptions, check_metric_names
-from compatcheck.tasks.turns import ALL, Answers
+from compatcheck.tasks.prompt_set import ALL, Answers
 
 Kind = TypeVar("Kind", TaskRun, StoredRun)
 

@@ -7,6 +7,7 @@ system message puts before it are read and not counted.
 
 from __future__ import annotations
 
+import functools
 import heapq
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from compatcheck.engines.hf.divergence import Compared
     from compatcheck.engines.hf.kept_states import KeptStates
     from compatcheck.engines.hf.states import Text
+    from compatcheck.evaluation.store.engine import StoredEngine
 
 WORST = 20
 """Tokens that are shown in their context."""
@@ -119,12 +121,12 @@ def measure(request: Request, runs: tuple[Run, Run], say: Say, progress: Any) ->
     sides = [request.side("old"), request.side("new")]
     found: list[TokenDivergence] = []
     old: dict[str, KeptStates] = {}
-    for job, opened in _opened(sides, request, say, progress):
-        passages = passages_of(job, opened.answering, runs)
-        if job.side == "old":
-            old[job.task.name] = _read_old(opened, passages, progress)
+    for opened in _opened(sides, request, say, progress):
+        task, passages = opened.job.task.name, passages_of(opened.job, opened.answering, runs)
+        if opened.job.side == "old":
+            old[task] = _read_old(opened, passages, progress)
         else:
-            found.append(_compare(opened, passages, old[job.task.name], progress))
+            found.append(_compare(opened, passages, old[task], progress))
     return found
 
 
@@ -133,12 +135,11 @@ class _Opened:
     """One side on one task: what makes its prompts, and its engine, loaded when it is asked for."""
 
     job: Job
-    answering: Any
+    answering: StoredEngine
     engine: Callable[[], Any]
-    key: str
 
 
-def _opened(sides: Sequence[Side], request: Request, say: Say, progress: Any) -> Iterator[tuple[Job, _Opened]]:
+def _opened(sides: Sequence[Side], request: Request, say: Say, progress: Any) -> Iterator[_Opened]:
     """Both sides on every task, OLD first; a model is closed when another one is next."""
     jobs = jobs_of(sides, request)
     planned: dict[int, tuple[Plan, Planned]] = {}
@@ -154,12 +155,8 @@ def _opened(sides: Sequence[Side], request: Request, say: Say, progress: Any) ->
             if last is not None and last is not plan:
                 last.engine.close()
             last = plan
-
-            def engine(plan: Plan = plan, one: Planned = one) -> Any:
-                return plan.engine.use(one.adapter)
-
             say(f"kl: {job.side} reads the texts of {job.task.name}")
-            yield job, _Opened(job, one.engine, engine, one.engine.model_key)
+            yield _Opened(job, one.engine, functools.partial(plan.engine.use, one.adapter))
     finally:
         if last is not None:
             last.engine.close()
@@ -169,7 +166,7 @@ def _read_old(opened: _Opened, passages: Sequence[Passage], progress: Any) -> Ke
     """OLD's states at the texts, from the cache or made."""
     from compatcheck.engines.hf.kept_states import KeptStates, blocks, folder_for
 
-    kept = KeptStates(folder_for([opened.key, [passage.parts for passage in passages]]))
+    kept = KeptStates(folder_for([opened.answering.model_key, [passage.parts for passage in passages]]))
     if kept.complete:
         return kept
     from compatcheck.engines.hf.states import output_layer

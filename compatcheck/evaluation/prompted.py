@@ -14,8 +14,7 @@ from compatcheck.table.layout import Layout
 from compatcheck.tasks import LoadedTask
 from compatcheck.tasks.generation import overlaid, read_generation
 from compatcheck.tasks.load import KEEP, TaskOptions, choose_documents, load_tasks, system_shown
-from compatcheck.tasks.prompt_set import Prompt, PromptSet
-from compatcheck.tasks.turns import ALL, LAST, Answers, unrolled
+from compatcheck.tasks.prompt_set import ALL, LAST, Answers, Prompt, PromptSet, unrolled
 
 
 def load_asked(names: Sequence[str], options: TaskOptions, answers: Answers | None = None) -> list[LoadedTask]:

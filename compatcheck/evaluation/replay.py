@@ -13,7 +13,7 @@ from compatcheck.evaluation.prompted import prompt_task, read_chosen
 from compatcheck.evaluation.store import open_store
 from compatcheck.records import TaskRun
 from compatcheck.tasks.load import KEEP
-from compatcheck.tasks.turns import Conversation, conversations
+from compatcheck.tasks.prompt_set import Conversation, conversations
 
 if TYPE_CHECKING:
     from compatcheck.evaluation.request import Side

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -20,6 +19,7 @@ from compatcheck_train.fix.judging import CHOOSING_SHARE, Judge, Scores
 from compatcheck_train.folders import Claim
 from compatcheck_train.loss import strategies
 from compatcheck_train.settings import TRIAL_SHARES, TrainSettings, settings_of
+from compatcheck_train.teachers.cache import free_bytes
 from compatcheck_train.training.run import check_trackers
 from compatcheck_train.weights import METHODS, why_not_blended
 
@@ -159,7 +159,7 @@ def check_room(out: Path, references: Sequence[Reference], say: Callable[[str], 
     """Memory and disk that the work takes at least, held against what is free: too little memory is said, a disk that
     cannot hold even the adapters is refused (InputError)."""
     biggest = max(sum(p.stat().st_size for p in r.base.glob("*.safetensors")) for r in references if r.base)
-    free = shutil.disk_usage(next(p for p in (out, *out.absolute().parents) if p.exists())).free
+    free = free_bytes(out)
     need = 200_000_000 + biggest // 10
     if free < need:
         raise InputError(f"--out {out}: {free / 1e9:.1f} GB of disk are free, about {need / 1e9:.1f} GB are needed")

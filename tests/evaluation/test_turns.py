@@ -10,8 +10,7 @@ import pytest
 
 import compatcheck
 from compatcheck.errors import InputError
-from compatcheck.tasks.prompt_set import Prompt
-from compatcheck.tasks.turns import conversations
+from compatcheck.tasks.prompt_set import Prompt, conversations
 from tests.engines.endpoint.scripted import Reply, Scripted
 from tests.engines.endpoint.servers import serving
 
