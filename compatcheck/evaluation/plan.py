@@ -16,7 +16,7 @@ from compatcheck.evaluation.grouping import BaseGroup, EngineOptions, Job, Say, 
 from compatcheck.evaluation.shuffled import Shuffled
 from compatcheck.references import Reference
 from compatcheck.tasks import LoadedTask
-from compatcheck.tasks.generation import check_engine
+from compatcheck.tasks.generation import MOST_TOKENS, check_engine
 
 if TYPE_CHECKING:
     from compatcheck.evaluation.store.database import Store
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 _MEMORY = {"gpu_memory_utilization", "kv_cache_memory_bytes"}
 """Arguments of vLLM by which the user divides the memory himself."""
-_MOST_TOKENS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
 _DEFAULT_TOKENS = 256
 """Tokens that lm-eval generates where a task does not say."""
 
@@ -48,7 +47,7 @@ def engine_for(jobs: Sequence[Job], name: str, device: str | None, say: Say = la
             sizes[base] = parameters(base)
         if config.output_type == "generate_until":
             given = config.generation_kwargs or {}
-            most = next((int(given[name]) for name in _MOST_TOKENS if given.get(name)), _DEFAULT_TOKENS)
+            most = next((int(given[name]) for name in MOST_TOKENS if given.get(name)), _DEFAULT_TOKENS)
             tokens = job.task.size * int(getattr(config, "repeats", 1) or 1) * most
             generated, operations = generated + tokens, operations + 2.0 * tokens * sizes[base]
         else:

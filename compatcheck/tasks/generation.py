@@ -12,7 +12,8 @@ from compatcheck.errors import InputError, did_you_mean
 
 LEFT_OUT = "left out"
 """In a signature: the server decides."""
-_MOST = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
+MOST_TOKENS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
+"""What the most new tokens are called, by lm-eval and by others."""
 OF_SERVERS = ("tools", "response_format", "reasoning_effort")
 """Generation arguments that a model run here does not get."""
 
@@ -44,7 +45,7 @@ _KNOWN: Mapping[str, _Setting] = {
     "num_beams": _Setting("num_beams", f"{_WHOLE} of at least 1", int, 1),
     "reasoning_effort": _Setting("reasoning_effort", "a text", str),
 }
-_ALIASES = {**dict.fromkeys(_MOST, "max_tokens"), "until": "stop"}
+_ALIASES = {**dict.fromkeys(MOST_TOKENS, "max_tokens"), "until": "stop"}
 _HELD = ("temperature", "seed", "max_gen_toks")
 """What an engine would send by itself: it has to know that it is left out."""
 _NOT_OF: Mapping[str, tuple[str, ...]] = {
@@ -94,7 +95,7 @@ def overlaid(own: Mapping[str, Any] | None, given: Mapping[str, Any]) -> dict[st
     """A task's generation arguments with those of ``--gen`` in place of them."""
     kept = dict(own or {})
     if "max_gen_toks" in given:
-        kept = {name: value for name, value in kept.items() if name not in _MOST}
+        kept = {name: value for name, value in kept.items() if name not in MOST_TOKENS}
     if "temperature" in given and given["temperature"] is None:
         kept.pop("do_sample", None)
     kept |= given

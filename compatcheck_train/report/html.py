@@ -8,17 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from compatcheck.report import charts
-from compatcheck_train.report.text import (
-    changes_of,
-    explanation,
-    fall_of,
-    headline,
-    over_seeds,
-    percent,
-    points,
-    sentence,
-    share,
-)
+from compatcheck_train.report import text
 
 _TEMPLATE = Path(__file__).with_name("fix.html.j2")
 GROUPS = {
@@ -37,9 +27,9 @@ def render_html(report: Mapping[str, Any]) -> str:
     # the style sheet of the report on a comparison: both are one design
     css = resources.files("compatcheck.report").joinpath("assets", "report.css").read_text(encoding="utf-8")
     return environment.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
-        r=report, mark=headline(report), sentence=sentence(report), css=Markup(css),
-        explanation=" ".join(explanation(report)), over_seeds=over_seeds(report),
-        share=share, fall=fall_of, points=points, percent=percent, changes_of=changes_of,
+        r=report, mark=text.headline(report), sentence=text.sentence(report), css=Markup(css),
+        explanation=" ".join(text.explanation(report)), over_seeds=text.over_seeds(report),
+        share=text.share, fall=text.fall_of, points=text.points, percent=text.percent, changes_of=text.changes_of,
         flow=lambda proof: Markup(flow_svg(proof)), frontier=Markup(frontier_svg(report)),
         curves=Markup(curves_svg(trainings)),
     )  # fmt: skip

@@ -61,7 +61,11 @@ def folder_of(file: Path) -> Path:
     Weights are float32, the values that transformers dequantises; the tokenizer begins and splits texts as the file's
     metadata says. Raises InputError: no GGUF file of a causal language model, one that is cut off, one that
     transformers reads only in part, or no room for the folder."""
-    made_by = _versions()
+    try:
+        made_by = {name: version(name) for name in ("gguf", "transformers")}
+        import transformers.integrations.gguf  # noqa: F401
+    except ImportError:
+        raise InputError("reading GGUF files takes more packages: pip install 'compatcheck[gguf]'") from None
     digest = fingerprints.of_file(file)
     target = cache_dir("gguf") / f"{digest[:24]}-{made_by['transformers']}-{REVISION}"
     if (target / _FACTS).is_file():
@@ -89,12 +93,3 @@ def facts_of(folder: Path) -> dict[str, Any]:
     """``quantization`` (``Q4_K_M`` …), ``architecture`` and ``versions`` of a folder that :func:`folder_of` made."""
     facts: dict[str, Any] = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
     return facts
-
-
-def _versions() -> dict[str, str]:
-    try:
-        found = {name: version(name) for name in ("gguf", "transformers")}
-        import transformers.integrations.gguf  # noqa: F401
-    except ImportError:
-        raise InputError("reading GGUF files takes more packages: pip install 'compatcheck[gguf]'") from None
-    return found
