@@ -38,7 +38,11 @@ def doubt(
     max_missing: float,
     absent: Sequence[Absent],
 ) -> str | None:
-    """Why a verdict does not stand; None where it does. ``judge_again`` gives the verdict of another reading."""
+    """Why a verdict does not stand, or why more rows alone would not settle an open one; None else.
+
+    ``judge_again`` gives the verdict of another reading."""
+    if gate.verdict == "inconclusive":
+        return _uncovered(rule, comparison, max_missing, absent)
     why = _shows_little(rule, comparison, max_missing, absent) if gate.verdict == "pass" else None
     if why is not None or rule.is_count:
         return why
@@ -66,6 +70,15 @@ def doubts_of(
 
 def _shows_little(rule: Rule, comparison: Comparison, max_missing: float, absent: Sequence[Absent]) -> str | None:
     """Why too few of the rows were compared, or the scoring rule does not seem to fit; None else."""
+    if (why := _uncovered(rule, comparison, max_missing, absent)) is not None:
+        return why
+    if rule.is_beside or rule.is_count or rule.name == KL:
+        return _unknown(rule, comparison, max_missing)
+    return _unfit(rule, comparison)
+
+
+def _uncovered(rule: Rule, comparison: Comparison, max_missing: float, absent: Sequence[Absent]) -> str | None:
+    """Why too few of the rows were compared; None where enough were."""
     p = comparison.pairing
     unanswered = 0 if rule.is_count else p.no_answer_both  # a budget on answers counts those that are none
     missing = p.missing - p.no_answer_both + unanswered
@@ -91,9 +104,7 @@ def _shows_little(rule: Rule, comparison: Comparison, max_missing: float, absent
             f"tasks or filters of one side alone were not compared, more than --max-missing {share_of(max_missing)}: "
             f"{', '.join(names)}{f' and {len(absent) - 3} more' if len(absent) > 3 else ''}"
         )
-    if rule.is_beside or rule.is_count or rule.name == KL:
-        return _unknown(rule, comparison, max_missing)
-    return _unfit(rule, comparison)
+    return None
 
 
 def _too_many(missing: int, of: int, max_missing: float, parts: Mapping[str, int]) -> str:
@@ -201,7 +212,8 @@ def remarks(comparisons: Sequence[Comparison]) -> tuple[str, ...]:
         for one in each.readings
         if one.way not in (HINT, _EXACT)
     ]
-    if comparisons and all(_changed(each) == 0 and each.n == each.pairing.larger for each in comparisons):
+    answered = any(each.pairing.no_answer_both < each.n for each in comparisons)
+    if answered and all(_changed(each) == 0 and each.n == each.pairing.larger for each in comparisons):
         notes.append("every answer of NEW is that of OLD: if NEW is another model, see that it was the one that ran")
     return tuple(notes)
 

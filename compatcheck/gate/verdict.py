@@ -119,7 +119,7 @@ def judge_all(
     of_each: list[list[Gate]] = [[] for _ in each]
     for (place, rule), gate in zip(covered, gates, strict=True):
         why = None
-        if rule.name not in OF_ROWS and gate.verdict != "inconclusive":
+        if rule.name not in OF_ROWS:
             why = doubt(gate, rule, each[place][0], _again, max_missing, each[place][1])
         if why is not None:
             reason = f"{gate.reason}; but {why}"

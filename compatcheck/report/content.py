@@ -175,6 +175,9 @@ def _to_decide(result: Result) -> list[Step]:
     if option is not None:
         return [Step("say how answers are read", f"{result.command or 'compatcheck diff OLD NEW'} {option[1]}")]
     if doubt is not None and "--max-missing" in doubt:
+        if any(each.n and each.pairing.no_answer_both == each.n for each in result.comparisons):
+            return [Step("no answer could be read: look at the answers, and read them with another --extract or "
+                         "--metric; where they were cut off, let them be longer", "")]  # fmt: skip
         return [Step("record what is missing and compare again; or say how many rows may be missing: add",
                      "--max-missing 10%")]  # fmt: skip
     needed = max((gate.needed_n for gate in gates if gate.needed_n), default=None)

@@ -182,3 +182,20 @@ def test_the_sides_have_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert "June &lt;b&gt;" in (tmp_path / "out" / "report.html").read_text()
     run(["diff", old, new, "--format", "json"])
     assert "name" not in json.loads(capsys.readouterr().out)["old"]
+
+
+@pytest.mark.parametrize("size", [60, 300])
+def test_where_no_answer_could_be_read_that_is_said(
+    size: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two sides without a single answer are not alike, and neither more rows nor a share of missing ones helps."""
+    for name, answer in (("old", "so 4"), ("new", "4?")):
+        rows = [{"id": n, "target": "4", "prediction": answer} for n in range(size)]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    files = [str(tmp_path / f"{name}.jsonl") for name in ("old", "new")]
+    assert run(["diff", *files, "--extract", "answer: (.+)", "--fail-on", "nfr:2%"]) == 3
+    said = " ".join(capsys.readouterr().out.split())
+    assert "no answer could be read: look at the answers" in said
+    assert f"Not decided: {size} of {size} rows (100 %) show nothing" in said
+    for wrong in ("would settle it", "--max-missing 10%", "every answer of NEW is that of OLD"):
+        assert wrong not in said
