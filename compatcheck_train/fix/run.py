@@ -98,7 +98,7 @@ def fix(request: FixRequest, out: str | Path, say: Say = lambda _: None, progres
     if proof.judgement.delivered == CONTROL and picked.control is not None and picked.control.control is not None:
         delivered = picked.control.control.folder
     first(lambda: _publish(delivered, out / "adapter"))
-    if text := _known_better(scores["new"], proof):
+    if work.request.chooses and (text := _known_better(scores["new"], proof)):
         note(text)
     examples = work.examples
     numbers = (len(examples.train), documents.size, len(examples.unlabelled), tested.size)
@@ -129,7 +129,7 @@ def _prepared(
         overlap="drop" if chosen.drop_overlap else "error", tested=judge.split, trust_task=judge.trust_task,
     )  # fmt: skip
     check_strategies(request, examples)
-    documents, tested = judge.validation(examples, request.most), judge.test(request.most)
+    documents, tested = judge.validation(examples, request.most), judge.test(request.most, request.chooses)
     for text in dict.fromkeys(examples.notes):
         note(text)
     if warning := judge.known_to_new(documents, examples):

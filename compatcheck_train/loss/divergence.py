@@ -32,8 +32,9 @@ ChunkLoss = Callable[[slice, Tensor], tuple[Tensor, Tensor, Tensor]]
 
 
 def positions_at_once(hidden: Tensor, width: int) -> int:
-    """Positions whose ``width`` logits in float32 fill 8 MB on a CPU and 256 MB elsewhere: what a chunk holds."""
-    return max(16, (2**21 if hidden.device.type == "cpu" else 2**26) // width)
+    """Positions whose ``width`` logits in float32 fill 8 MB on a CPU and 256 MB elsewhere, but 64 at least: every chunk
+    reads the whole output layer, which is what takes the time where a vocabulary is large."""
+    return max(64, (2**21 if hidden.device.type == "cpu" else 2**26) // width)
 
 
 def _wide(hidden: Tensor) -> torch.dtype:

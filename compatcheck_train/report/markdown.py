@@ -74,6 +74,14 @@ def _figures(report: Mapping[str, Any], before: str, signed: bool = False) -> li
     return lines
 
 
+def _chosen_on(report: Mapping[str, Any]) -> str:
+    """What the card says of documents that decided what is delivered."""
+    blends = (report["frontier"] or {}).get("points", [])
+    if report["chosen_by"] != "trials" and len(blends) < 2 and not report["seeds"]:
+        return "; nothing was chosen by its results"
+    return f"; chosen on {report['documents']['validation']:,} documents that are not those of the proof"
+
+
 def _figure(figure: Mapping[str, Any], percents: bool) -> str:
     if figure["value"] is None:
         return f"undefined ({figure.get('why', '')})"
@@ -104,8 +112,8 @@ def render_card(report: Mapping[str, Any], base: str) -> str:
         f"An adapter for {escape(base)} on the task {escape(report['task'])}. It starts as {escape(report['new'])} and "
         f"{what}", "", f"Verdict: **{headline(report)}**. {escape(' '.join(explanation(report)))}", "", "## Method", "",
         f"Strategy `{strategy}`, {trained['steps']:,} optimiser steps on {report['documents']['train']:,} documents of "
-        f"the task's training split{more}; chosen on {report['documents']['validation']:,} documents that are not "
-        f"those of the proof. The test split was not trained on (checked by content).{family}",
+        f"the task's training split{more}{_chosen_on(report)}. The test split was not trained on (checked by "
+        f"content).{family}",
         *_figures(report, "Figures: ", signed=True), "", "## Limits", "",
         "- The figures hold for this task and these documents; on others the adapter was not measured.",
         *([] if control else ["- The old model was a teacher: its biases and mistakes may carry over."]),

@@ -22,7 +22,7 @@ def headline(report: Mapping[str, Any]) -> str:
     verdict = MARKS[report["verdict"]]
     if report["delivered"] == "control":
         than = "" if report["verdict"] == "inconclusive" else " than NEW"
-        return f"{verdict}{than}: PLAIN FURTHER TRAINING, at least as good; following OLD added nothing"
+        return f"{verdict}{than}: PLAIN FURTHER TRAINING, at least as good; following OLD is not shown to add anything"
     return f"{verdict} {_BESIDE_CONTROL[report['against_control']]}" if report["verdict"] == "better" else verdict
 
 

@@ -141,7 +141,7 @@ def test_the_controls_adapter_is_delivered_where_it_is_as_good(fixtures: Path, t
     """The strategy is the control's own, so both are the same to the bit, and following OLD added nothing."""
     request = request_of(
         fixtures, tmp_path, strategy="continue-ce", candidate=(), blend="none", train_limit=40, limit=20, force=True,
-        settings={"max_steps": 2},
+        settings={"max_steps": 2}, dev=None,
     )  # fmt: skip
     fixed = fix(request, tmp_path / "out")
     judgement = fixed.proof.judgement
@@ -152,9 +152,11 @@ def test_the_controls_adapter_is_delivered_where_it_is_as_good(fixtures: Path, t
     assert all(torch.equal(value, control[name]) for name, value in published.items())
     report = save(fixed, tmp_path / "out")
     assert report["delivered"] == "control" and report["exit_code"] == int(judgement.exit_code)
+    assert report["documents"]["test"] == 20, "nothing is chosen, so every document proves"
+    assert "; nothing was chosen by its results" in (tmp_path / "out" / "adapter" / "README.md").read_text()
     for place in ("fix_report.md", "fix_report.html", "adapter/README.md"):
         text = (tmp_path / "out" / place).read_text()
-        assert "PLAIN FURTHER TRAINING, at least as good; following OLD added nothing" in text, place
+        assert "PLAIN FURTHER TRAINING, at least as good; following OLD is not shown to add anything" in text, place
         assert "The adapter is the control" in text, place
     assert "PLAIN FURTHER TRAINING" in render_text(report).splitlines()[0]
 

@@ -109,6 +109,7 @@ def test_a_part_of_the_evaluation_split_is_set_aside_to_choose_on(examples: Exam
     few = judge.validation(examples, 10).indices
     assert few is not None and set(few) < set(choosing.indices)
     assert judge.test(10).size == 90, "what is not chosen on is proven on"
+    assert judge.test(10, chooses=False).size == 100, "where nothing is chosen every document proves"
     assert judge.known_to_new(choosing, examples) is None
     with pytest.raises(InputError, match=r"1 documents to evaluate are too few .* --dev held-out"):
         replace(judge, limit=1).test()

@@ -72,6 +72,20 @@ def test_what_is_misspelled_or_out_of_range(request_: FixRequest, changes: dict[
         check(replace(request_, chosen=build(Fix, vars(request_.chosen) | changes)))
 
 
+@pytest.mark.parametrize(
+    ("changes", "chooses"),
+    [
+        ({}, True),
+        ({"strategy": "muscle"}, True),
+        ({"strategy": "muscle", "blend": 0.5}, False),
+        ({"strategy": "muscle", "blend": "none"}, False),
+        ({"strategy": "muscle", "blend": "none", "seeds": 2}, True),
+    ],
+)
+def test_whether_documents_are_chosen_on(changes: dict[str, Any], chooses: bool) -> None:
+    assert FixRequest("old", "new", build(Fix, {"task": "piqa"} | changes)).chooses is chooses
+
+
 @pytest.mark.parametrize("name", ["wandb", "trackio"])
 def test_a_tracker_that_is_not_installed(name: str, fixtures: Path, tmp_path: Path) -> None:
     if importlib.util.find_spec(name) is not None:

@@ -1,0 +1,131 @@
+"""``compatcheck fix`` between two real language models on real PIQA rows, and the table of docs/muscle.md.
+
+    python -m benchmarks.real_fix [quantised|update] [--kind 3-bit] [--train 100] [--test 100] [--epochs 1]
+                                  [--strategy old-only] [--seed 0] [--data DIR] [--out DIR] [-- FIX OPTIONS]
+
+``quantised``: SmolLM2-135M-Instruct as its package has it is OLD, a build of it with fewer bits NEW. ``update``: OLD is
+SmolLM2 and NEW Gemma 3 270M, which tokenizes differently. A LoRA adapter on NEW is trained on --train rows of the
+training split (a fifth of them for validation) and proven on the first --test rows of the validation split. The same
+command goes on where it was stopped. Writes JSON into --out and prints Markdown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks import real_models
+from benchmarks.quantised_builds import KINDS, rewrite
+
+RESULTS = Path(__file__).parent / "results" / "real-fix"
+DATA = Path(__file__).parents[2] / "shared" / "data"
+
+
+def models(pair: str, kind: str, out: Path) -> tuple[Path, Path]:
+    """OLD and NEW; a build that is not there yet is made."""
+    old, new = real_models.smollm2(), real_models.gemma3() if pair == "update" else None
+    if old is None or (pair == "update" and new is None):
+        raise SystemExit("not installed: make smollm2" + " gemma3" * (pair == "update"))
+    if new is None:
+        new = out / f"SmolLM2-135M-Instruct.{kind}.gguf"
+        if not new.is_file():
+            rewrite(old, new.with_suffix(".partial"), kind).replace(new)
+    return old, new
+
+
+def fixed(given: argparse.Namespace, more: Sequence[str]) -> dict[str, Any]:
+    """One whole process; its report, and the seconds of this call."""
+    old, new = models(given.pair, given.kind, given.out)
+    name = given.pair if given.pair == "update" else given.kind
+    folder = given.out / f"{name}-{given.strategy}-{given.train}-{given.test}-{given.epochs}-{given.seed}"
+    command = [
+        sys.executable, "-m", "compatcheck", "fix", str(old), str(new), "--task", "piqa", "--data", str(given.data),
+        "--num-fewshot", "0", "--engine", "hf", "--limit", str(given.test), "--train-limit", str(given.train),
+        "--drop-overlap", "--strategy", given.strategy, "--preset", "quick", "--set", f"epochs={given.epochs}",
+        "--set", "batch_size=4", "--blend", "none", "--seed", str(given.seed), "--store", str(given.out / "store"),
+        "--force", "--out", str(folder), *more,
+    ]  # fmt: skip
+    started = time.perf_counter()
+    done = subprocess.run(command, check=False)
+    if done.returncode not in (0, 1, 3):
+        raise SystemExit(done.returncode)
+    report = json.loads((folder / "fix_report.json").read_text(encoding="utf-8"))
+    return {"report": report, "seconds": round(time.perf_counter() - started, 1)}
+
+
+def shown(estimate: Mapping[str, Any], sign: str = "+", unit: str = "", digits: int = 1) -> str:
+    """``value (low to high)`` of a proportion in hundredths; why, where it is undefined."""
+    if estimate["value"] is None:
+        return str(estimate.get("why", "undefined"))
+    value, low, high = (f"{100 * estimate[key]:{sign}.{digits}f}" for key in ("value", "low", "high"))
+    return f"{value}{unit} ({low} to {high})".replace("-", "−")
+
+
+def table(report: Mapping[str, Any]) -> str:
+    """NEW, the trained adapter, the control and the bound on the documents of the proof."""
+    proof = report["proof"][0]
+    lines = [
+        f"| {report['task']}, n = {proof['n']} | NFR | change of NFR (95 %) | score, points (95 %) |",
+        "|---|---|---|---|",
+    ]
+    sides = [("NEW", "new", None), (f"`{report['strategy']}`", "compat", proof["changes"])]
+    if proof["control_changes"]:
+        sides.append(("control, `continue-ce`", "control", proof["control_changes"]))
+    for name, side, changes in sides:
+        metrics = proof["sides"][side]["metrics"]
+        cells = [shown(metrics["nfr"], "", " %")]
+        cells += (
+            [shown(changes["nfr_relative"], "+", " %", 0), shown(changes["score"])]
+            if changes
+            else ["", f"{shown(metrics['accuracy_old'], '', ' %')} → {shown(metrics['accuracy_new'], '', ' %')}"]
+        )
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    if report["bound"]:
+        bound = report["bound"]
+        cells = [shown(bound["nfr_relative"], "+", " %", 0), shown(bound["score"])]
+        lines.append(f"| bound, both averaged at inference | | {' | '.join(cells)} |")
+    trained = report["training"]
+    lines.append(
+        f"\n{report['verdict']} ({report['reason']}); delivered: {report['delivered']}. {trained['steps']} steps, "
+        f"{trained['parameters']:,} parameters, {trained['seconds']:.0f} s of training; documents: "
+        f"{', '.join(f'{count} {name}' for name, count in report['documents'].items())}"
+    )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    own, more = sys.argv[1:], []
+    if "--" in own:
+        cut = own.index("--")
+        own, more = own[:cut], own[cut + 1 :]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("pair", nargs="?", choices=["quantised", "update"], default="quantised")
+    parser.add_argument("--kind", choices=KINDS, default="3-bit")
+    parser.add_argument("--train", type=int, default=100)
+    parser.add_argument("--test", type=int, default=100)
+    parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--strategy", default="old-only")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--data", type=Path, default=DATA)
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    given = parser.parse_args(own)
+    if not given.data.is_dir():
+        raise SystemExit(f"{given.data}: the real data sets are not here; name their folder with --data")
+    os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
+    given.out = given.out.absolute()
+    given.out.mkdir(parents=True, exist_ok=True)
+    found = fixed(given, more)
+    print(table(found["report"]), flush=True)
+    name = f"{given.pair}-{given.kind}-{given.strategy}-{given.train}-{given.test}-{given.seed}.json"
+    (given.out / name).write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
