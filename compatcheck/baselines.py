@@ -62,11 +62,7 @@ def root(start: Path | None = None) -> Path:
 
 
 def check_name(name: str) -> str:
-    """The name without a leading ``@``.
-
-    Raises:
-        InputError: it cannot name a folder.
-    """
+    """The name without a leading ``@``. Raises InputError: it cannot name a folder."""
     plain = name.removeprefix("@")
     if not _NAME.match(plain):
         raise InputError(f"baseline {name!r}: letters, digits, '.', '-' and '_' make a name, such as main or v1.2")
@@ -80,9 +76,7 @@ def names(folder: Path | None = None) -> list[str]:
 
 def history(name: str, folder: Path | None = None) -> list[Blessed]:
     """What was blessed under a name, oldest first; empty where nothing was.
-
-    Raises:
-        InputError: a damaged history; the message names the line.
+    Raises InputError: a damaged history; the message names the line.
     """
     path = (folder or root()) / check_name(name) / HISTORY
     if not path.is_file():
@@ -103,9 +97,7 @@ def history(name: str, folder: Path | None = None) -> list[Blessed]:
 
 def locate(text: str) -> Path:
     """The kept run that ``@name`` or ``@name~1`` stands for.
-
-    Raises:
-        InputError: no such baseline, or it does not go back so far, or its folder is gone.
+    Raises InputError: no such baseline, or it does not go back so far, or its folder is gone.
     """
     name, entries = _up_to(text)
     run = root() / name / entries[-1].run
@@ -116,9 +108,7 @@ def locate(text: str) -> Path:
 
 def up_to(text: str) -> list[tuple[str, Blessed]]:
     """What was blessed up to the run that ``@name`` or ``@name~1`` stands for, oldest first, each with its reference.
-
-    Raises:
-        InputError: as :func:`locate`.
+    Raises InputError: as :func:`locate`.
     """
     locate(text)
     name, entries = _up_to(text)

@@ -28,11 +28,7 @@ def of_quality(chosen: Chosen) -> Chosen:
 
 
 def read(chosen: Diff) -> How:
-    """How the figures are made.
-
-    Raises:
-        InputError: a setting or a price that cannot be meant.
-    """
+    """How the figures are made. Raises InputError: a setting or a price that cannot be meant."""
     rules = [*parse_rules(chosen.fail_on), *parse_rules(chosen.advisory)]
     given = {name: dict(each) for name, each in (chosen.metric_args or {}).items() if name in UNITS}
     for name, settings in given.items():
@@ -97,9 +93,7 @@ def check(chosen: Diff, rules: Sequence[Rule], how: How, side: Callable[[str], A
     """Refuse a budget on what will not be measured, before anything is paid for.
 
     ``side`` gives OLD or NEW as :class:`compatcheck.evaluation.collect.Side`.
-
-    Raises:
-        InputError: so it is, or the budget goes with an option that cannot have it.
+    Raises InputError: so it is, or the budget goes with an option that cannot have it.
     """
     for rule in (one for one in rules if one.is_beside):
         said = rule.as_option

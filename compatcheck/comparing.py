@@ -36,9 +36,7 @@ def diff_of_runs(
 
     The noise floor is taken from ``reruns`` of OLD; ``decided`` says how budgets were judged while the runs grew;
     ``grade`` scores answers by OLD's, where these are the reference.
-
-    Raises:
-        InputError: they share nothing, a rule covers nothing, or a budget is within the noise floor.
+    Raises InputError: they share nothing, a rule covers nothing, or a budget is within the noise floor.
     """
     compared = _compared(old, new, chosen, reruns, grade)
     if decided is not None:
@@ -52,9 +50,7 @@ def diffs_of_runs(
     old: Run, news: Sequence[Run], chosen: options.Diff, reruns: Sequence[Run] = (), grade: Grade | None = None
 ) -> list[Diff]:
     """Compare several runs with one OLD; a failure is shown over all budgets of all of them together.
-
-    Raises:
-        InputError: as :func:`diff_of_runs`.
+    Raises InputError: as :func:`diff_of_runs`.
     """
     return judged([_compared(old, new, chosen, reruns, grade) for new in news], chosen)
 
@@ -94,9 +90,7 @@ def compare_runs(old: Run, new: Run, **how: Any) -> tuple[list[Comparison], list
     """Compare two runs on every (task, filter, metric) they share; returns comparisons and notes on what they do not.
 
     ``how`` are options of :class:`compatcheck.compare.settings.Settings`.
-
-    Raises:
-        InputError: they share nothing.
+    Raises InputError: they share nothing.
     """
     from compatcheck.compare.clusters import FEW
     from compatcheck.compare.comparison import compare_all
@@ -156,9 +150,7 @@ def judged(
     compared: Sequence[Compared], chosen: options.Diff, settled: Mapping[tuple[str, str], Gate] | None = None
 ) -> list[Diff]:
     """Candidates against one OLD, judged together: each with its verdict.
-
-    Raises:
-        InputError: a rule that covers nothing.
+    Raises InputError: a rule that covers nothing.
     """
     from compatcheck import gate
 

@@ -51,11 +51,7 @@ class Config:
     fix: Mapping[str, Any] = field(default_factory=dict)
 
     def choose(self, names: Sequence[str] = ()) -> tuple[Check, ...]:
-        """The checks of these names, or all.
-
-        Raises:
-            InputError: there are none, or none of a name.
-        """
+        """The checks of these names, or all. Raises InputError: there are none, or none of a name."""
         if self.path is None:
             raise InputError(
                 "OLD and NEW are missing, and there is no compatcheck.toml here that names checks (`compatcheck init` "
@@ -109,10 +105,8 @@ def find(start: Path | None = None) -> Path | None:
 
 def load(path: Path | None = None) -> Config:
     """Read the settings of the current folder, or of ``path``.
-
-    Raises:
-        InputError: a file that is no TOML, that others can write, an unknown key, a value of the wrong kind, a check
-            without OLD or NEW.
+    Raises InputError: a file that is no TOML, that others can write, an unknown key, a value of the wrong kind, a check
+    without OLD or NEW.
     """
     if path is not None and not path.is_file():
         raise InputError(f"--config {path}: no such file")
@@ -145,11 +139,7 @@ def load(path: Path | None = None) -> Config:
 
 
 def from_environment(environment: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """Options given as environment variables.
-
-    Raises:
-        InputError: a value that cannot be read.
-    """
+    """Options given as environment variables. Raises InputError: a value that cannot be read."""
     environment = os.environ if environment is None else environment
     given: dict[str, Any] = {}
     for key in FROM_ENVIRONMENT:

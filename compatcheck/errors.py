@@ -50,9 +50,7 @@ class InputError(Exception):
 
 def require(what: str, *modules: str) -> None:
     """Check, before any work, that the libraries ``what`` needs are installed.
-
-    Raises:
-        InputError: one is not; the message names the extra that brings it.
+    Raises InputError: one is not; the message names the extra that brings it.
     """
     for module in modules:
         if importlib.util.find_spec(module) is None:

@@ -24,9 +24,7 @@ def with_noise(
     grade: Grade | None = None,
 ) -> tuple[list[Comparison], list[str]]:
     """The comparisons with the noise floor of OLD, and a note for each that no rerun has the scores of.
-
-    Raises:
-        InputError: a rerun that cannot be paired with OLD.
+    Raises InputError: a rerun that cannot be paired with OLD.
     """
     found, notes = [], []
     for each in comparisons:
@@ -54,9 +52,7 @@ def with_noise(
 
 def measured(runs: Sequence[Run], epsilon: float | None, correct_at: float | None) -> tuple[Measured, ...]:
     """The noise floor of every score that the runs share; of R runs all R(R − 1)/2 pairs are pooled.
-
-    Raises:
-        InputError: they share none.
+    Raises InputError: they share none.
     """
     found = []
     for own in runs[0].tasks:

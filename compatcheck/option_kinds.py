@@ -92,9 +92,7 @@ def _store(value: Any) -> Path | bool:
 
 def parse_pairs(flag: str, pairs: Sequence[str]) -> dict[str, Any]:
     """Read ``k=v`` pairs; values are numbers, true/false, null or text, as in YAML, and 1e-4 is a number.
-
-    Raises:
-        InputError: a pair without ``=``.
+    Raises InputError: a pair without ``=``.
     """
     import yaml
 

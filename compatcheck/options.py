@@ -317,9 +317,7 @@ def flag_of(one: ModelField[Any]) -> str:
 
 def read(one: ModelField[Any], value: Any) -> Any:
     """The value of an option, as its model holds it.
-
-    Raises:
-        ValueError: none that it can have; the message says what it must be.
+    Raises ValueError: none that it can have; the message says what it must be.
     """
     said, kind = about(one), kind_of(one)
     try:
@@ -350,9 +348,7 @@ def _texts(value: Any) -> Iterator[str]:
 
 def build(model: type[T], given: Mapping[str, Any]) -> T:
     """A model with these options; None stands for the default.
-
-    Raises:
-        InputError: an option that does not exist, or a value that it cannot have.
+    Raises InputError: an option that does not exist, or a value that it cannot have.
     """
     known = options_of(cast(type, model))
     values = {}

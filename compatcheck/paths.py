@@ -20,9 +20,7 @@ def cache_dir(*parts: str) -> Path:
 
 def user_path(text: str | os.PathLike[str]) -> Path:
     """A path as the user wrote it, ``~`` and ``~name`` included.
-
-    Raises:
-        InputError: no such user, or a character that no path can hold.
+    Raises InputError: no such user, or a character that no path can hold.
     """
     try:
         path = Path(text).expanduser()

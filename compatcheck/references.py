@@ -123,9 +123,7 @@ class Reference:
 def resolve(text: str, trust_remote_code: bool = False, key_name: str | None = None) -> Reference:
     """Resolve OLD or NEW; of a hub id the model's own code is fetched only where it is trusted. ``key_name`` is the
     environment variable of a server's key.
-
-    Raises:
-        InputError: it names nothing usable; the message says what was found and what is accepted.
+    Raises InputError: it names nothing usable; the message says what was found and what is accepted.
     """
     if not text.strip():
         raise InputError(f"empty reference; {_WHAT}")

@@ -77,10 +77,8 @@ def write(
     ``prompts``; returns what was written.
 
     Settings that are there already stay when workflows are asked for, without ``force``.
-
-    Raises:
-        InputError: a file that is there already, without ``force``; nothing is written then. Or a folder that cannot be
-            written, or a name or reference that cannot stand in the file.
+    Raises InputError: a file that is there already, without ``force``; nothing is written then. Or a folder that cannot
+    be written, or a name or reference that cannot stand in the file.
     """
     for label, text in (("the name", name), ("OLD", old), ("NEW", new)):
         if not text.isprintable() or '"' in text or "\\" in text:

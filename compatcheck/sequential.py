@@ -65,9 +65,7 @@ def decide(
     grade: Grade | None = None,
 ) -> Decided:
     """Draw documents of every task until its critical budgets are decided, or there are no more.
-
-    Raises:
-        InputError: as :func:`compatcheck.diff`; a budget that cannot be judged at every look.
+    Raises InputError: as :func:`compatcheck.diff`; a budget that cannot be judged at every look.
     """
     with drawing(request, pair, say, progress) as drawn:
         decided = Decided(drawn, rules, chosen, say, grade)

@@ -24,9 +24,7 @@ def diff_candidates(
     progress: Any,
 ) -> Candidates:
     """Compare several candidates with one OLD.
-
-    Raises:
-        InputError: as :func:`compatcheck.diff`; a candidate that is named twice, or an option that is for one alone.
+    Raises InputError: as :func:`compatcheck.diff`; a candidate that is named twice, or an option that is for one alone.
     """
     from compatcheck import beside, gate
     from compatcheck.evaluation.against import grade_of

@@ -29,9 +29,7 @@ def parse(flag: str, pairs: Sequence[str]) -> dict[str, Any]:
     """The settings of one side as the command line has them, ``KEY=VALUE``: every value is read as that of its option.
 
     Without a value the option's default holds.
-
-    Raises:
-        InputError: no setting, or a value that it cannot have.
+    Raises InputError: no setting, or a value that it cannot have.
     """
     found: dict[str, Any] = {}
     for pair in pairs:
@@ -47,9 +45,7 @@ def parse(flag: str, pairs: Sequence[str]) -> dict[str, Any]:
 
 def setting(key: str, value: Any) -> dict[str, Any]:
     """One setting by the name of its option, checked; an entry of a table is a table of its own.
-
-    Raises:
-        ValueError: none that one side can have, or a value that it cannot have.
+    Raises ValueError: none that one side can have, or a value that it cannot have.
     """
     name, entry = _named(key)
     own = {entry: value} if entry else value
@@ -58,9 +54,7 @@ def setting(key: str, value: Any) -> dict[str, Any]:
 
 def given(chosen: Diff, side: str) -> dict[str, Any]:
     """What is set for one side alone, by the names of the options.
-
-    Raises:
-        InputError: something that one side alone cannot have.
+    Raises InputError: something that one side alone cannot have.
     """
     found: dict[str, Any] = {}
     for key, value in (getattr(chosen, SIDES[side]) or {}).items():
@@ -72,11 +66,7 @@ def given(chosen: Diff, side: str) -> dict[str, Any]:
 
 
 def of_side(chosen: Diff, side: str) -> Diff:
-    """The options as they hold for one side.
-
-    Raises:
-        InputError: a setting that one side alone cannot have.
-    """
+    """The options as they hold for one side. Raises InputError: a setting that one side alone cannot have."""
     own = given(chosen, side)
     if "seed" in own and chosen.sample is not None:
         raise InputError(f"--{side}-set seed: with --sample it draws the documents, and {_DOCUMENTS}")
@@ -107,11 +97,7 @@ def written(name: str, entry: str = "") -> str:
 
 
 def _named(key: str) -> tuple[str, str]:
-    """The option that a key names, and which entry of it.
-
-    Raises:
-        ValueError: none, or one that both sides share.
-    """
+    """The option that a key names, and which entry of it. Raises ValueError: none, or one that both sides share."""
     spelled, _, entry = key.partition(".")
     known = options_of(Evaluate)
     flags = {written(each).replace("-", "_"): each for each in known}
@@ -134,11 +120,7 @@ def _is_table(name: str) -> bool:
 
 
 def _from_text(name: str, entry: str, text: str) -> Any:
-    """A value as the command line reads that of an option.
-
-    Raises:
-        ValueError: none that it can have.
-    """
+    """A value as the command line reads that of an option. Raises ValueError: none that it can have."""
     kind = kind_of(options_of(Evaluate)[name])
     if _is_table(name):
         if not entry:

@@ -48,9 +48,7 @@ def load_large(
     """Read a file of rows as :func:`~compatcheck.readers.load_recorded` does, with its records on disk.
 
     Not for what another tool wrote, nor with ``layout.extract``, whose targets are only known when all were seen.
-
-    Raises:
-        InputError: as ``load_recorded``; or the disk has no room.
+    Raises InputError: as ``load_recorded``; or the disk has no room.
     """
     if limit is not None and limit < 1:
         raise InputError(f"--limit {limit}: must be 1 or more")

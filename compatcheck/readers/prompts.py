@@ -42,9 +42,7 @@ class _Names:
 
 def read_prompts(options: TaskOptions) -> PromptSet:
     """What ``--prompts`` names.
-
-    Raises:
-        InputError: a file that cannot be read, or a row that cannot be used; says file, line and field.
+    Raises InputError: a file that cannot be read, or a row that cannot be used; says file, line and field.
     """
     assert options.prompts is not None
     path = user_path(str(options.prompts))
@@ -83,9 +81,7 @@ def prompts_name(path: Path) -> str:
 
 def system_text(given: str | None) -> str | None:
     """What ``--system`` says: a text, or with ``@`` before its name a file's. ``@@`` begins a text with ``@``.
-
-    Raises:
-        InputError: no such file, or one that is no text.
+    Raises InputError: no such file, or one that is no text.
     """
     if given is None or not given.startswith("@"):
         return given

@@ -117,9 +117,7 @@ def names() -> tuple[str, ...]:
 
 def get(name: str, **options: Any) -> Scorer:
     """Return the scorer of that name with these settings, e.g. ``use_stemmer`` (ROUGE), ``model_type`` (BERTScore).
-
-    Raises:
-        InputError: an unknown name or setting, or a setting of another type.
+    Raises InputError: an unknown name or setting, or a setting of another type.
     """
     if name == RECORDED:
         raise InputError(

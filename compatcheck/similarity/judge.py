@@ -64,9 +64,7 @@ class Verdicts:
 
         A prediction that is the target but for white space at the ends is a tie; nothing is asked. Of several targets
         the one that the prediction does best against counts.
-
-        Raises:
-            InputError: not one reply holds a verdict.
+        Raises InputError: not one reply holds a verdict.
         """
         scores = np.full(len(predictions), -1.0)
         agreed = np.full(len(predictions), np.nan)
@@ -109,9 +107,7 @@ def read_verdict(reply: str) -> str | None:
 
 def rubric_text(rubric: str | None) -> str:
     """The rubric itself: a text, or what a file of that name holds.
-
-    Raises:
-        InputError: a file that cannot be read, or an empty rubric.
+    Raises InputError: a file that cannot be read, or an empty rubric.
     """
     if rubric is None:
         return RUBRIC

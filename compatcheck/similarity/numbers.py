@@ -46,9 +46,7 @@ EXACTLY = Tolerance()
 
 def tolerance(metric: str, value: float | str | None) -> Tolerance:
     """The setting ``number_tolerance``: a number of at least 0, or a share such as ``1%``.
-
-    Raises:
-        InputError: neither.
+    Raises InputError: neither.
     """
     text = str(0 if value is None else value).strip()
     try:

@@ -57,9 +57,7 @@ _DECODER = json.JSONDecoder(parse_float=_number, parse_constant=_not_json, objec
 
 def parse(text: str) -> Any:
     """The JSON value that a text is, or that stands in it: in a code fence, or as its only object or list.
-
-    Raises:
-        ValueError: there is none, or several that differ.
+    Raises ValueError: there is none, or several that differ.
     """
     text = text.strip().removeprefix("\ufeff")
     try:
@@ -220,9 +218,7 @@ def calls(text: str) -> list[dict[str, Any]]:
 
     Read are a list of calls or one, as OpenAI's API writes them (``function``, arguments as JSON text) or plainly, an
     object with ``tool_calls`` or ``function_call``, and calls between ``<tool_call>`` marks.
-
-    Raises:
-        ValueError: no tool calls.
+    Raises ValueError: no tool calls.
     """
     marked = _CALL.findall(text)
     value = [_decode(each.strip()) for each in marked] if marked else parse(text)
