@@ -15,7 +15,7 @@ from compatcheck.compare.counterparts import differences_of
 from compatcheck.comparing import compare_runs, diff_of_runs, diff_of_streams, rules_of
 from compatcheck.errors import InputError
 from compatcheck.options import build, part_of, takes
-from compatcheck.records import Run
+from compatcheck.records import Blessed, Run
 from compatcheck.results import (
     Blessing,
     Candidates,
@@ -99,22 +99,14 @@ def diff(
 def _diff_of_two(
     old: Reference, new: Reference, chosen: options.Diff, scratch: Reference | None, say: Say, progress: Any
 ) -> Diff:
-    from compatcheck import beside, sequential
+    from compatcheck import sequential
     from compatcheck.evaluation.judging import pairs_judged
-    from compatcheck.evaluation.request import refuse_same_model
-    from compatcheck.evaluation.reruns import check_reruns
-    from compatcheck.evaluation.side_settings import check_settings, request_of
+    from compatcheck.several import checked_requests
 
     sequential.check(chosen, rules_of(chosen))
     if chosen.until_decided and chosen.epsilon is None:
         chosen = replace(chosen, epsilon=0.0)  # one dead-band for every step
-    request = request_of(old, new, beside.of_quality(chosen), scratch)
-    request = replace(request, needed=beside.needed(rules_of(chosen)))
-    check_settings(request, chosen)
-    beside.check(chosen, rules_of(chosen), beside.read(chosen), request.side)
-    check_reruns(request, chosen.noise_floor, chosen.noise_run)
-    if not chosen.allow_same:
-        refuse_same_model(request)
+    (request,) = checked_requests(old, [new], chosen, scratch)
     with pairs_judged(request, say, progress) as request:
         result = _compared(request, chosen, Scratch(Path(scratch) if scratch is not None else None), say, progress)
     return replace(result, history=blessed_before(request.old, result.comparisons))
@@ -255,7 +247,7 @@ def bless(
     gates = [each for comparison in result.comparisons for each in comparison.gates] if result else []
     worst = next((f"{g.rule}: {g.reason}" for said in ("fail", "inconclusive") for g in gates if g.verdict == said), "")
     folder = run.save(baselines.new_folder(name, run.manifest.fingerprint, root))
-    entry = baselines.Blessed(
+    entry = Blessed(
         run=folder.name,
         time=datetime.now(UTC).isoformat(timespec="seconds"),
         reference=run.manifest.reference,

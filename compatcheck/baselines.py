@@ -9,14 +9,14 @@ from __future__ import annotations
 import json
 import os
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from compatcheck.errors import InputError, did_you_mean
 from compatcheck.paths import user_path
-from compatcheck.records import BlessedScore
+from compatcheck.records import Blessed, BlessedScore
 from compatcheck.schema import from_json
 
 FOLDER = Path(".compatcheck", "baselines")
@@ -25,24 +25,6 @@ ENVIRONMENT = "COMPATCHECK_BASELINES"
 HISTORY = "history.jsonl"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
 _REFERENCE = re.compile(r"@(?P<name>[^~]*)(~(?P<back>\d+))?\Z")
-
-
-@dataclass(frozen=True)
-class Blessed:
-    """One line of a history."""
-
-    run: str
-    """Name of the kept run's folder."""
-    time: str
-    """UTC, as ISO 8601."""
-    reference: str
-    fingerprint: str
-    verdict: str = "none"
-    """Of the comparison with the run that was blessed before: that of the gate, ``none`` without one."""
-    reason: str = ""
-    forced: bool = False
-    """Blessed although its gate failed."""
-    scores: tuple[BlessedScore, ...] = ()
 
 
 def root(start: Path | None = None) -> Path:

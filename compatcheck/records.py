@@ -277,3 +277,21 @@ class BlessedScore:
     high: float | None = None
     n: int = 0
     kind: Annotated[str, ("discrete", "smooth", "")] = ""  # empty where the history does not say
+
+
+@dataclass(frozen=True)
+class Blessed:
+    """One line of the history of a baseline."""
+
+    run: str
+    """Name of the kept run's folder."""
+    time: str
+    """UTC, as ISO 8601."""
+    reference: str
+    fingerprint: str
+    verdict: str = "none"
+    """Of the comparison with the run that was blessed before: that of the gate, ``none`` without one."""
+    reason: str = ""
+    forced: bool = False
+    """Blessed although its gate failed."""
+    scores: tuple[BlessedScore, ...] = ()

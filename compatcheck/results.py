@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from compatcheck.compare.candidates import Candidates as CandidateResults
 from compatcheck.compare.noise import Measurements
@@ -19,13 +19,43 @@ from compatcheck.table.kept import load_run as load_kept
 if TYPE_CHECKING:
     import pandas as pd
 
-    from compatcheck.baselines import Blessed
     from compatcheck.compare.scores import Score
     from compatcheck.evaluation.lm_eval_log import LmEvalLog
+    from compatcheck.records import Blessed
+
+Shown = TypeVar("Shown", bound="Diff | Candidates | Evaluation")
+
+
+class _Kept:
+    """What a comparison and several candidates share: they are kept in a folder, and show themselves."""
+
+    def save(
+        self, folder: str | Path, formats: Sequence[str] = ("markdown", "html"), *, overwrite: bool = False
+    ) -> Path:
+        """Write report.json, instances.parquet and further formats to a folder; returns the folder.
+
+        Raises:
+            InputError: the folder cannot be written, or holds files of others under these names and ``overwrite`` does
+                not say to replace them. Nothing is left half-written.
+        """
+        from compatcheck.report import save
+
+        save(cast(Any, self), Path(folder), formats, overwrite=overwrite)
+        return Path(folder)
+
+    def _repr_html_(self) -> str:
+        from compatcheck.report import notebook_fragment
+
+        return notebook_fragment(cast(Any, self))
+
+    def __str__(self) -> str:
+        from compatcheck.report import render
+
+        return render(cast(Any, self), "terminal")
 
 
 @dataclass(frozen=True)
-class Diff(Result):
+class Diff(_Kept, Result):
     """A finished comparison, as :func:`diff` and :func:`load` return it. Displays itself in a notebook."""
 
     @property
@@ -70,44 +100,20 @@ class Diff(Result):
 
         return pd.concat([comparison.negative_flips for comparison in self.comparisons], ignore_index=True)
 
-    def save(
-        self, folder: str | Path, formats: Sequence[str] = ("markdown", "html"), *, overwrite: bool = False
-    ) -> Path:
-        """Write report.json, instances.parquet and further formats to a folder; returns the folder.
-
-        Raises:
-            InputError: the folder cannot be written, or holds files of others under these names and ``overwrite`` does
-                not say to replace them. Nothing is left half-written.
-        """
-        from compatcheck.report import save
-
-        save(self, Path(folder), formats, overwrite=overwrite)
-        return Path(folder)
-
     def __repr__(self) -> str:
         """One line, which a failed ``assert`` of pytest shows: what happened, and the worst flips."""
         from compatcheck.report.headline import in_one_line
 
         return f"<Diff {self.verdict}: {in_one_line(self)}>"
 
-    def _repr_html_(self) -> str:
-        from compatcheck.report import notebook_fragment
-
-        return notebook_fragment(self)
-
-    def __str__(self) -> str:
-        from compatcheck.report import render
-
-        return render(self, "terminal")
-
 
 @dataclass(frozen=True)
-class Candidates(CandidateResults):
+class Candidates(_Kept, CandidateResults):
     """Several candidates against one OLD, as :func:`diff` returns them for a list. Displays itself in a notebook."""
 
     def __getitem__(self, name: str | int) -> Diff:
         """One candidate's comparison, by its name as it was written or by its place."""
-        return _diff_of(self.results[name if isinstance(name, int) else self.place(name)])
+        return _as(Diff, self.results[name if isinstance(name, int) else self.place(name)])
 
     @property
     def matrix(self) -> pd.DataFrame:
@@ -128,28 +134,10 @@ class Candidates(CandidateResults):
 
         return join_candidates(self)
 
-    def save(
-        self, folder: str | Path, formats: Sequence[str] = ("markdown", "html"), *, overwrite: bool = False
-    ) -> Path:
-        """Write report.json, instances.parquet and further formats to a folder, as :meth:`Diff.save` does."""
-        from compatcheck.report import save
 
-        save(self, Path(folder), formats, overwrite=overwrite)
-        return Path(folder)
-
-    def _repr_html_(self) -> str:
-        from compatcheck.report import notebook_fragment
-
-        return notebook_fragment(self)
-
-    def __str__(self) -> str:
-        from compatcheck.report import render
-
-        return render(self, "terminal")
-
-
-def _diff_of(result: Result) -> Diff:
-    return Diff(**{each.name: getattr(result, each.name) for each in fields(Result)})
+def _as(kind: type[Shown], found: Any) -> Shown:
+    """What was read as the class of it that Python users hold."""
+    return kind(**{each.name: getattr(found, each.name) for each in fields(found)})
 
 
 def load(folder: str | os.PathLike[str], candidate: str | None = None) -> Diff:
@@ -164,11 +152,11 @@ def load(folder: str | os.PathLike[str], candidate: str | None = None) -> Diff:
     if isinstance(result, Result):
         if candidate is not None:
             raise InputError(f"--candidate {candidate}: {folder} holds one comparison, not several")
-        return _diff_of(result)
+        return _as(Diff, result)
     if candidate is None:
         names = ", ".join(f"{number} {name}" for number, name in enumerate(result.names, 1))
         raise InputError(f"{folder}: holds several candidates; name one with --candidate: {names}")
-    return _diff_of(result.results[result.place(candidate)])
+    return _as(Diff, result.results[result.place(candidate)])
 
 
 def load_candidates(folder: str | os.PathLike[str]) -> Candidates:
@@ -182,7 +170,7 @@ def load_candidates(folder: str | os.PathLike[str]) -> Candidates:
     result = load_result(Path(folder))
     if isinstance(result, Result):
         raise InputError(f"{folder}: holds one comparison, not several candidates; read it with compatcheck.load")
-    return Candidates(**{each.name: getattr(result, each.name) for each in fields(CandidateResults)})
+    return _as(Candidates, result)
 
 
 @dataclass(frozen=True)
@@ -232,8 +220,7 @@ def load_run(folder: str | os.PathLike[str], tasks: Sequence[str] = ()) -> Evalu
     Raises:
         InputError: no kept run, one of a newer schema, a damaged one, or a task that is not in it.
     """
-    kept = load_kept(Path(folder), tasks)
-    return Evaluation(**{each.name: getattr(kept, each.name) for each in fields(KeptRun)})
+    return _as(Evaluation, load_kept(Path(folder), tasks))
 
 
 @dataclass(frozen=True)

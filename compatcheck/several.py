@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from compatcheck import options
 from compatcheck.compare.counterparts import differences_of
@@ -13,6 +13,9 @@ from compatcheck.comparing import diffs_of_runs, rules_of
 from compatcheck.errors import InputError
 from compatcheck.results import Candidates, blessed_before
 from compatcheck.version import __version__
+
+if TYPE_CHECKING:
+    from compatcheck.evaluation.request import Request
 
 
 def diff_candidates(
@@ -26,27 +29,18 @@ def diff_candidates(
     """Compare several candidates with one OLD.
     Raises InputError: as :func:`compatcheck.diff`; a candidate that is named twice, or an option that is for one alone.
     """
-    from compatcheck import beside, gate
+    from compatcheck import gate
     from compatcheck.evaluation.against import grade_of
     from compatcheck.evaluation.collect import runs_of
     from compatcheck.evaluation.judging import judged
-    from compatcheck.evaluation.request import refuse_same, refuse_same_model
-    from compatcheck.evaluation.reruns import check_reruns, collect_reruns
+    from compatcheck.evaluation.request import refuse_same
+    from compatcheck.evaluation.reruns import collect_reruns
     from compatcheck.evaluation.settling import check_directions
-    from compatcheck.evaluation.side_settings import check_settings, request_of
 
     names = [os.fspath(each) for each in news]
     _check(names, chosen)
-    rules = rules_of(chosen)
-    first = request_of(old, names[0], beside.of_quality(chosen), scratch)
-    first = replace(first, needed=beside.needed(rules))
-    requests = [replace(first, new=name) for name in names]
-    for request in requests:
-        check_settings(request, chosen)
-        beside.check(chosen, rules, beside.read(chosen), request.side)
-        if not chosen.allow_same:
-            refuse_same_model(request)
-    check_reruns(first, chosen.noise_floor, chosen.noise_run)
+    requests = checked_requests(old, names, chosen, scratch)
+    first = requests[0]
     sides = [first.side("old")]
     sides += [replace(each.side("new"), name=f"new {number}") for number, each in enumerate(requests, 1)]
     with judged(first, say, progress) as request:
@@ -59,6 +53,27 @@ def diff_candidates(
         each = diffs_of_runs(before, runs, chosen, reruns, grade_of(request.against, request.metric_options))
     each = [replace(one, history=blessed_before(first.old, one.comparisons)) for one in each]
     return Candidates(tuple(each), gate.worst(one.verdict for one in each), __version__, names=tuple(names))
+
+
+def checked_requests(
+    old: str | os.PathLike[str], news: Sequence[str | os.PathLike[str]], chosen: options.Diff, scratch: Any
+) -> list[Request]:
+    """The request of every NEW; what cannot be meant is refused before anything is paid for."""
+    from compatcheck import beside
+    from compatcheck.evaluation.request import refuse_same_model
+    from compatcheck.evaluation.reruns import check_reruns
+    from compatcheck.evaluation.side_settings import check_settings, request_of
+
+    rules = rules_of(chosen)
+    first = replace(request_of(old, news[0], beside.of_quality(chosen), scratch), needed=beside.needed(rules))
+    requests = [replace(first, new=os.fspath(new)) for new in news]
+    for request in requests:
+        check_settings(request, chosen)
+        beside.check(chosen, rules, beside.read(chosen), request.side)
+    check_reruns(first, chosen.noise_floor, chosen.noise_run)
+    for request in () if chosen.allow_same else requests:
+        refuse_same_model(request)
+    return requests
 
 
 def _check(names: Sequence[str], chosen: options.Diff) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from compatcheck.report import figures
 from compatcheck.report.text import safe_text, trim_middle
@@ -14,27 +14,10 @@ if TYPE_CHECKING:
     from compatcheck.compare.noise import Measurements
     from compatcheck.compare.plan import Plan, SequentialPlan
     from compatcheck.compare.scores import Score
-    from compatcheck.records import BlessedScore, Run
-
-FORMATS = ("terminal", "json")
+    from compatcheck.records import Blessed, Run
 
 
-class Entry(Protocol):
-    """A line of the history: :class:`compatcheck.baselines.Blessed`."""
-
-    @property
-    def time(self) -> str: ...
-    @property
-    def reference(self) -> str: ...
-    @property
-    def verdict(self) -> str: ...
-    @property
-    def forced(self) -> bool: ...
-    @property
-    def scores(self) -> Sequence[BlessedScore]: ...
-
-
-def render_history(name: str, entries: Sequence[Entry]) -> str:
+def render_history(name: str, entries: Sequence[Blessed]) -> str:
     """Newest first, as ``@name~k``: when, what, the verdict it was blessed with, and its scores."""
     if not entries:
         return f"@{name}: nothing was blessed under this name"
