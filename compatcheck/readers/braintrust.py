@@ -12,15 +12,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from compatcheck.readers.recording import Recording
-from compatcheck.readers.traces import Shape, calls_of, items_of, open_traces, roots
+from compatcheck.readers.traces import Shape, read_traces
 
 _SHAPE = Shape(
     tool="braintrust",
+    inside=("events", "rows", "data"),
+    parent=("span_parents",),
     id=("origin.id",),
     input=("input",),
     output=("output",),
     target=("expected",),
-    error=("error",),
     start=("metrics.start",),
     end=("metrics.end",),
     latency=("metrics.duration",),
@@ -28,16 +29,12 @@ _SHAPE = Shape(
     prompt_tokens=("metrics.prompt_tokens",),
     output_tokens=("metrics.completion_tokens",),
     model=("metadata.model",),
-    scores=("scores",),
     trace=("root_span_id",),
     kind=("span_attributes.type",),
     name=("span_attributes.name",),
-    told=("metadata",),
 )
 
 
 def read(path: Path, part: str | None, task: str | None, tasks: Sequence[str]) -> list[Recording]:
     """One row per trace."""
-    recording, rows = open_traces(path, task, _SHAPE, ("events", "rows", "data"))
-    recording.items = items_of(roots(rows, ("span_parents",), recording), _SHAPE, recording, calls_of(rows, _SHAPE))
-    return [recording]
+    return read_traces(path, task, _SHAPE)

@@ -16,8 +16,8 @@ from typing import Any
 
 from compatcheck.errors import InputError
 from compatcheck.readers.chat import answer, asked, first_of, right
-from compatcheck.readers.recording import Record, Recording, labels, only_model, records, seconds
-from compatcheck.table.reading import Row, Source, read_rows
+from compatcheck.readers.recording import Record, Recording, fingerprint, labels, only_model, records, seconds
+from compatcheck.table.reading import Row, read_rows
 from compatcheck.text import text_hash
 
 _RESPONSE, _REQUEST = ("response", "output", "completion", "result"), ("request", "input", "body")
@@ -42,7 +42,8 @@ def read(path: Path, part: str | None, task: str | None, tasks: Sequence[str]) -
 def _items(items: Sequence[tuple[int, Record]], prompts: Mapping[str, Any], recording: Recording) -> Iterator[Any]:
     several = 0
     for number, record in items:
-        custom = record.name("custom_id") if _of_batch(record) else None
+        batched = first_of(record.value, ("response.body", "response.status_code", "result.type")) is not None
+        custom = record.name("custom_id") if batched or "custom_id" in record.value else None
         request = first_of(record.value, _REQUEST)
         request = record.value if request is None or "messages" in record.value else request
         row, body = _answered(record), _body(record)
@@ -57,15 +58,10 @@ def _items(items: Sequence[tuple[int, Record]], prompts: Mapping[str, Any], reco
         recording.notes.append(f"{several:,} responses have several choices; the first of each is compared")
 
 
-def _of_batch(record: Record) -> bool:
-    batched = first_of(record.value, ("response.body", "response.status_code", "result.type"))
-    return "custom_id" in record.value or batched is not None
-
-
 def _known(record: Record, custom: str | None, question: Any) -> Row:
     """What is known besides the answer: id, input, target, score, latency, cost and labels."""
     row: Row = {} if question is None else {"input": asked(question)}
-    row["id"] = _fingerprint(question) if custom is None else custom  # any other id is one that a server made
+    row["id"] = fingerprint(question) if custom is None else custom  # any other id is one that a server made
     row["doc_hash"] = f"asked:{row['id']}" if custom is None else f"id:{text_hash(custom)}"
     target = first_of(record.value, _TARGET)
     row |= {} if target is None else {"target": right(target)}
@@ -118,10 +114,6 @@ def _answered(record: Record) -> Row:
     return answer(body)
 
 
-def _fingerprint(question: Any) -> str:
-    return text_hash(json.dumps(question, sort_keys=True, ensure_ascii=False))
-
-
 def _batch_input(path: Path, items: Sequence[Record], recording: Recording) -> dict[str, Any]:
     """Prompts by ``custom_id`` of the input file beside the output; empty where none is there, or several differ."""
     if not items or not all("custom_id" in item.value and "body" not in item.value for item in items):
@@ -131,7 +123,7 @@ def _batch_input(path: Path, items: Sequence[Record], recording: Recording) -> d
     for file in sorted(path.parent.glob("*.jsonl*")):
         prompts = {} if file == path else _prompts(file)
         if wanted <= set(prompts):
-            found.setdefault(_fingerprint([prompts[name] for name in sorted(wanted)]), prompts)
+            found.setdefault(fingerprint([prompts[name] for name in sorted(wanted)]), prompts)
     if len(found) > 1:
         recording.notes.append("several input files lie beside the batch's output; their prompts are left out")
     elif not found:
@@ -142,9 +134,8 @@ def _batch_input(path: Path, items: Sequence[Record], recording: Recording) -> d
 def _prompts(file: Path) -> dict[str, Any]:
     """Of a batch's input file the prompts by ``custom_id``; empty for any other file."""
     try:
-        source: Source = read_rows(file)
         prompts: dict[str, Any] = {}
-        for _, record in records(source):
+        for _, record in records(read_rows(file)):
             if not record.value.keys() >= {"custom_id", "body"} and "params" not in record.value:
                 return {}
             prompts[record.name("custom_id")] = _question(first_of(record.value, ("body", "params")))

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from compatcheck.readers.chat import calls_text, tool_calls
-from compatcheck.readers.recording import Item, Record, Recording, count_scores, labels, listed_in
+from compatcheck.readers.recording import Item, Record, Recording, count_scores, labels, numbered
 from compatcheck.table.reading import Row, Source, read_json
 from compatcheck.text import text_hash
 
@@ -20,7 +20,7 @@ def read(path: Path, part: str | None, task: str | None, tasks: Sequence[str]) -
     """One row per test case; conversations are left out, which a note says."""
     top = Record(read_json(path), str(path))
     recording = Recording(Source(path, "test case", iter(())), (), task or "deepeval")
-    cases = listed_in(top, "testCases")
+    cases = numbered(top.need("testCases", "a list"), path, "testCases")
     items: list[Item] = [(number, _plain(record), record.value) for number, record in cases]
     count_scores(items, recording)
     recording.items = items

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 
 from compatcheck.references import tool_of_folder
@@ -45,6 +46,7 @@ _FILES_OF: tuple[tuple[str, tuple[set[str], ...]], ...] = (
 """By which keys the tool is known whose file is one object."""
 _TRACES = ("langfuse", "langsmith", "braintrust")
 """Tools whose rows have no ``target``: with one they are plain rows."""
+_BEFORE_KEY, _COLON = re.compile(r"\s*[{,]\s*"), re.compile(r"\s*:\s*")
 _CONVERSATION = {"id", "messages", "tools", "parallel_tool_calls", "metadata", "model"}
 """Fields that a row with a conversation may have, and no other."""
 
@@ -66,7 +68,8 @@ def tool_of(path: Path, layout: Layout) -> str | None:
     if kind == "parquet":
         return None if layout.names_fields else _tool_of_parquet(path)
     if kind == "csv":
-        return None if layout.names_fields else _tool_of_columns(_head(path))
+        names = next(csv.reader(_head(path).splitlines()), [])
+        return None if layout.names_fields else _tool_of_row(dict.fromkeys(name.partition(".")[0] for name in names))
     if kind not in ("json", "jsonl"):
         return None
     return _tool_of_json(_head(path), layout)
@@ -83,23 +86,15 @@ def _head(path: Path) -> str:
 
 def _tool_of_json(head: str, layout: Layout) -> str | None:
     if head.startswith("["):
-        first = _first_object(head[1:])
-        return None if layout.names_fields else _tool_of_row(first)
+        return None if layout.names_fields else _tool_of_row(_first_object(head[1:]))
     if not head.startswith("{"):
         return None
-    line = head.partition("\n")[0].strip()
-    row = _parsed(line)
-    if row is not None:
+    if row := _first_object(head.partition("\n")[0]):
         tool = _tool_of_row(row)
         if tool is not None:
             return None if layout.names_fields else tool
         return _tool_of_keys(set(row))
     return _tool_of_keys(_first_keys(head))
-
-
-def _tool_of_columns(head: str) -> str | None:
-    names = next(csv.reader(head.splitlines()), [])
-    return _tool_of_row(dict.fromkeys(name.partition(".")[0] for name in names))
 
 
 def _tool_of_row(row: Row) -> str | None:
@@ -133,15 +128,8 @@ def _tool_of_keys(keys: set[str]) -> str | None:
     return next((tool for tool, marks in _FILES_OF if any(keys >= mark for mark in marks)), None)
 
 
-def _parsed(text: str) -> Row | None:
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
-
-
 def _first_object(text: str) -> Row:
+    """The object that a text begins with; empty where it begins with none that is whole."""
     try:
         value, _ = json.JSONDecoder().raw_decode(text.lstrip())
     except (ValueError, RecursionError):
@@ -152,31 +140,18 @@ def _first_object(text: str) -> Row:
 def _first_keys(text: str) -> set[str]:
     """Keys of an object at the beginning of a text that may end anywhere."""
     keys: set[str] = set()
-    decoder = json.JSONDecoder()
-    place = 1
+    decode, place = json.JSONDecoder().raw_decode, 0
     try:
-        while True:
-            place = _skip(text, place)
-            key, place = decoder.raw_decode(text, place)
+        while before := _BEFORE_KEY.match(text, place):
+            key, place = decode(text, before.end())
             if not isinstance(key, str):
-                return keys
+                break
             keys.add(key)
-            place = _skip(text, place)
-            if text[place : place + 1] != ":":
-                return keys
-            _, place = decoder.raw_decode(text, _skip(text, place + 1))
-            place = _skip(text, place)
-            if text[place : place + 1] != ",":
-                return keys
-            place += 1
+            colon = _COLON.match(text, place)
+            _, place = decode(text, colon.end() if colon else len(text))
     except (ValueError, RecursionError):
-        return keys
-
-
-def _skip(text: str, place: int) -> int:
-    while place < len(text) and text[place].isspace():
-        place += 1
-    return place
+        pass  # no whole key or value stands there
+    return keys
 
 
 def _tool_of_parquet(path: Path) -> str | None:

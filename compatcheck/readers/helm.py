@@ -22,6 +22,7 @@ from compatcheck.readers.recording import (
     average_repeats,
     labels,
     need_tasks,
+    numbered,
     of_one_model,
     records,
 )
@@ -80,7 +81,7 @@ def _of_folder(folder: Path, task: str) -> Recording:
         if scores.setdefault(key, (number, found))[1] != found:
             raise record.fail(f"statistics of the instance {key[0]!r:.80} again, other than in item {scores[key][0]}")
     recording.notes, recording.duplicates = [], 0
-    items = _joined(_items(main, read_json(main)), scores, stats_file)
+    items = _joined(_items(_entries(read_json(main), main)), scores, stats_file)
     recording.items = average_repeats(items, _TRIAL, "trials", recording)
     return recording
 
@@ -88,7 +89,7 @@ def _of_folder(folder: Path, task: str) -> Recording:
 def _joined(items: Iterator[Item], scores: dict[_Key, tuple[int, Row]], path: Path) -> Iterator[Item]:
     left = dict(scores)
     for number, row, raw in items:
-        key = _raw_key(raw)
+        key = _key(Record(raw, ""))
         known = {name: value for name, value in row.items() if not name.startswith("score:")}
         found = scores.get(key)
         left.pop(key, None)
@@ -104,12 +105,10 @@ def _of_file(path: Path, task: str | None) -> Recording:
     lines = path.name.lower().removesuffix(".gz").endswith((".jsonl", ".ndjson"))
     recording = Recording(Source(path, "line" if lines else "item", iter(())), (), task or "helm")
     if lines:
-        source = read_rows(path)
-        states = list(records(source))
-        items = _plain_items(states)
+        items = _items(list(records(read_rows(path))))
     else:
         value = read_json(path)
-        items = _items(path, value)
+        items = _items(_entries(value, path))
         if isinstance(value, dict):
             spec = Record(value, str(path)).record("adapter_spec")
             shots = spec.value.get("max_train_instances")
@@ -123,16 +122,10 @@ def _entries(value: Any, path: Path) -> list[tuple[int, Record]]:
         value = Record(value, str(path)).need("request_states", "a list")
     if not isinstance(value, list):
         raise InputError(f"{path}: a JSON list of objects is needed")
-    if not value:
-        raise InputError(f"{path}: no rows in this file")
-    return [(n, Record(one, f"{path}: item {n}")) for n, one in enumerate(value, 1)]
+    return numbered(value, path, "item")
 
 
-def _items(path: Path, value: Any) -> Iterator[Item]:
-    return _plain_items(_entries(value, path))
-
-
-def _plain_items(entries: Sequence[tuple[int, Record]]) -> Iterator[Item]:
+def _items(entries: Sequence[tuple[int, Record]]) -> Iterator[Item]:
     separate: dict[_Key, list[tuple[int, Record]]] = {}
     for number, record in entries:
         if "instance" not in record.value:
@@ -143,10 +136,6 @@ def _plain_items(entries: Sequence[tuple[int, Record]]) -> Iterator[Item]:
             separate.setdefault(_key(record), []).append((number, record))
     for group in separate.values():
         yield group[0][0], _chosen([record for _, record in group]), group[0][1].value
-
-
-def _raw_key(raw: Row) -> _Key:
-    return _key(Record(raw, ""))
 
 
 def _key(record: Record) -> _Key:
@@ -165,9 +154,7 @@ def _perturbation(record: Record) -> str:
 
 def _base(record: Record) -> Row:
     identity, perturbation, _ = _key(record)
-    return {"id": f"{identity}/{perturbation}" if perturbation else identity} | (
-        {"perturbation": perturbation} if perturbation else {}
-    )
+    return {"id": f"{identity}/{perturbation}", "perturbation": perturbation} if perturbation else {"id": identity}
 
 
 def _shown(record: Record) -> Row:

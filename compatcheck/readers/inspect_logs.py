@@ -61,9 +61,9 @@ def _newest(folder: Path, part: str | None, tasks: Sequence[str]) -> list[Path]:
 def _recording(path: Path) -> Recording:
     log = Record(_header(path), str(path))
     about = log.record("eval")
-    source = Source(path, "sample", iter(()))
-    settings: dict[str, Any] = {"version": about.value.get("task_version")}
-    recording = Recording(source, (), about.name("task"), {k: v for k, v in settings.items() if v})
+    version = about.value.get("task_version")
+    recording = Recording(Source(path, "sample", iter(())), (), about.name("task"))
+    recording.settings = {"version": version} if version else {}
     status = log.name("status")
     items = _items(path, log, recording)
     reducer = _reducer(about, recording)
@@ -89,7 +89,7 @@ def _reducer(about: Record, recording: Recording) -> Reduce | None:
     simple: dict[str, Reduce] = {"median": statistics.median, "max": max, "mode": statistics.mode}
     counted: dict[str, Reduce] = {
         "at_least": lambda values: float(sum(value >= 1 for value in values) >= k),
-        "pass_at": lambda values: _pass_at(len(values), sum(value >= 1 for value in values), k),
+        "pass_at": lambda values: _pass_at(values, k),
     }
     reduce = simple.get(named) or (counted.get(word) if k else None)
     if reduce is None:
@@ -99,9 +99,10 @@ def _reducer(about: Record, recording: Recording) -> Reduce | None:
     return reduce
 
 
-def _pass_at(n: int, correct: int, k: int) -> float:
+def _pass_at(values: Sequence[Any], k: int) -> float:
     """The unbiased estimate that one of k samples is right (Chen et al. 2021, arXiv:2107.03374)."""
-    return 1.0 if n - correct < k else 1.0 - math.comb(n - correct, k) / math.comb(n, k)
+    wrong = sum(value < 1 for value in values)
+    return 1.0 if wrong < k else 1.0 - math.comb(wrong, k) / math.comb(len(values), k)
 
 
 def _header(path: Path) -> Any:
@@ -180,24 +181,30 @@ class _Archive:
 
 def _plain(sample: Record) -> tuple[Row, Row]:
     """The plain row of a sample, with every scorer's answer as ``answer:<scorer>``, and the sample itself."""
-    attachments = sample.get("attachments", "an object", {})
+    attachments, target = sample.get("attachments", "an object", {}), sample.value.get("target")
+    target = target[0] if isinstance(target, list) and len(target) == 1 else target
     row: Row = {
         "id": sample.name("id"),
         "input": _said(sample.value.get("input"), sample, "input", attachments),
-        "target": _target(sample),
+        "target": target if target not in ([], "") else None,
         "prediction": None,
     }
     error = sample.value.get("error")
     if error:
         row["error"] = str(error.get("message") or error) if isinstance(error, dict) else str(error)
     row["prediction"] = _completion(sample, attachments)
-    row |= _finish(sample)
+    choices = sample.record("output").get("choices", "a list", [])
+    reason = choices[0].get("stop_reason") if choices and isinstance(choices[0], dict) else None
+    row |= {"finish_reason": reason} if isinstance(reason, str) else {}
     row |= labels(sample.get("metadata", "an object", {}))
     unscored = []
     for scorer, value in sample.get("scores", "an object", {}).items():
         score = Record(value, f"{sample.place}, score `{scorer}`")
         row[f"answer:{scorer}"] = score.get("answer", "a text")
-        for metric, number in _numbers(scorer, score):
+        value = score.value.get("value")
+        each = {f".{key}": inner for key, inner in value.items()} if isinstance(value, dict) else {"": value}
+        for key, inner in each.items():
+            metric, number = f"{scorer}{key}", _number(inner, score, f"value{key}")
             row[f"score:{metric}"] = number
             if isinstance(number, float) and number != number:
                 row[f"score:{metric}"] = None
@@ -205,13 +212,6 @@ def _plain(sample: Record) -> tuple[Row, Row]:
     if unscored and not row.get("error"):
         row["error"] = "; ".join(unscored)
     return row, sample.value
-
-
-def _target(sample: Record) -> Any:
-    target = sample.value.get("target")
-    if isinstance(target, list) and len(target) == 1:
-        return target[0]
-    return target if target != [] and target != "" else None
 
 
 def _completion(sample: Record, attachments: Mapping[str, Any]) -> str | None:
@@ -225,13 +225,6 @@ def _completion(sample: Record, attachments: Mapping[str, Any]) -> str | None:
     if said == "" and not output.get("choices", "a list", []):
         return None
     return _said(said, output, "completion", attachments)
-
-
-def _finish(sample: Record) -> Row:
-    """Why the answer ended, where the log says so."""
-    choices = sample.record("output").get("choices", "a list", [])
-    reason = choices[0].get("stop_reason") if choices and isinstance(choices[0], dict) else None
-    return {"finish_reason": reason} if isinstance(reason, str) else {}
 
 
 def _said(value: Any, record: Record, name: str, attachments: Mapping[str, Any]) -> str | None:
@@ -253,18 +246,9 @@ def _said(value: Any, record: Record, name: str, attachments: Mapping[str, Any])
     return "\n".join(texts)
 
 
-def _numbers(scorer: str, score: Record) -> Iterator[tuple[str, Any]]:
-    value = score.value.get("value")
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            yield f"{scorer}.{key}", _number(inner, score, f"value.{key}")
-    else:
-        yield scorer, _number(value, score, "value")
-
-
 def _number(value: Any, score: Record, name: str) -> Any:
-    if isinstance(value, bool | int | float):
-        return float(value) if isinstance(value, bool | float) else value
+    if value is None or isinstance(value, bool | int | float):
+        return float(value) if isinstance(value, bool) else value
     if isinstance(value, str):
         if value in _LETTERS:
             return _LETTERS[value]
@@ -275,8 +259,6 @@ def _number(value: Any, score: Record, name: str) -> Any:
         except ValueError:
             shown = value if len(value) <= LABEL_LENGTH else value[:LABEL_LENGTH] + "…"
             raise score.fail(f"`{name}` is {shown!r}, but a score is a number or one of C, I, P, N") from None
-    if value is None:
-        return None
     raise score.fail(f"`{name}` is {json_kind(value)}, but a score is a number or one of C, I, P, N")
 
 

@@ -13,10 +13,12 @@ from pathlib import Path
 
 from compatcheck.errors import InputError, did_you_mean
 from compatcheck.readers.recording import Recording
-from compatcheck.readers.traces import Shape, calls_of, items_of, open_traces, roots
+from compatcheck.readers.traces import Shape, compared, open_traces, roots
 
 _SHAPE = Shape(
     tool="langfuse",
+    inside=("data", "traces", "observations"),
+    parent=("parentObservationId",),
     id=("experimentItemId", "datasetItemId", "metadata.dataset_item_id", "metadata.datasetItemId"),
     input=("input",),
     output=("output",),
@@ -29,17 +31,14 @@ _SHAPE = Shape(
     prompt_tokens=("usageDetails.input", "usage.input", "promptTokens", "inputTokens", "inputUsage"),
     output_tokens=("usageDetails.output", "usage.output", "completionTokens", "outputTokens", "outputUsage"),
     model=("model", "providedModelName"),
-    scores=("scores",),
     trace=("traceId",),
     kind=("type",),
-    name=("name",),
-    told=("metadata",),
 )
 
 
 def read(path: Path, part: str | None, task: str | None, tasks: Sequence[str]) -> list[Recording]:
     """One row per trace; with ``part`` per observation of this name."""
-    recording, rows = open_traces(path, task, _SHAPE, ("data", "traces", "observations"))
+    recording, rows = open_traces(path, task, _SHAPE)
     for _, record in rows:  # a message may be a warning
         if record.value.get("statusMessage") and record.value.get("level", "ERROR") != "ERROR":
             record.value["statusMessage"] = None
@@ -56,6 +55,5 @@ def read(path: Path, part: str | None, task: str | None, tasks: Sequence[str]) -
             raise InputError(f"{path}: no observation '{part}'{did_you_mean(part, names)}; there are: {there}")
         chosen = [(number, record) for number, record in rows if str(record.value.get("name")) == part]
     else:
-        chosen = roots(rows, ("parentObservationId",), recording)
-    recording.items = items_of(chosen, _SHAPE, recording, calls_of(rows, _SHAPE))
-    return [recording]
+        chosen = roots(rows, _SHAPE, recording)
+    return compared(chosen, rows, _SHAPE, recording)

@@ -13,15 +13,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from compatcheck.readers.recording import Recording
-from compatcheck.readers.traces import Shape, calls_of, items_of, open_traces, roots
+from compatcheck.readers.traces import Shape, read_traces
 
 _SHAPE = Shape(
     tool="langsmith",
+    inside=("runs", "examples_with_runs", "data"),
+    parent=("parent_run_id",),
     id=("reference_example_id", "example_id"),
     input=("inputs", "input"),
     output=("outputs", "output"),
     target=("reference_outputs", "reference", "reference_example.outputs"),
-    error=("error",),
     start=("start_time",),
     end=("end_time",),
     latency=("execution_time", "latency"),
@@ -32,13 +33,10 @@ _SHAPE = Shape(
     scores=("feedback", "feedback_stats", "feedback_scores"),
     trace=("trace_id",),
     kind=("run_type",),
-    name=("name",),
     told=("extra.metadata", "metadata"),
 )
 
 
 def read(path: Path, part: str | None, task: str | None, tasks: Sequence[str]) -> list[Recording]:
-    """One row per run that is a trace of its own. ``part`` is an experiment (``session_name``)."""
-    recording, rows = open_traces(path, task, _SHAPE, ("runs", "examples_with_runs", "data"))
-    recording.items = items_of(roots(rows, ("parent_run_id",), recording), _SHAPE, recording, calls_of(rows, _SHAPE))
-    return [recording]
+    """One row per run that is a trace of its own."""
+    return read_traces(path, task, _SHAPE)

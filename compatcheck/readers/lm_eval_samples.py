@@ -149,25 +149,22 @@ def _in_folder(folder: Path, tasks: Sequence[str]) -> list[_Samples]:
         names = ", ".join(str(one.relative_to(folder)) for one in folders)
         raise InputError(f"{folder}: outputs of several models or runs ({names}); name one of these folders")
     newest: dict[str, Path] = {}
-    for path in sorted(files, key=_time_of):
-        newest[_task_of(path)] = path
+    for path in sorted(files, key=lambda path: _named(path)[1]):
+        newest[_named(path)[0]] = path
     need_tasks(folder, list(newest), tasks, "samples")
     return [_described(newest[task], None) for task in (tasks or sorted(newest))]
 
 
-def _task_of(path: Path) -> str:
+def _named(path: Path) -> tuple[str, str]:
+    """Task and time by the name of a file, empty where it does not say them."""
     match = _NAME.fullmatch(path.name)
-    return match["task"] if match else ""
-
-
-def _time_of(path: Path) -> str:
-    match = _NAME.fullmatch(path.name)
-    return (match["time"] or "") if match else ""
+    return (match["task"], match["time"] or "") if match else ("", "")
 
 
 def _described(path: Path, task: str | None) -> _Samples:
     """The file with what lm-eval's own results file beside it says of its task, if that is there."""
-    name, time = _task_of(path) or task or "recorded", _time_of(path)
+    own, time = _named(path)
+    name = own or task or "recorded"
     results = _results(path.parent / f"results_{time}.json") if time else {}
 
     def of_task(key: str) -> Any:

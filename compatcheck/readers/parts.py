@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from compatcheck.records import NO_FILTER, TEXT_COLUMNS, Metric, TaskRun, not_co
 from compatcheck.similarity import RECORDED
 from compatcheck.table.check import build_table
 from compatcheck.table.layout import MISSING, Layout, dig
-from compatcheck.table.reading import MODEL_FIELDS, Chunk, Row, Source
+from compatcheck.table.reading import MODEL_FIELDS, Chunk, Source
 from compatcheck.table.repeats import as_mean, average_records, error_of_shares
 from compatcheck.table.rows import RowTable, extract_targets, missing_field
 from compatcheck.table.scoring import check_metrics, recorded_metric, score_records, settle_scores, worst_score
@@ -51,18 +52,6 @@ class Part:
     """Scores that some rows lack (:attr:`Recording.partial`): such a row is in error where the score is compared."""
 
 
-def part_of_rows(
-    source: Source,
-    layout: Layout,
-    side: str,
-    task: str | None,
-    targets: Targets | None,
-    metrics: Sequence[str] = (),
-) -> Part:
-    """Plain rows out of whatever holds them."""
-    return plain_part(extract_targets(build_table(source, layout, side, targets, metrics), layout), layout, task)
-
-
 def plain_part(rows: RowTable, layout: Layout, task: str | None) -> Part:
     """Checked plain rows as a part, with the scores that are compared where none are asked for."""
     # Scores that the file carries were given to the whole output, not to what is extracted now.
@@ -70,23 +59,18 @@ def plain_part(rows: RowTable, layout: Layout, task: str | None) -> Part:
     default = (RECORDED,) if recorded and rows.names_score else recorded or ("exact_match",)
     if layout.reference is not None:
         default = ()
-    said = score_notes(rows, default)
+    said: tuple[str, ...] = ()
+    if RECORDED in default and rows.has_predictions and rows.has_targets:  # exact match could be computed
+        said += (
+            "the rows' own `score` is compared, not whether prediction and target are equal; say --metric score or "
+            "--metric exact_match",
+        )
     if layout.reasoning == STRIP and set(default) & set(rows.metrics):
         said += (
             "the scores in the file are compared as they are, though they may be of answers with their reasoning; "
             "--metric exact_match scores what is left without it",
         )
     return Part(rows, task or DEFAULT_TASK, default, notes=rows.notes, score_notes=said)
-
-
-def score_notes(rows: RowTable, default: Sequence[str]) -> tuple[str, ...]:
-    """What is said where the rows' own score is taken though exact match could be computed, and nobody asked for it."""
-    if RECORDED not in default or not (rows.has_predictions and rows.has_targets):
-        return ()
-    return (
-        "the rows' own `score` is compared, not whether prediction and target are equal; say --metric score or "
-        "--metric exact_match",
-    )
 
 
 def runs_of(
@@ -106,7 +90,9 @@ def runs_of(
         table, duplicates = (table, 0) if averaged else drop_repeats(table, rows.source)
         duplicates += part.duplicates if not runs else 0
         if limit is not None:
-            table = _first_documents(table, limit) if averaged else table.slice(0, limit)
+            ids = table["doc_id"]  # of averaged rows all those of the first ids
+            first = pc.is_in(ids, value_set=pc.unique(ids).slice(0, limit)) if averaged else None
+            table = table.slice(0, limit) if first is None else table.filter(first)
         kept = [m for m in rows.metrics if f"score:{m}" in table.column_names and m in wanted]
         records, found = _scored(table, part, wanted, kept, options)
         own = settings
@@ -130,12 +116,6 @@ def said_of_rows(layout: Layout) -> dict[str, Any]:
     """What of a layout bears on the answers and their scores, as settings of the run."""
     said = {"extract": layout.extract, "prediction_field": layout.prediction_field, "reasoning": layout.reasoning}
     return {name: value for name, value in said.items() if value is not None}
-
-
-def _first_documents(table: pa.Table, limit: int) -> pa.Table:
-    """All rows of the first ids."""
-    wanted = pc.unique(table["doc_id"]).slice(0, limit)
-    return table.filter(pc.is_in(table["doc_id"], value_set=wanted))
 
 
 def wanted_metrics(rows: RowTable, metrics: Sequence[str], default: Sequence[str]) -> tuple[str, ...]:
@@ -280,9 +260,10 @@ def as_part(
     restated = any((layout.extract, layout.prediction_field, layout.target_field)) or targets is not None
     source = recording.source
     plain = Layout(extract=layout.extract, reference=layout.reference, reasoning=layout.reasoning)
-    chunks = _chunks(_restated(recording, layout) if restated or layout.names_fields else recording.items)
-    guarded = replace(source, chunks=_not_empty(source.path, chunks), batches=None, plain_names=True)
-    rows = extract_targets(build_table(guarded, plain, side, targets, metrics), plain)
+    items = _restated(recording, layout) if restated or layout.names_fields else recording.items
+    chunks = _chunks(items, source.path)
+    made = replace(source, chunks=chunks, batches=None, plain_names=True)
+    rows = extract_targets(build_table(made, plain, side, targets, metrics), plain)
     if restated:
         rows.metrics = ()
     notes = (*(f"{recording.task}: {note}" for note in dict.fromkeys(recording.notes)), *rows.notes)
@@ -338,23 +319,10 @@ def _restated(recording: Recording, layout: Layout) -> Iterator[Item]:
         yield number, row, raw
 
 
-def _chunks(items: Iterable[Item]) -> Iterator[Chunk]:
-    numbers: list[int] = []
-    rows: list[Row] = []
-    for number, row, _ in items:
-        numbers.append(number)
-        rows.append(row)
-        if len(rows) == _CHUNK_ROWS:
-            yield numbers, rows
-            numbers, rows = [], []
-    if rows:
-        yield numbers, rows
-
-
-def _not_empty(path: Path, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
-    empty = True
-    for chunk in chunks:
+def _chunks(items: Iterable[Item], path: Path) -> Iterator[Chunk]:
+    each, empty = iter(items), True
+    while chunk := list(itertools.islice(each, _CHUNK_ROWS)):
+        yield [number for number, _, _ in chunk], [row for _, row, _ in chunk]
         empty = False
-        yield chunk
     if empty:
         raise InputError(f"{path}: no rows in this file")

@@ -8,17 +8,24 @@ Read in the formats 2 and 3 of ``results.version``. See https://www.promptfoo.de
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from compatcheck.errors import InputError, did_you_mean
-from compatcheck.readers.recording import Record, Recording, average_repeats, count_scores, labels, records
+from compatcheck.readers.recording import (
+    Record,
+    Recording,
+    average_repeats,
+    count_scores,
+    fingerprint,
+    labels,
+    numbered,
+    records,
+)
 from compatcheck.table.reading import Row, Source, read_json, read_rows
 from compatcheck.table.values import text_of
-from compatcheck.text import text_hash
 
 _EXPECTING = (
     "equals", "contains", "icontains", "starts-with", "similar", "levenshtein", "rouge-n", "bleu", "factuality",
@@ -47,26 +54,15 @@ def read(path: Path, part: str | None, task: str | None, tasks: Sequence[str]) -
 def _rows(path: Path) -> tuple[list[tuple[int, Record]], str]:
     """All results with their numbers, and the name of the evaluation."""
     if path.name.lower().removesuffix(".gz").endswith((".jsonl", ".ndjson")):
-        source = read_rows(path)
-        return list(records(source)), "promptfoo"
-    value = read_json(path)
-    if isinstance(value, list):
-        found, name = value, "promptfoo"
-    else:
-        top = Record(value, str(path))
+        return list(records(read_rows(path))), "promptfoo"
+    found, name = read_json(path), "promptfoo"
+    if not isinstance(found, list):
+        top = Record(found, str(path))
         name = str(top.record("config").value.get("description") or "promptfoo")
-        found = _results(top)
-    if not found:
-        raise InputError(f"{path}: no rows in this file")
-    return [(n, Record(one, f"{path}: result {n}")) for n, one in enumerate(found, 1)], name
-
-
-def _results(top: Record) -> list[Any]:
-    """The list of results: in ``results.results``, or in ``results`` itself."""
-    if isinstance(top.value.get("results"), list):
-        return list(top.value["results"])
-    inner = Record(top.need("results", "an object"), f"{top.place}: `results`")
-    return list(inner.need("results", "a list"))
+        found = top.value.get("results")
+        if not isinstance(found, list):
+            found = Record(top.need("results", "an object"), f"{path}: `results`").need("results", "a list")
+    return numbered(found, path, "result"), name
 
 
 def _names(record: Record) -> tuple[str, str, str, str]:
@@ -117,7 +113,7 @@ def _plain(record: Record, identity: str, several: Mapping[str, int]) -> Row:
     described = record.record("testCase").value.get("description")
     row: Row = {
         "id": identity,
-        "doc_hash": "vars:" + text_hash(_canonical(variables)),
+        "doc_hash": "vars:" + fingerprint(variables),
         "input": record.record("prompt").get("raw", "a text"),
         "target": _target(record, variables),
         "prediction": None,
@@ -138,20 +134,14 @@ def _plain(record: Record, identity: str, several: Mapping[str, int]) -> Row:
     else:
         row["prediction"] = text_of(output) if isinstance(output, list | dict) else output
     if not failed:
-        row["score:pass"] = _passed(record, grading)
+        passed = record.get("success", "a boolean")
+        row["score:pass"] = grading.get("pass", "a boolean") if passed is None else passed
         row["score:score"] = record.value.get("score", grading.value.get("score"))
     row |= labels({key: value for key, value in variables.items() if value != row["target"]})
     if isinstance(described, str):
         row |= labels({"description": described})
     named = record.get("namedScores", "an object", {}) if not failed else {}
     return row | {f"score:{name}": value for name, value in named.items() if name not in ("pass", "score")}
-
-
-def _passed(record: Record, grading: Record) -> bool | None:
-    found = record.get("success", "a boolean")
-    if found is None:
-        found = grading.get("pass", "a boolean")
-    return None if found is None else bool(found)
 
 
 def _identities(records: Sequence[Record]) -> list[str]:
@@ -163,19 +153,15 @@ def _identities(records: Sequence[Record]) -> list[str]:
     variants: dict[str, list[str]] = {}
     found = []
     for record in records:
-        identity = text_hash(_canonical(record.get("vars", "an object", {})))[:16]
+        identity = fingerprint(record.get("vars", "an object", {}))
         case = record.record("testCase")
-        kind = _canonical([case.value.get("description"), case.value.get("assert")])
+        kind = fingerprint([case.value.get("description"), case.value.get("assert")])
         known = variants.setdefault(identity, [])
         if kind not in known:
             known.append(kind)
         place = known.index(kind)
         found.append(f"{identity}.{place + 1}" if place else identity)
     return found
-
-
-def _canonical(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, ensure_ascii=False)
 
 
 def _target(record: Record, variables: Mapping[str, Any]) -> str | None:
@@ -194,13 +180,5 @@ def _target(record: Record, variables: Mapping[str, Any]) -> str | None:
     for kind in _EXPECTING:
         for name, value in found:
             if name == kind and isinstance(value, str | int | float):
-                return _filled(text_of(value), variables)
+                return _VARIABLE.sub(lambda m: text_of(variables[m[1]]) if m[1] in variables else m[0], text_of(value))
     return None
-
-
-def _filled(text: str, variables: Mapping[str, Any]) -> str:
-    """A template with the variables of the test in their places."""
-    return _VARIABLE.sub(
-        lambda match: text_of(variables[match[1]]) if match[1] in variables else match[0],
-        text,
-    )

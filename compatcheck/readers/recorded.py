@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NoReturn
 
 from compatcheck.errors import InputError, did_you_mean
 from compatcheck.readers import hf_datasets, lm_eval_samples
 from compatcheck.readers.detect import tool_of
-from compatcheck.readers.parts import Part, as_part, part_of_rows, runs_of
+from compatcheck.readers.parts import Part, as_part, plain_part, runs_of
 from compatcheck.readers.recording import Recording
 from compatcheck.records import TaskRun
 from compatcheck.references import LAYOUTS, tool_of_folder
+from compatcheck.table.check import build_table
 from compatcheck.table.layout import Layout
 from compatcheck.table.reading import file_kind, only_part, read_rows
+from compatcheck.table.rows import extract_targets
 from compatcheck.table.targets import Targets, read_targets
 
 READERS = tuple(name for name in LAYOUTS if name not in ("datasets", "rows"))
@@ -84,16 +85,14 @@ def _parts(
         source = hf_datasets.read_source(path, layout.part)
     else:
         source = only_part(read_rows(path, layout.part), layout.part, layout.model_field)
-    return [part_of_rows(source, layout, side, task, targets, metrics)]
+    rows = extract_targets(build_table(source, layout, side, targets, metrics), layout)
+    return [plain_part(rows, layout, task)]
 
 
 def _recordings(path: Path, tool: str, layout: Layout, task: str | None, tasks: Sequence[str]) -> list[Recording]:
-    read: Callable[..., list[Recording]] = _reader(tool).read
-    return read(path, layout.part, task, tasks)
-
-
-def _reader(tool: str) -> ModuleType:
-    return importlib.import_module(f"compatcheck.readers.{_MODULES.get(tool, tool)}")
+    module = importlib.import_module(f"compatcheck.readers.{_MODULES.get(tool, tool)}")
+    recordings: list[Recording] = module.read(path, layout.part, task, tasks)
+    return recordings
 
 
 def targets_of(path: Path, layout: Layout) -> Targets:

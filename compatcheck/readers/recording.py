@@ -16,6 +16,7 @@ from typing import Any
 from compatcheck.errors import InputError, did_you_mean
 from compatcheck.table.reading import Row, Source, json_kind
 from compatcheck.table.values import LABEL_LENGTH, OWN_NAMES, text_of
+from compatcheck.text import text_hash
 
 Reduce = Callable[[Sequence[Any]], float]
 """Makes one score of several."""
@@ -113,12 +114,16 @@ def records(source: Source) -> Iterator[tuple[int, Record]]:
             yield number, Record(raw, source.at(number))
 
 
-def listed_in(top: Record, name: str) -> list[tuple[int, Record]]:
-    """The objects of a list in an object, numbered from 1; a file without any is refused."""
-    found = top.need(name, "a list")
+def numbered(found: Sequence[Any], path: Path, unit: str) -> list[tuple[int, Record]]:
+    """The objects of a list in a file, from 1 on; a file without any is refused."""
     if not found:
-        raise InputError(f"{top.place}: no rows in this file")
-    return [(number, Record(one, f"{top.place}: {name} {number}")) for number, one in enumerate(found, 1)]
+        raise InputError(f"{path}: no rows in this file")
+    return [(number, Record(one, f"{path}: {unit} {number}")) for number, one in enumerate(found, 1)]
+
+
+def fingerprint(value: Any) -> str:
+    """That of a JSON value, whatever the order of its keys."""
+    return text_hash(json.dumps(value, sort_keys=True, ensure_ascii=False))
 
 
 def only_model(items: Iterable[tuple[str, Item]], part: str | None, path: Path) -> list[Item]:

@@ -7,7 +7,6 @@ A :class:`Shape` says where a tool keeps what; its reader says which records cou
 from __future__ import annotations
 
 import datetime
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from compatcheck.readers.recording import (
     Record,
     Recording,
     count_scores,
+    fingerprint,
     is_finite,
     labels,
     mean,
@@ -41,12 +41,15 @@ class Shape:
     """The fields of a tool's records, as dotted paths of which the first that is there counts."""
 
     tool: str
+    inside: Paths
+    """Where the list of records is in an export that is one object."""
+    parent: Paths
+    """What a record names that is a step of another one."""
     id: Paths
     """What names the document on both sides; a trace's own id is another one in every run."""
     input: Paths
     output: Paths
     target: Paths
-    error: Paths
     start: Paths
     end: Paths
     latency: Paths
@@ -54,23 +57,28 @@ class Shape:
     prompt_tokens: Paths
     output_tokens: Paths
     model: Paths
-    scores: Paths
     trace: Paths
     kind: Paths
     """What a step is: those that are a ``tool`` are calls, of the tool in ``name``."""
-    name: Paths
-    told: Paths
+    error: Paths = ("error",)
+    name: Paths = ("name",)
+    scores: Paths = ("scores",)
+    told: Paths = ("metadata",)
     """Objects whose scalars become labels."""
 
 
-def open_traces(
-    path: Path, task: str | None, shape: Shape, inside: Paths
-) -> tuple[Recording, list[tuple[int, Record]]]:
+def read_traces(path: Path, task: str | None, shape: Shape) -> list[Recording]:
+    """One row a trace: of the records that belong to no other one, where there are such."""
+    recording, rows = open_traces(path, task, shape)
+    return compared(roots(rows, shape, recording), rows, shape, recording)
+
+
+def open_traces(path: Path, task: str | None, shape: Shape) -> tuple[Recording, list[tuple[int, Record]]]:
     """The records of an export: rows of JSON lines, of a JSON list or of CSV, or of a list in a JSON object."""
     notes: list[str] = []
     value = _object_in(path)
     if value is not None and first_of(value, shape.input) is None:
-        found = first_of(value, inside)
+        found = first_of(value, shape.inside)
         if not isinstance(found, list) or not found:
             raise Record(value, str(path)).fail(f"no list of records (fields: {', '.join(map(str, value))[:300]})")
         source = Source(path, "record", iter([(range(1, len(found) + 1), found)]))
@@ -112,19 +120,20 @@ def _nested(row: Row) -> Row:
     return found
 
 
-def items_of(
-    rows: Iterable[tuple[int, Record]], shape: Shape, recording: Recording, calls: Mapping[str, Any]
-) -> list[Item]:
-    """One plain row of each record, with the scores that all have; ``calls`` are those of :func:`calls_of`."""
-    items = []
-    for number, record in rows:
+def compared(
+    chosen: Iterable[tuple[int, Record]], rows: Iterable[tuple[int, Record]], shape: Shape, recording: Recording
+) -> list[Recording]:
+    """One plain row of each chosen record, with the calls that its trace has among all rows."""
+    calls, items = _calls(rows, shape), list[Item]()
+    for number, record in chosen:
         called = calls.get(str(first_of(record.value, shape.trace)), ())
-        items.append((number, plain(record, shape, called), record.value))
+        items.append((number, _plain(record, shape, called), record.value))
     count_scores(items, recording)
-    return items
+    recording.items = items
+    return [recording]
 
 
-def calls_of(rows: Iterable[tuple[int, Record]], shape: Shape) -> dict[str, list[dict[str, Any]]]:
+def _calls(rows: Iterable[tuple[int, Record]], shape: Shape) -> dict[str, list[dict[str, Any]]]:
     """The tools that were called in each trace, in the order of time."""
     found: dict[str, list[tuple[float, dict[str, Any]]]] = {}
     for _, record in rows:
@@ -139,16 +148,17 @@ def calls_of(rows: Iterable[tuple[int, Record]], shape: Shape) -> dict[str, list
     return {trace: [call for _, call in sorted(calls, key=lambda one: one[0])] for trace, calls in found.items()}
 
 
-def plain(record: Record, shape: Shape, calls: Sequence[Mapping[str, Any]] = ()) -> Row:
+def _plain(record: Record, shape: Shape, calls: Sequence[Mapping[str, Any]]) -> Row:
     """The plain row of a record; ``calls`` are those of its steps."""
     value = record.value
     question, target = first_of(value, shape.input), first_of(value, shape.target)
     own = first_of(value, shape.id)
     if own is None and question is None:
         record.need(shape.input[0], "a text")
-    document = text_hash(json.dumps(question, sort_keys=True, ensure_ascii=False))
+    document = fingerprint(question)
     right = {path.rpartition(".")[2] for path in shape.target}
-    told = {key: inner for path in shape.told for key, inner in _object(value, path).items() if key not in right}
+    objects = [found for path in shape.told if isinstance(found := first_of(value, (path,)), Mapping)]
+    told = {key: inner for found in objects for key, inner in found.items() if key not in right}
     known = {path.partition(".")[0] for paths in vars(shape).values() if isinstance(paths, tuple) for path in paths}
     told |= {
         key: inner
@@ -173,11 +183,6 @@ def plain(record: Record, shape: Shape, calls: Sequence[Mapping[str, Any]] = ())
     for name, score in _scores(value, shape.scores, record):
         scores.setdefault(f"score:{name}", []).append(score)
     return row | {name: found[0] if len(found) == 1 else reduced(found, mean) for name, found in scores.items()}
-
-
-def _object(value: Mapping[str, Any], path: str) -> Mapping[str, Any]:
-    found = first_of(value, (path,))
-    return found if isinstance(found, Mapping) else {}
 
 
 def _taken(value: Mapping[str, Any], shape: Shape) -> Row:
@@ -229,9 +234,9 @@ def _scores(value: Mapping[str, Any], paths: Paths, record: Record) -> Iterator[
                 yield name, score
 
 
-def roots(rows: Sequence[tuple[int, Record]], parent: Paths, recording: Recording) -> list[tuple[int, Record]]:
+def roots(rows: Sequence[tuple[int, Record]], shape: Shape, recording: Recording) -> list[tuple[int, Record]]:
     """The records that belong to no other one, where there are such; a note says how many were left out."""
-    found = [(number, record) for number, record in rows if not first_of(record.value, parent)]
+    found = [(number, record) for number, record in rows if not first_of(record.value, shape.parent)]
     if found and len(found) < len(rows):
         recording.notes.append(f"{len(rows) - len(found):,} steps within traces are left out; the traces are compared")
     return found or list(rows)
