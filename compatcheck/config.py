@@ -19,7 +19,7 @@ from compatcheck import sides
 from compatcheck.errors import InputError, did_you_mean
 from compatcheck.options import Check as CheckOptions
 from compatcheck.options import Fix, about, options_of, read
-from compatcheck.paths import user_path
+from compatcheck.paths import from_here, user_path
 
 FILE = "compatcheck.toml"
 PROJECT_FILE = "pyproject.toml"
@@ -295,9 +295,7 @@ class _File:
         return bool(part) and (self.path.parent / part).exists()
 
     def from_here(self, text: str) -> str:
-        path = self.path.parent / user_path(text)
-        here = Path.cwd().resolve()
-        return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
+        return str(from_here(self.path.parent / user_path(text)))
 
 
 def _toml(path: Path) -> dict[str, Any]:

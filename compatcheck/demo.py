@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from compatcheck.api import Diff, diff
+from compatcheck.paths import from_here
 from compatcheck.references import MODEL_LIBRARIES
 
 TASKS = ("samsum", "gsm8k", "hellaswag", "piqa")
@@ -28,7 +29,7 @@ def run(say: Callable[[str], None] = lambda _: None, progress: Any = None, recor
     """Compare the fixture adapters on base v1 with those on base v2, on all four tasks."""
     if recorded or not has_models():
         return diff(RECORDED / "old", RECORDED / "new", fail_on=BUDGETS)
-    fixtures = _fixtures()
+    fixtures = from_here(FIXTURES)
     return diff(
         f"{fixtures}/adapters/{{task}}-v1",
         f"{fixtures}/adapters/{{task}}-v2",
@@ -46,7 +47,7 @@ def changed_prompt(say: Callable[[str], None] = lambda _: None, progress: Any = 
     options: dict[str, Any] = {"fail_on": PROMPT_BUDGETS, "slice_by": "skill"}
     if recorded or not has_models():
         return diff(RECORDED / "prompt" / "before", RECORDED / "prompt" / "after", **options)
-    fixtures = _fixtures()
+    fixtures = from_here(FIXTURES)
     model, prompts = f"{fixtures}/adapters/gsm8k-v2", fixtures / "prompts"
     return diff(
         model,
@@ -59,8 +60,3 @@ def changed_prompt(say: Callable[[str], None] = lambda _: None, progress: Any = 
         progress=progress,
         **options,
     )
-
-
-def _fixtures() -> Path:
-    """The folder of the fixtures as a user would name it."""
-    return FIXTURES.relative_to(Path.cwd()) if FIXTURES.is_relative_to(Path.cwd()) else FIXTURES

@@ -1,4 +1,4 @@
-"""Where compatcheck keeps what it may throw away."""
+"""The folder of what may be thrown away, and paths as users write and read them."""
 
 from __future__ import annotations
 
@@ -16,6 +16,12 @@ def cache_dir(*parts: str) -> Path:
     folder = Path(root, *parts)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def from_here(path: Path) -> Path:
+    """The path as seen from the current folder, where it lies in there."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 def user_path(text: str | os.PathLike[str]) -> Path:

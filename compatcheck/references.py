@@ -21,7 +21,7 @@ from compatcheck.models import files as model_files
 from compatcheck.models import tokenizer as adapter_tokenizer
 from compatcheck.models.endpoints import Endpoint
 from compatcheck.models.files import read_json
-from compatcheck.paths import user_path
+from compatcheck.paths import from_here, user_path
 
 MODEL_LIBRARIES = ("torch", "transformers", "peft", "safetensors", "lm_eval")
 RECORDED_SUFFIXES = tuple(
@@ -259,8 +259,7 @@ def _base_of_adapter(text: str, folder: Path, trust_remote_code: bool) -> tuple[
     for candidate in (folder / name, user_path(name)):
         if candidate.is_dir() or gguf.is_gguf(candidate):
             found = candidate.resolve()
-            inside = found.is_relative_to(Path.cwd())
-            return str(found.relative_to(Path.cwd()) if inside else found), found
+            return str(from_here(found)), found
     if revision is not None and not (isinstance(revision, str) and revision):
         raise InputError(f"{file}: revision is {revision!r}; it names a revision of the base, or is null")
     named = name if revision is None or "@" in name else f"{name}@{revision}"

@@ -57,12 +57,7 @@ def check(chosen: Diff, rules: Sequence[Rule]) -> None:
 
 
 def decide(
-    request: Request,
-    rules: Sequence[Rule],
-    chosen: Diff,
-    say: Say,
-    progress: Any = None,
-    grade: Grade | None = None,
+    request: Request, rules: Sequence[Rule], chosen: Diff, say: Say, progress: Any = None, grade: Grade | None = None
 ) -> Decided:
     """Draw documents of every task until its critical budgets are decided, or there are no more.
     Raises InputError: as :func:`compatcheck.diff`; a budget that cannot be judged at every look.

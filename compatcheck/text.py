@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 
 _SEPARATED = re.compile(r"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d+)?", re.ASCII)
 _NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?", re.ASCII)
@@ -23,6 +24,14 @@ def significant(value: float, digits: int, sign: str = "") -> str:
     """A number with so many significant digits; a large one is written out, never as ``1.2e+03``."""
     text = f"{value:{sign},.{digits}g}"
     return f"{value:{sign},.0f}" if "e+" in text and abs(value) < 1e15 else text
+
+
+def aligned(rows: Sequence[tuple[str, ...]], kinds: str = "<<<") -> list[str]:
+    """Rows as lines with columns under each other: texts (``<``), and figures (``>``), as those without a kind are."""
+    columns = list(zip(*rows, strict=True))
+    kinds = kinds.ljust(len(columns), ">")
+    widths = [f"{kind}{max(map(len, column))}" for kind, column in zip(kinds, columns, strict=True)]
+    return ["  ".join(map(format, row, widths)).rstrip() for row in rows]
 
 
 def text_hash(text: str) -> str:

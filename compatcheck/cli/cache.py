@@ -16,6 +16,7 @@ from typer import Option
 from compatcheck.cli.options import TextOrJson, check_format
 from compatcheck.cli.output import print_line
 from compatcheck.errors import InputError
+from compatcheck.text import aligned
 
 if TYPE_CHECKING:
     from compatcheck.evaluation.store.upkeep import Overview, Removed
@@ -116,21 +117,14 @@ def _as_text(found: Overview) -> str:
 
     lines = [f"{found.path}: {found.answers:,} answers, {shown_size(found.bytes)}"]
     lines += [f"set aside as damaged: {path.name}" for path in found.set_aside]
-    rows = [("model", "task", "engine", "answers", "text", "oldest", "newest", "last used")]
+    rows: list[tuple[str, ...]] = [("model", "task", "engine", "answers", "text", "oldest", "newest", "last used")]
     for entry in found.entries:
         days = (
             time.strftime("%Y-%m-%d %H:%M", time.localtime(each)) for each in (entry.oldest, entry.newest, entry.used)
         )
         names = (safe_text(each) for each in (entry.model, entry.task, entry.engine))
-        rows.append((*names, f"{entry.answers:,}", shown_size(entry.bytes), *days))  # type: ignore[arg-type]
-    widths = [max(len(row[column]) for row in rows) for column in range(8)]
-    table = [
-        "  ".join(
-            f"{cell:{'>' if column in (3, 4) else '<'}{widths[column]}}" for column, cell in enumerate(row)
-        ).rstrip()
-        for row in rows
-    ]
-    return "\n".join([*lines, "", *table] if found.entries else lines)
+        rows.append((*names, f"{entry.answers:,}", shown_size(entry.bytes), *days))
+    return "\n".join([*lines, "", *aligned(rows, "<<<>><<<")] if found.entries else lines)
 
 
 def _report(removed: Removed, format: str) -> None:

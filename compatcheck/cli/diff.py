@@ -13,15 +13,7 @@ from typer import Argument, Option
 
 from compatcheck import config, options
 from compatcheck.cli.options import command_line, progress, speaker, with_options
-from compatcheck.cli.output import (
-    check_formats,
-    check_several,
-    check_writable,
-    emit,
-    print_failure,
-    print_line,
-    settings,
-)
+from compatcheck.cli.output import check_formats, check_writable, emit, print_failure, print_line, settings
 from compatcheck.config import Check
 from compatcheck.errors import ExitCode, InputError
 
@@ -108,14 +100,12 @@ def _run_all(checks: Sequence[Check], given: Mapping[str, Any], command: str) ->
 def _run(check: Check, given: Mapping[str, Any], command: str, *, alone: bool) -> int:
     settled = config.settle(check.options, given)
     shown = options.build(options.Check, settled)
-    formats = check_formats(shown.format, shown.junit_flips)
+    formats = check_formats(shown.format, shown.junit_flips, several=bool(check.further))
     out = shown.out
     if not alone:
         if out is None and set(formats) - {"terminal", "github"}:
             out = Path("compat-report")
         out = out and out / check.name
-    if check.further:
-        check_several(formats)
     check_writable(out, formats, overwrite=shown.overwrite)
     from compatcheck import api
     from compatcheck.report.store import with_earlier_looks

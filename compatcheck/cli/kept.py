@@ -11,7 +11,7 @@ import typer
 from typer import Argument, Option
 
 from compatcheck.cli.options import Quiet
-from compatcheck.cli.output import check_formats, check_several, check_writable, emit, print_line, print_untrusted
+from compatcheck.cli.output import check_formats, check_writable, emit, print_line, print_untrusted
 from compatcheck.errors import ExitCode, InputError
 from compatcheck.options import FORMATS
 
@@ -56,7 +56,7 @@ def report(
 
     result = load(folder) if candidate is None else load_one(folder, candidate)
     if is_several(result):
-        check_several(formats)
+        check_formats(formats, several=True)
     kept = folder if candidate is None else None  # the files of one candidate do not go beside those of all
     return emit(result, formats=formats, out=out, quiet=quiet, kept=kept, overwrite=overwrite)
 

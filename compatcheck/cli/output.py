@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from compatcheck.errors import EXTRAS, ExitCode, InputError, internal_error, not_installed, one_line, traceback_wanted
+from compatcheck.paths import from_here
 from compatcheck.scratch import nearest_folder
 
 if TYPE_CHECKING:
@@ -48,33 +49,23 @@ def check_writable(out: Path | None, formats: Sequence[str] = (), *, overwrite: 
         check_folder(out, formats, overwrite=overwrite)
 
 
-def check_formats(names: Sequence[str], junit_flips: bool = False) -> list[str]:
+def check_formats(names: Sequence[str], junit_flips: bool = False, *, several: bool = False) -> list[str]:
     """The formats asked for, once each; ``junit_flips`` is for ``junit``.
 
-    Raises InputError for one that is not there.
+    Raises InputError for one that is not there, or that ``several`` candidates do not have.
     """
-    from compatcheck.report import find_format
+    from compatcheck.report.formats import find_format, of_several
 
     if junit_flips and "junit" not in names:
         raise InputError("--junit-flips is for --format junit, which is not among the formats")
     names = ["junit-flips" if name == "junit" and junit_flips else name for name in names]
     try:
-        for name in names:
-            find_format(name)
+        for found in map(find_format, names):
+            if several:
+                of_several(found)
     except InputError as error:
         raise InputError(f"--{error}") from None
     return list(dict.fromkeys(names))
-
-
-def check_several(names: Sequence[str]) -> None:
-    """Raise InputError for a format that several candidates do not have."""
-    from compatcheck.report.formats import find_format, of_several
-
-    try:
-        for name in names:
-            of_several(find_format(name))
-    except InputError as error:
-        raise InputError(f"--{error}") from None
 
 
 def settings(file: Path | None = None, quiet: bool = False) -> Config:
@@ -83,9 +74,7 @@ def settings(file: Path | None = None, quiet: bool = False) -> Config:
 
     found = config.load(file)
     if found.path is not None and not quiet:
-        here = Path.cwd()
-        path = found.path.relative_to(here) if found.path.is_relative_to(here) else found.path
-        print_line(f"settings: {path}")
+        print_line(f"settings: {from_here(found.path)}")
     return found
 
 

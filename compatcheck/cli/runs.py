@@ -13,6 +13,7 @@ from compatcheck import config, options
 from compatcheck.cli.options import Quiet, TextOrJson, check_format, command_line, progress, speaker, with_options
 from compatcheck.cli.output import check_writable, print_line, print_spelled, print_untrusted, settings
 from compatcheck.errors import ExitCode, InputError
+from compatcheck.paths import from_here
 
 _REF = "Model, adapter, BASE+ADAPTER, http://HOST/v1#MODEL, recorded outputs or a kept run"
 
@@ -104,9 +105,7 @@ def bless(
     if done.folder is None or done.entry is None:
         print(f"not blessed: the gate against @{done.name} fails; --force blesses it all the same", file=sys.stderr)
         return ExitCode.REGRESSION
-    here = Path.cwd()
-    folder = done.folder.relative_to(here) if done.folder.is_relative_to(here) else done.folder
-    print_line(f"@{done.name} is now {done.entry.reference} (kept in {folder})", sys.stdout)
+    print_line(f"@{done.name} is now {done.entry.reference} (kept in {from_here(done.folder)})", sys.stdout)
     return ExitCode.OK
 
 

@@ -18,13 +18,7 @@ from typing import NamedTuple
 
 from compatcheck.compare.result import Comparison, Pairing, Result
 from compatcheck.report import figures, headline, sections
-from compatcheck.report.headline import (
-    all_gates,
-    most_important,
-    sentence,
-    verdict_line,
-    worst_comparison,
-)
+from compatcheck.report.headline import all_gates, most_important, sentence, verdict_line, worst_comparison
 from compatcheck.report.sections import Table, headline_change, silent_rows
 
 __all__ = [

@@ -17,10 +17,7 @@ def margins(comparison: Comparison) -> Section | None:
         return None
     seen, worse = (
         f"{figures.share(count, found.n)} ({figures.number(predicted, 'share')} predicted)"
-        for count, predicted in (
-            (found.changed, found.changed_predicted),
-            (found.negative_flips, found.nfr_predicted),
-        )
+        for count, predicted in ((found.changed, found.changed_predicted), (found.negative_flips, found.nfr_predicted))
     )
     sentence = (
         f"old's choice is ahead of its best rival by {found.mean_old:.3g} nats in old and {found.mean_new:.3g} in new "

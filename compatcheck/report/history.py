@@ -11,8 +11,8 @@ from compatcheck.compare.result import Estimate, Result
 from compatcheck.compare.scores import Score
 from compatcheck.records import NO_FILTER
 from compatcheck.report import figures
-from compatcheck.report.summaries import aligned
 from compatcheck.report.text import safe_text, trim_middle
+from compatcheck.text import aligned
 
 
 @dataclass(frozen=True)

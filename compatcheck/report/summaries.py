@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from compatcheck.report import figures
 from compatcheck.report.text import safe_text, trim_middle
+from compatcheck.text import aligned
 
 if TYPE_CHECKING:
     from compatcheck.compare.noise import Measurements
@@ -52,19 +53,6 @@ def render_run(run: Run, scores: Sequence[Score]) -> str:
         )
     head = f"{safe_text(about.reference)}  ({', '.join(safe_text(fact) for fact in facts if fact)})"
     return "\n".join([head, "", *aligned(rows), *(f"! {safe_text(note)}" for note in run.notes)])
-
-
-def aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    """Rows as lines with columns under each other: three of texts, then figures."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for row in rows:
-        cells = [
-            cell.ljust(width) if place < 3 else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append("  ".join(cells).rstrip())
-    return lines
 
 
 def run_to_json(manifest: Mapping[str, Any], scores: Sequence[Score]) -> str:

@@ -95,7 +95,6 @@ def bertscore(
             scores = np.where(np.isfinite(best), best, 0.0)
         return scores
 
-    require("bertscore", "bert_score")
     shown = folder.name if local else model_type
     layer = f"layer:{num_layers}" if num_layers else "layer:default"
     return Scorer(name, "smooth", f"bertscore|f1|{shown}|{layer}|idf:no|bert-score {version('bert-score')}", score)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import functools
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from compatcheck.similarity.base import References, ScoreFunction, Scorer, scorer, several
+from compatcheck.similarity.base import References, ScoreFunction, Scorer, accepted, scorer, several
 from compatcheck.similarity.numbers import EXACTLY, Tolerance, number_of, numbers_in, tolerance
 from compatcheck.text import plain_number
 
@@ -119,9 +118,13 @@ def exact_match(
     case, marks, near = bool(ignore_case), bool(ignore_punctuation), tolerance(name, number_tolerance)
     if strip is False and not (case or marks or near):
         return Scorer(name, "discrete", "exact_match|letter-by-letter", _function(lambda text, right: text == right))
-    signed = ("|case:ignored" if case else "") + ("|punctuation:ignored" if marks else "")
-    signature = f"exact_match|strip|thousands-separators:ignored{signed}{f'|tolerance:{near}' if near else ''}"
+    signature = f"exact_match|strip|thousands-separators:ignored{_signed(case, marks, near)}"
     return Scorer(name, "discrete", signature, _function(_matching(case, marks, near)))
+
+
+def _signed(case: bool, marks: bool, near: Tolerance) -> str:
+    signed = ("|case:ignored" if case else "") + ("|punctuation:ignored" if marks else "")
+    return f"{signed}|tolerance:{near}" if near else signed
 
 
 @scorer(CHANGED)
@@ -143,9 +146,8 @@ def contains(
     ``number_tolerance`` a target that is a number is held by any number that lies close enough.
     """
     case, marks, near = bool(ignore_case), bool(ignore_punctuation), tolerance(name, number_tolerance)
-    signed = ("|case:ignored" if case else "") + ("|punctuation:ignored" if marks else "")
-    signed += f"|tolerance:{near}" if near else ""
-    return Scorer(name, "discrete", f"contains|whole-words{signed}", _function(_holding(case, marks, near)))
+    signature = f"contains|whole-words{_signed(case, marks, near)}"
+    return Scorer(name, "discrete", signature, _function(_holding(case, marks, near)))
 
 
 def other_readings(
@@ -191,11 +193,4 @@ def _edges(text: str) -> tuple[str, str]:
 
 def references(target: str) -> list[str]:
     """The texts that a target column stands for: itself, or those of the JSON list it holds."""
-    if target.startswith('["') and target.endswith('"]'):
-        try:
-            listed = json.loads(target)
-        except ValueError:
-            return [target]
-        if all(isinstance(one, str) for one in listed):
-            return several(listed)
-    return [target]
+    return several(accepted(target, False))

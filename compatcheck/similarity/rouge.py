@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from importlib.metadata import version
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -44,13 +45,7 @@ def rouge(name: str, use_stemmer: bool = False) -> Scorer:
 
         # A target is met once per side and per metric, and stemming is slow.
         tokenize = lru_cache(maxsize=65_536)(tokenizers.DefaultTokenizer(use_stemmer).tokenize)
-
-        class Cached(tokenizers.Tokenizer):
-            def tokenize(self, text: str) -> list[str]:
-                words: list[str] = tokenize(text)
-                return words
-
-        library: Any = rouge_scorer.RougeScorer([name], tokenizer=Cached())
+        library: Any = rouge_scorer.RougeScorer([name], tokenizer=SimpleNamespace(tokenize=tokenize))
 
         def one(prediction: str, target: str) -> float:
             if name != "rougeL":
