@@ -218,7 +218,7 @@ def blessed(result: Result, comparison: Comparison) -> str:
     ticks = (low + room, (low + high) / 2, high - room)
     for value in ticks:
         _across(axes, left - 16, 552, y(value), "line", zorder=0)
-    unit = figures.metric_info(trend.score_name(comparison)).unit
+    unit = figures.metric_info(figures.score_name(comparison.kind, "old")).unit
     _beside(axes, left - 24, {y(value): figures.number(value, unit) for value in ticks})
     places = [(x(place), y(each.score.value or 0.0)) for place, each in enumerate(every)]
     line(axes, places[: len(trail)], THEME["axis"], 2)

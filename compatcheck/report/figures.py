@@ -97,6 +97,11 @@ def metric_info(name: str) -> MetricInfo:
     return METRICS.get(name) or MetricInfo(name.replace("_", " "), "score", "")
 
 
+def score_name(kind: str, side: str) -> str:
+    """The metric that holds the mean score of a side, by the kind of the score."""
+    return f"{'accuracy' if kind == 'discrete' else 'score'}_{side}"
+
+
 def groups(comparison: Comparison) -> tuple[str, ...]:
     """The quadrants (discrete) or groups (smooth) of a comparison, in the order they are shown."""
     if comparison.reference is not None:

@@ -19,8 +19,6 @@ SHOWN = 10
 """Annotations of one kind that GitHub shows per step."""
 SUMMARY_LIMIT = 1024 * 1024
 """Bytes of all that one step adds to its summary; a longer one is refused as a whole."""
-COMMENT_LIMIT = 65_536
-"""Characters of a comment."""
 LEAST_ROOM = 4_096
 """Bytes below which a report is left out: it would be cut before its verdict."""
 SUMMARY_FLIPS = 30

@@ -52,7 +52,7 @@ def of_run(folder: str, reference: str, scores: Sequence[Score]) -> list[Entry]:
     """The entries of a kept run: its scores."""
     found = []
     for score in scores:
-        name = "accuracy_new" if score.metric.kind == "discrete" else "score_new"
+        name = figures.score_name(score.metric.kind, "new")
         title = "/".join(part for part in (score.task, score.filter, score.metric.name) if part != NO_FILTER)
         found.append(Entry(folder, title, reference, "none", score.n, {name: score.mean}))
     return found

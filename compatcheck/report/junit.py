@@ -9,6 +9,7 @@ its budget, else skipped, so that the file is red exactly where the verdict is.
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree as xml
 
@@ -21,19 +22,12 @@ SHOWN = 10
 """Flips that the case of a budget shows, the worst."""
 
 
-def render(result: Result, *, folder: Path | None = None) -> str:
-    """Return the XML document; ``folder`` is not used. No time was measured per test case, so all times are 0."""
+def render(result: Result, *, folder: Path | None = None, each: bool = False) -> str:
+    """Return the XML document, with a test case for ``each`` listed flip or for budgets alone; ``folder`` is not used.
+
+    No time was measured per test case, so all times are 0.
+    """
     del folder
-    return _document(result, each=False)
-
-
-def with_flips(result: Result, *, folder: Path | None = None) -> str:
-    """The same with a test case per listed negative flip."""
-    del folder
-    return _document(result, each=True)
-
-
-def _document(result: Result, *, each: bool) -> str:
     root = xml.Element("testsuites", {"name": "compatcheck"})
     for place, (comparison, flips) in enumerate(listed_flips(result)):
         root.append(_suite(comparison, flips, result, str(place), each))
@@ -42,6 +36,9 @@ def _document(result: Result, *, each: bool) -> str:
     root.set("time", "0")
     xml.indent(root)
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{xml.tostring(root, encoding="unicode")}\n'
+
+
+with_flips = partial(render, each=True)
 
 
 def _legal(text: object, *, multiline: bool = False) -> str:

@@ -37,15 +37,15 @@ def headline_change(comparison: Comparison) -> Change | None:
     """Accuracy or mean score, old to new, with the difference and its interval; None where it is not known."""
     if comparison.reference is not None:
         return None
-    pair, metric = ("accuracy", "net") if comparison.kind == "discrete" else ("score", "mean_difference")
-    old, new = (comparison.metrics.get(f"{pair}_{side}") for side in ("old", "new"))
+    discrete, name = comparison.kind == "discrete", figures.score_name(comparison.kind, "old")
+    label, metric = ("accuracy", "net") if discrete else (comparison.metric, "mean_difference")
+    old, new = (comparison.metrics.get(figures.score_name(comparison.kind, side)) for side in ("old", "new"))
     if old is None or new is None:
         return None
-    figure, name, delta = comparison.metrics.get(metric), f"{pair}_old", ""
+    figure, delta = comparison.metrics.get(metric), ""
     if figure is not None and figure.value is not None:
         bounds = figures.interval(metric, figure)
         delta = f"Δ {figures.estimate(metric, figure)}" + f"  ({figures.level(comparison)}: {bounds})" * bool(bounds)
-    label = "accuracy" if pair == "accuracy" else comparison.metric
     return Change(label, f"{figures.estimate(name, old)} → {figures.estimate(name, new)}", delta, metric)
 
 
@@ -111,7 +111,8 @@ def _metrics(title: str) -> Callable[[Comparison], Section | None]:
     def section(comparison: Comparison) -> Section | None:
         known = {name for names in figures.GROUPS.values() for name in names}
         known |= {"kl"} if comparison.kl is not None else set()
-        known |= {name for name in figures.QUADRANT_METRICS.values() if _has_value(comparison, name)}
+        figured = {name for name, figure in comparison.metrics.items() if figure.value is not None}
+        known |= figured.intersection(figures.QUADRANT_METRICS.values())
         names = figures.GROUPS.get(title) or [name for name in comparison.metrics if name not in known]
         rows = [metric_row(comparison, name) for name in names if name in comparison.metrics]
         columns = (
@@ -125,11 +126,6 @@ def _metrics(title: str) -> Callable[[Comparison], Section | None]:
         )
 
     return section
-
-
-def _has_value(comparison: Comparison, name: str) -> bool:
-    figure = comparison.metrics.get(name)
-    return figure is not None and figure.value is not None
 
 
 def metric_row(comparison: Comparison, name: str) -> tuple[Any, ...]:

@@ -96,7 +96,10 @@ def _write_instances(result: Result | Candidates, path: Path) -> None:
     from compatcheck.compare.serialise import join_instances
 
     if not isinstance(result, Candidates) and result.stored is not None:
-        _copy_file(result.stored.path, path)
+        with contextlib.suppress(OSError):  # on the same disk without a copy: it is never written again
+            os.link(result.stored.path, path)
+            return
+        shutil.copyfile(result.stored.path, path)
         return
     frame = join_candidates(result) if isinstance(result, Candidates) else join_instances(result)
     try:
@@ -109,14 +112,6 @@ def _write_instances(result: Result | Candidates, path: Path) -> None:
 
 def _encodable(value: Any) -> Any:
     return value.encode("utf-8", "backslashreplace").decode("utf-8") if isinstance(value, str) else value
-
-
-def _copy_file(source: Path, target: Path) -> None:
-    """Give ``target`` the contents of ``source``, which is never written again: on the same disk without a copy."""
-    with contextlib.suppress(OSError):
-        os.link(source, target)
-        return
-    shutil.copyfile(source, target)
 
 
 def _write_all(folder: Path, writers: dict[str, Callable[[Path], object]]) -> None:

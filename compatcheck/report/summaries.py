@@ -42,7 +42,7 @@ def render_run(run: Run, scores: Sequence[Score]) -> str:
     facts = (about.kind, about.fingerprint, str(about.engine.get("engine", "")))
     rows: list[tuple[str, ...]] = [("task", "filter", "metric", "score", "95 % interval", "n", "errors", "no answer")]
     for score in scores:
-        name = "accuracy_old" if score.metric.kind == "discrete" else "score_old"  # for its unit
+        name = figures.score_name(score.metric.kind, "old")  # for its unit
         rows.append(
             (
                 *(trim_middle(safe_text(each), 40) for each in (score.task, score.filter, score.metric.name)),

@@ -25,11 +25,6 @@ class Point(NamedTuple):
     run: BlessedRun | None = None
 
 
-def score_name(comparison: Comparison) -> str:
-    """The metric that OLD's score is kept under."""
-    return "accuracy_old" if comparison.kind == "discrete" else "score_old"
-
-
 def points(result: Result, comparison: Comparison) -> list[Point]:
     """The blessed runs that have this score, oldest first; empty where there are fewer than two, which is no trend."""
     found = []
@@ -39,7 +34,7 @@ def points(result: Result, comparison: Comparison) -> list[Point]:
             if same and one.value is not None and math.isfinite(one.value):
                 known = all(bound is not None and math.isfinite(bound) for bound in (one.low, one.high))
                 score = Estimate(one.value, one.low, one.high) if known else Estimate(one.value)
-                name = {"discrete": "accuracy_old", "smooth": "score_old"}.get(one.kind) or score_name(comparison)
+                name = figures.score_name(one.kind or comparison.kind, "old")
                 shown, bounds = figures.estimate(name, score), figures.interval(name, score)
                 found.append(Point(run.name, "forced" if run.forced else "blessed", score, shown, bounds, one.n, run))
     return found if len(found) > 1 else []
@@ -51,11 +46,11 @@ def new_point(comparison: Comparison, trail: list[Point]) -> Point | None:
     Then the comparison was made on other documents, or reads the score in another way (``--limit``, ``--correct-at``),
     and NEW's score does not belong beside them.
     """
-    name = score_name(comparison)
-    old, new = (comparison.metrics.get(name.replace("old", side)) for side in ("old", "new"))
+    old, new = (comparison.metrics.get(figures.score_name(comparison.kind, side)) for side in ("old", "new"))
     last = trail[-1].score.value if trail else None
     if old is None or new is None or old.value is None or new.value is None or last is None:
         return None
+    name = figures.score_name(comparison.kind, "new")
     shown = figures.estimate(name, new), figures.interval(name, new)
     return Point("new", "new", new, *shown, comparison.n) if abs(old.value - last) <= 1e-9 else None
 

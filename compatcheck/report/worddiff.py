@@ -28,24 +28,6 @@ class Segment:
     """Characters that a ``cut`` stands for."""
 
 
-@dataclass(frozen=True)
-class WordDiff:
-    """The segments in reading order. ``coarse`` says that the texts were too long to be compared word by word."""
-
-    segments: tuple[Segment, ...]
-    coarse: bool = False
-
-    @property
-    def old(self) -> tuple[Segment, ...]:
-        """The first text, its deleted words marked."""
-        return _phrases(s for s in self.segments if s.kind != "insert")
-
-    @property
-    def new(self) -> tuple[Segment, ...]:
-        """The second text, its inserted words marked."""
-        return _phrases(s for s in self.segments if s.kind != "delete")
-
-
 def _phrases(segments: Iterable[Segment]) -> tuple[Segment, ...]:
     """Draw the spaces and marks between two changed words into the change: phrases read better than stripes."""
     joined: list[Segment] = []
@@ -62,21 +44,20 @@ def _common(a: Iterable[str], b: Iterable[str]) -> int:
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False)))
 
 
-def word_diff(old: str, new: str, max_tokens: int = MAX_TOKENS) -> WordDiff:
+def word_diff(old: str, new: str, max_tokens: int = MAX_TOKENS) -> list[Segment]:
     """Compare two texts word by word; whitespace and punctuation are words of their own, so that nothing is lost.
 
     The equal and deleted segments joined give ``old``; the equal and inserted ones give ``new``. Where more than
     ``max_tokens`` words remain on either side after the common beginning and end, these are shown as one deletion and
-    one insertion (``coarse``), because the comparison takes quadratic time.
+    one insertion, because the comparison takes quadratic time.
     """
     a, b = _TOKEN.findall(old), _TOKEN.findall(new)
     start = _common(a, b)
     end = _common(reversed(a[start:]), reversed(b[start:]))
     head, tail = a[:start], a[len(a) - end :]
     a, b = a[start : len(a) - end], b[start : len(b) - end]
-    coarse = max(len(a), len(b)) > max_tokens
     pieces = [("replace", 0, len(a), 0, len(b))]
-    if not coarse:
+    if max(len(a), len(b)) <= max_tokens:
         pieces = list(difflib.SequenceMatcher(None, a, b, autojunk=False).get_opcodes())
     segments = [Segment("equal", "".join(head))]
     for tag, i1, i2, j1, j2 in pieces:
@@ -85,7 +66,7 @@ def word_diff(old: str, new: str, max_tokens: int = MAX_TOKENS) -> WordDiff:
         else:
             segments += [Segment("delete", "".join(a[i1:i2])), Segment("insert", "".join(b[j1:j2]))]
     segments.append(Segment("equal", "".join(tail)))
-    return WordDiff(tuple(segment for segment in segments if segment.text), coarse)
+    return [segment for segment in segments if segment.text]
 
 
 def side_by_side(
@@ -99,8 +80,8 @@ def side_by_side(
         marks = (Segment("cut", NO_ANSWER) if text is None else Segment("equal", text) for text in (old, new))
         return (next(marks),), (next(marks),)
     found = word_diff(old, new, max_tokens)
-    if any(each.kind == "equal" and _WORD.search(each.text) for each in found.segments):
-        return found.old, found.new
+    if any(each.kind == "equal" and _WORD.search(each.text) for each in found):
+        return _phrases(s for s in found if s.kind != "insert"), _phrases(s for s in found if s.kind != "delete")
     return (Segment("equal", old),), (Segment("equal", new),)
 
 
