@@ -1,11 +1,16 @@
-"""The files that ``compatcheck init`` writes: commented settings, and workflows of a CI system on request."""
+"""The files that ``compatcheck init`` writes: commented settings, and workflows of a CI system on request.
+
+Their texts are templates in ``init_files/``. Nothing that a pull request can name is pasted into a script, and the job
+that may write a comment runs nothing of the repository: it posts a file that the other job made, as data.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from compatcheck import workflows
 from compatcheck.config import FILE
 from compatcheck.errors import InputError
 from compatcheck.version import __version__
@@ -13,59 +18,10 @@ from compatcheck.version import __version__
 GITHUB = Path(".github", "workflows", "compatcheck.yml")
 DRIFT = Path(".github", "workflows", "compatcheck-drift.yml")
 GITLAB = Path(".gitlab", "compatcheck.yml")
-
-SETTINGS_TEXT = """\
-# Settings of compatcheck. `compatcheck diff` without arguments runs every check below, with one verdict.
-# Every option of `compatcheck diff --help` can stand here, for all checks or in one; the command line overrides it.
-# Paths are relative to this file.
-
-# fail_on = ["nfr:2%", "net:-1%"]     # budgets: at most 2 % negative flips; accuracy falls by no more than a point
-# format = ["terminal", "html", "junit"]
-# out = "compat-report"               # a folder; each check gets one of its own in it
-# engine = "auto"                     # auto, hf, vllm, ray, or any lm-eval backend
-# batch_size = "auto"
-# seed = 1234
-
-[checks.{name}]
-old = "{old}"                         # a model, an adapter, BASE+ADAPTER, recorded outputs, http://…/v1#model, @name
-new = "{new}"
-# task = ["samsum"]                   # needed unless both sides are recorded outputs; see `compatcheck tasks`
-{prompts}# num_fewshot = 0
-# limit = 500                         # the first N documents; `compatcheck plan` says how many are needed
-# fail_on = ["nfr:2%"]
-# slice_by = ["category"]
-
-# Recorded outputs (*.jsonl, *.csv, *.parquet) with other field names than id, target and prediction:
-# id_field = "meta.id"
-# target_field = "answer"
-# prediction_field = "output"
-# extract = 'Answer: (\\w+)'
-
-# A hosted model against what it said when it was blessed, weekly; the workflow says what to do once.
-# [checks.drift]
-# old = "@hosted"
-# new = "https://api.example/v1#model"
-# task = ["gsm8k"]
-# noise_run = [".compatcheck/again"]  # a second run of the blessed model: what flips without any change
-# fail_on = ["nfr:3%"]
-"""
+TEMPLATES: Mapping[str | Path, str] = {GITHUB: "github.yml", DRIFT: "drift.yml", GITLAB: "gitlab.yml"}
 
 PROMPTS = "prompts.jsonl"
-PROMPTS_TEXT = """\
-{"id": "capital", "prompt": "What is the capital of France?", "target": "Paris", "topic": "facts"}
-{"id": "boiling", "prompt": "At how many degrees Celsius does water boil at sea level?", "target": ["100", "hundred"], "topic": "facts"}
-{"id": "sum", "prompt": "What is 17 + 25?", "target": "42", "topic": "sums"}
-{"id": "refund", "system": "You answer customers of a shop. Orders can be sent back within 30 days.", "prompt": "My order is 20 days old. Can I send it back? Yes or no?", "target": "yes", "topic": "support"}
-{"id": "turns", "prompt": [{"role": "user", "content": "My cat is called Tom."}, {"role": "assistant", "content": "What a nice name!"}, {"role": "user", "content": "What is my cat called?"}], "target": "Tom", "topic": "talk"}
-"""  # noqa: E501 - a row of JSONL is one line
-PROMPTS_SETTINGS = """\
-prompts = "prompts.jsonl"             # your own prompts: prompt, target, id, system, tools …; other fields are slices
-# system = "@system.txt"              # in place of the prompts' own; of one side alone: [checks.{name}.new_set]
-metric = "contains"                   # the target stands in the answer; exact_match is stricter
-metric_args = { contains = { ignore_case = true } }
-gen = { temperature = 0, max_tokens = 64 }
-"""
-
+INSTALL = f"compatcheck @ git+https://github.com/compatcheck/compatcheck@v{__version__}"
 FOLLOWED = (".jsonl", ".json", ".csv", ".parquet")
 
 
@@ -85,16 +41,12 @@ def write(
             raise InputError(f"{label} {text!r}: quotes, backslashes and control characters cannot stand in {FILE}")
     if not name.replace("-", "").replace("_", "").isalnum() or not name.isascii():
         raise InputError(f"the name {name!r}: letters, digits, - and _ make the name of a check")
-    text = SETTINGS_TEXT.replace("{prompts}", PROMPTS_SETTINGS if prompts else "")
-    text = text.replace("{name}", name).replace("{old}", old).replace("{new}", new)
-    files = {folder / FILE: text}
-    if prompts:
-        files[folder / PROMPTS] = PROMPTS_TEXT
-    if github:
-        files[folder / GITHUB] = _filled(workflows.GITHUB, name, (old, new), "      - ")
-        files[folder / DRIFT] = _filled(workflows.DRIFT, name, (), "")
-    if gitlab:
-        files[folder / GITLAB] = _filled(workflows.GITLAB, name, (old, new), "        - ")
+    made: list[str | Path] = [FILE]
+    made += [PROMPTS] if prompts else []
+    made += [GITHUB, DRIFT] if github else []
+    made += [GITLAB] if gitlab else []
+    values = {"name": name, "old": old, "new": new, "prompts": prompts, "paths": _followed(old, new)}
+    files = {folder / file: _filled(TEMPLATES.get(file, str(file)), values) for file in made}
     if (github or gitlab) and not (prompts or force) and (folder / FILE).exists():
         del files[folder / FILE]
     there = [path for path in files if path.exists()]
@@ -109,13 +61,23 @@ def write(
     return list(files)
 
 
-def _filled(text: str, name: str, references: tuple[str, ...], indent: str) -> str:
-    """A workflow for the check ``name``, with the references that are files or folders here among its paths."""
+def _filled(template: str, values: Mapping[str, Any]) -> str:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    texts = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "init_files"), undefined=StrictUndefined, trim_blocks=True,
+        keep_trailing_newline=True, variable_start_string="<<", variable_end_string=">>", block_start_string="<%",
+        block_end_string="%>", comment_start_string="<#", comment_end_string="#>",
+    )  # fmt: skip
+    return texts.get_template(f"{template}.j2").render(**values, install=INSTALL, version=__version__)
+
+
+def _followed(*references: str) -> list[str]:
+    """Those of the references that are files or folders here, as a workflow names the paths that start it."""
     found = []
     for one in dict.fromkeys(references):
         path = one.partition("#")[0].removeprefix("./")
         inside = path and not path.startswith(("/", "~", "..", "@")) and ":" not in path and "{" not in path
         if inside and (path.lower().endswith(FOLLOWED) or Path(path).is_dir()):
-            found.append(f"{indent}{json.dumps(path + '/**' if Path(path).is_dir() else path)}\n")
-    text = text.replace("{install}", workflows.INSTALL).replace("{version}", __version__)
-    return text.replace("{name}", name).replace("{paths}", "".join(found))
+            found.append(json.dumps(path + "/**" if Path(path).is_dir() else path))
+    return found
