@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.factories import repository, right
+
 pytestmark = pytest.mark.slow
 
 ACTION = Path(__file__).parent.parent / "action.yml"
@@ -26,11 +28,7 @@ def action() -> dict[str, Any]:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    (tmp_path / ".git").mkdir()
-    for name, right in {"good": 100, "bad": 60}.items():
-        rows = [{"id": i, "target": "a", "prediction": "a" if i < right else "b"} for i in range(100)]
-        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return tmp_path
+    return repository(tmp_path, {"good": right(100), "bad": right(60)})
 
 
 def step(action: dict[str, Any], name: str) -> str:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pandas as pd
@@ -10,6 +9,7 @@ import compatcheck
 from compatcheck.api import compare_runs
 from compatcheck.errors import InputError
 from compatcheck.records import Manifest, Run
+from tests.factories import write_rows
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def files(tmp_path: Path) -> tuple[Path, Path]:
     old = [{"id": i, "target": "a", "prediction": "a" if i < 60 else "b", "kind": "xy"[i % 2]} for i in range(100)]
     new = [{**row, "prediction": "a" if 10 <= i < 80 else "c"} for i, row in enumerate(old)]
     for name, rows in (("old", old), ("new", new)):
-        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        write_rows(tmp_path / f"{name}.jsonl", rows)
     return tmp_path / "old.jsonl", tmp_path / "new.jsonl"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -11,17 +10,14 @@ import compatcheck
 from compatcheck import baselines
 from compatcheck.cli.app import run
 from compatcheck.errors import InputError
+from tests.factories import repository, right, write_rows
 
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    (tmp_path / ".git").mkdir()
     (tmp_path / "sub").mkdir()
     monkeypatch.chdir(tmp_path)
-    for name, right in {"good": 100, "same": 100, "bad": 60}.items():
-        rows = [{"id": i, "target": "a", "prediction": "a" if i < right else "b"} for i in range(100)]
-        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return tmp_path
+    return repository(tmp_path, {"good": right(100), "same": right(100), "bad": right(60)})
 
 
 def test_first_run_needs_no_gate_and_serves_as_old(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -88,7 +84,7 @@ def test_another_folder(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_folder_that_was_moved_and_rows_of_another_layout(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [{"meta": {"id": n}, "gold": "a", "text": f"Answer: {'a' if n < 9 else 'b'}"} for n in range(10)]
-    (project / "other.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_rows(project / "other.jsonl", rows)
     fields = ["--id-field", "meta.id", "--target-field", "gold", "--prediction-field", "text"]
     fields += ["--extract", r"Answer: (\w+)"]
     assert run(["bless", "other.jsonl", *fields, "-q"]) == 0

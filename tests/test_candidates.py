@@ -15,6 +15,7 @@ import compatcheck
 from compatcheck.cli.app import run
 from compatcheck.errors import InputError
 from compatcheck.results import load
+from tests.factories import write_rows
 
 N = 200
 MARKUP = "<script>alert(1)</script> | \x1b[31m"
@@ -28,8 +29,7 @@ def rows(path: Path, right: float, seed: int) -> Path:
          "prediction": "yes" if rng.random() < right else None if n % 9 == 0 else f"no {seed}"}
         for task in ("sums", "words") for n in range(N)
     ]  # fmt: skip
-    path.write_text("".join(json.dumps(row) + "\n" for row in found))
-    return path
+    return write_rows(path, found)
 
 
 @pytest.fixture
@@ -66,9 +66,7 @@ def test_budgets_of_all_candidates_hold_together(tmp_path: Path) -> None:
 
     def write(name: str, broken: int) -> Path:
         made = [{"id": n, "target": "a", "prediction": "b" if n < broken else "a"} for n in range(400)]
-        path = tmp_path / f"{name}.jsonl"
-        path.write_text("".join(json.dumps(row | {"note": name}) + "\n" for row in made))
-        return path
+        return write_rows(tmp_path / f"{name}.jsonl", (row | {"note": name} for row in made))
 
     old, news = write("old", 0), [write(f"new{n}", 15) for n in range(6)]
     options = {"metric": "exact_match", "fail_on": "nfr:2%"}

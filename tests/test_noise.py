@@ -14,13 +14,12 @@ from compatcheck.cli.app import run
 from compatcheck.compare.result import Comparison, Estimate, NoiseFloor
 from compatcheck.errors import InputError
 from compatcheck.gate import noise_remarks, parse_rules
+from tests.factories import answered, write_rows
 
 
 def write(path: Path, answers: str) -> Path:
     """Recorded outputs: the target is always ``a``."""
-    rows = [{"id": str(place), "target": "a", "prediction": answer} for place, answer in enumerate(answers)]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
+    return write_rows(path, answered(answers))
 
 
 @pytest.fixture

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.factories import repository
+
 pytestmark = pytest.mark.slow
 
 TESTS = """
@@ -26,10 +28,7 @@ def test_broken(compat_diff):
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    (tmp_path / ".git").mkdir()
-    for name, answers in {"good": "aaaa", "bad": "abbb"}.items():
-        rows = [{"id": i, "target": "a", "prediction": answer} for i, answer in enumerate(answers)]
-        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    repository(tmp_path, {"good": "aaaa", "bad": "abbb"})
     (tmp_path / "compatcheck.toml").write_text(
         '[checks.worse]\nold = "good.jsonl"\nnew = "bad.jsonl"\nfail_on = ["nfr:2%"]\n'
     )

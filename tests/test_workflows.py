@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from compatcheck import scaffold
+from tests.factories import repository, right
 
 BIN = Path(sys.executable).parent
 
@@ -23,10 +24,7 @@ BIN = Path(sys.executable).parent
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A repository with the recorded outputs of two models, the new one worse."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / ".git").mkdir()
-    for name, right in {"old": 100, "new": 60}.items():
-        rows = [{"id": i, "target": "a", "prediction": "a" if i < right else "b"} for i in range(100)]
-        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    repository(tmp_path, {"old": right(100), "new": right(60)})
     scaffold.write(tmp_path, name="sums", github=True, gitlab=True)
     return tmp_path
 

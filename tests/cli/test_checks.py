@@ -8,16 +8,13 @@ from pathlib import Path
 import pytest
 
 from compatcheck.cli.app import run
+from tests.factories import repository
 
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    (tmp_path / ".git").mkdir()
     monkeypatch.chdir(tmp_path)
-    for name, answers in {"good": "aaaa", "bad": "abbb"}.items():
-        rows = [{"id": i, "target": "a", "prediction": answer} for i, answer in enumerate(answers)]
-        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return tmp_path
+    return repository(tmp_path, {"good": "aaaa", "bad": "abbb"})
 
 
 def settings(project: Path, text: str) -> None:

@@ -10,6 +10,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from compatcheck.cli.app import run
+from tests.factories import write_rows
 
 EXTRACT = r"A:\s*\$?(-?[0-9][0-9,]*(?:\.[0-9]+)?)"
 HOSTILE = [
@@ -25,8 +26,7 @@ HOSTILE = [
 
 
 def write(path: Path, rows: list[dict]) -> str:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return str(path)
+    return str(write_rows(path, rows))
 
 
 def pair(tmp_path: Path, flips: int, total: int) -> tuple[str, str]:

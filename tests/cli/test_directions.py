@@ -11,13 +11,13 @@ import pytest
 import compatcheck
 from compatcheck.cli.app import run
 from compatcheck.errors import InputError
+from tests.factories import write_rows
 
 STREAM = pytest.mark.parametrize("stream", [False, True], ids=["memory", "stream"])
 
 
 def rows(path: Path, values: list[dict[str, Any]]) -> str:
-    path.write_text("".join(json.dumps({"id": i, **row}) + "\n" for i, row in enumerate(values)))
-    return str(path)
+    return str(write_rows(path, ({"id": i, **row} for i, row in enumerate(values))))
 
 
 def pair(folder: Path, name: str, old: float | None, new: float | None, **more: Any) -> tuple[str, str]:

@@ -11,14 +11,14 @@ import pytest
 import compatcheck
 from compatcheck.cli.app import run
 from compatcheck.errors import InputError
+from tests.factories import write_rows
 
 STREAM = pytest.mark.parametrize("stream", [False, True], ids=["memory", "stream"])
 Rows = list[dict[str, Any]]
 
 
 def write(path: Path, rows: Rows) -> str:
-    path.write_text("".join(json.dumps({"id": i, **row}) + "\n" for i, row in enumerate(rows)))
-    return str(path)
+    return str(write_rows(path, ({"id": i, **row} for i, row in enumerate(rows))))
 
 
 def sides(folder: Path, old: Rows, new: Rows) -> tuple[str, str]:

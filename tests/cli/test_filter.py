@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ import pytest
 import compatcheck
 from compatcheck.cli.app import run
 from compatcheck.errors import InputError
+from tests.factories import write_rows
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def sides(tmp_path: Path) -> list[str]:
             for which, extra in (("strict-match", 0), ("flexible-extract", 5))
             for i in range(100)
         ]
-        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        write_rows(tmp_path / f"{name}.jsonl", rows)
     return [str(tmp_path / "old.jsonl"), str(tmp_path / "new.jsonl")]
 
 

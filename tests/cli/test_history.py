@@ -8,14 +8,13 @@ from pathlib import Path
 import pytest
 
 from compatcheck.cli.app import run
+from tests.factories import repository, right
 
 
 @pytest.fixture
 def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Path:
     monkeypatch.chdir(tmp_path)
-    for name, right in (("old", 100), ("a", 97), ("b", 60)):
-        rows = [{"id": i, "target": "x", "prediction": "x" if i < right else "y"} for i in range(100)]
-        Path(f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    repository(tmp_path, {"old": right(100), "a": right(97), "b": right(60)})
     for name in ("a", "b"):
         run(["diff", "old.jsonl", f"{name}.jsonl", "--fail-on", "nfr:20%", "--out", f"runs/{name}", "-q"])
     assert run(["run", "b.jsonl", "--out", "runs/c", "-q"]) == 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -14,6 +13,7 @@ import pytest
 
 from compatcheck.cli import main
 from compatcheck.cli.app import app, run
+from tests.factories import repository, right
 
 COMMANDS = [
     ([*prefix, str(command.name)], command)
@@ -31,12 +31,8 @@ class Panic(BaseException):
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    (tmp_path / ".git").mkdir()
-    for name, right in {"good": 100, "bad": 60}.items():
-        rows = [{"id": i, "target": "a", "prediction": "a" if i < right else "b"} for i in range(100)]
-        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     monkeypatch.chdir(tmp_path)
-    return tmp_path
+    return repository(tmp_path, {"good": right(100), "bad": right(60)})
 
 
 def raising(error: BaseException) -> Any:

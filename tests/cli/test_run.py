@@ -14,6 +14,7 @@ import pytest
 
 import compatcheck
 from compatcheck.cli.app import run
+from tests.factories import write_rows
 
 pytestmark = pytest.mark.slow
 
@@ -117,8 +118,7 @@ def test_recorded_outputs_are_scored_and_kept(tmp_path: Path, capsys: pytest.Cap
         {"id": 3, "target": "an owl", "prediction": "x", "error": "timed out", "kind": "bird"},
         {"id": 4, "target": "a wren", "prediction": "\x1b[31mred", "kind": "bird"},
     ]
-    recorded = tmp_path / "old.jsonl"
-    recorded.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    recorded = write_rows(tmp_path / "old.jsonl", rows)
     out = tmp_path / "kept"
     assert run(["run", str(recorded), "--metric", "exact_match", "--metric", "rouge1", "--out", str(out), "--format",
                 "json"]) == 0  # fmt: skip

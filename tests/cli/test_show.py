@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import select
@@ -16,6 +15,7 @@ import pytest
 from rich.cells import cell_len
 
 from compatcheck.cli.app import run
+from tests.factories import write_rows
 
 HOSTILE = "::error::x [red]m[/red] \x1b[2J\x1b]0;title\x07 \u202egnp {{ x }}"
 CONTROL = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e]")
@@ -42,7 +42,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for i in (28, 29):
         new[i]["error"] = "HTTP 500: upstream timed out"
     for name, rows in (("old", old), ("new", new)):
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        write_rows(folder / f"{name}.jsonl", rows)
     assert run(["diff", str(folder / "old.jsonl"), str(folder / "new.jsonl"), "--out", str(folder / "out"), "-q"]) == 0
     return folder / "out"
 

@@ -11,14 +11,13 @@ import pytest
 import compatcheck
 from compatcheck.cli.app import run
 from compatcheck.errors import InputError
+from tests.factories import repository, right
 
 
 @pytest.fixture
 def sides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.chdir(tmp_path)
-    for name, wrong in (("old", 0), ("new", 20)):
-        rows = [{"id": str(n), "target": "a", "prediction": "b" if n < wrong else "a"} for n in range(200)]
-        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    repository(tmp_path, {"old": right(200, 200), "new": right(180, 200)})
     return ["old.jsonl", "new.jsonl"]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import pytest
 import compatcheck
 from compatcheck.compare.answers import REFUSALS, _refusals
 from compatcheck.compare.beside import _bounds_of_sums, ratio_bounds
+from tests.factories import write_rows
 
 pd = pytest.importorskip("pandas")
 
@@ -85,11 +85,6 @@ def _rows(seed: int, columns: dict[str, str], count: int = 60) -> list[dict[str,
     return rows
 
 
-def _write(path: Path, rows: list[dict[str, Any]]) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
-
-
 NAMES = [
     {"latency": "latency", "tokens": "output_tokens", "cost": "cost"},
     {"latency": "latency_ms", "tokens": "usage.completion_tokens", "cost": "cost_usd"},
@@ -100,7 +95,7 @@ NAMES = [
 @pytest.mark.parametrize("names", NAMES)
 def test_columns_of_the_usual_names_are_used_and_streams_give_the_same(tmp_path: Path, names: dict[str, str]) -> None:
     sides = [_rows(seed, names) for seed in (1, 2)]
-    old, new = (_write(tmp_path / f"{side}.jsonl", rows) for side, rows in zip(("old", "new"), sides, strict=True))
+    old, new = (write_rows(tmp_path / f"{side}.jsonl", rows) for side, rows in zip(("old", "new"), sides, strict=True))
     asked: dict[str, Any] = {"metric": ["exact_match", "length", "refusal"], "slice_by": ["new:cut_off", "old:latency"]}
     (held,) = compatcheck.diff(old, new, stream=False, **asked).comparisons
     (streamed,) = compatcheck.diff(old, new, stream=True, **asked).comparisons
@@ -134,7 +129,7 @@ def test_samples_of_one_document_are_averaged(tmp_path: Path) -> None:
             for n, sample in samples
         ]
 
-    old, new = (_write(tmp_path / f"{times}.jsonl", rows(times)) for times in (1, 2))
+    old, new = (write_rows(tmp_path / f"{times}.jsonl", rows(times)) for times in (1, 2))
     (only,) = compatcheck.diff(old, new, repeats="average").comparisons
     mean = np.mean([n + (0.5 if n == 7 else 1) for n in range(40)])
     assert only.beside["output_tokens"].old.value == pytest.approx(mean)
@@ -143,19 +138,19 @@ def test_samples_of_one_document_are_averaged(tmp_path: Path) -> None:
 
 def test_what_is_nowhere_is_not_shown_and_one_side_alone_says_why(tmp_path: Path) -> None:
     plain = [{"id": n, "target": "a", "prediction": "ab"[n % 2]} for n in range(40)]
-    old = _write(tmp_path / "old.jsonl", plain)
-    new = _write(tmp_path / "new.jsonl", [{**row, "prediction": "a"} for row in plain])
+    old = write_rows(tmp_path / "old.jsonl", plain)
+    new = write_rows(tmp_path / "new.jsonl", [{**row, "prediction": "a"} for row in plain])
     assert compatcheck.diff(old, new).comparisons[0].beside is None
     (shown,) = compatcheck.diff(old, new, fail_on="length:+20%").comparisons
     assert list(shown.beside) == ["length"] and shown.gates[0].verdict == "pass"
     with pytest.raises(compatcheck.InputError, match=r"'latency:\+10%': .*old.jsonl does not say the latency"):
         compatcheck.diff(old, new, fail_on="latency:+10%")
-    timed = _write(tmp_path / "timed.jsonl", [{**row, "latency": 1.0} for row in plain])
+    timed = write_rows(tmp_path / "timed.jsonl", [{**row, "latency": 1.0} for row in plain])
     (half,) = compatcheck.diff(old, timed).comparisons
     assert half.beside["latency"].new.value is None and half.beside["latency"].new.why.startswith("OLD: not measured")
     with pytest.raises(compatcheck.InputError, match=r"old.jsonl does not say the latency of its answers"):
         compatcheck.diff(old, timed, fail_on="latency:+10%")
-    same = _write(tmp_path / "same.jsonl", [{**row, "latency": 1.0, "prediction": "a"} for row in plain])
+    same = write_rows(tmp_path / "same.jsonl", [{**row, "latency": 1.0, "prediction": "a"} for row in plain])
     assert compatcheck.diff(timed, same).comparisons[0].beside is None  # a field of the data, most likely
     with pytest.raises(compatcheck.InputError, match="no latency of NEW: not measured"):
         compatcheck.diff(old, new, slice_by="new:latency")
@@ -164,8 +159,10 @@ def test_what_is_nowhere_is_not_shown_and_one_side_alone_says_why(tmp_path: Path
 @pytest.mark.parametrize("bad", ["fast", -1, float("nan"), None, True, [1], {"p50": 2}])
 def test_what_is_no_figure_is_not_known(tmp_path: Path, bad: Any) -> None:
     rows = [{"id": n, "target": "a", "prediction": "a", "latency": 1.0 + n} for n in range(40)]
-    old = _write(tmp_path / "old.jsonl", rows)
-    new = _write(tmp_path / "new.jsonl", [{**rows[0], "latency": bad}, *({**row, "latency": 2.0} for row in rows[1:])])
+    old = write_rows(tmp_path / "old.jsonl", rows)
+    new = write_rows(
+        tmp_path / "new.jsonl", [{**rows[0], "latency": bad}, *({**row, "latency": 2.0} for row in rows[1:])]
+    )
     try:
         each = compatcheck.diff(old, new, metric="latency").comparisons[0].beside["latency"]
     except compatcheck.InputError as error:
@@ -197,8 +194,8 @@ def test_refusals_are_told(texts: list[str], share: float) -> None:
 
 def test_patterns_can_be_replaced(tmp_path: Path) -> None:
     rows = [{"id": n, "target": "a", "prediction": "NEIN" if n < 3 else "a"} for n in range(30)]
-    old = _write(tmp_path / "old.jsonl", [{**row, "prediction": "a"} for row in rows])
-    new = _write(tmp_path / "new.jsonl", rows)
+    old = write_rows(tmp_path / "old.jsonl", [{**row, "prediction": "a"} for row in rows])
+    new = write_rows(tmp_path / "new.jsonl", rows)
     (tmp_path / "patterns.txt").write_text("\\bnein\\b\n\n^niet\n", encoding="utf-8")
     for patterns in ("nein", ["nein", "x"], f"@{tmp_path / 'patterns.txt'}"):
         (only,) = compatcheck.diff(old, new, metric_args={"refusal": {"patterns": patterns}}).comparisons

@@ -14,6 +14,7 @@ from compatcheck.evaluation.evaluate import evaluate_jobs
 from compatcheck.evaluation.grouping import EngineOptions, Job
 from compatcheck.references import resolve
 from compatcheck.tasks.load import TaskOptions, load_tasks
+from tests.factories import write_rows
 
 PROMPT = "Question: {question} Answer:"
 WORDS = ["red", "blue", "green", "stone", "river", "cloud", "mouse", "table", "seven", "nine", "bread", "paper"]
@@ -157,8 +158,7 @@ def save_task(folder: Path, documents: int = 12, generates: bool = False) -> tup
         for _ in range(documents)
     ]
     folder.mkdir(parents=True, exist_ok=True)
-    data = folder / "rows.jsonl"
-    data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    data = write_rows(folder / "rows.jsonl", rows)
     task = folder / "choice.yaml"
     text = PROMPT.replace("{question}", "{{question}}")
     ask = 'output_type: multiple_choice\ndoc_to_target: "{{label}}"\ndoc_to_choice: "{{choices}}"'

@@ -15,6 +15,7 @@ from compatcheck.cli.app import run
 from tests.engines.endpoint.scripted import Reply, Scripted
 from tests.engines.endpoint.servers import serving
 from tests.evaluation.served import number, sums
+from tests.factories import write_rows
 
 COUNT = 40
 DECLINED = "I’m sorry, but I can't help with that."
@@ -205,8 +206,7 @@ def test_several_candidates_and_settings(server_url: str, shared_folder: Path, t
 
 
 def test_recorded_answers_that_do_not_say_it_are_refused_before_the_server_is_asked(tmp_path: Path) -> None:
-    old = tmp_path / "old.jsonl"
-    old.write_text("".join(json.dumps({"id": n, "target": str(2 * n), "prediction": "1"}) + "\n" for n in range(4)))
+    old = write_rows(tmp_path / "old.jsonl", ({"id": n, "target": str(2 * n), "prediction": "1"} for n in range(4)))
     with serving(Sums) as server, pytest.raises(compatcheck.InputError, match=r"old\.jsonl does not say the latency"):
         compatcheck.diff(old, f"{server.url}#new", task=sums(tmp_path, 4), fail_on="latency:+10%")
     assert not [path for path, _ in server.asked if path.endswith("completions")]
@@ -232,8 +232,7 @@ def test_tool_calls_are_answers(tmp_path: Path) -> None:
          "tools": [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]}
         for n in range(8)
     ]  # fmt: skip
-    file = tmp_path / "calls.jsonl"
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    file = write_rows(tmp_path / "calls.jsonl", rows)
     with serving(Calls) as server:
         (only,) = compatcheck.diff(
             f"{server.url}#old", f"{server.url}#new", prompts=file, metric="tool_call", store=False

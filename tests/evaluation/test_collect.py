@@ -1,12 +1,12 @@
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
 import compatcheck
 from compatcheck.errors import InputError
+from tests.factories import write_rows
 
 
 def samples(folder: Path, right: int) -> Path:
@@ -22,9 +22,7 @@ def samples(folder: Path, right: int) -> Path:
         for i in range(10)
     ]  # fmt: skip
     folder.mkdir()
-    path = folder / "samples_mine.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
+    return write_rows(folder / "samples_mine.jsonl", rows)
 
 
 def test_a_metric_without_a_score_per_document_is_said_not_skipped(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from compatcheck.errors import InputError
 from compatcheck.evaluation.grouping import Job, group_by_base
 from compatcheck.references import resolve
 from compatcheck.tasks import TaskOptions, load_tasks
+from tests.factories import write_rows
 
 LIMIT = 24
 
@@ -61,7 +62,7 @@ def test_rows_without_labels_are_errors_and_let_nothing_pass(fixtures: Path, tmp
         {"goal": f"goal {number}", "sol1": "do this", "sol2": "do that", "label": number % 2 if number < 12 else -1}
         for number in range(24)
     ]
-    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_rows(tmp_path / "rows.jsonl", rows)
     sides = [fixtures / "adapters" / f"piqa-v{number}" for number in (1, 2)]
     c = compatcheck.diff(*sides, task="piqa", data=tmp_path / "rows.jsonl", metric="acc", fail_on="nfr:90%")
     assert (c.only.n, c.only.pairing.errors_old, c.only.pairing.errors_new, c.verdict) == (12, 12, 12, "inconclusive")
@@ -99,8 +100,7 @@ def test_a_model_against_recorded_outputs(fixtures: Path, tmp_path: Path, piqa: 
         {"id": row.doc_id, "input": "said otherwise", "target": row.target, "prediction": row.prediction_old}
         for row in acc.itertuples()
     ]
-    recorded = tmp_path / "old.jsonl"
-    recorded.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    recorded = write_rows(tmp_path / "old.jsonl", rows)
     c = compatcheck.diff(
         recorded,
         fixtures / "adapters" / "piqa-v2",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import compatcheck
 from compatcheck.cli.app import run
 from compatcheck.errors import InputError
 from tests.engines.endpoint.servers import Handler, chat, serving
+from tests.factories import write_rows
 
 
 class LongerIsBetter(Handler):
@@ -36,8 +36,7 @@ class LongerIsBetter(Handler):
 def write(path: Path, answers: dict[str, str | None], question: str = "q") -> Path:
     """The target is always ``four``."""
     rows = [{"id": n, "input": f"{question} {n}", "target": "four", "prediction": a} for n, a in answers.items()]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
+    return write_rows(path, rows)
 
 
 def test_old_and_new_are_graded_against_the_target(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,7 @@ from compatcheck.cli.app import run
 from compatcheck.errors import InputError
 from compatcheck.evaluation.chat import has_template
 from tests import tiny
+from tests.factories import write_rows
 
 CHAT_WITH_TOOLS = "{% if tools %}tools: {{ tools | length }}\n{% endif %}" + tiny.CHAT
 SAYS = [("user", "red"), ("assistant", "blue"), ("user", "sea")]
@@ -41,9 +42,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture
 def prompts(tmp_path: Path) -> Path:
-    file = tmp_path / "mine.jsonl"
-    file.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
-    return file
+    return write_rows(tmp_path / "mine.jsonl", ROWS)
 
 
 def test_each_model_is_given_what_it_reads(models: dict[str, Path], prompts: Path) -> None:
@@ -90,8 +89,7 @@ def test_what_was_sent_is_in_the_report(models: dict[str, Path], prompts: Path, 
 
 def test_one_difference_alone_stands_in_the_header(models: dict[str, Path], prompts: Path, tmp_path: Path) -> None:
     """The prompt, the system message and the decoding of one side, on one model that is loaded once."""
-    second = tmp_path / "second.jsonl"
-    second.write_text("".join(json.dumps(row | {"prompt": "moon"}) + "\n" for row in ROWS))
+    second = write_rows(tmp_path / "second.jsonl", (row | {"prompt": "moon"} for row in ROWS))
     chat, names = models["chat"], {}
     for setting, value in (("prompts", second), ("system", "Be kind."), ("gen", {"temperature": 0.9})):
         result = compatcheck.diff(
@@ -138,7 +136,7 @@ def test_what_cannot_be_asked_is_said_before_anything_is_loaded(
     args = ["diff", base, base, "--allow-same", "--prompts", str(file)]
 
     def said(rows: list[dict[str, Any]], *further: str) -> str:
-        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        write_rows(file, rows)
         assert run([*args, *further]) == 2
         err = capsys.readouterr().err
         assert "loading" not in err
@@ -182,7 +180,7 @@ def test_rows_without_targets_are_kept_and_compared_later(models: dict[str, Path
 def test_a_recorded_side_is_paired_with_the_prompts(models: dict[str, Path], prompts: Path, tmp_path: Path) -> None:
     recorded = tmp_path / "old.jsonl"
     rows = [{"id": row["id"], "target": "stone", "prediction": "stone"} for row in ROWS[:1]]
-    recorded.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_rows(recorded, rows)
     result = compatcheck.diff(recorded, models["base"], prompts=prompts, gen={"max_tokens": 3}, engine="hf")
     (found,) = result.comparisons
     assert (found.task, found.n, found.pairing.only_new) == ("mine", 1, 2)

@@ -15,15 +15,14 @@ from compatcheck.cli.app import run
 from compatcheck.errors import InputError
 from tests.engines.endpoint.scripted import Reply, Scripted
 from tests.engines.endpoint.servers import Handler, Server, serving
+from tests.factories import write_rows
 
 FAST = {"engine_args": {"retries": 2, "backoff": 0.01}}
 PNG = "data:image/png;base64,iVBORw0KGgo="
 
 
 def write(folder: Path, rows: list[dict[str, Any]], name: str = "prompts.jsonl") -> Path:
-    file = folder / name
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return file
+    return write_rows(folder / name, rows)
 
 
 def right(model: str, number: int) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from compatcheck import report
 from tests.engines.endpoint.scripted import Reply, Scripted
 from tests.engines.endpoint.servers import serving
 from tests.evaluation.served import number, sums
+from tests.factories import write_rows
 
 COUNT = 12
 
@@ -110,7 +110,7 @@ def _written(path: Path, rows: list[dict[str, Any]]) -> Path:
     if path.suffix == ".parquet":
         pd.DataFrame(rows).to_parquet(path)
     else:
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        write_rows(path, rows)
     return path
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from compatcheck.errors import InputError
 from tests.engines.endpoint.scripted import Reply, Scripted
 from tests.engines.endpoint.servers import serving
 from tests.evaluation.served import sums
+from tests.factories import write_rows
 
 N = 60
 ORDER = ("clear", "first", "tie", "worse", "mixed")
@@ -50,8 +50,7 @@ class Both(Scripted):
 def prompts(folder: Path) -> Path:
     file = folder / "prompts.jsonl"
     rows = ({"id": n, "prompt": f"say {n}", "part": n % 3} for n in range(N))
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return file
+    return write_rows(file, rows)
 
 
 def counts(metrics: Any) -> dict[str, tuple[int, int]]:
@@ -142,7 +141,7 @@ def test_tool_calls_of_a_server(tmp_path: Path, reference: str | None) -> None:
     rows = [{"id": n, "prompt": f"find {n}", "tools": [tool]} for n in range(40)]
     if reference is None:
         rows = [{**row, "target": [{"name": "search", "arguments": {"q": str(row["id"])}}]} for row in rows]
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    write_rows(file, rows)
     with serving(Calls) as server:
         result = compatcheck.diff(
             f"{server.url}#old", f"{server.url}#new", prompts=file, metric="tool_call", reference=reference, store=False

@@ -17,6 +17,7 @@ from compatcheck.errors import InputError
 from compatcheck.evaluation.rows import sample_scores
 from compatcheck.records import Metric, TaskRun
 from compatcheck.table.repeats import average_records, check_way, error_of_shares
+from tests.factories import write_rows
 
 EXACT = Metric("exact_match", "discrete", signature="exact")
 
@@ -57,8 +58,7 @@ def test_samples_have_one_target() -> None:
 def write(path: Path, samples: dict[str, str]) -> Path:
     """One row for each letter: a sample of the document, whose target is ``a``."""
     rows = [{"id": name, "target": "a", "prediction": one} for name, all_ in samples.items() for one in all_]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
+    return write_rows(path, rows)
 
 
 def test_recorded_samples_are_averaged_before_they_are_paired(
@@ -178,7 +178,7 @@ def test_the_dead_band_of_samples_is_said_and_can_be_set(tmp_path: Path, capsys:
             for n in range(50)
             for k in range(4)
         ]
-        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        write_rows(tmp_path / f"{name}.jsonl", rows)
     arguments = ["diff", str(tmp_path / "old.jsonl"), str(tmp_path / "new.jsonl"), "--repeats", "average"]
     assert run(arguments) == 0
     said = " ".join(capsys.readouterr().out.split())

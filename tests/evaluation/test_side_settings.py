@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ import compatcheck
 from compatcheck.engines.vllm.plan import build
 from compatcheck.errors import InputError
 from tests import tiny
+from tests.factories import write_rows
 
 Diff = Callable[..., compatcheck.Diff]
 
@@ -28,7 +28,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, text in (("first", "Question: {} Answer:"), ("second", "{} Say one word:")):
         rows = [{"id": f"q{n}", "prompt": text.format(row["question"]), "target": row["choices"][0]}
                 for n, row in enumerate(found)]  # fmt: skip
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        write_rows(folder / f"{name}.jsonl", rows)
     return folder
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from compatcheck.errors import InputError
 from compatcheck.tasks.prompt_set import Prompt, conversations
 from tests.engines.endpoint.scripted import Reply, Scripted
 from tests.engines.endpoint.servers import serving
+from tests.factories import write_rows
 
 ROWS: list[dict[str, Any]] = [
     {"id": "a", "system": "Count.", "target": "old: 3",
@@ -35,9 +35,7 @@ class Counting(Scripted):
 
 @pytest.fixture
 def prompts(tmp_path: Path) -> Path:
-    file = tmp_path / "talks.jsonl"
-    file.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
-    return file
+    return write_rows(tmp_path / "talks.jsonl", ROWS)
 
 
 @pytest.mark.parametrize("stored", [True, False])
@@ -64,7 +62,7 @@ def test_both_models_get_olds_answers(prompts: Path, stored: bool) -> None:
 
 
 def test_a_recorded_old_gives_its_answers_and_targets_stand_in_the_file(prompts: Path, tmp_path: Path) -> None:
-    prompts.write_text("".join(json.dumps(row) + "\n" for row in ROWS[:2]))
+    write_rows(prompts, ROWS[:2])
     options: dict[str, Any] = {"prompts": prompts, "turns": "all"}
     with serving(Counting) as server:
         run = compatcheck.evaluate(f"{server.url}#old", **options)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pandas as pd
@@ -15,6 +14,7 @@ from compatcheck.errors import InputError
 from compatcheck.gate import judge, parse_rules, slice_fields
 from compatcheck.gate.sequential import Budgets
 from compatcheck.records import Metric, TaskRun
+from tests.factories import write_rows
 
 
 def sliced(task: str = "support", cluster_by: str | None = None) -> Comparison:
@@ -102,7 +102,7 @@ def test_a_budget_on_a_slice_slices_by_its_field_where_the_records_have_it(tmp_p
         rows = [{"task": "a", "id": i, "target": "x", "prediction": "y" if i < wrong else "x", "category": "billing"}
                 for i in range(200)]  # fmt: skip
         rows += [{"task": "b", "id": i, "target": "x", "prediction": "x"} for i in range(200)]
-        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        write_rows(tmp_path / f"{name}.jsonl", rows)
     found = compatcheck.diff(
         tmp_path / "old.jsonl", tmp_path / "new.jsonl", fail_on=["category=billing/nfr:5%", "nfr:90%"], stream=stream
     )

@@ -10,15 +10,13 @@ import pytest
 
 from compatcheck.errors import InputError
 from compatcheck.readers import Layout, load_recorded
+from tests.factories import write_rows
 
 GOOD = {"id": "a", "target": "1", "prediction": "1"}
 
 
 def write(path: Path, *rows: object) -> Path:
-    path.write_text(
-        "".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows), encoding="utf-8"
-    )
-    return path
+    return write_rows(path, rows)
 
 
 def message(path: Path, **options: object) -> str:

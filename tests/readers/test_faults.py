@@ -22,18 +22,14 @@ from compatcheck.errors import InputError
 from compatcheck.readers import Layout, load_recorded
 from compatcheck.records import TaskRun
 from compatcheck.table import files
+from tests.factories import write_rows
 
 ROWS = [{"id": str(i), "target": str(i % 3), "prediction": str(i % 2)} for i in range(12)]
 
 
-def lines(path: Path, rows: list[dict[str, Any]]) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
-
-
 def load(path: Path, rows: list[dict[str, Any]], **layout: Any) -> TaskRun:
     metrics = layout.pop("metrics", ())
-    (run,) = load_recorded(lines(path / "rows.jsonl", rows), layout=Layout(**layout), metrics=metrics)
+    (run,) = load_recorded(write_rows(path / "rows.jsonl", rows), layout=Layout(**layout), metrics=metrics)
     return run
 
 
@@ -146,7 +142,7 @@ def test_a_pattern_that_never_ends_is_stopped(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_all_missing_fields_in_one_message_with_a_proposal(tmp_path: Path) -> None:
-    path = lines(
+    path = write_rows(
         tmp_path / "rows.jsonl", [{"nr": 1, "question_id": 2, "gold": "a", "v1_answer": "a", "v2_answer": "b"}]
     )
     with pytest.raises(InputError) as caught:
@@ -155,10 +151,10 @@ def test_all_missing_fields_in_one_message_with_a_proposal(tmp_path: Path) -> No
         f"{path}:1: no field `prediction` (fields: nr, question_id, gold, v1_answer, v2_answer); did you mean "
         "--old-prediction-field v1_answer --new-prediction-field v2_answer?"
     )
-    lines(path, [{"row_number": 1, "label_a": "x", "model_text": "x"}])
+    write_rows(path, [{"row_number": 1, "label_a": "x", "model_text": "x"}])
     with pytest.raises(InputError, match=r"no field `target` and no field `pred.*did you mean --id-field row_n"):
         load_recorded(path)
-    lines(path, [{"id": 1, "target": "a", "output": "a", "response": "b"}])
+    write_rows(path, [{"id": 1, "target": "a", "output": "a", "response": "b"}])
     with pytest.raises(InputError, match="did you mean --prediction-field output"):
         load_recorded(path)
 
@@ -166,11 +162,11 @@ def test_all_missing_fields_in_one_message_with_a_proposal(tmp_path: Path) -> No
 def test_rows_without_ids_are_known_by_what_was_asked(tmp_path: Path) -> None:
     old = [{"question": f"What is {i}?", "target": str(i), "prediction": str(i)} for i in range(60)]
     new = [row | {"prediction": "0" if i < 10 else row["target"]} for i, row in enumerate(reversed(old))]
-    lines(tmp_path / "old.jsonl", old)
-    lines(tmp_path / "new.jsonl", new[5:])
+    write_rows(tmp_path / "old.jsonl", old)
+    write_rows(tmp_path / "new.jsonl", new[5:])
     c = compatcheck.diff(tmp_path / "old.jsonl", tmp_path / "new.jsonl").only
     assert (c.pairing.paired, c.pairing.only_old, c.quadrants["negative_flip"]) == (55, 5, 5)
-    lines(tmp_path / "new.jsonl", [{"target": "1", "prediction": "1"}])
+    write_rows(tmp_path / "new.jsonl", [{"target": "1", "prediction": "1"}])
     with pytest.raises(InputError, match="no field `id`"):
         compatcheck.diff(tmp_path / "old.jsonl", tmp_path / "new.jsonl")
 
@@ -179,7 +175,7 @@ def test_rows_without_ids_are_known_by_what_was_asked(tmp_path: Path) -> None:
 def test_questions_that_changed_under_one_id_are_counted(tmp_path: Path, field: str) -> None:
     old = [row | {field: f"Question {row['id']}?"} for row in ROWS]
     new = [row | {field: f"Question {row['id']}{'!' if row['id'] < '2' else '?'}", "x": 1} for row in ROWS]
-    one, other = lines(tmp_path / "old.jsonl", old), lines(tmp_path / "new.jsonl", new)
+    one, other = write_rows(tmp_path / "old.jsonl", old), write_rows(tmp_path / "new.jsonl", new)
     layout = Layout(input_field=field if field == "asked" else None)
     (before,), (after,) = (load_recorded(path, layout=layout) for path in (one, other))
     c = compare(before, after, metric="exact_match")
@@ -264,7 +260,7 @@ def test_what_is_refused(tmp_path: Path) -> None:
     path.write_text('{"id": 1, "target": "a", "prediction": "a"}\n{"id": 2, "target": "a", "prediction": 1, "id": 3}\n')
     with pytest.raises(InputError, match=r"a\.jsonl:2: the field `id` is there twice"):
         load_recorded(path)
-    lines(path, [{"id": 1, "model": m, "target": "a", "prediction": m} for m in ("march", "june")])
+    write_rows(path, [{"id": 1, "model": m, "target": "a", "prediction": m} for m in ("march", "june")])
     with pytest.raises(InputError, match=r"name the rows of one model as .*a\.jsonl#june \(--model-field model\)"):
         load_recorded(path)
 
@@ -273,7 +269,7 @@ def test_models_in_a_column(tmp_path: Path) -> None:
     rows = [
         {"id": i, "release": m, "target": "a", "prediction": p} for m, p in (("v1", "a"), (2, "b")) for i in range(40)
     ]
-    path = lines(tmp_path / "both.jsonl", rows)
+    path = write_rows(tmp_path / "both.jsonl", rows)
     (before,), (after,) = (load_recorded(path, layout=Layout(part=v, model_field="release")) for v in ("v1", "2"))
     c = compare(before, after, metric="exact_match")
     assert c.quadrants["negative_flip"] == 40
@@ -291,7 +287,7 @@ def _samples(n: int = 4, **fields: Any) -> list[dict[str, Any]]:
 
 
 def test_lm_eval_predict_only(tmp_path: Path) -> None:
-    path = lines(
+    path = write_rows(
         tmp_path / "samples_t_2026-01-01T00-00-00.jsonl", _samples(filter="none", metrics=["bypass"], bypass=None)
     )
     for metrics in ((), ("exact_match",)):
@@ -303,13 +299,13 @@ def test_lm_eval_predict_only(tmp_path: Path) -> None:
 def test_lm_eval_filters_without_names(tmp_path: Path) -> None:
     strict = _samples(exact_match=1.0)
     loose = [row | {"filtered_resps": ["x"], "exact_match": 0.0} for row in _samples()]
-    path = lines(tmp_path / "samples_t_2024-01-01T00-00-00.jsonl", [*strict, *loose])
+    path = write_rows(tmp_path / "samples_t_2024-01-01T00-00-00.jsonl", [*strict, *loose])
     found = load_recorded(path)
     assert [(run.filter, run.records["score:exact_match"].sum()) for run in found] == [("filter 1", 4), ("filter 2", 0)]
     results = {"results": {"t": {"exact_match,strict-match": 1, "exact_match,flexible-extract": 0}}}
     (tmp_path / "results_2024-01-01T00-00-00.json").write_text(json.dumps(results))
     assert [run.filter for run in load_recorded(path)] == ["strict-match", "flexible-extract"]
-    lines(path, [*strict, loose[0]])
+    write_rows(path, [*strict, loose[0]])
     with pytest.raises(InputError, match="the id '0' again"):
         load_recorded(path)
 

@@ -12,6 +12,7 @@ import pytest
 from compatcheck.errors import InputError
 from compatcheck.readers import Layout, load_recorded
 from compatcheck.records import TaskRun
+from tests.factories import write_rows
 
 STAMP = "2025-01-02T03-04-05.000001"
 
@@ -53,9 +54,7 @@ def text_row(doc_id: int, response: str, filtered: str, name: str = "none") -> d
 
 
 def write(path: Path, *rows: dict[str, Any]) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
+    return write_rows(path, rows)
 
 
 def one(path: Path, *rows: dict[str, Any], **options: Any) -> TaskRun:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
 import compatcheck
 from compatcheck.errors import InputError
+from tests.factories import write_rows
 
 
 @pytest.fixture
@@ -19,8 +19,7 @@ def both(tmp_path: Path) -> Path:
         for model, answer in (("march", "a"), ("june", "b"))
         for i in range(40)
     ]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
+    return write_rows(path, rows)
 
 
 @pytest.mark.parametrize(("old", "new"), [("march", "june"), ("meta.release=m", "meta.release=j")])

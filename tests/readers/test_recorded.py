@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import math
 import os
 import subprocess
@@ -12,11 +11,11 @@ import pandas as pd
 
 from compatcheck.readers import Layout, is_recorded, load_recorded, score_records
 from compatcheck.records import TaskRun
+from tests.factories import write_rows
 
 
 def load(folder: Path, rows: list[dict[str, Any]], **options: Any) -> list[TaskRun]:
-    path = folder / "rows.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    path = write_rows(folder / "rows.jsonl", rows)
     return load_recorded(path, **options)
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from compatcheck.errors import InputError
 from compatcheck.readers import load_recorded
+from tests.factories import write_rows
 
 BILL = {"total": 12.5, "currency": "EUR"}
 FENCED = f"```json\n{json.dumps(BILL)}\n```"
@@ -21,7 +22,7 @@ WIRE = {"tool_calls": [{"function": {"name": "search", "arguments": '{"q": "tea"
 def file(folder: Path, kind: str, rows: list[dict[str, Any]]) -> Path:
     path = folder / f"rows.{kind}"
     if kind == "jsonl":
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        write_rows(path, rows)
     else:
         texts = [{k: json.dumps(v) if isinstance(v, dict | list) else v for k, v in row.items()} for row in rows]
         pd.DataFrame(texts).to_csv(path, index=False)

@@ -17,6 +17,7 @@ from compatcheck.readers import Layout, load_recorded
 from compatcheck.readers.chat import answer, asked
 from compatcheck.readers.detect import tool_of
 from compatcheck.records import TaskRun
+from tests.factories import write_rows
 from tests.readers.foreign_samples import DATA
 
 SAID = {"old": ["2", "4", "7", "It is 8."], "new": [None, "5", "6", "8"]}
@@ -101,7 +102,7 @@ def test_chat_log_pairs_by_what_was_asked(tmp_path: Path) -> None:
         rows = [json.loads(line) for line in (DATA / "chat_log" / f"{side}.log.jsonl").read_text().splitlines()]
         rows = [row | {"target": "4"} for row in (rows if side == "old" else rows[::-1])]
         files.append(tmp_path / f"{side}.jsonl")
-        files[-1].write_text("".join(json.dumps(row) + "\n" for row in rows))
+        write_rows(files[-1], rows)
     (comparison,) = compatcheck.diff(*map(str, files)).comparisons
     assert (comparison.pairing.paired, comparison.pairing.only_old) == (4, 0)
     assert column(load(files[0]), "latency") == [0.2, 0.201, 0.202, 0.203]
@@ -110,9 +111,9 @@ def test_chat_log_pairs_by_what_was_asked(tmp_path: Path) -> None:
 def test_batch_beside_two_input_files_that_differ(tmp_path: Path) -> None:
     shutil.copy(DATA / "chat_log" / "old.batch_output.jsonl", tmp_path / "out.jsonl")
     rows = [json.loads(line) for line in (DATA / "chat_log" / "old.batch_input.jsonl").read_text().splitlines()]
-    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_rows(tmp_path / "a.jsonl", rows)
     rows[0]["body"]["messages"][-1]["content"] = "Something else?"
-    (tmp_path / "b.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_rows(tmp_path / "b.jsonl", rows)
     run = load(tmp_path / "out.jsonl", targets=DATA / "chat_log" / "targets.jsonl")
     assert "input" not in run.records and "several input files" in run.notes[0]
 
@@ -252,12 +253,12 @@ def test_tools_that_steps_called(tmp_path: Path) -> None:
         step("tool", "add", 5, "root0", input={"a": 1}, output=2),
         step("tool", "find", 3, "root0", input='{"q": "a"}', output="x"),
     ]
-    (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_rows(tmp_path / "t.jsonl", rows)
     run = load(tmp_path / "t.jsonl")
     assert json.loads(column(run, "prediction")[0]) == json.loads(column(run, "target")[0]) == expected
     assert (column(run, "response"), column(run, "score:exact_match")) == (["It is 2."], [1.0])
     rows[0]["expected"] = "2"
-    (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_rows(tmp_path / "t.jsonl", rows)
     run = load(tmp_path / "t.jsonl")
     assert (column(run, "prediction"), json.loads(column(run, "tool_calls")[0])) == (["It is 2."], expected)
 
@@ -308,7 +309,7 @@ def test_nemo_repeats_and_own_benchmarks(tmp_path: Path) -> None:
             [("2", {"correct": True}, "scored", None), (None, None, "skipped_model_error", "timeout")]
         )
     ]
-    (tmp_path / "byob_predictions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_rows(tmp_path / "byob_predictions.jsonl", rows)
     run = load(tmp_path / "byob_predictions.jsonl")
     assert (column(run, "score:correct"), column(run, "error")) == ([1.0, None], [None, "timeout"])
 

@@ -8,13 +8,12 @@ from pathlib import Path
 import pytest
 
 from compatcheck.cli.app import run
+from tests.factories import repository, right
 
 
 @pytest.fixture
 def pair(tmp_path: Path) -> tuple[str, str]:
-    for name, lost in (("old", ()), ("new", range(0, 1000, 67))):
-        lines = [{"id": i, "target": "a", "prediction": "b" if i in lost else "a"} for i in range(1000)]
-        (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
+    repository(tmp_path, {"old": right(1000, 1000), "new": ("a" if i % 67 else "b" for i in range(1000))})
     return str(tmp_path / "old.jsonl"), str(tmp_path / "new.jsonl")
 
 

@@ -15,16 +15,14 @@ from compatcheck.cli.app import run
 from compatcheck.compare.result import BlessedRun, BlessedScore, Result
 from compatcheck.report import charts, render, trend
 from compatcheck.results import Diff, load
+from tests.factories import repository, right
 
 
 @pytest.fixture
 def blessed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Three blessed runs of 100 instances with 80, 40 (by force) and 90 right answers, and a candidate with 85."""
-    (tmp_path / ".git").mkdir()
     monkeypatch.chdir(tmp_path)
-    for name, right in {"first": 80, "worse": 40, "third": 90, "candidate": 85}.items():
-        rows = [{"id": i, "target": "a", "prediction": "a" if i < right else "b"} for i in range(100)]
-        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    repository(tmp_path, {"first": right(80), "worse": right(40), "third": right(90), "candidate": right(85)})
     for name in ("first", "worse", "third"):
         assert run(["bless", f"{name}.jsonl", "--fail-on", "nfr:5%", "--force", "-q"]) == 0
     return tmp_path

@@ -18,6 +18,7 @@ from compatcheck.errors import InputError
 from compatcheck.readers import load_recorded
 from compatcheck.table.export import FORMATS, export_run
 from tests.docs.pages import DOCS, check_command
+from tests.factories import write_rows
 from tests.readers.foreign_samples import DATA, lighteval_tree
 
 INSPECT = DATA / "inspect"
@@ -108,8 +109,7 @@ def test_parquet_is_a_plain_table(tmp_path: Path) -> None:
 def test_texts_that_a_spreadsheet_would_run(to: str, tmp_path: Path) -> None:
     texts = ["=1+1", "+a", "-5", "-a", "@sum", "'=x", "''y", "\tz", "plain", "-1,234.5"]
     rows = [{"id": f"={i}", "target": text, "prediction": text, "=name": text} for i, text in enumerate(texts)]
-    file = tmp_path / "rows.jsonl"
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    file = write_rows(tmp_path / "rows.jsonl", rows)
     out = tmp_path / "out.csv"
     export(file, to, out)
     with out.open(encoding="utf-8", newline="") as opened:

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import gzip
-import json
 from pathlib import Path
 
 import pytest
@@ -10,18 +8,9 @@ from compatcheck.errors import InputError
 from compatcheck.tasks import TaskOptions, load_tasks
 from compatcheck.tasks.description import label_fault
 from tests import tiny
+from tests.factories import write_rows
 
 PIQA = [{"goal": f"goal {i}", "sol1": "do this", "sol2": "do that", "label": i % 2} for i in range(10)]
-
-
-def write(path: Path, rows: list[dict]) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = "".join(json.dumps(row) + "\n" for row in rows)
-    if path.suffix == ".gz":
-        path.write_bytes(gzip.compress(text.encode()))
-    else:
-        path.write_text(text)
-    return path
 
 
 def load(name: str, **options) -> object:
@@ -29,7 +18,7 @@ def load(name: str, **options) -> object:
 
 
 def test_local_folder_in_place_of_hub_data(tmp_path: Path) -> None:
-    write(tmp_path / "piqa" / "validation.jsonl.gz", PIQA)
+    write_rows(tmp_path / "piqa" / "validation.jsonl.gz", PIQA)
     task = load("piqa", data=tmp_path)
     assert task.size == 10
     assert task.task.doc_to_text(task.task.eval_docs[3]) == "Question: goal 3\nAnswer:"
@@ -39,15 +28,15 @@ def test_local_folder_in_place_of_hub_data(tmp_path: Path) -> None:
 
 
 def test_local_file_and_flat_folder(tmp_path: Path) -> None:
-    file = write(tmp_path / "mine.jsonl", PIQA[:4])
+    file = write_rows(tmp_path / "mine.jsonl", PIQA[:4])
     assert load("piqa", data=file).size == 4
-    write(tmp_path / "flat" / "validation.jsonl", PIQA[:3])
+    write_rows(tmp_path / "flat" / "validation.jsonl", PIQA[:3])
     assert load("piqa", data=tmp_path / "flat").size == 3
 
 
 def test_documents_of_examples_are_held_only_where_some_are_drawn(tmp_path: Path) -> None:
-    write(tmp_path / "piqa" / "train.jsonl", PIQA)
-    write(tmp_path / "piqa" / "validation.jsonl", PIQA[:2])
+    write_rows(tmp_path / "piqa" / "train.jsonl", PIQA)
+    write_rows(tmp_path / "piqa" / "validation.jsonl", PIQA[:2])
     bare, shown = (load("piqa", data=tmp_path, num_fewshot=count).task for count in (0, 2))
     assert (bare.sampler.df, len(shown.sampler.df)) == ([], len(PIQA))
     doc = bare.eval_docs[0]
@@ -56,8 +45,8 @@ def test_documents_of_examples_are_held_only_where_some_are_drawn(tmp_path: Path
 
 
 def test_split_limit_and_sample(tmp_path: Path) -> None:
-    write(tmp_path / "piqa" / "train.jsonl", PIQA)
-    write(tmp_path / "piqa" / "validation.jsonl", PIQA[:2])
+    write_rows(tmp_path / "piqa" / "train.jsonl", PIQA)
+    write_rows(tmp_path / "piqa" / "validation.jsonl", PIQA[:2])
     first = load("piqa", data=tmp_path, split="train", limit=4)
     assert first.indices == [0, 1, 2, 3]
     assert first.settings["limit"] == "first:4"
@@ -73,11 +62,11 @@ def test_split_limit_and_sample(tmp_path: Path) -> None:
 
 def test_few_shot_examples_come_from_the_local_train_split(tmp_path: Path) -> None:
     shots = [{"question": f"q{i}", "answer": f"#### {i}"} for i in range(8)]
-    write(tmp_path / "gsm8k" / "test.jsonl", [{"question": "x", "answer": "#### 1"}] * 2)
+    write_rows(tmp_path / "gsm8k" / "test.jsonl", [{"question": "x", "answer": "#### 1"}] * 2)
     with pytest.raises(InputError, match="the 5 few-shot examples of gsm8k come from split 'train'"):
         load("gsm8k", data=tmp_path)
     assert load("gsm8k", data=tmp_path, num_fewshot=0).settings["num_fewshot"] == 0
-    write(tmp_path / "gsm8k" / "train.jsonl", shots)
+    write_rows(tmp_path / "gsm8k" / "train.jsonl", shots)
     task = load("gsm8k", data=tmp_path)
     task.task.build_all_requests()
     assert task.task.instances[0].args[0].count("Question:") == 6
@@ -94,7 +83,7 @@ def test_few_shot_examples_come_from_the_local_train_split(tmp_path: Path) -> No
     ],
 )
 def test_bad_options(tmp_path: Path, options: dict, message: str) -> None:
-    write(tmp_path / "piqa" / "validation.jsonl", PIQA)
+    write_rows(tmp_path / "piqa" / "validation.jsonl", PIQA)
     with pytest.raises(InputError, match=message):
         load("piqa", data=tmp_path, **options)
 
@@ -119,21 +108,21 @@ def test_bad_local_data_names_file_and_line(tmp_path: Path, content: bytes, mess
 
 
 def test_a_target_that_is_none_of_the_choices(tmp_path: Path) -> None:
-    write(tmp_path / "piqa" / "validation.jsonl", [{**PIQA[0], "label": 7}])
+    write_rows(tmp_path / "piqa" / "validation.jsonl", [{**PIQA[0], "label": 7}])
     with pytest.raises(InputError, match="task piqa: its settings and the first row do not go together"):
         load("piqa", data=tmp_path)
 
 
 @pytest.mark.parametrize("label", [-1, 2])
 def test_a_split_without_labels_is_refused(tmp_path: Path, label: int) -> None:
-    write(tmp_path / "piqa" / "validation.jsonl", [{**row, "label": label} for row in PIQA])
+    write_rows(tmp_path / "piqa" / "validation.jsonl", [{**row, "label": label} for row in PIQA])
     with pytest.raises(InputError, match="task piqa"):
         load("piqa", data=tmp_path)
 
 
 @pytest.mark.parametrize("label", [-1, 5, "7", "", None, [], {"a": 1}, [None], float("nan")])
 def test_a_label_that_is_none_of_the_choices(tmp_path: Path, label: object) -> None:
-    write(tmp_path / "piqa" / "validation.jsonl", PIQA)
+    write_rows(tmp_path / "piqa" / "validation.jsonl", PIQA)
     task = load("piqa", data=tmp_path).task
     task.config.doc_to_target = lambda doc: doc["label"]
     assert label_fault(task, PIQA[1]) is None
@@ -151,7 +140,7 @@ def test_a_choice_task_without_choices(tmp_path: Path) -> None:
 
 
 def test_truncated_gzip(tmp_path: Path) -> None:
-    path = write(tmp_path / "piqa" / "validation.jsonl.gz", PIQA * 100)
+    path = write_rows(tmp_path / "piqa" / "validation.jsonl.gz", PIQA * 100)
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(InputError, match="damaged or cut off"):
         load("piqa", data=tmp_path)
@@ -160,7 +149,7 @@ def test_truncated_gzip(tmp_path: Path) -> None:
 def test_missing_data_is_said_before_anything_is_loaded(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file or folder"):
         load("piqa", data=tmp_path / "gone")
-    file = write(tmp_path / "one.jsonl", PIQA)
+    file = write_rows(tmp_path / "one.jsonl", PIQA)
     with pytest.raises(InputError, match="one file serves one task"):
         load_tasks(["piqa", "gsm8k"], TaskOptions(data=file))
 

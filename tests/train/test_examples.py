@@ -13,6 +13,7 @@ import pytest
 from compatcheck.errors import InputError
 from compatcheck.records import Metric, TaskRun
 from compatcheck_train.examples import Examples, content_key, load_examples, with_preferences
+from tests.factories import write_rows
 
 
 def rows_of(fixtures: Path, task: str, split: str) -> list[dict[str, Any]]:
@@ -20,17 +21,11 @@ def rows_of(fixtures: Path, task: str, split: str) -> list[dict[str, Any]]:
         return [json.loads(line) for line in file]
 
 
-def write(path: Path, rows: list[dict[str, Any]]) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
-
-
 @pytest.fixture
 def piqa(fixtures: Path, tmp_path: Path) -> Path:
     """A data folder with twenty training and ten validation rows of piqa."""
-    write(tmp_path / "piqa" / "train.jsonl", rows_of(fixtures, "piqa", "train")[:20])
-    write(tmp_path / "piqa" / "validation.jsonl", rows_of(fixtures, "piqa", "validation")[:10])
+    write_rows(tmp_path / "piqa" / "train.jsonl", rows_of(fixtures, "piqa", "train")[:20])
+    write_rows(tmp_path / "piqa" / "validation.jsonl", rows_of(fixtures, "piqa", "validation")[:10])
     return tmp_path
 
 
@@ -47,8 +42,8 @@ def test_choices_as_lm_eval_makes_them(piqa: Path, fixtures: Path) -> None:
 
 def test_targets_of_generated_answers(fixtures: Path, tmp_path: Path) -> None:
     rows = rows_of(fixtures, "gsm8k", "train")[:6]
-    write(tmp_path / "gsm8k" / "train.jsonl", rows)
-    write(tmp_path / "gsm8k" / "test.jsonl", rows_of(fixtures, "gsm8k", "test")[:3])
+    write_rows(tmp_path / "gsm8k" / "train.jsonl", rows)
+    write_rows(tmp_path / "gsm8k" / "test.jsonl", rows_of(fixtures, "gsm8k", "test")[:3])
     found = load_examples("gsm8k", data=tmp_path)
     assert (found.kind, len(found.train), len(found.validation)) == ("text", 5, 1)
     for example in found.train:
@@ -75,7 +70,7 @@ def test_a_training_row_of_the_test_split_is_an_error(piqa: Path, fixtures: Path
     rows = rows_of(fixtures, "piqa", "train")[:20]
     stolen = dict(rows_of(fixtures, "piqa", "validation")[3])
     stolen["sol1"], stolen["sol2"], stolen["label"] = stolen["sol2"], stolen["sol1"], 1 - stolen["label"]
-    write(piqa / "piqa" / "train.jsonl", [*rows, stolen])
+    write_rows(piqa / "piqa" / "train.jsonl", [*rows, stolen])
     with pytest.raises(InputError, match=r"1 documents are in the test split too \(document 20 is test document 3\)"):
         load_examples("piqa", data=piqa)
     found = load_examples("piqa", data=piqa, overlap="drop")
@@ -85,7 +80,7 @@ def test_a_training_row_of_the_test_split_is_an_error(piqa: Path, fixtures: Path
 
 def test_repeated_rows_are_left_out_and_counted(piqa: Path, fixtures: Path) -> None:
     rows = rows_of(fixtures, "piqa", "train")[:20]
-    write(piqa / "piqa" / "train.jsonl", [*rows, rows[0], rows[1]])
+    write_rows(piqa / "piqa" / "train.jsonl", [*rows, rows[0], rows[1]])
     found = load_examples("piqa", data=piqa)
     assert len(found.train) + len(found.validation) == 20
     assert found.notes == ("2 training documents repeat others exactly and were left out.",)
@@ -93,19 +88,19 @@ def test_repeated_rows_are_left_out_and_counted(piqa: Path, fixtures: Path) -> N
 
 def test_unlabelled_inputs_in_both_forms(piqa: Path, fixtures: Path, tmp_path: Path) -> None:
     row = {k: v for k, v in rows_of(fixtures, "piqa", "train")[30].items() if k != "label"}
-    path = write(tmp_path / "more.jsonl", [{"input": "Fix a chair", "choices": ["Glue it.", "Burn it."]}, row])
+    path = write_rows(tmp_path / "more.jsonl", [{"input": "Fix a chair", "choices": ["Glue it.", "Burn it."]}, row])
     found = load_examples("piqa", data=piqa, unlabelled=path)
     first, second = found.unlabelled
     assert first.pairs == (("Fix a chair", " Glue it."), ("Fix a chair", " Burn it."))
     assert second.pairs[0] == (f"Question: {row['goal']}\nAnswer:", f" {row['sol1']}")
     assert (first.gold, second.gold) == (None, None)
-    write(path, [{"input": "Fix a chair"}])
+    write_rows(path, [{"input": "Fix a chair"}])
     with pytest.raises(InputError, match=r"more.jsonl:1: a choice task needs a list 'choices'"):
         load_examples("piqa", data=piqa, unlabelled=path)
-    write(path, [{"question": "?"}])
+    write_rows(path, [{"question": "?"}])
     with pytest.raises(InputError, match=r"more.jsonl:1: neither a row with 'input' nor one that task piqa can read"):
         load_examples("piqa", data=piqa, unlabelled=path)
-    write(path, [rows_of(fixtures, "piqa", "validation")[0]])
+    write_rows(path, [rows_of(fixtures, "piqa", "validation")[0]])
     with pytest.raises(InputError, match="in the test split too"):
         load_examples("piqa", data=piqa, unlabelled=path)
 

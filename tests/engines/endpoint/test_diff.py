@@ -17,6 +17,7 @@ from compatcheck.errors import InputError
 from compatcheck.evaluation.bridge import only_answered
 from compatcheck.tasks import TaskOptions, load_tasks
 from tests.engines.endpoint.servers import Hostile, Model, serving
+from tests.factories import write_rows
 
 KEY = "sk-a-secret-of-the-tests-0123456789"
 ARGS = ["--engine-arg", "retries=1", "--engine-arg", "backoff=0.01", "--engine-arg", "timeout=2"]
@@ -27,8 +28,7 @@ QUESTIONS = ["good 0", "refusing 1", "busy:1 2", "empty 3", "good 4", "broken 5"
 def task(tmp_path: Path) -> list[str]:
     """Arguments of a task whose answers are what the server says, but for the last good one."""
     rows = [{"q": q, "a": "no" if q == "good 4" else f"said: {q}"} for q in QUESTIONS]
-    data = tmp_path / "data.jsonl"
-    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = write_rows(tmp_path / "data.jsonl", rows)
     yaml = tmp_path / "quiz.yaml"
     yaml.write_text(
         "task: quiz\ndataset_path: json\noutput_type: generate_until\ntest_split: test\n"
@@ -178,7 +178,7 @@ def test_lm_evals_own_log_leaves_failed_documents_out(fixtures: Path) -> None:
 def quiz(folder: Path, questions: list[str]) -> dict[str, Any]:
     """Data and task with these questions, whose answers are what the server says."""
     rows = [{"q": q, "a": f"said: {q}"} for q in questions]
-    (folder / "many.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_rows(folder / "many.jsonl", rows)
     return {"data": folder / "many.jsonl", "engine_args": {"retries": 0, "backoff": 0.01, "timeout": 2}}
 
 
