@@ -35,19 +35,9 @@ if TYPE_CHECKING:
     from compatcheck.evaluation.request import Request
 
 __all__ = [
-    "Candidates",
-    "Diff",
-    "Evaluation",
-    "bless",
-    "compare_runs",
-    "diff",
-    "diff_of_runs",
-    "evaluate",
-    "load",
-    "load_candidates",
-    "load_run",
-    "noise",
-]
+    "Candidates", "Diff", "Evaluation", "bless", "compare_runs", "diff", "diff_of_runs", "evaluate", "load",
+    "load_candidates", "load_run", "noise",
+]  # fmt: skip
 
 Reference = str | os.PathLike[str]
 Say = Callable[[str], None]

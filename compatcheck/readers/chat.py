@@ -10,7 +10,6 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from compatcheck.readers.recording import Record
 from compatcheck.records import CALL_ARGUMENTS
 from compatcheck.table.layout import MISSING, dig
 from compatcheck.table.reading import Row
@@ -110,15 +109,10 @@ def _about(value: Mapping[str, Any]) -> Row:
     row: Row = {"finish_reason": _ENDINGS.get(ending, ending)} if isinstance(ending, str) else {}
     usage = first_of(value, _USAGE)
     if isinstance(usage, Mapping):
-        about = Record(dict(usage), "`usage`")
-        found = {"prompt_tokens": _PROMPT, "output_tokens": _OUTPUT, "cost": ("cost",)}
-        row |= {key: _first(about.value, names) for key, names in found.items() if _number(about.value, names)}
+        names = {"prompt_tokens": _PROMPT, "output_tokens": _OUTPUT, "cost": ("cost",)}
+        taken = {key: _first(usage, each) for key, each in names.items()}
+        row |= {key: n for key, n in taken.items() if isinstance(n, int | float) and not isinstance(n, bool)}
     return row
-
-
-def _number(value: Mapping[str, Any], names: Iterable[str]) -> bool:
-    found = _first(value, names)
-    return isinstance(found, int | float) and not isinstance(found, bool)
 
 
 def _inside(value: Mapping[str, Any]) -> Any:

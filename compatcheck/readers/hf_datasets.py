@@ -85,10 +85,7 @@ def _chunks(folder: Path, names: Sequence[str]) -> Iterator[Chunk]:
 def _is_whole(path: Path) -> bool:
     try:
         with path.open("rb") as file:
-            file.seek(0, 2)
-            if file.tell() < len(_END):
-                return False
-            file.seek(-len(_END), 2)
+            file.seek(max(0, path.stat().st_size - len(_END)))
             return file.read() == _END
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from compatcheck.errors import InputError
 from compatcheck.readers.lm_eval_rows import BLOCK, RowReader
 from compatcheck.readers.parts import Part
-from compatcheck.readers.recording import need_tasks
+from compatcheck.readers.recording import Recording, need_tasks
 from compatcheck.table.check import build_table
 from compatcheck.table.layout import Layout
 from compatcheck.table.reading import Chunk, Source, file_kind, json_kind, read_rows
@@ -34,15 +34,10 @@ _MARKS = {"doc_id", "doc", "resps", "filtered_resps"}
 """Fields by which a row of lm-eval is known, whatever the file is called."""
 
 
-@dataclass(frozen=True)
-class _Samples:
-    path: Path
-    task: str
-    time: str
-    higher_is_better: Mapping[str, bool] = field(default_factory=dict)
-    delimiter: str | None = None
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    filters: Sequence[str] = ()
+class _Samples(NamedTuple):
+    recording: Recording
+    delimiter: str | None
+    filters: Sequence[str]
     """Names of the task's filters, in their order, where the results file says them."""
 
 
@@ -78,7 +73,7 @@ def read_samples(
 
 def _read(samples: _Samples, layout: Layout, side: str, targets: Targets | None, metrics: Sequence[str]) -> Part:
     restated = any((layout.extract, layout.prediction_field, layout.target_field, targets))
-    source = read_rows(samples.path)
+    source, task = samples.recording.source, samples.recording.task
     reader = RowReader(source, layout, samples.delimiter, restated)
     plain = Layout(extract=layout.extract, reasoning=layout.reasoning)
     converted = replace(source, chunks=_converted(source, reader), batches=None, plain_names=True)
@@ -91,20 +86,12 @@ def _read(samples: _Samples, layout: Layout, side: str, targets: Targets | None,
     elif not rows.metrics and not metrics:
         if set(reader.left_out) - {_BYPASS}:
             raise InputError(
-                f"{samples.path}: none of its metrics ({', '.join(reader.left_out) or 'none at all'}) has a score per "
+                f"{source.path}: none of its metrics ({', '.join(reader.left_out) or 'none at all'}) has a score per "
                 "document, so there is nothing to compare; name one that is computed here, such as --metric exact_match"
             )
-        notes.append(f"{samples.task}: logged with --predict_only, without scores; exact_match is computed here")
+        notes.append(f"{task}: logged with --predict_only, without scores; exact_match is computed here")
     left_out = [name for name in reader.left_out if name != _BYPASS]
-    return Part(
-        rows,
-        samples.task,
-        rows.metrics or ("exact_match",),
-        samples.settings,
-        samples.higher_is_better,
-        left_out,
-        notes,
-    )
+    return Part(rows, samples.recording, rows.metrics or ("exact_match",), notes, left_out)
 
 
 def _named_blocks(rows: RowTable, count: int, names: Sequence[str]) -> RowTable:
@@ -176,21 +163,13 @@ def _described(path: Path, task: str | None) -> _Samples:
     higher = of_task("higher_is_better")
     settings = {"num_fewshot": of_task("n-shot"), "version": of_task("versions")}
     known = {key: value for key, value in settings.items() if isinstance(value, int | float | str)}
-    return _Samples(
-        path,
-        name,
-        time,
-        {k: v for k, v in higher.items() if isinstance(v, bool)} if isinstance(higher, dict) else {},
-        delimiter if isinstance(delimiter, str) else None,
-        known | (_made(results, config) if isinstance(config, dict) and "doc_to_text" in config else {}),
-        _filters(of_task("results")),
-    )
-
-
-def _filters(results: Any) -> list[str]:
-    """The filters of a task, out of the names of its results: ``exact_match,strict-match``."""
-    names = [name.partition(",")[2] for name in results or {} if "," in name] if isinstance(results, dict) else []
-    return list(dict.fromkeys(name for name in names if name))
+    known |= _made(results, config) if isinstance(config, dict) and "doc_to_text" in config else {}
+    higher = {k: v for k, v in higher.items() if isinstance(v, bool)} if isinstance(higher, dict) else {}
+    scores = of_task("results")  # ``exact_match,strict-match``
+    names = [name.partition(",")[2] for name in scores] if isinstance(scores, dict) else []
+    delimiter = delimiter if isinstance(delimiter, str) else None
+    recording = Recording(read_rows(path), (), name, known, higher)
+    return _Samples(recording, delimiter, list(dict.fromkeys(filter(None, names))))
 
 
 def _made(results: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:

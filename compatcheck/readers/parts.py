@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,21 +35,16 @@ _CHUNK_ROWS = 5_000
 
 @dataclass
 class Part:
-    """One file's rows on their way to task runs."""
+    """The checked rows of a recording on their way to task runs."""
 
     rows: RowTable
-    task: str
+    recording: Recording
+    """What is known of them besides; a row that lacks a score of its ``partial`` is in error where that is compared."""
     default_metrics: Sequence[str]
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    higher_is_better: Mapping[str, bool] = field(default_factory=dict)
-    left_out: Sequence[str] = ()
     notes: Sequence[str] = ()
-    duplicates: int = 0
-    spread: tuple[int, int] = (1, 1)
+    left_out: Sequence[str] = ()
     score_notes: Sequence[str] = ()
     """What is said where no metric is asked for."""
-    partial: Mapping[str, tuple[int, int]] = field(default_factory=dict)
-    """Scores that some rows lack (:attr:`Recording.partial`): such a row is in error where the score is compared."""
 
 
 def plain_part(rows: RowTable, layout: Layout, task: str | None) -> Part:
@@ -70,7 +65,7 @@ def plain_part(rows: RowTable, layout: Layout, task: str | None) -> Part:
             "the scores in the file are compared as they are, though they may be of answers with their reasoning; "
             "--metric exact_match scores what is left without it",
         )
-    return Part(rows, task or DEFAULT_TASK, default, notes=rows.notes, score_notes=said)
+    return Part(rows, Recording(rows.source, (), task or DEFAULT_TASK), default, rows.notes, score_notes=said)
 
 
 def runs_of(
@@ -80,15 +75,15 @@ def runs_of(
     limit: int | None,
     options: Mapping[str, Mapping[str, Any]] | None,
 ) -> list[TaskRun]:
-    rows = part.rows
+    rows, of = part.rows, part.recording
     wanted = wanted_metrics(rows, metrics, part.default_metrics)
-    settings = dict(part.settings) | said_of_rows(layout)
+    settings = {**of.settings, **said_of_rows(layout)}
     settings |= {"limit": limit} if limit is not None else {}
     runs: list[TaskRun] = []
-    for task, name, table in _split(rows.table, part.task, layout):
+    for task, name, table in _split(rows.table, of.task, layout):
         averaged = layout.repeats is not None
         table, duplicates = (table, 0) if averaged else drop_repeats(table, rows.source)
-        duplicates += part.duplicates if not runs else 0
+        duplicates += of.duplicates if not runs else 0
         if limit is not None:
             ids = table["doc_id"]  # of averaged rows all those of the first ids
             first = pc.is_in(ids, value_set=pc.unique(ids).slice(0, limit)) if averaged else None
@@ -96,14 +91,14 @@ def runs_of(
         kept = [m for m in rows.metrics if f"score:{m}" in table.column_names and m in wanted]
         records, found = _scored(table, part, wanted, kept, options)
         own = settings
-        if part.spread[1] > 1:  # the tool's own scores, averaged as they were read
+        if of.spread[1] > 1:  # the tool's own scores, averaged as they were read
             found = tuple(
-                as_mean(one, part.spread, error_of_shares(records[score_column(one.name)].to_numpy(), part.spread[0]))
+                as_mean(one, of.spread, error_of_shares(records[score_column(one.name)].to_numpy(), of.spread[0]))
                 if one.name in kept
                 else one
                 for one in found
             )
-            own = settings | {"repeats": part.spread[1]}
+            own = settings | {"repeats": of.spread[1]}
         if averaged:
             records, found, (_, most) = average_records(records, found)
             own = settings | ({"repeats": most} if most > 1 else {})
@@ -157,10 +152,11 @@ def _scored(
     references = table[REFERENCES].to_pylist() if REFERENCES in table.column_names else None
     records = frame_of(table, kept)
     recorded = {
-        name: recorded_metric(name, records[f"score:{name}"], part.higher_is_better.get(name), options) for name in kept
+        name: recorded_metric(name, records[f"score:{name}"], part.recording.higher_is_better.get(name), options)
+        for name in kept
     }
     worst = {name: worst_score(metric, records[f"score:{name}"].min()) for name, metric in recorded.items()}
-    records = settle_scores(records, worst, where, part.partial)
+    records = settle_scores(records, worst, where, part.recording.partial)
     records, metrics = score_records(records, wanted, references=references, options=options, where=where)
     return records, tuple(recorded.get(metric.name, metric) for metric in metrics)
 
@@ -267,7 +263,7 @@ def as_part(
     if restated:
         rows.metrics = ()
     notes = (*(f"{recording.task}: {note}" for note in dict.fromkeys(recording.notes)), *rows.notes)
-    partial = {name: counts for name, counts in recording.partial.items() if name in rows.metrics}
+    partial = recording.partial = {name: n for name, n in recording.partial.items() if name in rows.metrics}
     rare = [name for name, (count, of) in partial.items() if 2 * count <= of]
     default = tuple(name for name in rows.metrics if name not in rare) or ("exact_match",)
     if layout.reference is not None:
@@ -275,18 +271,8 @@ def as_part(
     said = {name: f"{name} is scored in {count:,} of {of:,} rows" for name, (count, of) in partial.items()}
     asked = set(metrics or default)
     notes += tuple(f"{recording.task}: {said[name]}; the others are errors" for name in partial if name in asked)
-    return Part(
-        rows,
-        recording.task,
-        default,
-        dict(recording.settings),
-        dict(recording.higher_is_better),
-        notes=notes,
-        duplicates=recording.duplicates,
-        spread=recording.spread,
-        partial=partial,
-        score_notes=[f"{recording.task}: {said[name]} only and is not compared (--metric {name})" for name in rare],
-    )
+    of_scores = [f"{recording.task}: {said[name]} only and is not compared (--metric {name})" for name in rare]
+    return Part(rows, recording, default, notes, score_notes=of_scores)
 
 
 def _restated(recording: Recording, layout: Layout) -> Iterator[Item]:

@@ -1,7 +1,4 @@
-"""The first sentence of a report, and why its verdict is so, in words that need no glossary.
-
-Texts may hold names of the user's: each renderer passes every one of them through its own escape.
-"""
+"""The first sentence of a report, and why its verdict is so, in words that need no glossary."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""What a report says of one comparison: tables, remarks, slices, looks, once for all formats that draw them.
-
-Texts may hold names of the user's: each renderer passes every one of them through its own escape.
-"""
+"""What a report says of one comparison: tables, remarks, slices, looks, once for all formats that draw them."""
 
 from __future__ import annotations
 
