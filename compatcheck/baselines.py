@@ -27,7 +27,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
 _REFERENCE = re.compile(r"@(?P<name>[^~]*)(~(?P<back>\d+))?\Z")
 
 
-def root(start: Path | None = None) -> Path:
+def root() -> Path:
     """The folder of baselines: the variable's, the nearest ``.compatcheck/baselines`` upwards, or the project's own.
 
     The search ends at the root of the repository, which is also where a folder that does not exist yet belongs; outside
@@ -36,7 +36,7 @@ def root(start: Path | None = None) -> Path:
     named = os.environ.get(ENVIRONMENT)
     if named:
         return user_path(named)
-    here = (start or Path.cwd()).resolve()
+    here = Path.cwd().resolve()
     for each in (here, *here.parents):
         if (each / FOLDER).is_dir() or (each / ".git").exists():
             return each / FOLDER

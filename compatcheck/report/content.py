@@ -183,11 +183,12 @@ def _to_decide(result: Result) -> list[Step]:
     return [Step(f"compare about {needed:,} instances: raise --limit, or record more", "")]
 
 
-def folded(command: str, width: int, indent: str = "  ") -> str:
+def folded(command: str, width: int) -> str:
     """The command in lines of at most ``width`` characters that a shell reads as one; a longer word stays whole.
 
-    The first line is indented by ``indent`` and those below it twice. What is no command of a shell is left as it is.
+    The first line is indented and those below it twice. What is no command of a shell is left as it is.
     """
+    indent = "  "
     words = re.findall(r"""(?:'[^']*'|"[^"]*"|[^\s'"])+""", command)
     if " ".join(words) != command:
         return indent + command

@@ -144,12 +144,12 @@ def reason(result: Result) -> str:
     return f"{_in(comparison, result)}{said}{f' (and {others})' if others else ''}"
 
 
-def in_one_line(result: Result, count: int = 3) -> str:
+def in_one_line(result: Result) -> str:
     """The worst flips of the comparison that matters most: ``3 of 40 are negative flips in sums: q1: '8' → '9', …``."""
     if not result.comparisons:
         return "nothing was compared"
     worst = result.comparisons[worst_comparison(result)]
-    texts = [f"{flip.doc_id}: {flip.pairs()[0][1]!r} → {flip.pairs()[0][2]!r}" for flip in worst_flips(worst, count)]
+    texts = [f"{flip.doc_id}: {flip.pairs()[0][1]!r} → {flip.pairs()[0][2]!r}" for flip in worst_flips(worst, 3)]
     shown = [trim_middle(" ".join(text.split()), 48) for text in texts]
     more = ", …" if worst.first_count > len(shown) else ""
     what = f"{worst.first_count:,} of {worst.n:,} are {flip_name(worst)}s in {trim_middle(worst.name, 40)}"

@@ -117,10 +117,10 @@ def _wrapped(text: str, size: float, lines: int) -> list[str]:
     return textwrap.wrap(text, letters, max_lines=lines, placeholder=" …", break_on_hyphens=False) or [""]
 
 
-def _short(text: str, letters: int = 46) -> str:
+def _short(text: str) -> str:
     """A name on one line: its beginning and its end."""
     text = safe_text(text)
-    return text if len(text) <= letters else f"{text[: letters // 2 - 1]} … {text[-(letters // 2 - 2) :]}"
+    return text if len(text) <= 46 else f"{text[:22]} … {text[-21:]}"
 
 
 def _header(result: Result) -> Panel:

@@ -13,6 +13,7 @@ from compatcheck.report.text import NO_ANSWER, left_out
 
 MAX_TOKENS = 3000
 """Words, spaces and marks compared on each side once the common beginning and end are set aside."""
+CONTEXT = 60
 _TOKEN = re.compile(r"\s+|[^\W_]+|_+|[^\w\s]")
 _WORD = re.compile(r"[^\W_]")
 _BETWEEN = re.compile(r"[^\w\n]{1,3}")
@@ -85,16 +86,16 @@ def side_by_side(
     return (Segment("equal", old),), (Segment("equal", new),)
 
 
-def trim_segments(segments: tuple[Segment, ...], limit: int, context: int = 60) -> tuple[Segment, ...]:
+def trim_segments(segments: tuple[Segment, ...], limit: int) -> tuple[Segment, ...]:
     """Shorten what is shown to about ``limit`` characters, keeping the surroundings of every difference.
 
-    Equal text is cut first, to ``context`` characters beside each change; then the middle of long changes; then, where
+    Equal text is cut first, to :data:`CONTEXT` characters beside each change; then the middle of long changes; then, where
     there are more changes than fit, the rest. Each cut is a segment of kind ``cut`` that says how many characters are
     missing. Text within the limit is returned as it is.
     """
     if sum(len(s.text) for s in segments) <= limit:
         return segments
-    context = min(context, max(limit // 4, 8))
+    context = min(CONTEXT, max(limit // 4, 8))
     shorter: list[Segment] = []
     for index, segment in enumerate(segments):
         head = tail = max(limit // 4, 20)
