@@ -89,9 +89,9 @@ def side_by_side(
 def trim_segments(segments: tuple[Segment, ...], limit: int) -> tuple[Segment, ...]:
     """Shorten what is shown to about ``limit`` characters, keeping the surroundings of every difference.
 
-    Equal text is cut first, to :data:`CONTEXT` characters beside each change; then the middle of long changes; then, where
-    there are more changes than fit, the rest. Each cut is a segment of kind ``cut`` that says how many characters are
-    missing. Text within the limit is returned as it is.
+    Equal text is cut first, to :data:`CONTEXT` characters beside each change; then the middle of long changes; then,
+    where there are more changes than fit, the rest. Each cut is a segment of kind ``cut`` that says how many characters
+    are missing. Text within the limit is returned as it is.
     """
     if sum(len(s.text) for s in segments) <= limit:
         return segments
