@@ -46,35 +46,23 @@ def save_tokenizer(folder: Path, size: int = 16_000) -> int:
 
 def save_llama(folder: Path, seed: int = 0) -> int:
     """A random 42-million-parameter Llama with a 16,000-token vocabulary; returns its number of parameters."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    folder.mkdir(parents=True, exist_ok=True)
-    size = save_tokenizer(folder)
-    torch.manual_seed(seed)
-    config = LlamaConfig(
-        vocab_size=size, hidden_size=512, intermediate_size=1376, num_hidden_layers=8, num_attention_heads=8,
-        num_key_value_heads=8, max_position_embeddings=4096, bos_token_id=0, eos_token_id=1, pad_token_id=1,
-        tie_word_embeddings=False,
-    )  # fmt: skip
-    model = LlamaForCausalLM(config)
-    model.save_pretrained(folder)
-    return int(model.num_parameters())
+    sizes = {"hidden_size": 512, "intermediate_size": 1376, "num_hidden_layers": 8, "max_position_embeddings": 4096}
+    return _save(folder, seed, 16_000, num_attention_heads=8, num_key_value_heads=8, **sizes)
 
 
 def save_tiny_llama(folder: Path, seed: int = 0) -> int:
     """A random Llama so small that what is measured with it is everything but the model."""
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "max_position_embeddings": 512}
+    return _save(folder, seed, 1_000, num_attention_heads=2, num_key_value_heads=2, **sizes)
+
+
+def _save(folder: Path, seed: int, words: int, **sizes: int) -> int:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
     folder.mkdir(parents=True, exist_ok=True)
-    size = save_tokenizer(folder, 1_000)
+    tokens = {"vocab_size": save_tokenizer(folder, words), "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
     torch.manual_seed(seed)
-    config = LlamaConfig(
-        vocab_size=size, hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2,
-        num_key_value_heads=2, max_position_embeddings=512, bos_token_id=0, eos_token_id=1, pad_token_id=1,
-        tie_word_embeddings=False,
-    )  # fmt: skip
-    model = LlamaForCausalLM(config)
+    model = LlamaForCausalLM(LlamaConfig(**tokens, **sizes, tie_word_embeddings=False))
     model.save_pretrained(folder)
     return int(model.num_parameters())
