@@ -26,7 +26,7 @@ from compatcheck.readers.recording import (
     of_one_model,
     records,
 )
-from compatcheck.table.reading import Row, Source, read_json, read_rows
+from compatcheck.table.reading import Row, Source, file_kind, read_json, read_rows
 
 _STATE, _STATS, _SHOWN = "scenario_state.json", "per_instance_stats.json", "display_predictions.json"
 _BOOKKEEPING = (
@@ -102,7 +102,7 @@ def _joined(items: Iterator[Item], scores: dict[_Key, tuple[int, Row]], path: Pa
 
 
 def _of_file(path: Path, task: str | None) -> Recording:
-    lines = path.name.lower().removesuffix(".gz").endswith((".jsonl", ".ndjson"))
+    lines = file_kind(path) == "jsonl"
     recording = Recording(Source(path, "line" if lines else "item", iter(())), (), task or "helm")
     if lines:
         items = _items(list(records(read_rows(path))))

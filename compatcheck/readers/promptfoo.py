@@ -24,7 +24,7 @@ from compatcheck.readers.recording import (
     numbered,
     records,
 )
-from compatcheck.table.reading import Row, Source, read_json, read_rows
+from compatcheck.table.reading import Row, Source, file_kind, read_json, read_rows
 from compatcheck.table.values import text_of
 
 _EXPECTING = (
@@ -53,7 +53,7 @@ def read(path: Path, part: str | None, task: str | None, tasks: Sequence[str]) -
 
 def _rows(path: Path) -> tuple[list[tuple[int, Record]], str]:
     """All results with their numbers, and the name of the evaluation."""
-    if path.name.lower().removesuffix(".gz").endswith((".jsonl", ".ndjson")):
+    if file_kind(path) == "jsonl":
         return list(records(read_rows(path))), "promptfoo"
     found, name = read_json(path), "promptfoo"
     if not isinstance(found, list):

@@ -27,7 +27,7 @@ from compatcheck.readers.recording import (
     records,
     reduced,
 )
-from compatcheck.table.reading import Row, Source, read_json, read_rows
+from compatcheck.table.reading import Row, Source, file_kind, read_json, read_rows
 from compatcheck.table.values import text_of
 from compatcheck.text import text_hash
 
@@ -96,7 +96,7 @@ def open_traces(path: Path, task: str | None, shape: Shape) -> tuple[Recording, 
 
 def _object_in(path: Path) -> Row | None:
     """The one object that a JSON file holds; None for lists, lines and anything else."""
-    if not path.name.lower().endswith((".json", ".json.gz")):
+    if file_kind(path) != "json":
         return None
     try:
         value = read_json(path)

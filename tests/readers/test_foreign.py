@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import lzma
 import subprocess
 import sys
 from pathlib import Path
@@ -96,7 +98,7 @@ def test_two_inspect_logs_compared() -> None:
     assert (found.pairing.paired, found.pairing.errors_old, found.pairing.errors_new) == (4, 1, 0)
 
 
-def test_promptfoo_providers() -> None:
+def test_promptfoo_providers(tmp_path: Path) -> None:
     file = DATA / "promptfoo" / "sums.json.gz"
     (old,), (new,) = load(f"{file}#old"), load(f"{file}#new")
     assert old.task == new.task == "sums"
@@ -113,8 +115,11 @@ def test_promptfoo_providers() -> None:
     found = compatcheck.diff(f"{file}#old", f"{file}#new")["exact"]
     assert found.quadrants == {"both_correct": 1, "positive_flip": 2, "negative_flip": 1, "both_wrong": 0}
     assert (found.pairing.paired, found.pairing.errors_old) == (4, 1)
-    (lines,) = load(f"{DATA / 'promptfoo' / 'sums.jsonl.gz'}#old", task="sums")
-    pd.testing.assert_frame_equal(lines.records, old.records)
+    lines, packed = DATA / "promptfoo" / "sums.jsonl.gz", tmp_path / "sums.jsonl.xz"
+    packed.write_bytes(lzma.compress(gzip.decompress(lines.read_bytes())))
+    for each in (lines, packed):
+        (run,) = load(f"{each}#old", task="sums")
+        pd.testing.assert_frame_equal(run.records, old.records)
 
 
 def test_promptfoo_provider_that_is_not_named_or_not_there() -> None:
