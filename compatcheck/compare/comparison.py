@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from compatcheck.compare.instances import InstanceFile, common_kind, instance_kinds, text_of
 from compatcheck.compare.kinds import labels
+from compatcheck.compare.pairing import pair
 from compatcheck.compare.parts import other_prompts, parts
 from compatcheck.compare.quadrants import resolve_metric
 from compatcheck.compare.result import Comparison
@@ -85,23 +86,23 @@ def _compare(job: Job, how: Settings, file: InstanceFile | None, say: Say) -> li
     old, new, metrics = job
     metrics = [resolve_metric(metric, old, new) for metric in metrics]
     known = None if file is None else _labels(old)
-    with parts(old, new, metrics) as (pairs, each):
-        fields = expand(how.slice_by, old, new, how.also_slice_by)
-        for field in fields:
-            check_field(field, old, new)
-        names = {*old.names, *new.names}
-        tallies = [Tally(one, how, None if place else how.beside, names, file) for place, one in enumerate(metrics)]
-        values = {field: _Values(field, old, new) for field in fields}
-        done, said = 0, time.monotonic()
-        for part in each:
-            for field, met in values.items():
-                met.add(field_values(field, *part))
-            for tally in tallies:
-                tally.add(part, known)
-            done += len(part[2].old)
-            if time.monotonic() - said > 10:
-                say(f"{old.task}: {done:,} of {len(pairs.old):,} pairs compared")
-                said = time.monotonic()
+    pairs = pair(old, new)
+    fields = expand(how.slice_by, old, new, how.also_slice_by)
+    for field in fields:
+        check_field(field, old, new)
+    names = {*old.names, *new.names}
+    tallies = [Tally(one, how, None if place else how.beside, names, file) for place, one in enumerate(metrics)]
+    values = {field: _Values(field, old, new) for field in fields}
+    done, said = 0, time.monotonic()
+    for part in parts(old, new, metrics, pairs):
+        for field, met in values.items():
+            met.add(field_values(field, *part))
+        for tally in tallies:
+            tally.add(part, known)
+        done += len(part[2].old)
+        if time.monotonic() - said > 10:
+            say(f"{old.task}: {done:,} of {len(pairs.old):,} pairs compared")
+            said = time.monotonic()
     pairs = replace(pairs, old=pairs.old[:0], new=pairs.new[:0])
     made, whole = [], {field: met.all() for field, met in values.items()}
     while tallies:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -69,8 +68,19 @@ def pair(old: TaskRun | StoredRun, new: TaskRun | StoredRun) -> Pairs:
     if isinstance(old, TaskRun) and isinstance(new, TaskRun) and _in_step(old.records, new.records):
         rows = np.arange(len(old.records), dtype=np.intp)
         return Pairs(rows, rows, "id", 0, 0, 0)
-    with paired(old, new) as (pairs, _):
-        return pairs
+    for side, run in (("OLD", old), ("NEW", new)):
+        if run.rows == 0:
+            raise InputError(f"{side} has no records for task '{run.task}': nothing to compare")
+        if "doc_id" not in run.names:
+            raise InputError(
+                f"{side} has records without a 'doc_id' for task '{run.task}'; name the field with --id-field"
+            )
+    stored = next((run.table.scratch for run in (old, new) if isinstance(run, StoredRun)), None)
+    with database(stored, max(old.rows, new.rows)) as con:
+        for side, run in (("o", old), ("n", new)):
+            _show(con, side, run)
+            _require_unique(con, side, run)
+        return _Pairing(con, old, new).pairs()
 
 
 def _in_step(old: pd.DataFrame, new: pd.DataFrame) -> bool:
@@ -84,24 +94,6 @@ def _in_step(old: pd.DataFrame, new: pd.DataFrame) -> bool:
                 return False
     ids = old["doc_id"]
     return pd.api.types.infer_dtype(ids) == "string" and ids.is_unique and not ids.hasnans
-
-
-@contextmanager
-def paired(old: TaskRun | StoredRun, new: TaskRun | StoredRun) -> Iterator[tuple[Pairs, duckdb.DuckDBPyConnection]]:
-    """As :func:`pair`, with the database, whose table ``pairs`` has the positions ``old`` and ``new`` of each pair."""
-    for side, run in (("OLD", old), ("NEW", new)):
-        if run.rows == 0:
-            raise InputError(f"{side} has no records for task '{run.task}': nothing to compare")
-        if "doc_id" not in run.names:
-            raise InputError(
-                f"{side} has records without a 'doc_id' for task '{run.task}'; name the field with --id-field"
-            )
-    stored = next((run.table.scratch for run in (old, new) if isinstance(run, StoredRun)), None)
-    with database(stored, max(old.rows, new.rows)) as con:
-        for side, run in (("o", old), ("n", new)):
-            _show(con, side, run)
-            _require_unique(con, side, run)
-        yield _Pairing(con, old, new).pairs(), con
 
 
 def _show(con: duckdb.DuckDBPyConnection, side: str, run: TaskRun | StoredRun) -> None:
@@ -185,7 +177,6 @@ class _Pairing:
         # Half the memory where records lie on disk, as there are many.
         places = "old::INT AS old, new::INT AS new" if isinstance(self.old, StoredRun) else "old, new"
         found = con.execute(f"SELECT {places} FROM {_table(match.key)} WHERE NOT conflict ORDER BY old").fetchnumpy()
-        con.execute(f"CREATE TEMP VIEW pairs AS SELECT old, new FROM {_table(match.key)} WHERE NOT conflict")
         lonely = {
             name: f"SELECT {one}.doc_id FROM {one} ANTI JOIN {other} ON {self._same(column, one, other)} "
             f"ORDER BY {one}.row"

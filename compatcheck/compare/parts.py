@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -13,7 +12,7 @@ import pyarrow as pa
 
 from compatcheck.compare.answers import of_sides
 from compatcheck.compare.differences import differences
-from compatcheck.compare.pairing import KEYS, Pairs, pair, paired
+from compatcheck.compare.pairing import KEYS, Pairs
 from compatcheck.compare.tally import Part
 from compatcheck.records import (
     ANSWER_COLUMNS,
@@ -26,41 +25,24 @@ from compatcheck.records import (
     score_column,
 )
 
-if TYPE_CHECKING:
-    import duckdb
-
 PART_ROWS = 20_000
 PART_BYTES = 32 << 20
 """A part has so many rows, or as many as are about so large where that is fewer."""
+_PLACE = "__place"
 
 
-@contextmanager
 def parts(
-    old: TaskRun | StoredRun, new: TaskRun | StoredRun, metrics: Sequence[Metric]
-) -> Iterator[tuple[Pairs, Iterable[Part]]]:
-    """The pairs of two runs, both in memory or both on disk, and the same part by part, in the order of OLD.
-
-    Raises InputError: as :func:`compatcheck.compare.pairing.pair`."""
+    old: TaskRun | StoredRun, new: TaskRun | StoredRun, metrics: Sequence[Metric], pairs: Pairs
+) -> Iterator[Part]:
+    """The pairs of two runs, both in memory or both on disk, part by part, in the order of OLD."""
     if isinstance(old, TaskRun) and isinstance(new, TaskRun):
-        pairs = pair(old, new)
-        yield pairs, [(old, new, pairs)]
+        yield old, new, pairs
         return
     assert isinstance(old, StoredRun) and isinstance(new, StoredRun)
-    with paired(old, new) as (pairs, con):
-        yield pairs, _on_disk(old, new, metrics, pairs, con)
-
-
-def _on_disk(
-    old: StoredRun, new: StoredRun, metrics: Sequence[Metric], pairs: Pairs, con: duckdb.DuckDBPyConnection
-) -> Iterator[Part]:
     size = max(1, min(PART_ROWS, int(PART_BYTES / max(old.table.row_bytes + new.table.row_bytes, 1))))
     mine, theirs = _columns(old, new, metrics, pairs.key)
-    if bool((pairs.new[1:] > pairs.new[:-1]).all()):
-        other = _kept(new, theirs, pairs.new)
-    else:
-        names = ", ".join('n."' + name.replace('"', '""') + '"' for name in theirs)
-        query = f"SELECT {names} FROM pairs JOIN n_rows AS n ON n.__row = pairs.new ORDER BY pairs.old"
-        other = iter(con.sql(query).to_arrow_reader(size))
+    in_step = bool((pairs.new[1:] > pairs.new[:-1]).all())
+    other = (_kept if in_step else partial(_sorted, size=size))(new, theirs, pairs.new)
     empty = old.without_rows(), new.without_rows()
     for before, after in zip(_cut(_kept(old, mine, pairs.old), size), _cut(other, size), strict=True):
         if "target" in mine and "target" not in theirs and "target" in new.names:
@@ -94,6 +76,48 @@ def _kept(run: StoredRun, names: Sequence[str], places: np.ndarray) -> Iterator[
         chosen = flags[start : start + len(table)]
         start += len(table)
         yield from (table if chosen.all() else table.filter(pa.array(chosen))).to_batches()
+
+
+def _sorted(run: StoredRun, names: Sequence[str], places: np.ndarray, size: int) -> Iterator[pa.RecordBatch]:
+    """The rows of a run at these places, in any order, with these columns; sorted through a file, in which the rows of
+    every ``size`` of them lie together."""
+    order = np.full(run.rows, -1, np.int32)
+    order[places] = np.arange(len(places), dtype=np.int32)
+    edges = np.arange(0, len(places) + size, size)
+    path, found = run.table.scratch.path("sorted.arrow"), [list[int]() for _ in edges]
+    count = start = 0
+    writer = None
+    for table in _gathered(run.table.tables(names)):
+        row, start = order[start : start + len(table)], start + len(table)
+        by_place = np.argsort(row, kind="stable")[np.count_nonzero(row < 0) :]
+        table = table.take(pa.array(by_place)).append_column(_PLACE, pa.array(row[by_place])).combine_chunks()
+        writer = writer or pa.ipc.new_file(str(path), table.schema, options=pa.ipc.IpcWriteOptions(compression="lz4"))
+        bounds = np.searchsorted(row[by_place], edges)
+        for part in np.flatnonzero(np.diff(bounds)):
+            writer.write_table(table.slice(bounds[part], bounds[part + 1] - bounds[part]))
+            found[part].append(count)
+            count += 1
+    if writer is not None:
+        writer.close()
+    with pa.OSFile(str(path)) as file:
+        reader = pa.ipc.open_file(file)
+        for numbers in filter(None, found):
+            table = pa.Table.from_batches([reader.get_batch(number) for number in numbers]).combine_chunks()
+            place = table[_PLACE].to_numpy()
+            yield from table.drop_columns(_PLACE).take(pa.array(np.argsort(place))).to_batches()
+    path.unlink()
+
+
+def _gathered(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """The same rows in tables of about :data:`PART_BYTES`."""
+    waiting: list[pa.Table] = []
+    for table in tables:
+        waiting.append(table)
+        if sum(each.nbytes for each in waiting) >= PART_BYTES:
+            yield pa.concat_tables(waiting).combine_chunks()
+            waiting = []
+    if waiting:
+        yield pa.concat_tables(waiting).combine_chunks()
 
 
 def _cut(batches: Iterator[pa.RecordBatch], size: int) -> Iterator[pd.DataFrame]:

@@ -45,6 +45,7 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading, "CHUNK_ROWS", 3)
     monkeypatch.setattr(stored, "BUFFER_ROWS", 4)
     monkeypatch.setattr(parts, "PART_ROWS", 2)
+    monkeypatch.setattr(parts, "PART_BYTES", 1_000)
 
 
 def rows(kind: str) -> st.SearchStrategy[list[dict[str, Any]]]:
