@@ -269,8 +269,8 @@ def _is_number(text: str) -> bool:
 
 
 def _file_name(task: str) -> str:
-    if "/" in task or "\\" in task or task in (".", ".."):
-        raise InputError(f"the task name '{task}' cannot stand in a file name; name a file: --to jsonl --out FILE")
+    if set(task) & set("/\\\0") or task in (".", ".."):
+        raise InputError(f"the task name {task!r} cannot stand in a file name; name a file: --to jsonl --out FILE")
     return task
 
 

@@ -253,9 +253,11 @@ class Checked:
             result = pa.array([None if v is None else float(v) for v in values], pa.float64())
         except OverflowError:
             result = None
-        if result is None or not all(v is None or math.isfinite(v) for v in values):
+        if result is None or not all(v is None or abs(v) <= _GREATEST for v in values):
             bad = first_index(values, lambda v: v is not None and not _finite(v))
-            raise self.fail(numbers[bad], f"`{field}` is {_shown(values[bad])}; scores must be finite numbers")
+            beyond = result is not None and math.isfinite(values[bad])
+            what = f"within ±{_GREATEST:g}, or their sums overflow" if beyond else "finite numbers"
+            raise self.fail(numbers[bad], f"`{field}` is {_shown(values[bad])}; scores must be {what}")
         return result
 
     def _score(self, value: Any, number: int, field: str) -> float | None:
@@ -274,9 +276,13 @@ class Checked:
         raise self.fail(number, f"`{field}` is {_kind(value)}; scores must be numbers")
 
 
+_GREATEST = 1e150
+"""Of a score: squares of differences are summed."""
+
+
 def _finite(value: Any) -> bool:
     try:
-        return math.isfinite(float(value))
+        return abs(float(value)) <= _GREATEST
     except OverflowError:
         return False
 

@@ -147,6 +147,7 @@ def test_prediction_that_is_a_list(file: Path) -> None:
         ("-Infinity", "infinite; scores must be finite numbers"),
         ("1e999", "infinite; scores must be finite numbers"),
         ("1" + "0" * 400, "a number beyond all bounds; scores must be finite numbers"),
+        ("-1e308", "-1e+308; scores must be within ±1e+150, or their sums overflow"),
         ('"good"', "the text 'good'; scores must be numbers"),
         ('"nan"', "NaN; scores must be finite numbers"),
         ("[1]", "a list; scores must be numbers"),

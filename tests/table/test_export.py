@@ -122,6 +122,13 @@ def test_texts_that_a_spreadsheet_would_run(to: str, tmp_path: Path) -> None:
     assert "formula_safe" not in back.records
 
 
+@pytest.mark.parametrize("name", ["a/b", "a\\b", "..", "a\0b"])
+def test_a_task_name_that_no_file_can_have(name: str, tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"id": 1, "target": "a", "prediction": "a", "task": name}) + "\n")
+    with pytest.raises(InputError, match="cannot stand in a file name"):
+        export(tmp_path / "rows.jsonl", "jsonl", tmp_path / "{task}.jsonl")
+
+
 def test_what_a_format_cannot_hold(tmp_path: Path) -> None:
     rows = [{"id": 1, "target": "a", "prediction": "", "wer": 0.5, "score:wer": 0.5}]
     file = tmp_path / "rows.jsonl"
