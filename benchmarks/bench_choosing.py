@@ -63,10 +63,10 @@ def answered(update: str, seed: int, given: argparse.Namespace) -> dict[str, Any
     from compatcheck.options import Fix, build
     from compatcheck.references import resolve
     from compatcheck_train.examples import load_examples
+    from compatcheck_train.fix.candidates import SHARES as WEIGHTS
     from compatcheck_train.fix.candidates import candidates_for
     from compatcheck_train.fix.judging import HELD_OUT
     from compatcheck_train.fix.request import FixRequest
-    from compatcheck_train.fix.search import SHARES as WEIGHTS
     from compatcheck_train.fix.search import Work, train_candidate
     from compatcheck_train.weights import blend
 

@@ -122,4 +122,14 @@ def progress(quiet: bool) -> Any:
 
     if quiet:
         return SilentProgress()
-    return BarProgress() if sys.stderr.isatty() else LineProgress()
+    return (BarProgress if sys.stderr.isatty() else LineProgress)(share=_share)
+
+
+def _share(count: int, of: int) -> str:
+    """A share of what has come so far, as a report words one, with the interval of its displays."""
+    from compatcheck.compare.intervals import wilson, z_values
+    from compatcheck.compare.result import Estimate
+    from compatcheck.report import figures
+
+    found = Estimate(count / of, *wilson(count, of, z_values(0.95)[0]))
+    return f"{figures.estimate('nfr', found)} ({figures.interval('nfr', found)}), {count:,} of {of:,}"

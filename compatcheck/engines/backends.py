@@ -12,7 +12,7 @@ from lm_eval.api.model import LM
 
 from compatcheck.engines.base import Engine, check_adapter
 from compatcheck.engines.patches import without_bars_of_backends
-from compatcheck.engines.progress import Progress
+from compatcheck.engines.progress import Progress, Stage
 from compatcheck.errors import InputError, one_line
 from compatcheck.models import kind_of
 from compatcheck.models.keys import api_key, refuse_secrets
@@ -111,9 +111,8 @@ class BackendEngine(Engine):
         InputError: the backend failed; each does in its own way."""
         work = getattr(self._backend, method)
         quiet = {"disable_tqdm": True} if "disable_tqdm" in inspect.signature(work).parameters else {}
-        self.progress.start(label, len(requests))
         try:
-            with without_bars_of_backends():
+            with without_bars_of_backends(), Stage(self.progress, label, requests):
                 return work(requests, **quiet)
         except InputError:
             raise
@@ -121,8 +120,6 @@ class BackendEngine(Engine):
             raise InputError(
                 f"--engine {self._name}: failed while {label}: {type(error).__name__}: {one_line(error)}"
             ) from error
-        finally:
-            self.progress.finish()
 
     def _ask(self, name: str, *arguments: Any, **options: Any) -> Any:
         found = getattr(self._backend, name)

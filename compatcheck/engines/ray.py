@@ -305,7 +305,7 @@ class RayEngine(Engine):
                     self._deaths = 0
                     self._idle.append(worker)
                     self._take(method, requests, batch, result, answers)
-                    stage.advance(len(batch.numbers))
+                    stage.answered([answers[number] for number in batch.numbers])
         finally:
             # after an error: workers that are still busy end with the engine
             self._idle += [worker for worker, _ in running.values()]

@@ -91,7 +91,7 @@ def runs_of(sides: Sequence[Side], request: Request, say: Say, progress: Any, lo
     if models:
         jobs = jobs_of(models, request, say, progress)
         with open_store(request.store) as store:
-            evaluated = evaluate_jobs(jobs, say, progress, store, log)
+            evaluated = evaluate_jobs(jobs, say, progress, store, log, recorded.get("old"))
         if store is not None and store.notes:
             evaluated[0] = replace(evaluated[0], notes=(*evaluated[0].notes, *store.notes))
     runs = {side.name: evaluated_run(side, evaluated) for side in models} | recorded

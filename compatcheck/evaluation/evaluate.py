@@ -18,8 +18,9 @@ from compatcheck.evaluation import bridge
 from compatcheck.evaluation.grouping import Job, Say
 from compatcheck.evaluation.plan import Planned, plan_jobs
 from compatcheck.evaluation.rows import task_runs_of_samples
+from compatcheck.evaluation.running import RunningFlips, running_flips
 from compatcheck.models import tokenizer
-from compatcheck.records import ANSWER_COLUMNS, TEXT_COLUMNS, TaskRun
+from compatcheck.records import ANSWER_COLUMNS, TEXT_COLUMNS, Run, TaskRun
 from compatcheck.tasks import LoadedTask
 from compatcheck.tasks.description import label_fault
 from compatcheck.tasks.load import KEEP
@@ -126,6 +127,10 @@ class JobSteps(TaskSteps):
         """What is said of the prompts."""
         super().__init__(planned.engine, self.job.task, planned.chat, options.fewshot_as_multiturn)
 
+    def show(self, label: str) -> None:
+        """What the progress of the next requests is called."""
+        self._stored.progress.begin(label, None)
+
     @contextlib.contextmanager
     def timed(self) -> Iterator[None]:
         """Count the time, without that in which a model was loaded."""
@@ -167,15 +172,17 @@ def evaluate_jobs(
     progress: Any = None,
     store: Store | None = None,
     log: Log | None = None,
+    known: Run | None = None,
 ) -> list[Evaluated]:
     """Evaluate every job, one base after the other, memory freed between. Models are loaded when answers are missing.
 
     ``say`` gets one line before each model is loaded and each task is run. ``progress`` is handed to the engine.
-    Answers are taken from ``store`` where they are there and kept in it as they come. Raises InputError: an engine that
-    does not exist, or a model it cannot load."""
+    Answers are taken from ``store`` where they are there and kept in it as they come. ``known`` is OLD's run where it
+    is recorded. Raises InputError: an engine that does not exist, or a model it cannot load."""
     done: list[Evaluated] = []
     plans = plan_jobs(jobs, say, progress, store)
     working = [plan for plan in plans if plan.has_work]
+    asked = [planned for plan in plans for planned in plan.jobs if planned.missing != 0]
     try:
         for plan in plans:
             if plan in working:
@@ -187,6 +194,9 @@ def evaluate_jobs(
                 job, stored = planned.job, " (answers stored)" if planned.missing == 0 else ""
                 say(f"{job.side}: {job.task.name}, {job.task.size} instances{stored}")
                 steps = JobSteps(planned, plan.engine)
+                place = f"{asked.index(planned) + 1} of {len(asked)}, " if planned in asked and len(asked) > 1 else ""
+                flips = _flips(job, done, known, plan.progress.share)
+                plan.progress.begin(f"{place}{job.side}: {job.task.name}", job.task.size, flips)
                 told = None if log is None else functools.partial(log, job)
                 with steps.timed():
                     for requests in steps.requests(bridge.CHUNK if log is None else job.task.size):
@@ -197,6 +207,17 @@ def evaluate_jobs(
         for plan in plans:
             plan.engine.close()
     return done
+
+
+def _flips(
+    job: Job, done: Sequence[Evaluated], known: Run | None, say: Callable[[int, int], str] | None
+) -> RunningFlips | None:
+    """Where NEW answers a task that OLD was asked before, what counts its flips meanwhile."""
+    if say is None or not job.side.startswith("new"):
+        return None
+    old = next((one for one in done if (one.job.side, one.job.task.name) == ("old", job.task.name)), None)
+    runs: Sequence[Any] = () if known is None else known.tasks
+    return running_flips(job.task, runs if old is None else old.runs, say, old is not None and old.job.task is job.task)
 
 
 class Stepwise:
@@ -237,6 +258,7 @@ class Stepwise:
                 plan.start()
         steps = self._steps[side, task]
         requests = [request for place in sorted(places) for request in self._requests[side, task][place]]
+        steps.show(f"{side}: {task}")
         for request in requests:
             request.resps, request.filtered_resps = [], {}
         with steps.timed():

@@ -13,6 +13,7 @@ from compatcheck.errors import InputError
 from compatcheck.evaluation.bridge import request_chunks
 from compatcheck.evaluation.chat import has_template, takes_template
 from compatcheck.evaluation.grouping import BaseGroup, EngineOptions, Job, Say, group_by_base
+from compatcheck.evaluation.running import JobProgress
 from compatcheck.evaluation.shuffled import Shuffled
 from compatcheck.references import Reference
 from compatcheck.tasks import LoadedTask
@@ -76,7 +77,7 @@ class Plan:
     def __init__(self, group: BaseGroup, options: EngineOptions, say: Say, progress: Any) -> None:
         from compatcheck.evaluation.store.engine import LazyEngine
 
-        self._group, self._options, self._say, self._progress = group, options, say, progress
+        self._group, self._options, self._say, self.progress = group, options, say, JobProgress(progress)
         self.engine = LazyEngine(self._open)
         self.jobs: list[Planned] = []
 
@@ -145,7 +146,7 @@ class Plan:
             engine_args=options.engine_args,
             tokenizer_folder=(group.tokenizer or Path(group.base)) if plain else None,
         )  # fmt: skip
-        stored.has_template = self._has_template()
+        stored.has_template, stored.progress = self._has_template(), self.progress
         return stored
 
     def _has_template(self) -> bool:
@@ -178,7 +179,7 @@ class Plan:
             self._say(f"asking {self._group.base}")
             engine: Any = open_endpoint(
                 self._group.endpoints, batch_size=options.batch_size, seed=options.seed,
-                engine_args=dict(options.engine_args), progress=self._progress,
+                engine_args=dict(options.engine_args), progress=self.progress,
                 chat_alone=any(job.options.apply_chat_template for job, _ in self._group.jobs),
             )  # fmt: skip
         else:
@@ -203,7 +204,7 @@ class Plan:
         return open_engine(
             options.engine, group.base, adapters, batch_size=options.batch_size, dtype=options.dtype,
             device=options.device, seed=options.seed, engine_args=arguments,
-            trust_remote_code=options.trust_remote_code, progress=self._progress,
+            trust_remote_code=options.trust_remote_code, progress=self.progress,
             base_alone=bool(adapters) and None in needed, memory_share=options.memory_share, log_file=log,
         )  # fmt: skip
 

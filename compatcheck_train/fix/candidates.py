@@ -57,6 +57,8 @@ class Candidate:
         return self.strategy == strategy and not self.first
 
 
+SHARES = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
+"""Weights of compat in the blends with NEW that are tried."""
 _ANSWER = {"tokens": "answer"}
 _CANDIDATES = {
     "choice": (

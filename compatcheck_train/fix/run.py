@@ -13,8 +13,10 @@ from typing import Any
 from compatcheck.references import Reference, resolve
 from compatcheck.tasks import LoadedTask
 from compatcheck_train.examples import load_examples, with_preferences
+from compatcheck_train.fix import phases
 from compatcheck_train.fix.change import Changes
 from compatcheck_train.fix.judging import Scores
+from compatcheck_train.fix.phases import Phases
 from compatcheck_train.fix.proof import Proof, bound_of, prove
 from compatcheck_train.fix.request import (
     AUTO,
@@ -84,7 +86,7 @@ def fix(request: FixRequest, out: str | Path, say: Say = lambda _: None, progres
         notes.append(text)
         say(text)
 
-    work, tested, scores = _prepared(request, out, say, note, progress)
+    work, tested, scores = _prepared(request, out, say, note, Phases(progress, say))
     request, documents = work.request, work.documents
     trials, finals = search(work)
     final, frontier = settle(work, finals)
@@ -112,7 +114,7 @@ def fix(request: FixRequest, out: str | Path, say: Say = lambda _: None, progres
 
 
 def _prepared(
-    request: FixRequest, out: Path, say: Say, note: Say, progress: Any
+    request: FixRequest, out: Path, say: Say, note: Say, progress: Phases
 ) -> tuple[Work, LoadedTask, dict[str, Scores]]:
     """Everything is checked, the documents are there, OLD and NEW are judged, and the folder is taken: what all stages
     work with, the task of the proof, and both models' scores."""
@@ -130,6 +132,7 @@ def _prepared(
     )  # fmt: skip
     check_strategies(request, examples)
     documents, tested = judge.validation(examples, request.most), judge.test(request.most, request.chooses)
+    progress.plan(phases.whole(request, examples, documents.size, tested.size))
     for text in dict.fromkeys(examples.notes):
         note(text)
     if warning := judge.known_to_new(documents, examples):
@@ -137,8 +140,10 @@ def _prepared(
     if chosen.train_task:
         first(lambda: claim.take(identity))
         say(f"training a task adapter for {request.new}")
+        progress.begin(phases.TASK)
         made = train_task_adapter(new, examples, request.settings, out / "work" / "task", say=say, progress=progress)
         new = resolve(str(made.folder))
+    progress.begin(phases.START)
     known = judge.run(documents, {"old": old, "new": new}, say, progress)
     scores = judge.scores(known["old"], known["new"], known)
     if warning := check_old_is_worth_keeping(scores["old"], chosen.force):
@@ -147,7 +152,7 @@ def _prepared(
     if request.blend == AUTO and new.adapter is not None and (why := why_not_blended(new.adapter)):
         note(f"No blends with NEW are tried: {why}.")
         request = request.with_(blend="none")
-    work = Work(request, old, new, new, examples, documents, known, out / "work", say, note, progress)
+    work = Work(request, old, new, new, examples, documents, known, out / "work", say, note, progress, tested.size)
     return _with_preferences(_with_start(work)), tested, scores
 
 
@@ -170,6 +175,7 @@ def _with_preferences(work: Work) -> Work:
         return work
     work.say("both models answer the training documents, for preferences")
     documents = [int(example.doc_id) for example in (*examples.train, *examples.validation)]
+    work.progress.begin(phases.PREFERENCES)
     models = {"old": work.old, "new": work.new}
     runs = judge.run(judge.on_training_documents(examples, documents), models, progress=work.progress)
     old, new = (judge.pick(runs[side])[0] for side in ("old", "new"))
@@ -183,6 +189,7 @@ def _prove(work: Work, tested: LoadedTask, picked: Picked, repeats: list[Repeat]
         models["compat", each.seed] = resolve(str(each.folder))
         if each.control is not None:
             models["control", each.seed] = resolve(str(each.control.folder))
+    work.progress.begin(phases.PROOF)
     found = judge.run(tested, {_name(key): model for key, model in models.items()}, work.say, work.progress)
     runs = {key: found[_name(key)] for key in models}
     sides = {"new": runs["new"], "compat": runs["compat", picked.compat.seed]}

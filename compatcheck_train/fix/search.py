@@ -7,16 +7,16 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from compatcheck.records import Run
 from compatcheck.references import Reference, resolve
 from compatcheck.tasks import LoadedTask
 from compatcheck_train.examples import Examples
+from compatcheck_train.fix import phases
 from compatcheck_train.fix.answers import JointAnswers
-from compatcheck_train.fix.candidates import Candidate, candidates_for, total_steps
+from compatcheck_train.fix.candidates import SHARES, Candidate, candidates_for, total_steps
 from compatcheck_train.fix.judging import Scores, best, ranked
 from compatcheck_train.fix.request import AUTO, FixRequest
 from compatcheck_train.fix.verdict import COMPAT, CONTROL
@@ -28,8 +28,6 @@ from compatcheck_train.training.run import Trained, train
 from compatcheck_train.weights import blend, merge
 
 Say = Callable[[str], None]
-SHARES = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
-"""Weights of compat in the blends that are tried."""
 CLEARLY = 3.0
 """Standard errors by which labels alone must lift NEW's score for labels to count as what NEW lacks."""
 
@@ -49,7 +47,9 @@ class Work:
     folder: Path
     say: Say = lambda _: None
     note: Say = lambda _: None
-    progress: Any = None
+    progress: phases.Phases = field(default_factory=phases.Phases)
+    tested: int = 0
+    """Documents of the proof."""
 
     def scores(self, folders: Mapping[str, Path]) -> dict[str, Scores]:
         judge = self.request.judge
@@ -91,10 +91,16 @@ class Trial:
 
 
 def train_candidate(
-    work: Work, candidate: Candidate, to: Path, share: float = 1.0, settings: TrainSettings | None = None
+    work: Work,
+    candidate: Candidate,
+    to: Path,
+    share: float = 1.0,
+    settings: TrainSettings | None = None,
+    name: str = "",
 ) -> Staged:
     """Train a candidate for a share of its steps, with ``settings`` for the request's. ``to`` gets the training; beside
-    it lies the stage before it, which candidates share where its settings are the same."""
+    it lies the stage before it, which candidates share where its settings are the same. ``name`` is that of the phase.
+    """
 
     def place_of_stage(own: TrainSettings) -> Path:
         digest = hashlib.sha256(json.dumps(own.deciding(), sort_keys=True).encode()).hexdigest()[:8]
@@ -109,17 +115,20 @@ def train_candidate(
         labelled = replace(examples, unlabelled=())
         own = for_share(candidate.first_settings(settings), labelled)
         work.say(f"a stage before it with {candidate.first}, {own.max_steps} steps")
+        work.progress.begin(phases.stage_before(name))
         before = work.train(work.old, start, labelled, own, place_of_stage(own))
         start = resolve(str(before.folder))
     strategy, own = strategies.get(candidate.strategy), candidate.settings(settings)
     if "answers" in strategy.needs:
         options = strategy.settled(own.strategy_options)
+        work.progress.begin(phases.both_answer(name))
         answers = JointAnswers(
             work.documents, work.old, work.folder / "answers", work.request.judge.engine, work.say, work.progress
         )
         examples = answers.examples(examples, start, options["old_share"], bool(options["keep_labels"]))
     examples = candidate.examples(examples)
     own = for_share(own, examples)
+    work.progress.begin(name)
     return Staged(work.train(work.old, start, examples, own, place_of_stage(own) if candidate.labelled else to), before)
 
 
@@ -135,18 +144,21 @@ def run_trials(work: Work, candidates: Sequence[Candidate]) -> list[Trial]:
         work.say(f"what labels alone give: {probe.name}")
         lifted = False
         try:
-            made = train_candidate(quiet, probe, folder / "probe", share)
+            made = train_candidate(quiet, probe, folder / "probe", share, name=phases.PROBE)
+            work.progress.begin(phases.judged(phases.PROBE))
             lifted = _lifted(work.scores({probe.name: made.folder})[probe.name], work.note)
         except Diverged as error:
             work.note(f"{probe.name} is left out: {error}.")
         candidates = [candidate for candidate in candidates if candidate.lifted in (None, lifted)]
+        work.progress.plan(phases.to_come(work.request, work.examples, work.documents.size, work.tested, lifted))
 
     def one(number: int, candidate: Candidate) -> Staged:
         work.say(f"trial {number} of {len(candidates)}: {candidate.name}")
         name = candidate.name.replace(", ", "-").replace(" ", "-")
-        return train_candidate(quiet, candidate, folder / f"{number}-{name}", share)
+        shown = phases.trial(number, candidates, candidate)
+        return train_candidate(quiet, candidate, folder / f"{number}-{name}", share, name=shown)
 
-    trials = _judged(work, candidates, one)
+    trials = _judged(work, candidates, one, "trials")
     order = ranked([trial.scores for trial in trials])
     return sorted(trials, key=lambda trial: order.index(trial.scores))
 
@@ -163,7 +175,9 @@ def _lifted(scores: Scores, note: Say) -> bool:
     return True
 
 
-def _judged(work: Work, candidates: Sequence[Candidate], one: Callable[[int, Candidate], Staged]) -> list[Trial]:
+def _judged(
+    work: Work, candidates: Sequence[Candidate], one: Callable[[int, Candidate], Staged], what: str
+) -> list[Trial]:
     """All of them trained and judged, less those whose loss became no number, as long as any is left."""
     done: list[tuple[Candidate, Staged]] = []
     failed: list[Diverged] = []
@@ -175,6 +189,7 @@ def _judged(work: Work, candidates: Sequence[Candidate], one: Callable[[int, Can
             work.note(f"{candidate.name} is left out: {error}.")
     if failed and not done:
         raise failed[0]
+    work.progress.begin(phases.judged(what))
     scores = work.scores({candidate.name: staged.folder for candidate, staged in done})
     return [Trial(candidate, staged, scores[candidate.name]) for candidate, staged in done]
 
@@ -195,9 +210,10 @@ def search(work: Work) -> tuple[list[Trial], list[Trial]]:
     def one(number: int, candidate: Candidate) -> Staged:
         steps = total_steps(candidate.examples(work.examples), candidate.settings(request.settings))
         work.say(f"training with {candidate.name}, {steps} steps")
-        return train_candidate(work, candidate, work.folder / ("compat" if number == 1 else f"compat-{number}"))
+        place = work.folder / ("compat" if number == 1 else f"compat-{number}")
+        return train_candidate(work, candidate, place, name=phases.training(number))
 
-    return trials, _judged(work, finalists, one)
+    return trials, _judged(work, finalists, one, "trainings")
 
 
 @dataclass(frozen=True)
@@ -248,6 +264,7 @@ def settle(work: Work, finals: list[Trial]) -> tuple[Trial, Frontier | None]:
     frontiers = []
     for number, final in enumerate(finals, 1):
         place = work.folder / ("blend" if number == 1 else f"blend-{number}")
+        work.progress.begin(phases.blends(number))
         frontiers.append(blends_of(work, final.trained.folder, place))
     winner = best([each.chosen.scores for each in frontiers])
     return next((a, b) for a, b in zip(finals, frontiers, strict=True) if b.chosen.scores is winner)
@@ -269,6 +286,7 @@ def with_control(work: Work, candidate: Candidate, repeat: Repeat, to: Path) -> 
     if not request.control:
         return repeat
     work.say(f"training the control, {request.control}, at equal steps")
+    work.progress.begin(phases.control(repeat.seed - request.settings.seed))
     own = candidate.settings(request.settings.changed(seed=repeat.seed))
     plain = own.changed(strategy=request.control, strategy_options={}, ce_weight=None, max_steps=staged.steps)
     if staged.first is not None:  # epochs enough for the steps of both stages
@@ -285,9 +303,11 @@ def repeats_of(work: Work, final: Trial, frontier: Frontier | None) -> list[Repe
         place = work.folder / f"seed-{another}"
         work.say(f"training with {candidate.name} again, seed {another}")
         own = work.request.settings.changed(seed=another)
-        staged = train_candidate(work, candidate, place / "compat", settings=own)
+        number = another - seed
+        staged = train_candidate(work, candidate, place / "compat", settings=own, name=phases.again(number))
         folder = staged.folder
         if frontier is not None:
+            work.progress.begin(phases.blends(1, number))
             folder = blends_of(work, folder, place / "blend", frontier.chosen.share).chosen.folder
         made.append(with_control(work, candidate, Repeat(another, folder, staged, None), place / "control"))
     return made
@@ -308,6 +328,7 @@ def pick(work: Work, repeats: Sequence[Repeat]) -> Picked:
     folders = {f"{COMPAT} {each.seed}": each.folder for each in repeats}
     if len(repeats) > 1:  # one control needs no choice
         folders |= {f"{CONTROL} {each.seed}": each.control.folder for each in controls if each.control}
+    work.progress.begin(phases.PICK)
     scores = work.scores(folders)
 
     def top(side: str, among: Sequence[Repeat]) -> Repeat:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from compatcheck.engines.hf.head import Head, decoder_of, head_of
-from compatcheck.engines.progress import BarProgress, LineProgress, Progress
+from compatcheck.engines.progress import Progress
 from compatcheck.errors import InputError
 from compatcheck_train.batches import Batch, Plan
 from compatcheck_train.loss.strategies import Strategy
@@ -134,8 +134,7 @@ class Loop:
             self.accelerator.init_trackers("compatcheck")
         self.output.cut_metrics(self.state.step)
         started = time.monotonic() - self.state.seconds
-        self.progress.start("training", self.total)
-        self.progress.advance(self.state.step)
+        self.progress.start("training", self.total, self.state.step)
         try:
             if not self.state.history:
                 self._validate(0, {})
@@ -163,8 +162,7 @@ class Loop:
             for key, value in (("loss", values["loss"]), ("followed", values["followed"]), ("steps", 1.0)):
                 sums[key] = sums.get(key, 0.0) + value
             self.progress.advance(1)
-            if isinstance(self.progress, BarProgress | LineProgress):
-                self.progress.describe(f"training, loss {values['loss']:.4f}")
+            self.progress.beside(self._standing(values["loss"]))
             if saves and self.state.step % saves == 0 and number + 1 < last:
                 self._save(started)
         means = {key: sums[key] / sums["steps"] for key in ("loss", "followed")}
@@ -174,6 +172,14 @@ class Loop:
             self.note(f"Stopped after epoch {epoch + 1}: no better validation loss for {patience} epochs.")
             self.state.finished = True
         self._save(started)
+
+    def _standing(self, loss: float) -> str:
+        """What the progress shows: this step's loss, and what the last validation gave. Which share follows OLD is said
+        where the strategy decides it position by position; elsewhere it is all or none by definition."""
+        last = self.state.history[-1]
+        followed = last["validation_followed"]
+        share = f", {followed:.0%} follow OLD" if 0 < followed < 1 else ""
+        return f"loss {loss:.4f}, in validation {last['validation_loss']:.4f} (epoch {last['epoch']}){share}"
 
     def _step(self, micro: list[int]) -> dict[str, float]:
         """One optimiser step over the micro-batches of all processes; returns its loss and shares."""

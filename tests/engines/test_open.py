@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from compatcheck.engines import choose, engine_names, open_engine
+from compatcheck.engines.answers import about
 from compatcheck.engines.progress import BarProgress, SilentProgress
 from compatcheck.errors import InputError
 from tests.engines.conftest import choices, prompts
@@ -230,11 +231,12 @@ class _Counter(SilentProgress):
     def __init__(self) -> None:
         self.stages: list[list[Any]] = []
 
-    def start(self, label: str, total: float) -> None:
-        self.stages.append([label, total, 0.0])
+    def start(self, label: str, total: float, done: float = 0) -> None:
+        self.stages.append([label, total, 0.0, 0])
 
-    def advance(self, instances: float) -> None:
+    def advance(self, instances: float, tokens: int | None = None) -> None:
         self.stages[-1][2] += instances
+        self.stages[-1][3] = None if tokens is None else self.stages[-1][3] + tokens
 
 
 @pytest.mark.parametrize("kind", ["llama", "mamba"])
@@ -242,9 +244,15 @@ def test_progress_counts_documents_on_both_paths(kind: str, model_folder: Callab
     counter = _Counter()
     engine = open_engine("hf", model_folder(kind), progress=counter)
     engine.loglikelihood(choices(REQUESTS))
-    engine.generate_until(prompts(TEXTS * 3))
-    assert [(label, total) for label, total, _ in counter.stages] == [("scoring choices", 2), ("generating", 3)]
-    assert [done for *_, done in counter.stages] == pytest.approx([2, 3])
+    texts = engine.generate_until(prompts(TEXTS * 3))
+    assert [tuple(stage[:2]) for stage in counter.stages] == [("scoring choices", 2), ("generating", 3)]
+    assert [stage[2] for stage in counter.stages] == pytest.approx([2, 3])
+    read = sum(len(engine.tok_encode(context)) for context, _ in REQUESTS)
+    read += sum(len(engine.tok_encode(choice)) for _, answers in REQUESTS for choice in answers)
+    written = [about(text).output_tokens for text in texts]
+    assert [stage[3] for stage in counter.stages] == (
+        [read, sum(each or 0 for each in written)] if kind == "llama" else [None] * 2
+    )
 
 
 def test_the_bar_shows_labels_as_they_are() -> None:

@@ -37,10 +37,10 @@ class Counter(SilentProgress):
     def __init__(self) -> None:
         self.stages: list[list[Any]] = []
 
-    def start(self, label: str, total: float) -> None:
+    def start(self, label: str, total: float, done: float = 0) -> None:
         self.stages.append([label, total, 0.0])
 
-    def advance(self, instances: float) -> None:
+    def advance(self, instances: float, tokens: int | None = None) -> None:
         self.stages[-1][2] += instances
 
 

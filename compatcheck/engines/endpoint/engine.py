@@ -315,7 +315,7 @@ class EndpointEngine(Engine):
                     succeeded, in_a_row, nobody_yet = succeeded + 1, 0, False
                     answers[number] = outcome
                     self.cache_hook.add_partial(attribute, request.args, outcome)
-                stage.advance(1)
+                stage.answered([answers[number]])
         return answers
 
     def _connect(self) -> Client:

@@ -111,6 +111,10 @@ class HFEngine(HFModel):
             documents = documents_of(pairs, self.max_length)
             limit = longest_text(self.config)
             long = [document for document in documents if limit is not None and document.size(0) > limit]
+            tokens = {  # a context counts once, whatever number of choices it has
+                each.branches[0].request: len(each.context) + sum(len(branch.tokens) for branch in each.branches)
+                for each in documents
+            }
             plain = sorted(branch.request for document in long for branch in document.branches)
             if plain:
                 self._note_long(limit)
@@ -120,7 +124,7 @@ class HFEngine(HFModel):
                     answers[number] = answer
                     if requests[number][0] is not None:
                         self.cache_hook.add_partial("loglikelihood", requests[number][0], answer)
-                self._stage.advance(len(found))
+                self._stage.advance(len(found), sum(tokens.get(number, 0) for number, _ in found))
 
             short = [document for document in documents if limit is None or document.size(0) <= limit]
             self.tokens_at_once = score(runner, short, self.tokens_at_once, done, self.most)
@@ -163,7 +167,7 @@ class HFEngine(HFModel):
 
         def done(job: int, written: list[int] | None) -> None:
             number, prompt, arguments = jobs[job]
-            self._stage.advance(1)
+            self._stage.advance(1, len(written or ()))
             if written is None:
                 self._fail(requests[number])
                 return

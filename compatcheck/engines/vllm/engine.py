@@ -236,8 +236,8 @@ class VLLMEngine(Engine):
             for child, numbers in parts.items():
                 while "done" in (message := self._heard(child)):
                     for position, answer in message["done"]:
-                        stage.advance(1)
                         self._take(method, requests, found, numbers[position], answer)
+                        stage.answered([found[numbers[position]]])
         return found
 
     def _take(self, method: str, requests: list[Any], found: list[Any], number: int, answer: Any) -> None:

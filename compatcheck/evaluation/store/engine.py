@@ -16,6 +16,7 @@ from lm_eval.api.model import LM, CacheHook
 
 from compatcheck.engines.answers import MOST_NOT_FINITE, NOT_FINITE, STOP, THINKING, about, is_finite, without_reasoning
 from compatcheck.errors import InputError
+from compatcheck.evaluation.running import JobProgress
 from compatcheck.evaluation.store.identity import WITHOUT_BEARING
 from compatcheck.evaluation.store.keys import Draws, answer_key, asks_to_sample, is_sampled, request_digest, well_formed
 from compatcheck.tasks.generation import for_local
@@ -101,6 +102,8 @@ class StoredEngine(LM):
         self._draws, self._seed, self._always_drawn = draws or Draws(), seed, asks_to_sample(engine_args)
         self._given = {name: value for name, value in (engine_args or {}).items() if name not in WITHOUT_BEARING}
         self._tokenizer_folder = tokenizer_folder
+        self.progress = JobProgress(None)
+        """Is told of requests and answers; said by who makes this."""
         self.keeps_reasoning = False
         """Whether reasoning stays in the texts that are scored."""
         self._tokenizer: Any = None
@@ -223,6 +226,7 @@ class StoredEngine(LM):
         if found and self._store is not None:
             self._store.touch(replace(self._source, identity={}))  # what the engine said of itself stays
             self._notes.update(dict.fromkeys(note for k in ("", kind) for note in self._store.said(self._source, k)))
+        self.progress.ask(requests, {place: found[name] for place, name in enumerate(names) if name in found})
         absent: dict[Any, int] = {}  # name -> the first request that asks for it
         for number, name in enumerate(names):
             if name not in found:
@@ -303,7 +307,10 @@ class _Incoming:
         digest = request_digest(kind, arguments) if kind == self._kind else None
         waiting = self._expected.get(digest) if digest is not None else None
         if waiting:
-            self._keep(*waiting.pop(0), well_formed(answer))
+            name, request = waiting.pop(0)
+            self._keep(name, request, well_formed(answer))
+            if is_finite(self._kind, answer):
+                self._stored.progress.answered(request, answer)
 
     def returned(self, name: Any, request: Instance, answer: Any) -> None:
         """The answer as it was returned: kept unless it was before, as it is."""

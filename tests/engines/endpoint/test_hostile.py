@@ -182,10 +182,10 @@ def test_an_interruption_ends_at_once_and_leaves_no_thread(server: Server) -> No
     class Interrupting:
         """Stands for the terminal: Ctrl-C while requests are under way."""
 
-        def start(self, label: str, total: float) -> None:
+        def start(self, label: str, total: float, done: float = 0) -> None:
             self.count = itertools.count(1)
 
-        def advance(self, instances: float) -> None:
+        def advance(self, instances: float, tokens: int | None = None) -> None:
             if next(self.count) == 2:
                 raise Stop
 

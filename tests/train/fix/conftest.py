@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from compatcheck.engines.progress import SilentProgress
 from compatcheck.options import Fix, build
 from compatcheck_train.fix.request import FixRequest
 from compatcheck_train.fix.run import Fixed, fix
@@ -23,13 +24,25 @@ LIMIT = 80
 
 @dataclass(frozen=True)
 class Made:
-    """A finished fix, its report, what it said, and the bytes of OLD's and NEW's adapters from before."""
+    """A finished fix, its report, what it said, the stages that its progress showed, and the bytes of OLD's and NEW's
+    adapters from before."""
 
     out: Path
     fixed: Fixed
     report: dict[str, Any]
     said: tuple[str, ...]
+    shown: tuple[str, ...]
     before: dict[str, bytes]
+
+
+class Shown(SilentProgress):
+    """Keeps what stages are called."""
+
+    def __init__(self) -> None:
+        self.labels: list[str] = []
+
+    def start(self, label: str, total: float, done: float = 0) -> None:
+        self.labels.append(label)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -56,9 +69,10 @@ def _make(fixtures: Path, root: Path) -> Made:
     adapters = [Path(request.old), Path(request.new)]
     before = {f"{folder.name}/{name}": each for folder in adapters for name, each in contents(folder).items()}
     said: list[str] = []
-    fixed = fix(request, root / "out", say=said.append)
+    shown = Shown()
+    fixed = fix(request, root / "out", say=said.append, progress=shown)
     report = save(fixed, root / "out", "compatcheck fix …")
-    return Made(root / "out", fixed, json.loads(json.dumps(report)), tuple(said), before)
+    return Made(root / "out", fixed, json.loads(json.dumps(report)), tuple(said), tuple(shown.labels), before)
 
 
 @pytest.fixture(scope="session")
