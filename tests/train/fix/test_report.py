@@ -112,7 +112,7 @@ def test_the_terminal(report: dict[str, Any]) -> None:
             "better",
             "worse",
             "control",
-            "than NEW: PLAIN FURTHER TRAINING, at least as good; following OLD added",
+            "than NEW: PLAIN FURTHER TRAINING, at least as good; following OLD is not shown to add anything",
         ),
         ("inconclusive", "open", "compat", ""),
         ("not better", "worse", "control", "than NEW: PLAIN FURTHER TRAINING, at least as good"),
