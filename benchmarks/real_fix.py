@@ -1,6 +1,6 @@
 """``compatcheck fix`` between two real language models on real PIQA rows, and the table of docs/muscle.md.
 
-    python -m benchmarks.real_fix [quantised|update] [--kind 3-bit] [--train 100] [--test 100] [--epochs 1]
+    python -m benchmarks.real_fix [quantised|update] [--kind 3-bit] [--train 100] [--test 200] [--epochs 1]
                                   [--strategy old-only] [--seed 0] [--data DIR] [--out DIR] [-- FIX OPTIONS]
 
 ``quantised``: SmolLM2-135M-Instruct as its package has it is OLD, a build of it with fewer bits NEW. ``update``: OLD is
@@ -109,7 +109,7 @@ def main() -> None:
     parser.add_argument("pair", nargs="?", choices=["quantised", "update"], default="quantised")
     parser.add_argument("--kind", choices=KINDS, default="3-bit")
     parser.add_argument("--train", type=int, default=100)
-    parser.add_argument("--test", type=int, default=100)
+    parser.add_argument("--test", type=int, default=200)
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--strategy", default="old-only")
     parser.add_argument("--seed", type=int, default=0)
