@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import compatcheck
 from compatcheck.compare.kinds import KindCount
 from compatcheck.compare.result import Result
 from tests.browser import SCREENS, Open, sideways, violations
@@ -372,3 +375,21 @@ def test_axe_finds_no_violation(
 ) -> None:
     page = open_report(request.getfixturevalue(name), width, scheme, bypass_csp=True)
     assert violations(page, "() => document.querySelector('#keys').showModal()") == []
+
+
+@pytest.mark.parametrize(("width", "scheme"), SCREENS)
+def test_long_answers_can_be_scrolled_and_figures_beside_them_fit(
+    open_report: Open, width: int, scheme: str, tmp_path: Path
+) -> None:
+    for side, wrong in (("old", 0), ("new", 7)):
+        rows = [
+            {"id": n, "target": str(n), "prediction": "So:\n" * (n % 3 * 40) + str(n + (n < wrong)), "cost": 0.01 * n}
+            for n in range(60)
+        ]
+        (tmp_path / f"{side}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    result = compatcheck.diff(tmp_path / "old.jsonl", tmp_path / "new.jsonl", extract=r"(\d+)$")
+    page = open_report(result, width, scheme, bypass_csp=True)
+    stops = page.locator(".flip .text pre[tabindex]")
+    assert 0 < stops.count() < page.locator(".flip .text pre").count()
+    assert sideways(page) == []
+    assert violations(page) == []

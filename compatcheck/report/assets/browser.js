@@ -22,6 +22,16 @@ const count = (number) => number.toLocaleString("en-US");
 const figure = (number) => (number == null ? "–" : String(+number.toFixed(4)).replace("-", "−"));
 const signed = (number) => (number > 0 ? "+" : "") + figure(number);
 
+// A text that scrolls can be reached with the keyboard, and one that does not is no stop on the way.
+function reachScrolling() {
+  for (const each of document.querySelectorAll(".flip .text pre")) {
+    if (each.scrollHeight > each.clientHeight) each.tabIndex = 0;
+    else each.removeAttribute("tabindex");
+  }
+}
+window.addEventListener("resize", reachScrolling);
+reachScrolling();
+
 // Theme: the system's, until the reader chooses.
 const dark = window.matchMedia("(prefers-color-scheme: dark)");
 const remembered = (() => { try { return localStorage.getItem("compatcheck-theme"); } catch { return null; } })();
