@@ -13,14 +13,7 @@ from compatcheck.errors import InputError
 from compatcheck.records import FIGURES, Metric, figure_column, score_column
 
 AVERAGE = "average"
-WAYS = (AVERAGE,)
 """What can be done with several rows of one id."""
-
-
-def check_way(way: str | None) -> None:
-    """Raise InputError for a way of treating repeats that does not exist."""
-    if way is not None and way not in WAYS:
-        raise InputError(f"--repeats {way}: must be {' or '.join(WAYS)}")
 
 
 def average_records(

@@ -16,7 +16,7 @@ from compatcheck.compare import compare
 from compatcheck.errors import InputError
 from compatcheck.evaluation.rows import sample_scores
 from compatcheck.records import Metric, TaskRun
-from compatcheck.table.repeats import average_records, check_way, error_of_shares
+from compatcheck.table.repeats import average_records, error_of_shares
 from tests.factories import write_rows
 
 EXACT = Metric("exact_match", "discrete", signature="exact")
@@ -51,8 +51,6 @@ def test_samples_have_one_target() -> None:
     records = pd.DataFrame({"doc_id": ["a", "a"], "target": ["1", "2"], "score:exact_match": [1.0, 0.0]})
     with pytest.raises(InputError, match="the rows of id 'a' differ in `target`"):
         average_records(records, [EXACT])
-    with pytest.raises(InputError, match="--repeats mean: must be average"):
-        check_way("mean")
 
 
 def write(path: Path, samples: dict[str, str]) -> Path:
