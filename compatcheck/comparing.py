@@ -123,7 +123,7 @@ def diff_of_streams(
     from compatcheck.compare.comparison import compare_stored
     from compatcheck.compare.settings import Settings
     from compatcheck.gate import slice_fields
-    from compatcheck.rereading import reread
+    from compatcheck.rereading import reread, with_parts
 
     if chosen.cluster_by is not None:
         raise InputError(
@@ -136,6 +136,7 @@ def diff_of_streams(
     settings = options.part_of(chosen, Settings, also_slice_by=also, reread=reread, grade=grade, beside=read(chosen))
     with scratch.writing():
         comparisons, file = compare_stored(pairs, settings, scratch, say)
+    comparisons = [with_parts(one, (chosen.metric_args or {}).get(one.metric, {})) for one in comparisons]
     notes = absent_notes(absent) + [
         f"{one.name}: compared as a stream; {len(one.instances):,} of {one.rows:,} instances are shown, flips first, "
         "and all of them are in instances.parquet where the comparison is kept (--out)"

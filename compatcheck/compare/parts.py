@@ -45,8 +45,6 @@ def parts(
     other = (_kept if in_step else partial(_sorted, size=size))(new, theirs, pairs.new)
     empty = old.without_rows(), new.without_rows()
     for before, after in zip(_cut(_kept(old, mine, pairs.old), size), _cut(other, size), strict=True):
-        if "target" in mine and "target" not in theirs and "target" in new.names:
-            after["target"] = before["target"]
         rows = np.arange(len(before))
         yield replace(empty[0], records=before), replace(empty[1], records=after), Pairs(rows, rows, pairs.key, 0, 0, 0)
         pa.default_memory_pool().release_unused()
@@ -55,7 +53,7 @@ def parts(
 def _columns(old: StoredRun, new: StoredRun, metrics: Sequence[Metric], key: str) -> tuple[list[str], list[str]]:
     """The columns to read of each side: of NEW only what OLD does not know already."""
     scores = [score_column(each.name) for each in metrics if not isinstance(each, OldAsReference)]
-    own = {"doc_id", "prediction", "response", "error", *ANSWER_COLUMNS, *of_sides(new.kinds)}
+    own = {"doc_id", "target", "prediction", "response", "error", *ANSWER_COLUMNS, *of_sides(new.kinds)}
     own |= {name(metric.name) for metric in metrics for name in (prediction_column, agreed_column)}
     if key != "id":
         own |= {"doc_hash", KEYS[key]}

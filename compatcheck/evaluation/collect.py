@@ -43,12 +43,12 @@ def collect(request: Request, say: Say = lambda _: None, progress: Any = None) -
 
 
 def collect_streams(
-    request: Request, scratch: Scratch, wanted: bool | None, say: Say = lambda _: None, whole: bool = False
+    request: Request, scratch: Scratch, wanted: bool | None, say: Say = lambda _: None
 ) -> tuple[Run, Run] | None:
     """Both sides on disk where they are recorded and too large to hold; None where :func:`collect` is to be used.
 
-    ``wanted``: True whatever the size, False never, None decides by size. ``whole``: something is asked for that needs
-    all records; they are held where memory allows it. Raises InputError: ``wanted`` is what cannot be."""
+    ``wanted``: True whatever the size, False never, None decides by size. Raises InputError: ``wanted`` is what cannot
+    be."""
     if wanted is False:
         return None
     sides = [request.side("old"), request.side("new")]
@@ -56,12 +56,14 @@ def collect_streams(
     reasons = [streams.why_not(reference, side.options.layout, side.options.tasks) for side, reference in references]
     reasons += ["--metric judge asks a model about every answer"] if JUDGE in request.metrics else []
     reasons += ["--metric kl needs the models"] if request.kl else []
+    reasons += [
+        f"--metric {one} counts in memory what flips" for one in request.metrics if one in similarity.STRUCTURED
+    ]
     reason = next((reason for reason in reasons if reason is not None), None)
     paths = [reference.recorded for _, reference in references if reference.recorded is not None]
-    large = streams.is_heavy if whole else streams.is_large
     if wanted and reason is not None:
         raise InputError(f"--stream: {reason}; leave out --stream")
-    if not wanted and not (all(side.recorded for side in sides) and large(paths)):
+    if not wanted and not (all(side.recorded for side in sides) and streams.is_large(paths)):
         return None
     if reason is not None:
         if streams.is_heavy(paths):

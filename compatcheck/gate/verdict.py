@@ -123,7 +123,8 @@ def judge_all(
             why = doubt(gate, rule, each[place][0], _again, max_missing, each[place][1])
         if why is not None:
             reason = f"{gate.reason}; but {why}"
-            gate = replace(gate, verdict="inconclusive", reason=reason, needed_n=None, doubt=why)
+            needed = gate.needed_n if gate.verdict == "inconclusive" else None
+            gate = replace(gate, verdict="inconclusive", reason=reason, needed_n=needed, doubt=why)
         of_each[place].append(gate)
     judged, place = [], 0
     for comparisons, absent in candidates:

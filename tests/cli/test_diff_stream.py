@@ -15,6 +15,7 @@ import pytest
 import compatcheck
 from compatcheck.cli.app import run
 from compatcheck.compare import overview, parts
+from compatcheck.errors import InputError
 from compatcheck.report.store import telling_instances
 
 
@@ -117,3 +118,35 @@ def test_what_cannot_be_streamed_is_refused(sides: list[str], capsys: pytest.Cap
     assert run(["diff", *sides, "--stream", "--extract", "([0-9])"]) == 2
     said = "error: --stream: --extract reads all targets before it decides what they are; leave out --stream\n"
     assert capsys.readouterr().err == said
+
+
+@pytest.mark.parametrize("right", ["{}.0", "{}"])
+def test_other_readings_of_new_use_its_own_targets(right: str, tmp_path: Path) -> None:
+    """2 and 2.0 pair as one target, and NEW's answers are held against NEW's."""
+    rows = [(n, n % 5, str(n % 5) + ".0" * (n % 3 == 0)) for n in range(300)]
+    for name, write in (("old", "{}"), ("new", right)):
+        made = [{"id": n, "target": write.format(t), "prediction": p if name == "new" else str(t)} for n, t, p in rows]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in made))
+    found = [
+        compatcheck.diff(tmp_path / "old.jsonl", tmp_path / "new.jsonl", stream=stream, fail_on="nfr:2%")
+        for stream in (False, True)
+    ]
+    assert found[0].only.readings == found[1].only.readings
+    assert [each.verdict for each in found] == ["fail", "fail"]
+
+
+def test_what_flips_in_json_answers_is_counted_of_kept_runs_too(tmp_path: Path) -> None:
+    for name, step in (("old", 400), ("new", 10)):
+        rows = [
+            {"id": n, "target": {"a": n, "b": 1}, "prediction": {"a": n if n % step else -1, "b": 1}}
+            for n in range(1, 301)
+        ]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    files = [tmp_path / "old.jsonl", tmp_path / "new.jsonl"]
+    with pytest.raises(InputError, match="--stream: --metric json counts in memory what flips; leave out --stream"):
+        compatcheck.diff(*files, metric="json", stream=True)
+    kept = [compatcheck.evaluate(file, metric="json").save(tmp_path / file.stem) for file in files]
+    for stream in (False, True):
+        c = compatcheck.diff(*kept, stream=stream, fail_on="json=a/nfr:2%")
+        assert c.verdict == "fail"
+        assert [(one.field, one.value) for one in c.only.slices] == [("json", "a")]
