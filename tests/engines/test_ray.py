@@ -217,7 +217,8 @@ def test_a_run_with_ray_is_the_run_without(fixtures: Path, tmp_path: Path) -> No
     assert done.returncode == 0, done.stderr
     lines = done.stderr.splitlines()
     assert lines[-1] == f"kept in {tmp_path / 'ray'}"
-    assert [line.split()[0] for line in lines] == ["run:", "loading", "kept"], "Ray's own log stays away"
+    # A slow machine says once more how far it is.
+    assert {line.split()[0] for line in lines} == {"run:", "loading", "kept"}, "Ray's own log stays away"
     assert load_run(tmp_path / "ray").manifest.engine["engine"] == "ray"
     assert_same(list(load_run(tmp_path / "ray").tasks), list(load_run(tmp_path / "hf").tasks))
 

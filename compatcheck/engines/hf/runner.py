@@ -87,15 +87,19 @@ class Runner:
         A prefix, two documents with two branches each, and three decoding steps: every layout that is used later.
         They agree where they differ by no more than :data:`_EXACT`, or by no more than twice what plain forwards of
         the same tokens differ by among themselves as the length changes: in half precision sums are rounded otherwise
-        for every shape. ``plain`` is what to compare with, called as the model is; by default the model itself."""
+        for every shape. Some processors round them alike, so one rounding of the largest logit counts as such a
+        difference. ``plain`` is what to compare with, called as the model is; by default the model itself."""
         if reason := _special(self.core):
             return reason
         sequences = _check_sequences(tokens)
 
-        def log_probabilities(sequence: Sequence[int]) -> Tensor:
+        def logits(sequence: Sequence[int]) -> Tensor:
             with torch.inference_mode():
-                given = (plain or self.core)(input_ids=torch.tensor([sequence], device=self.device)).logits[0]
-            return given.float().log_softmax(-1)
+                found: Tensor = (plain or self.core)(input_ids=torch.tensor([sequence], device=self.device)).logits[0]
+            return found.float()
+
+        def log_probabilities(sequence: Sequence[int]) -> Tensor:
+            return logits(sequence).log_softmax(-1)
 
         reference = [log_probabilities(sequence) for sequence in sequences]
         try:
@@ -112,7 +116,7 @@ class Runner:
             return None
         # Plain forwards of the same tokens, followed by more or fewer others, which has no bearing but for rounding.
         most = int(getattr(self.core.config.get_text_config(), "max_position_embeddings", None) or 2**20)
-        spread = 0.0
+        spread = torch.finfo(self.core.dtype).eps * float(logits(sequences[0]).abs().max())
         for more in (8, 17, 40, 96):
             for sequence, alone in zip(sequences, reference, strict=True):
                 longer = [*sequence, *(list(sequence) * 4)[:more]]
