@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from compatcheck.compare.result import Comparison
 from compatcheck.errors import InputError, did_you_mean
 from compatcheck.gate import Rule, parse_rules
 from compatcheck.options import Diff, Evaluate
-from compatcheck.records import FIGURES
+from compatcheck.records import FIGURES, GREATEST
 
 _SETTINGS = {"length": ("unit",), "refusal": ("patterns",)}
 Chosen = TypeVar("Chosen", bound=Evaluate)
@@ -56,7 +55,7 @@ def _price(side: str, text: Any) -> tuple[float, float]:
         found = tuple(float(part) for part in parts)
     except ValueError:
         found = ()
-    if len(found) != 2 or not all(math.isfinite(each) and each >= 0 for each in found):
+    if len(found) != 2 or not all(0 <= each <= GREATEST for each in found):
         raise InputError(f"{said}: dollars of a million tokens in and out, such as {side}=3/15")
     return found[0], found[1]
 

@@ -15,8 +15,8 @@ _PLAIN = {"system": "", "developer": "", "user": "User: ", "assistant": "Assista
 
 
 def turns_in(value: Any) -> list[Turn] | None:
-    """The messages that a value is: a list of them, an object that holds one, or the text of one as JSON or as Python
-    writes it (which is what a template or a spreadsheet makes of a list). None for anything else."""
+    """The messages that a value is: a list of them, an object that holds one, one message, or the text of these as JSON
+    or as Python writes it (which is what a template or a spreadsheet makes of a list). None for anything else."""
     if isinstance(value, str):
         text = value.strip()
         if not (text[:1] in "[{" and text[-1:] in "]}" and "role" in text and len(text) <= _LONGEST):
@@ -30,6 +30,8 @@ def turns_in(value: Any) -> list[Turn] | None:
                 return None
     if isinstance(value, Mapping) and isinstance(value.get("messages"), Sequence):
         value = value["messages"]
+    elif isinstance(value, Mapping) and value.get("role") in ROLES and "content" in value:
+        value = [value]
     if not isinstance(value, Sequence) or isinstance(value, str) or not value:
         return None
     if not all(isinstance(one, Mapping) and isinstance(one.get("role"), str) for one in value):

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 CONFIDENCE = 0.95
 """Level of every interval and one-sided bound."""
+GREATEST = 1e50
+"""Of a score or a measured figure: the sums of powers that intervals are made of overflow far beyond it."""
 ID_COLUMNS = ("task", "doc_id", "filter")
 """A record is one (task, document id, filter)."""
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from compatcheck.compare.coverage import cut_off, ends, ends_unknown
 from compatcheck.compare.pairing import Rows, take
 from compatcheck.compare.refusals import HEAD, REFUSALS
-from compatcheck.records import FIGURES, TaskRun, figure_column
+from compatcheck.records import FIGURES, GREATEST, TaskRun, figure_column
 
 Values = NDArray[np.float64]
 """One number an answer, NaN where it is not known; of shares 1 and 0."""
@@ -96,7 +96,7 @@ def _numbers(name: str, records: pd.DataFrame, rows: Rows) -> Values | None:
     if column is None:
         return None
     numbers = pd.to_numeric(take(records[column], rows), errors="coerce").to_numpy(np.float64, na_value=np.nan)
-    numbers = np.where(np.isfinite(numbers) & (numbers >= 0), numbers, np.nan)
+    numbers = np.where((numbers >= 0) & (numbers <= GREATEST), numbers, np.nan)
     return numbers / 1000 if column.lower().endswith("ms") else numbers
 
 

@@ -15,7 +15,15 @@ from compatcheck.compare.metrics import PREFERENCE_RATES, RATES, Changes
 from compatcheck.compare.pairing import Pairs, differ, failed, take
 from compatcheck.compare.result import CHANGES, PREFERENCES, QUADRANTS, SMOOTH_GROUPS
 from compatcheck.errors import InputError, did_you_mean
-from compatcheck.records import Metric, OldAsReference, StoredRun, TaskRun, prediction_column, score_column
+from compatcheck.records import (
+    GREATEST,
+    Metric,
+    OldAsReference,
+    StoredRun,
+    TaskRun,
+    prediction_column,
+    score_column,
+)
 
 ROUNDING = 1e-9
 """Scores that differ by less, relative to their scale, are equal: sums in another order differ in the last digit."""
@@ -255,8 +263,8 @@ def _rounding(before: Floats, after: Floats) -> Floats:
 
 def _scores(side: str, run: TaskRun, rows: np.ndarray, metric: str, scored: Flags, discrete: bool) -> Floats:
     values = run.records[score_column(metric)].to_numpy(dtype=np.float64, na_value=np.nan)[rows]
-    bad = scored & ~np.isfinite(values)
-    rule = "a score is a finite number, and only a record with an error has none"
+    bad = scored & ~(np.abs(values) <= GREATEST)
+    rule = f"a score is a number within ±{GREATEST:g}, and only a record with an error has none"
     if discrete and not bad.any():
         bad = scored & (values != 0) & (values != 1)
         rule = "a discrete metric scores 0 or 1 (--correct-at makes a threshold of another one)"

@@ -27,7 +27,9 @@ _OWN = ("id", "prompt", "target", "system", "tools", "response_format")
 _SCALARS = (str, int, float, bool)
 _TAKEN = {*TEXT_COLUMNS, *ANSWER_TEXTS, *ANSWER_NUMBERS, "doc_id", "score", "loglikelihoods"}
 """Names of a record's own columns, which a field of a row cannot have."""
-_LIKE_TURNS = re.compile(r"""\s*(\[\s*\{\s*['"](role|content)|\{\s*['"]messages)['"]\s*:""")
+_LIKE_TURNS = re.compile(
+    r"""\s*(\[\s*\{\s*['"](content|(\w+['"]\s*:.*['"])?role)|\{\s*['"]messages)['"]\s*:""", re.DOTALL
+)
 _PREFIXES = ("score:", "prediction:", "agreed:")
 
 

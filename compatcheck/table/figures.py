@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from compatcheck.records import FIGURES, figure_column
+from compatcheck.records import FIGURES, GREATEST, figure_column
 from compatcheck.table.reading import Source
 from compatcheck.table.values import NUMBER
 
@@ -25,7 +25,7 @@ class Figures:
         for name in filter(None, (figure_column(each, columns) for each in FIGURES)):
             values = columns[name].to_pandas()
             numbers = pd.to_numeric(values, errors="coerce").to_numpy(np.float64, na_value=np.nan)
-            odd = np.flatnonzero(values.notna().to_numpy() & ~(np.isfinite(numbers) & (numbers >= 0)))
+            odd = np.flatnonzero(values.notna().to_numpy() & ~((numbers >= 0) & (numbers <= GREATEST)))
             if len(odd):
                 place = self._source.at(columns[NUMBER][int(odd[0])].as_py())
                 first, count = self._found.get(name, (f"{place}: `{name}` is {values.iloc[odd[0]]!s:.40}", 0))
@@ -34,4 +34,4 @@ class Figures:
     def notes(self) -> Iterator[str]:
         for first, count in self._found.values():
             more = f", as {count - 1:,} more {'does' if count == 2 else 'do'}" if count > 1 else ""
-            yield f"{first}, which is no number from 0 on: it counts as not measured{more}"
+            yield f"{first}, which is no number from 0 to {GREATEST:g}: it counts as not measured{more}"

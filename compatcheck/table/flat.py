@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from compatcheck.records import GREATEST
 from compatcheck.table.values import INPUT_HASH, NUMBER, PLAIN, TEXT, hashed, text_array
 
 _NUMBERS = frozenset(
@@ -105,7 +106,7 @@ def _scores(column: pa.Array) -> pa.Array | None:
     if column.type not in _NUMBERS and not pa.types.is_boolean(column.type) and not pa.types.is_null(column.type):
         return None
     column = column.cast(pa.float64())
-    return column if pc.all(pc.is_finite(column)).as_py() in (True, None) else None
+    return column if pc.all(pc.less_equal(pc.abs(column), GREATEST)).as_py() in (True, None) else None
 
 
 def _label(column: pa.Array) -> pa.Array:

@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from compatcheck.errors import InputError
+from compatcheck.records import GREATEST
 from compatcheck.table.layout import MISSING, Missing
 from compatcheck.table.reading import Row, Source, json_kind
 from compatcheck.text import clean_surrogates, plain_number, text_hash
@@ -253,10 +254,10 @@ class Checked:
             result = pa.array([None if v is None else float(v) for v in values], pa.float64())
         except OverflowError:
             result = None
-        if result is None or not all(v is None or abs(v) <= _GREATEST for v in values):
+        if result is None or not all(v is None or abs(v) <= GREATEST for v in values):
             bad = first_index(values, lambda v: v is not None and not _finite(v))
             beyond = result is not None and math.isfinite(values[bad])
-            what = f"within ±{_GREATEST:g}, or their sums overflow" if beyond else "finite numbers"
+            what = f"within ±{GREATEST:g}, or their sums overflow" if beyond else "finite numbers"
             raise self.fail(numbers[bad], f"`{field}` is {_shown(values[bad])}; scores must be {what}")
         return result
 
@@ -276,13 +277,9 @@ class Checked:
         raise self.fail(number, f"`{field}` is {_kind(value)}; scores must be numbers")
 
 
-_GREATEST = 1e150
-"""Of a score: squares of differences are summed."""
-
-
 def _finite(value: Any) -> bool:
     try:
-        return abs(float(value)) <= _GREATEST
+        return abs(float(value)) <= GREATEST
     except OverflowError:
         return False
 

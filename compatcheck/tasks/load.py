@@ -115,11 +115,8 @@ def _load(source: TaskConfigSource, options: TaskOptions) -> LoadedTask:
     where = config.get("dataset_path")
     if options.data:
         where = _use_local_data(config, source.name, options.data, str(split))
+    _check_templates(config, source)
     task = _build(config, source, where)
-    if task.OUTPUT_TYPE == "multiple_choice" and not any(
-        config.get(key) for key in ("doc_to_choice", "use_prompt", "class")
-    ):
-        raise InputError(f"{source.path}: a multiple_choice task needs doc_to_choice, the choices of a row")
     if not config.get("num_fewshot") and getattr(task, "sampler", None) is not None:
         task.sampler.df = []  # lm-eval holds every document of the examples' split, also where no example is drawn
     task.set_fewshot_seed(seed=options.seed)
@@ -210,6 +207,18 @@ def _use_local_data(config: dict[str, Any], task: str, data: Path, split: str) -
     return str(evaluated)
 
 
+def _check_templates(config: Mapping[str, Any], source: TaskConfigSource) -> None:
+    """Raise InputError where a task does not say what is asked, what is right or between what is chosen."""
+    if config.get("class") or config.get("use_prompt"):
+        return
+    needed = ["doc_to_text", "doc_to_target"]
+    if config.get("output_type") == "multiple_choice":
+        needed.append("doc_to_choice")
+    for key in needed:
+        if config.get(key) is None:
+            raise InputError(f"{source.path}: the key '{key}' is missing")
+
+
 def _build(config: dict[str, Any], source: TaskConfigSource, where: str | None) -> Task:
     import jinja2
     from lm_eval.api.task import ConfigurableTask
@@ -228,9 +237,11 @@ def _build(config: dict[str, Any], source: TaskConfigSource, where: str | None) 
         raise InputError(
             f"task {source.name}: its data set '{where}' cannot be loaded ({first}); give local files with --data"
         ) from None
-    except (ValueError, TypeError, jinja2.TemplateError) as error:
+    except SyntaxError as error:  # lm-eval reads the list that a template wrote
+        raise InputError(f"{source.path}: doc_to_choice gives no list for the first row ({one_line(error)})") from None
+    except (ValueError, jinja2.TemplateError) as error:
         raise InputError(f"{source.path}: {one_line(error)}") from None
-    except (LookupError, AttributeError) as error:
+    except (LookupError, AttributeError, TypeError) as error:
         why = f"{type(error).__name__}: {one_line(error)}"
         raise InputError(
             f"{where}: task {source.name}: its settings and the first row do not go together, as lm-eval says ({why})"

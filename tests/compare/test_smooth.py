@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from compatcheck.compare import compare
 from compatcheck.compare import means as module
 from compatcheck.compare.significance import sign_flip
+from compatcheck.errors import InputError
 from compatcheck.records import Metric
 
 
@@ -67,6 +68,11 @@ def test_identities(rows):
         if figure.low is not None:
             assert figure.low <= figure.high
             assert figure.lower <= figure.upper
+
+
+def test_a_score_whose_powers_overflow(make_run, smooth):
+    with pytest.raises(InputError, match=r"OLD has the score 1e\+60 .* within ±1e\+50"):
+        compare(make_run([0.5, 1e60], metric=smooth), make_run([0.5, 0.5], metric=smooth), metric="rouge1")
 
 
 def plain_bootstrap(old, new, resamples, seed):

@@ -129,6 +129,7 @@ def server_url(shared_folder: Path) -> Any:
         (["--fail-on", "exact_match.length:+10%"], "whatever they are scored by"),
         (["--fail-on", "kind=odd/length:+10%"], "on a slice a budget is set on nfr or btc"),
         (["--fail-on", "latncy:+1%"], "did you mean 'latency'"),
+        (["--price", "old=3/1e60"], "dollars of a million tokens in and out, such as old=3/15"),
         (["--price", "old=3"], "dollars of a million tokens in and out, such as old=3/15"),
         (["--price", "old=3/x"], "such as old=3/15"),
         (["--price", "old=-3/1"], "such as old=3/15"),

@@ -6,6 +6,7 @@ import gzip
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from compatcheck.errors import InputError
@@ -147,7 +148,7 @@ def test_prediction_that_is_a_list(file: Path) -> None:
         ("-Infinity", "infinite; scores must be finite numbers"),
         ("1e999", "infinite; scores must be finite numbers"),
         ("1" + "0" * 400, "a number beyond all bounds; scores must be finite numbers"),
-        ("-1e308", "-1e+308; scores must be within ±1e+150, or their sums overflow"),
+        ("-1e308", "-1e+308; scores must be within ±1e+50, or their sums overflow"),
         ('"good"', "the text 'good'; scores must be numbers"),
         ('"nan"', "NaN; scores must be finite numbers"),
         ("[1]", "a list; scores must be numbers"),
@@ -156,6 +157,13 @@ def test_prediction_that_is_a_list(file: Path) -> None:
 def test_scores_that_are_none(file: Path, score: str, shown: str) -> None:
     write(file, GOOD | {"score": 1}, f'{{"id": "b", "target": "1", "prediction": "1", "score": {score}}}')
     assert message(file) == f"FILE:2: `score` is {shown}"
+
+
+def test_a_score_beyond_all_sums_in_parquet(tmp_path: Path) -> None:
+    file = tmp_path / "rows.parquet"
+    pd.DataFrame({"id": ["a", "b"], "target": "1", "prediction": "1", "score": [1.0, 1e60]}).to_parquet(file)
+    with pytest.raises(InputError, match=r"row 2: `score` is 1e\+60; scores must be within ±1e\+50"):
+        load_recorded(file)
 
 
 def test_missing_score(file: Path) -> None:

@@ -33,7 +33,9 @@ def test_rows_of_every_kind_of_file_are_the_same_prompts(tmp_path: Path) -> None
     pd.DataFrame(rows).to_csv(tmp_path / "my.prompts.csv", index=False)
     nested = [rows[0] | {"prompt": [{"role": "user", "content": "2+2?"}]}, rows[1] | {"prompt": TALK}]
     pd.DataFrame(nested).to_parquet(tmp_path / "my.prompts.parquet")
-    others = [read_prompts(TaskOptions(prompts=tmp_path / f"my.prompts.{end}")) for end in ("csv", "parquet")]
+    single = [rows[0] | {"prompt": json.dumps({"role": "user", "content": "2+2?"})}, rows[1]]
+    pd.DataFrame(single).to_csv(tmp_path / "my.prompts.tsv", index=False, sep="\t")
+    others = [read_prompts(TaskOptions(prompts=tmp_path / f"my.prompts.{end}")) for end in ("csv", "parquet", "tsv")]
     for found in (lines, *others):
         assert found.name == "my.prompts" and found.own_ids
         assert [(one.id, one.target, one.fields) for one in found.prompts] == [
@@ -118,6 +120,7 @@ def test_the_answer_is_taken_out_of_targets_too(tmp_path: Path) -> None:
         ([{"prompt": '[{"role": "user", "content": "cut of'}], "p.jsonl:1: `prompt` looks like a list of messages"),
         ([{"prompt": "[{'content': 'a', 'role': 'user'}\\n {'content': 'b', 'role': 'user'}]"}], "looks like a list"),
         ([{"prompt": '{"messages": [{"role": "user"}'}], "p.jsonl:1: `prompt` looks like a list of messages"),
+        ([{"prompt": '[{"name": "Ann", "role": "user", "content": "cut of'}], "looks like a list of messages"),
         ([{"id": "a", "prompt": "a"}, {"id": "a", "prompt": "b"}], "p.jsonl:2: the id 'a' stands at"),
         ([{"id": [1], "prompt": "a"}], "p.jsonl:1: `id` must be a text or a number"),
         ("", "no rows"),

@@ -366,6 +366,7 @@ def test_rows_without_a_score_are_errors_where_it_is_compared(tool: str, tmp_pat
         ("latency_ms", -3, "-3"),
         ("cost", "$1", "$1"),
         ("output_tokens", float("inf"), "inf"),
+        ("output_tokens", 1e60, "1e+60"),
     ],
 )
 def test_a_figure_that_is_none_is_named(name: str, value: Any, said: str, tmp_path: Path) -> None:
@@ -379,5 +380,5 @@ def test_a_figure_that_is_none_is_named(name: str, value: Any, said: str, tmp_pa
         each["metrics"] = {field: one[name]}
     for rows in (plain, chat, trace) if name != "latency_ms" else (plain,):
         (file := tmp_path / "out.jsonl").write_text("\n".join(map(json.dumps, rows)))
-        told = f"{file}:3: `{name}` is {said}, which is no number from 0 on: it counts as not measured, as 1 more does"
-        assert told in load(file).notes
+        rule = "which is no number from 0 to 1e+50: it counts as not measured, as 1 more does"
+        assert f"{file}:3: `{name}` is {said}, {rule}" in load(file).notes

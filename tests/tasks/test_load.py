@@ -131,11 +131,26 @@ def test_a_label_that_is_none_of_the_choices(tmp_path: Path, label: object) -> N
     assert "is none of its 2 choices" in str(label_fault(task, {**PIQA[1], "label": label}))
 
 
-def test_a_choice_task_without_choices(tmp_path: Path) -> None:
+@pytest.mark.parametrize("task", ["tinychoice", "tinygen"])
+@pytest.mark.parametrize("key", ["doc_to_text", "doc_to_target", "doc_to_choice"])
+def test_a_task_that_does_not_say_what_is_asked_or_right(key: str, task: str, tmp_path: Path) -> None:
+    tiny.tasks(tmp_path, 4)
+    file = tmp_path / f"{task}.yaml"
+    lines = file.read_text().splitlines(keepends=True)
+    file.write_text("".join(line for line in lines if not line.startswith(key)))
+    if (task, key) == ("tinygen", "doc_to_choice"):
+        load(str(file), data=tmp_path / "data")
+    else:
+        with pytest.raises(InputError, match=rf"{task}\.yaml: the key '{key}' is missing"):
+            load(str(file), data=tmp_path / "data")
+
+
+def test_choices_that_are_no_list(tmp_path: Path) -> None:
     tiny.tasks(tmp_path, 4)
     file = tmp_path / "tinychoice.yaml"
-    file.write_text("".join(line for line in file.open() if not line.startswith("doc_to_choice")))
-    with pytest.raises(InputError, match=r"tinychoice\.yaml: a multiple_choice task needs doc_to_choice"):
+    lines = file.read_text().splitlines(keepends=True)
+    file.write_text("".join("doc_to_choice: one two\n" if "doc_to_choice" in line else line for line in lines))
+    with pytest.raises(InputError, match=r"tinychoice\.yaml: doc_to_choice gives no list for the first row"):
         load(str(file), data=tmp_path / "data")
 
 
