@@ -158,7 +158,7 @@ class TaskRun:
 
 
 class Table(Protocol):
-    """Rows on disk, all columns but ``loglikelihoods``, in batches; see :mod:`compatcheck.table.stored`."""
+    """Rows on disk, in batches; see :mod:`compatcheck.table.stored`."""
 
     rows: int
     scratch: Any

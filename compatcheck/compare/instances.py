@@ -71,13 +71,14 @@ def common_kind(one: str, other: str) -> str:
 def failure_kinds(
     instances: pd.DataFrame, new: TaskRun, rows: Rows, known_labels: frozenset[str] | None
 ) -> pd.Series | None:
-    """The kind of failure of every negative flip, null elsewhere; None where there is none, or nobody knows what was
-    answered. ``rows`` are those of NEW; labels are taken from the instances where they are not known."""
-    places = np.flatnonzero((instances["quadrant"] == "negative_flip").fillna(False).to_numpy(dtype=bool))
+    """The kind of failure of every negative flip of which an answer is known, null elsewhere; None where there is none.
+    ``rows`` are those of NEW; labels are taken from the instances where they are not known."""
     answers = ["target", "prediction_old", "prediction_new", "response_old", "response_new"]
-    known = instances[answers].iloc[places]
-    if not len(places) or not known[answers[1:]].notna().to_numpy().any():
+    worse = (instances["quadrant"] == "negative_flip").fillna(False).to_numpy(dtype=bool)
+    places = np.flatnonzero(worse & instances[answers[1:]].notna().to_numpy().any(axis=1))
+    if not len(places):
         return None
+    known = instances[answers].iloc[places]
     if known_labels is None:
         targets = (str(each) for each in instances["target"].dropna().unique())
         known_labels = labels(targets, len(instances))

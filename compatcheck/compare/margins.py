@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,22 +48,38 @@ class TieCount:
 
 @dataclass(frozen=True)
 class NearTies:
-    """Which flips hang on a hair, by the margin between the log-likelihoods of the two likeliest choices, in nats."""
+    """Which flips were close, by the margin between the log-likelihoods of the two likeliest choices, in nats."""
 
     threshold: float
     negative: TieCount
     positive: TieCount
 
 
-def of_choices(old: Iterable[Any], new: Iterable[Any], right: Flags, worse: Flags) -> Margins | None:
+class Known(NamedTuple):
+    """Instances of which both sides' margins are known, each of shape (n,): OLD's and NEW's margin, whether NEW chooses
+    otherwise, whether OLD was right, and whether NEW no longer is."""
+
+    before: Floats
+    after: Floats
+    moved: Flags
+    right: Flags
+    worse: Flags
+
+
+def known_margins(old: Iterable[Any], new: Iterable[Any], right: Flags, worse: Flags) -> Known:
     """Margins of instances from their choices' log-likelihoods on both sides; ``right`` says where OLD was right and
-    ``worse`` where NEW no longer is. None where no instance has two finite ones on both sides."""
+    ``worse`` where NEW no longer is. Left out is who has fewer than two finite ones on a side."""
     found = [_margin(one, other) for one, other in zip(old, new, strict=True)]
     known = np.array([each is not None for each in found], dtype=np.bool_)
-    if not known.any():
+    margins = np.array([each for each in found if each is not None], dtype=np.float64).reshape(-1, 3)
+    return Known(margins[:, 0], margins[:, 1], margins[:, 2] == 1, right[known], worse[known])
+
+
+def of_choices(known: Known) -> Margins | None:
+    """What they come to; None where none is known."""
+    before, after, moved, right, worse = known
+    if not len(before):
         return None
-    before, after, moved = (np.array(each) for each in zip(*(each for each in found if each is not None), strict=True))
-    right, worse = right[known], worse[known]
     change = after - before
     flips = flipped(before, change)
     return Margins(

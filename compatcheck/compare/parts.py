@@ -53,7 +53,16 @@ def parts(
 def _columns(old: StoredRun, new: StoredRun, metrics: Sequence[Metric], key: str) -> tuple[list[str], list[str]]:
     """The columns to read of each side: of NEW only what OLD does not know already."""
     scores = [score_column(each.name) for each in metrics if not isinstance(each, OldAsReference)]
-    own = {"doc_id", "target", "prediction", "response", "error", *ANSWER_COLUMNS, *of_sides(new.kinds)}
+    own = {
+        "doc_id",
+        "target",
+        "prediction",
+        "response",
+        "error",
+        "loglikelihoods",
+        *ANSWER_COLUMNS,
+        *of_sides(new.kinds),
+    }
     own |= {name(metric.name) for metric in metrics for name in (prediction_column, agreed_column)}
     if key != "id":
         own |= {"doc_hash", KEYS[key]}

@@ -26,7 +26,7 @@ from compatcheck.compare.result import KIND_COLUMN, PREFERENCES, QUADRANTS, Comp
 from compatcheck.compare.settings import Settings, signature
 from compatcheck.compare.significance import mcnemar, sign_flip
 from compatcheck.compare.slices import build_slices
-from compatcheck.compare.ties import choices
+from compatcheck.compare.ties import Choices
 from compatcheck.records import CONFIDENCE, Metric, OldAsReference, StoredRun, TaskRun, agreed_column
 
 Part = tuple[TaskRun, TaskRun, Pairs]
@@ -59,7 +59,7 @@ class Tally:
         self._gains: Gains | None = None
         self._kinds: list[str] = []
         self._worst = None if file is None else WorstFlips()
-        self._ties: dict[str, Any] = {}
+        self._choices = Choices()
         self._clusters: tuple[Clusters, Rows] | None = None
 
     def add(self, part: Part, labels: frozenset[str] | None) -> None:
@@ -83,10 +83,9 @@ class Tally:
             self._gains = together(self._gains, gains_of(found.gain[scored], "discrete"))
         if not self._of_changes:
             self._judged(part, scored)
-        if self._file is None and not self._of_changes:
-            self._ties = choices(old, new, pairs, found)
+            self._choices.add(old, new, pairs, found)
         if how.cluster_by is not None:
-            # Sums over clusters, and the draws of their signs, do not hang on the order of the rows.
+            # Sums over clusters, and the draws of their signs, do not depend on the order of the rows.
             order = np.argsort(take(old.records["doc_id"], pairs.old).to_numpy(dtype=object), kind="stable")
             self._clusters = find_clusters(how.cluster_by, old, new, pairs.take(order), scored[order]), order
         self._keep(build_instances(old, new, pairs, found), part, labels)
@@ -147,7 +146,7 @@ class Tally:
             overview=overview,
             clusters=shown,
             score_range=None if numbers is None else score_range(numbers.old, numbers.new),
-            **self._ties,
+            **self._choices.fields(),
             readings=self._readings.readings(n, self._changes, self._reread),
             reference="old" if self._of_changes else None,
             beside=self._besides.figures(self.how.drawing) or None,
@@ -213,9 +212,9 @@ def figures(
     if smooth is None:
         tests: dict[str, float | None] = {"mcnemar_p": mcnemar(counts["negative_flip"], counts["positive_flip"])}
         return discrete_metrics(counts, changes, **how), tests  # type: ignore[arg-type]
-    # In an order of their own: what is resampled does not hang on the order of the rows.
+    # In an order of their own: what is resampled does not depend on the order of the rows.
     order = np.lexsort((smooth.codes, smooth.new, smooth.old, smooth.gain))
     smooth = Numbers(*(values[order] for values in smooth))
-    # Its own stream of random numbers: the p-value does not hang on how many draws the bootstrap made.
+    # Its own stream of random numbers: the p-value does not depend on how many draws the bootstrap made.
     p = sign_flip(smooth.gain, resamples, np.random.default_rng([seed, 1]))
     return smooth_metrics(smooth, changes, **how), {"permutation_p": p}  # type: ignore[arg-type]

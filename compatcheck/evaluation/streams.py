@@ -99,13 +99,12 @@ def stored_kept(
     opened, parts = kept.open_run(folder, kept_names(folder, tasks))
 
     def records(part: kept.Part) -> Iterator[TaskRun]:
-        names = {name: kind for name, kind in part.kinds.items() if name != "loglikelihoods"}
         about = (part.settings, part.duplicates, part.notes)
         for number in part.groups:
-            frame = kept_table.read_records(folder / kept.RECORDS, [number], names, part.layout)
+            frame = kept_table.read_records(folder / kept.RECORDS, [number], part.kinds, part.layout)
             yield TaskRun(part.task, part.filter, part.metrics, frame, *about)
         if not part.groups:
-            yield TaskRun(part.task, part.filter, part.metrics, pd.DataFrame({name: [] for name in names}), *about)
+            yield TaskRun(part.task, part.filter, part.metrics, pd.DataFrame({name: [] for name in part.kinds}), *about)
 
     return opened.manifest, [stored(records(part), scratch) for part in parts], opened.notes
 

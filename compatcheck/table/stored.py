@@ -160,13 +160,13 @@ def mapped(run: StoredRun, change: Callable[[TaskRun], TaskRun], metrics: Sequen
 
 
 def _as_table(records: pd.DataFrame) -> pa.Table:
-    """Records as Arrow; objects as text. Log-likelihoods are left out: nothing reads them there."""
+    """Records as Arrow; objects but log-likelihoods as text."""
     columns = {}
     for name in records.columns:
-        if name == "loglikelihoods":
-            continue
         column = records[name]
-        if column.dtype == object:
+        if name == "loglikelihoods":
+            array = pa.array(column, pa.list_(pa.float64()), from_pandas=True)
+        elif column.dtype == object:
             column = column.map(lambda v: v if isinstance(v, str) else text_of(v), na_action="ignore")
             array = pa.array(column, TEXT, from_pandas=True) if column.notna().any() else pa.nulls(len(column))
         else:

@@ -15,6 +15,7 @@ import pytest
 import compatcheck
 from compatcheck.cli.app import run
 from compatcheck.compare import overview, parts
+from compatcheck.compare.kinds import KindCount
 from compatcheck.errors import InputError
 from compatcheck.report.store import telling_instances
 
@@ -65,6 +66,45 @@ def test_the_report_is_that_of_memory(
     assert run(["report", str(tmp_path / "stream")]) == 0
     shown = capsys.readouterr().out
     assert "compared as a stream; 16 of 60 instances are shown" in " ".join(shown.split())
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_choices_by_log_likelihoods_are_choices_on_disk_too(kept: bool, sides: list[str], tmp_path: Path) -> None:
+    """Near ties, margins, how sure OLD was, and what kind of failure a flip is."""
+    files = []
+    for name, step in (("old", 3), ("new", 4)):
+        rows = [
+            {"id": f"d{n}", "input": f"q{n}", "target": "a", "prediction": "ab"[n % step == 0],
+             "loglikelihoods": [-1.0 - n / 40, -2.0 - n % step / 60, *([-3.0] if n % 2 else [])] if n != 5 else None}
+            for n in range(30)
+        ]  # fmt: skip
+        (file := tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+        files.append(str(file))
+        if kept:
+            files[-1] = str(tmp_path / f"{name}-run")
+            assert run(["run", str(file), "--out", files[-1], "-q"]) == 0
+    found = []
+    for way in ("stream", "no-stream"):
+        assert run(["diff", *files, "--slice-by", "auto", f"--{way}", "--out", str(tmp_path / way), "-q"]) == 0
+        found.append(report(tmp_path / way)["comparisons"])
+        for one in found[-1]:
+            one.pop("beside", None)  # lengths and refusals are told on disk where they are asked for
+    assert found[0] == found[1]
+    (one,) = found[0]
+    assert one["near_ties"]["negative"] and one["margins"]["n"] == 29 and one["kinds"]
+    assert any(part["field"] == "auto:old_confidence" for part in one["slices"])
+
+
+def test_a_flip_without_any_answer_is_of_no_kind_on_disk_either(sides: list[str], tmp_path: Path) -> None:
+    """Whether a part of the rows has answers says nothing of a row without."""
+    files = [tmp_path / "a.jsonl", tmp_path / "b.jsonl"]
+    for file, score in zip(files, (1.0, 0.5), strict=True):
+        rows = [{"id": f"{n}", "target": "4", "prediction": "4" if n > 14 and score == 1 else None, "score": score}
+                for n in range(16)]  # fmt: skip
+        file.write_text("\n".join(map(json.dumps, rows)))
+    for way in (True, False):
+        made = compatcheck.diff(*map(str, files), metric=["score"], stream=way)
+        assert made.comparisons[0].kinds == (KindCount("empty", 1),)
 
 
 def test_a_kept_stream_is_read_back_the_same(sides: list[str], tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compatcheck.compare.comparison import compare
-from compatcheck.compare.margins import Margins, flipped, of_choices
+from compatcheck.compare.margins import Margins, flipped, known_margins, of_choices
 from compatcheck.records import Metric, TaskRun
 
 numbers = st.floats(-50, 0, allow_subnormal=False).map(lambda value: round(value, 3))
@@ -29,7 +29,7 @@ def made(rows: Rows) -> Margins:
     old, new = [one for one, _, _ in rows], [other for _, other, _ in rows]
     right = np.array([known for *_, known in rows])
     moved = np.array([int(np.argmax(one)) != int(np.argmax(other)) for one, other, _ in rows])
-    found = of_choices(old, new, right, right & moved)
+    found = of_choices(known_margins(old, new, right, right & moved))
     assert found is not None
     return found
 
