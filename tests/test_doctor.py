@@ -1,4 +1,4 @@
-"""Doctor: everything is found here, and each kind of problem is said with its mend."""
+"""Doctor: everything is found here, and each kind of problem is said with how to fix it."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_cache_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("COMPATCHECK_CACHE", str(tmp_path / "file" / "cache"))
     found = by_topic()["cache"]
     assert found.state == "problem"
-    assert "COMPATCHECK_CACHE" in found.mend
+    assert "COMPATCHECK_CACHE" in found.fix
 
 
 def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -105,8 +105,8 @@ def doctor(format: TextOrJson = "terminal") -> int:
         marks = {"ok": "ok", "note": "--", "problem": "!!"}
         for each in findings:
             typer.echo(f"{marks[each.state]}  {each.topic:<13} {safe_text(each.text)}")
-            if each.mend:
-                typer.echo(f"{'':>18}-> {safe_text(each.mend)}")
+            if each.fix:
+                typer.echo(f"{'':>18}-> {safe_text(each.fix)}")
         typer.echo(f"{problems or 'no'} problem{'' if problems == 1 else 's'}")
     return ExitCode.USAGE if problems else ExitCode.OK
 

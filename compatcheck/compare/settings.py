@@ -35,7 +35,7 @@ class Settings:
     seed: int = 0  # of the bootstrap and the permutation test; the same input and seed give the same figures
     resamples: int = RESAMPLES
     beside: How | None = None  # what else is told of the answers; None for nothing
-    reread: Reread | None = None  # gives other readings of the scores, to see what hangs on them
+    reread: Reread | None = None  # gives other readings of the scores, to see what depends on them
     grade: Grade | None = None  # scores NEW's answers by OLD's, where these are the reference
 
     def __post_init__(self) -> None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from compatcheck.engines.progress import Progress
 
 SHARE = 0.01
-"""Of the time of a job what scoring answers as they come may take: where scoring is dear, some are passed over."""
+"""Of the time of a job what scoring answers as they come may take: where scoring is slow, some are passed over."""
 FREE = 0.05
 """Seconds that it may take in any case."""
 

@@ -304,7 +304,7 @@ def _gate(rule: Rule, comparison: Comparison, found: Evidence) -> Gate:
         span = f"{write(found.lower)} to {write(found.upper)} by one-sided {level} bounds"
         reason = f"{found.label} {write(found.value)} ({span}): {against(verdict, upper, write(threshold))}; {how}"
         return Gate(rule.text, verdict, reason, count, rule.tier)
-    # The bound that the verdict hangs on: for a failure the good end, else the bad one.
+    # The bound that the verdict depends on: for a failure the good end, else the bad one.
     least = (verdict == "fail") == upper
     bound = f"{'at least' if least else 'at most'} {write(found.lower if least else found.upper)}"
     judged = against(verdict, upper, write(threshold))

@@ -127,9 +127,9 @@ def _names(source: Source, rows: Sequence[tuple[int, Row]], options: TaskOptions
             )
     if known["prompt"] is None:
         guess = next(iter(proposed(there, ["prediction"], taken).get("prediction", [])), None)
-        mend = f"did you mean --input-field {guess}?" if guess else "name it with --input-field"
+        fix = f"did you mean --input-field {guess}?" if guess else "name it with --input-field"
         lacking = "no field `prompt`" + ("" if known["target"] else " and no `target`")
-        raise InputError(f"{source.at(number)}: {lacking} (fields: {listed(first)}); {mend}")
+        raise InputError(f"{source.at(number)}: {lacking} (fields: {listed(first)}); {fix}")
     said = [
         f"`{name}` is taken as the {role}" for role, name in known.items() if name and name not in (role, given[role])
     ]

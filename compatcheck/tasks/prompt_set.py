@@ -87,8 +87,8 @@ class Conversation:
 
 
 def conversations(prompts: Sequence[Prompt]) -> list[Conversation]:
-    """Each prompt as the turns that it is made of. Raises InputError: turns of tools, which hang on what was called and
-    so cannot be played again."""
+    """Each prompt as the turns that it is made of. Raises InputError: turns of tools, which depend on what was called
+    and so cannot be played again."""
     found = []
     for prompt in prompts:
         parts: list[list[Turn]] = [[]]
@@ -96,7 +96,7 @@ def conversations(prompts: Sequence[Prompt]) -> list[Conversation]:
         for number, turn in enumerate(prompt.turns):
             if turn["role"] in ("tool", "function") or turn.get("tool_calls"):
                 raise InputError(
-                    f"{prompt.place}: --turns all cannot play turns of tools again, as they hang on what was called; "
+                    f"{prompt.place}: --turns all cannot play turns of tools again, as they depend on what was called; "
                     "leave the row out, or take --turns last"
                 )
             before = prompt.turns[number - 1]["role"] if number else ""

@@ -63,7 +63,7 @@ class View:
     chunk: int | None = None
 
     def zero(self) -> Tensor:
-        """0 that hangs on the student, so that a gradient always exists."""
+        """0 that depends on the student, so that a gradient always exists."""
         return self.hidden.sum() * 0
 
     # Over positions

@@ -1,4 +1,4 @@
-"""Bad input: exit code 2, one line that says what, where and how to mend it, and nothing written."""
+"""Bad input: exit code 2, one line that says what, where and how to fix it, and nothing written."""
 
 from __future__ import annotations
 

@@ -146,7 +146,7 @@ def test_ten_of_ten_broken_is_a_difference(diff: Diff) -> None:
 
 
 def test_a_hundred_each_way_is_not_within_noise(diff: Diff) -> None:
-    """Modeldiffr resampled the difference of the means, which is 0: 100 broken and 100 mended are "within noise"."""
+    """Modeldiffr resampled the difference of the means, which is 0: 100 broken and 100 fixed are "within noise"."""
     old = answered([True] * 500 + [False] * 500)
     new = answered([False] * 100 + [True] * 500 + [False] * 400)
     code, report = diff(old, new, *_fail("5%"))

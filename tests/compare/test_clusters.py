@@ -258,7 +258,7 @@ def test_a_rate_of_rare_clusters_passes_at_its_budget_one_time_in_twenty(alpha, 
 
 
 def test_other_readings_count_by_the_same_clusters(make_run):
-    """What their intervals are does not hang on the order of the rows either."""
+    """What their intervals are does not depend on the order of the rows either."""
     ids = [f"d{n:03d}" for n in range(60)]
     texts = {"prediction": ["Yes" if n % 3 else "no" for n in range(60)], "target": ["yes"] * 60}
     old = make_run([0.0] * 60, ids=ids, passage=[f"p{n // 6}" for n in range(60)], **texts)

@@ -1,4 +1,4 @@
-"""No figure and no verdict hangs on the order of the rows of OLD or of NEW."""
+"""No figure and no verdict depends on the order of the rows of OLD or of NEW."""
 
 from __future__ import annotations
 

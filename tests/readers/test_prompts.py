@@ -138,7 +138,7 @@ def test_data_in_json_is_a_text_as_any_other(tmp_path: Path) -> None:
         '{"content": "a"}',
         '[{"content": "a"}]',
         "[{role: user}]",
-        'Mend this: [{"role": "user", "content": "a'.strip(),
+        'Fix this: [{"role": "user", "content": "a'.strip(),
     ]
     (found,) = {
         tuple(one.turns[0]["content"] for one in read(tmp_path / "p.jsonl", [{"prompt": t} for t in texts]).prompts)

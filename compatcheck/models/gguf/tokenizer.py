@@ -1,4 +1,4 @@
-"""The tokenizer that a GGUF file describes: transformers' reading of it, mended where it leaves metadata out.
+"""The tokenizer that a GGUF file describes: transformers' reading of it, corrected where it leaves metadata out.
 
 transformers 5.19 does not look at ``add_bos_token``, ``add_eos_token`` and ``add_space_prefix``, and of the rules by
 which texts are split before merging it knows some. Defaults below are llama.cpp's.
