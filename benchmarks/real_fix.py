@@ -1,11 +1,12 @@
-"""``compatcheck fix`` between two real language models on real PIQA rows, and the table of docs/muscle.md.
+"""``compatcheck fix`` between two real language models on real rows, and the table of docs/muscle.md.
 
-    python -m benchmarks.real_fix [quantised|update] [--kind 3-bit] [--train 100] [--test 200] [--epochs 1]
-                                  [--strategy old-only] [--seed 0] [--data DIR] [--out DIR] [-- FIX OPTIONS]
+    python -m benchmarks.real_fix [quantised|update] [--kind 3-bit] [--task piqa|samsum] [--train 100] [--test 200]
+                                  [--epochs 1] [--strategy old-only] [--seed 0] [--data DIR] [--out DIR]
+                                  [-- FIX OPTIONS]
 
 ``quantised``: SmolLM2-135M-Instruct as its package has it is OLD, a build of it with fewer bits NEW. ``update``: OLD is
 SmolLM2 and NEW Gemma 3 270M, which tokenizes differently. A LoRA adapter on NEW is trained on --train rows of the
-training split (a fifth of them for validation) and proven on the first --test rows of the validation split. The same
+training split (a fifth of them for validation) and proven on the first --test rows of the evaluation split. The same
 command goes on where it was stopped. Writes JSON into --out and prints Markdown.
 """
 
@@ -43,10 +44,9 @@ def models(pair: str, kind: str, out: Path) -> tuple[Path, Path]:
 def fixed(given: argparse.Namespace, more: Sequence[str]) -> dict[str, Any]:
     """One whole process; its report, and the seconds of this call."""
     old, new = models(given.pair, given.kind, given.out)
-    name = given.pair if given.pair == "update" else given.kind
-    folder = given.out / f"{name}-{given.strategy}-{given.train}-{given.test}-{given.epochs}-{given.seed}"
+    folder = given.out / named(given)
     command = [
-        sys.executable, "-m", "compatcheck", "fix", str(old), str(new), "--task", "piqa", "--data", str(given.data),
+        sys.executable, "-m", "compatcheck", "fix", str(old), str(new), "--task", given.task, "--data", str(given.data),
         "--num-fewshot", "0", "--engine", "hf", "--limit", str(given.test), "--train-limit", str(given.train),
         "--drop-overlap", "--strategy", given.strategy, "--preset", "quick", "--set", f"epochs={given.epochs}",
         "--set", "batch_size=4", "--blend", "none", "--seed", str(given.seed), "--store", str(given.out / "store"),
@@ -58,6 +58,11 @@ def fixed(given: argparse.Namespace, more: Sequence[str]) -> dict[str, Any]:
         raise SystemExit(done.returncode)
     report = json.loads((folder / "fix_report.json").read_text(encoding="utf-8"))
     return {"report": report, "seconds": round(time.perf_counter() - started, 1)}
+
+
+def named(given: argparse.Namespace) -> str:
+    pair = given.pair if given.pair == "update" else given.kind
+    return f"{given.task}-{pair}-{given.strategy}-{given.train}-{given.test}-{given.epochs}-{given.seed}"
 
 
 def shown(estimate: Mapping[str, Any], sign: str = "+", unit: str = "", digits: int = 1) -> str:
@@ -78,13 +83,14 @@ def table(report: Mapping[str, Any]) -> str:
     sides = [("NEW", "new", None), (f"`{report['strategy']}`", "compat", proof["changes"])]
     if proof["control_changes"]:
         sides.append(("control, `continue-ce`", "control", proof["control_changes"]))
+    level = "accuracy" if proof["kind"] == "discrete" else "score"
     for name, side, changes in sides:
         metrics = proof["sides"][side]["metrics"]
         cells = [shown(metrics["nfr"], "", " %")]
         cells += (
             [shown(changes["nfr_relative"], "+", " %", 0), shown(changes["score"])]
             if changes
-            else ["", f"{shown(metrics['accuracy_old'], '', ' %')} → {shown(metrics['accuracy_new'], '', ' %')}"]
+            else ["", " → ".join(shown(metrics[f"{level}_{side}"], "", " %") for side in ("old", "new"))]
         )
         lines.append(f"| {name} | {' | '.join(cells)} |")
     if report["bound"]:
@@ -108,6 +114,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pair", nargs="?", choices=["quantised", "update"], default="quantised")
     parser.add_argument("--kind", choices=KINDS, default="3-bit")
+    parser.add_argument("--task", choices=["piqa", "samsum"], default="piqa")
     parser.add_argument("--train", type=int, default=100)
     parser.add_argument("--test", type=int, default=200)
     parser.add_argument("--epochs", type=int, default=1)
@@ -123,8 +130,7 @@ def main() -> None:
     given.out.mkdir(parents=True, exist_ok=True)
     found = fixed(given, more)
     print(table(found["report"]), flush=True)
-    name = f"{given.pair}-{given.kind}-{given.strategy}-{given.train}-{given.test}-{given.seed}.json"
-    (given.out / name).write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    (given.out / f"{named(given)}.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
