@@ -112,7 +112,7 @@ def load_examples(task: str, **given: Any) -> Examples:
     notes: list[str] = []
     made = list({(example.pairs, example.gold): example for example in reversed(documents)}.values())[::-1]
     if len(made) < len(documents):
-        notes.append(f"{len(documents) - len(made)} training documents repeat others exactly and were left out.")
+        notes.append(f"Training documents left out that repeat others exactly: {len(documents) - len(made)}.")
     bad = next((example.doc_id for example in made if example.gold is None), None)
     if bad is not None:
         raise InputError(f"{where}, document {bad}: no right answer; give such rows as unlabelled")
@@ -203,11 +203,11 @@ def _apart(made: list[Example], test: dict[str, str], overlap: str, where: str, 
     both = [example for example in made if example.key in test]
     if both and overlap == "error":
         raise InputError(
-            f"{where}: {len(both)} documents are in the test split too (document {both[0].doc_id} is test document "
-            f"{test[both[0].key]}); remove them, or have them dropped"
+            f"{where}: the test split holds some documents too, {len(both)} in all (document {both[0].doc_id} is test "
+            f"document {test[both[0].key]}); remove them, or say --drop-overlap"
         )
     if both:
-        notes.append(f"{where}: {len(both)} documents that the test split holds too were left out.")
+        notes.append(f"{where}: documents left out that the test split holds too: {len(both)}.")
     return [example for example in made if example.key not in test]
 
 
