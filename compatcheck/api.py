@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -90,15 +91,20 @@ def _diff_of_two(
     old: Reference, new: Reference, chosen: options.Diff, scratch: Reference | None, say: Say, progress: Any
 ) -> Diff:
     from compatcheck import sequential
-    from compatcheck.evaluation.judging import pairs_judged
+    from compatcheck.evaluation.judging import judge_of_themes, pairs_judged
     from compatcheck.several import checked_requests
+    from compatcheck.themes import with_themes
 
     sequential.check(chosen, rules_of(chosen))
     if chosen.until_decided and chosen.epsilon is None:
         chosen = replace(chosen, epsilon=0.0)  # one dead-band for every step
     (request,) = checked_requests(old, [new], chosen, scratch)
+    judge = judge_of_themes(request, say, progress)  # before anything is paid for
     with pairs_judged(request, say, progress) as request:
         result = _compared(request, chosen, Scratch(Path(scratch) if scratch is not None else None), say, progress)
+    if judge is not None:
+        with closing(judge):
+            result = with_themes(result, judge, judge.reference.text, chosen.seed, say)
     return replace(result, history=blessed_before(request.old, result.comparisons))
 
 

@@ -260,6 +260,8 @@ class _File:
             return "@" + self.sent(value[1:], key)
         if kind == "Tasks":
             return [self.from_here(each) if each.endswith((".yaml", ".yml")) else each for each in several]
+        if kind == "Reference":
+            return self.reference(value)
         if kind == "References":
             return [self.reference(each) for each in several]
         if kind == "Tables" and isinstance(value.get("judge", {}).get("rubric"), str):

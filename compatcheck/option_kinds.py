@@ -16,8 +16,10 @@ Texts = tuple[str, ...]
 """One text, or several."""
 Tasks = tuple[str, ...]
 """As :data:`Texts`, of task names and YAML files."""
+Reference = str
+"""What names a model: in a settings file a path in it is relative to the file."""
 References = tuple[str, ...]
-"""As :data:`Texts`, of references: in a settings file their paths are relative to it."""
+"""As :data:`Texts`, of references."""
 Pairs = Mapping[str, Any]
 """K=V pairs on the command line, a table elsewhere."""
 Decoding = Mapping[str, Any]
@@ -144,6 +146,7 @@ KINDS: Mapping[str, Kind] = {
     "Path": Kind("text", _of(str, os.PathLike, as_=Path), Path, "PATH"),
     "Texts": Kind("text, or a list of texts", _several, list[str], "NAME"),
     "Tasks": Kind("text, or a list of texts", _several, list[str], "NAME"),
+    "Reference": Kind("text", _of(str, os.PathLike, as_=os.fspath), metavar="REF"),
     "References": Kind("text, or a list of texts", _several, list[str], "REF"),
     "Pairs": Kind("a table", _of(Mapping, as_=dict), list[str], "K=V", parse_pairs),
     "Decoding": Kind("a table", _of(Mapping, as_=dict), list[str], "K=V", _parse_decoding),

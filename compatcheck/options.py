@@ -18,8 +18,8 @@ from typing import Any, TypeVar, cast, dataclass_transform
 from compatcheck.errors import InputError, did_you_mean
 
 from compatcheck.option_kinds import (  # isort: skip
-    KINDS, Decoding, Instruction, Kind, Pairs, References, Settings, Share, Size, Store, Tables, Tasks, Texts,
-    Weight,
+    KINDS, Decoding, Instruction, Kind, Pairs, Reference, References, Settings, Share, Size, Store, Tables,
+    Tasks, Texts, Weight,
 )  # fmt: skip
 from compatcheck.text import clean_surrogates
 
@@ -212,6 +212,7 @@ class Diff(Judged):
     advisory: Texts = option((), "A budget that is shown and bears on no verdict; repeatable.", metavar="EXPR")
     required: Texts = option((), "An error where it was not compared; repeatable.", metavar="TASK")
     max_missing: Share = option("2%", "No budget passes where more rows than that show nothing.", environment=True)
+    judge: Reference | None = option(None, "A model that names what negative flips share; see docs/themes.md.")
     price: Pairs | None = option(None, "Dollars a million tokens, in and out: old=3/15.", metavar="SIDE=IN/OUT")
     allow_same: bool = option(False, "OLD and NEW may be the same.")
     old_set: Settings | None = option(None, "A setting of OLD alone, as --new-set; repeatable.", ENGINE)
@@ -330,7 +331,7 @@ def read(one: ModelField[Any], value: Any) -> Any:
         if said.choices and each not in said.choices:
             hint = did_you_mean(str(each), said.choices)
             raise ValueError(f"is an unknown {one.name}{hint}; known: {', '.join(said.choices)}")
-    if one.type != "References" and any(
+    if not one.type.startswith("Reference") and any(
         clean_surrogates(text) != text for text in _texts(found)
     ):  # a file's name may be any bytes
         raise ValueError("is no text that UTF-8 can hold")

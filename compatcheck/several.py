@@ -86,6 +86,7 @@ def _check(names: Sequence[str], chosen: options.Diff) -> None:
         ("--until-decided", chosen.until_decided),
         ("--stream", chosen.stream),
         ("--metric kl", "kl" in chosen.metric),
+        ("--judge", chosen.judge is not None),
     ):
         if given:
             raise InputError(f"{flag}: is for one NEW; compare the candidates one by one")

@@ -34,6 +34,11 @@ def aligned(rows: Sequence[tuple[str, ...]], kinds: str = "<<<") -> list[str]:
     return ["  ".join(map(format, row, widths)).rstrip() for row in rows]
 
 
+def ends_of(text: str, most: int, cut: str = "\n") -> str:
+    """A text of at most ``most`` characters as it is; of a longer one beginning and end, with ``cut`` between them."""
+    return text if len(text) <= most else f"{text[: most // 2]}{cut}{text[-most // 2 :]}"
+
+
 def text_hash(text: str) -> str:
     """Fingerprint of a text: the first 16 hexadecimal digits of the SHA-256 of its UTF-8."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]

@@ -18,6 +18,7 @@ from typing import NamedTuple
 from compatcheck.compare import numerals
 from compatcheck.compare.languages import language, script
 from compatcheck.compare.refusals import HEAD, REFUSALS
+from compatcheck.text import ends_of
 
 KINDS: Mapping[str, str] = {
     "empty": "no answer",
@@ -150,7 +151,7 @@ def _of_length(text: str, before: str) -> str:
 
 
 def _read(text: str) -> str:
-    return text if len(text) <= _READ else f"{text[: _READ // 2]}\n{text[-_READ // 2 :]}"
+    return ends_of(text, _READ)
 
 
 def _cut_off(text: str, before: str, finish_reason: str | None) -> bool:

@@ -1,7 +1,5 @@
 """The result of a comparison: immutable data that every report renders and nothing computes on.
-
-Its JSON form (:mod:`compatcheck.schema`) is the ``compatcheck.report/1`` contract.
-"""
+Its JSON form (:mod:`compatcheck.schema`) is the ``compatcheck.report/1`` contract."""
 
 from __future__ import annotations
 
@@ -18,6 +16,7 @@ from compatcheck.compare.kinds import KindCount
 from compatcheck.compare.looks import BoundPath, Settled
 from compatcheck.compare.margins import Margins, NearTies
 from compatcheck.compare.overview import Overview
+from compatcheck.compare.themes import THEME_COLUMN, Themes
 from compatcheck.records import ANSWER_COLUMNS, CONFIDENCE, BlessedScore, DivergentToken
 from compatcheck.schema import NEEDED, NOT_KEPT, WHERE_KNOWN
 
@@ -41,7 +40,7 @@ PROMPT_COLUMNS = ("prompt_old", "prompt_new")
 SIDE_COLUMNS = tuple(f"{name}_{side}" for name in ANSWER_COLUMNS for side in ("old", "new"))
 """Further columns where it is known what came with the answers: reasoning, tool calls, tokens, seconds."""
 KIND_COLUMN = "failure_kind"  # a further column where there are negative flips whose texts are known
-FURTHER_COLUMNS = (*PROMPT_COLUMNS, *SIDE_COLUMNS, KIND_COLUMN)
+FURTHER_COLUMNS = (*PROMPT_COLUMNS, *SIDE_COLUMNS, KIND_COLUMN, THEME_COLUMN)
 
 Kind = Annotated[str, ("discrete", "smooth")]
 Verdict = Annotated[str, ("pass", "fail", "inconclusive", "none")]
@@ -284,11 +283,11 @@ class Comparison:
     beside: Mapping[str, Beside] | None = field(default=None, metadata=WHERE_KNOWN)
     kl: Divergence | None = field(default=None, metadata=WHERE_KNOWN)  # of a task's first one, by --metric kl
     margins: Margins | None = field(default=None, metadata=WHERE_KNOWN)  # where ``near_ties`` are known
-    # ``old`` where OLD's answers are the reference: ``quadrants`` then are CHANGES or PREFERENCES, which report.json
-    # has as ``changes``.
+    # ``old`` where OLD's answers are the reference: ``quadrants``, in JSON ``changes``, are CHANGES or PREFERENCES.
     reference: Annotated[str, ("old",)] | None = field(default=None, metadata=WHERE_KNOWN)
     # Negative flips by their kind, the most frequent first; None where there are none, or their texts are not known.
     kinds: tuple[KindCount, ...] | None = field(default=None, metadata=WHERE_KNOWN)
+    themes: Themes | None = field(default=None, metadata=WHERE_KNOWN)  # what --judge says that they share
 
     @property
     def name(self) -> str:

@@ -55,6 +55,7 @@ def collect_streams(
     references = [(side, reference) for side in sides for reference in side.references.values()]
     reasons = [streams.why_not(reference, side.options.layout, side.options.tasks) for side, reference in references]
     reasons += ["--metric judge asks a model about every answer"] if JUDGE in request.metrics else []
+    reasons += ["--judge reads negative flips in memory"] if request.judge is not None else []
     reasons += ["--metric kl needs the models"] if request.kl else []
     reasons += [
         f"--metric {one} counts in memory what flips" for one in request.metrics if one in similarity.STRUCTURED

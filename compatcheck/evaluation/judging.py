@@ -1,4 +1,5 @@
-"""The judge of ``--metric judge``: a model or an endpoint that is asked like any other, through the response store."""
+"""The judge of ``--metric judge`` and ``--judge``: a model or an endpoint that is asked like any other, through the
+response store."""
 
 from __future__ import annotations
 
@@ -44,7 +45,7 @@ class Judge:
             raise InputError(f"--metric-arg judge.chat={self._chat}: must be true or false")
         self.reference = resolve(model)
         if self.reference.recorded is not None:
-            raise InputError(f"--metric-arg judge.model={model}: is recorded; name a model or an endpoint")
+            raise InputError(f"the judge {model} is recorded; name a model or an endpoint")
         self._decoding = {"until": [], "max_gen_toks": most, "do_sample": False, "temperature": 0.0}
         self._options = EngineOptions(seed=seed)
         self._store, self._say, self._progress = store, say, progress
@@ -90,14 +91,16 @@ def judged(request: Request, say: Say, progress: Any) -> Iterator[Request]:
     """The request with the judge in the settings of its metrics, where one asks for it; it is closed at the end. Raises
     InputError: no model, an unknown setting, or a rubric that cannot be read."""
     options, given = request.metric_options, request.metric_options.get(JUDGE, {})
-    if JUDGE not in request.metrics or "verdicts" in given or not given.get("model"):
+    model = given.get("model") or request.judge
+    if JUDGE not in request.metrics or "verdicts" in given or not model:
         yield request  # without a model the metric itself says what it needs
         return
     rubric = given.get("rubric")
     text = rubric_text(None if rubric is None else str(rubric))
-    judge = Judge(str(given["model"]), given, request.seed, request.store, say, progress)
+    judge = Judge(str(model), given, request.seed, request.store, say, progress)
+    found = {**given, "model": model, "verdicts": Verdicts(judge, text)}
     try:
-        yield replace(request, metric_options={**options, JUDGE: {**given, "verdicts": Verdicts(judge, text)}})
+        yield replace(request, metric_options={**options, JUDGE: found})
     finally:
         judge.close()
 
@@ -105,6 +108,14 @@ def judged(request: Request, say: Say, progress: Any) -> Iterator[Request]:
 def pairs_judged(request: Request, say: Say, progress: Any) -> AbstractContextManager[Request]:
     """The same where the judge compares OLD's answers with NEW's, for as long as they are compared."""
     return judged(request, say, progress) if JUDGE in request.against else nullcontext(request)
+
+
+def judge_of_themes(request: Request, say: Say, progress: Any) -> Judge | None:
+    """The judge that reads flips; None where none is wanted. Raises InputError: as :class:`Judge`."""
+    settings = request.metric_options.get(JUDGE, {})
+    if request.judge is None:
+        return None
+    return Judge(request.judge, settings, request.seed, request.store, say, progress)
 
 
 def judge_notes(run: Run, options: Options) -> tuple[str, ...]:

@@ -61,6 +61,8 @@ class Request:
     kl: bool = False
     """Whether next-token distributions are compared too (:mod:`compatcheck.evaluation.divergence`): a metric that is of
     no single answer, and so not among ``metrics``."""
+    judge: str | None = None
+    """The model that names themes, and that of ``--metric judge`` where its settings name none."""
 
     def __post_init__(self) -> None:
         if KL in self.metrics:

@@ -44,7 +44,7 @@ def request_of(
     directions = with_direction(chosen.metric_args, chosen.lower_is_better)
     return Request(
         os.fspath(old), os.fspath(new), chosen.task, chosen.filter, chosen.metric, directions, *told_apart(*both),
-        chosen.store, chosen.seed, getattr(chosen, "reference", None),
+        chosen.store, chosen.seed, getattr(chosen, "reference", None), judge=getattr(chosen, "judge", None),
     )  # fmt: skip
 
 
