@@ -12,6 +12,7 @@ from rich.text import Text
 
 from compatcheck.compare.kinds import KINDS
 from compatcheck.compare.result import CHANGES, KIND_COLUMN, PREFERENCES, QUADRANTS, SMOOTH_GROUPS, Result
+from compatcheck.compare.themes import THEME_COLUMN
 from compatcheck.errors import InputError, did_you_mean
 from compatcheck.report import figures
 from compatcheck.report.instances import instance, is_null, slice_fields
@@ -28,7 +29,7 @@ _ORDER = {
 }  # fmt: skip
 _SEARCHED = (
     "doc_id", "input", "target", "prediction_old", "prediction_new", "response_old", "response_new", "error_old",
-    "error_new", "prompt_old", "prompt_new",
+    "error_new", "prompt_old", "prompt_new", THEME_COLUMN,
 )  # fmt: skip
 _FIELDS = 12
 

@@ -17,6 +17,7 @@ import pandas as pd
 from compatcheck.compare.candidates import Candidates, every_answer, names_of_comparisons
 from compatcheck.compare.result import KIND_COLUMN, Comparison, Result
 from compatcheck.compare.slices import text_of
+from compatcheck.compare.themes import THEME_COLUMN
 from compatcheck.report import figures
 from compatcheck.report.instances import is_null, slice_fields
 from compatcheck.report.text import safe_text, trim_middle
@@ -141,7 +142,8 @@ def _columns(comparison: Comparison, frame: pd.DataFrame, strings: _Strings) -> 
         columns[name] = _numbers(frame, name)
     for name, source in _TEXTS.items():
         columns[name] = [strings.add(value) for value in column(source)]
-    columns["failure"] = [strings.add(value) for value in column(KIND_COLUMN)]
+    for name, source in (("failure", KIND_COLUMN), ("theme", THEME_COLUMN)):
+        columns[name] = [strings.add(value) for value in column(source)]
     return columns | _fields(frame, strings)
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from compatcheck.compare.result import Comparison, Result
-from compatcheck.report import charts, content, figures, headline, looks, sections, trend
+from compatcheck.report import charts, content, figures, headline, looks, sections, themes, trend
 from compatcheck.report.embedded import payload
 from compatcheck.report.instances import telling_flips, which_flips
 from compatcheck.report.text import safe_text, trim_middle
@@ -124,7 +124,7 @@ def _environment() -> Environment:
     environment.filters["thousands"] = lambda number: f"{number:,}"
     environment.globals.update(
         figures=figures, content=content, sections=sections, trend=trend, charts=charts, looks=looks,
-        headline=headline, address=address,
+        headline=headline, address=address, themes=themes,
         which_flips=which_flips, side_by_side=_side_by_side, kinds_of=_kinds, shorten=partial(trim_middle, limit=SHOWN),
     )  # fmt: skip
     return environment
@@ -141,6 +141,7 @@ def _side_by_side(old: str | None, new: str | None) -> list[tuple[Segment, ...]]
 
 
 def _kinds(comparison: Comparison) -> str:
-    """The kinds of failure for the filter of the browser, as JSON: name, words, count."""
+    """The kinds of failure and the themes for the filter of the browser, as JSON: name, words, count."""
     found = [[each.kind, sections.kind_label(each.kind), each.count] for each in comparison.kinds or ()]
+    found += [[each.name, f"theme: {each.name}", each.answers] for each in themes.findings(comparison)]
     return json.dumps([[safe_text(cell) if isinstance(cell, str) else cell for cell in each] for each in found])

@@ -51,6 +51,7 @@ class Instance:
     prompt_old: str | None = None
     prompt_new: str | None = None
     failure_kind: str | None = None
+    failure_theme: str | None = None
 
     def pairs(self, *, prompts: bool = False) -> list[tuple[str, str | None, str | None]]:
         """What OLD and NEW wrote: a suffix for the names of both sides, and their texts, None where there is none."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from compatcheck.compare.result import Comparison, Result
-from compatcheck.report import content, figures, headline, looks, sections, trend
+from compatcheck.report import content, figures, headline, looks, sections, themes, trend
 from compatcheck.report.instances import Instance, telling_flips, which_flips
 from compatcheck.report.text import safe_text, trim_middle
 from compatcheck.report.worddiff import Segment, side_by_side, trim_segments
@@ -183,7 +183,7 @@ def _broke(comparison: Comparison, top: int, name: str = "") -> list[str]:
         blocks.append(f"{of:,} {kind.lower()}, left out for length: see the HTML report.")
     if kinds := sections.kinds(comparison):
         blocks.append(f"**Kinds of failure:** {prose(kinds)}")
-    return blocks
+    return [*blocks, *(f"**{name}:** {prose(said)}" for name, said in themes.lines(comparison))]
 
 
 def _comparison(comparison: Comparison) -> list[str]:
@@ -244,8 +244,8 @@ def _flip(flip: Instance, comparison: Comparison) -> str:
         for name, segments in ((f"{side}{suffix}", segments) for side, segments in sides):
             lines.append(f"{name:<10}" + "".join(map(_marked, trim_segments(segments, TEXT_LIMIT))))
     change = flip.score_change(comparison)
-    kind = sections.kind_label(flip.failure_kind) if flip.failure_kind else ""
-    title = " · ".join([escape(trim_middle(flip.doc_id, 80)), *filter(None, (change, prose(kind) if kind else ""))])
+    about = [*([change] if change else []), *map(prose, sections.kinds_of(flip))]
+    title = " · ".join([escape(trim_middle(flip.doc_id, 80)), *about])
     return "\n".join([f"{title}\n\n<pre>", *lines, "</pre>"])
 
 

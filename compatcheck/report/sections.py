@@ -9,6 +9,7 @@ from compatcheck.compare.kinds import KINDS
 from compatcheck.compare.overview import round_up
 from compatcheck.compare.result import Comparison, Estimate, Gate, Pairing, Slice
 from compatcheck.report import besides, divergence, figures
+from compatcheck.report.instances import Instance
 from compatcheck.report.tables import Section, Table
 
 LEAST = 20
@@ -216,6 +217,12 @@ def remarks(comparison: Comparison) -> list[tuple[str, str]]:
 def kind_label(kind: str) -> str:
     """A kind of failure in words."""
     return KINDS.get(kind, kind.replace("_", " "))
+
+
+def kinds_of(flip: Instance) -> list[str]:
+    """Of which kind a flip is, and the theme that the judge finds in NEW's answer; as known."""
+    kind = [kind_label(flip.failure_kind)] if flip.failure_kind else []
+    return [*kind, *([f"theme: {flip.failure_theme}"] if flip.failure_theme else [])]
 
 
 def kinds(comparison: Comparison) -> str:

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from compatcheck.compare.result import Comparison, Result
-from compatcheck.report import content, figures, headline, looks, sections, trend
+from compatcheck.report import content, figures, headline, looks, sections, themes, trend
 from compatcheck.report.instances import Instance, telling_flips, which_flips
 from compatcheck.report.text import safe_text, trim_middle
 from compatcheck.report.worddiff import Segment, side_by_side, trim_segments
@@ -189,6 +189,7 @@ def _broke(comparison: Comparison, color: bool, top: int, where: str = "") -> li
         parts.extend([flip_block(flip, comparison, color), ""])
     if kinds := sections.kinds(comparison):
         parts.append(Text.assemble(("Kinds of failure  ", "bold"), safe_text(kinds)))
+    parts.extend(Text.assemble((f"{name}  ", "bold"), safe_text(said)) for name, said in themes.lines(comparison))
     return parts
 
 
@@ -292,8 +293,7 @@ def flip_block(flip: Instance, comparison: Comparison, color: bool, *, whole: bo
     table = Table.grid(padding=(0, 1))
     table.add_column(style="dim", min_width=8)
     table.add_column(overflow="fold")
-    kind = f"  {sections.kind_label(flip.failure_kind)}" if flip.failure_kind else ""
-    about = f"{f'  score {change}' if change else ''}{kind}"
+    about = "".join(f"  {each}" for each in [f"score {change}" if change else "", *sections.kinds_of(flip)] if each)
     table.add_row("id", Text.assemble((trim_middle(flip.doc_id, 60), "bold"), (about, "dim")))
     if flip.input is not None:
         table.add_row("input", Text(trim_middle(flip.input, limit)))

@@ -86,7 +86,7 @@ function prepare(columns) {
 // Filters: DataTables asks for every row.
 function passes(row) {
   if (filter.quadrant !== "all" && !view.is(row, filter.quadrant)) return false;
-  if (filter.kind !== null && text(data.failure[row]) !== filter.kind) return false;
+  if (filter.kind !== null && text(data.failure[row]) !== filter.kind && text(data.theme[row]) !== filter.kind) return false;
   if (filter.changed && !data.changed[row]) return false;
   if (filter.field >= 0 && filter.value !== null && data.values[filter.field][row] !== filter.value) return false;
   return found === null || found.every((flags) => data.searched.some((column) => column[row] >= 0 && flags[column[row]]));
@@ -311,10 +311,11 @@ function kindOptions() {
     ...kinds.map(([name, words, size]) => make("option", { value: name }, `${words} (${count(size)})`)));
   $("kind").value = filter.kind ?? "";
 }
+const outcomeOfKinds = () => (data.buttons.includes("negative_flip") ? "negative_flip" : "all");
 function setKind(name) {
   filter.kind = name;
   $("kind").value = name ?? "";
-  if (name !== null && filter.quadrant !== "all") setQuadrant("negative_flip");
+  if (name !== null && filter.quadrant !== "all") setQuadrant(outcomeOfKinds());
   else refilter();
 }
 function fieldOptions() {
@@ -401,7 +402,8 @@ async function start() {
   $("kind").addEventListener("change", () => setKind($("kind").value || null));
   for (const button of document.querySelectorAll("[data-kind]")) {
     button.addEventListener("click", () => {
-      show(Number(button.dataset.of), { quadrant: "negative_flip", kind: button.dataset.kind });
+      show(Number(button.dataset.of), { kind: button.dataset.kind });
+      setQuadrant(outcomeOfKinds());
       $("browser").scrollIntoView();
     });
   }

@@ -64,7 +64,8 @@ function pairShown(row) {
   return {
     badge: make("span", { class: `badge ${name}` }, `${LABELS[name][0]} ${LABELS[name][1].replace(/flips$/, "flip")}`),
     facts: [fact("old score", figure(data.score_old[row])), fact("new score", figure(data.score_new[row])),
-      fact("gain", data.gain[row] == null ? "–" : signed(data.gain[row]))],
+      fact("gain", data.gain[row] == null ? "–" : signed(data.gain[row])),
+      ...(data.theme[row] < 0 ? [] : [fact("theme", text(data.theme[row]))])],
     errors: [["Old", text(data.error_old[row])], ["New", text(data.error_new[row])]],
     asked: promptsOf(row),
     answers: [...parts, ...thoughtsOf(row)],
