@@ -104,7 +104,7 @@ def _diff_of_two(
         result = _compared(request, chosen, Scratch(Path(scratch) if scratch is not None else None), say, progress)
     if judge is not None:
         with closing(judge):
-            result = with_themes(result, judge, judge.reference.text, chosen.seed, say)
+            result = with_themes(result, judge.replies, judge.reference.text, chosen.seed, say)
     return replace(result, history=blessed_before(request.old, result.comparisons))
 
 

@@ -25,8 +25,8 @@ from compatcheck.errors import InputError
 from compatcheck.similarity.judge import read_verdict
 from compatcheck.text import ends_of
 
-Ask = Callable[[list[str]], list[str]]
-"""Prompts to replies, in their order."""
+Ask = Callable[[list[str]], tuple[list[str | None], str]]
+"""Prompts to replies in their order, None where there is none, and in words why; empty where all were answered."""
 Found = TypeVar("Found", bound=Result)
 LEVEL = 0.05
 TO_NAME, TO_TEST = 1_000, 4_000
@@ -146,22 +146,28 @@ def _chosen(result: Result, seed: int) -> tuple[list[_Read], list[list[str]]]:
 
 def _proposed(groups: Sequence[_Read], ask: Ask, notes: list[list[str]]) -> list[_Proposed]:
     """What the judge proposes and finds in held-out pairs; groups of which it names nothing go to the notes.
-    Raises InputError: it did not answer."""
+    Raises InputError: it answers nothing at all."""
     named = []
-    for one, reply in zip(groups, ask([_naming(one) for one in groups]), strict=True):
-        found = [lines[-1] for each in _REPLY if (lines := each.findall(reply))]
+    replies, failed = ask([_naming(one) for one in groups])
+    for one, reply in zip(groups, replies, strict=True):
+        found = [lines[-1] for each in _REPLY if (lines := each.findall(reply or ""))]
         if len(found) == 2:
             named.append((one, found[0][:_MOST_NAME], found[1][:_MOST_DESCRIPTION]))
         else:
-            why = "the judge sees nothing that they share" if _NONE.search(reply) else "the judge's reply names none"
-            notes[one.place].append(f"{one.group.flips:,} that {one.what} have none: {why}")
+            why = "the judge sees nothing that they share" if _NONE.search(reply or "") else "the reply names none"
+            notes[one.place].append(
+                f"{one.group.flips:,} that {one.what} have none: {failed if reply is None else why}"
+            )
     prompts = [
         prompt
         for one, _, description in named
         for pair in (*one.group.held_out, *one.group.elsewhere)
         for prompt in _both_orders(pair, description)
     ]
-    said = iter([read_verdict(reply) for reply in ask(prompts)] if prompts else [])
+    replies, failed = ask(prompts) if prompts else ([], "")
+    for place in {one.place for one, *_ in named if failed}:
+        notes[place].append(failed)
+    said = iter([read_verdict(reply or "") for reply in replies])
     proposed = []
     for (place, group, _), name, description in named:
         seen = [[_side(next(said), next(said)) for _ in part] for part in (group.held_out, group.elsewhere)]

@@ -202,6 +202,15 @@ def test_powers_are_taken_from_a_file_that_is_named_alone(project: Path, text: s
     assert config.load().options == {"trust_remote_code": False}
 
 
+@pytest.mark.parametrize(
+    ("judge", "seen"), [("models/judge", "sub/models/judge"), ("http://host:8000/v1#j", "http://host:8000/v1#j")]
+)
+def test_a_judge_is_a_reference_whose_path_is_relative_to_the_file(project: Path, judge: str, seen: str) -> None:
+    (project / "sub/models/judge").mkdir(parents=True)
+    write(project / "sub", f'judge = "{judge}"\n')
+    assert config.load(project / "sub" / config.FILE).options["judge"] == seen
+
+
 def test_a_rubric_is_a_text_or_a_file_below_the_settings(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (project / "private.txt").write_text("secret")
     (project / "sub/rubric.txt").write_text("be short")

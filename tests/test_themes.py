@@ -176,7 +176,7 @@ def test_replies_that_cannot_be_read_are_counted_and_claim_nothing(tmp_path: Pat
 
 @pytest.mark.parametrize(
     ("judge", "why"),
-    [(NamesNothing, "the judge's reply names none"), (SeesNothing, "the judge sees nothing that they")],
+    [(NamesNothing, "the reply names none"), (SeesNothing, "the judge sees nothing that they")],
 )
 def test_a_judge_that_names_no_theme_is_asked_no_more(tmp_path: Path, judge: type[Handler], why: str) -> None:
     write(tmp_path)
@@ -193,9 +193,10 @@ def test_a_judge_that_breaks_loses_no_diff(tmp_path: Path, capsys: pytest.Captur
         arguments = ["--judge", f"{server.url}#judge", "--extract", r"(\d+)", "--store", str(tmp_path / "store")]
         assert run(["diff", old, new, *arguments, "--fail-on", "nfr:2%", "--out", str(tmp_path / "out")]) == 1
     (kept,) = json.loads((tmp_path / "out" / "report.json").read_text())["comparisons"]
-    assert kept["themes"]["found"] == []
-    assert kept["themes"]["notes"][0].startswith(f"not found: the judge http://127.0.0.1:{port}/v1#judge")
-    assert "Themes  not found: the judge" in capsys.readouterr().out
+    (theme,), (note,) = kept["themes"]["found"], kept["themes"]["notes"]
+    assert (theme["holds"], theme["p"], theme["held_out"]["unreadable"]) == (False, None, 24)
+    assert note.startswith(f"the judge http://127.0.0.1:{port}/v1#judge did not answer 96 of 96 questions: HTTP 500")
+    assert "did not answer 96 of 96 questions" in " ".join(capsys.readouterr().out.split())
 
 
 class Hangs(Reads):
@@ -212,8 +213,25 @@ def test_a_judge_that_does_not_end_is_one_that_failed(tmp_path: Path, monkeypatc
     write(tmp_path)
     with serving(Hangs) as server:
         c = compared(tmp_path, server)
+    (theme,), (note,) = c.only.themes.found, c.only.themes.notes  # type: ignore[union-attr]
+    assert (c.verdict, theme.p, theme.holds) == ("fail", None, False)
+    assert "did not answer 96 of 96 questions: no answer within 0.5 s" in note
+
+
+class Gone(Reads):
+    """Is there when it is looked for, and answers nothing."""
+
+    def post(self, body: dict[str, Any]) -> None:
+        self.send(401, {"error": {"message": "the key has run out"}})
+
+
+def test_a_judge_that_answers_nothing_at_all_loses_no_diff(tmp_path: Path) -> None:
+    write(tmp_path)
+    with serving(Gone) as server:
+        c = compared(tmp_path, server)
     assert (c.verdict, c.only.themes.found) == ("fail", ())  # type: ignore[union-attr]
-    assert "no answer within 0.5 s" in c.only.themes.notes[0]  # type: ignore[union-attr]
+    assert c.only.themes.notes[0].startswith("not found: ")  # type: ignore[union-attr]
+    assert "the key has run out" in " ".join(str(c).split())
 
 
 class Stumbles(Reads):
@@ -236,7 +254,8 @@ def test_what_was_answered_is_not_asked_again(tmp_path: Path) -> None:
     with serving(Stumbles) as server:
         Stumbles.stumbling = True
         first = compared(tmp_path, server)
-        assert first.only.themes.found == ()  # type: ignore[union-attr]
+        unread = first.only.themes.found[0].held_out.unreadable  # type: ignore[union-attr]
+        assert 0 < unread < 24
         assert "run it again, answers are kept" in first.only.themes.notes[0]  # type: ignore[union-attr]
         Stumbles.stumbling, before = False, len(asked(server))
         second = compared(tmp_path, server)
@@ -318,8 +337,8 @@ def test_by_chance_a_theme_holds_in_at_most_five_of_a_hundred_comparisons(tmp_pa
     def any_holds(seed: int) -> bool:
         dice = Random(seed)
 
-        def ask(prompts: list[str]) -> list[str]:
-            return [dice.choice(["[[A]]", "[[B]]"]) if "<description>" in each else NAMED for each in prompts]
+        def ask(prompts: list[str]) -> tuple[list[str | None], str]:
+            return [dice.choice(["[[A]]", "[[B]]"]) if "<description>" in each else NAMED for each in prompts], ""
 
         themes = with_themes(plain, ask, "dice", seed).only.themes
         assert themes is not None and len(themes.found) == 3

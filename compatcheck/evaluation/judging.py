@@ -52,8 +52,15 @@ class Judge:
         self._engine: LazyEngine | None = None
 
     def __call__(self, prompts: list[str]) -> list[str]:
-        """Replies to prompts. Raises InputError: the model cannot be loaded, or a request failed; what was answered is
-        kept in the store."""
+        """Replies to prompts. Raises InputError: as :meth:`replies`, or a request failed."""
+        replies, failed = self.replies(prompts)
+        if failed:
+            raise InputError(failed)
+        return [str(reply) for reply in replies]
+
+    def replies(self, prompts: list[str]) -> tuple[list[str | None], str]:
+        """Replies to prompts, None where a request failed, and in words how many did and why; what was answered is kept
+        in the store. Raises InputError: the model cannot be loaded, or answers nothing at all."""
         from lm_eval.api.instance import Instance
 
         with open_store(self._store) as store:
@@ -72,12 +79,14 @@ class Judge:
                     for number, prompt in enumerate(prompts)
                 ]
             )
+        failed = ""
         if stored.failures:
-            raise InputError(
+            failed = (
                 f"the judge {self.reference.text} did not answer {len(stored.failures):,} of {len(prompts):,} "
                 f"questions: {next(iter(stored.failures.values()))}; run it again, answers are kept"
             )
-        return [str(reply) for reply in replies]
+        lost = {number for _, number in stored.failures}
+        return [None if number in lost else str(reply) for number, reply in enumerate(replies)], failed
 
     def close(self) -> None:
         """Free the memory of a model that was loaded."""
