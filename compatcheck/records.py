@@ -37,8 +37,8 @@ ANSWER_TEXTS = ("finish_reason", "reasoning", "tool_calls")
 (JSON text of a list of ``{"name", "arguments"}``)."""
 ANSWER_NUMBERS = ("prompt_tokens", "output_tokens", "latency_first", "latency")
 """The same, as numbers: tokens, and seconds from asking to the first and to the last token. Null where not known."""
-ANSWER_COLUMNS = (*ANSWER_TEXTS[1:], *ANSWER_NUMBERS)
-"""Columns that each side has its own of, so that they are no slice fields; ``finish_reason`` is one."""
+ANSWER_COLUMNS = (*ANSWER_TEXTS, *ANSWER_NUMBERS)
+"""Columns that each side has its own of, so that they are no slice fields."""
 
 FIGURES: Mapping[str, tuple[str, ...]] = {
     "output_tokens": ("output_tokens", "completion_tokens", "usage.completion_tokens", "usage.output_tokens"),

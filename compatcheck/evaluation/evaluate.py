@@ -290,7 +290,7 @@ def merged(steps: Sequence[TaskRun], order: Callable[[Any], Any] | None = None) 
             sizes = [max(1, len(step.records)) for step in steps]
             error = np.average([each.error**2 for each in mine], weights=sizes) ** 0.5
             metrics.append(replace(smooth, error=float(error)))
-    known = {*TEXT_COLUMNS, *ANSWER_COLUMNS, "finish_reason"}
+    known = {*TEXT_COLUMNS, *ANSWER_COLUMNS}
     everywhere = set.intersection(*(set(step.records.columns) for step in steps))
     names = dict.fromkeys(name for step in steps for name in step.records.columns)
     kept = [name for name in names if name in everywhere or name in known or ":" in name]

@@ -14,8 +14,8 @@ from compatcheck.conversation import turns_in
 from compatcheck.engines.answers import THINKING, about
 from compatcheck.errors import InputError
 from compatcheck.records import (
+    ANSWER_COLUMNS,
     ANSWER_NUMBERS,
-    ANSWER_TEXTS,
     Metric,
     TaskRun,
     not_compared,
@@ -79,7 +79,7 @@ def _task_run(
         values[scored] = [float(one[name]) for one in scores]
         records[score_column(name)] = values
     for name, field in (_slice_fields(samples) if own is None else {}).items():
-        name = f"field:{name}" if name in (*ANSWER_TEXTS, *ANSWER_NUMBERS) else name
+        name = f"field:{name}" if name in ANSWER_COLUMNS else name
         if name not in records:
             records[name] = field
     metrics = tuple(_metric(name, task, records[score_column(name)], settings.get("version")) for name in names)
@@ -111,7 +111,7 @@ def _failed_row(row: dict[str, Any], error: str | None) -> dict[str, Any]:
     """The row of a document, without what the model would have said where there is an error."""
     if error is None:
         return row
-    said = ("prediction", "response", "loglikelihoods", *ANSWER_TEXTS, *ANSWER_NUMBERS)
+    said = ("prediction", "response", "loglikelihoods", *ANSWER_COLUMNS)
     return {name: None if name.startswith(said) else value for name, value in row.items()} | {"error": error}
 
 

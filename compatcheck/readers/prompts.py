@@ -13,7 +13,7 @@ from typing import Any
 from compatcheck.conversation import Turn, asked_and_answer, fault_in, turns_in, with_system
 from compatcheck.errors import InputError
 from compatcheck.paths import user_path
-from compatcheck.records import ANSWER_NUMBERS, ANSWER_TEXTS, TEXT_COLUMNS
+from compatcheck.records import ANSWER_COLUMNS, TEXT_COLUMNS
 from compatcheck.similarity.structured import calls
 from compatcheck.table.layout import MISSING, Layout, dig, field_names, listed, obvious, proposed
 from compatcheck.table.reading import KINDS, PACKED, Row, Source, read_rows
@@ -25,7 +25,7 @@ from compatcheck.text import clean_surrogates
 _OPTIONS = {"id": "--id-field", "target": "--target-field", "prompt": "--input-field"}
 _OWN = ("id", "prompt", "target", "system", "tools", "response_format")
 _SCALARS = (str, int, float, bool)
-_TAKEN = {*TEXT_COLUMNS, *ANSWER_TEXTS, *ANSWER_NUMBERS, "doc_id", "score", "loglikelihoods"}
+_TAKEN = {*TEXT_COLUMNS, *ANSWER_COLUMNS, "doc_id", "score", "loglikelihoods"}
 """Names of a record's own columns, which a field of a row cannot have."""
 _LIKE_TURNS = re.compile(
     r"""\s*(\[\s*\{\s*['"](content|(\w+['"]\s*:.*['"])?role)|\{\s*['"]messages)['"]\s*:""", re.DOTALL

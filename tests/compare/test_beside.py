@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import compatcheck
+from compatcheck.compare import compare
 from compatcheck.compare.answers import REFUSALS, _refusals
 from compatcheck.compare.beside import _bounds_of_sums, ratio_bounds
 from tests.factories import write_rows
@@ -200,3 +201,11 @@ def test_patterns_can_be_replaced(tmp_path: Path) -> None:
     for patterns in ("nein", ["nein", "x"], f"@{tmp_path / 'patterns.txt'}"):
         (only,) = compatcheck.diff(old, new, metric_args={"refusal": {"patterns": patterns}}).comparisons
         assert only.beside["refusal"].new.count == 3
+
+
+def test_why_an_answer_ended_is_told_of_both_sides(make_run) -> None:
+    old = make_run([1, 1], prediction=["a", "a"], finish_reason=["stop", "stop"])
+    new = make_run([1, 0], prediction=["a", "b"], finish_reason=["stop", "length"])
+    found = compare(old, new, metric="exact_match")
+    told = found.instances[["finish_reason_old", "finish_reason_new"]].to_numpy().tolist()
+    assert told == [["stop", "stop"], ["stop", "length"]] and "finish_reason" not in found.instances
