@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import unicodedata
 from collections.abc import Sequence
 
 _SEPARATED = re.compile(r"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d+)?", re.ASCII)
@@ -18,6 +19,11 @@ def plain_number(text: str) -> str | None:
     if _NUMBER.fullmatch(text):
         return text
     return text.replace(",", "") if _SEPARATED.fullmatch(text) else None
+
+
+def composed(text: str) -> str:
+    """A text as Unicode composes it: a letter with an accent is one sign, however it was written."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
 def significant(value: float, digits: int, sign: str = "") -> str:

@@ -254,9 +254,9 @@ def _target(row: _Row, answer: Sequence[Turn]) -> str | list[str] | None:
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, list):
-        if not value:
+        if not value and row.get("tools") is None:  # with tools it says that none is to be called
             raise row.fail(f"`{row.names.target}` is an empty list; give a text or a list of accepted texts")
-        if all(isinstance(one, _SCALARS) for one in value):
+        if value and all(isinstance(one, _SCALARS) for one in value):
             texts = [str(text_of(one)) for one in value]
             return texts if len(texts) > 1 else texts[0]
     return str(text_of(value))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -11,24 +12,31 @@ from numpy.typing import NDArray
 
 from compatcheck.similarity.base import References, ScoreFunction, Scorer, accepted, scorer, several
 from compatcheck.similarity.numbers import EXACTLY, Tolerance, number_of, numbers_in, tolerance
-from compatcheck.text import plain_number
+from compatcheck.text import composed, plain_number
 
 EXACT, CHANGED = "exact_match", "changed"
 CASE, PUNCTUATION, STRIP = "ignore_case", "ignore_punctuation", "strip"
 OPTIONS = (CASE, PUNCTUATION, STRIP)
+_LOOSER = ((CASE,), (PUNCTUATION,), (CASE, PUNCTUATION))
 _NUMBER_SIGN = r"(?<!\w)[-−+](?=[.,]?\d)"
 _INSIDE_NUMBER = r"(?<=\d)[.,:/](?=\d)|(?<![\w.,])[.,](?=\d)"
 _UNSPACED = (  # scripts in which no white space stands around a word: Thai, Burmese, Khmer, kana, Han, Hangul
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
     "\u1100-\u11ff\u3130-\u318f\uac00-\ud7af"
 )
-_LETTER = rf"[^\W{_UNSPACED}]"
+_JOINER, _VARIANTS = "\u200d", "\ufe0e\ufe0f"
+"""What joins emoji into one, and what chooses how one looks."""
 _MARKS = re.compile(rf"{_NUMBER_SIGN}|{_INSIDE_NUMBER}|(?P<mark>[^\w\s])")
+_KINDS_OF_MARKS = ("P", "C", "Sc", "Sk")
+"""Unicode's categories of what does not count with ``ignore_punctuation``: punctuation, what is not seen, currencies and
+signs such as `` ` ``. Vowel signs and accents, emoji and mathematical symbols say something."""
+_SEPARATED = re.compile(r"(?<![\w.,])\d{1,3}(?:,\d{3})+(?![\w,])", re.ASCII)
 
 
 def same_text(prediction: str, target: str) -> bool:
-    """Whether two texts are equal but for white space at the ends and, in numbers, thousands separators."""
-    prediction, target = prediction.strip(), target.strip()
+    """Whether two texts are equal but for white space at the ends and, in numbers, thousands separators. One letter is
+    the same in one sign or two (``é``)."""
+    prediction, target = composed(prediction.strip()), composed(target.strip())
     if prediction == target:
         return True
     if "," not in prediction and "," not in target:
@@ -38,12 +46,18 @@ def same_text(prediction: str, target: str) -> bool:
 
 
 def plainer(text: str, *, ignore_case: bool, ignore_punctuation: bool) -> str:
-    """A text without what does not count. Marks that belong to a number stay: ``-5`` is not ``5``."""
+    """A text without what does not count. Marks that belong to a number stay: ``-5`` is not ``5``; so does a text of
+    marks alone: ``?`` is not ``!``."""
     if ignore_case:
         text = text.casefold()
     if ignore_punctuation and not text.isalnum():
-        text = " ".join(_MARKS.sub(lambda found: "" if found["mark"] else found[0], text).split())
+        text = " ".join(_MARKS.sub(lambda found: "" if _ignored(found["mark"]) else found[0], text).split()) or text
     return text
+
+
+@functools.lru_cache(maxsize=4096)
+def _ignored(mark: str | None) -> bool:
+    return mark is not None and (mark in "|~" or unicodedata.category(mark).startswith(_KINDS_OF_MARKS))
 
 
 def _matching(ignore_case: bool, ignore_punctuation: bool, near: Tolerance = EXACTLY) -> Callable[[str, str], bool]:
@@ -77,18 +91,33 @@ def _holding(ignore_case: bool, ignore_punctuation: bool, near: Tolerance = EXAC
         wanted = number_of(target) if near else None
         if wanted is not None and not wanted[1]:
             return any(near.close(one, wanted[0]) for one in numbers_in(prediction))
-        whole, part = plain(prediction.strip()), plain(target.strip())
+        whole, part = (plain(composed(text.strip())) for text in (prediction, target))
+        if (number := plain_number(part)) is not None:
+            whole, part = _SEPARATED.sub(lambda found: found[0].replace(",", ""), whole), number
         if not part or part not in whole:
             return whole == part
-        before = f"(?<!{_LETTER})" if re.match(_LETTER, part[0]) else ""
-        after = f"(?!{_LETTER})" if re.match(_LETTER, part[-1]) else ""
-        if part[0].isdigit():
-            before += r"(?<!\d[.,])(?<!^[-−])(?<!\W[-−])"
-        if part[-1].isdigit():
-            after += r"(?![.,]\d)"
-        return re.search(before + re.escape(part) + after, whole) is not None
+        before = r"(?<!\d[.,])(?<!^[-−])(?<!\W[-−])" if part[0].isdigit() else ""
+        after = r"(?![.,]\d)" if part[-1].isdigit() else ""
+        found = re.finditer(f"{before}(?={re.escape(part)}{after})", whole)
+        return any(_apart(whole, part, one.start()) for one in found)
 
     return holds
+
+
+def _apart(whole: str, part: str, start: int) -> bool:
+    """Whether what stands at ``start`` is no piece of a longer word, nor of a letter with a sign on it."""
+    last, next_one = whole[start - 1 : start] if start else "", whole[start + len(part) :][:1]
+    if next_one and next_one not in _VARIANTS and (unicodedata.category(next_one)[0] == "M" or next_one == _JOINER):
+        return False
+    return not (_of_word(part[0]) and _of_word(last)) and not (_of_word(part[-1]) and _of_word(next_one))
+
+
+@functools.lru_cache(maxsize=4096)
+def _of_word(sign: str) -> bool:
+    """Whether a character is a part of a word, in scripts with white space between them."""
+    if not sign or re.match(f"[{_UNSPACED}]", sign):
+        return False
+    return re.match(r"\w", sign) is not None or unicodedata.category(sign)[0] == "M"
 
 
 def _function(match: Callable[[str, str], bool]) -> ScoreFunction:
@@ -168,21 +197,22 @@ def other_readings(
     wrong = [i for i in np.flatnonzero(scores == 0) if predictions[i] is not None and targets[i] is not None]
     if settled.get(STRIP) is False:  # where white space counts, no other reading makes up for it
         wrong = [i for i in wrong if _edges(str(predictions[i])) == _edges(str(targets[i]))]
-    on = {option for option, meant in settled.items() if meant}
-    loosest = _matching(True, True)  # what it does not make right, no other reading does
-    wrong = [i for i in wrong if any(loosest(str(predictions[i]), one) for one in references(str(targets[i])))]
-    ways = [(STRIP,), (CASE,), (PUNCTUATION,), (CASE, PUNCTUATION)]
+    case, marks = (settled.get(option) is True for option in (CASE, PUNCTUATION))
+    plain = functools.partial(plainer, ignore_case=case, ignore_punctuation=marks)
+
+    def right(match: Callable[[str, str], bool]) -> list[int]:
+        return [i for i in wrong if any(match(str(predictions[i]), one) for one in references(str(targets[i])))]
+
+    wrong = right(_matching(True, True))  # what the loosest does not make right, no other reading does
+    ways = {(STRIP,): right(lambda text, other: plain(text.strip()) == plain(other.strip()))}
+    # What white space alone explains needs nothing else; and no option is about a number written otherwise.
+    wrong = sorted({*wrong} - {*right(_matching(case, marks))})
+    ways |= {way: right(_matching(case or CASE in way, marks or PUNCTUATION in way)) for way in _LOOSER}
     found: dict[tuple[str, ...], NDArray[np.float64]] = {}
-    for way in ways:
-        if settled.keys() & set(way):
-            continue
-        match = _matching(CASE in on or CASE in way, PUNCTUATION in on or PUNCTUATION in way)
-        right = [i for i in wrong if any(match(str(predictions[i]), one) for one in references(str(targets[i])))]
-        if way == (STRIP,):  # what white space alone explains needs nothing else
-            wrong = sorted({*wrong} - {*right})
-        if right:
+    for way, rows in ways.items():
+        if rows and not settled.keys() & set(way):
             found[way] = scores.copy()
-            found[way][right] = 1.0
+            found[way][rows] = 1.0
     return found
 
 

@@ -16,10 +16,13 @@ from compatcheck.errors import InputError, did_you_mean
 from compatcheck.records import CALL_ARGUMENTS
 from compatcheck.similarity.base import References, Scorer, UnfitTarget, accepted, scorer, several
 from compatcheck.similarity.numbers import EXACTLY, Tolerance, tolerance
+from compatcheck.text import composed
 
 _FENCE = re.compile(r"```[ \t]*([\w+-]*)[^\n`]*\n(.*?)```", re.DOTALL)
 _LANGUAGES = ("json", "json5", "jsonc")
 _CALL = re.compile(r"<tool_call>(.*?)(?:</tool_call>|\Z)", re.DOTALL)
+_LIKE_CALL = re.compile(r"[{]|\A\s*[\[<]|\A\s*[\w.]+\(.*\)\s*\Z|\A\s*null\s*\Z", re.DOTALL)
+"""What may be meant as a call, so that a text which cannot be read as calls does not show that none was made."""
 ABSENT = object()
 """The value of a key that is not there."""
 DEEPEST = 200
@@ -138,6 +141,8 @@ def differing(found: Any, wanted: Any, near: Tolerance = EXACTLY, at: str = "") 
         ]
     elif _is_number(found) and _is_number(wanted):
         return [] if near.close(found, wanted) else [at]
+    elif isinstance(found, str) and isinstance(wanted, str):
+        return [] if composed(found) == composed(wanted) else [at]
     else:
         return [] if type(found) is type(wanted) and found == wanted else [at]
     return [path for name, one, other in pairs for path in differing(one, other, near, name)]
@@ -245,6 +250,7 @@ def _call(value: Any) -> dict[str, Any]:
 @scorer("tool_call")
 def tool_call(name: str, number_tolerance: float | str = 0.0, ignore_order: bool = False) -> Scorer:
     """1 where the prediction makes the calls of the target: the same names with equal arguments, none missing or extra.
+    Where the target is an empty list, a text without a call is right.
 
     Args:
         number_tolerance: how far numbers of the arguments may lie apart, as for ``json``.
@@ -259,7 +265,11 @@ def tool_call(name: str, number_tolerance: float | str = 0.0, ignore_order: bool
         return [f"extra:{call['name']}" for call in more] + [f"missing:{call['name']}" for call in left]
 
     signature = f"tool_call|tolerance:{near}" + ("|order:ignored" if ignore_order else "")
-    return _scorer(name, signature, calls, wrong, partial(_faulty_calls, near))
+    return _scorer(name, signature, calls, wrong, partial(_faulty_calls, near), none=_makes_no_call)
+
+
+def _makes_no_call(text: str) -> bool:
+    return bool(text.strip()) and _LIKE_CALL.search(text) is None
 
 
 def _unmatched(
@@ -302,7 +312,10 @@ def _scorer(
     wrong: Callable[[Any, Any], list[str]],
     parts: Callable[[Any, Any], list[str]],
     check: Callable[[Sequence[Any]], None] = lambda _: None,
+    none: Callable[[str], bool] = lambda _: False,
 ) -> Scorer:
+    """``none`` says of an answer that cannot be read whether it is right where the target is an empty list."""
+
     def faults(prediction: str, target: str) -> list[str]:
         listed = accepted(target, False)
         texts = listed if isinstance(listed, list) and _all_read(listed, read) else [target]
@@ -313,7 +326,7 @@ def _scorer(
         return min((sorted(set(parts(found, read(text)))) for text in texts), key=len)
 
     return Scorer(
-        name, "discrete", signature, _scoring(name, read, wrong, check), lists=False, faults=faults,
+        name, "discrete", signature, _scoring(name, read, wrong, check, none), lists=False, faults=faults,
         between=_between(read, wrong, check),
     )  # fmt: skip
 
@@ -330,6 +343,7 @@ def _scoring(
     read: Callable[[str], Any],
     wrong: Callable[[Any, Any], list[str]],
     check: Callable[[Sequence[Any]], None],
+    none: Callable[[str], bool],
 ) -> Callable[[list[str], list[References]], NDArray[np.float64]]:
     def values(row: int, target: References) -> list[Any]:
         texts = several(target)
@@ -353,7 +367,7 @@ def _scoring(
                 found = read(text)
                 scores[i] = any(not wrong(found, one) for one in wanted)
             except (ValueError, RecursionError):  # no JSON, or nested too deeply to be an answer
-                continue
+                scores[i] = [] in wanted and none(text)
         return scores
 
     return score

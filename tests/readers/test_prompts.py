@@ -53,11 +53,12 @@ def test_targets_ids_and_labels(tmp_path: Path) -> None:
         {"prompt": "e", "target": [{"name": "add", "arguments": {}}]},
         {"prompt": [*TALK, {"role": "assistant", "content": "done"}]},
         {"prompt": 7},
+        {"prompt": "f", "target": [], "tools": [{"type": "function"}]},  # none of them is to be called
     ]
     found = read(tmp_path / "p.jsonl", rows)
-    assert [one.id for one in found.prompts] == list("0123456") and not found.own_ids
+    assert [one.id for one in found.prompts] == list("01234567") and not found.own_ids
     assert [one.target for one in found.prompts] == [
-        "4", ["4", "four"], "4", '{"total": 4}', '[{"name": "add", "arguments": {}}]', "done", None
+        "4", ["4", "four"], "4", '{"total": 4}', '[{"name": "add", "arguments": {}}]', "done", None, "[]"
     ]  # fmt: skip
     assert found.prompts[0].fields == {"meta.who": "x", "field:error": "none"}
     assert found.prompts[5].turns == TALK and found.prompts[6].turns == [{"role": "user", "content": "7"}]

@@ -24,6 +24,9 @@ from compatcheck.similarity import exact
         ("Yes", "yes", 0.0),
         ("", "", 1.0),
         ("x", "", 0.0),
+        ("cafe\u0301", "caf\u00e9", 1.0),
+        ("cafe", "caf\u00e9", 0.0),
+        ("\u1112\u1161\u11ab", "\ud55c", 1.0),
     ],
 )
 def test_exact_match(prediction: str, target: str, score: float) -> None:
@@ -51,6 +54,16 @@ def test_any_of_several_references() -> None:
         ("10:30", "1030", {"ignore_punctuation": True}, 0.0),
         ("$1,234.", "1234", {"ignore_punctuation": True}, 1.0),
         ("“Paris”", "Paris", {"ignore_punctuation": True}, 1.0),
+        ("Paris\u200b", "Paris", {"ignore_punctuation": True}, 1.0),
+        ("+", "-", {"ignore_punctuation": True}, 0.0),
+        ("?", "!", {"ignore_punctuation": True}, 0.0),
+        ("...", "", {"ignore_punctuation": True}, 0.0),
+        ("👍", "👎", {"ignore_punctuation": True}, 0.0),
+        ("👍!", "👍", {"ignore_punctuation": True}, 1.0),
+        ("a < b", "a > b", {"ignore_punctuation": True}, 0.0),
+        ("का", "की", {"ignore_punctuation": True}, 0.0),
+        ("की।", "की", {"ignore_punctuation": True}, 1.0),
+        ("ที่", "ที", {"ignore_punctuation": True}, 0.0),
     ],
 )
 def test_less_strict(prediction: str, target: str, options: dict[str, bool], score: float) -> None:
@@ -79,6 +92,20 @@ def test_less_strict(prediction: str, target: str, options: dict[str, bool], sco
         ("答案是12個", "12", 1.0),
         ("答案是120個", "12", 0.0),
         ("수도는 서울입니다", "서울", 1.0),
+        ("It is 1,234.", "1234", 1.0),
+        ("It is 1234.", "1,234", 1.0),
+        ("It is 11,234.", "1234", 0.0),
+        ("It is 1,234,5.", "1234", 0.0),
+        ("a cafe\u0301 here", "cafe", 0.0),
+        ("a cafe\u0301 here", "caf\u00e9", 1.0),
+        ("वह का है", "क", 0.0),
+        ("कीमत", "की", 0.0),
+        ("कीमत", "मत", 0.0),
+        ("यह की है", "की", 1.0),
+        ("ที่", "ที", 0.0),
+        ("อยู่ที่นี่", "ที่", 1.0),
+        ("so 👨\u200d👩\u200d👧", "👨", 0.0),
+        ("so ❤\ufe0f!", "❤", 1.0),
     ],
 )
 def test_contains(prediction: str, target: str, score: float) -> None:
@@ -117,3 +144,8 @@ def test_other_readings() -> None:
     assert {way: one.tolist() for way, one in white.items()} == {
         ("strip",): [1.0, 0.0], ("ignore_case",): [0.0, 1.0], ("ignore_case", "ignore_punctuation"): [0.0, 1.0],
     }  # fmt: skip
+
+
+def test_no_option_is_named_for_a_number_that_is_written_otherwise() -> None:
+    found = exact.other_readings(np.zeros(3), ["1,234", "cafe\u0301", " Paris"], ["1234", "caf\u00e9", "Paris"], {})
+    assert {way: one.tolist() for way, one in found.items()} == {("strip",): [0.0, 0.0, 1.0]}

@@ -70,6 +70,7 @@ PAIRS: list[tuple[str, str, bool]] = [
     ('{"a": ""}', '{"a": null}', False),
     ('{"a": []}', '{"a": {}}', False),
     ('{"a": "1.0"}', '{"a": "1"}', False),
+    ('{"a": "cafe\u0301"}', '{"a": "caf\u00e9"}', True),
     ('{"a.b": 1}', '{"a": {"b": 1}}', False),
     ("{'a': 1}", '{"a": 1}', False),  # Python's repr is no JSON
     ('{"a": 1,}', '{"a": 1}', False),
@@ -121,6 +122,13 @@ CALLS: list[tuple[str, str, bool]] = [
     ('[{"name": ["a"]}]', '[{"name": "a"}]', False),
     ("[1]", '[{"name": "a"}]', False),
     ("null", "[]", False),
+    ("It is sunny.", "[]", True),  # talks, and calls nothing
+    ("Shall I (or not)?", "[]", True),
+    ("", "[]", False),
+    ("[search(query=1)]", "[]", False),
+    ("search(query=1)", "[]", False),
+    ('<tool_call>{"name": "a"', "[]", False),
+    ('I call {"name": "a", "arg', "[]", False),
 ]  # fmt: skip
 
 
