@@ -121,12 +121,13 @@ def _shown(each: Comparison, state: str) -> str:
         return f"budget {broken[0].rule} is broken"
     net, discrete = _net(each), each.kind == "discrete"
     if state in ("regressed", "improved"):
-        values = [(100 * value if discrete else value) for value in (net.value, net.low, net.high) if value is not None]
-        value, low, high = (
-            (_two(value, "+") if discrete else significant(value, 3, "+")).replace("-", "−") for value in values
+        side, bound = ("at most", net.upper) if state == "regressed" else ("at least", net.lower)
+        value, least = (
+            "unknown" if one is None else _two(100 * one, "+") if discrete else significant(one, 3, "+")
+            for one in (net.value, bound)
         )
         said = f"net change {value} points" if discrete else f"mean difference {value}"
-        return f"{said} (95 %: {low} to {high})"
+        return f"{said}, with 95 % confidence {side} {least}".replace("-", "−")
     worse, better = (each.quadrants.get(name, 0) for name in ("negative_flip", "positive_flip"))
     flips = f"{worse:,} of {each.n:,} got worse, {better:,} got better"
     if state == "changed":

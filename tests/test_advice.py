@@ -54,7 +54,7 @@ def test_no_flip_among_many_is_a_patch_with_its_bound() -> None:
 
 def test_a_hundred_points_are_written_out() -> None:
     advice = advise([discrete([1] * 30, [0] * 30)], "none")
-    assert "net change −100 points (95 %: −100 to " in advice.reason
+    assert "net change −100 points, with 95 % confidence at most −88" in advice.reason
     assert "e+" not in advise([discrete([1], [1])], "none").reason
 
 
@@ -81,10 +81,12 @@ def test_the_margin_lies_above_the_measured_noise() -> None:
 def test_better_is_minor_and_worse_is_major() -> None:
     better, worse = flips(1000, 20, 100), flips(1000, 100, 20)
     assert advise([better], "none").bump == "minor"
-    assert advise([better], "none").reason.startswith("better, and no regression is shown: net change +8 points (95 %:")
+    assert advise([better], "none").reason.startswith("better, and no regression is shown: net change +8 points, with")
     advice = advise([flips(1000, 20, 100, "a"), replace(worse, task="b")], "none")
     assert advice.bump == "major"
-    assert advice.reason.startswith("a regression is shown: b/exact_match: net change −8 points (95 %: −10 to −5.9)")
+    assert advice.reason.startswith("a regression is shown: b/exact_match: net change −8 points, with 95 % confidence at most −6.2")
+    short = advise([flips(20, 4, 0)], "none")  # shown by its one-sided bound, and not by the ends of an interval
+    assert short.reason == "a regression is shown: net change −20 points, with 95 % confidence at most −3"
 
 
 def test_a_fall_that_is_shown_is_major_however_small() -> None:
