@@ -70,7 +70,7 @@ def checked_requests(
     for request in requests:
         check_settings(request, chosen)
         beside.check(chosen, rules, beside.read(chosen), request.side)
-    check_reruns(first, chosen.noise_floor, chosen.noise_run)
+        check_reruns(request, chosen.noise_floor, chosen.noise_run)
     for request in () if chosen.allow_same else requests:
         refuse_same_model(request)
     return requests

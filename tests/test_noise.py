@@ -60,6 +60,15 @@ def test_old_itself_shows_no_noise(files: dict[str, Path]) -> None:
         compatcheck.diff(files["old"], files["new"], noise_run=[files["again"], files["old"]])
 
 
+def test_what_is_new_or_named_twice_shows_no_noise(files: dict[str, Path]) -> None:
+    old, new, again, third = (files[name] for name in ("old", "new", "again", "third"))
+    for news in (new, [third, new]):
+        with pytest.raises(InputError, match=r"--noise-run .*new.jsonl: is NEW, whose flips are no noise"):
+            compatcheck.diff(old, news, noise_run=new)
+    with pytest.raises(InputError, match="--noise-run: one of them is named twice"):
+        compatcheck.diff(old, new, noise_run=[again, again])
+
+
 def test_a_rerun_must_be_recorded(files: dict[str, Path], fixtures: Path) -> None:
     with pytest.raises(InputError, match="is no recorded run"):
         compatcheck.diff(files["old"], files["new"], noise_run=str(fixtures / "models" / "base-v1"))

@@ -58,6 +58,10 @@ def _rerun_sides(request: Request, count: int, files: Sequence[str]) -> tuple[Si
             raise InputError(f"--noise-run {again.text}: is no recorded run; --noise-floor K runs OLD again by itself")
         if _places(again) == _places(side):
             raise InputError(f"--noise-run {again.text}: is OLD itself, which shows no noise; name a second run of it")
+        if request.new and _places(again) == _places(new := request.side("new")) and again.options == new.options:
+            raise InputError(f"--noise-run {again.text}: is NEW, whose flips are no noise; name a second run of OLD")
+    if len({frozenset(_places(again)) for again in recorded}) < len(recorded):
+        raise InputError("--noise-run: one of them is named twice; name as many other runs of OLD")
     return side, recorded
 
 

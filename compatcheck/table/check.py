@@ -28,6 +28,7 @@ from compatcheck.table.values import (
     Checked,
     Table,
     aligned,
+    failure,
     first_index,
     hashed,
     is_gap,
@@ -113,7 +114,7 @@ class Columns:
         layout, checked, target, prediction = self.layout, self.checked, self.target, self.prediction
         keys = set().union(*rows)
         columns: dict[str, pa.Array] = {"doc_id": self._ids(numbers, rows)}
-        failed = _errors(columns, rows) if "error" in keys else [False] * len(rows)
+        failed = self._errors(columns, rows) if "error" in keys else [False] * len(rows)
         for name in PLAIN:
             if name in keys and name not in (self.id_field, target.name, prediction.name):
                 columns[name] = checked.texts(_column(rows, name), numbers, name, name in NESTED)
@@ -156,6 +157,15 @@ class Columns:
             raise missing_field(self.source, *prediction.gap, prediction.name, option)
         return columns
 
+    def _error(self, row: Row) -> Any:
+        return failure(row.get("error"), self.source.untyped)
+
+    def _errors(self, columns: dict[str, pa.Array], rows: Sequence[Row]) -> list[bool]:
+        """Add the error column."""
+        values = list(map(self._error, rows))
+        columns["error"] = text_array(values)
+        return [value is not None for value in values]
+
     def _predictions(self, rows: list[Row]) -> tuple[list[Any], list[Row]]:
         """The answers as they are scored, and the rows, with what was kept apart of them."""
         found = picker(self.prediction.name)(rows)
@@ -192,7 +202,7 @@ class Columns:
         missing = [
             role for role in wanted if role != "input" and role not in found and not (role == "id" and self.by_content)
         ]
-        if all(map(_error, rows)):  # what failed has no answer
+        if all(self._error(row) for row in rows):  # what failed has no answer
             missing = [role for role in missing if role == "id"]
         # What is computed needs a target, unless a metric that was asked for is said to need none later on.
         if "prediction" in missing or "id" in missing:
@@ -372,18 +382,6 @@ def _row_list(source: Source, batch: pa.RecordBatch, numbers: Sequence[int]) -> 
 
 def _column(rows: Sequence[Row], name: str) -> list[Any]:
     return [row.get(name) for row in rows]
-
-
-def _error(row: Row) -> Any:
-    """What failed; None where nothing did."""
-    return None if is_gap(row.get("error")) else row.get("error") or None
-
-
-def _errors(columns: dict[str, pa.Array], rows: Sequence[Row]) -> list[bool]:
-    """Add the error column: null, false and empty mean that there was none."""
-    values = list(map(_error, rows))
-    columns["error"] = text_array(values)
-    return [value is not None for value in values]
 
 
 def _number_lists(values: list[Any], numbers: Sequence[int], checked: Checked) -> pa.Array:

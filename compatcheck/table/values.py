@@ -33,6 +33,7 @@ PLAIN = ("input", "response", "doc_hash", "target_hash", "full_prompt", "task", 
 OWN_NAMES = frozenset({"id", "target", "prediction", "score", "error", "loglikelihoods", "doc_id", *PLAIN})
 """Fields of a row that have a meaning of their own."""
 
+_SPELLED_NOTHING = frozenset({"", "false", "0", "0.0", "none", "null", "nan"})
 _NOTHING: frozenset[type] = frozenset({type(None), Missing})
 _TEXTS: frozenset[type] = frozenset({str, *_NOTHING})
 _SCALARS: frozenset[type] = frozenset(
@@ -86,6 +87,13 @@ def plain_json(value: Any) -> Any:
 def is_gap(value: Any) -> bool:
     """Whether a value says nothing: missing, null, or not a number."""
     return type(value) in _NOTHING or value != value
+
+
+def failure(error: Any, untyped: bool) -> Any:
+    """What failed; None where nothing did, as null, false and empty say, and in a file without types their spellings."""
+    if untyped and isinstance(error, str) and error.strip().lower() in _SPELLED_NOTHING:
+        return None
+    return None if is_gap(error) else error or None
 
 
 def text_array(values: Sequence[Any]) -> pa.Array:
@@ -267,6 +275,9 @@ class Checked:
         if isinstance(value, str):
             word = {"true": 1.0, "false": 0.0}.get(value.strip().lower())
             if self.source.untyped and re.fullmatch(r"-?\d+,\d+", value.strip()):
+                if re.fullmatch(r"-?[1-9]\d{0,2},\d{3}", value.strip()):
+                    one, other = value.strip().replace(",", "."), value.strip().replace(",", "")
+                    raise self.fail(number, f"`{field}` is {value.strip()!r}, which may be {one} or {other}; write it so")
                 value = value.replace(",", ".")
             try:
                 return float(value) if word is None else word

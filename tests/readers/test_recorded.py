@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pytest
 
+from compatcheck.errors import InputError
 from compatcheck.readers import Layout, is_recorded, load_recorded, score_records
 from compatcheck.records import TaskRun
 from tests.factories import write_rows
@@ -84,6 +86,26 @@ def test_rows_with_an_error_are_the_fifth_bucket(tmp_path: Path) -> None:
     assert values(run.records["error"]) == [None, '{"code": 429}', None, "timeout"]
     scores = run.records["score:exact_match"].tolist()
     assert scores[0] == 1.0 and math.isnan(scores[1]) and scores[2] == 0.0 and math.isnan(scores[3])
+
+
+def test_a_file_without_types_spells_what_is_no_error(tmp_path: Path) -> None:
+    spelled = ["False", "0", "None", "nan", "", "true", "timeout", "no"]
+    text = "id,target,prediction,error\n" + "".join(f"{n},x,x,{word}\n" for n, word in enumerate(spelled))
+    (tmp_path / "rows.csv").write_text(text, encoding="utf-8")
+    (run,) = load_recorded(tmp_path / "rows.csv")
+    assert values(run.records["error"]) == [None] * 5 + ["true", "timeout", "no"]
+
+
+@pytest.mark.parametrize("score", ["1,234", "-12,345"])
+def test_a_score_that_may_be_two_numbers_is_refused(score: str, tmp_path: Path) -> None:
+    """It was read as 1.234, whatever the other rows hold."""
+    (tmp_path / "rows.csv").write_text(f'id,score\na,0.5\nb,"{score}"\n', encoding="utf-8")
+    one, other = score.replace(",", "."), score.replace(",", "")
+    with pytest.raises(InputError, match=f"rows.csv:3: `score` is '{score}', which may be {one} or {other}"):
+        load_recorded(tmp_path / "rows.csv")
+    (tmp_path / "rows.csv").write_text("id;score\na;0,875\nb;1,5\n", encoding="utf-8")
+    (run,) = load_recorded(tmp_path / "rows.csv")
+    assert run.records["score:score"].tolist() == [0.875, 1.5]
 
 
 def test_exact_repeats_are_dropped_and_counted(tmp_path: Path) -> None:
