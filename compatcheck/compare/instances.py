@@ -72,10 +72,13 @@ def failure_kinds(
     instances: pd.DataFrame, new: TaskRun, rows: Rows, known_labels: frozenset[str] | None
 ) -> pd.Series | None:
     """The kind of failure of every negative flip of which an answer is known, null elsewhere; None where there is none.
+    Where both answers are one text, the score alone says that it got worse: that is of no kind.
     ``rows`` are those of NEW; labels are taken from the instances where they are not known."""
     answers = ["target", "prediction_old", "prediction_new", "response_old", "response_new"]
     worse = (instances["quadrant"] == "negative_flip").fillna(False).to_numpy(dtype=bool)
-    places = np.flatnonzero(worse & instances[answers[1:]].notna().to_numpy().any(axis=1))
+    told = instances[answers[1:]].notna().to_numpy().any(axis=1)
+    other = [differ(instances[f"{name}_old"], instances[f"{name}_new"]) for name in ("prediction", "response")]
+    places = np.flatnonzero(worse & told & (other[0] | other[1]))
     if not len(places):
         return None
     known = instances[answers].iloc[places]

@@ -112,7 +112,8 @@ def failure_kind(flip: Flip, labels: frozenset[str] = frozenset()) -> str:
         return "empty"
     if flip.chosen:
         return "choice"
-    right = [_read(each) for each in (flip.old, flip.target) if each is not None and each.strip() not in ("", _INVALID)]
+    right = [each for each in (flip.old, flip.target) if each is not None and each.strip() not in ("", _INVALID)]
+    right = [_read(each) for each in right if each != flip.new]  # the right text, which only a score says is wrong
     if _refuses(text) and not any(map(_refuses, (before, *right))):
         return "refused"
     if _cut_off(text, before, flip.finish_reason):

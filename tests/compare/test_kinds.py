@@ -10,6 +10,7 @@ import pytest
 
 from compatcheck.cli.app import run
 from compatcheck.compare.kinds import KINDS, Flip, failure_kind, labels
+from tests.factories import write_rows
 
 SUMMARY = "Amanda baked cookies and will bring some to Jerry tomorrow after work."
 LONG = f"{SUMMARY} She also asked him whether he would like tea, and he said that he would like that very much."
@@ -152,3 +153,15 @@ def test_what_a_rule_could_take_for_something_else() -> None:
 def test_hostile_answers_have_a_kind(new: str) -> None:
     for right in ("5", "0", "9" * 4000, '{"a": 1}', None):
         assert failure_kind(Flip(right, right, new)) in KINDS
+
+
+def test_where_the_score_alone_says_that_it_got_worse(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Both were "white space, case or punctuation only"."""
+    text = "A long text about cookies."
+    rows = [{"id": n, "target": "x" if n else text, "prediction": text, "score": 1} for n in range(2)]
+    worse = [rows[0] | {"score": 0}, rows[1] | {"prediction": "x", "score": 0}]
+    old, new = write_rows(tmp_path / "old.jsonl", rows), write_rows(tmp_path / "new.jsonl", worse)
+    assert run(["diff", str(old), str(new), "--format", "json"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)["comparisons"]
+    assert found["quadrants"]["negative_flip"] == 2
+    assert found["kinds"] == [{"kind": "other", "count": 1}], "of one text nothing is told"
