@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from compatcheck.compare.readings import HINT
-from compatcheck.compare.result import Absent, Comparison, Gate, Reading
+from compatcheck.compare.result import Absent, Comparison, Estimate, Gate, Reading
 from compatcheck.errors import InputError
 from compatcheck.gate.rules import CRITICAL, NAMES, Rule, rows, share_of, writer
 from compatcheck.records import KL
@@ -136,9 +136,11 @@ def _unknown(rule: Rule, comparison: Comparison, max_missing: float) -> str | No
 
 def _unfit(rule: Rule, comparison: Comparison) -> str | None:
     """Why the scoring rule does not seem to fit, so that scores cannot show what the budget is about; None else."""
-    if _changed(comparison) == 0 or rule.name in _OF_CHANGE or not comparison.n or comparison.reference is not None:
+    if rule.name in _OF_CHANGE or not comparison.n or comparison.reference is not None:
         return None
     metrics = comparison.metrics
+    if (why := _other_scale(comparison)) is not None or _changed(comparison) == 0:
+        return why
     if comparison.kind != "discrete":
         means = [metrics[name].value for name in ("score_old", "score_new") if name in metrics]
         flips = comparison.quadrants.get("positive_flip", 0) + comparison.quadrants.get("negative_flip", 0)
@@ -164,6 +166,20 @@ def _unfit(rule: Rule, comparison: Comparison) -> str | None:
             f"texts: {comparison.metric} tells hardly any answers apart"
         )
     return None
+
+
+def _other_scale(comparison: Comparison) -> str | None:
+    """Why one side's scores seem to be percent and the other's shares; None else."""
+    scores = {side.upper(): comparison.metrics.get(f"score_{side}", Estimate(None)) for side in ("old", "new")}
+    means = {side: score.value or 0.0 for side, score in scores.items()}
+    share, percent = sorted(means, key=means.__getitem__)
+    least, most = comparison.score_range or (-1.0, 1.0)
+    if least < 0 or most > 100 or not 0 < means[share] <= 1 or means[percent] <= 10:
+        return None
+    return (
+        f"{share}'s scores are {means[share]:.3g} on average and {percent}'s {means[percent]:.3g}: one side seems to "
+        "be in percent; bring both to one scale"
+    )
 
 
 def _changed(comparison: Comparison) -> int | None:

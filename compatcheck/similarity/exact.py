@@ -28,7 +28,7 @@ _JOINER, _VARIANTS = "\u200d", "\ufe0e\ufe0f"
 """What joins emoji into one, and what chooses how one looks."""
 _MARKS = re.compile(rf"{_NUMBER_SIGN}|{_INSIDE_NUMBER}|(?P<mark>[^\w\s])")
 _KINDS_OF_MARKS = ("P", "C", "Sc", "Sk")
-"""Unicode's categories of what does not count with ``ignore_punctuation``: punctuation, what is not seen, currencies and
+"""Unicode's categories of what does not count with ``ignore_punctuation``: punctuation, what is not seen, currencies,
 signs such as `` ` ``. Vowel signs and accents, emoji and mathematical symbols say something."""
 _SEPARATED = re.compile(r"(?<![\w.,])\d{1,3}(?:,\d{3})+(?![\w,])", re.ASCII)
 

@@ -90,7 +90,7 @@ def is_gap(value: Any) -> bool:
 
 
 def failure(error: Any, untyped: bool) -> Any:
-    """What failed; None where nothing did, as null, false and empty say, and in a file without types their spellings."""
+    """What failed; None where nothing did, as null, false and empty say, in a file without types their spellings."""
     if untyped and isinstance(error, str) and error.strip().lower() in _SPELLED_NOTHING:
         return None
     return None if is_gap(error) else error or None
@@ -275,9 +275,9 @@ class Checked:
         if isinstance(value, str):
             word = {"true": 1.0, "false": 0.0}.get(value.strip().lower())
             if self.source.untyped and re.fullmatch(r"-?\d+,\d+", value.strip()):
-                if re.fullmatch(r"-?[1-9]\d{0,2},\d{3}", value.strip()):
-                    one, other = value.strip().replace(",", "."), value.strip().replace(",", "")
-                    raise self.fail(number, f"`{field}` is {value.strip()!r}, which may be {one} or {other}; write it so")
+                if re.fullmatch(r"-?[1-9]\d{0,2},\d{3}", text := value.strip()):
+                    both = f"{text.replace(',', '.')} or {text.replace(',', '')}"
+                    raise self.fail(number, f"`{field}` is {text!r}, which may be {both}; write it so")
                 value = value.replace(",", ".")
             try:
                 return float(value) if word is None else word

@@ -277,6 +277,19 @@ def test_smooth_scores_that_are_all_zero(tmp_path: Path) -> None:
     assert c.verdict == "inconclusive"
 
 
+@STREAM
+def test_a_side_in_percent_passes_nothing(tmp_path: Path, stream: bool) -> None:
+    """Each of its scores was a gain."""
+    old = [{"prediction": "a", "score": (i % 10) / 10} for i in range(100)]
+    new = [{"prediction": "a", "score": 10 * (i % 9)} for i in range(100)]
+    c = compatcheck.diff(*sides(tmp_path, old, new), fail_on="score.regression:0.1", stream=stream)
+    said = "OLD's scores are 0.45 on average and NEW's 39.6: one side seems to be in percent; bring both to one scale"
+    assert c.verdict == "inconclusive" and said in c.only.gates[0].reason
+    assert (c.advice.bump, c.advice.reason) == ("undecided", said)
+    both = [row | {"score": 100 * row["score"]} for row in old]
+    assert compatcheck.diff(*sides(tmp_path, both, new), fail_on="nfr:99%").verdict == "pass"
+
+
 # Another reading
 
 
