@@ -17,7 +17,7 @@ from compatcheck.text import composed, plain_number
 EXACT, CHANGED = "exact_match", "changed"
 CASE, PUNCTUATION, STRIP = "ignore_case", "ignore_punctuation", "strip"
 OPTIONS = (CASE, PUNCTUATION, STRIP)
-_LOOSER = ((CASE,), (PUNCTUATION,), (CASE, PUNCTUATION))
+_LOOSER: tuple[tuple[str, ...], ...] = ((CASE,), (PUNCTUATION,), (CASE, PUNCTUATION))
 _NUMBER_SIGN = r"(?<!\w)[-−+](?=[.,]?\d)"
 _INSIDE_NUMBER = r"(?<=\d)[.,:/](?=\d)|(?<![\w.,])[.,](?=\d)"
 _UNSPACED = (  # scripts in which no white space stands around a word: Thai, Burmese, Khmer, kana, Han, Hangul
@@ -204,7 +204,9 @@ def other_readings(
         return [i for i in wrong if any(match(str(predictions[i]), one) for one in references(str(targets[i])))]
 
     wrong = right(_matching(True, True))  # what the loosest does not make right, no other reading does
-    ways = {(STRIP,): right(lambda text, other: plain(text.strip()) == plain(other.strip()))}
+    ways: dict[tuple[str, ...], list[int]] = {
+        (STRIP,): right(lambda text, other: plain(text.strip()) == plain(other.strip()))
+    }
     # What white space alone explains needs nothing else; and no option is about a number written otherwise.
     wrong = sorted({*wrong} - {*right(_matching(case, marks))})
     ways |= {way: right(_matching(case or CASE in way, marks or PUNCTUATION in way)) for way in _LOOSER}
