@@ -79,6 +79,11 @@ class Covered:
                 self._some["answers_unknown_new"] += int(scored.sum()) if texts is None else 0
         for name, flags in counts.items():
             self._counts[name] += int(flags.sum())
+        how = found.metric.signature
+        if "target" in old.records and how.startswith(f"{found.metric.name}|") and not how.endswith("as recorded"):
+            empty = take(old.records["target"], pairs.old).eq("").fillna(False).to_numpy(dtype=bool)
+            missed = scored & ~found.unanswered & (found.old == 0) & (found.new == 0)
+            self._some["targets_empty"] += int((empty & missed).sum())
 
     def pairing(self, pairs: Pairs, rows: tuple[int, int], duplicates: int) -> Pairing:
         """All of it, with what is known of the rows that are no pairs; ``rows`` are those of OLD and of NEW."""

@@ -97,12 +97,12 @@ class Pairing:
     # Scored pairs in which the answer ended at the greatest number of tokens; None where it is not known.
     cut_off_old: int | None = None
     cut_off_new: int | None = None
-    # Of these, the answers that ended within their reasoning; None where there are none.
-    thinking_old: int | None = field(default=None, metadata=WHERE_KNOWN)
+    thinking_old: int | None = field(default=None, metadata=WHERE_KNOWN)  # of these, those within their reasoning
     thinking_new: int | None = field(default=None, metadata=WHERE_KNOWN)
     # Scored pairs in which NEW does not say how its answer ended, where others do; None where there are none.
     ends_unknown_new: int | None = field(default=None, metadata=WHERE_KNOWN)
     answers_unknown_new: int | None = field(default=None, metadata=WHERE_KNOWN)  # scored, and no answer was recorded
+    targets_empty: int | None = field(default=None, metadata=WHERE_KNOWN)  # scored, answered, and no answer matches it
 
     @property
     def larger(self) -> int:

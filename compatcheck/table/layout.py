@@ -37,8 +37,8 @@ class Layout:
     target_field: str | None = None
     prediction_field: str | None = None
     extract: str | None = None
-    """Regular expression for predictions and targets: the last match counts, of it group 1 (the whole match where
-    the pattern has no group). A prediction without a match is "no answer"."""
+    """Regular expression for predictions and targets: the last match counts, of it the first group that took part (the
+    whole match where the pattern has no group). A prediction without a match is "no answer"."""
     targets: Path | None = None
     """A third file whose rows give the target by id."""
     filter: str | None = None
@@ -102,8 +102,8 @@ class Layout:
             ) from None
         if found is None:
             return None
-        value: str | None = found.group(1 if found.re.groups else 0)
-        return None if value is None else value.strip()
+        took_part = [value for value in found.groups() if value is not None] if found.re.groups else [found.group()]
+        return str(took_part[0]).strip() if took_part else None
 
 
 def dig(row: Mapping[str, Any], path: str) -> Any:

@@ -290,6 +290,23 @@ def test_a_side_in_percent_passes_nothing(tmp_path: Path, stream: bool) -> None:
     assert compatcheck.diff(*sides(tmp_path, both, new), fail_on="nfr:99%").verdict == "pass"
 
 
+@STREAM
+def test_where_targets_are_empty_no_answer_can_be_right(tmp_path: Path, stream: bool) -> None:
+    """Of the 50 rows that have a target NEW breaks 10, which is 10 % of all."""
+    rows = [{"target": "a" if i % 2 else "", "prediction": "a"} for i in range(100)]
+    worse = [row | {"prediction": "b"} if i % 10 == 1 else row for i, row in enumerate(rows)]
+    c = compatcheck.diff(*sides(tmp_path, rows, worse), fail_on="nfr:17%", stream=stream)
+    said = (
+        "50 of 100 rows (50 %) show nothing, more than --max-missing 2 %: 50 with an empty target, which no answer is"
+    )
+    assert c.verdict == "inconclusive" and said in c.only.gates[0].reason
+    silent = [row if row["target"] else row | {"prediction": " "} for row in rows]  # the empty answer is meant
+    right = compatcheck.diff(*sides(tmp_path, silent, worse), fail_on="nfr:80%", stream=stream)
+    assert (right.verdict, right.only.quadrants["negative_flip"]) == ("pass", 60)
+    scored = ([row | {"score": 0.5} for row in each] for each in (rows, worse))
+    assert compatcheck.diff(*sides(tmp_path, *scored), fail_on="nfr:17%", stream=stream).verdict == "pass"
+
+
 # Another reading
 
 

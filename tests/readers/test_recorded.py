@@ -188,6 +188,12 @@ def test_extract_takes_the_last_match_on_both_sides(tmp_path: Path) -> None:
     assert hashes[2] == hashes[3] != hashes[0]  # the whole target counts, not what was taken out of it
 
 
+def test_extract_takes_the_first_group_that_took_part(tmp_path: Path) -> None:
+    rows = [{"id": 1, "target": "4", "prediction": "a: 4"}, {"id": 2, "target": "5", "prediction": "b: 5"}]
+    (run,) = load(tmp_path, rows, layout=Layout(extract=r"a: (\d)|b: (\d)"))
+    assert values(run.records["prediction"]) == ["4", "5"]
+
+
 def test_extract_leaves_targets_whole_that_are_answers(tmp_path: Path) -> None:
     rows = [{"id": 1, "target": "5", "prediction": "A: 5", "score": 0}]
     (run,) = load(tmp_path, rows, layout=Layout(extract=r"A: (\d+)"))
