@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from compatcheck import options
 from compatcheck.compare import comparability
-from compatcheck.compare.counterparts import absent_notes, counterparts, differences_of, sample_notes
+from compatcheck.compare.counterparts import absent_notes, counterparts, differences_of, field_notes, sample_notes
 from compatcheck.compare.result import Absent, Comparison, Gate, Side, Stored
 from compatcheck.errors import InputError
 from compatcheck.records import Manifest, Run
@@ -107,6 +107,8 @@ def compare_runs(old: Run, new: Run, **how: Any) -> tuple[list[Comparison], list
         comparisons = with_divergence(comparisons, new.divergences, how.get("cluster_by"))
     if how.get("epsilon") is None and how.get("correct_at") is None:
         notes += sample_notes(pairs)
+    named = [*how.get("slice_by", ()), *how.get("also_slice_by", ()), *filter(None, [how.get("cluster_by")])]
+    notes += field_notes(pairs, named)
     notes += [
         f"{each.name}: only {each.clusters.count} clusters by '{each.clusters.field}': with fewer than {FEW} their "
         "spread is badly known, and so are the intervals"

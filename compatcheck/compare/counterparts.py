@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from compatcheck.compare.differences import Differences, differences, with_engine
+from compatcheck.compare.instances import kind_of, slice_fields, text_of
 from compatcheck.compare.quadrants import dead_band, resolve_metric
 from compatcheck.compare.result import Absent
 from compatcheck.errors import InputError
@@ -93,6 +94,23 @@ def shared_metrics(old: TaskRun | StoredRun, new: TaskRun | StoredRun) -> list[M
         settled = tuple((dict(metric.settled) | dict(other.settled)).items())
         shared.append(replace(chosen, settled=settled, signature=signature))
     return shared
+
+
+def field_notes(pairs: Counterparts, fields: Sequence[str]) -> list[str]:
+    """A sentence for every field to count by that says another thing in OLD than in NEW, of records in memory."""
+    notes = []
+    for old, new, _ in pairs:
+        for field in dict.fromkeys(each for each in fields if each in slice_fields(old.names, new.names)):
+            if field not in old.names or field not in new.names:
+                continue
+            both = old.records[["doc_id", field]].merge(new.records[["doc_id", field]], on="doc_id").dropna()
+            one, other = both.iloc[:, 1], both.iloc[:, 2]
+            if "text" in (kind_of(one), kind_of(other)):
+                one, other = (each.astype(object).map(text_of) for each in (one, other))
+            if count := int((one != other).sum()):
+                rows = f"{count:,} of {len(both):,} rows"
+                notes.append(f"{old.task}: `{field}` is another in NEW than in OLD in {rows}; OLD's counts")
+    return notes
 
 
 def sample_notes(pairs: Counterparts) -> list[str]:

@@ -35,6 +35,18 @@ def pair(tmp_path: Path, flips: int, total: int) -> tuple[str, str]:
     return write(tmp_path / "old.jsonl", old), write(tmp_path / "new.jsonl", list(reversed(new)))
 
 
+def test_a_field_that_the_sides_disagree_on_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    old = [{"id": i, "target": "a", "prediction": "a", "topic": i % 2, "part": i // 10} for i in range(100)]
+    new = [row | {"prediction": "b", "topic": 1, "part": float(row["part"])} for row in reversed(old)]
+    sides = [write(tmp_path / "old.jsonl", old), write(tmp_path / "new.jsonl", new)]
+    said = []
+    for further in (["--slice-by", "topic"], ["--fail-on", "topic=1/nfr:5%"], ["--cluster-by", "part"]):
+        run(["diff", *sides, *further, "--format", "json"])
+        said.append([note for note in json.loads(capsys.readouterr().out)["notes"] if "another" in note])
+    note = "recorded: `topic` is another in NEW than in OLD in 50 of 100 rows; OLD's counts"
+    assert said == [[note], [note], []]
+
+
 @pytest.mark.parametrize(
     ("flips", "code", "verdict"), [(0, 0, "pass"), (12, 0, "pass"), (20, 3, "inconclusive"), (29, 1, "fail")]
 )
