@@ -165,15 +165,20 @@ def _to_decide(result: Result) -> list[Step]:
         return []
     gates = [gate for _, gate in all_gates(result) if gate.verdict == "inconclusive"]
     doubt = next((gate.doubt for gate in gates if gate.doubt), None)
-    option = re.search(r"say (?:which is meant: )?(--metric(?:-arg)? [\w.=-]+)", doubt or "")
+    option = re.search(r"say (?:which is meant: )?((?: ?--metric(?:-arg)? [\w.=-]+)+)", doubt or "")
     if option is not None:
         return [Step("say how answers are read", f"{result.command or 'compatcheck diff OLD NEW'} {option[1]}")]
     if doubt is not None and "--max-missing" in doubt:
         if any(each.n and each.pairing.no_answer_both == each.n for each in result.comparisons):
             return [Step("no answer could be read: look at the answers, and read them with another --extract or "
                          "--metric; where they were cut off, let them be longer", "")]  # fmt: skip
+        shares = re.findall(
+            r"\(([\d.]+) %\)[^()]*, more than --max-missing", " ".join(gate.doubt or "" for gate in gates)
+        )
+        if not shares:
+            return [Step("record what is missing and compare again", "")]
         return [Step("record what is missing and compare again; or say how many rows may be missing: add",
-                     "--max-missing 10%")]  # fmt: skip
+                     f"--max-missing {min(int(max(map(float, shares))) + 1, 100)}%")]  # fmt: skip
     needed = max((gate.needed_n for gate in gates if gate.needed_n), default=None)
     if not needed:
         return []

@@ -196,6 +196,22 @@ def test_the_sides_have_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert "name" not in json.loads(capsys.readouterr().out)["old"]
 
 
+def test_what_is_said_to_do_next_settles_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It was ``--max-missing 10%`` whatever is missing, and one option where it takes two."""
+    rows = [{"id": n, "target": "paris", "prediction": "Paris." if n < 200 else "paris"} for n in range(400)]
+    old, part = write(tmp_path / "old.jsonl", rows), write(tmp_path / "part.jsonl", rows[:259])
+    new = write(tmp_path / "new.jsonl", [row | {"prediction": "paris", "x": 1} for row in rows])
+    for sides, said in (
+        ([old, part], ["--max-missing 36%"]),
+        ([new, old], ["--metric-arg exact_match.ignore_case=true --metric-arg exact_match.ignore_punctuation=true"]),
+    ):
+        diff = ["diff", *sides, "--fail-on", "nfr:2%"]
+        further = said[0].split()
+        assert run(diff) == 3
+        assert said[0] in " ".join(capsys.readouterr().out.replace("\\\n", " ").split())
+        assert run([*diff, *further]) == 0
+
+
 @pytest.mark.parametrize("size", [60, 300])
 def test_where_no_answer_could_be_read_that_is_said(
     size: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
