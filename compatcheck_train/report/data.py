@@ -20,6 +20,7 @@ from compatcheck_train.fix.run import Fixed
 from compatcheck_train.folders import write
 from compatcheck_train.report.html import render_html
 from compatcheck_train.report.markdown import render_card, render_markdown
+from compatcheck_train.report.names import elsewhere, on_hub
 from compatcheck_train.training.run import Trained
 
 SCHEMA = "compatcheck.fix/1"
@@ -119,7 +120,8 @@ def save(fixed: Fixed, out: Path, command: str = "") -> dict[str, Any]:
         write(out / "fix_report.json", json.dumps(report, indent=1, ensure_ascii=True, allow_nan=False) + "\n")
         write(out / "fix_report.md", render_markdown(report))
         write(out / "fix_report.html", render_html(report))
-        write(fixed.adapter / "README.md", render_card(report, base))
+        sides = {side: elsewhere(report[side]) for side in ("old", "new")}
+        write(fixed.adapter / "README.md", render_card(report | sides, elsewhere(base), on_hub(base)))
     except OSError as error:
         raise InputError(f"--out {out}: cannot be written ({error.strerror or error})") from None
     return report

@@ -92,11 +92,13 @@ def _figure(figure: Mapping[str, Any], percents: bool) -> str:
     return text
 
 
-def render_card(report: Mapping[str, Any], base: str) -> str:
-    """README.md of the adapter's folder, with the front matter that model hubs read."""
+def render_card(report: Mapping[str, Any], base: str, repository: str | None = None) -> str:
+    """README.md of the adapter's folder, with the front matter that model hubs read: they take a ``repository`` of
+    theirs as the base and nothing else."""
     control, unlabelled = report["delivered"] == "control", report["documents"]["unlabelled"]
     tags = ["lora", "compatibility", *([] if control else ["muscle"]), "compatcheck"]
-    front = yaml.safe_dump({"base_model": base, "library_name": "peft", "tags": tags}, sort_keys=True)
+    known = {"base_model": repository} if repository else {}
+    front = yaml.safe_dump({**known, "library_name": "peft", "tags": tags}, sort_keys=True)
     trained = report["control"] if control else report["training"]
     what = (
         "was trained on without any old model, which proved at least as good as following one."

@@ -90,6 +90,7 @@ def folder_of(file: Path) -> Path:
 
 
 def facts_of(folder: Path) -> dict[str, Any]:
-    """``quantization`` (``Q4_K_M`` …), ``architecture`` and ``versions`` of a folder that :func:`folder_of` made."""
+    """``quantization`` (``Q4_K_M`` …), ``architecture``, ``versions`` and, where the file says it, ``name`` of a folder
+    that :func:`folder_of` made."""
     facts: dict[str, Any] = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
     return facts

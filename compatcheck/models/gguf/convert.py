@@ -21,8 +21,9 @@ _LONGEST_KEPT = 1000
 
 
 def convert(file: Path, into: Path) -> dict[str, Any]:
-    """Write the model of a GGUF file as a folder of float32 safetensors with its tokenizer; returns ``quantization``
-    and ``architecture``. Raises InputError: see :func:`compatcheck.models.gguf.folder_of`."""
+    """Write the model of a GGUF file as a folder of float32 safetensors with its tokenizer; returns ``quantization``,
+    ``architecture`` and, where the file says it, ``name``. Raises InputError: see
+    :func:`compatcheck.models.gguf.folder_of`."""
     from compatcheck.models.gguf.tokenizer import load_tokenizer
 
     metadata, tensors = _guarded(file, "not a GGUF file, or damaged or cut off", lambda: _read_header(file))
@@ -43,7 +44,8 @@ def convert(file: Path, into: Path) -> dict[str, Any]:
     # What `auto` computes in on an accelerator; quantised weights are of no type that could be.
     config["dtype"] = {"F32": "float32", "F16": "float16"}.get(quantization, "bfloat16")
     (into / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    return {"quantization": quantization, "architecture": str(metadata["general.architecture"])}
+    named = {"name": metadata["general.name"]} if isinstance(metadata.get("general.name"), str) else {}
+    return {"quantization": quantization, "architecture": str(metadata["general.architecture"]), **named}
 
 
 def _guarded(file: Path, what: str, work: Callable[[], _T]) -> _T:

@@ -173,14 +173,17 @@ def test_pictures(report: dict[str, Any], made: Made) -> None:
 
 def test_the_model_card(report: dict[str, Any], made: Made, fixtures: Path) -> None:
     text = (made.out / "adapter" / "README.md").read_text()
-    base = str((fixtures / "models" / "base-v2").resolve())
-    assert text == render_card(report, base)
+    assert text == render_card(report | {"old": "piqa-v1", "new": "piqa-v2"}, "base-v2")
+    assert str(fixtures) not in text, "the card is read on other machines"
+    assert str(made.out) not in text
     front = yaml.safe_load(text.split("---")[1])
-    assert front["base_model"] == base
+    assert "base_model" not in front, "the base is on no hub"
     assert front["library_name"] == "peft"
+    on_a_hub = render_card(report, "org/base", "org/base")
+    assert yaml.safe_load(on_a_hub.split("---")[1])["base_model"] == "org/base"
     assert "200 documents of the task's training split" in text
     assert f"and {UNLABELLED} inputs without labels" in text
     assert "biases and mistakes may carry over" in text
     for proof in report["proof"]:
         assert proof["sides"]["compat"]["signature"].split("|")[0] in text
-    assert "<script>" not in render_card(report | {"new": HOSTILE}, base)
+    assert "<script>" not in render_card(report | {"new": HOSTILE}, "base-v2")
