@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +39,18 @@ def write_json(path: Path, content: Any) -> None:
 
 @dataclass(frozen=True)
 class Claim:
-    """The file by which a folder belongs to one piece of work: ``kind`` names it, ``identity`` decides its result."""
+    """The file by which a folder belongs to one piece of work: ``kind`` names it, ``identity`` decides its result;
+    ``why`` says of parts of that what they would change."""
 
     path: Path
     schema: str
     kind: str
+    why: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What the work that is there was asked for; empty where there is none."""
+        return dict(object_in(self.path).get("identity") or {}) if self.path.is_file() else {}
 
     def check(self, identity: dict[str, Any]) -> None:
         """Refuse (InputError) a folder that holds something else, or other work of the kind; nothing is written."""
@@ -58,9 +66,10 @@ class Claim:
             was, now = _flat(known.get("identity") or {}), _flat(json.loads(json.dumps(identity)))
             differs = [key for key in now if was.get(key) != now[key]]
             if differs:
+                reasons = "; ".join(dict.fromkeys(self.why[key] for key in differs if key in self.why))
                 raise InputError(
-                    f"--out {folder}: holds a {self.kind} with other {', '.join(differs)}; choose another folder, or "
-                    "remove it"
+                    f"--out {folder}: holds a {self.kind} with other {', '.join(differs)}"
+                    f"{f' ({reasons})' if reasons else ''}; choose another folder, or remove it"
                 )
         elif folder.is_dir() and any(path.name != partial_of(self.path).name for path in folder.iterdir()):
             raise InputError(f"--out {folder}: holds something that is no {self.kind}; choose another folder")

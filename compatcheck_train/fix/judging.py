@@ -12,6 +12,7 @@ from compatcheck.compare import compare
 from compatcheck.errors import InputError
 from compatcheck.evaluation.evaluate import evaluate_jobs
 from compatcheck.evaluation.grouping import EngineOptions, Job
+from compatcheck.evaluation.plan import plan_jobs
 from compatcheck.evaluation.store import open_store
 from compatcheck.records import Manifest, Run, TaskRun
 from compatcheck.references import Reference
@@ -32,7 +33,8 @@ class Judge:
 
     ``split`` is that of the proof, None: the one that is evaluated by default; ``limit`` its documents at most. ``dev``
     names the documents that candidates and blends are judged on: a split, a JSONL file or :data:`HELD_OUT`; None: a
-    part of the split of the proof that is drawn with ``seed``, and the proof is on the rest. ``metric`` is the one that
+    part of the split of the proof that is drawn with ``seed``, and the proof is on the rest; ``drawn_from`` says of
+    which first documents, None: of all up to ``limit``. ``metric`` is the one that
     candidates are chosen by and the verdict is on; empty: the task's first."""
 
     task: str
@@ -41,6 +43,7 @@ class Judge:
     dev: str | None = None
     num_fewshot: int | None = None
     limit: int | None = None
+    drawn_from: int | None = None
     metric: str = ""
     engine: EngineOptions = field(default_factory=EngineOptions)
     store: str | Path | bool | None = None
@@ -89,13 +92,14 @@ class Judge:
         return loaded
 
     def _parted(self, most: int | None) -> tuple[LoadedTask, LoadedTask]:
-        """The evaluated documents in two: to choose on, and for the proof; documents of equal content stay together.
-        InputError where there are too few to be parted."""
+        """The evaluated documents in two: to choose on, and for the proof; no content is in both. InputError where
+        there are too few to be parted."""
         loaded = self._load(self._folder, self.split, self.limit)
+        first_ones = set(loaded.numbers if self.drawn_from is None else range(self.drawn_from))
         by_content: dict[str, list[int]] = {}
         for number in loaded.numbers:
             by_content.setdefault(document_key(loaded, loaded.task.eval_docs[number]), []).append(number)
-        keys = sorted(by_content)
+        keys = sorted(key for key, numbers in by_content.items() if first_ones.intersection(numbers))
         random.Random(self.seed).shuffle(keys)
         wanted = round(CHOOSING_SHARE * len(keys))
         chosen = keys[: wanted if most is None else min(wanted, most)]
@@ -104,9 +108,9 @@ class Judge:
                 f"task {self.task}: {loaded.size} documents to evaluate are too few to set some aside to choose on; "
                 f"give documents with --dev, or --dev {HELD_OUT}"
             )
-        choosing = sorted(number for key in chosen for number in by_content[key])
-        rest = sorted(set(loaded.numbers) - set(choosing))
-        return replace(loaded, indices=choosing), replace(loaded, indices=rest)
+        taken = {number for key in chosen for number in by_content[key]}
+        rest = sorted(set(loaded.numbers) - taken)
+        return replace(loaded, indices=sorted(taken & first_ones)), replace(loaded, indices=rest)
 
     def known_to_new(self, documents: LoadedTask, examples: Examples) -> str | None:
         """A warning where documents to choose on are rows of the training split, which NEW may have been trained on."""
@@ -138,6 +142,13 @@ class Judge:
             about = Manifest(of.text, of.fingerprint(), of.kind, each.engine, seconds)
             runs[each.job.side] = Run(about, each.runs, tuple(dict.fromkeys((*each.job.task.notes, *each.notes))))
         return runs
+
+    def stored(self, loaded: LoadedTask, models: Mapping[str, Reference]) -> list[str]:
+        """The names of those whose answers are all in the store."""
+        jobs = [Job(name, reference, loaded, self.engine) for name, reference in models.items()]
+        with open_store(self.store) as store:
+            plans = plan_jobs(jobs, lambda _: None, None, store)
+            return [planned.job.side for plan in plans for planned in plan.jobs if planned.missing == 0]
 
     def pick(self, run: Run) -> tuple[TaskRun, str]:
         """The records and the name of the metric that counts; InputError where the task has no such metric."""

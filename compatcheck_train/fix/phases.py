@@ -13,9 +13,9 @@ from compatcheck_train.fix.request import AUTO, FixRequest
 from compatcheck_train.loss import strategies
 from compatcheck_train.settings import TrainSettings
 
-TRAIN, ANSWER = "train", "answer"
+ANSWER, READ, TRAIN, CONTROL = "answer", "read", "train", "control"
 _ENOUGH = 0.2
-"""Of the steps of the first training what must be done before its rate is used."""
+"""Of a phase what must be done before its own pace is used."""
 _TRAINING = "training"
 """What the loop calls its stage; all else in a phase of training is what goes before."""
 _READING = "scoring choices"
@@ -24,79 +24,73 @@ _READING = "scoring choices"
 
 @dataclass(frozen=True)
 class Phase:
-    """``units`` are optimiser steps of a training, or documents that models answer, each document once a model."""
+    """``units`` are optimiser steps of a training, or documents that models answer, each document once a model;
+    ``by_old`` are those that OLD answers. A training has its ``settings``, and whether it is on the ``labelled``
+    documents alone. ``seconds``: what it is expected to take, None where that is not known."""
 
     name: str
     kind: str
     units: float
+    by_old: float = 0
+    settings: TrainSettings | None = None
+    labelled: bool = False
+    seconds: float | None = None
+
+    def less(self, units: float) -> Phase:
+        """The same without units that were done before."""
+        share = 1 - units / self.units
+        return replace(self, units=self.units - units, seconds=None if self.seconds is None else share * self.seconds)
 
 
-@dataclass
-class _Measured:
-    """Of one kind of work: seconds of so many units, and what goes before (models loaded, teachers cached)."""
-
-    seconds: float = 0.0
-    units: float = 0.0
-    before: float = 0.0
-    phases: int = 0
-
-    def expected(self, units: float) -> float:
-        return self.before / max(1, self.phases) + units * self.seconds / self.units
+Timed = Callable[[Sequence[Phase]], list[Phase]]
 
 
 class Phases:
-    """The progress of a fix; a :class:`compatcheck.engines.progress.Progress` to everything in it."""
+    """The progress of a fix; a :class:`compatcheck.engines.progress.Progress` to everything in it. ``timed`` gives
+    phases the seconds that they are expected to take; what those before took, by their kind, corrects it."""
 
-    def __init__(
-        self, progress: Progress | None = None, say: Callable[[str], None] = lambda _: None,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:  # fmt: skip
-        self._progress, self._say, self._clock = progress or SilentProgress(), say, clock
-        self._ahead: list[Phase] = []
-        self._phase, self._number = Phase("", ANSWER, 0), 0
-        self._measured = {TRAIN: _Measured(), ANSWER: _Measured()}
-        self._began = self._phase_began = clock()
-        self._stage_began: float | None = None
-        self._seconds = self._units = 0.0
+    def __init__(self, progress: Progress | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._progress, self._clock = progress or SilentProgress(), clock
+        self.timed: Timed = list
+        self.ahead: list[Phase] = []
+        self._phase, self._number = Phase("", ANSWER, 0, seconds=0.0), 0
+        self._took: dict[str, tuple[float, float]] = {}
+        self._began = clock()
+        self._counts = False
+        self._units = 0.0
         self._beside: str | Callable[[], str] = ""
-        self._told = False
 
     def plan(self, phases: Sequence[Phase]) -> None:
         """What lies ahead, as far as it is known."""
-        self._ahead = list(phases)
+        self.ahead = self.timed(phases)
 
     def begin(self, name: str) -> None:
         """The next phase. One that was not foreseen (it is done before, or shared) has no number of its own."""
-        self._close()
-        place = next((place for place, each in enumerate(self._ahead) if each.name == name), None)
-        self._phase = Phase(name, self._phase.kind, 0)
+        if self._units:  # one in which nothing was done (a resumed fix) says nothing
+            self._took[self._phase.kind] = self._pace(1.0)
+        self._began, self._units = self._clock(), 0.0
+        place = next((place for place, each in enumerate(self.ahead) if each.name == name), None)
+        self._phase = Phase(name, self._phase.kind, 0, seconds=0.0)
         if place is not None:
-            self._phase, self._ahead, self._number = self._ahead[place], self._ahead[place + 1 :], self._number + 1
+            self._phase, self.ahead, self._number = self.ahead[place], self.ahead[place + 1 :], self._number + 1
 
-    def _close(self) -> None:
-        """Add the phase to what was measured; one in which nothing was done (a resumed fix) says nothing."""
-        now = self._clock()
-        if self._units:
-            mine = self._measured[self._phase.kind]
-            mine.seconds, mine.units = mine.seconds + self._seconds, mine.units + self._units
-            mine.before, mine.phases = mine.before + now - self._phase_began - self._seconds, mine.phases + 1
-        self._phase_began, self._seconds, self._units = now, 0.0, 0.0
+    def _pace(self, share: float) -> tuple[float, float]:
+        """Seconds that work of this kind took and was expected to take, with so much of this phase."""
+        took, expected = self._took.get(self._phase.kind, (0.0, 0.0))
+        return took + self._clock() - self._began, expected + share * (self._phase.seconds or 0.0)
 
     @property
     def left(self) -> float | None:
-        """Seconds that the rest takes; None as long as a kind of work that lies ahead was not measured."""
-        measured = {kind: _Measured(**vars(each)) for kind, each in self._measured.items()}
-        own, now = measured[self._phase.kind], self._clock()
-        running = 0.0 if self._stage_began is None else now - self._stage_began
-        if self._units and (own.units or self._units >= _ENOUGH * self._phase.units):
-            own.seconds, own.units = own.seconds + self._seconds + running, own.units + self._units
-            own.before, own.phases = own.before + now - self._phase_began - self._seconds - running, own.phases + 1
-        if not all(measured[each.kind].units for each in (self._phase, *self._ahead)):
-            return None
-        rest = own.seconds / own.units * max(0.0, self._phase.units - self._units)
-        if not self._units:
-            rest += max(0.0, own.before / max(1, own.phases) - (now - self._phase_began))
-        return rest + sum(measured[each.kind].expected(each.units) for each in self._ahead)
+        """Seconds that the rest takes; None where they are not known."""
+        share = min(1.0, self._units / self._phase.units) if self._phase.units else 0.0
+        known = self._took | ({self._phase.kind: self._pace(share)} if share >= _ENOUGH else {})
+        rest = 0.0
+        for phase, part in ((self._phase, 1 - share), *((each, 1.0) for each in self.ahead)):
+            if phase.seconds is None:
+                return None
+            took, expected = known.get(phase.kind, (1.0, 1.0))
+            rest += part * phase.seconds * (took / expected if expected else 1.0)
+        return rest
 
     # As a Progress
 
@@ -105,24 +99,19 @@ class Phases:
         return getattr(self._progress, "share", None)
 
     def start(self, label: str, total: float, done: float = 0) -> None:
-        of = f"phase {self._number} of {self._number + len(self._ahead)}, " if self._number else ""
+        of = f"phase {self._number} of {self._number + len(self.ahead)}, " if self._number else ""
         name = f"{self._phase.name}: " if self._phase.name else ""
         self._beside = ""
-        if label == _TRAINING or (self._phase.kind == ANSWER and label != _READING):
-            self._stage_began = self._clock()
-        if label == _TRAINING and done:  # resumed: what is left is less
-            self._phase = Phase(self._phase.name, self._phase.kind, self._phase.units - done)
+        self._counts = label == _TRAINING or (self._phase.settings is None and label != _READING)
+        if label == _TRAINING and done and self._phase.units:  # resumed: what is left is less
+            self._phase = self._phase.less(done)
         self._progress.start(f"{of}{name}{label}", total, done)
         self._progress.beside(self._known)
 
     def advance(self, instances: float, tokens: int | None = None) -> None:
         self._progress.advance(instances, tokens)
-        if self._stage_began is not None:
+        if self._counts:
             self._units += instances
-        if not self._told and self._number and (left := self.left) is not None:
-            self._told = True
-            whole = self._clock() - self._began + left
-            self._say(f"about {span(whole)} in all, by what was measured so far ({span(left)} left)")
 
     def beside(self, text: str | Callable[[], str]) -> None:
         self._beside = text
@@ -133,19 +122,19 @@ class Phases:
         return " · ".join([own] * bool(own) + ([] if left is None else [f"about {span(left)} of the whole left"]))
 
     def finish(self) -> None:
-        if self._stage_began is not None:
-            self._seconds += self._clock() - self._stage_began
-            self._stage_began = None
+        self._counts = False
         self._progress.finish()
 
 
 def whole(request: FixRequest, examples: Examples, choosing: int, tested: int) -> list[Phase]:
     """All phases, as :func:`to_come` has those from the first training on."""
-    before = [Phase(START, ANSWER, 2 * choosing)]
+    before = [Phase(START, ANSWER, 2 * choosing, choosing)]
     if request.chosen.train_task:
-        before.insert(0, Phase(TASK, TRAIN, total_steps(examples, request.settings)))
+        own = request.settings.changed(strategy="continue-ce", strategy_options={}, ce_weight=None)
+        before.insert(0, Phase(TASK, TRAIN, total_steps(examples, own), settings=own))
     if "regression-preference" in request.named and examples.kind == "text":
-        before.append(Phase(PREFERENCES, ANSWER, 2 * (len(examples.train) + len(examples.validation))))
+        answered = len(examples.train) + len(examples.validation)
+        before.append(Phase(PREFERENCES, ANSWER, 2 * answered, answered))
     return before + to_come(request, examples, choosing, tested)
 
 
@@ -179,16 +168,19 @@ def to_come(
     if tries:
         phases += [Phase(blends(number), ANSWER, tries * choosing) for number in range(1, top + 1)]
     for seed in range(request.chosen.seeds):
+        settings = request.settings.changed(seed=request.settings.seed + seed)
         if seed:
             phases += of_candidate(again(seed), trained[0], examples, settings, 1.0, set())
             phases += [Phase(blends(1, seed), ANSWER, choosing)] * bool(tries)
         if request.control:
-            one = of_candidate("", trained[0], examples, settings, 1.0, set())
-            phases.append(Phase(control(seed), TRAIN, sum(each.units for each in one if each.kind == TRAIN)))
+            one = [each for each in of_candidate("", trained[0], examples, settings, 1.0, set()) if each.settings]
+            own = trained[0].settings(settings).changed(strategy=request.control, strategy_options={}, ce_weight=None)
+            steps, labelled = sum(each.units for each in one), trained[0].labelled
+            phases.append(Phase(control(seed), CONTROL, steps, settings=own, labelled=labelled))
     models = request.chosen.seeds * (1 + bool(request.control))
     if request.chosen.seeds > 1:
         phases.append(Phase(PICK, ANSWER, models * choosing))
-    return [*phases, Phase(PROOF, ANSWER, (2 + models) * tested)]
+    return [*phases, Phase(PROOF, ANSWER, (2 + models) * tested, tested)]
 
 
 def of_candidate(
@@ -202,14 +194,16 @@ def of_candidate(
 
     if candidate.first and (stage := repr(candidate.first_settings(settings).deciding())) not in seen:
         seen.add(stage)
-        yield Phase(stage_before(name), TRAIN, steps(candidate.first_settings(settings), labelled))
+        own = candidate.first_settings(settings)
+        yield Phase(stage_before(name), TRAIN, steps(own, labelled), settings=own, labelled=True)
     if _ANSWERS in strategies.get(candidate.strategy).needs and (candidate.first or _OF_NEW not in seen):
         documents = len(examples.train) + len(examples.validation) + len(examples.unlabelled)
-        yield Phase(both_answer(name), ANSWER, documents * (1 if _ANSWERS in seen else 2))
+        yield Phase(both_answer(name), READ, documents * (1 if _ANSWERS in seen else 2))
         seen |= {_ANSWERS} if candidate.first else {_ANSWERS, _OF_NEW}
     own = candidate.settings(settings)
     if not (candidate.labelled and repr(own.deciding()) in seen):
-        yield Phase(name, TRAIN, steps(own, candidate.examples(examples)))
+        units = steps(own, candidate.examples(examples))
+        yield Phase(name, TRAIN, units, settings=own, labelled=candidate.labelled)
 
 
 TASK, START, PREFERENCES = "task adapter", "OLD and NEW", "answers for preferences"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +10,6 @@ from typing import Any
 
 from compatcheck.errors import InputError, did_you_mean
 from compatcheck.evaluation.grouping import EngineOptions
-from compatcheck.memory import available_memory
 from compatcheck.options import Fix, part_of
 from compatcheck.references import Reference, resolve
 from compatcheck_train.examples import Examples
@@ -32,6 +31,10 @@ _DECIDING = (
     "blend_method", "control", "init", "train_task", "unlabelled", "train_split", "train_limit", "drop_overlap",
 )  # fmt: skip
 
+_WHY = dict.fromkeys(
+    ("train_limit", "train_split", "unlabelled", "drop_overlap"), "other training documents make another adapter"
+) | {"limit": "it can grow, not shrink: what was chosen on would be proven on"}
+
 
 @dataclass(frozen=True)
 class FixRequest:
@@ -42,6 +45,8 @@ class FixRequest:
     chosen: Fix
     most: int = 1000
     """Documents to choose on at most."""
+    began_with: int | None = None
+    """The --limit that the folder began with, where it goes on with a larger one."""
 
     @cached_property
     def settings(self) -> TrainSettings:
@@ -51,7 +56,7 @@ class FixRequest:
     @cached_property
     def judge(self) -> Judge:
         engine = part_of(self.chosen, EngineOptions, seed=0)
-        return part_of(self.chosen, Judge, engine=engine, seed=Judge.seed)
+        return part_of(self.chosen, Judge, engine=engine, seed=Judge.seed, drawn_from=self.began_with)
 
     @property
     def trial_share(self) -> float:
@@ -78,6 +83,12 @@ class FixRequest:
         """By so much the score may be below NEW's, as a proportion."""
         return self.chosen.margin / 100
 
+    def within(self, claim: Claim) -> FixRequest:
+        """As its folder goes on with it: a larger --limit adds documents to the proof alone, and training and choice
+        stay as they are."""
+        was, now = claim.identity.get("limit"), self.chosen.limit
+        return replace(self, began_with=was) if was is not None and (now is None or now > was) else self
+
     def with_(self, **changes: Any) -> FixRequest:
         return replace(self, chosen=replace(self.chosen, **changes))
 
@@ -90,6 +101,8 @@ class FixRequest:
     def identity(self, old: Reference, new: Reference) -> dict[str, Any]:
         """What decides the result: a folder that was made for something else is not resumed."""
         values = {name: getattr(self.chosen, name) for name in _DECIDING}
+        if self.began_with is not None:
+            values["limit"] = self.began_with
         return {
             "old": old.fingerprint(), "new": new.fingerprint(), "trial_share": self.trial_share, "most": self.most,
             **{name: str(value) if isinstance(value, Path) else value for name, value in values.items()},
@@ -160,19 +173,15 @@ def check_old_is_worth_keeping(old: Scores, force: bool) -> str | None:
     return text
 
 
-def check_room(out: Path, references: Sequence[Reference], say: Callable[[str], None]) -> None:
-    """Memory and disk that the work takes at least, held against what is free: too little memory is said, a disk that
-    cannot hold even the adapters is refused (InputError)."""
+def check_disk(out: Path, references: Sequence[Reference]) -> None:
+    """Refuse (InputError) a disk that cannot hold even the adapters."""
     biggest = max(sum(p.stat().st_size for p in r.base.glob("*.safetensors")) for r in references if r.base)
     free = free_bytes(out)
     need = 200_000_000 + biggest // 10
     if free < need:
         raise InputError(f"--out {out}: {free / 1e9:.1f} GB of disk are free, about {need / 1e9:.1f} GB are needed")
-    memory = available_memory()
-    if memory < 2 * biggest:
-        say(f"about {2 * biggest / 1e9:.1f} GB of memory are needed and {memory / 1e9:.1f} GB are free")
 
 
 def claim_of(out: Path) -> Claim:
     """By what a folder is that of a fix."""
-    return Claim(out / "fix.json", "compatcheck.fix-folder/1", "fix")
+    return Claim(out / "fix.json", "compatcheck.fix-folder/1", "fix", _WHY)

@@ -7,14 +7,16 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from compatcheck.references import Reference, resolve
 from compatcheck.tasks import LoadedTask
-from compatcheck_train.examples import load_examples, with_preferences
-from compatcheck_train.fix import phases
+from compatcheck_train.examples import Examples, load_examples, with_preferences
+from compatcheck_train.fix import estimate, phases
 from compatcheck_train.fix.change import Changes
+from compatcheck_train.fix.estimate import Costs
 from compatcheck_train.fix.judging import Scores
 from compatcheck_train.fix.phases import Phases
 from compatcheck_train.fix.proof import Proof, bound_of, prove
@@ -22,11 +24,12 @@ from compatcheck_train.fix.request import (
     AUTO,
     FixRequest,
     check,
+    check_disk,
     check_old_is_worth_keeping,
-    check_room,
     check_strategies,
     claim_of,
 )
+from compatcheck_train.fix.room import check_memory
 from compatcheck_train.fix.search import (
     CLEARLY,
     Frontier,
@@ -46,6 +49,7 @@ from compatcheck_train.training.run import Trained, train_task_adapter
 from compatcheck_train.weights import transfer, why_not_blended
 
 Say = Callable[[str], None]
+ESTIMATE = Path("work", "estimate.json")
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,8 @@ class Fixed:
     bound: Changes | None
     notes: tuple[str, ...]
     seconds: float
+    estimated_seconds: float
+    """Of the whole, told before it started."""
     documents: dict[str, int]
     """Numbers of training, validation, unlabelled and test documents."""
     picked: Picked | None
@@ -86,7 +92,7 @@ def fix(request: FixRequest, out: str | Path, say: Say = lambda _: None, progres
         notes.append(text)
         say(text)
 
-    work, tested, scores = _prepared(request, out, say, note, Phases(progress, say))
+    work, tested, scores, estimated = _prepared(request, out, say, note, Phases(progress), started)
     request, documents = work.request, work.documents
     trials, finals = search(work)
     final, frontier = settle(work, finals)
@@ -107,24 +113,30 @@ def fix(request: FixRequest, out: str | Path, say: Say = lambda _: None, progres
     return Fixed(
         request, out / "adapter", final, proof, scores, trials, finals if len(finals) > 1 else [], frontier,
         repeats[0].control, bound, tuple(dict.fromkeys((*notes, *final.trained.trained.notes, *proof.notes))),
-        round(time.perf_counter() - started, 1),
+        round(time.perf_counter() - started, 1), estimated,
         dict(zip(("train", "validation", "unlabelled", "test"), numbers, strict=True)),
         picked if len(repeats) > 1 else None,
     )  # fmt: skip
 
 
 def _prepared(
-    request: FixRequest, out: Path, say: Say, note: Say, progress: Phases
-) -> tuple[Work, LoadedTask, dict[str, Scores]]:
-    """Everything is checked, the documents are there, OLD and NEW are judged, and the folder is taken: what all stages
-    work with, the task of the proof, and both models' scores."""
-    judge = request.judge
+    request: FixRequest, out: Path, say: Say, note: Say, progress: Phases, started: float
+) -> tuple[Work, LoadedTask, dict[str, Scores], float]:
+    """Everything is checked, the documents are there, the time is estimated, OLD and NEW are judged, and the folder is
+    taken: what all stages work with, the task of the proof, both models' scores, and the seconds of the whole."""
     old, new = check(request)
     open_accelerator(request.settings, out)
-    claim, identity = claim_of(out), request.identity(old, new)
+    claim = claim_of(out)
+    request = request.within(claim)
+    identity = request.identity(old, new)
     first(lambda: claim.check(identity))
-    check_room(out, (old, new), say)
-    chosen = request.chosen
+    check_disk(out, (old, new))
+    chosen, judge = request.chosen, request.judge
+    if request.began_with is not None:
+        note(
+            f"The folder began with --limit {request.began_with}: the adapter is the one that was trained and chosen "
+            "then. The intervals of a second proof on more documents are those of a first one."
+        )
     examples = load_examples(
         judge.task, data=judge.data, split=chosen.train_split, limit=chosen.train_limit, unlabelled=chosen.unlabelled,
         num_fewshot=judge.num_fewshot or 0, seed=request.settings.seed,
@@ -132,11 +144,12 @@ def _prepared(
     )  # fmt: skip
     check_strategies(request, examples)
     documents, tested = judge.validation(examples, request.most), judge.test(request.most, request.chooses)
-    progress.plan(phases.whole(request, examples, documents.size, tested.size))
     for text in dict.fromkeys(examples.notes):
         note(text)
     if warning := judge.known_to_new(documents, examples):
         note(f"Warning: {warning}")
+    models, parts = {"old": old, "new": new}, {phases.START: documents, phases.PROOF: tested}
+    costs = _foreseen(request, out, models, examples, parts, say, progress, started)
     if chosen.train_task:
         first(lambda: claim.take(identity))
         say(f"training a task adapter for {request.new}")
@@ -149,11 +162,34 @@ def _prepared(
     if warning := check_old_is_worth_keeping(scores["old"], chosen.force):
         note(f"Warning: {warning}.")
     first(lambda: claim.take(identity))
+    first(lambda: costs.write(out / ESTIMATE))
     if request.blend == AUTO and new.adapter is not None and (why := why_not_blended(new.adapter)):
         note(f"No blends with NEW are tried: {why}.")
         request = request.with_(blend="none")
     work = Work(request, old, new, new, examples, documents, known, out / "work", say, note, progress, tested.size)
-    return _with_preferences(_with_start(work)), tested, scores
+    return _with_preferences(_with_start(work)), tested, scores, costs.whole
+
+
+def _foreseen(
+    request: FixRequest, out: Path, models: dict[str, Reference], examples: Examples, parts: dict[str, LoadedTask],
+    say: Say, progress: Phases, started: float,
+) -> Costs:  # fmt: skip
+    """What lies ahead is planned, and its memory and time are said before it is paid for; what it costs is measured, or
+    what it was when the work that is resumed began. ``parts`` are the documents to choose on and those of the proof."""
+    choosing, tested = (loaded.size for loaded in parts.values())
+    ahead = phases.whole(request, examples, choosing, tested)
+    check_memory(models["old"], models["new"], examples, ahead, say)
+    if (out / ESTIMATE).is_file():
+        costs = Costs.read(out / ESTIMATE)
+    else:
+        other = phases.to_come(request, examples, choosing, tested, lifted=True)
+        costs = estimate.measure(request.judge, models, examples, [*ahead, *other], parts)
+    progress.timed = partial(costs.timed, examples)
+    progress.plan(ahead)
+    if not costs.whole:
+        costs = replace(costs, whole=round(time.perf_counter() - started + (progress.left or 0.0), 1))
+        say(estimate.said(progress.ahead, costs.whole))
+    return costs
 
 
 def _with_start(work: Work) -> Work:

@@ -76,7 +76,8 @@ def fix_to_dict(fixed: Fixed, command: str = "") -> dict[str, Any]:
         },
         "training": plain(fixed.final.trained.trained), "first_stage": plain(fixed.final.trained.first),
         "control": plain(fixed.control),
-        "seconds": fixed.seconds, "notes": list(fixed.notes), "seeds": _seeds(fixed),
+        "seconds": fixed.seconds, "estimated_seconds": fixed.estimated_seconds, "notes": list(fixed.notes),
+        "seeds": _seeds(fixed),
     }  # fmt: skip
 
 

@@ -14,6 +14,8 @@ import pytest
 
 from compatcheck.engines.progress import SilentProgress
 from compatcheck.options import Fix, build
+from compatcheck_train.fix import estimate
+from compatcheck_train.fix.estimate import Answering, Costs
 from compatcheck_train.fix.request import FixRequest
 from compatcheck_train.fix.run import Fixed, fix
 from compatcheck_train.report import save
@@ -43,6 +45,13 @@ class Shown(SilentProgress):
 
     def start(self, label: str, total: float, done: float = 0) -> None:
         self.labels.append(label)
+
+
+@pytest.fixture(autouse=True)
+def nothing_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fix that takes seconds is not measured first, but for the one that all share."""
+    costs = Costs(Answering(0.0, 0.0), Answering(0.0, 0.0), 0.0, {}, {})
+    monkeypatch.setattr(estimate, "measure", lambda *_: costs)
 
 
 def contents(folder: Path) -> dict[str, bytes]:

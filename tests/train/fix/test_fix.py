@@ -55,6 +55,7 @@ def test_the_steps_of_a_fix(made: Made) -> None:
         "blend",
         "blend-2",
         "seed-1",
+        "estimate.json",
     }
     again = {re.sub("-[0-9a-f]{8}$", "", path.name) for path in (made.out / "work" / "seed-1").iterdir()}
     blended = {"blend"} if fixed.frontier.chosen.share != 1 else set()
@@ -192,8 +193,12 @@ def test_a_fix_with_the_steps_left_out(fixtures: Path, tmp_path: Path) -> None:
     assert any("modules moved, 0 left" in note for note in fixed.notes)
     config = json.loads((tmp_path / "out" / "work" / "transfer" / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == str((fixtures / "models" / "base-v2").resolve())
-    with pytest.raises(InputError, match=r"holds a fix with other limit; choose another folder"):
+    with pytest.raises(InputError, match=r"holds a fix with other limit \(it can grow, not shrink"):
         fix(request.with_(limit=10), tmp_path / "out")
+    with pytest.raises(
+        InputError, match=r"other train_limit \(other training documents make another adapter\); choose"
+    ):
+        fix(request.with_(train_limit=300), tmp_path / "out")
 
 
 def test_whole_trials_are_not_trained_again(fixtures: Path, tmp_path: Path) -> None:
@@ -202,9 +207,14 @@ def test_whole_trials_are_not_trained_again(fixtures: Path, tmp_path: Path) -> N
         train_limit=40, limit=20, force=True, settings={"max_steps": 2},
     )  # fmt: skip
     fixed = fix(request, tmp_path / "out")
-    assert {path.name for path in (tmp_path / "out" / "work").iterdir()} == {"trials"}
+    assert {path.name for path in (tmp_path / "out" / "work").iterdir()} == {"trials", "estimate.json"}
     assert [trial.trained.steps for trial in fixed.trials] == [2, 2]
     assert list(fixed.finals) == list(fixed.trials)
+    trained = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "work").rglob("*.safetensors")}
+    more = fix(request.with_(limit=30), tmp_path / "out")
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "work").rglob("*.safetensors")} == trained
+    assert (more.documents["test"], more.proof.metrics[0].n) == (30, 30)
+    assert any(note.startswith("The folder began with --limit 20: ") for note in more.notes)
     winner = best([final.scores for final in fixed.finals], errors=1.0)
     assert fixed.final.candidate.name == winner.name
     published = load_file(tmp_path / "out" / "adapter" / "adapter_model.safetensors")

@@ -126,6 +126,23 @@ def test_documents_of_equal_content_are_not_parted(examples: Examples, fixtures:
     assert len(choosing) == 10
 
 
+def test_more_documents_are_more_to_prove_on(examples: Examples, fixtures: Path, tmp_path: Path) -> None:
+    """What was chosen on stays that, and no content of it is proven on."""
+    (tmp_path / "piqa").mkdir()
+    once = rows(fixtures, "validation", 40)
+    (tmp_path / "piqa" / "validation.jsonl").write_text("".join(once + once[:20] + rows(fixtures, "dev", 10)))
+    before = Judge("piqa", data=tmp_path, limit=40)
+    after = replace(before, limit=70, drawn_from=40)
+    choosing = before.validation(examples).indices
+    assert choosing is not None and after.validation(examples).indices == choosing
+    proof = after.test().indices
+    assert proof is not None
+    again = {number + 40 for number in choosing if number < 20}
+    assert again, "there is something to go wrong"
+    assert set(proof) == set(range(70)) - set(choosing) - again
+    assert set(before.test().indices or ()) < set(proof)
+
+
 def test_rows_that_new_was_trained_on_are_warned_of(examples: Examples, fixtures: Path, tmp_path: Path) -> None:
     held_out = Judge("piqa", data=fixtures / "data", dev=HELD_OUT)
     warning = held_out.known_to_new(held_out.validation(examples), examples)

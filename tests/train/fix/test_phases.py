@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from compatcheck.engines.progress import Measured
 from compatcheck_train.examples import load_examples
-from compatcheck_train.fix.phases import ANSWER, TRAIN, Phase, Phases, to_come
+from compatcheck_train.fix.phases import ANSWER, CONTROL, TRAIN, Phase, Phases, to_come
+from compatcheck_train.settings import TrainSettings
 from tests.train.fix.conftest import Made, request_of
 
 
@@ -29,74 +31,63 @@ class Shown(Measured):
 
 
 PLAN = [
-    Phase("start", ANSWER, 100),
-    Phase("trial", TRAIN, 200),
-    Phase("control", TRAIN, 400),
-    Phase("proof", ANSWER, 600),
+    Phase("start", ANSWER, 100, seconds=10),
+    Phase("trial", TRAIN, 200, settings=TrainSettings(), seconds=100),
+    Phase("control", CONTROL, 400, settings=TrainSettings(), seconds=150),
+    Phase("proof", ANSWER, 600, seconds=60),
 ]
 
 
-def test_the_rest_is_told_by_what_was_measured() -> None:
-    clock, said = Clock(), list[str]()
+def test_what_was_expected_is_corrected_by_what_work_of_the_kind_took() -> None:
+    clock = Clock()
     shown = Shown(clock)
-    phases = Phases(shown, said.append, clock)
+    phases = Phases(shown, clock)
     phases.plan(PLAN)
+    assert phases.left == 320
     phases.begin("start")
     clock.now += 4  # a model is loaded
     phases.start("1 of 2, old: t, generating", 100)
-    clock.now += 10
-    phases.advance(100)
     assert shown.label == "phase 1 of 4, start: 1 of 2, old: t, generating"
-    assert phases.left is None and said == [], "no training was measured"
+    assert phases.left == 320
+    phases.advance(10)
+    assert phases.left == 9 + 310, "a few documents say little of how fast they go"
+    clock.now += 16
+    phases.advance(90)
     phases.finish()
+    assert phases.left == 100 + 150 + 2 * 60
     phases.begin("trial")
     phases.start("old model: once over the training data", 30)
-    clock.now += 6
     phases.advance(30)
     phases.finish()
+    assert phases.left == 100 + 150 + 2 * 60, "what goes before counts for nothing"
     phases.start("training", 200)
     phases.beside("loss 0.5000")
-    clock.now += 5
-    phases.advance(9)
-    assert phases.left is None, "a few steps say little"
-    clock.now += 5
-    phases.advance(31)
-    left = 40 + (6 + 100) + (4 + 60)  # of this training, the control with its teacher, the proof with its models
-    assert phases.left == pytest.approx(left)
-    assert said == ["about 4:00 in all, by what was measured so far (3:30 left)"]
-    assert (shown.label, shown.known) == ("phase 2 of 4, trial: training", "loss 0.5000 · about 3:30 of the whole left")
-    clock.now += 40
-    phases.advance(160)
-    phases.finish()
-    phases.begin("control")
-    assert phases.left == pytest.approx(106 + 64)
+    clock.now += 25
+    phases.advance(100)
+    assert phases.left == 25 + 150 + 120
+    assert (shown.label, shown.known) == ("phase 2 of 4, trial: training", "loss 0.5000 · about 4:55 of the whole left")
     phases.begin("what nobody foresaw")
     phases.start("training", 10)
-    assert shown.label == "phase 3 of 4, what nobody foresaw: training"
-    phases.begin("proof")
-    phases.start("generating", 600)
-    clock.now += 30
-    phases.advance(300)
-    assert phases.left == pytest.approx(300 * 40 / 400)
-    assert len(said) == 1
+    assert shown.label == "phase 2 of 4, what nobody foresaw: training"
+    assert phases.left == 150 + 120
+
+
+def test_nothing_is_said_of_a_rest_that_is_not_known() -> None:
+    phases = Phases()
+    phases.plan([replace(PLAN[0], seconds=None)])
+    assert phases.left is None
 
 
 def test_work_that_was_done_before_says_nothing() -> None:
     """A fix that is resumed goes through what is finished in no time, and takes up a training in its middle."""
     clock = Clock()
-    phases = Phases(None, clock=clock)
+    phases = Phases(None, clock)
     phases.plan(PLAN)
     phases.begin("start")
     clock.now += 1
-    phases.begin("trial")
-    clock.now += 1
     phases.begin("control")
     phases.start("training", 400, 300)
-    clock.now += 20
-    phases.advance(20)
-    assert phases.left is None, "no answer was measured"
-    phases.plan([Phase("another", TRAIN, 100)])
-    assert phases.left == pytest.approx(80 + 100)
+    assert phases.left == pytest.approx(150 / 4 + 60)
 
 
 def test_every_phase_of_a_real_fix_was_foreseen(made: Made) -> None:
@@ -109,7 +100,9 @@ def test_every_phase_of_a_real_fix_was_foreseen(made: Made) -> None:
     assert made.shown[0].startswith(f"phase 1 of {total}, OLD and NEW: 1 of 2, old: piqa, scoring choices")
     assert made.shown[-1].startswith(f"phase {total} of {total}, proof: ")
     assert f"phase 3 of {total}, trial 1 of 2, choice-ce+choice-ensemble: training" in made.shown
-    assert any(line.startswith("about ") and " in all" in line for line in made.said)
+    said = [line for line in made.said if re.match(r"about [\d:]+ in all: evaluating [\d:]+, training [\d:]+ ", line)]
+    assert len(said) == 1, made.said
+    assert made.said.index(said[0]) < min(n for n, line in enumerate(made.said) if line.startswith("loading "))
 
 
 @pytest.mark.parametrize(("lifted", "answering"), [(None, 3), (False, 3), (True, 2)])
@@ -124,4 +117,4 @@ def test_texts_are_answered_by_both_models_before(
     assert [each.units for each in both] == [2 * count, count, count][: len(both)]
     assert len([each for each in ahead if "both models answer" in each.name]) == answering
     assert (ahead[0].name == "what labels alone give") is (lifted is None)
-    assert ahead[-1] == Phase("proof", ANSWER, 4 * 20)
+    assert ahead[-1] == Phase("proof", ANSWER, 4 * 20, 20)
