@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from compatcheck.errors import InputError, one_line
 from compatcheck.similarity import RECORDED, STRUCTURED
@@ -17,10 +16,10 @@ from compatcheck.table.layout import MISSING, Layout, field_names, listed, obvio
 from compatcheck.table.reading import Row, Source
 from compatcheck.table.rows import Field, RowTable, missing_field
 from compatcheck.table.targets import Targets
+from compatcheck.table.untyped import Untyped
 from compatcheck.table.values import (
     INPUT_HASH,
     NUMBER,
-    NUMBER_PATTERN,
     OWN_NAMES,
     PLAIN,
     REFERENCES,
@@ -32,7 +31,6 @@ from compatcheck.table.values import (
     first_index,
     hashed,
     is_gap,
-    number_in,
     plain_json,
     slice_columns,
     text_array,
@@ -79,8 +77,7 @@ class Columns:
         self.looked = False
         """Whether reasoning was looked for."""
         self.figures = Figures(source)
-        self.not_numbers: set[str] = set()
-        """Columns of an untyped file that hold a text which is no number."""
+        self.numbers = Untyped()
 
     def tables(self) -> Iterator[dict[str, pa.Array]]:
         """The columns of all chunks. Raises InputError for the first row that is not as it should be."""
@@ -103,7 +100,7 @@ class Columns:
         if columns is None:
             columns = self._of_rows(numbers, rows if isinstance(rows, list) else _row_list(self.source, rows, numbers))
         if self.source.untyped:
-            self._watch_numbers(columns)
+            self.numbers.watch(columns)
         self.figures.watch(columns)
         if self.layout.reasoning is None and not self.looked:
             self.looked = True  # at the first rows, which tell it of the rest
@@ -318,36 +315,9 @@ class Columns:
             )
         return values
 
-    def _watch_numbers(self, columns: Mapping[str, pa.Array]) -> None:
-        """Note which texts of a file without types are not all numbers."""
-        for name, column in columns.items():
-            open_yet = column.type == TEXT and name not in self.not_numbers and column.null_count < len(column)
-            if open_yet and not pc.all(pc.match_substring_regex(column, NUMBER_PATTERN)).as_py():
-                self.not_numbers.add(name)
-
     def settled(self, table: pa.Table) -> pa.Table:
-        """Rows of a file without types once all were seen: columns of numbers are numbers.
-
-        Where targets and predictions are, equal ones are spelled alike, unless the file has scores of its own.
-        """
-        if not self.source.untyped:
-            return table
-        own = {"doc_id", "target", "prediction", "error", *PLAIN}
-        for place, name in enumerate(table.column_names):
-            column = table[name]
-            fit = column.type == TEXT and name not in own and not name.startswith(("prediction:", "field:"))
-            if fit and name not in self.not_numbers and column.null_count < len(column):
-                try:
-                    column = column.cast(pa.int64())
-                except pa.ArrowInvalid:
-                    column = column.cast(pa.float64())
-                table = table.set_column(place, name, column)
-        both = {"target", "prediction"}
-        if self.metrics or not both <= set(table.column_names) or both & self.not_numbers:
-            return table
-        pairs = zip(table["prediction"].to_pylist(), table["target"].to_pylist(), strict=True)
-        texts = [t if p is not None and t is not None and number_in(p) == number_in(t) else p for p, t in pairs]
-        return table.set_column(table.column_names.index("prediction"), "prediction", pa.array(texts, TEXT))
+        """Rows of a file without types once all were seen; others as they are."""
+        return self.numbers.settled(table, bool(self.metrics)) if self.source.untyped else table
 
     def finish(self, table: pa.Table) -> RowTable:
         """The table with what the reader found out on the way; checks what only the end can tell."""

@@ -211,7 +211,7 @@ def test_tables_as_programs_write_them(tmp_path: Path) -> None:
 
 def test_numbers_in_csv_are_numbers(tmp_path: Path) -> None:
     run = _table(tmp_path / "a.csv", "id,target,prediction,zip,age\n1,5,5.0,007,7\n2,6,7.0,010,10\n3,5,,011,\n")
-    assert texts(run, "prediction") == ["5", "7.0", None]
+    assert texts(run, "prediction") == ["5", "7", None]
     assert run.records["score:exact_match"].tolist() == [1.0, 0.0, 0.0]
     assert texts(run, "zip") == ["007", "010", "011"]
     assert texts(run, "age") == [7, 10, None]

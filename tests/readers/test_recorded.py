@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+import compatcheck
 from compatcheck.errors import InputError
 from compatcheck.readers import Layout, is_recorded, load_recorded, score_records
 from compatcheck.records import TaskRun
@@ -94,6 +95,31 @@ def test_a_file_without_types_spells_what_is_no_error(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text(text, encoding="utf-8")
     (run,) = load_recorded(tmp_path / "rows.csv")
     assert values(run.records["error"]) == [None] * 5 + ["true", "timeout", "no"]
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["memory", "stream"])
+@pytest.mark.parametrize(
+    ("head", "row", "changed"),
+    [
+        ("id,prediction", "{n},{p}", 1),
+        ("id,target,prediction", "{n},{n},{p}", 1),
+        ("id,target,prediction", "{n},{n}.0,{p}", 1),
+        ("id,target,prediction", "{n},word,{p}", 100),  # with targets that are words, answers are texts
+    ],
+)
+def test_whole_numbers_that_pandas_made_floats_are_the_same_answers(
+    head: str, row: str, changed: int, stream: bool, tmp_path: Path
+) -> None:
+    """A single missing answer makes ``7.0`` of every ``7``: all of them counted as changed."""
+    for name, form in (("old", "{}"), ("new", "{}.0")):
+        lines = [row.format(n=n, p="" if (name, n) == ("new", 7) else form.format(n)) for n in range(100)]
+        (tmp_path / f"{name}.csv").write_text("\n".join([head, *lines]) + "\n", encoding="utf-8")
+    found = compatcheck.diff(tmp_path / "old.csv", tmp_path / "new.csv", reference="old", stream=stream).only
+    assert found.metrics["changed"].count == changed
+    if "target" in head and changed == 1:
+        scored = compatcheck.diff(tmp_path / "old.csv", tmp_path / "new.csv", stream=stream).only
+        assert (scored.quadrants["both_correct"], scored.metrics["agreement"].count) == (99, 99)
+        assert scored.metrics["both_correct_changed"].count == 0
 
 
 @pytest.mark.parametrize("score", ["1,234", "-12,345"])

@@ -1,0 +1,65 @@
+"""Files that know only text (CSV): which columns are numbers, once all rows were seen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from compatcheck.table.values import NUMBER_PATTERN, PLAIN, TEXT, number_in, text_of
+
+_OWN = frozenset({"doc_id", "target", "prediction", "error", *PLAIN})
+_ANSWERS = ("target", "prediction")
+
+
+class Untyped:
+    """Watches the columns chunk by chunk."""
+
+    def __init__(self) -> None:
+        self._texts: set[str] = set()
+        """Columns that hold a text which is no number."""
+        self._written: set[str] = set()
+        """Of targets and predictions those that hold a number which is not as a program writes a float."""
+
+    def watch(self, columns: Mapping[str, pa.Array]) -> None:
+        """Take note of a chunk."""
+        for name, column in columns.items():
+            if column.type != TEXT or name in self._texts or column.null_count == len(column):
+                continue
+            if not pc.all(pc.match_substring_regex(column, NUMBER_PATTERN)).as_py():
+                self._texts.add(name)
+            elif name in _ANSWERS and name not in self._written and not all(map(_is_float, column.to_pylist())):
+                self._written.add(name)
+
+    def settled(self, table: pa.Table, scored: bool) -> pa.Table:
+        """The rows with columns of numbers as numbers.
+
+        So are targets and predictions, unless the file is ``scored``: equal ones are spelled alike, and what are floats
+        throughout (pandas makes ``7`` one where another row has none) is spelled as such numbers are elsewhere."""
+        for place, name in enumerate(table.column_names):
+            column = table[name]
+            fit = column.type == TEXT and name not in _OWN and not name.startswith(("prediction:", "field:"))
+            if fit and name not in self._texts and column.null_count < len(column):
+                try:
+                    column = column.cast(pa.int64())
+                except pa.ArrowInvalid:
+                    column = column.cast(pa.float64())
+                table = table.set_column(place, name, column)
+        answers = {name: table[name].to_pylist() for name in _ANSWERS if name in table.column_names}
+        if scored or self._texts & answers.keys():
+            return table
+        for name in answers.keys() - self._written:
+            answers[name] = [None if text is None else text_of(float(text)) for text in answers[name]]
+        if len(answers) == len(_ANSWERS):
+            pairs = zip(answers["prediction"], answers["target"], strict=True)
+            answers["prediction"] = [
+                t if p is not None and t is not None and number_in(p) == number_in(t) else p for p, t in pairs
+            ]
+        for name, texts in answers.items():
+            table = table.set_column(table.column_names.index(name), name, pa.array(texts, TEXT))
+        return table
+
+
+def _is_float(text: str | None) -> bool:
+    return text is None or repr(float(text)) == text
