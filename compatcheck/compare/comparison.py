@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from compatcheck.compare.instances import InstanceFile, common_kind, instance_kinds, text_of
 from compatcheck.compare.kinds import labels
-from compatcheck.compare.pairing import pair
+from compatcheck.compare.pairing import Pairs, pair
 from compatcheck.compare.parts import other_prompts, parts
 from compatcheck.compare.quadrants import resolve_metric
 from compatcheck.compare.result import Comparison
@@ -85,8 +86,8 @@ def _compare(job: Job, how: Settings, file: InstanceFile | None, say: Say) -> li
     """One comparison for each metric of a job; instances go to ``file`` where they cannot be held."""
     old, new, metrics = job
     metrics = [resolve_metric(metric, old, new) for metric in metrics]
-    known = None if file is None else _labels(old)
     pairs = pair(old, new)
+    known = None if file is None else labels(_targets(old, new, pairs), len(pairs.old))
     fields = expand(how.slice_by, old, new, how.also_slice_by)
     for field in fields:
         check_field(field, old, new)
@@ -151,9 +152,16 @@ class _Values:
         return pd.Series(pd.Categorical.from_codes(values, pd.Index([*self._texts], dtype=object)))
 
 
-def _labels(run: StoredRun) -> frozenset[str]:
-    """The targets of a run where they are few enough to be labels."""
-    if "target" not in run.names:
-        return frozenset()
-    texts = (text for table in run.table.tables(["target"]) for text in pc.unique(table["target"]).to_pylist())
-    return labels(texts, run.rows)
+def _targets(old: StoredRun, new: StoredRun, pairs: Pairs) -> Iterator[str | None]:
+    """The targets of the pairs, as OLD has them, and where OLD has none as NEW has them; some of them repeatedly."""
+    open_yet = np.ones(len(pairs.old), dtype=bool)
+    for run, places in ((old, pairs.old), (new, pairs.new)):
+        if "target" not in run.names or not open_yet.any():
+            continue
+        wanted, start = np.zeros(run.rows, dtype=bool), 0
+        wanted[places[open_yet]] = True
+        for table in run.table.tables(["target"]):
+            yield from pc.unique(table["target"].filter(pa.array(wanted[start : start + len(table)]))).to_pylist()
+            wanted[start : start + len(table)] &= table["target"].is_null().to_numpy()
+            start += len(table)
+        open_yet &= wanted[places]

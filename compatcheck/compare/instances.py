@@ -255,6 +255,8 @@ def text_of(value: object) -> str:
 
 def _array(column: pd.Series, kind: pa.DataType) -> pa.Array | pa.ChunkedArray:
     if pa.types.is_large_string(kind):
+        if isinstance(column.dtype, pd.CategoricalDtype) and pd.api.types.is_string_dtype(column.cat.categories):
+            return pa.array(column, from_pandas=True).cast(kind)
         if isinstance(column.dtype, pd.CategoricalDtype):
             column = column.astype(str)
         elif not pd.api.types.is_string_dtype(column.dtype) or column.dtype == object:

@@ -238,6 +238,20 @@ def test_tasks_and_filters_of_one_file_are_kept_apart(tmp_path: Path) -> None:
     assert_same(memory, streamed, stored)
 
 
+def test_kinds_of_failure_are_those_of_all_pairs_and_of_no_other_row(tmp_path: Path) -> None:
+    """The first parts hold no answer at all, and only rows without a partner make the targets many."""
+    colours = ("red", "blue")
+    made = [row(n, target=colours[n % 2], score=1.0, prediction=colours[n % 2] if n > 5 else None) for n in range(12)]
+    worse = [one | {"score": 0.0, "prediction": colours[1 - n % 2] if n > 5 else None} for n, one in enumerate(made)]
+    lonely = [row(n, target=f"t{n}", score=1.0) for n in range(12, 40)]
+    old = written([*lonely, *made], tmp_path / "old.parquet", ["target", "prediction", "score"])
+    new = written(worse, tmp_path / "new.parquet", ["target", "prediction", "score"])
+    memory, streamed, stored = both_ways(old, new, tmp_path, metrics=("score",))
+    assert isinstance(streamed, list)
+    assert {one.kind: one.count for one in streamed[0].kinds or ()} == {"choice": 6}
+    assert_same(memory, streamed, stored)
+
+
 @pytest.mark.parametrize("end", ["jsonl", "csv", "json"])
 def test_other_files_are_streamed_too(end: str, tmp_path: Path) -> None:
     made = [row(n, topic="x" if n % 2 else None, level=n if n < 5 else n / 2) for n in range(12)]
