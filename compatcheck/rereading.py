@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -101,7 +102,8 @@ def _exact(scores: Scores, predictions: pd.Series, targets: pd.Series) -> Scores
 def _held(scores: Scores, predictions: list[str | None], targets: list[str | None], ignore_case: bool) -> Scores | None:
     """The scores with those wrong answers right that hold their target, as far as they were looked at."""
     holder = similarity.get("contains", ignore_case=ignore_case)
-    wrong = [int(i) for i in np.flatnonzero(scores == 0) if predictions[i] and targets[i]][:LOOKED_AT]
+    known = (i for i in np.flatnonzero(scores == 0).tolist() if predictions[i] and targets[i])
+    wrong = list(itertools.islice(known, LOOKED_AT))
     if not wrong:
         return None
     held = holder.score([predictions[i] for i in wrong], [references(str(targets[i])) for i in wrong])

@@ -47,7 +47,7 @@ def ends_of(text: str, most: int, cut: str = "\n") -> str:
 
 def text_hash(text: str) -> str:
     """Fingerprint of a text: the first 16 hexadecimal digits of the SHA-256 of its UTF-8."""
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest()[:16]
 
 
 def clean_surrogates(text: str) -> str:

@@ -41,6 +41,8 @@ PHRASE = 8
 """Words of an answer that another text may state; a longer one is a text, and that one a longer text."""
 _READ = 4_000
 """Characters of a text that the rules read: of a longer one the beginning and the end."""
+_SHORT = 100
+"""Characters of a flip that may well come again: labels, choices, numbers."""
 _INVALID = "[invalid]"
 """What lm-eval's filters give where they found no answer."""
 
@@ -59,6 +61,7 @@ _WORDS_OF_CHOICE = (
     {"yes", "no"}, {"true", "false"}, {"positive", "negative", "neutral"}, {"entailment", "contradiction", "neutral"},
     {"agree", "disagree"}, {"correct", "incorrect"}, {"pass", "fail"}, {"left", "right"}, {"spam", "ham"},
 )  # fmt: skip
+_ANY_CHOICE = set().union(*_WORDS_OF_CHOICE)
 _TOKEN = re.compile(r"[^\W_]+(?:[.,'’/-][^\W_]+)*")
 
 
@@ -103,6 +106,11 @@ def labels(targets: Iterable[str | None], rows: int) -> frozenset[str]:
 
 def failure_kind(flip: Flip, labels: frozenset[str] = frozenset()) -> str:
     """The first kind of :data:`KINDS` whose rule holds."""
+    short = sum(map(len, filter(None, flip[:5]))) <= _SHORT
+    return (_known_kind if short else _kind)(flip, labels)
+
+
+def _kind(flip: Flip, labels: frozenset[str]) -> str:
     new = None if flip.new is None or flip.new.strip() == _INVALID else _read(flip.new)
     text = _read(flip.text_new if flip.text_new is not None else flip.new or "")
     before = _read(flip.text_old if flip.text_old is not None else flip.old or "")
@@ -112,17 +120,21 @@ def failure_kind(flip: Flip, labels: frozenset[str] = frozenset()) -> str:
         return "empty"
     if flip.chosen:
         return "choice"
-    right = [each for each in (flip.old, flip.target) if each is not None and each.strip() not in ("", _INVALID)]
+    known = dict.fromkeys(each for each in (flip.old, flip.target) if each is not None)  # mostly they are the same
+    right = [each for each in known if each.strip() not in ("", _INVALID)]
     right = [_read(each) for each in right if each != flip.new]  # the right text, which only a score says is wrong
     if _refuses(text) and not any(map(_refuses, (before, *right))):
         return "refused"
     if _cut_off(text, before, flip.finish_reason):
         return "cut_off"
-    if _other_language(text, [before, *right]):
+    if _other_language(text, list(dict.fromkeys([before, *right]))):
         return "language"
     if new is None or not new.strip():
         return "format"  # there is a text, and no answer could be taken out of it
     return _of_answer(new, text, right, labels) or _of_length(text, before)
+
+
+_known_kind = lru_cache(maxsize=16_384)(_kind)
 
 
 def _refuses(text: str) -> bool:
@@ -130,7 +142,8 @@ def _refuses(text: str) -> bool:
 
 
 def _of_answer(new: str, text: str, right: Sequence[str], labels: frozenset[str]) -> str | None:
-    if any(_plain(new) == _plain(each) for each in right):
+    plain = _plain(new)
+    if any(plain == _plain(each) for each in right):
         return "spelling"
     if any(_same(new, each) or (text != new and _stated(text, each)) for each in right):
         return "format"
@@ -244,6 +257,8 @@ def _other_choice(new: str, right: Sequence[str], labels: frozenset[str]) -> boo
         return True
     words = _words(new)
     first = {words[0], words[-1]} if words else set()
+    if first.isdisjoint(_ANY_CHOICE):
+        return False
     return any(first & group and expected & group and not first & expected for group in _WORDS_OF_CHOICE)
 
 

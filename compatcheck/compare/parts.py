@@ -44,10 +44,12 @@ def parts(
     in_step = bool((pairs.new[1:] > pairs.new[:-1]).all())
     other = (_kept if in_step else partial(_sorted, size=size))(new, theirs, pairs.new)
     empty = old.without_rows(), new.without_rows()
-    for before, after in zip(_cut(_kept(old, mine, pairs.old), size), _cut(other, size), strict=True):
+    both = zip(_cut(_kept(old, mine, pairs.old), size), _cut(other, size), strict=True)
+    for number, (before, after) in enumerate(both):
+        if number % 10 == 0:  # each time would cost more than the work itself
+            pa.default_memory_pool().release_unused()
         rows = np.arange(len(before))
         yield replace(empty[0], records=before), replace(empty[1], records=after), Pairs(rows, rows, pairs.key, 0, 0, 0)
-        pa.default_memory_pool().release_unused()
 
 
 def _columns(old: StoredRun, new: StoredRun, metrics: Sequence[Metric], key: str) -> tuple[list[str], list[str]]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -15,9 +14,10 @@ from compatcheck.readers.parts import (
     DEFAULT_TASK,
     Part,
     drop_repeats,
-    frame_of,
     plain_part,
+    record_columns,
     said_of_rows,
+    scored,
     wanted_metrics,
 )
 from compatcheck.readers.recorded import no_such_task, targets_of
@@ -26,11 +26,13 @@ from compatcheck.scratch import Scratch, database
 from compatcheck.table.check import Columns
 from compatcheck.table.layout import Layout
 from compatcheck.table.reading import only_part, read_rows
-from compatcheck.table.scoring import Options, recorded_metric, score_records, settle_scores, worst_score
-from compatcheck.table.stored import Rows, by_key, stored
+from compatcheck.table.scoring import Options
+from compatcheck.table.stored import Rows, by_key, distinct
 from compatcheck.table.values import NUMBER, REFERENCES
 
 KEY = ("task", "filter")
+_TELLING = ("doc_id", "target", "prediction", "error")
+"""The columns by which rows are scored."""
 
 
 def load_large(
@@ -55,10 +57,14 @@ def load_large(
     targets = targets_of(layout.targets, layout) if layout.targets is not None else None
     source = only_part(read_rows(path, layout.part), layout.part, layout.model_field)
     reader, raw = Columns(source, layout, side, targets, metrics), Rows(scratch)
+    keys: dict[tuple[str, str], None] = {}
     for columns in reader.tables():
-        raw.add(_with_keys(pa.table(columns), task or DEFAULT_TASK))
+        table = _with_keys(pa.table(columns), task or DEFAULT_TASK)
+        keys |= dict.fromkeys((one["task"], one["filter"]) for one in distinct(table, KEY))
+        raw.add(table)
     part = plain_part(reader.finish(pa.table({})), layout, task)
-    return _Runs(raw.finish(reader.unfit), reader, part, layout, metrics, metric_options).all(path, tasks, limit)
+    found = _Runs(raw.finish(reader.unfit), reader, part, layout, metrics, metric_options)
+    return found.all(list(keys), path, tasks, limit)
 
 
 def _with_keys(table: pa.Table, task: str) -> pa.Table:
@@ -81,30 +87,41 @@ class _Runs:
         self.asked, self.options = metrics, options
         self.wanted = wanted_metrics(part.rows, metrics, part.default_metrics)
 
-    def all(self, path: Path, tasks: Sequence[str], limit: int | None) -> list[StoredRun]:
-        repeats, keys = self._repeats(), self._keys()
+    def all(self, keys: list[tuple[str, str]], path: Path, tasks: Sequence[str], limit: int | None) -> list[StoredRun]:
+        """The runs by task and filter, in the order in which these first appear, those of one task together."""
+        repeats, order = self._repeats(), list(dict.fromkeys(task for task, _ in keys))
+        keys.sort(key=lambda key: order.index(key[0]))
         if tasks and not any(task in tasks for task, _ in keys):
             no_such_task(path, [TaskRun(task, name, (), pd.DataFrame()) for task, name in keys], tasks)
         dropped = pa.concat_arrays([*repeats.values()]) if repeats else pa.array([], pa.int64())
+        whole = len(keys) == 1 and not repeats and limit is None and not self.reader.source.untyped
         found = []
         for key in keys:
             if (tasks and key[0] not in tasks) or self.layout.filter not in (None, key[1]):
                 continue
-            run = stored(self._scored(key, dropped, limit), self.raw.scratch)
+            rows, metrics = self._stored(key, dropped, limit, whole)
             duplicates = len(repeats.get(key, ()))
             notes = (*self.part.notes, *(() if self.asked else self.part.score_notes))
             settings = said_of_rows(self.layout) | ({"limit": limit} if limit is not None else {})
-            found.append(StoredRun(*key, run.metrics, run.table, settings, duplicates, notes))
+            found.append(StoredRun(*key, metrics, rows, settings, duplicates, notes))
         return found
 
-    def _keys(self) -> list[tuple[str, str]]:
-        """Tasks and filters, in the order in which they first appear, those of one task together."""
-        with database(self.raw.scratch, self.raw.rows) as con:
-            con.register("rows", self.raw.dataset())
-            query = f"SELECT task, filter FROM rows GROUP BY ALL ORDER BY min({NUMBER})"
-            found = [(str(task), str(name)) for task, name in con.execute(query).fetchall()]
-        order = list(dict.fromkeys(task for task, _ in found))
-        return sorted(found, key=lambda key: order.index(key[0]))
+    def _stored(
+        self, key: tuple[str, str], dropped: pa.Array, limit: int | None, whole: bool
+    ) -> tuple[Rows, tuple[Metric, ...]]:
+        """The records of a task and filter; where they are all rows as these were read, with the scores beside them."""
+        there = list(self.raw.types)
+        kept = [name for name in self.part.rows.metrics if name in self.wanted and score_column(name) in there]
+        names = [name for name in record_columns(there, kept) if name != "loglikelihoods"]
+        known = (*KEY, NUMBER, REFERENCES, *_TELLING)
+        read = [name for name in there if not whole or name in known or name.startswith("score:")]
+        rows, scores, metrics = Rows(self.raw.scratch), dict[str, pa.Array](), tuple[Metric, ...]()
+        parts = scored(self.part, self.wanted, self.options, lambda: self._tables(key, dropped, limit, read), _TELLING)
+        for table, records, metrics in parts:  # noqa: B007 - those of the last are those of all
+            scores = {n: pa.array(records[n], from_pandas=True) for n in records.columns if n not in _TELLING}
+            rows.add(pa.table(({} if whole else {name: table[name] for name in names}) | scores))
+        finished, order = rows.finish(), dict.fromkeys([*names, *scores])
+        return (self.raw.beside(finished, order) if whole else finished), metrics
 
     def _repeats(self) -> dict[tuple[str, str], pa.Array]:
         """Numbers of the rows that repeat an earlier one exactly, by task and filter."""
@@ -126,10 +143,12 @@ class _Runs:
                 found[key[0], key[1]] = gone[NUMBER].combine_chunks().cast(pa.int64())
         return found
 
-    def _tables(self, key: tuple[str, str], dropped: pa.Array, limit: int | None) -> Iterator[pa.Table]:
-        """The rows that count, in their order."""
+    def _tables(
+        self, key: tuple[str, str], dropped: pa.Array, limit: int | None, names: Sequence[str]
+    ) -> Iterator[pa.Table]:
+        """The rows that count, in their order, with these columns."""
         left = limit
-        for table in self.raw.tables(list(self.raw.types)):
+        for table in self.raw.tables(names):
             chosen = pc.and_(pc.equal(table["task"], key[0]), pc.equal(table["filter"], key[1]))
             if len(dropped):
                 chosen = pc.and_(chosen, pc.invert(pc.is_in(table[NUMBER], value_set=dropped)))
@@ -140,43 +159,3 @@ class _Runs:
             yield self.reader.settled(table)
             if left == 0:
                 return
-
-    def _scored(self, key: tuple[str, str], dropped: pa.Array, limit: int | None) -> Iterator[TaskRun]:
-        """The records, with scores, part by part; recorded scores have to be known as a whole before."""
-        names = self.raw.types
-        kept = [name for name in self.part.rows.metrics if score_column(name) in names and name in self.wanted]
-        recorded, worst = self._recorded(key, dropped, limit, kept)
-        for table in self._tables(key, dropped, limit):
-            numbers = table[NUMBER].to_numpy()
-
-            def where(row: int, numbers: Any = numbers) -> str:
-                return self.reader.source.at(int(numbers[row]))
-
-            records = settle_scores(frame_of(table, kept), worst, where)
-            references = table[REFERENCES].to_pylist() if REFERENCES in table.column_names else None
-            records, metrics = score_records(
-                records, self.wanted, references=references, options=self.options, where=where
-            )
-            found = tuple(recorded.get(metric.name, metric) for metric in metrics)
-            yield TaskRun(*key, found, records)
-
-    def _recorded(
-        self, key: tuple[str, str], dropped: pa.Array, limit: int | None, kept: Sequence[str]
-    ) -> tuple[dict[str, Metric], dict[str, float | None]]:
-        """Metrics of the scores that the file carries, and what each gives where there is no answer.
-
-        The least score, the greatest, and one that is neither 0 nor 1 tell all.
-        """
-        telling: Mapping[str, list[float]] = {name: [] for name in kept}
-        for table in self._tables(key, dropped, limit) if kept else ():
-            for name, values in telling.items():
-                scores = table[score_column(name)].cast(pa.float64()).drop_null()
-                if len(scores):
-                    ends = pc.min_max(scores).as_py()
-                    between = pc.and_(pc.not_equal(scores, 0.0), pc.not_equal(scores, 1.0))
-                    values += [ends["min"], ends["max"], *scores.filter(between).slice(0, 1).to_pylist()]
-        found = {
-            name: recorded_metric(name, pd.Series(v, dtype=float), options=self.options) for name, v in telling.items()
-        }
-        least = {name: min(values, default=float("nan")) for name, values in telling.items()}
-        return found, {name: worst_score(found[name], least[name]) for name in kept}

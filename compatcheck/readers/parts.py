@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from compatcheck.table.layout import MISSING, Layout, dig
 from compatcheck.table.reading import MODEL_FIELDS, Chunk, Source
 from compatcheck.table.repeats import as_mean, average_records, error_of_shares
 from compatcheck.table.rows import RowTable, extract_targets, missing_field
-from compatcheck.table.scoring import check_metrics, recorded_metric, score_records, settle_scores, worst_score
+from compatcheck.table.scoring import Options, check_metrics, recorded_metric, score_records, settle_scores, worst_score
 from compatcheck.table.targets import Targets
 from compatcheck.table.thinking import STRIP
 from compatcheck.table.values import NUMBER, REFERENCES, text_of
@@ -73,7 +74,7 @@ def runs_of(
     layout: Layout,
     metrics: Sequence[str],
     limit: int | None,
-    options: Mapping[str, Mapping[str, Any]] | None,
+    options: Options | None,
 ) -> list[TaskRun]:
     rows, of = part.rows, part.recording
     wanted = wanted_metrics(rows, metrics, part.default_metrics)
@@ -89,7 +90,7 @@ def runs_of(
             first = pc.is_in(ids, value_set=pc.unique(ids).slice(0, limit)) if averaged else None
             table = table.slice(0, limit) if first is None else table.filter(first)
         kept = [m for m in rows.metrics if f"score:{m}" in table.column_names and m in wanted]
-        records, found = _scored(table, part, wanted, kept, options)
+        _, records, found = next(scored(part, wanted, options, partial(iter, [table])))
         own = settings
         if of.spread[1] > 1:  # the tool's own scores, averaged as they were read
             found = tuple(
@@ -137,32 +138,57 @@ def wanted_metrics(rows: RowTable, metrics: Sequence[str], default: Sequence[str
     return wanted
 
 
-def _scored(
-    table: pa.Table,
+def scored(
     part: Part,
     wanted: Sequence[str],
-    kept: Sequence[str],
-    options: Mapping[str, Mapping[str, Any]] | None,
-) -> tuple[pd.DataFrame, tuple[Metric, ...]]:
-    numbers = table[NUMBER].to_numpy()
+    options: Options | None,
+    tables: Callable[[], Iterable[pa.Table]],
+    only: Collection[str] = (),
+) -> Iterator[tuple[pa.Table, pd.DataFrame, tuple[Metric, ...]]]:
+    """The rows of a task and filter as records with scores, table by table; ``tables`` gives them as often as needed.
 
-    def where(row: int) -> str:
-        return part.rows.source.at(int(numbers[row]))
+    ``only``: the columns that the records need besides scores, where that is not all of them.
+    """
+    recorded, worst = _recorded(part, wanted, options, tables)
+    for table in tables():
+        numbers = table[NUMBER].to_numpy()
 
-    references = table[REFERENCES].to_pylist() if REFERENCES in table.column_names else None
-    records = frame_of(table, kept)
-    recorded = {
-        name: recorded_metric(name, records[f"score:{name}"], part.recording.higher_is_better.get(name), options)
-        for name in kept
-    }
-    worst = {name: worst_score(metric, records[f"score:{name}"].min()) for name, metric in recorded.items()}
-    records = settle_scores(records, worst, where, part.recording.partial)
-    records, metrics = score_records(records, wanted, references=references, options=options, where=where)
-    return records, tuple(recorded.get(metric.name, metric) for metric in metrics)
+        def where(row: int, numbers: Any = numbers) -> str:
+            return part.rows.source.at(int(numbers[row]))
+
+        names = record_columns(table.column_names, [*recorded])
+        frame = frame_of(table.select([n for n in names if not only or n in only or n.startswith("score:")]))
+        records = settle_scores(frame, worst, where, part.recording.partial)
+        references = table[REFERENCES].to_pylist() if REFERENCES in table.column_names else None
+        records, metrics = score_records(records, wanted, references=references, options=options, where=where)
+        yield table, records, tuple(recorded.get(metric.name, metric) for metric in metrics)
 
 
-def frame_of(table: pa.Table, kept: Sequence[str]) -> pd.DataFrame:
-    table = table.select(record_columns(table.column_names, kept))
+def _recorded(
+    part: Part, wanted: Sequence[str], options: Options | None, tables: Callable[[], Iterable[pa.Table]]
+) -> tuple[dict[str, Metric], dict[str, float | None]]:
+    """Metrics of the scores that the rows carry, and what each gives where there is no answer.
+
+    The least score, the greatest, and one that is neither 0 nor 1 tell all.
+    """
+    telling: dict[str, list[float]] = {}
+    names = {score_column(name): name for name in part.rows.metrics if name in wanted}
+    for table in tables() if names else ():
+        for column in names.keys() & set(table.column_names):
+            values, scores = telling.setdefault(names[column], []), table[column].cast(pa.float64()).drop_null()
+            if len(scores):
+                ends = pc.min_max(scores).as_py()
+                between = pc.and_(pc.not_equal(scores, 0.0), pc.not_equal(scores, 1.0))
+                values += [ends["min"], ends["max"], *scores.filter(between).slice(0, 1).to_pylist()]
+    found, worst = {}, {}
+    for name in (name for name in part.rows.metrics if name in telling):
+        values, told = telling[name], part.recording.higher_is_better.get(name)
+        found[name] = recorded_metric(name, pd.Series(values, dtype=float), told, options)
+        worst[name] = worst_score(found[name], min(values, default=float("nan")))
+    return found, worst
+
+
+def frame_of(table: pa.Table) -> pd.DataFrame:
     # Whole numbers with gaps would become floats, and "3" would be shown as "3.0".
     nullable = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
     columns: dict[str, Any] = {}

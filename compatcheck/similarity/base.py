@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -56,6 +57,8 @@ class Scorer:
     """Of a judge, which wants the inputs too: gives scores, and whether it agreed with itself."""
     lists: bool = True
     """A target that is the JSON text of a list of texts stands for these, all of equal standing."""
+    itself: bool = False
+    """The target's own text scores 1, whatever it is."""
     faults: Callable[[str, str], list[str]] | None = field(default=None, repr=False, compare=False)
     """What is wrong in a prediction by its target, part by part: the fields of an object, the calls of a list."""
     between: ScoreFunction | None = field(default=None, repr=False, compare=False)
@@ -73,11 +76,14 @@ class Scorer:
         """
         if len(predictions) != len(targets):
             raise ValueError(f"{len(predictions)} predictions but {len(targets)} targets")
-        rows = [i for i, text in enumerate(predictions) if isinstance(text, str)]
+        same = np.zeros(len(predictions), dtype=bool)
+        if self.itself:
+            same = np.fromiter(map(operator.eq, predictions, targets), bool, len(predictions))
+        scores = same.astype(np.float64)
+        rows = [i for i in np.flatnonzero(~same).tolist() if isinstance(predictions[i], str)]
         texts = [str(predictions[i]) for i in rows]
         lists = self.lists and self.kind == "discrete"  # a smooth score may well be of a text that is a list
         right = [accepted(targets[i], True) if lists else targets[i] for i in rows]
-        scores = np.zeros(len(predictions))
         if self.judged is None:
             if rows:
                 try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import operator
 import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from compatcheck.similarity.base import References, ScoreFunction, Scorer, accepted, scorer, several
+from compatcheck.similarity.base import References, Scorer, accepted, scorer, several
 from compatcheck.similarity.numbers import EXACTLY, Tolerance, number_of, numbers_in, tolerance
 from compatcheck.text import composed, plain_number
 
@@ -64,6 +65,9 @@ def _matching(ignore_case: bool, ignore_punctuation: bool, near: Tolerance = EXA
     plain = functools.partial(plainer, ignore_case=ignore_case, ignore_punctuation=ignore_punctuation)
 
     def match(prediction: str, target: str) -> bool:
+        both = prediction + target
+        if both.isalnum() and both.isascii() and not near:  # nothing but case to make plainer: the rest is slow
+            return prediction == target or (ignore_case and prediction.lower() == target.lower())
         if same_text(prediction, target) or (near and _near(prediction, target, near)):
             return True
         if not (ignore_case or ignore_punctuation):
@@ -120,13 +124,17 @@ def _of_word(sign: str) -> bool:
     return re.match(r"\w", sign) is not None or unicodedata.category(sign)[0] == "M"
 
 
-def _function(match: Callable[[str, str], bool]) -> ScoreFunction:
+def _fits(match: Callable[[str, str], bool], text: str, right: References) -> bool:
+    return match(text, right) if isinstance(right, str) else any(match(text, one) for one in right)
+
+
+def _scorer(name: str, signature: str, match: Callable[[str, str], bool]) -> Scorer:
     def score(predictions: list[str], targets: list[References]) -> NDArray[np.float64]:
         pairs = zip(predictions, targets, strict=True)
-        found = (text == right or any(match(text, one) for one in several(right)) for text, right in pairs)
+        found = (text == right or _fits(match, text, right) for text, right in pairs)
         return np.fromiter(found, dtype=np.float64, count=len(predictions))
 
-    return score
+    return Scorer(name, "discrete", signature, score, itself=True)
 
 
 @scorer(EXACT)
@@ -146,9 +154,9 @@ def exact_match(
     """
     case, marks, near = bool(ignore_case), bool(ignore_punctuation), tolerance(name, number_tolerance)
     if strip is False and not (case or marks or near):
-        return Scorer(name, "discrete", "exact_match|letter-by-letter", _function(lambda text, right: text == right))
+        return _scorer(name, "exact_match|letter-by-letter", operator.eq)
     signature = f"exact_match|strip|thousands-separators:ignored{_signed(case, marks, near)}"
-    return Scorer(name, "discrete", signature, _function(_matching(case, marks, near)))
+    return _scorer(name, signature, _matching(case, marks, near))
 
 
 def _signed(case: bool, marks: bool, near: Tolerance) -> str:
@@ -159,7 +167,7 @@ def _signed(case: bool, marks: bool, near: Tolerance) -> str:
 @scorer(CHANGED)
 def changed(name: str) -> Scorer:
     """Whether NEW's answer is OLD's, letter by letter: 1 where it is. No target is needed."""
-    return Scorer(name, "discrete", "changed|letter-by-letter", _function(lambda text, right: text == right))
+    return _scorer(name, "changed|letter-by-letter", operator.eq)
 
 
 @scorer("contains")
@@ -176,7 +184,7 @@ def contains(
     """
     case, marks, near = bool(ignore_case), bool(ignore_punctuation), tolerance(name, number_tolerance)
     signature = f"contains|whole-words{_signed(case, marks, near)}"
-    return Scorer(name, "discrete", signature, _function(_holding(case, marks, near)))
+    return _scorer(name, signature, _holding(case, marks, near))
 
 
 def other_readings(
@@ -194,14 +202,14 @@ def other_readings(
 
     Returns the scores by the options that are added, without readings that change nothing.
     """
-    wrong = [i for i in np.flatnonzero(scores == 0) if predictions[i] is not None and targets[i] is not None]
+    wrong = [i for i in np.flatnonzero(scores == 0).tolist() if None not in (predictions[i], targets[i])]
     if settled.get(STRIP) is False:  # where white space counts, no other reading makes up for it
         wrong = [i for i in wrong if _edges(str(predictions[i])) == _edges(str(targets[i]))]
     case, marks = (settled.get(option) is True for option in (CASE, PUNCTUATION))
     plain = functools.partial(plainer, ignore_case=case, ignore_punctuation=marks)
 
     def right(match: Callable[[str, str], bool]) -> list[int]:
-        return [i for i in wrong if any(match(str(predictions[i]), one) for one in references(str(targets[i])))]
+        return [i for i in wrong if _fits(match, str(predictions[i]), accepted(str(targets[i]), False))]
 
     wrong = right(_matching(True, True))  # what the loosest does not make right, no other reading does
     ways: dict[tuple[str, ...], list[int]] = {

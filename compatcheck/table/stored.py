@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,21 +38,24 @@ class Rows:
         pa.set_cpu_count(1)
         pa.set_memory_pool(pa.system_memory_pool())  # which gives back what is free
         self.scratch = scratch
-        self.rows = self.bytes = 0
+        self.rows = 0
         self._files: list[Path] = []
         self._writer: pa.ipc.RecordBatchFileWriter | None = None
         self._schema: pa.Schema | None = None
         self._waiting: list[pa.Table] = []
         self._types: dict[str, set[pa.DataType]] = {}
         self._known: dict[str, int] = {}
+        self._bytes: dict[str, int] = {}
+        self._beside: Rows | None = None
 
     def add(self, table: pa.Table) -> None:
         """Append rows."""
         for name in table.column_names:
             self._types.setdefault(name, set()).add(table[name].type)
             self._known[name] = self._known.get(name, 0) + len(table) - table[name].null_count
+            self._bytes[name] = self._bytes.get(name, 0) + table[name].nbytes
         positions = pa.array(np.arange(self.rows, self.rows + len(table), dtype=np.int64))
-        self.rows, self.bytes = self.rows + len(table), self.bytes + table.nbytes
+        self.rows += len(table)
         table = table.append_column(ROW, positions)
         if self._waiting and self._waiting[-1].schema != table.schema:
             self._flush()
@@ -63,8 +67,16 @@ class Rows:
         """Write what waits; columns that are left out are not read any more."""
         self._flush()
         self._close()
+        pa.default_memory_pool().release_unused()
         self._types = {name: kinds for name, kinds in self._types.items() if name not in set(leave_out)}
         return self
+
+    def beside(self, more: Rows, order: Iterable[str]) -> Rows:
+        """These rows, and of each what ``more`` has of it, with these columns in this order."""
+        both = copy.copy(self)
+        both._beside, both._known, both._bytes = more, self._known | more._known, self._bytes | more._bytes
+        both._types = {name: more._types.get(name) or self._types[name] for name in order}
+        return both
 
     @property
     def types(self) -> dict[str, pa.DataType]:
@@ -89,17 +101,36 @@ class Rows:
     @property
     def row_bytes(self) -> float:
         """About how large a row is as an uncompressed table."""
-        return self.bytes / max(self.rows, 1)
+        return sum(self._bytes.get(name, 0) for name in self._types) / max(self.rows, 1)
 
     def dataset(self) -> Any:
         """All rows with one schema, the position of each among the columns."""
         import pyarrow.dataset as ds  # for records on disk alone
 
-        schema = pa.schema([*self.types.items(), (ROW, pa.int64())])
+        own = [(name, kind) for name, kind in self.types.items() if not self._is_beside(name)]
+        schema = pa.schema([*own, (ROW, pa.int64())])
         return ds.dataset([str(path) for path in self._files], schema=schema, format="ipc")
+
+    def _is_beside(self, name: str) -> bool:
+        return self._beside is not None and name in self._beside._types
 
     def tables(self, names: Sequence[str]) -> Iterator[pa.Table]:
         """The rows in their order, with these columns; batches are as large as they were written."""
+        further = [name for name in names if self._is_beside(name)]
+        if self._beside is None or not further:
+            yield from self._scanned(names)
+            return
+        others, waiting = self._beside._scanned(further), None
+        for table in self._scanned([name for name in names if name not in further]):
+            while waiting is None or len(waiting) < len(table):
+                more = next(others)
+                waiting = more if waiting is None else pa.concat_tables([waiting, more])
+            columns = dict(zip(further, waiting.slice(0, len(table)).columns, strict=True))
+            columns |= {name: table[name] for name in names if name not in columns}
+            yield pa.table({name: columns[name] for name in names}).combine_chunks()
+            waiting = waiting.slice(len(table))
+
+    def _scanned(self, names: Sequence[str]) -> Iterator[pa.Table]:
         scanned = self.dataset().to_batches(
             columns=[*names] or [ROW], use_threads=False, batch_readahead=1, fragment_readahead=1
         )
@@ -125,7 +156,6 @@ class Rows:
             options = pa.ipc.IpcWriteOptions(compression="lz4")
             self._writer = pa.ipc.new_file(str(self._files[-1]), table.schema, options=options)
         self._writer.write_table(table)
-        pa.default_memory_pool().release_unused()
 
     def _close(self) -> None:
         if self._writer is not None:
@@ -175,10 +205,15 @@ def _as_table(records: pd.DataFrame) -> pa.Table:
     return pa.table(columns)
 
 
+def distinct(table: pa.Table, names: Sequence[str]) -> list[dict[str, Any]]:
+    """The values of some columns, each combination once, in the order in which they first appear."""
+    found: list[dict[str, Any]] = table.select(names).group_by(list(names), use_threads=False).aggregate([]).to_pylist()
+    return found
+
+
 def by_key(table: pa.Table, names: Sequence[str]) -> Iterator[tuple[tuple[str, ...], pa.Table]]:
     """The rows of a table by the values of some columns, in the order in which these first appear."""
-    keys = table.select(list(names))
-    for row in keys.group_by(list(names), use_threads=False).aggregate([]).to_pylist():
+    for row in distinct(table, names):
         chosen = None
         for name in names:
             same = pc.equal(table[name], row[name])
