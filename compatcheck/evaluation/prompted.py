@@ -72,8 +72,10 @@ def load_prompts(options: TaskOptions, answers: Answers | None = None) -> Loaded
         return _chosen(loaded, _which(prompts, options), options)
     prompts = read_chosen(options)
     unfilled, filled = unrolled(prompts, None), unrolled(prompts, answers)
+    whole = read_prompts(options)
     settings = {**prompt_task(unfilled.prompts, options, unfilled).settings, "turns": ALL}
-    chosen = _which(read_prompts(options), options)
+    settings["conversations"] = len(whole.prompts)
+    chosen = _which(whole, options)
     return replace(_chosen(prompt_task(filled.prompts, options, filled), chosen, options, settings), indices=None)
 
 

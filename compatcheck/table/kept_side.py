@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+
+import pandas as pd
 
 from compatcheck.errors import InputError, did_you_mean
 from compatcheck.records import TaskRun
 from compatcheck.table.kept import KeptRun, load_run, read_manifest
 from compatcheck.tasks.index import is_cached
 from compatcheck.tasks.load import TaskOptions, choose_documents
+from compatcheck.tasks.prompt_set import ALL
 from compatcheck.tasks.resolve import bundled_names, resolve_task
 
 
@@ -59,32 +63,44 @@ def _leaves(task: str, there: Sequence[str], folder: Path) -> list[str]:
 def _narrowed(run: TaskRun, options: TaskOptions, folder: Path) -> TaskRun:
     if options.limit is None and options.sample is None:
         return run
-    documents = run.settings.get("documents")
-    known = isinstance(documents, int)  # of recorded outputs the ids are the user's own, not places in a split
-    size = documents if isinstance(documents, int) else len(run.records)
+    known = isinstance(run.settings.get("documents"), int)  # of recorded outputs nobody knows what there was besides
     if not known and options.sample is not None:
         raise InputError(f"--sample does not apply to recorded outputs ({folder}); --limit takes the first N")
+    places, size = _places(run)
     chosen = choose_documents(size, options)
     if chosen is None:
         return run
-    if known and len(run.records) == documents:  # kept whole: a place in it is that of the document, whatever its id
-        records = run.records.iloc[chosen].reset_index(drop=True)
-    elif known:
-        places = run.records["doc_id"].isin({str(index) for index in chosen})
-        if int(places.sum()) != len(chosen):
-            raise InputError(
-                f"{folder}: kept for {run.settings.get('limit', 'some')} of {size} documents of {run.task}, "
-                f"which are not all that {_asked(options)} takes; make the run again for these"
-            )
-        records = run.records[places].reset_index(drop=True)
-    else:
-        records = run.records.iloc[chosen].reset_index(drop=True)
+    taken = places.isin(chosen)
+    if places[taken].nunique() != len(chosen):
+        raise InputError(
+            f"{folder}: kept for {run.settings.get('limit', 'some')} of {size} documents of {run.task}, "
+            f"which are not all that {_asked(options)} takes; make the run again for these"
+        )
     label = f"{'first' if options.sample is None else 'random'}:{len(chosen)}" if known else options.limit
     # where evaluation puts it, so that the signature reads the same
     settings = {name: value for name, value in run.settings.items() if name not in ("limit", "data")}
     settings["limit"] = label
     settings |= {name: value for name, value in run.settings.items() if name == "data"}
-    return replace(run, records=records, settings=settings)
+    return replace(run, records=run.records[taken].reset_index(drop=True), settings=settings)
+
+
+def _places(run: TaskRun) -> tuple[pd.Series, int]:
+    """Where the document of each record stood among all that there were to choose from, and how many these were.
+
+    The ids of own prompts are the user's, so in a part of them the places are those that were chosen. Where every turn
+    was asked, what is chosen are conversations."""
+    ids, size = run.records["doc_id"], run.settings.get("documents")
+    if run.settings.get("turns") == ALL:
+        ids, size = ids.str.rpartition("/")[0], run.settings.get("conversations")
+    numbers, names = pd.factorize(ids)
+    if not isinstance(size, int) or len(names) == size:
+        return pd.Series(numbers, ids.index), len(names)
+    kept = re.fullmatch(r"(first|random):(\d+)", str(run.settings.get("limit")))
+    if "rows" not in run.settings or kept is None or int(kept[2]) != len(names):
+        return pd.to_numeric(ids, errors="coerce"), size
+    count, seed = int(kept[2]), int(run.settings.get("seed", 0))
+    chosen = TaskOptions(limit=count) if kept[1] == "first" else TaskOptions(sample=count, seed=seed)
+    return pd.Series(choose_documents(size, chosen) or (), dtype="int64").take(numbers).set_axis(ids.index), size
 
 
 def _asked(options: TaskOptions) -> str:

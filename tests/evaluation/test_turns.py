@@ -79,6 +79,24 @@ def test_a_recorded_old_gives_its_answers_and_targets_stand_in_the_file(prompts:
     assert limited.tasks[0].records["doc_id"].tolist() == ["a/1", "a/2", "a/3"], "conversations are counted"
 
 
+@pytest.mark.parametrize("part", [{"limit": 2}, {"sample": 2, "seed": 3}])
+def test_a_kept_run_is_limited_by_conversations_as_the_models_are(
+    part: dict[str, Any], prompts: Path, tmp_path: Path
+) -> None:
+    write_rows(prompts, [ROWS[0], *({**ROWS[1], "id": name} for name in "bcd")])
+    options: dict[str, Any] = {"prompts": prompts, "turns": "all"}
+    with serving(Counting) as server:
+        compatcheck.evaluate(f"{server.url}#old", **options).save(tmp_path / "all")
+        some = compatcheck.evaluate(f"{server.url}#old", **options, **part)
+        some.save(tmp_path / "some")
+        for kept in ("all", "some"):
+            (found,) = compatcheck.diff(
+                tmp_path / kept, f"{server.url}#new", reference="old", **options, **part
+            ).comparisons
+            assert found.pairing.only_old == found.pairing.only_new == 0
+            assert found.instances["doc_id"].tolist() == some.tasks[0].records["doc_id"].tolist()
+
+
 def test_turns_of_tools_cannot_be_played_again() -> None:
     turns = [{"role": "user", "content": "a"}, {"role": "tool", "content": "b"}]
     with pytest.raises(InputError, match=r"p:1: --turns all cannot play turns of tools"):

@@ -272,3 +272,21 @@ def test_taking_a_part(tmp_path: Path) -> None:
     assert (strict.records["doc_id"].tolist(), strict.settings["limit"]) == (["x"], 1)
     with pytest.raises(InputError, match="--sample does not apply to recorded outputs"):
         select(kept, ["gsm8k"], TaskOptions(sample=1))
+
+
+def test_a_part_of_what_was_kept_in_part_of_own_prompts(tmp_path: Path) -> None:
+    """Their ids are the user's own: that one is a number does not make it a place."""
+    ids = ["b", "5", "a", "0", "d", "3"]
+    whole = replace(choices(), records=choices().records.assign(doc_id=ids))
+    whole = replace(whole, settings={**whole.settings, "rows": "abcd"})
+    kept = save_run(KeptRun(ABOUT, (whole,)), tmp_path / "kept")
+    first = save_run(select(kept, [], TaskOptions(limit=4)), tmp_path / "first")
+    for limit in (4, 2):
+        (part,) = select(first, [], TaskOptions(limit=limit)).tasks
+        assert (part.records["doc_id"].tolist(), part.settings["limit"]) == (ids[:limit], f"first:{limit}")
+    with pytest.raises(InputError, match=r"kept for first:4 of 6 documents of piqa.*--limit 5"):
+        select(first, [], TaskOptions(limit=5))
+    drawn = sorted(random.Random(1234).sample(range(6), 3))
+    some = save_run(select(kept, [], TaskOptions(sample=3, seed=1234)), tmp_path / "some")
+    (part,) = select(some, [], TaskOptions(sample=3, seed=1234)).tasks
+    assert part.records["doc_id"].tolist() == [ids[place] for place in drawn]
