@@ -11,10 +11,12 @@ from compatcheck.compare.intervals import Flags
 from compatcheck.compare.pairing import Pairs, failed, take
 from compatcheck.compare.quadrants import Sorted
 from compatcheck.compare.result import Pairing
-from compatcheck.records import TaskRun
+from compatcheck.records import OldAsReference, TaskRun
 
 _FINISH = ("finish_reason", "stop_reason")  # fields that say why an answer ended, also at the end of a dotted name
 _THINKING = "thinking"
+_OF_ASCII = "rouge-score"
+"""In the signature of a score that leaves out all letters but those of ASCII."""
 _CUT = frozenset(
     {"length", _THINKING, "max_tokens", "max_output_tokens", "max_new_tokens", "max_gen_toks", "model_length"}
 )
@@ -47,6 +49,14 @@ def ends_unknown(records: pd.DataFrame, rows: np.ndarray) -> Flags:
 
 def _said(records: pd.DataFrame, rows: np.ndarray) -> list[pd.Series]:
     return [take(records[name], rows) for name in records.columns if ends(name)]
+
+
+def _mostly_other_letters(text: object) -> bool:
+    """Whether most letters of a text are none of ASCII."""
+    if not isinstance(text, str) or text.isascii():
+        return False
+    letters = [each.isascii() for each in text if each.isalpha()]
+    return 2 * sum(letters) < len(letters)
 
 
 class Covered:
@@ -84,6 +94,10 @@ class Covered:
             empty = take(old.records["target"], pairs.old).eq("").fillna(False).to_numpy(dtype=bool)
             missed = scored & ~found.unanswered & (found.old == 0) & (found.new == 0)
             self._some["targets_empty"] += int((empty & missed).sum())
+        right = "prediction" if isinstance(found.metric, OldAsReference) else "target"
+        if _OF_ASCII in how and right in old.records:
+            unread = take(old.records[right], pairs.old).astype(object).map(_mostly_other_letters).to_numpy(dtype=bool)
+            self._some["targets_unread"] += int((unread & scored).sum())
 
     def pairing(self, pairs: Pairs, rows: tuple[int, int], duplicates: int) -> Pairing:
         """All of it, with what is known of the rows that are no pairs; ``rows`` are those of OLD and of NEW."""

@@ -103,6 +103,7 @@ class Pairing:
     ends_unknown_new: int | None = field(default=None, metadata=WHERE_KNOWN)
     answers_unknown_new: int | None = field(default=None, metadata=WHERE_KNOWN)  # scored, and no answer was recorded
     targets_empty: int | None = field(default=None, metadata=WHERE_KNOWN)  # scored, answered, and no answer matches it
+    targets_unread: int | None = field(default=None, metadata=WHERE_KNOWN)  # scored, of letters that are not read
 
     @property
     def larger(self) -> int:

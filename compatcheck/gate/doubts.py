@@ -77,6 +77,11 @@ def _shows_little(rule: Rule, comparison: Comparison, max_missing: float, absent
         return f"{_too_many(empty, comparison.n, max_missing, {'with an empty target, which no answer is': empty})}"
     if rule.is_beside or rule.is_count or rule.name == KL:
         return _unknown(rule, comparison, max_missing)
+    if (unread := comparison.pairing.targets_unread or 0) > max_missing * comparison.n:
+        return (
+            f"{comparison.metric} reads no letters but those of ASCII, and {rows(unread, comparison.n)} are written in "
+            "others; say --metric chrf"
+        )
     return _unfit(rule, comparison)
 
 
@@ -233,7 +238,10 @@ def remarks(comparisons: Sequence[Comparison]) -> tuple[str, ...]:
     ]
     answered = any(each.pairing.no_answer_both < each.n for each in comparisons)
     if answered and all(_changed(each) == 0 and each.n == each.pairing.larger for each in comparisons):
-        notes.append("every answer of NEW is that of OLD: if NEW is another model, see that it was the one that ran")
+        read = [each.metric for each in comparisons if each.reference is not None and each.metric != "changed"]
+        by = f"by {' and '.join(dict.fromkeys(read))} " if read else ""
+        said = f"{by}every answer of NEW is that of OLD: if NEW is another model, see that it was the one that ran"
+        notes.append(said)
     return tuple(notes)
 
 

@@ -307,6 +307,24 @@ def test_where_targets_are_empty_no_answer_can_be_right(tmp_path: Path, stream: 
     assert compatcheck.diff(*sides(tmp_path, *scored), fail_on="nfr:17%", stream=stream).verdict == "pass"
 
 
+@STREAM
+@pytest.mark.parametrize("reference", [None, "old"])
+def test_rouge_passes_nothing_of_what_it_does_not_read(tmp_path: Path, reference: str | None, stream: bool) -> None:
+    """It reads letters and digits of ASCII: both answers were 2024, and NEW's that of OLD."""
+    old = [{"target": "Москва 2024", "prediction": "Москва 2024"}] * 60
+    wrong = sides(tmp_path, old, [row | {"prediction": "Париж 2024"} for row in old])
+    budget = "rouge1.regression:0.1" if reference is None else "changed:10%"
+    how: dict[str, Any] = {"reference": reference, "stream": stream}
+    c = compatcheck.diff(*wrong, metric="rouge1", fail_on=budget, **how)
+    said = "rouge1 reads no letters but those of ASCII, and 60 of 60 rows are written in others; say --metric chrf"
+    assert c.verdict == "inconclusive" and said in c.only.gates[0].reason
+    assert not any(note.startswith("every answer of NEW is that of OLD") for note in c.notes)
+    assert compatcheck.diff(*wrong, metric="chrf", fail_on=budget.replace("rouge1", "chrf"), **how).verdict == "fail"
+    latin = [{"target": "Größe, Äpfel", "prediction": "Größe, Äpfel"}] * 60
+    right = sides(tmp_path, latin, [row | {"x": 1} for row in latin])
+    assert compatcheck.diff(*right, metric="rouge1", fail_on=budget, **how).verdict == "pass"
+
+
 # Another reading
 
 
