@@ -112,7 +112,7 @@ class _Runs:
         """The records of a task and filter; where they are all rows as these were read, with the scores beside them."""
         there = list(self.raw.types)
         kept = [name for name in self.part.rows.metrics if name in self.wanted and score_column(name) in there]
-        names = [name for name in record_columns(there, kept) if name != "loglikelihoods"]
+        names = record_columns(there, kept)
         known = (*KEY, NUMBER, REFERENCES, *_TELLING)
         read = [name for name in there if not whole or name in known or name.startswith("score:")]
         rows, scores, metrics = Rows(self.raw.scratch), dict[str, pa.Array](), tuple[Metric, ...]()
