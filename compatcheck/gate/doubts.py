@@ -23,6 +23,8 @@ _NEEDS_OLD_RIGHT = frozenset({"nfr", "relative_nfr", "btc", "both_correct_change
 """Figures that no NEW could spoil where OLD gets nothing right."""
 _OF_CHANGE = frozenset({"nfr_mc", "inconsistency", "agreement"})
 """Figures of changed answers, whatever is right."""
+_OTHER_UNIT = 300
+"""No model answers so many times faster than the one before."""
 _EXACT = ("exact_match",)
 _WORDS = {
     "ignore_case": "if case is ignored", "ignore_punctuation": "if punctuation is ignored",
@@ -127,6 +129,10 @@ def _unknown(rule: Rule, comparison: Comparison, max_missing: float) -> str | No
     p = comparison.pairing
     count, what = 0, f"the {rule.name} of both answers"
     if rule.is_beside:
+        beside = (comparison.beside or {})[rule.name]
+        old, new = beside.old.value or 0.0, beside.new.value or 0.0
+        if beside.unit == "seconds" and old > _OTHER_UNIT * new > 0:
+            return f"OLD's {rule.name} is {old:.3g} on average and NEW's {new:.3g}: one seems to be in milliseconds"
         count = p.paired - rule.figure(comparison)[1]
     elif rule.name == KL and comparison.kl is not None:
         count, what = p.paired - comparison.kl.documents, "how far apart both models are on their text"

@@ -7,6 +7,8 @@ import io
 import itertools
 import re
 import sys
+import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -94,7 +96,7 @@ def sheet_rows(path: Path, part: str | None) -> tuple[str | None, Chunk]:
     files.check_pointer(path)
     try:
         book = CalamineWorkbook.from_path(str(path))
-        sheets = {name: book.get_sheet_by_name(name).to_python(skip_empty_area=False) for name in book.sheet_names}
+        sheets = {name: _cells(book.get_sheet_by_name(name)) for name in book.sheet_names}
     except (CalamineError, OSError, ValueError) as error:
         raise InputError(f"{path}: not a readable workbook ({str(error).splitlines()[0]})") from None
     filled = {name: cells for name, cells in sheets.items() if any(any(c != "" for c in row) for row in cells)}
@@ -111,9 +113,41 @@ def sheet_rows(path: Path, part: str | None) -> tuple[str | None, Chunk]:
     twice = next((one for one in header if one and header.count(one) > 1), None)
     if twice is not None:
         raise InputError(f"{path}: row 1: column '{twice}' is there twice")
+    for row, column in _never_calculated(path):
+        if 0 < row < len(filled[name]) and column < len(header) and header[column] and filled[name][row][column] == "":
+            raise InputError(
+                f"{path}: row {row + 1}: `{header[column]}` is a formula that was never calculated; open and save the "
+                "workbook, or write a text that begins with = as a text"
+            )
     numbers, rows = [], []
     for number, cells in enumerate(body, 2):
         if any(cell != "" for cell in cells):
             numbers.append(number)
             rows.append({one: None if cell == "" else cell for one, cell in zip(header, cells, strict=True) if one})
     return (name if name == part else None), (numbers, rows)
+
+
+def _cells(sheet: Any) -> list[list[Any]]:
+    """All cells of a sheet; below the names every cell of merged ones has what is shown in them."""
+    cells: list[list[Any]] = sheet.to_python(skip_empty_area=False)
+    for (top, left), (bottom, right) in sheet.merged_cell_ranges or () if cells else ():
+        for row in cells[top : bottom + 1] if top else ():
+            row[left : right + 1] = [cells[top][left]] * len(row[left : right + 1])
+    return cells
+
+
+_FORMULA = re.compile(rb'<c r="([A-Z]+)(\d+)"(?![^>]* t="str")[^>]*><f[^>]*(?:/>|>[^<]*</f>)(?:<v ?/>|<v></v>)?</c>')
+
+
+def _never_calculated(path: Path) -> Iterator[tuple[int, int]]:
+    """Row and column, from 0 on, of formulas without a value: the program that wrote the workbook had none."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for name in archive.namelist():
+                for found in _FORMULA.finditer(archive.read(name)) if name.startswith("xl/worksheets/") else ():
+                    column = 0
+                    for letter in found[1]:
+                        column = 26 * column + letter - 64
+                    yield int(found[2]) - 1, column - 1
+    except (zipfile.BadZipFile, zlib.error, OSError, NotImplementedError, EOFError):
+        return  # another kind of workbook

@@ -325,6 +325,15 @@ def test_rouge_passes_nothing_of_what_it_does_not_read(tmp_path: Path, reference
     assert compatcheck.diff(*right, metric="rouge1", fail_on=budget, **how).verdict == "pass"
 
 
+def test_milliseconds_beside_seconds_pass_nothing(tmp_path: Path) -> None:
+    files = sides(tmp_path, [RIGHT | {"latency": 500}] * 100, [RIGHT | {"latency": 0.6}] * 100)
+    c = compatcheck.diff(*files, fail_on="latency:+10%")
+    said = "OLD's latency is 500 on average and NEW's 0.6: one seems to be in milliseconds"
+    assert c.verdict == "inconclusive" and said in c.only.gates[0].reason
+    faster = sides(tmp_path, [RIGHT | {"latency": 50}] * 100, [RIGHT | {"latency": 0.6}] * 100)
+    assert compatcheck.diff(*faster, fail_on="latency:+10%").verdict == "pass"
+
+
 # Another reading
 
 

@@ -233,6 +233,26 @@ def test_packed_files_and_json_lines_in_json(tmp_path: Path) -> None:
             load_recorded(tmp_path / name)
 
 
+def test_merged_cells_and_formulas_without_a_value(tmp_path: Path) -> None:
+    """Below the first of merged cells nothing stood; an answer that begins with = was no answer."""
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    for row in (
+        ["id", "target", "prediction", "topic", "sum"],
+        *([n, "a", "a", "x" if n == 1 else None, None] for n in range(1, 5)),
+    ):
+        book.active.append(row)
+    book.active.merge_cells("D2:D4")
+    book.active.merge_cells("A7:C7")
+    book.save(tmp_path / "a.xlsx")
+    (run,) = load_recorded(tmp_path / "a.xlsx")
+    assert texts(run, "topic") == ["x", "x", "x", None]
+    book.active["C3"] = "== Answer =="
+    book.save(tmp_path / "a.xlsx")
+    with pytest.raises(InputError, match=r"a.xlsx: row 3: `prediction` is a formula that was never calculated"):
+        load_recorded(tmp_path / "a.xlsx")
+
+
 def test_excel(tmp_path: Path) -> None:
     openpyxl = pytest.importorskip("openpyxl")
     book = openpyxl.Workbook()
