@@ -153,7 +153,7 @@ def _assembled(events: Events, chat: bool) -> dict[str, Any]:
     """The answer whose pieces a server streamed, as it would have sent it whole. Raises RequestFailed: it ended before
     its answer did, or in an error."""
     said: dict[str, list[str]] = {}
-    calls: dict[int, dict[str, str]] = {}
+    calls: list[dict[str, Any]] = []
     whole: dict[str, Any] = {}
     reason = None
     for _, chunk in events:
@@ -175,18 +175,26 @@ def _assembled(events: Events, chat: bool) -> dict[str, Any]:
         raise malformed("the stream ended before its answer did")
     joined: dict[str, Any] = {name: "".join(parts) for name, parts in said.items()}
     if calls:
-        joined["tool_calls"] = [calls[place] for place in sorted(calls)]
+        joined["tool_calls"] = sorted(calls, key=lambda call: call["index"] or 0)
     choice = {"message": {"content": "", **joined}} if chat else {"text": "", **joined}
     return whole | {"choices": [choice | {"finish_reason": reason}]}
 
 
-def _add_calls(calls: dict[int, dict[str, str]], pieces: list[Any]) -> None:
-    """Pieces of tool calls, of which each says which call it goes on with."""
-    for place, piece in enumerate(pieces):
+def _add_calls(calls: list[dict[str, Any]], pieces: list[Any]) -> None:
+    """Pieces of tool calls, of which each says by a number which call it goes on with.
+
+    Where servers number none, or all alike, a name begins a call: the next one where the number says nothing, or where
+    it comes with an id of its own. An id alone does not, as some servers give every piece one."""
+    for piece in pieces:
         inner = piece.get("function") if isinstance(piece, dict) else None
-        if isinstance(inner, dict):
-            number = piece.get("index")
-            call = calls.setdefault(number if isinstance(number, int) else place, {"name": "", "arguments": ""})
-            for name in call:
-                said = inner.get(name)
-                call[name] += said if isinstance(said, str) else ""
+        if not isinstance(inner, dict):
+            continue
+        number, own = piece.get("index"), piece.get("id")
+        number = number if isinstance(number, int) else None
+        call = next((each for each in reversed(calls) if each["index"] == number), None)
+        another = call is not None and inner.get("name") and call["name"]
+        if call is None or (another and (number is None or (own and own != call["id"]))):
+            calls.append(call := {"index": number, "id": own, "name": "", "arguments": ""})
+        for name in ("name", "arguments"):
+            said = inner.get(name)
+            call[name] += said if isinstance(said, str) else ""

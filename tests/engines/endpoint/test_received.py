@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import Any
 
@@ -181,3 +182,18 @@ def test_messages_of_other_servers(message: dict[str, Any], text: str, reasoning
     found = text_of({"choices": [{"message": message}], "usage": {"prompt_tokens": "7"}}, True, ())
     assert (found, found.about.reasoning, found.about.tool_calls) == (text, reasoning, made)
     assert found.about.prompt_tokens is None
+
+
+@pytest.mark.parametrize("places", [(0, 0, 0), (None, None, None), (0, 1, 1)])
+def test_streamed_calls_are_told_apart_by_their_ids_whatever_place_they_name(places: tuple[int | None, ...]) -> None:
+    """Some servers name place 0 of every call, or none."""
+
+    def piece(place: int | None, arguments: str, **call: str) -> dict[str, Any]:
+        about = {"function": {"arguments": arguments, **({"name": call["id"][1:]} if call else {})}, **call}
+        return {"delta": {"tool_calls": [about if place is None else {"index": place, **about}]}}
+
+    pieces = [piece(places[0], '{"n": 1}', id="cf"), piece(places[1], '{"n"', id="cg"), piece(places[2], ": 2}")]
+    chunks = [*pieces, {"delta": {}, "finish_reason": "tool_calls"}]
+    lines = [line for each in chunks for line in (f"data: {json.dumps({'choices': [each]})}", "")]
+    found = text_of(_events(*lines), True, ()).about.tool_calls
+    assert found == [{"name": "f", "arguments": {"n": 1}}, {"name": "g", "arguments": {"n": 2}}]
