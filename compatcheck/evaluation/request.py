@@ -151,12 +151,36 @@ def refuse_same(request: Request, old: Run, new: Run, *, differ: bool, known: bo
     """Raise InputError where both runs have one fingerprint, and no setting that is known of them differs.
 
     ``known`` says whether all of them are: what a run does not say of itself may be another prompt. Where both were
-    made by this command, it is what their model or server has by itself, and so the same."""
+    made by this command, it is what their model or server has by itself, and so the same. A server may have changed
+    between two runs, but not where their answers are the very same ones."""
     one, other = old.manifest, new.manifest
     recorded = one.kind == other.kind == "recorded"
     made = not (request.side("old").recorded or request.side("new").recorded)
     differ = differ or (not made and request.old_options.layout != request.new_options.layout)
-    if one.fingerprint and one.fingerprint == other.fingerprint and not differ and (recorded or known or made):
+    if not one.fingerprint or one.fingerprint != other.fingerprint or differ:
+        return
+    names = one.reference if one.reference == other.reference else f"{one.reference} and {other.reference}"
+    if recorded or known or made:
         settings = "with the same fields" if recorded else "with the same settings"
-        names = one.reference if one.reference == other.reference else f"{one.reference} and {other.reference}"
         raise InputError(f"OLD and NEW are the same: {names} ({one.fingerprint}) {settings}; {_MEND}")
+    if request.old == request.new or _same_answers(old, new):
+        raise InputError(
+            f"OLD and NEW are the same: {names} ({one.fingerprint}) with the very same answers; ask the server again "
+            "with --no-store, or name the other one; for a noise check say --allow-same"
+        )
+
+
+def _same_answers(old: Run, new: Run) -> bool:
+    """Whether the answers were given once and kept, or stored: each took as long, to the last digit, as the other."""
+    theirs = {(task.task, task.filter): task for task in new.tasks}
+    compared = 0
+    for one in old.tasks:
+        other = theirs.get((one.task, one.filter))
+        took = [getattr(task, "records", {}) for task in (one, other)]
+        if other is None or any("latency" not in records for records in took):
+            continue
+        both = took[0][["doc_id", "latency"]].merge(took[1][["doc_id", "latency"]], on="doc_id").dropna()
+        if (both["latency_x"] != both["latency_y"]).any():
+            return False
+        compared += len(both)
+    return compared > 0

@@ -13,6 +13,7 @@ from compatcheck.evaluation.grouping import Say
 from compatcheck.evaluation.judging import judged
 from compatcheck.evaluation.request import Request, Side
 from compatcheck.records import Run
+from compatcheck.table.kept import read_manifest
 
 
 def collect_reruns(
@@ -60,9 +61,21 @@ def _rerun_sides(request: Request, count: int, files: Sequence[str]) -> tuple[Si
             raise InputError(f"--noise-run {again.text}: is OLD itself, which shows no noise; name a second run of it")
         if request.new and _places(again) == _places(new := request.side("new")) and again.options == new.options:
             raise InputError(f"--noise-run {again.text}: is NEW, whose flips are no noise; name a second run of OLD")
+        _refuse_stored(again)
     if len({frozenset(_places(again)) for again in recorded}) < len(recorded):
         raise InputError("--noise-run: one of them is named twice; name as many other runs of OLD")
     return side, recorded
+
+
+def _refuse_stored(again: Side) -> None:
+    """Raise InputError for a kept run whose answers come from the store, where those of OLD lie."""
+    for kept in (one.recorded for one in again.references.values() if one.kind == "run" and one.recorded is not None):
+        stored, answers = (read_manifest(kept)["settings"].get(name) for name in ("from_store", "answers"))
+        if stored:
+            raise InputError(
+                f"--noise-run {again.text}: {stored} of {answers} answers come from the store, so they may be OLD's "
+                "own, which shows no noise; make the run again with --no-store"
+            )
 
 
 def _places(side: Side) -> set[tuple[Path | None, str | None]]:

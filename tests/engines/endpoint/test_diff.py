@@ -29,13 +29,17 @@ def task(tmp_path: Path) -> list[str]:
     """Arguments of a task whose answers are what the server says, but for the last good one."""
     rows = [{"q": q, "a": "no" if q == "good 4" else f"said: {q}"} for q in QUESTIONS]
     data = write_rows(tmp_path / "data.jsonl", rows)
-    yaml = tmp_path / "quiz.yaml"
+    return ["--task", quiz_yaml(tmp_path), "--data", str(data)]
+
+
+def quiz_yaml(folder: Path) -> str:
+    yaml = folder / "quiz.yaml"
     yaml.write_text(
         "task: quiz\ndataset_path: json\noutput_type: generate_until\ntest_split: test\n"
         'doc_to_text: "{{q}}"\ndoc_to_target: "{{a}}"\ngeneration_kwargs:\n  until: ["\\n"]\n'
         "metric_list:\n  - {metric: exact_match, aggregation: mean, higher_is_better: true}\n"
     )
-    return ["--task", str(yaml), "--data", str(data)]
+    return str(yaml)
 
 
 def test_settings_of_one_side_reach_its_requests_alone(task: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -247,3 +251,21 @@ def test_no_model_library_is_needed(task: list[str], tmp_path: Path) -> None:
         done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path)
         assert (done.returncode, done.stderr) == (0, "")
         assert server.paths()["/v1/completions"] > 10
+
+
+def test_the_same_answers_of_a_server_are_no_comparison(tmp_path: Path) -> None:
+    """Its weights may change under one name, so it is compared with what it said before, but with no copy of that."""
+    options = {**quiz(tmp_path, [f"good {i}" for i in range(3)]), "task": quiz_yaml(tmp_path)}
+    kept = {name: tmp_path / name for name in ("first", "stored", "again")}
+    with serving(Hostile) as server:
+        model = f"{server.url}#m"
+        for name, store in (("first", None), ("stored", None), ("again", False)):
+            compatcheck.evaluate(model, **options, store=store).save(kept[name])
+        for new in (kept["first"], kept["stored"], model):
+            with pytest.raises(InputError, match=r"OLD and NEW are the same: .*--no-store.*--allow-same"):
+                compatcheck.diff(kept["first"], new, **options)
+        assert compatcheck.diff(kept["first"], kept["again"], **options).only.n == 3
+        assert compatcheck.diff(kept["first"], model, **options, store=False).only.n == 3
+        with pytest.raises(InputError, match=r"--noise-run .*stored: 3 of 3 answers come from the store.*--no-store"):
+            compatcheck.diff(kept["first"], f"{server.url}#n", **options, noise_run=str(kept["stored"]))
+        assert compatcheck.diff(kept["first"], f"{server.url}#n", **options, noise_run=str(kept["again"])).only.noise
