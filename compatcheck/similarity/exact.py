@@ -27,6 +27,7 @@ _UNSPACED = (  # scripts in which no white space stands around a word: Thai, Bur
 )
 _JOINER, _VARIANTS = "\u200d", "\ufe0e\ufe0f"
 """What joins emoji into one, and what chooses how one looks."""
+_NUMBER_BEGINS, _NUMBER_ENDS = re.compile(r"(?<!\d[.,])(?<!^[-−])(?<!\W[-−])"), re.compile(r"(?![.,]\d)")
 _MARKS = re.compile(rf"{_NUMBER_SIGN}|{_INSIDE_NUMBER}|(?P<mark>[^\w\s])")
 _KINDS_OF_MARKS = ("P", "C", "Sc", "Sk")
 """Unicode's categories of what does not count with ``ignore_punctuation``: punctuation, what is not seen, currencies,
@@ -97,21 +98,28 @@ def _holding(ignore_case: bool, ignore_punctuation: bool, near: Tolerance = EXAC
             return any(near.close(one, wanted[0]) for one in numbers_in(prediction))
         whole, part = (plain(composed(text.strip())) for text in (prediction, target))
         if (number := plain_number(part)) is not None:
-            whole, part = _SEPARATED.sub(lambda found: found[0].replace(",", ""), whole), number
+            part = number
+            whole = _SEPARATED.sub(lambda found: found[0].replace(",", ""), whole) if "," in whole else whole
         if not part or part not in whole:
             return whole == part
-        before = r"(?<!\d[.,])(?<!^[-−])(?<!\W[-−])" if part[0].isdigit() else ""
-        after = r"(?![.,]\d)" if part[-1].isdigit() else ""
-        found = re.finditer(f"{before}(?={re.escape(part)}{after})", whole)
-        return any(_apart(whole, part, one.start()) for one in found)
+        start = whole.find(part)
+        while start >= 0 and not _apart(whole, part, start):
+            start = whole.find(part, start + 1)
+        return start >= 0
 
     return holds
 
 
 def _apart(whole: str, part: str, start: int) -> bool:
-    """Whether what stands at ``start`` is no piece of a longer word, nor of a letter with a sign on it."""
-    last, next_one = whole[start - 1 : start] if start else "", whole[start + len(part) :][:1]
-    if next_one and next_one not in _VARIANTS and (unicodedata.category(next_one)[0] == "M" or next_one == _JOINER):
+    """Whether what stands at ``start`` is no piece of a longer word or number, nor of a letter with a sign on it."""
+    end = start + len(part)
+    if part[0].isdigit() and not _NUMBER_BEGINS.match(whole, start):
+        return False
+    if part[-1].isdigit() and not _NUMBER_ENDS.match(whole, end):
+        return False
+    last, next_one = whole[start - 1 : start] if start else "", whole[end : end + 1]
+    joined = not next_one.isascii() and next_one not in _VARIANTS
+    if joined and (unicodedata.category(next_one)[0] == "M" or next_one == _JOINER):
         return False
     return not (_of_word(part[0]) and _of_word(last)) and not (_of_word(part[-1]) and _of_word(next_one))
 
