@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -201,7 +202,10 @@ def _plain(text: str) -> str:
 
 
 def _words(text: str) -> list[str]:
-    return _TOKEN.findall(numerals.unaccented(text.casefold()))
+    text = numerals.unaccented(text.casefold())
+    if not text.isascii():  # vowel signs are a part of words: each is written in letters
+        text = "".join(f"ˑ{ord(one):x}" if unicodedata.category(one)[0] == "M" else one for one in text)
+    return _TOKEN.findall(text)
 
 
 def _same(new: str, right: str) -> bool:

@@ -80,7 +80,7 @@ CASES: dict[str, list[tuple[str | None, str | None, str | None]]] = {  # target,
     ],
     "other": [
         ("Paris", "Paris", "Rome"), ("red", "red", "blue"), (SUMMARY, SUMMARY, SUMMARY.replace("Jerry", "Tom")),
-        ("Ada Lovelace", "Ada Lovelace", "Grace Hopper"), ("dog", "dog", "a cat"), ("up", "up", "down"),
+        ("Ada Lovelace", "Ada Lovelace", "Grace Hopper"), ("dog", "dog", "a cat"), ("की", "की", "का"),
         ("no", "no", "I have no idea at all"),
     ],
 }  # fmt: skip
