@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import random
-import shutil
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -17,6 +15,7 @@ from compatcheck.engines.progress import span
 from compatcheck.evaluation.evaluate import Stepwise
 from compatcheck.evaluation.grouping import Job
 from compatcheck.references import Reference
+from compatcheck.scratch import Scratch
 from compatcheck.tasks import LoadedTask
 from compatcheck_train.examples import Examples
 from compatcheck_train.fix.answers import JointAnswers
@@ -104,7 +103,8 @@ def measure(
 ) -> Costs:  # fmt: skip
     """Measure what lies ahead with ``old`` and ``new``; ``documents`` are those of the phases in which both answer what
     may be stored. Of several processes all call it."""
-    folder = Path(first(lambda: tempfile.mkdtemp(prefix="compatcheck-estimate-")))
+    scratch = Scratch()
+    folder = first(lambda: scratch.folder)
     try:
         tested = list(documents.values())[-1]
         old, new = (first(partial(_answering, judge, tested, models[side])) for side in ("old", "new"))
@@ -118,9 +118,10 @@ def measure(
         both = 0.0
         if any(phase.kind == READ for phase in ahead):
             both = first(partial(_both, judge, tested, models, examples, folder / "answers", old, new))
-        return Costs(old, new, both, speeds, stored)
+        mine = Costs(old, new, both, speeds, stored)
+        return first(lambda: mine)
     finally:
-        first(lambda: shutil.rmtree(folder, ignore_errors=True))
+        scratch.close()
 
 
 def _answering(judge: Judge, loaded: LoadedTask, model: Reference) -> Answering:

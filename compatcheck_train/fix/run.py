@@ -187,7 +187,8 @@ def _foreseen(
     progress.timed = partial(costs.timed, examples)
     progress.plan(ahead)
     if not costs.whole:
-        costs = replace(costs, whole=round(time.perf_counter() - started + (progress.left or 0.0), 1))
+        whole = time.perf_counter() - started + (progress.left or 0.0)
+        costs = replace(costs, whole=first(lambda: round(whole, 1)))
         say(estimate.said(progress.ahead, costs.whole))
     return costs
 

@@ -90,6 +90,7 @@ def speed_of(old: Reference | None, new: Reference, examples: Examples, settings
     new_seconds, (new_all, read_new) = time.perf_counter() - started, reads.taken()
     try:
         paced = _paced(loop)
+        accelerator.wait_for_everyone()  # some still read what another one removes
     finally:
         for each in (teacher, trainee.new, term):
             if each is not None:
