@@ -3,7 +3,7 @@ test.
 
 A theme is named from one part of the flips and tested on another. Of every held-out pair the judge is asked twice, in
 both orders and without knowing which answer is whose, of which one the description is true. A sign test holds NEW
-against OLD; p is corrected over all themes of a result (Holm). The verdict was given before and does not hang on it.
+against OLD; p is corrected over all themes of a result (Holm). The verdict was given before and does not depend on it.
 """
 
 from __future__ import annotations

@@ -93,7 +93,7 @@ def grouped(
 ) -> tuple[list[Group], int]:
     """The groups of the flips that are large enough to name a theme and to test it, and how many flips are in none.
 
-    ``flips`` and ``rest`` mark rows: what got worse, and what did not flip. Which pairs are chosen hangs on ``seed``,
+    ``flips`` and ``rest`` mark rows: what got worse, and what did not flip. Which pairs are chosen depends on ``seed``,
     not on the order of the rows.
     """
     rng = np.random.default_rng([seed, 2])
