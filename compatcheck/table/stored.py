@@ -109,7 +109,16 @@ class Rows:
 
         own = [(name, kind) for name, kind in self.types.items() if not self._is_beside(name)]
         schema = pa.schema([*own, (ROW, pa.int64())])
-        return ds.dataset([str(path) for path in self._files], schema=schema, format="ipc")
+        found = ds.dataset([str(path) for path in self._files], schema=schema, format="ipc")
+
+        class OneAtATime(ds.FileSystemDataset):  # type: ignore[misc, unused-ignore]
+            """Whoever reads it gets one batch after the other; what is read ahead takes hundreds of MB."""
+
+            def scanner(self, **options: Any) -> Any:
+                narrow = {"batch_readahead": 1, "fragment_readahead": 1, "use_threads": False}
+                return super().scanner(**options | narrow)
+
+        return OneAtATime(list(found.get_fragments()), schema, found.format, found.filesystem)
 
     def _is_beside(self, name: str) -> bool:
         return self._beside is not None and name in self._beside._types
@@ -131,10 +140,7 @@ class Rows:
             waiting = waiting.slice(len(table))
 
     def _scanned(self, names: Sequence[str]) -> Iterator[pa.Table]:
-        scanned = self.dataset().to_batches(
-            columns=[*names] or [ROW], use_threads=False, batch_readahead=1, fragment_readahead=1
-        )
-        for batch in scanned:
+        for batch in self.dataset().to_batches(columns=[*names] or [ROW]):
             if batch.num_rows:
                 yield pa.Table.from_batches([batch])
 
