@@ -80,6 +80,7 @@ class Fix:
         for part in (found, found["training"], found["control"], *found["trials"]):
             part.pop("seconds")
             part.pop("notes", None)
+        found.pop("estimated_seconds")
         return found
 
 
