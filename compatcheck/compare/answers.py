@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from compatcheck.compare.coverage import cut_off, ends, ends_unknown
 from compatcheck.compare.pairing import Rows, take
-from compatcheck.compare.refusals import HEAD, REFUSALS
+from compatcheck.compare.refusals import HEAD, REFUSALS, WITHHELD
 from compatcheck.records import FIGURES, GREATEST, TaskRun, figure_column
 
 Values = NDArray[np.float64]
@@ -68,7 +68,10 @@ def values(name: str, run: TaskRun, rows: Rows, side: str, how: How) -> Values |
         texts = _texts(run.records, rows)
         if texts is None:
             return None
-        return _lengths(texts, how.words) if name == "length" else _refusals(texts, how.patterns)
+        if name == "length":
+            return _lengths(texts, how.words)
+        withheld, refused = cut_off(run.records, rows, WITHHELD), _refusals(texts, how.patterns)
+        return refused if withheld is None else np.where(withheld, 1.0, refused)
     if name == "cut_off":
         cut = cut_off(run.records, rows)
         return None if cut is None else np.where(ends_unknown(run.records, rows), np.nan, cut)

@@ -146,7 +146,9 @@ def _ratio(tally: _Tally, held: tuple[Values, Values] | None, confidence: float)
 
 
 def ratio_bounds(old: Values, new: Values, confidence: float) -> tuple[float, float]:
-    """Lower and upper one-sided bound of (mean of ``new`` / mean of ``old``) − 1, each at ``confidence``."""
+    """Lower and upper one-sided bound of (mean of ``new`` / mean of ``old``) − 1, each at ``confidence``.
+
+    One that the search finds at the ratio itself, to its tolerance, is that: where all pairs have one ratio."""
     error, value = 1 - confidence, float(new.sum() / old.sum())
     times = np.ones(len(old) + 1)
 
@@ -163,6 +165,7 @@ def ratio_bounds(old: Values, new: Values, confidence: float) -> tuple[float, fl
         far *= 2
     if far < _MOST:
         upper = crossing(lambda ratio: above(ratio, -1), value, far, 1e-9 * far) if above(value, -1) > 0 else value
+    lower, upper = (value if abs(bound - value) <= 4e-9 * value else bound for bound in (lower, upper))
     return lower - 1, upper - 1
 
 

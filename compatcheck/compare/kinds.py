@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from compatcheck.compare import numerals
 from compatcheck.compare.languages import language, script
-from compatcheck.compare.refusals import HEAD, REFUSALS
+from compatcheck.compare.refusals import HEAD, REFUSALS, WITHHELD
 from compatcheck.text import ends_of
 
 KINDS: Mapping[str, str] = {
@@ -117,6 +117,8 @@ def _kind(flip: Flip, labels: frozenset[str]) -> str:
     before = _read(flip.text_old if flip.text_old is not None else flip.old or "")
     if flip.finish_reason == _THINKING:
         return "cut_off"
+    if (flip.finish_reason or "").strip().lower() in WITHHELD:
+        return "refused"
     if not text.strip() or text.strip() == _INVALID:
         return "empty"
     if flip.chosen:

@@ -19,3 +19,5 @@ REFUSALS = (
 )
 """By what an answer is told to refuse, in its first :data:`HEAD` characters; case and curly quotes do not count."""
 HEAD = 400
+WITHHELD = frozenset({"content_filter", "refusal", "safety"})
+"""Why an answer ended (``finish_reason``) where it was not to be given, whatever is left of its text."""

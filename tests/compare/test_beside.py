@@ -55,10 +55,11 @@ def test_bounds_narrow_and_hold_the_value() -> None:
     [
         ([2.0] * 40, [2.0] * 40, (0.0, 0.0)), ([2.0] * 40, [3.0] * 40, (0.5, 0.5)),
         ([2.0] * 40, [0.0] * 40, (-1.0, -1.0)),
+        ([0.1, 0.2, 0.7] * 20, [0.1, 0.2, 0.7] * 20, (0.0, 0.0)),
     ],
 )  # fmt: skip
 def test_what_does_not_vary_has_bounds_at_its_value(old: list[float], new: list[float], expected: Any) -> None:
-    assert ratio_bounds(np.array(old), np.array(new), 0.95) == pytest.approx(expected, abs=1e-6)
+    assert ratio_bounds(np.array(old), np.array(new), 0.95) == expected, "so that a budget of +0 % is kept"
 
 
 def _rows(seed: int, columns: dict[str, str], count: int = 60) -> list[dict[str, Any]]:
@@ -191,6 +192,19 @@ def test_refusals_are_told(texts: list[str], share: float) -> None:
     assert found.tolist() == [share] * len(texts), [
         text for text, one in zip(texts, found, strict=True) if one != share
     ]
+
+
+def test_what_a_server_withholds_is_refused_whatever_is_left_of_it(tmp_path: Path) -> None:
+    rows = [{"id": n, "target": "a", "prediction": "a", "finish_reason": "stop", "latency": n + 1.0} for n in range(40)]
+    withheld: list[dict[str, Any]] = [
+        {"prediction": "", "finish_reason": "content_filter"}, {"prediction": None, "finish_reason": "SAFETY"},
+        {"prediction": "It was", "finish_reason": "refusal"},
+    ]  # fmt: skip
+    old = write_rows(tmp_path / "old.jsonl", rows)
+    new = write_rows(tmp_path / "new.jsonl", [*map(dict.__or__, rows, withheld), *rows[len(withheld) :]])
+    found = compatcheck.diff(old, new, fail_on="refusal:1%")
+    assert found.only.beside["refusal"].new.count == 3 and found.verdict == "fail"
+    assert found.only.kinds is not None and [(one.kind, one.count) for one in found.only.kinds] == [("refused", 3)]
 
 
 def test_patterns_can_be_replaced(tmp_path: Path) -> None:
