@@ -19,7 +19,7 @@ _NAMES = {
     "repeats": "samples per document", "version": "task version", "task_file": "task file", "split": "split",
     "limit": "choice of documents", "seed": "seed", "data": "data", "engine": "engine", "dtype": "dtype",
     "device": "device", "batch_size": "batch size", "output_type": "kind of task", "documents": "number of documents",
-    "revision": "engine version",
+    "revision": "engine version", "rows": "targets or fields of the prompts",
 }  # fmt: skip
 _ESSENTIAL = {"prompt": "prompt", "generation": "decoding", "engine": "engine", "dtype": "dtype"}
 """What a run should say of itself: where one does not, nobody knows whether it differs."""

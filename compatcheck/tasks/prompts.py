@@ -134,6 +134,8 @@ class PromptTask(Task):
 def settings_of(task: PromptTask) -> dict[str, Any]:
     """What a figure's signature says of the prompts: how they read, how they are answered, all of the file."""
     prompts = task.prompts.prompts
+    if task.prompts.own_ids:  # by which they are paired, in whatever order
+        prompts = sorted(prompts, key=lambda each: each.id)
     sent = [[each.turns, each.tools, each.response_format] for each in prompts]
     rows = [[each.id, each.target, dict(each.fields)] for each in prompts]
     generation = task.config.generation_kwargs or {}

@@ -80,6 +80,26 @@ def test_figures_equal_the_servers_own_script(tmp_path: Path) -> None:
     assert not any("END" in text for text in answers), "where the server takes no stop, texts are cut here"
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"prompt": "Please add 7"}, "OLD and NEW differ in: prompt;"),
+        ({"prompt": "add 7", "target": "9"}, "OLD and NEW differ in: targets or fields of the prompts;"),
+        ({"prompt": "add 7"}, "OLD and NEW differ in the model alone"),
+    ],
+)
+def test_another_order_of_prompts_is_no_difference(change: dict[str, str], said: str, tmp_path: Path) -> None:
+    rows = [{"id": f"q{n}", "prompt": f"add {n}", "target": str(n + 1)} for n in range(9)]
+    other = [row | (change if row["id"] == "q7" else {}) for row in reversed(rows)]
+    with serving(Sums) as server:
+        result = compatcheck.diff(
+            f"{server.url}#old", f"{server.url}#new", prompts=write(tmp_path, rows), extract=r"answer: (\d+)",
+            new_set={"prompts": str(write(tmp_path, other, "other.jsonl"))}, **FAST,
+        )  # fmt: skip
+    assert result.differences is not None and result.differences.sentence.startswith(said)
+    assert result.only.pairing.target_changed == ("target" in change)
+
+
 class Echoing(Scripted):
     """Says what it was given, so that a test can read it."""
 
