@@ -62,7 +62,7 @@ def load_large(
         table = _with_keys(pa.table(columns), task or DEFAULT_TASK)
         keys |= dict.fromkeys((one["task"], one["filter"]) for one in distinct(table, KEY))
         raw.add(table)
-    part = plain_part(reader.finish(pa.table({})), layout, task)
+    part = plain_part(reader.finish(pa.table({})), layout, task, targets)
     found = _Runs(raw.finish(reader.unfit), reader, part, layout, metrics, metric_options)
     return found.all(list(keys), path, tasks, limit)
 

@@ -48,7 +48,7 @@ class Part:
     """What is said where no metric is asked for."""
 
 
-def plain_part(rows: RowTable, layout: Layout, task: str | None) -> Part:
+def plain_part(rows: RowTable, layout: Layout, task: str | None, targets: Targets | None) -> Part:
     """Checked plain rows as a part, with the scores that are compared where none are asked for."""
     # Scores that the file carries were given to the whole output, not to what is extracted now.
     recorded = () if layout.extract is not None else rows.metrics
@@ -66,7 +66,8 @@ def plain_part(rows: RowTable, layout: Layout, task: str | None) -> Part:
             "the scores in the file are compared as they are, though they may be of answers with their reasoning; "
             "--metric exact_match scores what is left without it",
         )
-    return Part(rows, Recording(rows.source, (), task or DEFAULT_TASK), default, rows.notes, score_notes=said)
+    notes = (*rows.notes, *(() if targets is None else targets.left()))
+    return Part(rows, Recording(rows.source, (), task or DEFAULT_TASK), default, notes, score_notes=said)
 
 
 def runs_of(

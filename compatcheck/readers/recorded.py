@@ -86,7 +86,7 @@ def _parts(
     else:
         source = only_part(read_rows(path, layout.part), layout.part, layout.model_field)
     rows = extract_targets(build_table(source, layout, side, targets, metrics), layout)
-    return [plain_part(rows, layout, task)]
+    return [plain_part(rows, layout, task, targets)]
 
 
 def _recordings(path: Path, tool: str, layout: Layout, task: str | None, tasks: Sequence[str]) -> list[Recording]:

@@ -168,7 +168,7 @@ def json_match(
 
     Args:
         fields: names of the fields that count, divided by commas, dotted where nested (``total,customer.id``); all
-            without it.
+            without it, and of a target that has none of them.
         number_tolerance: how far numbers may lie apart: a number, or a share of the right one such as ``1%``.
         ignore_extra: keys that the target lacks do not count.
     """
@@ -178,7 +178,7 @@ def json_match(
         raise InputError(f"--metric-arg {name}.fields={fields}: names no field; leave it out to compare all of them")
 
     def wrong(found: Any, wanted: Any) -> list[str]:
-        if chosen is not None:
+        if chosen is not None and any(_pick(wanted, field) is not ABSENT for field in chosen):
             return [field for field in chosen if differing(_pick(found, field), _pick(wanted, field), near, field)]
         return differing(_without_extra(found, wanted) if ignore_extra else found, wanted, near)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,20 @@ class Targets:
     def __init__(self, path: Path, by_id: dict[str, Any]) -> None:
         self.path = path
         self._by_id = by_id
+        self._left = dict.fromkeys(by_id)
 
     def of(self, ids: Sequence[str]) -> list[Any]:
         """The target of each id, :data:`MISSING` where the file has none."""
+        for one in ids:
+            self._left.pop(one, None)
         return [self._by_id.get(one, MISSING) for one in ids]
+
+    def left(self) -> tuple[str, ...]:
+        """The note on targets of which no id was asked for: rows that both sides lack would not be seen otherwise."""
+        if not self._left:
+            return ()
+        few = ", ".join(f"{one:.40}" for one in islice(self._left, 3))
+        return (f"{self.path}: {len(self._left):,} of its {len(self._by_id):,} ids have no row here, such as {few}",)
 
 
 def read_targets(path: Path, layout: Layout, source: Source | None = None) -> Targets:

@@ -13,7 +13,9 @@ import pytest
 import compatcheck
 from compatcheck.errors import InputError
 from compatcheck.readers import Layout, is_recorded, load_recorded, score_records
+from compatcheck.readers.large import load_large
 from compatcheck.records import TaskRun
+from compatcheck.scratch import Scratch
 from tests.factories import write_rows
 
 
@@ -281,3 +283,15 @@ def test_nothing_heavy_is_loaded(tmp_path: Path) -> None:
         [sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True, capture_output=True, text=True
     )
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_targets_of_which_there_is_no_row_are_told(large: bool, tmp_path: Path) -> None:
+    rows = write_rows(tmp_path / "rows.jsonl", [{"id": n, "prediction": "a"} for n in range(3)])
+    targets = write_rows(tmp_path / "targets.jsonl", [{"id": n, "target": "a"} for n in range(5)])
+    layout = Layout(targets=targets)
+    if large:
+        (run,) = load_large(rows, Scratch(tmp_path), layout=layout)
+    else:
+        (run,) = load_recorded(rows, layout=layout)
+    assert f"{targets}: 2 of its 5 ids have no row here, such as 3, 4" in run.notes

@@ -191,6 +191,14 @@ def test_equal_is_equal_and_symmetric(one: Any, other: Any) -> None:
     assert bool(differing(one, other)) == bool(differing(other, one))
 
 
+def test_a_target_with_none_of_the_fields_counts_whole() -> None:
+    scorer = similarity.get("json", fields="total,currency")
+    targets = ['{"total": 5, "x": 1}', '{"x": 1}', '{"x": 1}', '{"currency": "EUR"}']
+    assert scorer.score(['{"total": 5}', "[1]", '{"x": 1}', '{"currency": "EUR", "total": 1}'], targets).tolist() == [
+        1, 0, 1, 0,
+    ]  # fmt: skip
+
+
 def test_which_fields_count() -> None:
     wrong = '{"total": 12.6, "currency": "EUR", "note": "x"}'
     target = '{"total": 12.5, "currency": "EUR"}'
