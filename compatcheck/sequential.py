@@ -49,6 +49,11 @@ def check(chosen: Diff, rules: Sequence[Rule]) -> None:
         return
     if not any(rule.tier == CRITICAL for rule in rules):
         raise InputError("--until-decided: there is nothing to decide; set a budget with --fail-on")
+    if all(rule.is_count for rule in rules if rule.tier == CRITICAL):
+        raise InputError(
+            "--until-decided: there is nothing to decide: rows are counted, in all documents; leave it out, or set a "
+            "budget on flips or scores too, such as --fail-on nfr:2%"
+        )
     if KL in chosen.metric:
         raise InputError("--until-decided and --metric kl exclude each other: run kl on all documents, or on --limit N")
     for name, why in _EXCLUDED.items():

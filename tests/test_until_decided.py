@@ -180,6 +180,7 @@ def test_kept_and_read_again(rows: Rows, tmp_path: Path) -> None:
     ("options", "said"),
     [
         ({"fail_on": ()}, "nothing to decide"),
+        ({"fail_on": ("cut_off:2%", "no_answer:1%")}, "nothing to decide: rows are counted, in all .* nfr:2%"),
         ({"step": 0}, "--step 0: must be at least 1"),
         ({"max": 0}, "--max 0: must be at least 1"),
         ({"cluster_by": "id"}, "--cluster-by exclude each other"),
