@@ -62,11 +62,12 @@ def checked_requests(
     from compatcheck import beside
     from compatcheck.evaluation.request import refuse_same_model
     from compatcheck.evaluation.reruns import check_reruns
-    from compatcheck.evaluation.side_settings import check_settings, request_of
+    from compatcheck.evaluation.side_settings import check_prompts, check_settings, request_of
 
     rules = rules_of(chosen)
     first = replace(request_of(old, news[0], beside.of_quality(chosen), scratch), needed=beside.needed(rules))
     requests = [replace(first, new=os.fspath(new)) for new in news]
+    check_prompts(requests, chosen)
     for request in requests:
         check_settings(request, chosen)
         beside.check(chosen, rules, beside.read(chosen), request.side)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -70,14 +71,17 @@ def told_apart(old: SideOptions, new: SideOptions) -> tuple[SideOptions, SideOpt
     )
 
 
-def check_settings(request: Request, chosen: options.Diff) -> None:
-    """Raise InputError for a setting of one side alone that what the side names cannot have, and for prompts where
-    nobody is asked."""
-    if chosen.prompts is not None and all(request.side(name).recorded for name in sides.SIDES):
+def check_prompts(requests: Sequence[Request], chosen: options.Diff) -> None:
+    """Raise InputError for prompts where nobody is asked, neither OLD nor any candidate."""
+    if chosen.prompts is not None and all(each.side(name).recorded for each in requests for name in sides.SIDES):
         raise InputError(
-            f"--prompts {chosen.prompts}: both sides are recorded, so nobody is asked; leave it out (--targets FILE "
-            "takes targets from a file)"
+            f"--prompts {chosen.prompts}: {'all' if requests[1:] else 'both'} sides are recorded, so nobody is asked; "
+            "leave it out (--targets FILE takes targets from a file)"
         )
+
+
+def check_settings(request: Request, chosen: options.Diff) -> None:
+    """Raise InputError for a setting of one side alone that what the side names cannot have."""
     for name in sides.SIDES:
         side = request.side(name)
         for key, entry in sides.entries(sides.given(chosen, name)):

@@ -100,6 +100,20 @@ def test_another_order_of_prompts_is_no_difference(change: dict[str, str], said:
     assert result.only.pairing.target_changed == ("target" in change)
 
 
+def test_prompts_ask_the_candidates_that_are_not_recorded(tmp_path: Path) -> None:
+    rows = [{"id": f"q{n}", "prompt": f"add {n}", "target": str(n + 1)} for n in range(9)]
+    options: dict[str, Any] = {"prompts": write(tmp_path, rows), "extract": r"answer: (\d+)", **FAST}
+    with serving(Sums) as server:
+        kept = [
+            compatcheck.evaluate(f"{server.url}#{name}", **options).save(tmp_path / name) for name in ("old", "new")
+        ]
+        several = compatcheck.diff(kept[0], [kept[1], f"{server.url}#new"], **options)
+        for each in (several[0], several[1]):
+            assert each.only.n == 9 and each.only.quadrants["negative_flip"] == 1
+        with pytest.raises(InputError, match="both sides are recorded, so nobody is asked"):
+            compatcheck.diff(*kept, **options)
+
+
 class Echoing(Scripted):
     """Says what it was given, so that a test can read it."""
 
