@@ -178,7 +178,7 @@ def noise(
     from compatcheck.evaluation.reruns import collect_reruns
     from compatcheck.evaluation.settling import check_directions
     from compatcheck.evaluation.side_settings import request_of
-    from compatcheck.noise import measured
+    from compatcheck.noise import measured, other_models
 
     chosen = build(options.Noise, given)
     names = [os.fspath(each) for each in ([references] if isinstance(references, str | os.PathLike) else references)]
@@ -196,7 +196,7 @@ def noise(
     if len(names) > 1:
         runs += collect_reruns(request, 0, names[1:], say, progress)
     check_directions(request.metric_options, [one for run in runs for one in run.tasks])
-    notes = dict.fromkeys(note for run in runs for note in run.notes)
+    notes = dict.fromkeys([*other_models(runs[0], runs[1:]), *(note for run in runs for note in run.notes)])
     return NoiseReport(tuple(names), measured(runs, chosen.epsilon, chosen.correct_at), tuple(notes))
 
 

@@ -26,7 +26,7 @@ def with_noise(
     """The comparisons with the noise floor of OLD, and a note for each that no rerun has the scores of.
     Raises InputError: a rerun that cannot be paired with OLD.
     """
-    found, notes = [], []
+    found, notes = [], other_models(old, reruns)
     for each in comparisons:
         own = _task_run(old, each.task, each.filter, each.metric)
         others = [_task_run(run, each.task, each.filter, each.metric) for run in reruns]
@@ -48,6 +48,17 @@ def with_noise(
             each = replace(each, noise=floor, tests=each.tests if p is None else {**each.tests, "noise_p": p})
         found.append(each)
     return found, notes
+
+
+def other_models(old: Run, reruns: Sequence[Run]) -> list[str]:
+    """A sentence for every rerun that is of another model than ``old``, as far as both know which they are of."""
+    one = old.manifest
+    return [
+        f"{run.manifest.reference} is a run of another model than {one.reference}, by their fingerprints: what flips "
+        "between two models is no noise"
+        for run in reruns
+        if "recorded" not in (one.kind, run.manifest.kind) and run.manifest.fingerprint != one.fingerprint
+    ]
 
 
 def measured(runs: Sequence[Run], epsilon: float | None, correct_at: float | None) -> tuple[Measured, ...]:

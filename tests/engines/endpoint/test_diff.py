@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 import compatcheck
+from compatcheck.api import noise
 from compatcheck.cli.app import run
 from compatcheck.errors import InputError
 from compatcheck.evaluation.bridge import only_answered
@@ -268,4 +269,11 @@ def test_the_same_answers_of_a_server_are_no_comparison(tmp_path: Path) -> None:
         assert compatcheck.diff(kept["first"], model, **options, store=False).only.n == 3
         with pytest.raises(InputError, match=r"--noise-run .*stored: 3 of 3 answers come from the store.*--no-store"):
             compatcheck.diff(kept["first"], f"{server.url}#n", **options, noise_run=str(kept["stored"]))
-        assert compatcheck.diff(kept["first"], f"{server.url}#n", **options, noise_run=str(kept["again"])).only.noise
+        found = compatcheck.diff(kept["first"], f"{server.url}#n", **options, noise_run=str(kept["again"]))
+        assert found.only.noise and not any("is a run of another model" in note for note in found.notes)
+        compatcheck.evaluate(f"{server.url}#n", **options, store=False).save(tmp_path / "other")
+        said = f"{tmp_path / 'other'} is a run of another model than {kept['first']}, by their fingerprints"
+        found = compatcheck.diff(kept["first"], kept["again"], noise_run=str(tmp_path / "other"))
+        assert any(note.startswith(said) for note in found.notes)
+        report = noise([kept["first"], tmp_path / "other"])
+        assert any(note.startswith(said) for note in report.notes)
