@@ -87,7 +87,8 @@ def failure_kinds(
         known_labels = labels(targets, len(instances))
     reasons: list[Any] = [None] * len(places)
     if "finish_reason" in new.records:
-        reasons = take(new.records["finish_reason"], rows).iloc[places].tolist()
+        said = take(new.records["finish_reason"], rows).iloc[places]
+        reasons = [each if isinstance(each, str) else None for each in said]
     chosen = "loglikelihoods" in new.records
     columns = [known[name].astype(object).where(known[name].notna(), None).tolist() for name in answers]
     columns += [reasons, [chosen] * len(places)]

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from compatcheck.cli.app import run
+from compatcheck.compare import compare
 from compatcheck.compare.kinds import KINDS, Flip, failure_kind, labels
 from tests.factories import write_rows
 
@@ -165,3 +167,11 @@ def test_where_the_score_alone_says_that_it_got_worse(tmp_path: Path, capsys: py
     (found,) = json.loads(capsys.readouterr().out)["comparisons"]
     assert found["quadrants"]["negative_flip"] == 2
     assert found["kinds"] == [{"kind": "other", "count": 1}], "of one text nothing is told"
+
+
+@pytest.mark.parametrize("reasons", [["stop", None], [None, float("nan")], [1.0, float("nan")], [1, 2]])
+def test_reasons_that_are_no_texts_say_nothing(reasons: list[Any], make_run) -> None:
+    old = make_run([1, 1], prediction=["Paris", "Rome"], target=["Paris", "Rome"])
+    new = make_run([1, 0], prediction=["Paris", "Oslo"], target=["Paris", "Rome"], finish_reason=reasons)
+    kinds = compare(old, new, metric="exact_match").kinds
+    assert kinds is not None and [each.count for each in kinds] == [1]
