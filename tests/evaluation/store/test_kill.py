@@ -84,7 +84,10 @@ def finish(process: subprocess.Popen[bytes]) -> None:
 
 
 def report(folder: Path) -> dict[str, Any]:
-    """The report less what says how the run went: its time, and what came from the store."""
+    """The report less what says how the run went: its time, and what came from the store.
+
+    After a kill a request has other neighbours in its batch, which moves the last digits of its log-likelihood.
+    """
     found: dict[str, Any] = json.loads((folder / "out" / "report.json").read_text())
     found.pop("created", None)
     for side in ("old", "new"):
@@ -92,6 +95,8 @@ def report(folder: Path) -> dict[str, Any]:
         assert found[side]["settings"]["answers"] == REQUESTS // 2
         found[side]["settings"].pop("from_store")
     found["notes"] = [note for note in found["notes"] if "answers from the store" not in note]
+    for one in found["comparisons"]:
+        one |= {"margins": {name: f"{value:.4g}" for name, value in one.get("margins", {}).items()}}
     return found
 
 
