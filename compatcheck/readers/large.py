@@ -19,6 +19,7 @@ from compatcheck.readers.parts import (
     said_of_rows,
     scored,
     wanted_metrics,
+    with_targets_left,
 )
 from compatcheck.readers.recorded import no_such_task, targets_of
 from compatcheck.records import NO_FILTER, Metric, StoredRun, TaskRun, score_column
@@ -62,7 +63,7 @@ def load_large(
         table = _with_keys(pa.table(columns), task or DEFAULT_TASK)
         keys |= dict.fromkeys((one["task"], one["filter"]) for one in distinct(table, KEY))
         raw.add(table)
-    part = plain_part(reader.finish(pa.table({})), layout, task, targets)
+    (part,) = with_targets_left([plain_part(reader.finish(pa.table({})), layout, task)], targets)
     found = _Runs(raw.finish(reader.unfit), reader, part, layout, metrics, metric_options)
     return found.all(list(keys), path, tasks, limit)
 

@@ -48,7 +48,7 @@ class Part:
     """What is said where no metric is asked for."""
 
 
-def plain_part(rows: RowTable, layout: Layout, task: str | None, targets: Targets | None) -> Part:
+def plain_part(rows: RowTable, layout: Layout, task: str | None) -> Part:
     """Checked plain rows as a part, with the scores that are compared where none are asked for."""
     # Scores that the file carries were given to the whole output, not to what is extracted now.
     recorded = () if layout.extract is not None else rows.metrics
@@ -66,8 +66,13 @@ def plain_part(rows: RowTable, layout: Layout, task: str | None, targets: Target
             "the scores in the file are compared as they are, though they may be of answers with their reasoning; "
             "--metric exact_match scores what is left without it",
         )
-    notes = (*rows.notes, *(() if targets is None else targets.left()))
-    return Part(rows, Recording(rows.source, (), task or DEFAULT_TASK), default, notes, score_notes=said)
+    return Part(rows, Recording(rows.source, (), task or DEFAULT_TASK), default, rows.notes, score_notes=said)
+
+
+def with_targets_left(parts: Sequence[Part], targets: Targets | None) -> list[Part]:
+    """All parts of a file; the first one says for which targets there was no row in any of them."""
+    told = () if targets is None else targets.left()
+    return [replace(part, notes=(*part.notes, *(told if part is parts[0] else ()))) for part in parts]
 
 
 def runs_of(

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 from compatcheck.errors import InputError, did_you_mean
 from compatcheck.readers import hf_datasets, lm_eval_samples
 from compatcheck.readers.detect import tool_of
-from compatcheck.readers.parts import Part, as_part, plain_part, runs_of
+from compatcheck.readers.parts import Part, as_part, plain_part, runs_of, with_targets_left
 from compatcheck.readers.recording import Recording
 from compatcheck.records import TaskRun
 from compatcheck.references import LAYOUTS, tool_of_folder
@@ -57,7 +57,8 @@ def load_recorded(
     layout = layout or Layout()
     if limit is not None and limit < 1:
         raise InputError(f"--limit {limit}: must be 1 or more")
-    parts = _parts(path, layout, side, task, tasks, metrics)
+    targets = targets_of(layout.targets, layout) if layout.targets is not None else None
+    parts = with_targets_left(_parts(path, layout, side, targets, task, tasks, metrics), targets)
     runs = [run for part in parts for run in runs_of(part, layout, metrics, limit, metric_options)]
     return [run for run in runs if not tasks or run.task in tasks] or no_such_task(path, runs, tasks)
 
@@ -71,10 +72,10 @@ def is_recorded(path: str | Path) -> bool:
 
 
 def _parts(
-    path: Path, layout: Layout, side: str, task: str | None, tasks: Sequence[str], metrics: Sequence[str]
-) -> list[Part]:
+    path: Path, layout: Layout, side: str, targets: Targets | None, task: str | None, tasks: Sequence[str],
+    metrics: Sequence[str],
+) -> list[Part]:  # fmt: skip
     """What a file or folder holds; ``task`` names the task where the rows name none."""
-    targets = targets_of(layout.targets, layout) if layout.targets is not None else None
     tool = tool_of(path, layout)
     if tool in READERS:
         recordings = _recordings(path, tool, layout, task, tasks)
@@ -86,7 +87,7 @@ def _parts(
     else:
         source = only_part(read_rows(path, layout.part), layout.part, layout.model_field)
     rows = extract_targets(build_table(source, layout, side, targets, metrics), layout)
-    return [plain_part(rows, layout, task, targets)]
+    return [plain_part(rows, layout, task)]
 
 
 def _recordings(path: Path, tool: str, layout: Layout, task: str | None, tasks: Sequence[str]) -> list[Recording]:

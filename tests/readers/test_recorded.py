@@ -295,3 +295,14 @@ def test_targets_of_which_there_is_no_row_are_told(large: bool, tmp_path: Path) 
     else:
         (run,) = load_recorded(rows, layout=layout)
     assert f"{targets}: 2 of its 5 ids have no row here, such as 3, 4" in run.notes
+
+
+def test_targets_left_by_another_tools_rows_are_told_too(tmp_path: Path) -> None:
+    body = {"choices": [{"message": {"content": "a"}}], "object": "chat.completion"}
+    batch = [{"custom_id": f"{n}", "response": {"status_code": 200, "body": body}} for n in range(3)]
+    rows = write_rows(tmp_path / "batch_output.jsonl", batch)
+    targets = write_rows(tmp_path / "targets.jsonl", [{"id": f"{n}", "target": "a"} for n in range(4)])
+    (run,) = load_recorded(rows, layout=Layout(targets=targets))
+    assert [note for note in run.notes if "have no row here" in note] == [
+        f"{targets}: 1 of its 4 ids have no row here, such as 3"
+    ]
