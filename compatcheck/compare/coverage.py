@@ -8,18 +8,15 @@ import numpy as np
 import pandas as pd
 
 from compatcheck.compare.intervals import Flags
+from compatcheck.compare.kinds import CUT, THINKING
 from compatcheck.compare.pairing import Pairs, failed, take
 from compatcheck.compare.quadrants import Sorted
 from compatcheck.compare.result import Pairing
 from compatcheck.records import OldAsReference, TaskRun
 
 _FINISH = ("finish_reason", "stop_reason")  # fields that say why an answer ended, also at the end of a dotted name
-_THINKING = "thinking"
 _OF_ASCII = "rouge-score"
 """In the signature of a score that leaves out all letters but those of ASCII."""
-_CUT = frozenset(
-    {"length", _THINKING, "max_tokens", "max_output_tokens", "max_new_tokens", "max_gen_toks", "model_length"}
-)
 
 
 def ends(column: object) -> bool:
@@ -27,7 +24,7 @@ def ends(column: object) -> bool:
     return str(column).rpartition(".")[2].lower() in _FINISH
 
 
-def cut_off(records: pd.DataFrame, rows: np.ndarray, reasons: frozenset[str] = _CUT) -> Flags | None:
+def cut_off(records: pd.DataFrame, rows: np.ndarray, reasons: frozenset[str] = CUT) -> Flags | None:
     """Which of the rows hold an answer that ended at the greatest number of tokens, or within its reasoning; None where
     no row says it."""
 
@@ -81,7 +78,7 @@ class Covered:
             counts |= {f"errors_{side}": failed(run.records, rows), f"no_answer_{side}": without}
             cut = cut_off(run.records, rows)
             if cut is not None:
-                thought = cut_off(run.records, rows, frozenset({_THINKING}))
+                thought = cut_off(run.records, rows, frozenset({THINKING}))
                 self._cut[f"cut_off_{side}"] += int((cut & scored).sum())
                 self._some[f"thinking_{side}"] += int((thought & scored).sum()) if thought is not None else 0
             if side == "new":

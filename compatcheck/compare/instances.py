@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from compatcheck.compare.coverage import ends
 from compatcheck.compare.kinds import Flip, failure_kind, labels
 from compatcheck.compare.pairing import Pairs, Rows, differ, take
 from compatcheck.compare.quadrants import Sorted
@@ -85,10 +86,9 @@ def failure_kinds(
     if known_labels is None:
         targets = (str(each) for each in instances["target"].dropna().unique())
         known_labels = labels(targets, len(instances))
-    reasons: list[Any] = [None] * len(places)
-    if "finish_reason" in new.records:
-        said = take(new.records["finish_reason"], rows).iloc[places]
-        reasons = [each if isinstance(each, str) else None for each in said]
+    said = [take(new.records[name], rows).iloc[places] for name in new.records.columns if ends(name)]
+    texts = (next((one for one in each if isinstance(one, str)), None) for each in zip(*said, strict=True))
+    reasons = list(texts) if said else [None] * len(places)
     chosen = "loglikelihoods" in new.records
     columns = [known[name].astype(object).where(known[name].notna(), None).tolist() for name in answers]
     columns += [reasons, [chosen] * len(places)]

@@ -53,7 +53,11 @@ _BROKEN_OFF = re.compile(
     r"die|das|le|la|les|de|el))$",
     re.IGNORECASE,
 )
-_THINKING = "thinking"  # the ``finish_reason`` of a text that ended within its reasoning
+THINKING = "thinking"  # the ``finish_reason`` of a text that ended within its reasoning
+CUT = frozenset(
+    {"length", THINKING, "max_tokens", "max_output_tokens", "max_new_tokens", "max_gen_toks", "model_length"}
+)
+"""Why a text ended that was not at its end."""
 _LETTER = re.compile(
     r"(?:the\s+)?(?:(?:correct\s+)?(?:option|choice|answer)\s*(?:is|:)?\s*)?[(\[*]*([A-J])(?:[)\].:*]+(?=\s|$)|$)",
     re.IGNORECASE,
@@ -115,9 +119,10 @@ def _kind(flip: Flip, labels: frozenset[str]) -> str:
     new = None if flip.new is None or flip.new.strip() == _INVALID else _read(flip.new)
     text = _read(flip.text_new if flip.text_new is not None else flip.new or "")
     before = _read(flip.text_old if flip.text_old is not None else flip.old or "")
-    if flip.finish_reason == _THINKING:
+    reason = (flip.finish_reason or "").strip().lower()
+    if reason == THINKING:
         return "cut_off"
-    if (flip.finish_reason or "").strip().lower() in WITHHELD:
+    if reason in WITHHELD:
         return "refused"
     if not text.strip() or text.strip() == _INVALID:
         return "empty"
@@ -128,7 +133,7 @@ def _kind(flip: Flip, labels: frozenset[str]) -> str:
     right = [_read(each) for each in right if each != flip.new]  # the right text, which only a score says is wrong
     if _refuses(text) and not any(map(_refuses, (before, *right))):
         return "refused"
-    if _cut_off(text, before, flip.finish_reason):
+    if reason in CUT or _broken_off(text, before):
         return "cut_off"
     if _other_language(text, list(dict.fromkeys([before, *right]))):
         return "language"
@@ -171,9 +176,7 @@ def _read(text: str) -> str:
     return ends_of(text, _READ)
 
 
-def _cut_off(text: str, before: str, finish_reason: str | None) -> bool:
-    if finish_reason == "length":
-        return True
+def _broken_off(text: str, before: str) -> bool:
     text, before = text.strip(), before.strip()
     if text.count("```") % 2 > before.count("```") % 2:
         return True

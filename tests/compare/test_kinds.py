@@ -175,3 +175,12 @@ def test_reasons_that_are_no_texts_say_nothing(reasons: list[Any], make_run) -> 
     new = make_run([1, 0], prediction=["Paris", "Oslo"], target=["Paris", "Rome"], finish_reason=reasons)
     kinds = compare(old, new, metric="exact_match").kinds
     assert kinds is not None and [each.count for each in kinds] == [1]
+
+
+@pytest.mark.parametrize(("reason", "kind"), [("length", "cut_off"), ("Max_Tokens", "cut_off"), ("safety", "refused")])
+@pytest.mark.parametrize("column", ["finish_reason", "stop_reason", "usage.stop_reason"])
+def test_why_an_answer_ended_is_read_wherever_it_stands(column: str, reason: str, kind: str, make_run) -> None:
+    old = make_run([1, 1], prediction=["Paris", "Rome"], target=["Paris", "Rome"])
+    new = make_run([1, 0], prediction=["Paris", "Oslo"], target=["Paris", "Rome"], **{column: ["stop", reason]})
+    kinds = compare(old, new, metric="exact_match").kinds
+    assert kinds is not None and [each.kind for each in kinds] == [kind]
