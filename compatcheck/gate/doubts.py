@@ -76,7 +76,7 @@ def _shows_little(rule: Rule, comparison: Comparison, max_missing: float, absent
         return why
     empty = comparison.pairing.targets_empty or 0
     if empty > max_missing * comparison.n and not (rule.is_beside or rule.is_count or rule.name in (*_OF_CHANGE, KL)):
-        return f"{_too_many(empty, comparison.n, max_missing, {'with an empty target, which no answer is': empty})}"
+        return _too_many(empty, comparison.n, max_missing, {"with an empty target, which no answer is": empty})
     if rule.is_beside or rule.is_count or rule.name == KL:
         return _unknown(rule, comparison, max_missing)
     if (unread := comparison.pairing.targets_unread or 0) > max_missing * comparison.n:

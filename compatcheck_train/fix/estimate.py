@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import random
 import time
 from collections.abc import Mapping, Sequence
@@ -21,7 +20,7 @@ from compatcheck_train.examples import Examples
 from compatcheck_train.fix.answers import JointAnswers
 from compatcheck_train.fix.judging import Judge
 from compatcheck_train.fix.phases import ANSWER, CONTROL, READ, TRAIN, Phase
-from compatcheck_train.folders import write_json
+from compatcheck_train.folders import object_in, write_json
 from compatcheck_train.loss import strategies
 from compatcheck_train.training.loop import Diverged
 from compatcheck_train.training.processes import first
@@ -54,7 +53,7 @@ class Costs:
 
     @classmethod
     def read(cls, path: Path) -> Costs:
-        kept = json.loads(path.read_text(encoding="utf-8"))
+        kept = object_in(path)
         old, new = (Answering(**kept[side]) for side in ("old", "new"))
         speeds = {key: Speed(**each) for key, each in kept["speeds"].items()}
         return cls(old, new, kept["both"], speeds, kept["stored"], kept["whole"])
