@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
 import itertools
+import posixpath
 import re
 import sys
 import zipfile
@@ -113,7 +115,7 @@ def sheet_rows(path: Path, part: str | None) -> tuple[str | None, Chunk]:
     twice = next((one for one in header if one and header.count(one) > 1), None)
     if twice is not None:
         raise InputError(f"{path}: row 1: column '{twice}' is there twice")
-    for row, column in _never_calculated(path):
+    for row, column in _never_calculated(path, name):
         if 0 < row < len(filled[name]) and column < len(header) and header[column] and filled[name][row][column] == "":
             raise InputError(
                 f"{path}: row {row + 1}: `{header[column]}` is a formula that was never calculated; open and save the "
@@ -139,15 +141,28 @@ def _cells(sheet: Any) -> list[list[Any]]:
 _FORMULA = re.compile(rb'<c r="([A-Z]+)(\d+)"(?![^>]* t="str")[^>]*><f[^>]*(?:/>|>[^<]*</f>)(?:<v ?/>|<v></v>)?</c>')
 
 
-def _never_calculated(path: Path) -> Iterator[tuple[int, int]]:
-    """Row and column, from 0 on, of formulas without a value: the program that wrote the workbook had none."""
+def _never_calculated(path: Path, name: str) -> Iterator[tuple[int, int]]:
+    """Row and column, from 0 on, of a sheet's formulas without a value: the program that wrote it had none."""
     try:
         with zipfile.ZipFile(path) as archive:
-            for name in archive.namelist():
-                for found in _FORMULA.finditer(archive.read(name)) if name.startswith("xl/worksheets/") else ():
-                    column = 0
-                    for letter in found[1]:
-                        column = 26 * column + letter - 64
-                    yield int(found[2]) - 1, column - 1
-    except (zipfile.BadZipFile, zlib.error, OSError, NotImplementedError, EOFError):
+            for found in _FORMULA.finditer(archive.read(_member(archive, name))):
+                column = 0
+                for letter in found[1]:
+                    column = 26 * column + letter - 64
+                yield int(found[2]) - 1, column - 1
+    except (zipfile.BadZipFile, zlib.error, OSError, NotImplementedError, EOFError, KeyError):
         return  # another kind of workbook
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> str:
+    """The file of a sheet in its workbook. Raises KeyError: there is none."""
+    sheets = {one["name"]: value for one in _tags(archive, "xl/workbook.xml", "sheet")
+              for key, value in one.items() if key.endswith(":id")}  # fmt: skip
+    files_of = {one["Id"]: one["Target"] for one in _tags(archive, "xl/_rels/workbook.xml.rels", "Relationship")}
+    return posixpath.normpath(posixpath.join("/xl", files_of[sheets[name]])).lstrip("/")
+
+
+def _tags(archive: zipfile.ZipFile, member: str, name: str) -> Iterator[dict[str, str]]:
+    """The attributes of every element of a name in an XML file."""
+    for tag in re.findall(rf"<(?:\w+:)?{name}\s[^>]*>", archive.read(member).decode("utf-8", "replace")):
+        yield {key: html.unescape(value) for key, value in re.findall(r'([\w:]+)="([^"]*)"', tag)}

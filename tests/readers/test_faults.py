@@ -253,6 +253,25 @@ def test_merged_cells_and_formulas_without_a_value(tmp_path: Path) -> None:
         load_recorded(tmp_path / "a.xlsx")
 
 
+def test_a_formula_of_another_sheet_is_none_of_this_one(tmp_path: Path) -> None:
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    book.active.title = "notes"
+    sheet = book.create_sheet("old & new")
+    for row in (["id", "target", "prediction"], [1, "a", "a"], [2, "a", None]):
+        sheet.append(row)
+    book["notes"]["C3"] = "=1+1"
+    book["notes"]["A1"] = "x"
+    book.save(tmp_path / "a.xlsx")
+    file = tmp_path / "a.xlsx"
+    (run,) = load_recorded(file, layout=Layout(part="old & new"))
+    assert texts(run, "prediction") == ["a", None]
+    sheet["C3"] = "=1+1"
+    book.save(tmp_path / "a.xlsx")
+    with pytest.raises(InputError, match=r"a.xlsx: row 3: `prediction` is a formula that was never calculated"):
+        load_recorded(file, layout=Layout(part="old & new"))
+
+
 def test_excel(tmp_path: Path) -> None:
     openpyxl = pytest.importorskip("openpyxl")
     book = openpyxl.Workbook()
