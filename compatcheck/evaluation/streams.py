@@ -9,7 +9,6 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from compatcheck.evaluation.task_scoring import score_with_task
 from compatcheck.memory import available_memory
@@ -73,6 +72,8 @@ def table_bytes(path: Path) -> int:
     if file_kind(path) != "parquet":
         packed = path.name.lower().endswith((".gz", ".xz", ".zst", ".bz2"))
         return int(path.stat().st_size * (PACKED_TIMES if packed else PLAIN_TIMES))
+    import pyarrow.parquet as pq
+
     try:
         with pq.ParquetFile(path) as file:
             first = next(file.iter_batches(batch_size=_SAMPLE_ROWS), None)

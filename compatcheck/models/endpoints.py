@@ -12,7 +12,6 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -155,6 +154,8 @@ def _cards(listed: Any, date: str | None) -> list[dict[str, Any]]:
     """Cards without what changes from call to call: permissions, and ``created`` where it is the time of the answer."""
     now = time.time()
     if date:
+        from email.utils import parsedate_to_datetime
+
         with contextlib.suppress(ValueError):
             now = parsedate_to_datetime(date).timestamp()
     cards = []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from functools import lru_cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from compatcheck.errors import InputError, one_line, require
 from compatcheck.paths import user_path
 from compatcheck.similarity.base import References, Scorer, scorer, several
+from compatcheck.version import installed
 
 DEFAULT_MODEL = "roberta-large"
 """bert-score's own default encoder for English."""
@@ -97,4 +97,4 @@ def bertscore(
 
     shown = folder.name if local else model_type
     layer = f"layer:{num_layers}" if num_layers else "layer:default"
-    return Scorer(name, "smooth", f"bertscore|f1|{shown}|{layer}|idf:no|bert-score {version('bert-score')}", score)
+    return Scorer(name, "smooth", f"bertscore|f1|{shown}|{layer}|idf:no|bert-score {installed('bert-score')}", score)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from importlib.metadata import version
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compatcheck.similarity.base import References, Scorer, scorer, several
+from compatcheck.version import installed
 
 
 def lcs_length(first: list[str], second: list[str]) -> int:
@@ -59,4 +59,4 @@ def rouge(name: str, use_stemmer: bool = False) -> Scorer:
         return np.array([max(one(text, each) for each in several(right)) for text, right in pairs], dtype=float)
 
     stemming = "yes" if use_stemmer else "no"
-    return Scorer(name, "smooth", f"{name}|fmeasure|stemmer:{stemming}|rouge-score {version('rouge-score')}", score)
+    return Scorer(name, "smooth", f"{name}|fmeasure|stemmer:{stemming}|rouge-score {installed('rouge-score')}", score)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
-
 import numpy as np
 from numpy.typing import NDArray
 
 from compatcheck.similarity.base import References, Scorer, scorer, several
+from compatcheck.version import installed
 
 _SETTINGS = {
     "bleu": "bleu|sentence|effective-order|smooth:exp|tok:13a",
@@ -29,4 +28,4 @@ def sacre(name: str) -> Scorer:
         pairs = zip(predictions, targets, strict=True)
         return np.array([metric.sentence_score(text, several(right)).score / 100 for text, right in pairs], dtype=float)
 
-    return Scorer(name, "smooth", f"{_SETTINGS[name]}|scale:0-1|sacrebleu {version('sacrebleu')}", score)
+    return Scorer(name, "smooth", f"{_SETTINGS[name]}|scale:0-1|sacrebleu {installed('sacrebleu')}", score)

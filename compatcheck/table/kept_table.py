@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from compatcheck.errors import InputError
 from compatcheck.records import TaskRun
@@ -95,6 +94,8 @@ def _encodable(texts: Sequence[str]) -> bool:
 
 def write_records(path: Path, runs: Sequence[TaskRun], layout: Layout) -> int:
     """Write the records of all task runs, in order; returns the number of rows."""
+    import pyarrow.parquet as pq
+
     types: dict[str, pa.DataType] = {}
     for kinds in layout.kinds:
         for name, kind in kinds.items():
@@ -145,6 +146,8 @@ def row_groups(path: Path, counts: Sequence[int]) -> list[range]:
     Raises:
         InputError: the file is no Parquet, or does not hold what the manifest says.
     """
+    import pyarrow.parquet as pq
+
     try:
         with pq.ParquetFile(path) as file:
             sizes = [file.metadata.row_group(group).num_rows for group in range(file.metadata.num_row_groups)]
@@ -168,6 +171,8 @@ def read_records(path: Path, groups: Iterable[int], kinds: Mapping[str, str], la
     Raises:
         InputError: the file cannot be read, or lacks a column.
     """
+    import pyarrow.parquet as pq
+
     try:
         with pq.ParquetFile(path, pre_buffer=False) as file:
             table = file.read_row_groups(list(groups), columns=[layout.stored(name) for name in kinds])

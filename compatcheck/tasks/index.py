@@ -10,7 +10,6 @@ import json
 import os
 import sys
 from dataclasses import dataclass
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 from compatcheck.errors import require
 from compatcheck.paths import cache_dir
 from compatcheck.tasks import patches
+from compatcheck.version import installed
 
 _KINDS = {"TASK": "task", "PY_TASK": "task", "GROUP": "group", "TAG": "tag"}
 
@@ -46,7 +46,7 @@ def is_cached() -> bool:
 
 
 def _cached(root: Path) -> Path:
-    return cache_dir("lm-eval-index") / f"{version('lm-eval')}-{root.stat().st_mtime_ns}.json"
+    return cache_dir("lm-eval-index") / f"{installed('lm-eval')}-{root.stat().st_mtime_ns}.json"
 
 
 def load_index() -> dict[str, IndexEntry]:

@@ -9,7 +9,6 @@ import socket
 from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
-from urllib.request import getproxies
 
 
 def render_safely() -> None:
@@ -74,6 +73,8 @@ def offline_where_unreachable() -> Iterator[None]:
 @functools.cache
 def _has_address(url: str) -> bool:
     """Whether the name of a server is known here; behind a proxy that is the proxy's to say."""
+    from urllib.request import getproxies
+
     if getproxies().get(urlsplit(url).scheme):
         return True
     try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib.metadata
 import json
 import sys
 from collections.abc import Mapping
@@ -47,6 +46,8 @@ def identity_of(
     dtype, another argument (paths among them by content), the code that comes with a model. ``engine`` is never
     ``auto``; ``base`` is the folder of the full model, None for an endpoint; ``compared`` are settings without bearing
     on outputs that are what is compared."""
+    import importlib.metadata
+
     versions, where = {}, _device(device)
     for package in (*_PACKAGES.get(engine, ("torch", "transformers", "lm_eval")), engine):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):

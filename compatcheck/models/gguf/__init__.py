@@ -11,13 +11,13 @@ import os
 import re
 import shutil
 import sys
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from compatcheck.errors import InputError
 from compatcheck.models import fingerprints
 from compatcheck.paths import cache_dir, user_path
+from compatcheck.version import installed
 
 SUFFIX = ".gguf"
 _ON_HUB = re.compile(r"(?P<repo>[\w\-][\w.\-]*/[\w.\-]+)/(?P<file>[\w.\-/]+\.gguf)(@(?P<revision>[\w.\-/]+))?", re.I)
@@ -62,7 +62,7 @@ def folder_of(file: Path) -> Path:
     metadata says. Raises InputError: no GGUF file of a causal language model, one that is cut off, one that
     transformers reads only in part, or no room for the folder."""
     try:
-        made_by = {name: version(name) for name in ("gguf", "transformers")}
+        made_by = {name: installed(name) for name in ("gguf", "transformers")}
         import transformers.integrations.gguf  # noqa: F401
     except ImportError:
         raise InputError("reading GGUF files takes more packages: pip install 'compatcheck[gguf]'") from None
