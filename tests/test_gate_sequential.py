@@ -31,7 +31,7 @@ def found(both: int = 0, positive: int = 0, negative: int = 0, wrong: int = 0) -
     right_old, right_new = np.isin(codes, (0, 2)).astype(float), np.isin(codes, (0, 1)).astype(float)
     scored = np.ones(n, dtype=bool)
     metric, gain = Metric("acc", "discrete"), right_new - right_old
-    return Sorted(metric, QUADRANTS, right_old, right_new, gain, codes, scored, None, None, None, ~scored)
+    return Sorted(metric, QUADRANTS, right_old, right_new, gain, codes, scored, None, None, None, (~scored, ~scored))
 
 
 def budgets(*rules: str, tasks: tuple[str, ...] = ("t",), more: tuple[Rule, ...] = ()) -> Budgets:

@@ -70,12 +70,11 @@ class Covered:
         """Take note of the pairs of a part."""
         scored = found.scored
         counts = {"paired": scored, "no_answer_both": found.unanswered}
-        for side, run, rows, texts in (
-            ("old", old, pairs.old, found.prediction_old),
-            ("new", new, pairs.new, found.prediction_new),
+        for side, run, rows, silent in (
+            ("old", old, pairs.old, found.silent[0]),
+            ("new", new, pairs.new, found.silent[1]),
         ):
-            without = scored & (texts.isna().to_numpy() if texts is not None else False)
-            counts |= {f"errors_{side}": failed(run.records, rows), f"no_answer_{side}": without}
+            counts |= {f"errors_{side}": failed(run.records, rows), f"no_answer_{side}": silent}
             cut = cut_off(run.records, rows)
             if cut is not None:
                 thought = cut_off(run.records, rows, frozenset({THINKING}))
@@ -83,7 +82,7 @@ class Covered:
                 self._some[f"thinking_{side}"] += int((thought & scored).sum()) if thought is not None else 0
             if side == "new":
                 self._some["ends_unknown_new"] += int((ends_unknown(run.records, rows) & scored).sum())
-                self._some["answers_unknown_new"] += int(scored.sum()) if texts is None else 0
+                self._some["answers_unknown_new"] += int(scored.sum()) if found.prediction_new is None else 0
         for name, flags in counts.items():
             self._counts[name] += int(flags.sum())
         how = found.metric.signature

@@ -261,11 +261,14 @@ class _Pairing:
         )
 
 
+_READ = r"nfc_normalize(trim({}.target, E' \t\r\n'))"
 _SAME_VALUE = (
     "coalesce(TRY_CAST(o.target AS DOUBLE) = TRY_CAST(n.target AS DOUBLE), "
-    "lower(o.target) = lower(n.target) AND lower(o.target) IN ('true', 'false'))"
+    "lower(o.target) = lower(n.target) AND lower(o.target) IN ('true', 'false')"
+    f" OR {_READ.format('o')} = {_READ.format('n')})"
 )
-"""Two targets that are one value, written as a number and as a text: ``5`` and ``5.0``."""
+"""Two targets that are one value, written as a number and as a text (``5`` and ``5.0``), or one text as metrics read
+it: white space at its ends does not count, nor whether a letter is one sign or two."""
 
 
 def _table(key: str) -> str:

@@ -49,16 +49,24 @@ class Sorted:
     changed: Flags | None  # None where no predictions were recorded
     prediction_old: pd.Series | None
     prediction_new: pd.Series | None
-    unanswered: Flags  # scored, and without an answer on both sides
+    silent: tuple[Flags, Flags]  # scored, and without an answer: of OLD and of NEW
     agreed: Floats | None = None  # of a judge that was asked which of both is better: whether it agreed with itself
 
     def take(self, rows: NDArray[np.intp] | Flags) -> Sorted:
         """Some of the pairs, or all in another order, without their predictions."""
-        names = ("old", "new", "gain", "codes", "scored", "unanswered")
+        names = ("old", "new", "gain", "codes", "scored")
         parts = {name: getattr(self, name)[rows] for name in names}
+        silent = (self.silent[0][rows], self.silent[1][rows])
         changed = None if self.changed is None else self.changed[rows]
         agreed = None if self.agreed is None else self.agreed[rows]
-        return replace(self, **parts, changed=changed, agreed=agreed, prediction_old=None, prediction_new=None)
+        return replace(
+            self, **parts, silent=silent, changed=changed, agreed=agreed, prediction_old=None, prediction_new=None
+        )
+
+    @property
+    def unanswered(self) -> Flags:
+        """Which scored pairs have no answer on both sides."""
+        return self.silent[0] & self.silent[1]
 
     def are(self, *names: str) -> Flags:
         """Which pairs are in one of these groups."""
@@ -175,8 +183,9 @@ def sort_pairs(
     codes[~scored] = -1
     one, other = _predictions(old, new, pairs, metric)
     changed = None if one is None or other is None else differ(one, other)
-    unanswered = _unanswered(one, other, scored)
-    return Sorted(metric, names, before, after, gain, codes, scored, changed, one, other, unanswered)
+    zero = [scored & (scores == 0) & metric.higher_is_better for scores in (before, after)]
+    silent = silent_rows(one, scored, zero[0]), silent_rows(other, scored, zero[1])
+    return Sorted(metric, names, before, after, gain, codes, scored, changed, one, other, silent)
 
 
 def _predictions(old: TaskRun, new: TaskRun, pairs: Pairs, metric: Metric) -> list[pd.Series | None]:
@@ -237,14 +246,18 @@ def _changes(
     codes[~scored] = -1
     names = PREFERENCES if metric.preference else CHANGES
     return Sorted(kept, names, before, values, gain, codes, scored, codes > 0, one, other,
-                  _unanswered(one, other, scored), agreed if metric.preference else None)  # fmt: skip
+                  (silent_rows(one, scored, scored), silent_rows(other, scored, scored)),
+                  agreed if metric.preference else None)  # fmt: skip
 
 
-def _unanswered(old: pd.Series | None, new: pd.Series | None, scored: Flags) -> Flags:
-    """Which scored pairs have no answer on both sides; none where answers were not recorded."""
-    if old is None or new is None:
+def silent_rows(texts: pd.Series | None, scored: Flags, blank: Flags) -> Flags:
+    """Which scored answers are none: null, or white space where ``blank`` says that this is not right."""
+    if texts is None:
         return np.zeros_like(scored)
-    return scored & old.isna().to_numpy(dtype=bool) & new.isna().to_numpy(dtype=bool)
+    silent: Flags = scored & texts.isna().to_numpy(dtype=bool)
+    rows = np.flatnonzero(blank & ~silent)
+    silent[rows] = [isinstance(text, str) and not text.strip() for text in texts.iloc[rows]]
+    return silent
 
 
 def _text(value: object) -> str | None:

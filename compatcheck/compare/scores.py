@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from compatcheck.compare.intervals import mean_bounds, rate
+from compatcheck.compare.pairing import failed_rows
+from compatcheck.compare.quadrants import silent_rows
 from compatcheck.compare.result import Estimate
 from compatcheck.compare.settings import RESAMPLES
 from compatcheck.records import CONFIDENCE, Metric, Run, score_column
@@ -33,11 +35,11 @@ def scores(run: Run, *, seed: int = 0) -> list[Score]:
     """The mean of every metric: Wilson's interval for a discrete one, else bootstrap (normal for many documents)."""
     found = []
     for one in run.tasks:
-        records, none = one.records, np.zeros(len(one.records), dtype=bool)
-        failed = records["error"].notna().to_numpy(dtype=bool) if "error" in records else none
-        silent = records["prediction"].isna().to_numpy(dtype=bool) if "prediction" in records else none
+        records = one.records
+        scored = ~failed_rows(records)
         for metric in one.metrics:
             values = records[score_column(metric.name)].to_numpy(dtype=np.float64)
+            silent = silent_rows(records.get("prediction"), scored, (values == 0) & metric.higher_is_better)
             values = values[~np.isnan(values)]
             n = len(values)
             if metric.kind == "discrete" or not n:
@@ -47,6 +49,6 @@ def scores(run: Run, *, seed: int = 0) -> list[Score]:
                     values, CONFIDENCE, RESAMPLES, np.random.default_rng(seed)
                 ) or (None,) * 4  # fmt: skip
                 mean = Estimate(float(values.mean()), low, high, n, n, lower, upper)
-            counts = len(records), int(failed.sum()), int((~failed & silent).sum())
+            counts = len(records), int((~scored).sum()), int(silent.sum())
             found.append(Score(one.task, one.filter, metric, *counts, mean))
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 import pyarrow as pa
@@ -20,7 +21,7 @@ class Untyped:
         self._texts: set[str] = set()
         """Columns that hold a text which is no number."""
         self._written: set[str] = set()
-        """Of targets and predictions those that hold a number which is not as a program writes a float."""
+        """Of targets and predictions those that hold something which is not as a program writes a float."""
 
     def watch(self, columns: Mapping[str, pa.Array]) -> None:
         """Take note of a chunk."""
@@ -29,14 +30,16 @@ class Untyped:
                 continue
             if not pc.all(pc.match_substring_regex(column, NUMBER_PATTERN)).as_py():
                 self._texts.add(name)
+                self._written.add(name)
             elif name in _ANSWERS and name not in self._written and not all(map(_is_float, column.to_pylist())):
                 self._written.add(name)
 
     def settled(self, table: pa.Table, scored: bool) -> pa.Table:
         """The rows with columns of numbers as numbers.
 
-        So are targets and predictions, unless the file is ``scored``: equal ones are spelled alike, and what are floats
-        throughout (pandas makes ``7`` one where another row has none) is spelled as such numbers are elsewhere."""
+        So are targets and predictions, unless the file is ``scored``: what are floats throughout (pandas makes ``7``
+        one where another row has none) is spelled as such numbers are elsewhere. Where all targets are numbers, so is
+        each prediction that is one, and spelled as its target if they are equal, whatever other rows answer."""
         for place, name in enumerate(table.column_names):
             column = table[name]
             fit = column.type == TEXT and name not in _OWN and not name.startswith(("prediction:", "field:"))
@@ -47,14 +50,15 @@ class Untyped:
                     column = column.cast(pa.float64())
                 table = table.set_column(place, name, column)
         answers = {name: table[name].to_pylist() for name in _ANSWERS if name in table.column_names}
-        if scored or self._texts & answers.keys():
+        if scored or not answers or next(iter(answers)) in self._texts:  # targets, or predictions where there are none
             return table
         for name in answers.keys() - self._written:
-            answers[name] = [None if text is None else text_of(float(text)) for text in answers[name]]
+            answers[name] = list(map(_respelled, answers[name]))
         if len(answers) == len(_ANSWERS):
             pairs = zip(answers["prediction"], answers["target"], strict=True)
             answers["prediction"] = [
-                t if p is not None and t is not None and number_in(p) == number_in(t) else p for p, t in pairs
+                t if p is not None and t is not None and number_in(p) == number_in(t) else _respelled(p)
+                for p, t in pairs
             ]
         for name, texts in answers.items():
             table = table.set_column(table.column_names.index(name), name, pa.array(texts, TEXT))
@@ -62,4 +66,9 @@ class Untyped:
 
 
 def _is_float(text: str | None) -> bool:
-    return text is None or repr(float(text)) == text
+    return text is None or (re.fullmatch(NUMBER_PATTERN, text) is not None and repr(float(text)) == text)
+
+
+def _respelled(text: str | None) -> str | None:
+    """A number that is written as a float as other formats have it; anything else as it is."""
+    return text_of(float(text)) if text is not None and _is_float(text) else text

@@ -68,6 +68,25 @@ def test_rows_without_an_answer_on_both_sides_show_nothing(tmp_path: Path, strea
     assert compatcheck.diff(old, new, fail_on="nfr:2%", stream=stream, max_missing=0.05).verdict == "pass"
 
 
+@STREAM
+@pytest.mark.parametrize("blank", ["", " \n"])
+def test_an_empty_text_is_no_answer_unless_it_is_right(tmp_path: Path, blank: str, stream: bool) -> None:
+    """In CSV an empty cell is none, and so it counts in every format: what servers send of a withheld answer."""
+    mute = {"target": "a", "prediction": blank}
+    old, new = sides(tmp_path, [RIGHT] * 380 + [mute] * 20, [RIGHT] * 370 + [mute] * 30)
+    c = compatcheck.diff(old, new, fail_on=["nfr:9%", "no_answer:5%"], stream=stream)
+    p = c.only.pairing
+    assert (p.no_answer_old, p.no_answer_new, p.no_answer_both) == (20, 30, 20)
+    assert [gate.verdict for gate in c.only.gates] == ["inconclusive", "fail"]
+    assert compatcheck.diff(old, new, metric="rouge1", stream=stream).only.pairing.no_answer_both == 20
+    assert compatcheck.diff(old, new, reference="old", stream=stream).only.pairing.no_answer_both == 20
+    assert compatcheck.evaluate(old).scores[0].no_answer == 20
+    meant = {"target": "", "prediction": blank}
+    old, new = sides(tmp_path, [RIGHT] * 380 + [meant] * 20, [RIGHT] * 370 + [WRONG] * 10 + [meant] * 20)
+    c = compatcheck.diff(old, new, fail_on=["nfr:9%", "no_answer:5%"], stream=stream)
+    assert (c.verdict, c.only.pairing.no_answer_both, c.only.pairing.no_answer_new) == ("pass", 0, 0)
+
+
 def test_a_few_rows_may_be_missing(tmp_path: Path) -> None:
     old, new = sides(tmp_path, [RIGHT] * 400, [RIGHT] * 392)
     assert compatcheck.diff(old, new, fail_on="nfr:2%").verdict == "pass"

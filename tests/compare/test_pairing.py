@@ -100,6 +100,14 @@ def test_hashes_of_different_things_contradict_nothing(make_run):
         pair(old, make_run([1], doc_hash=["input:2"]))
 
 
+@pytest.mark.parametrize(("one", "other"), [("é", "e\u0301"), ("a", " a\n"), ("5", "5.0"), ("true", "True")])
+def test_targets_that_metrics_read_alike_are_the_same(make_run, one, other):
+    pairing = compare(
+        make_run([1, 0], target=[one, "b"]), make_run([1, 1], target=[other, "c"]), metric="exact_match"
+    ).pairing
+    assert (pairing.paired, pairing.target_changed) == (1, 1)
+
+
 def test_a_target_that_one_side_lacks_is_a_changed_one(make_run):
     old = make_run([1, 1, 1], target=["1", "2", None])
     new = make_run([1, 1, 1], target=["1", None, None])

@@ -216,7 +216,9 @@ def test_numbers_in_csv_are_numbers(tmp_path: Path) -> None:
     assert texts(run, "zip") == ["007", "010", "011"]
     assert texts(run, "age") == [7, 10, None]
     run = _table(tmp_path / "a.csv", "id,target,prediction\n1,5,5.0\n2,6,six\n")
-    assert run.records["score:exact_match"].tolist() == [0.0, 0.0]  # texts among them: as they are written
+    assert run.records["score:exact_match"].tolist() == [1.0, 0.0]  # a text among them changes no other row
+    run = _table(tmp_path / "a.csv", "id,target,prediction\n1,5,5.0\n2,six,six\n")
+    assert run.records["score:exact_match"].tolist() == [0.0, 1.0]  # texts among the targets: as they are written
 
 
 def test_packed_files_and_json_lines_in_json(tmp_path: Path) -> None:

@@ -124,6 +124,19 @@ def test_whole_numbers_that_pandas_made_floats_are_the_same_answers(
         assert scored.metrics["both_correct_changed"].count == 0
 
 
+@pytest.mark.parametrize("stream", [False, True], ids=["memory", "stream"])
+@pytest.mark.parametrize("form", ["{}.0", "{}.00", "{}"])
+def test_one_answer_in_words_changes_no_other_row_of_a_csv(form: str, stream: bool, tmp_path: Path) -> None:
+    """Its side was read letter by letter, the other one by value: ``7.0`` was right in OLD and wrong in NEW."""
+    for name in ("old", "new"):
+        answers = [form.format(n if n % 4 else n + 1) for n in range(100)]
+        rows = [f"{n},{n},{'unknown' if (name, n) == ('new', 7) else said}" for n, said in enumerate(answers)]
+        (tmp_path / f"{name}.csv").write_text("\n".join(["id,target,prediction", *rows]) + "\n", encoding="utf-8")
+    found = compatcheck.diff(tmp_path / "old.csv", tmp_path / "new.csv", stream=stream).only
+    assert found.quadrants == {"both_correct": 74, "positive_flip": 0, "negative_flip": 1, "both_wrong": 25}
+    assert found.metrics["agreement"].count == 99
+
+
 @pytest.mark.parametrize("score", ["1,234", "-12,345"])
 def test_a_score_that_may_be_two_numbers_is_refused(score: str, tmp_path: Path) -> None:
     """It was read as 1.234, whatever the other rows hold."""
