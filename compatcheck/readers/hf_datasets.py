@@ -11,7 +11,7 @@ from pathlib import Path
 
 from compatcheck.errors import InputError, did_you_mean
 from compatcheck.readers.recording import Record
-from compatcheck.table.reading import CHUNK_ROWS, Chunk, Source, read_json
+from compatcheck.table.reading import CHUNK_ROWS, Chunk, Source, read_json, shortest
 
 _DICT, _STATE = "dataset_dict.json", "state.json"
 _END = b"\xff\xff\xff\xff\x00\x00\x00\x00"
@@ -72,7 +72,7 @@ def _chunks(folder: Path, names: Sequence[str]) -> Iterator[Chunk]:
                 for batch in reader:
                     batch.validate(full=True)
                     for piece in range(0, batch.num_rows, CHUNK_ROWS):
-                        rows = batch.slice(piece, CHUNK_ROWS).to_pylist()
+                        rows = shortest(batch.slice(piece, CHUNK_ROWS)).to_pylist()
                         yield range(start, start + len(rows)), rows
                         start += len(rows)
         except (pa.ArrowException, OSError, UnicodeDecodeError, ValueError) as error:

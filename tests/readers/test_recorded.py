@@ -137,6 +137,19 @@ def test_one_answer_in_words_changes_no_other_row_of_a_csv(form: str, stream: bo
     assert found.metrics["agreement"].count == 99
 
 
+@pytest.mark.parametrize("stream", [False, True], ids=["memory", "stream"])
+def test_floats_of_32_bits_are_the_numbers_that_other_formats_hold(stream: bool, tmp_path: Path) -> None:
+    """Equal scores differed by 1e-8, so that all of them flipped, half of them negatively."""
+    rows = pd.DataFrame({"id": range(90), "target": "x", "score": [n / 90 for n in range(90)], "part": 0.1})
+    rows["score"] = rows["score"].round(3)
+    rows.to_csv(tmp_path / "old.csv", index=False)
+    rows.astype({"score": "float32", "part": "float32"}).to_parquet(tmp_path / "new.parquet", index=False)
+    slices = {"metric": ["score"], "slice_by": "part"}
+    found = compatcheck.diff(tmp_path / "old.csv", tmp_path / "new.parquet", stream=stream, **slices).only
+    assert found.quadrants == {"positive_flip": 0, "negative_flip": 0, "unchanged": 90}
+    assert [(part.value, part.n) for part in found.slices] == [("0.1", 90)]
+
+
 @pytest.mark.parametrize("score", ["1,234", "-12,345"])
 def test_a_score_that_may_be_two_numbers_is_refused(score: str, tmp_path: Path) -> None:
     """It was read as 1.234, whatever the other rows hold."""
