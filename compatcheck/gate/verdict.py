@@ -25,7 +25,6 @@ from compatcheck.errors import ExitCode, InputError, did_you_mean
 from compatcheck.gate.doubts import MAX_MISSING, doubt
 from compatcheck.gate.rules import BESIDE, CRITICAL, NAMES, OF_ROWS, Name, Rule, nothing_covered, rows, writer
 from compatcheck.records import KL
-from compatcheck.text import significant
 
 MIN_AVERAGED = 30
 """A mean of fewer values settles nothing: so small a sample may miss the rare case that moves the mean."""
@@ -250,7 +249,8 @@ def _evidence(rule: Rule, comparison: Comparison) -> Evidence | Gate:
     if figure.value is None:
         return open_(f"{label} is undefined: {figure.why}")
     if averaged is not None and averaged < MIN_AVERAGED:
-        mean = f"{label} is {significant(figure.value, 3)}, a mean of {averaged}"
+        write = writer(known.percent, rule.threshold, [figure.value])
+        mean = f"{label} is {write(figure.value)}, a mean of {averaged}"
         why = f"{mean}: fewer than {MIN_AVERAGED} values settle no budget"
         return open_(why, math.ceil(n * MIN_AVERAGED / averaged))
     assert figure.lower is not None and figure.upper is not None  # only a mean of a single value has no bounds

@@ -184,6 +184,12 @@ def test_what_no_pair_tells_hides_no_other_verdict(tmp_path: Path, budget: str, 
     assert compatcheck.diff(old, new, fail_on=[budget, counted]).verdict == "fail"
 
 
+def test_a_mean_of_few_is_written_as_any_other(tmp_path: Path) -> None:
+    old, new = sides(tmp_path, [RIGHT | {"latency": 3.0}] * 20, [RIGHT | {"latency": 1.0}] * 20)
+    (gate,) = compatcheck.diff(old, new, fail_on="latency:+10%").only.gates
+    assert gate.reason == "change of latency is −66.7 %, a mean of 20: fewer than 30 values settle no budget"
+
+
 def test_scores_that_rows_lack_are_named_where_nothing_is_shared(tmp_path: Path) -> None:
     old, new = sides(tmp_path, [RIGHT | {"score": 1}] * 4, [FAILED] * 4)
     with pytest.raises(InputError, match="every row of NEW on recorded is in error"):
