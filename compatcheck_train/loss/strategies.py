@@ -212,20 +212,6 @@ def choice_ensemble(view: View) -> Parts:
     return _follow(view, [share * o + (1 - share) * n for o, n in _teachers(view)], len(view.batch.items))
 
 
-@_choice_strategy(
-    "choice-old-right", "the old model's distribution where only it is right, the new one's elsewhere, anchored",
-    "KL(q_old ‖ q_C) where old right ∧ new wrong, else KL(q_new ‖ q_C); + c·CE(q_C) + a·anchor",
-    "measured in our own trial",
-)  # fmt: skip
-def choice_old_right(view: View) -> Parts:
-    targets, lost = [], 0
-    for item, (old, new) in zip(view.batch.items, _teachers(view), strict=True):
-        only_old = item.gold is not None and int(old.argmax()) == item.gold != int(new.argmax())
-        targets.append(old if only_old else new)
-        lost += only_old
-    return _follow(view, targets, lost)
-
-
 _choice_strategy(
     "choice-ce", "cross-entropy over the choices, anchored: the control of the strategies over choices",
     "c·CE(q_C) + a·anchor", "control", choice_ce=1.0,
@@ -259,27 +245,11 @@ def ensemble(facts: Facts, options: Mapping[str, Any]) -> Weights:
 
 
 token_strategy(
-    "data-partition", needs=(*_BOTH, "old-facts", "new-facts"), source="Roth et al. 2024", cost=_ONE_ROW,
-    idea="a mask that does not change: the teacher that finds the token likelier",
-    formula="m = 1[p_old(y) > p_new(y)]",
-)(lambda facts, _: _split(facts.old_logprob > facts.new_logprob))  # fmt: skip
-
-token_strategy(
     "pct", needs=("old-states", "old-facts"), source="focal distillation, Yan et al. 2021", ce=0.5,
     cost=f"{_ONE_ROW}, no new teacher", options={"alpha": 1.0, "beta": 5.0},
     idea="cross-entropy, and the old model with more weight where it is right",
     formula="λ·(α + β·1[argmax z_old = y])·KL(p_old ‖ p_C) + (1 − λ)·CE",
 )(lambda facts, options: Weights(old=options["alpha"] + options["beta"] * facts.old_right.float()))  # fmt: skip
-
-
-@token_strategy(
-    "dual-focal", needs=(*_BOTH, "old-facts", "new-facts"), source="Ricci et al. 2025", cost=_TWO_ROWS,
-    options={"alpha": 1.0, "beta": 1.0}, idea="both teachers on every token, each with more weight where it is right",
-    formula="Σ_k (α + β·1[argmax z_k = y])·KL(p_k ‖ p_C), k = old, new",
-)  # fmt: skip
-def dual_focal(facts: Facts, options: Mapping[str, Any]) -> Weights:
-    old, new = (options["alpha"] + options["beta"] * right.float() for right in (facts.old_right, facts.new_right))
-    return Weights(old=old, new=new)
 
 
 token_strategy(

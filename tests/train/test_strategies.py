@@ -21,8 +21,7 @@ DOUBLE = torch.float64
 V, D, T = 11, 6, 2.0
 TOKEN_RULES = (
     "muscle", "old-correct", "old-only", "muscle-ce", "token-likelihood", "sequence-likelihood", "new-only",
-    "continue-ce", "ensemble", "data-partition", "pct", "dual-focal", "elodi",
-    "sequence-ensemble",
+    "continue-ce", "ensemble", "pct", "elodi", "sequence-ensemble",
 )  # fmt: skip
 
 
@@ -124,12 +123,8 @@ def expected_token(world: World, i: int) -> Tensor:
     elif name == "ensemble":
         p = (torch.softmax(w.z["old"][i] / T, -1) + torch.softmax(w.z["new"][i] / T, -1)) / 2
         found = (p * (p.log() - torch.log_softmax(w.z["student"][i] / T, -1))).sum()
-    elif name == "data-partition":
-        found = masked(bool(w.logprob("old")[i] > w.logprob("new")[i]))
     elif name == "pct":
         found = (1 + 5 * bool(w.right("old")[i])) * old
-    elif name == "dual-focal":
-        found = (1 + bool(w.right("old")[i])) * old + (1 + bool(w.right("new")[i])) * new
     else:
         assert name == "elodi"
         reference = (torch.log_softmax(w.z["old"][i], -1) + torch.log_softmax(w.z["new"][i], -1)) / 2
@@ -147,7 +142,7 @@ def agree(world: World, wanted: Tensor) -> None:
 
 
 def test_the_registry_has_what_is_tested_here() -> None:
-    rest = {"choice-ensemble", "choice-ensemble-ce", "choice-old-right", "choice-ce", "regression-preference"}
+    rest = {"choice-ensemble", "choice-ensemble-ce", "choice-ce", "regression-preference"}
     assert set(strategies.names()) == {*TOKEN_RULES, *rest}
 
 
@@ -160,7 +155,7 @@ def test_token_strategies(name: str) -> None:
     agree(world, total)
 
 
-@pytest.mark.parametrize("name", ["muscle", "old-correct", "token-likelihood", "sequence-likelihood", "data-partition"])
+@pytest.mark.parametrize("name", ["muscle", "old-correct", "token-likelihood", "sequence-likelihood"])
 def test_masks_take_both_values_here(name: str) -> None:
     parts = strategies.get(name).loss(World(name, seed=0).view)
     assert 0 < parts.followed < parts.seen
@@ -194,7 +189,6 @@ CHOICES: list[tuple[str, dict[str, Any]]] = [
     ("choice-ensemble", {"old_share": 0.3, "choice_temperature": 2.0, "anchor": "ce", "anchor_weight": 0.5}),
     ("choice-ensemble", {"choice_norm": "chars", "anchor": "none"}),
     ("choice-ensemble-ce", {}),
-    ("choice-old-right", {}),
     ("choice-ce", {"anchor": "ce"}),
 ]
 
@@ -213,9 +207,6 @@ def test_choice_strategies(name: str, options: dict[str, Any]) -> None:
         likeliest = None
         if name.startswith("choice-ensemble"):
             p = o["old_share"] * old + (1 - o["old_share"]) * new
-        elif name == "choice-old-right":
-            only_old = each.gold is not None and int(old.argmax()) == each.gold != int(new.argmax())
-            p = old if only_old else new
         else:
             p, likeliest = None, int(log_q.argmax())
         if p is not None:
@@ -226,20 +217,6 @@ def test_choice_strategies(name: str, options: dict[str, Any]) -> None:
             row = each.gold if each.gold is not None else likeliest
             total = total + o["anchor_weight"] * anchor(world, d, row, o["anchor"])
     agree(world, total)
-
-
-@pytest.mark.parametrize("only_old", [True, False])
-def test_choice_old_right_follows_the_old_model_where_only_it_is_right(only_old: bool) -> None:
-    world = World("choice-old-right", seed=2)
-    old, new = (torch.stack(sums(world, side)[0]) for side in ("old", "new"))
-    gold = int(old.argmax())
-    if not only_old:
-        gold = int(new.argmax()) if int(new.argmax()) != gold else next(k for k in range(3) if k != gold)
-    elif int(new.argmax()) == gold:
-        pytest.fail("choose another seed: both models take the same choice here")
-    first = replace(world.batch.items[0], gold=gold)
-    world.view.batch = replace(world.batch, items=(first, world.batch.items[1]))
-    assert world.strategy.loss(world.view).followed == int(only_old)
 
 
 def test_regression_preference() -> None:

@@ -91,7 +91,7 @@ def test_training_moves_the_copy_and_not_the_new_model(
     assert {path.name for path in trained.folder.iterdir()} == {"adapter_config.json", "adapter_model.safetensors"}
 
 
-@pytest.mark.parametrize("name", ["muscle", "sequence-likelihood", "choice-ensemble", "choice-old-right"])
+@pytest.mark.parametrize("name", ["muscle", "sequence-likelihood", "choice-ensemble"])
 def test_two_runs_with_one_seed_give_the_same_adapter(
     name: str, pair: dict[str, str], choice_examples: Examples, tmp_path: Path
 ) -> None:

@@ -181,13 +181,13 @@ def test_called_again_it_returns_what_it_has(made: Made, fixtures: Path, monkeyp
 def test_a_fix_with_the_steps_left_out(fixtures: Path, tmp_path: Path) -> None:
     """A strategy by name, no blend, no control; an adapter on NEW's own base as OLD, whose update is the start."""
     request = request_of(
-        fixtures, tmp_path, old=str(fixtures / "adapters" / "hellaswag-v2"), strategy="choice-old-right",
+        fixtures, tmp_path, old=str(fixtures / "adapters" / "hellaswag-v2"), strategy="choice-ensemble",
         candidate=(), blend="none", control="none", init="transfer", metric="acc_norm", train_limit=40, limit=20,
         force=True, settings={"max_steps": 2},
     )  # fmt: skip
     fixed = fix(request, tmp_path / "out")
     assert (fixed.trials, fixed.frontier, fixed.control) == ([], None, None)
-    assert fixed.final.candidate.name == "choice-old-right"
+    assert fixed.final.candidate.name == "choice-ensemble"
     assert [each.metric for each in fixed.proof.metrics] == ["acc_norm", "acc"], "the one asked for comes first"
     assert set(fixed.proof.metrics[0].comparisons) == {"new", "compat"}
     assert any("modules moved, 0 left" in note for note in fixed.notes)
