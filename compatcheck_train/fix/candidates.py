@@ -63,10 +63,11 @@ _ANSWER = {"tokens": "answer"}
 _CANDIDATES = {
     "choice": (
         Candidate("choice-ensemble", "choice-ensemble", short=True),
-        Candidate("choice-ce+choice-ensemble", "choice-ensemble", first="choice-ce"),
+        Candidate("choice-ce", "choice-ce", lifted=True, labelled=True),
+        Candidate("choice-ce+choice-ensemble", "choice-ensemble", first="choice-ce", lifted=False),
         Candidate(
             "choice-ce+choice-ensemble-ce", "choice-ensemble-ce",
-            {"strategy_options": {"choice_ce": 1.0, "old_share": 0.65}}, first="choice-ce",
+            {"strategy_options": {"choice_ce": 1.0, "old_share": 0.65}}, first="choice-ce", lifted=True,
         ),
         Candidate("muscle, answer", "muscle", _ANSWER, short=True),
     ),

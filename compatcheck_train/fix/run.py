@@ -50,6 +50,10 @@ from compatcheck_train.weights import transfer, why_not_blended
 
 Say = Callable[[str], None]
 ESTIMATE = Path("work", "estimate.json")
+WITHOUT_FURTHER = (
+    "No further inputs were given. Real inputs of the task, without answers (--unlabelled FILE), are what has helped "
+    "most where training rows are few."
+)
 
 
 @dataclass(frozen=True)
@@ -149,6 +153,8 @@ def _prepared(
     if warning := judge.known_to_new(documents, examples):
         note(f"Warning: {warning}")
     models, parts = {"old": old, "new": new}, {phases.START: documents, phases.PROOF: tested}
+    if chosen.strategy == AUTO and chosen.unlabelled is None:
+        note(WITHOUT_FURTHER)
     costs = _foreseen(request, out, models, examples, parts, say, progress, started)
     if chosen.train_task:
         first(lambda: claim.take(identity))

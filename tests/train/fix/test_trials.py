@@ -14,6 +14,7 @@ from compatcheck_train.fix import search
 from compatcheck_train.fix.candidates import Candidate, candidates_for
 from compatcheck_train.fix.judging import Scores
 from compatcheck_train.fix.search import Trial, Work, run_trials
+from compatcheck_train.settings import preset
 from tests.train.fix.conftest import request_of
 
 Run = Callable[[float], tuple[list[Trial], list[str], Path]]
@@ -38,7 +39,17 @@ def test_either_way_something_is_tried_for_either_length_of_trials() -> None:
             tried = [candidate for candidate in every if candidate.lifted in (None, lifted)]
             assert len(tried) >= 2
             assert any("sequence-ensemble" in candidate.name for candidate in tried)
-    assert not any(candidate.labelled for candidate in candidates_for("choice"))
+
+
+def test_over_choices_the_stage_before_says_whether_labels_stay_in_the_loss() -> None:
+    probe, *others = candidates_for("choice", share=1.0)
+    (without,) = [each for each in others if each.lifted is False]
+    (with_labels,) = [each for each in others if each.lifted is True]
+    assert (without.name, with_labels.name) == ("choice-ce+choice-ensemble", "choice-ce+choice-ensemble-ce")
+    shared = preset("quick")
+    assert probe.labelled and probe.lifted is True
+    for each in (without, with_labels):
+        assert each.first_settings(shared) == probe.settings(shared), "it is that stage, trained once"
 
 
 def test_what_the_control_does_too_is_told_from_what_it_does_not() -> None:
