@@ -15,7 +15,7 @@ from compatcheck.table.flat import flat_columns
 from compatcheck.table.layout import MISSING, Layout, field_names, listed, obvious, picker, proposed
 from compatcheck.table.reading import Row, Source
 from compatcheck.table.rows import Field, RowTable, missing_field
-from compatcheck.table.targets import Targets
+from compatcheck.table.targets import Targets, in_one_layout
 from compatcheck.table.untyped import Untyped
 from compatcheck.table.values import (
     INPUT_HASH,
@@ -56,6 +56,7 @@ class Columns:
         self.asked = tuple(metrics)
         self.nested = layout.reference is not None or not STRUCTURED.isdisjoint(metrics)
         """Targets and predictions may be objects and lists, and are then their JSON."""
+        self.structured = bool(metrics) and STRUCTURED.issuperset(metrics)
         self.checked = Checked(source)
         option = _OPTIONS["prediction"]
         self.option = f"{option} or --{side}-prediction-field" if side in ("old", "new") else option
@@ -132,6 +133,8 @@ class Columns:
             prediction.seen = target.seen = True
         if self.nested:
             values = [plain_json(value) for value in values]
+        if self.structured:
+            values = list(map(in_one_layout, values))
         if target.seen:
             self._add_targets(columns, values, numbers)
         if prediction.seen:

@@ -27,6 +27,8 @@ def flat_columns(reader: Any, batch: pa.RecordBatch, numbers: Sequence[int]) -> 
     flat = all(_is_flat(field.name, field.type) for field in schema) and len(set(schema.names)) == len(schema)
     if not flat or layout.rewrites or reader.targets is not None or reader.by_content or reader.faults:
         return None
+    if reader.structured:
+        return None
     if reader.id_field not in schema.names or any(
         "." in n and n not in schema.names for n in (target, prediction, asked)
     ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
@@ -74,3 +75,15 @@ def _target_field(row: Row, layout: Layout, id_field: str) -> str:
     names = ("target", layout.prediction_field, "prediction", "output")
     found = next((name for name in names if name is not None and dig(row, name) is not MISSING), None)
     return found or obvious(list(row), ["target"], {id_field}).get("target", "target")
+
+
+def in_one_layout(target: Any) -> Any:
+    """A JSON text as an object in the file is written, so that both sides ask the same; anything else as it is."""
+    from compatcheck.similarity.structured import parse
+
+    if not isinstance(target, str) or target.strip()[:1] not in ("{", "["):
+        return target
+    try:
+        return json.dumps(parse(target), ensure_ascii=False, sort_keys=True)
+    except ValueError:
+        return target

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+import compatcheck
 from compatcheck.errors import InputError
 from compatcheck.readers import load_recorded
 from tests.factories import write_rows
@@ -55,6 +56,27 @@ def test_mixed_forms_of_targets_and_the_order_of_keys(tmp_path: Path) -> None:
     rows = [{"id": 1, "target": targets[3], "prediction": json.dumps(BILL)}]
     (run,) = load_recorded(file(tmp_path, "jsonl", rows), metrics=["json"])
     assert run.records["score:json"].tolist() == [1]
+
+
+@pytest.mark.parametrize("other", ["objects", "csv", "compact", "parquet"])
+def test_both_sides_ask_the_same_however_their_targets_are_laid_out(tmp_path: Path, other: str) -> None:
+    """JSON text was held against an object's letter by letter: as other data, it was refused."""
+    rows = [{"id": n, "target": {"total": n, "currency": "€"}, "prediction": {"total": n}} for n in range(3)]
+    texts = [row | {"target": json.dumps(row["target"]), "prediction": "{}"} for row in rows]
+    short = (json.dumps(row["target"], ensure_ascii=False, separators=(",", ":")) for row in rows)
+    compact = [row | {"target": target} for row, target in zip(texts, short, strict=True)]
+    new = tmp_path / "new.parquet"
+    if other == "parquet":
+        pd.DataFrame(compact).to_parquet(new)
+    else:
+        found = {"objects": rows[::-1], "csv": texts, "compact": compact}[other]
+        (tmp_path / "new").mkdir()
+        new = file(tmp_path / "new", "csv" if other == "csv" else "jsonl", found)
+    old = file(tmp_path, "jsonl", texts)
+    assert compatcheck.diff(old, new, metric="json").only.pairing.paired == 3
+    sides = write_rows(tmp_path / "o.jsonl", texts), write_rows(tmp_path / "n.jsonl", compact)
+    with pytest.raises(InputError, match="differ in content or target"):
+        compatcheck.diff(*sides, metric="exact_match")
 
 
 def test_without_such_a_metric_it_is_proposed(tmp_path: Path) -> None:
