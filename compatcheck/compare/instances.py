@@ -166,8 +166,9 @@ def _prompts(old: TaskRun, new: TaskRun, old_rows: Rows, new_rows: Rows) -> dict
         return {}
     asked = []
     for run, rows in ((old, old_rows), (new, new_rows)):
-        whole = take(run.records["full_prompt"], rows)
-        asked.append(whole.where(whole.notna(), take(run.records["input"], rows)))
+        whole, shown = take(run.records["full_prompt"], rows), take(run.records["input"], rows)
+        # Where no row has another text, the column is shared: a copy would hold every text as an object of Python's.
+        asked.append(whole.where(whole.notna(), shown) if whole.notna().any() else shown)
     different = differ(*asked)
     if "rows" in old.settings and "rows" in new.settings:
         for run, rows in ((old, old_rows), (new, new_rows)):

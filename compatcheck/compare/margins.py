@@ -69,9 +69,12 @@ class Known(NamedTuple):
 def known_margins(old: Iterable[Any], new: Iterable[Any], right: Flags, worse: Flags) -> Known:
     """Margins of instances from their choices' log-likelihoods on both sides; ``right`` says where OLD was right and
     ``worse`` where NEW no longer is. Left out is who has fewer than two finite ones on a side."""
-    found = [_margin(one, other) for one, other in zip(old, new, strict=True)]
-    known = np.array([each is not None for each in found], dtype=np.bool_)
-    margins = np.array([each for each in found if each is not None], dtype=np.float64).reshape(-1, 3)
+    known, margins = np.zeros(len(right), dtype=np.bool_), np.zeros((len(right), 3), dtype=np.float64)
+    for place, (one, other) in enumerate(zip(old, new, strict=True)):
+        found = _margin(one, other)
+        if found is not None:
+            known[place], margins[place] = True, found
+    margins = margins[known]
     return Known(margins[:, 0], margins[:, 1], margins[:, 2] == 1, right[known], worse[known])
 
 

@@ -30,6 +30,8 @@ _KEYS = ("task", "filter", "metric")
 _OTHER_KINDS = {**dict.fromkeys(("score_old", "score_new", "gain"), "number"), "changed": "boolean"}
 """Columns of instances.parquet that hold no text."""
 _AGAIN = "run the comparison again"
+GROUP_ROWS = 20_000
+"""Instances of one row group: a whole one is held, encoded, until it is written."""
 
 
 def save(result: Result | Candidates, folder: Path, formats: Sequence[str] = (), *, overwrite: bool = False) -> None:
@@ -103,11 +105,11 @@ def _write_instances(result: Result | Candidates, path: Path) -> None:
         return
     frame = join_candidates(result) if isinstance(result, Candidates) else join_instances(result)
     try:
-        frame.to_parquet(path, index=False)
+        frame.to_parquet(path, index=False, row_group_size=GROUP_ROWS)
     except UnicodeEncodeError:  # Parquet is UTF-8, JSON input can hold lone surrogates: these become visible escapes
         texts = [name for name in frame.columns if frame[name].dtype == object]
         frame = frame.assign(**{name: frame[name].map(_encodable) for name in texts})
-        frame.to_parquet(path, index=False)
+        frame.to_parquet(path, index=False, row_group_size=GROUP_ROWS)
 
 
 def _encodable(value: Any) -> Any:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pandas as pd
 
@@ -81,3 +83,24 @@ def test_numbers_with_gaps_on_one_side_alone_stay_numbers(make_run):
     found = compare(old, new, metric="exact_match", slice_by=["difficulty"])
     assert found.instances["difficulty"].tolist() == [3, 5, 12]
     assert [part.value for part in found.slices] == ["3", "5", "12"]
+
+
+def test_comparing_holds_no_text_as_an_object_of_python(make_run):
+    size = 3_000
+    columns = {
+        "input": [f"{n} " + "words " * 100 for n in range(size)],
+        "prediction": ["a", "b"] * (size // 2),
+        "loglikelihoods": [[-1.0, -2.0], [-3.0, -1.0]] * (size // 2),
+        "full_prompt": [None] * size,
+    }
+    old, new = make_run([1, 0] * (size // 2), **columns), make_run([0, 1] * (size // 2), **columns)
+    pair_up = compare(old, new, metric="exact_match")  # imports and caches
+    tracemalloc.start()
+    try:
+        again = compare(old, new, metric="exact_match")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 600 * size, f"{peak / size:.0f} bytes a pair"
+    assert "prompt_old" not in again.instances
+    assert again.margins == pair_up.margins
