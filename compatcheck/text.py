@@ -32,6 +32,12 @@ def significant(value: float, digits: int, sign: str = "") -> str:
     return f"{value:{sign},.0f}" if "e+" in text and abs(value) < 1e15 else text
 
 
+def estimated(count: int) -> int:
+    """An estimated number, to two significant digits: 20,000 for 19,051."""
+    step = 10 ** max(len(str(count)) - 2, 0)
+    return -(-count // step) * step
+
+
 def aligned(rows: Sequence[tuple[str, ...]], kinds: str = "<<<") -> list[str]:
     """Rows as lines with columns under each other: texts (``<``), and figures (``>``), as those without a kind are."""
     columns = list(zip(*rows, strict=True))

@@ -4,7 +4,7 @@ import hashlib
 
 import pytest
 
-from compatcheck.text import clean_surrogates, plain_number, text_hash
+from compatcheck.text import clean_surrogates, estimated, plain_number, text_hash
 
 
 @pytest.mark.parametrize(
@@ -24,6 +24,10 @@ from compatcheck.text import clean_surrogates, plain_number, text_hash
 )
 def test_plain_number(text: str, number: str | None) -> None:
     assert plain_number(text) == number
+
+
+def test_an_estimated_number_has_two_digits_and_is_never_less() -> None:
+    assert [estimated(n) for n in (7, 99, 100, 101, 19_051, 99_900)] == [7, 99, 100, 110, 20_000, 100_000]
 
 
 def test_text_hash_is_the_start_of_sha256() -> None:

@@ -25,6 +25,7 @@ from compatcheck.errors import ExitCode, InputError, did_you_mean
 from compatcheck.gate.doubts import MAX_MISSING, doubt
 from compatcheck.gate.rules import BESIDE, CRITICAL, NAMES, OF_ROWS, Name, Rule, nothing_covered, rows, writer
 from compatcheck.records import KL
+from compatcheck.text import estimated
 
 MIN_AVERAGED = 30
 """A mean of fewer values settles nothing: so small a sample may miss the rare case that moves the mean."""
@@ -331,9 +332,8 @@ def _needed(found: Evidence, key: str, comparison: Comparison) -> tuple[int | No
     if scale is None or n * scale > _MOST:
         return None, "the observed value is too close to the budget to say how many instances would settle it"
     count = max(n + 1, math.ceil(n * scale))
-    return count, (
-        f"about {count:,} instances would settle it {100 * POWER:g} % of the time if it stays so (there are {n:,})"
-    )
+    said = f"about {estimated(count):,} instances would settle it {100 * POWER:g} % of the time if it stays so"
+    return count, f"{said} (there are {n:,})"
 
 
 def _for_mean(key: str, figure: Estimate, value: float, threshold: float, comparison: Comparison) -> float:

@@ -20,6 +20,7 @@ from compatcheck.compare.result import Comparison, Pairing, Result
 from compatcheck.report import figures, headline, sections
 from compatcheck.report.headline import all_gates, most_important, sentence, verdict_line, worst_comparison
 from compatcheck.report.sections import Table, headline_change, silent_rows
+from compatcheck.text import estimated
 
 __all__ = [
     "Fact", "Step", "all_gates", "facts", "folded", "missing_rows", "most_important",
@@ -182,10 +183,11 @@ def _to_decide(result: Result) -> list[Step]:
     needed = max((gate.needed_n for gate in gates if gate.needed_n), default=None)
     if not needed:
         return []
+    about = estimated(needed)
     limit = re.compile(r"(?<=--limit[ =])\d+")
     if limit.search(result.command):
-        return [Step(f"compare about {needed:,} instances", limit.sub(str(needed), result.command))]
-    return [Step(f"compare about {needed:,} instances: raise --limit, or record more", "")]
+        return [Step(f"compare about {about:,} instances", limit.sub(str(about), result.command))]
+    return [Step(f"compare about {about:,} instances: raise --limit, or record more", "")]
 
 
 def folded(command: str, width: int) -> str:

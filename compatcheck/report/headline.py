@@ -9,6 +9,7 @@ from compatcheck.report import figures
 from compatcheck.report.instances import worst_flips
 from compatcheck.report.sections import flip_name
 from compatcheck.report.text import trim_middle
+from compatcheck.text import estimated
 
 _VERDICTS = ("fail", "inconclusive", "none", "pass")
 """What matters most comes first."""
@@ -70,8 +71,8 @@ def sentence(result: Result) -> str:
         said = [f"{_in(worst, result)}{gate.reason}."[:1].upper() + f"{_in(worst, result)}{gate.reason}."[1:], flips]
     elif gate is not None and result.verdict == "inconclusive":
         needed = max((each.needed_n for each in gates if each.needed_n), default=None)
-        open_ = f"about {needed:,} instances would settle it" if needed else "the evidence settles it neither way"
-        said.append(f"Not decided: {open_}.")
+        known = f"about {estimated(needed):,} instances would settle it" if needed else ""
+        said.append(f"Not decided: {known or 'the evidence settles it neither way'}.")
     return " ".join([*said, *_of_several(result)])
 
 

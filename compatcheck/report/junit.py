@@ -17,6 +17,7 @@ from compatcheck.compare.result import Comparison, Gate, Result
 from compatcheck.report import content, sections
 from compatcheck.report.instances import Instance, describe, listed_flips
 from compatcheck.report.text import safe_text, trim_middle
+from compatcheck.text import estimated
 
 SHOWN = 10
 """Flips that the case of a budget shows, the worst."""
@@ -111,7 +112,7 @@ def _gate(gate: Gate, comparison: Comparison, shown: str) -> xml.Element:
     if gate.tier != "critical":
         xml.SubElement(case, "system-out").text = _legal(f"{gate.verdict}: {gate.reason}")
     elif tag is not None:
-        more = f"\nabout {gate.needed_n:,} instances would settle it" if gate.needed_n else ""
+        more = f"\nabout {estimated(gate.needed_n):,} instances would settle it" if gate.needed_n else ""
         outcome = xml.SubElement(case, tag, {"type": gate.verdict, "message": _legal(gate.reason)})
         flips = _legal(shown, multiline=True)
         outcome.text = f"{_legal(gate.reason)}{more}\n{_legal(comparison.signature)}{flips}"

@@ -11,6 +11,7 @@ from compatcheck.compare.result import Comparison, Estimate, Gate, Pairing, Slic
 from compatcheck.report import besides, divergence, figures
 from compatcheck.report.instances import Instance
 from compatcheck.report.tables import Section, Table
+from compatcheck.text import estimated
 
 LEAST = 20
 """Smaller slices are kept in report.json and not shown."""
@@ -51,7 +52,7 @@ def gates(comparison: Comparison) -> Table:
     """A row a budget."""
     rows = []
     for gate in comparison.gates:
-        needed = f"about {gate.needed_n or 0:,} instances"
+        needed = f"about {estimated(gate.needed_n or 0):,} instances"
         more = f"; {needed} would settle it" if gate.needed_n and needed not in gate.reason else ""
         rows.append((gate.verdict, rule_text(gate), f"{gate.reason}{more}"))
     return Table((("verdict", "verdict"), ("budget", "name"), ("reason", "text")), tuple(rows))

@@ -88,7 +88,7 @@ def test_reasons_read_as_sentences():
     )
     assert gate("nfr:2%", discrete(both=99, negative=1)).reason == (
         "negative flips 1 % (0.0513 % to 4.66 % by one-sided 95 % bounds): whether that keeps the budget of at most "
-        "2 % is open; about 1,091 instances would settle it 80 % of the time if it stays so (there are 100)"
+        "2 % is open; about 1,100 instances would settle it 80 % of the time if it stays so (there are 100)"
     )
 
 
