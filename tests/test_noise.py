@@ -69,6 +69,13 @@ def test_what_is_new_or_named_twice_shows_no_noise(files: dict[str, Path]) -> No
         compatcheck.diff(old, new, noise_run=[again, again])
 
 
+def test_noise_of_several_runs_speaks_of_runs(files: dict[str, Path], fixtures: Path) -> None:
+    with pytest.raises(InputError, match=r"^\S*old.jsonl: is named twice"):
+        measure([files["old"], files["old"]])
+    with pytest.raises(InputError, match=r"base-v1: is no recorded run; named alone it is run again by itself"):
+        measure([files["old"], fixtures / "models" / "base-v1"])
+
+
 def test_a_rerun_must_be_recorded(files: dict[str, Path], fixtures: Path) -> None:
     with pytest.raises(InputError, match="is no recorded run"):
         compatcheck.diff(files["old"], files["new"], noise_run=str(fixtures / "models" / "base-v1"))

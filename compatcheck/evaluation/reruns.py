@@ -54,26 +54,29 @@ def _rerun_sides(request: Request, count: int, files: Sequence[str]) -> tuple[Si
             "with --noise-run FILE, or compare those among themselves: compatcheck noise RUN1 RUN2"
         )
     recorded = [request.side("old", text) for text in files]
+    compared = bool(request.new)  # by `noise` several runs of one model are named, and no option
+    option, way = ("--noise-run ", "--noise-floor K runs OLD") if compared else ("", "named alone it is run")
     for again in recorded:
         if not again.recorded:
-            raise InputError(f"--noise-run {again.text}: is no recorded run; --noise-floor K runs OLD again by itself")
+            raise InputError(f"{option}{again.text}: is no recorded run; {way} again by itself")
         if _places(again) == _places(side):
-            raise InputError(f"--noise-run {again.text}: is OLD itself, which shows no noise; name a second run of it")
-        if request.new and _places(again) == _places(new := request.side("new")) and again.options == new.options:
+            itself = "is OLD itself, which" if compared else "is named twice, and"
+            raise InputError(f"{option}{again.text}: {itself} shows no noise; name a second run of it")
+        if compared and _places(again) == _places(new := request.side("new")) and again.options == new.options:
             raise InputError(f"--noise-run {again.text}: is NEW, whose flips are no noise; name a second run of OLD")
-        _refuse_stored(again)
+        _refuse_stored(again, option)
     if len({frozenset(_places(again)) for again in recorded}) < len(recorded):
-        raise InputError("--noise-run: one of them is named twice; name as many other runs of OLD")
+        raise InputError(f"{option.strip() or 'recorded runs'}: one of them is named twice; name other runs of OLD")
     return side, recorded
 
 
-def _refuse_stored(again: Side) -> None:
+def _refuse_stored(again: Side, option: str) -> None:
     """Raise InputError for a kept run whose answers come from the store, where those of OLD lie."""
     for kept in (one.recorded for one in again.references.values() if one.kind == "run" and one.recorded is not None):
         stored, answers = (read_manifest(kept)["settings"].get(name) for name in ("from_store", "answers"))
         if stored:
             raise InputError(
-                f"--noise-run {again.text}: {stored} of {answers} answers come from the store, so they may be OLD's "
+                f"{option}{again.text}: {stored} of {answers} answers come from the store, so they may be OLD's "
                 "own, which shows no noise; make the run again with --no-store"
             )
 

@@ -135,9 +135,9 @@ def _tokens(usage: Any) -> dict[str, int]:
         return {}
     found = {}
     for name, keys in _TOKENS.items():
-        counts = [usage[key] for key in keys if isinstance(usage.get(key), int) and not isinstance(usage[key], bool)]
-        if counts and counts[0] >= 0:
-            found[name] = counts[0]
+        counts = [n for n in map(usage.get, keys) if isinstance(n, int | float) and not isinstance(n, bool)]
+        if counts and counts[0] >= 0 and counts[0] % 1 == 0:
+            found[name] = int(counts[0])
     return found
 
 

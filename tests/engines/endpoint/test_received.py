@@ -184,6 +184,14 @@ def test_messages_of_other_servers(message: dict[str, Any], text: str, reasoning
     assert found.about.prompt_tokens is None
 
 
+@pytest.mark.parametrize(
+    ("said", "tokens"), [(5, 5), (5.0, 5), (5.5, None), (-1, None), (True, None), (float("inf"), None), (None, None)]
+)
+def test_tokens_are_whole_numbers(said: Any, tokens: int | None) -> None:
+    answer = {"choices": [{"message": {"content": "yes"}}], "usage": {"completion_tokens": said}}
+    assert text_of(answer, True, ()).about.output_tokens == tokens
+
+
 @pytest.mark.parametrize("places", [(0, 0, 0), (None, None, None), (0, 1, 1)])
 def test_streamed_calls_are_told_apart_by_their_ids_whatever_place_they_name(places: tuple[int | None, ...]) -> None:
     """Some servers name place 0 of every call, or none."""
