@@ -179,8 +179,7 @@ def strategies(task: str, seeds: Sequence[int], given: argparse.Namespace) -> di
     old, new = f"{FIXTURES}/adapters/{task}-v1", f"{FIXTURES}/adapters/{task}-{given.new}"
     found: dict[str, Any] = {}
     kind = load_examples(task, data=data).kind
-    wanted = [name for name in known.names(kind) if name != "regression-preference"]
-    for name in wanted:
+    for name in known.names(kind):
         made = []
         for seed in seeds:
             labelled = load_examples(task, data=data, seed=seed)

@@ -8,7 +8,7 @@ as NEW's own adapter and follows the old model where it still gets a token wrong
     training.train_task_adapter(base, examples, settings, out)          -> Trained   (NEW that has no adapter yet)
     fix.run.fix(FixRequest(old, new, judge, settings), out)             -> Fixed
 
-Further public names: ``settings.TrainSettings``, ``settings.preset``; ``examples.Example``, ``with_preferences``;
+Further public names: ``settings.TrainSettings``, ``settings.preset``; ``examples.Example``;
 ``loss.strategies.names``, ``get`` and the decorators ``token_strategy`` and ``strategy`` that register one;
 ``loss.divergence.fused_divergence``, ``token_logprobs``; ``teachers.OnlineTeacher``,
 ``CachedTeacher``, ``build``, ``estimate_bytes``. Importing this package loads no torch.

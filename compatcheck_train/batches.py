@@ -41,7 +41,7 @@ class Row:
 @dataclass(frozen=True)
 class Item:
     """One example as rows, in the order of its choices. ``gold`` is the index of the right row; ``kind`` is ``answer``
-    (one row), ``choices``, ``pair`` (chosen, rejected) or ``context`` (one row without an answer)."""
+    (one row), ``choices`` or ``context`` (one row without an answer)."""
 
     kind: str
     rows: tuple[Row, ...]
@@ -90,11 +90,9 @@ def make_items(tokenizer: Any, examples: Sequence[Example], rows: str, max_lengt
 
 
 def _texts(example: Example, rows: str) -> tuple[str, tuple[Pair, ...], int | None]:
-    context, chosen, rejected = example.pairs[0][0], example.chosen, example.rejected
-    if rows == "pairs" and chosen is not None and rejected is not None:
-        return "pair", ((context, chosen), (context, rejected)), 0
-    if rows == "chosen" and chosen is not None:
-        return "answer", ((context, chosen),), 0
+    context = example.pairs[0][0]
+    if rows == "chosen" and example.chosen is not None:
+        return "answer", ((context, example.chosen),), 0
     if rows == "choices":
         return "choices", example.pairs, example.gold
     if example.gold is None:

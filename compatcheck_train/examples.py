@@ -9,12 +9,11 @@ import hashlib
 import json
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from compatcheck.errors import InputError
-from compatcheck.records import TaskRun
 from compatcheck.tasks import LoadedTask, TaskOptions, load_tasks, resolve_task
 from compatcheck.tasks.local_data import find_split, read_rows
 
@@ -25,14 +24,13 @@ VALIDATION_SHARE = 0.2
 @dataclass(frozen=True)
 class Example:
     """One document. ``pairs`` are (context, continuation) of every choice, or of the target alone; ``gold`` is the
-    index of the right one, None without a label; ``chosen`` and ``rejected`` are continuations for preferences;
+    index of the right one, None without a label; ``chosen`` is an answer that is trained on in place of the target;
     ``zero_shot`` is the key of the content where the context has examples in front of it."""
 
     doc_id: str
     pairs: tuple[Pair, ...]
     gold: int | None
     chosen: str | None = None
-    rejected: str | None = None
     zero_shot: str | None = None
 
     @property
@@ -57,7 +55,7 @@ class Examples:
     def fingerprint(self) -> str:
         digest = hashlib.sha256(self.task.encode())
         for part in (self.train, self.validation, self.unlabelled):
-            rows = [[e.doc_id, e.pairs, e.gold, e.chosen, e.rejected] for e in part]
+            rows = [[e.doc_id, e.pairs, e.gold, e.chosen] for e in part]
             digest.update(json.dumps(rows).encode())
         return f"sha256:{digest.hexdigest()[:16]}"
 
@@ -250,31 +248,3 @@ def _pairs_without_label(loaded: LoadedTask, row: dict[str, Any]) -> tuple[Pair,
         missing = ", ".join(name for name in spare[0] if name not in row)
         raise ValueError(f"a field of the prompt is missing; not there: {missing}")
     return found.pop()
-
-
-def with_preferences(examples: Examples, old: TaskRun, new: TaskRun, delimiter: str = " ") -> Examples:
-    """Examples on which the new model scored below the old one get both outputs: the old one's chosen, the new one's
-    rejected. ``old`` and ``new`` are runs on the training split, with the same metric first; InputError where nothing
-    got worse."""
-
-    def answers(run: TaskRun) -> dict[str, tuple[str, float]]:
-        rows = run.records
-        texts = rows["prediction"]
-        if "response" in rows:
-            texts = rows["response"].where(rows["response"].notna(), texts)
-        scores = rows[f"score:{old.metrics[0].name}"]
-        found = zip(rows["doc_id"], texts, scores, strict=True)
-        return {str(doc): (text.strip(), score) for doc, text, score in found if isinstance(text, str)}
-
-    of_old, of_new = answers(old), answers(new)
-
-    def mark(example: Example) -> Example:
-        before, after = of_old.get(example.doc_id), of_new.get(example.doc_id)
-        if before is None or after is None or not before[1] > after[1] or before[0] == after[0]:
-            return example
-        return replace(example, chosen=delimiter + before[0], rejected=delimiter + after[0])
-
-    train, validation = tuple(map(mark, examples.train)), tuple(map(mark, examples.validation))
-    if not any(example.chosen for example in train):
-        raise InputError(f"{examples.task}: the new model got worse on no training document; nothing to prefer")
-    return replace(examples, train=train, validation=validation)

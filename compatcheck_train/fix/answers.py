@@ -66,8 +66,7 @@ class JointAnswers:
         for part in parts:
             texts = [(example, next(answers)) for example in getattr(examples, part)]
             changed[part] = tuple(
-                replace(example, chosen=f"{self.delimiter}{text}" if text else None, rejected=None)
-                for example, text in texts
+                replace(example, chosen=f"{self.delimiter}{text}" if text else None) for example, text in texts
             )
         return replace(examples, **changed)
 

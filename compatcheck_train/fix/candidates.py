@@ -32,6 +32,8 @@ class Candidate:
     they do not."""
     labelled: bool = False
     """Trained on the labelled documents alone: the stage before others, as a candidate of its own."""
+    least_steps: int = 0
+    """About so many in full, where inputs are few: they are gone through more often, up to :data:`MOST_TIMES`."""
 
     @classmethod
     def of(cls, text: str) -> Candidate:
@@ -47,8 +49,14 @@ class Candidate:
 
     def first_settings(self, shared: TrainSettings) -> TrainSettings:
         """Those of the stage before; options of the strategy itself are not its own."""
-        own = {**self.changes, "strategy_options": {}, "ce_weight": None}
+        own = {**self.changes, "strategy_options": {}, "ce_weight": None, "epochs": shared.epochs}
         return shared.changed(strategy=self.first, **own)
+
+    def long_enough(self, every: Examples, shared: TrainSettings) -> Candidate:
+        """With the epochs that its least number of steps takes."""
+        of_one = total_steps(self.examples(every), self.settings(shared)) / shared.epochs
+        epochs = min(max(shared.epochs, round(self.least_steps / of_one)), MOST_TIMES * shared.epochs)
+        return self if epochs == shared.epochs else replace(self, changes={**self.changes, "epochs": epochs})
 
     def examples(self, every: Examples) -> Examples:
         return replace(every, unlabelled=()) if self.labelled else every
@@ -57,6 +65,8 @@ class Candidate:
         return self.strategy == strategy and not self.first
 
 
+LEAST_STEPS, MOST_TIMES = 1_000, 4
+"""As often as that, compared with the epochs of the preset."""
 SHARES = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
 """Weights of compat in the blends with NEW that are tried."""
 _ANSWER = {"tokens": "answer"}
@@ -64,10 +74,13 @@ _CANDIDATES = {
     "choice": (
         Candidate("choice-ensemble", "choice-ensemble", short=True),
         Candidate("choice-ce", "choice-ce", lifted=True, labelled=True),
-        Candidate("choice-ce+choice-ensemble", "choice-ensemble", first="choice-ce", lifted=False),
         Candidate(
-            "choice-ce+choice-ensemble-ce", "choice-ensemble-ce",
-            {"strategy_options": {"choice_ce": 1.0, "old_share": 0.65}}, first="choice-ce", lifted=True,
+            "choice-ce+choice-ensemble", "choice-ensemble", first="choice-ce", lifted=False, least_steps=LEAST_STEPS
+        ),
+        Candidate(
+            "choice-ce+choice-ensemble, labels kept", "choice-ensemble",
+            {"strategy_options": {"choice_ce": 1.0, "old_share": 0.65}}, "choice-ce", lifted=True,
+            least_steps=LEAST_STEPS,
         ),
         Candidate("muscle, answer", "muscle", _ANSWER, short=True),
     ),
@@ -82,7 +95,7 @@ _CANDIDATES = {
             {**_ANSWER, "strategy_options": {"keep_labels": 1}}, "continue-ce", lifted=True,
         ),
         Candidate("muscle, answer", "muscle", _ANSWER, short=True),
-        Candidate("muscle-ce, answer", "muscle-ce", _ANSWER, lifted=False),
+        Candidate("muscle-ce, answer", "muscle-ce", _ANSWER, short=True, lifted=False),
         Candidate("ensemble, answer", "ensemble", _ANSWER, short=True),
     ),
 }  # fmt: skip

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from compatcheck.engines.progress import Progress, SilentProgress, span
 from compatcheck_train.examples import Examples
-from compatcheck_train.fix.candidates import SHARES, Candidate, candidates_for, total_steps
+from compatcheck_train.fix.candidates import SHARES, Candidate, total_steps
 from compatcheck_train.fix.request import AUTO, FixRequest
 from compatcheck_train.loss import strategies
 from compatcheck_train.settings import TrainSettings
@@ -132,9 +132,6 @@ def whole(request: FixRequest, examples: Examples, choosing: int, tested: int) -
     if request.chosen.train_task:
         own = request.settings.changed(strategy="continue-ce", strategy_options={}, ce_weight=None)
         before.insert(0, Phase(TASK, TRAIN, total_steps(examples, own), settings=own))
-    if "regression-preference" in request.named and examples.kind == "text":
-        answered = len(examples.train) + len(examples.validation)
-        before.append(Phase(PREFERENCES, ANSWER, 2 * answered, answered))
     return before + to_come(request, examples, choosing, tested)
 
 
@@ -147,7 +144,7 @@ def to_come(
     finalists, top = [Candidate.of(request.chosen.strategy)], 1
     if request.chosen.strategy == AUTO:
         share = request.trial_share
-        every = candidates_for(examples.kind, request.chosen.candidate, share)
+        every = request.candidates(examples)
         for probe in (each for each in every if each.labelled):
             if lifted is None:
                 phases += of_candidate(PROBE, probe, examples, settings, share, seen)
@@ -206,7 +203,7 @@ def of_candidate(
         yield Phase(name, TRAIN, units, settings=own, labelled=candidate.labelled)
 
 
-TASK, START, PREFERENCES = "task adapter", "OLD and NEW", "answers for preferences"
+TASK, START = "task adapter", "OLD and NEW"
 PROBE, PICK, PROOF = "what labels alone give", "which training", "proof"
 _ANSWERS, _OF_NEW = "answers", "answers of NEW"
 """A need of strategies, and what is kept: OLD's answers, and NEW's where no stage before makes another model of it."""

@@ -13,7 +13,7 @@ from compatcheck.evaluation.grouping import EngineOptions
 from compatcheck.options import Fix, part_of
 from compatcheck.references import Reference, resolve
 from compatcheck_train.examples import Examples
-from compatcheck_train.fix.candidates import Candidate
+from compatcheck_train.fix.candidates import Candidate, candidates_for
 from compatcheck_train.fix.judging import CHOOSING_SHARE, Judge, Scores
 from compatcheck_train.folders import Claim
 from compatcheck_train.loss import strategies
@@ -63,6 +63,13 @@ class FixRequest:
         """Share of the steps that a trial gets; 1: trials are whole trainings, and none is trained again."""
         share = self.chosen.trial_share
         return TRIAL_SHARES[self.chosen.preset] if share is None else share
+
+    def candidates(self, examples: Examples) -> tuple[Candidate, ...]:
+        """What ``auto`` tries, long enough where trials are whole trainings and nobody asked for a length."""
+        found = candidates_for(examples.kind, self.chosen.candidate, self.trial_share)
+        if self.trial_share < 1 or {"epochs", "max_steps"} & {*(self.chosen.set or ())}:
+            return found
+        return tuple(each.long_enough(examples, self.settings) for each in found)
 
     @property
     def blend(self) -> str | float | None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from compatcheck.references import Reference, resolve
 from compatcheck.tasks import LoadedTask
-from compatcheck_train.examples import Examples, load_examples, with_preferences
+from compatcheck_train.examples import Examples, load_examples
 from compatcheck_train.fix import estimate, phases
 from compatcheck_train.fix.change import Changes
 from compatcheck_train.fix.estimate import Costs
@@ -173,7 +173,7 @@ def _prepared(
         note(f"No blends with NEW are tried: {why}.")
         request = request.with_(blend="none")
     work = Work(request, old, new, new, examples, documents, known, out / "work", say, note, progress, tested.size)
-    return _with_preferences(_with_start(work)), tested, scores, costs.whole
+    return _with_start(work), tested, scores, costs.whole
 
 
 def _foreseen(
@@ -209,20 +209,6 @@ def _with_start(work: Work) -> Work:
     moved, left = first(lambda: transfer(source, base, to, work.new.adapter))
     work.note(f"--init transfer: {len(moved)} modules moved, {len(left)} left as they are in NEW.")
     return replace(work, start=resolve(str(to)))
-
-
-def _with_preferences(work: Work) -> Work:
-    """Examples with both models' outputs where a strategy wants them."""
-    examples, judge = work.examples, work.request.judge
-    if "regression-preference" not in work.request.named or examples.kind != "text":
-        return work
-    work.say("both models answer the training documents, for preferences")
-    documents = [int(example.doc_id) for example in (*examples.train, *examples.validation)]
-    work.progress.begin(phases.PREFERENCES)
-    models = {"old": work.old, "new": work.new}
-    runs = judge.run(judge.on_training_documents(examples, documents), models, progress=work.progress)
-    old, new = (judge.pick(runs[side])[0] for side in ("old", "new"))
-    return replace(work, examples=with_preferences(examples, old, new))
 
 
 def _prove(work: Work, tested: LoadedTask, picked: Picked, repeats: list[Repeat]) -> tuple[Proof, Changes | None]:

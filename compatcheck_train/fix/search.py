@@ -16,7 +16,7 @@ from compatcheck.tasks import LoadedTask
 from compatcheck_train.examples import Examples
 from compatcheck_train.fix import phases
 from compatcheck_train.fix.answers import JointAnswers
-from compatcheck_train.fix.candidates import SHARES, Candidate, candidates_for, total_steps
+from compatcheck_train.fix.candidates import SHARES, Candidate, total_steps
 from compatcheck_train.fix.judging import Scores, best, ranked
 from compatcheck_train.fix.request import AUTO, FixRequest
 from compatcheck_train.fix.verdict import COMPAT, CONTROL
@@ -200,7 +200,7 @@ def search(work: Work) -> tuple[list[Trial], list[Trial]]:
     if request.chosen.strategy != AUTO:
         finalists = [Candidate.of(request.chosen.strategy)]
     else:
-        trials = run_trials(work, candidates_for(work.examples.kind, request.chosen.candidate, request.trial_share))
+        trials = run_trials(work, request.candidates(work.examples))
         top = trials[: request.chosen.finalists]
         work.say(f"auto goes on with {' and '.join(trial.candidate.name for trial in top)}")
         if request.trial_share == 1:

@@ -166,8 +166,6 @@ class _Chunk:
                 value, gradient = self._divergence(w, states, gradient)
                 loss = loss + value
         gradient = torch.zeros_like(z) if gradient is None else gradient
-        if weights.inhibit is not None and problem.old is not None and problem.new is not None:
-            loss = loss + self._inhibit(problem.old, problem.new, weights.inhibit.to(z.dtype) * self.base, gradient)
         if weights.ce is not None:
             w = weights.ce.to(z.dtype) * self.base
             if bool((w != 0).any()):
@@ -217,20 +215,6 @@ class _Chunk:
         log_q = self._cooled(self.z)
         loss = ((torch.xlogy(p, p) - p * log_q).sum(-1) * w).sum()
         return loss, log_q.exp_().sub_(p).mul_((w / self.problem.temperature)[:, None])
-
-    def _inhibit(self, old: States, new: States, w: Tensor, gradient: Tensor) -> Tensor:
-        """Σ_k max(|log p(k) − reference(k)| − margin, 0)² over the top tokens of the reference, which is the mean of
-        both teachers' log-probabilities at T = 1 over the vocabulary that both have."""
-        first, second = (functional.log_softmax(self._teacher(states), dim=-1) for states in (old, new))
-        reference = (first + second[:, : first.shape[-1]]) / 2
-        value, index = reference.topk(min(self.weights.top, reference.shape[-1]), dim=-1)
-        log_q = functional.log_softmax(self.z, dim=-1)
-        difference = log_q.gather(-1, index) - value
-        beyond = (difference.abs() - self.weights.margin).clamp(min=0)
-        slope = 2 * beyond * difference.sign() * w[:, None]
-        gradient.scatter_add_(-1, index, slope)
-        gradient.sub_(log_q.exp_().mul_(slope.sum(-1, keepdim=True)))
-        return ((beyond**2).sum(-1) * w).sum()
 
 
 def gold_logprob(z: Tensor, targets: Tensor) -> Tensor:

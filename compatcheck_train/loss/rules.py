@@ -23,8 +23,6 @@ class Facts:
     student_logprob: Any = None
     old_right: Any = None
     old_logprob: Any = None
-    new_right: Any = None
-    new_logprob: Any = None
     student_total: Any = None
     old_total: Any = None
 
@@ -37,17 +35,13 @@ class Facts:
 class Weights:
     """Weight of every term at every position, each (positions,) or None for 0 everywhere.
 
-    ``mixture``: one divergence from (w_old·p_old + w_new·p_new)/(w_old + w_new), times w_old + w_new, instead of two.
-    ``inhibit``: weight of the squared difference of log-probabilities to the mean of both teachers' on the ``top``
-    tokens of that mean, beyond ``margin`` (ELODI)."""
+    ``mixture``: one divergence from (w_old·p_old + w_new·p_new)/(w_old + w_new), times w_old + w_new, in place of two.
+    """
 
     old: Tensor | None = None
     new: Tensor | None = None
     ce: Tensor | None = None
     mixture: bool = False
-    inhibit: Tensor | None = None
-    top: int = 10
-    margin: float = 0.0
 
 
 Rule = Callable[[Facts], Weights]

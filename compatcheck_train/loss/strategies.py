@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from compatcheck_train.loss.view import View
 
 NEEDS = frozenset(
-    # Hidden states; log-probability of the gold token and whether it is ranked first; log-likelihood of rows' answers.
-    [f"{side}-{what}" for side in ("old", "new") for what in ("states", "facts", "sums")]
+    # Hidden states; log-likelihood of rows' answers; log-probability of the gold token and whether it is ranked first.
+    [f"{side}-{what}" for side in ("old", "new") for what in ("states", "sums")]
+    + ["old-facts"]
     # One tokenizer; both models' answers to every document; the student's log-likelihood of a row before any weight is
     # known, for which its output layer runs twice.
     + ["same-tokens", "answers", "totals"]
@@ -124,12 +125,11 @@ def _with_ce(weights: Weights, facts: Facts, share: float) -> Weights:
     """(1 − share) of the weights, and ``share`` of CE at every position."""
     if share == 0:
         return weights
-    old, new, ce, inhibit = (
-        None if weight is None else weight * (1 - share)
-        for weight in (weights.old, weights.new, weights.ce, weights.inhibit)
+    old, new, ce = (
+        None if weight is None else weight * (1 - share) for weight in (weights.old, weights.new, weights.ce)
     )
     all_ce = share * _ones(facts) if ce is None else share + ce
-    return replace(weights, old=old, new=new, ce=all_ce, inhibit=inhibit)
+    return replace(weights, old=old, new=new, ce=all_ce)
 
 
 def _ones(facts: Facts) -> Tensor:
@@ -199,11 +199,6 @@ def _follow(view: View, targets: list[Tensor] | None, followed: int = 0) -> Part
 
 
 @_choice_strategy(
-    "choice-ensemble-ce", "the same with cross-entropy over the choices",
-    "KL(s·q_old + (1 − s)·q_new ‖ q_C) + c·CE(q_C) + a·anchor", "measured in our own trial", old_share=0.5,
-    choice_ce=0.3,
-)  # fmt: skip
-@_choice_strategy(
     "choice-ensemble", "the mean of both teachers' distributions over the choices, anchored",
     "KL(s·q_old + (1 − s)·q_new ‖ q_C) + a·anchor", "measured in our own trial; ensemble distillation", old_share=0.5,
 )  # fmt: skip
@@ -252,14 +247,6 @@ token_strategy(
 )(lambda facts, options: Weights(old=options["alpha"] + options["beta"] * facts.old_right.float()))  # fmt: skip
 
 
-token_strategy(
-    "elodi", needs=(*_BOTH, "same-tokens"), source="ELODI-style, Zhao et al. 2022", ce=0.5, cost=_TWO_ROWS,
-    options={"top": 10, "margin": 0.0, "scale": 0.1},
-    idea="cross-entropy, and no log-probability far from the mean of both teachers' on the tokens it ranks highest",
-    formula="λ·s·Σ_top max(abs(log p_C − ½(log p_old + log p_new)) − ξ, 0)² + (1 − λ)·CE",
-)(lambda facts, o: Weights(inhibit=o["scale"] * _ones(facts), top=int(o["top"]), margin=o["margin"]))  # fmt: skip
-
-
 # MUSCLE, and the masks of the paper's ablation (Echterhoff et al. 2024)
 
 token_strategy(
@@ -306,25 +293,3 @@ token_strategy(
     idea="of both models' answers to a document the one that both together find likelier, with cross-entropy",
     formula="CE on the answer a of the two with the highest (s·log p_old(a) + (1 − s)·log p_new(a)) / length of a",
 )(lambda facts, _: Weights(ce=_ones(facts)))  # fmt: skip
-
-
-@strategy(
-    "regression-preference", needs=("new-sums", "new-states"), rows="pairs", per="document", kinds=("text",),
-    options={"beta": 0.1, "anchor": "new", "anchor_weight": 1.0}, source="DPO (Rafailov et al. 2023) on regressions",
-    cost="two rows where NEW got worse, one elsewhere; both models generate on the training split once",
-    idea="the old output preferred to the new one on documents that got worse; the new model elsewhere",
-    formula="−log σ(β·[log p_C/p_new (old output) − log p_C/p_new (new output)]) + a·anchor",
-)  # fmt: skip
-def regression_preference(view: View) -> Parts:
-    from torch.nn import functional
-
-    assert view.new is not None
-    student, reference = view.grouped(view.student_sums(end=True)), view.grouped(view.new.sums(end=True))
-    loss, right, pairs = view.zero(), 0, 0
-    for item, mine, theirs in zip(view.batch.items, student, reference, strict=True):
-        if item.kind == "pair":
-            margin = (mine[0] - theirs[0]) - (mine[1] - theirs[1])
-            loss = loss + functional.softplus(-float(view.options["beta"]) * margin)
-            pairs += 1
-            right += bool(mine[0] > mine[1])
-    return Parts(loss + view.anchor([0] * len(view.batch.items)), right, pairs, len(view.batch.items))

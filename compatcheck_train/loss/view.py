@@ -29,10 +29,10 @@ class Taught:
     head: Head | None
     batch: Batch
 
-    def sums(self, end: bool = False) -> Tensor:
-        """The log-likelihood of every row's answer (R,); ``end``: and of its end."""
+    def sums(self) -> Tensor:
+        """The log-likelihood of every row's answer (R,), without its end."""
         assert self.logprob is not None
-        return self.batch.by_row(self.logprob, self.batch.answer & (~self.batch.end | end))
+        return self.batch.by_row(self.logprob, self.batch.answer & ~self.batch.end)
 
 
 class OldTerm(Protocol):
@@ -91,15 +91,13 @@ class View:
     def _facts(self) -> Facts:
         b = self.batch
         facts: dict[str, Any] = {"answer": b.answer, "rows": b.rows}
-        for side, taught in (("old", self.old), ("new", self.new)):
-            if f"{side}-facts" not in self.needs:
-                continue
-            if side == "old" and self.old_term is not None:
+        if "old-facts" in self.needs:
+            if self.old_term is not None:
                 right, logprob = self.old_term.old_facts(b.index)
-                facts |= {"old_right": right, "old_logprob": logprob}
             else:
-                assert taught is not None
-                facts |= {f"{side}_right": taught.right, f"{side}_logprob": taught.logprob}
+                assert self.old is not None
+                right, logprob = self.old.right, self.old.logprob
+            facts |= {"old_right": right, "old_logprob": logprob}
         if "totals" in self.needs:  # over a row's answer; over the whole row where it has none
             _, mine = token_facts(self.hidden.detach(), self.head, b.targets, self.chunk)
             counted = b.answer | (b.by_row(torch.ones_like(mine), b.answer)[b.rows] == 0)
@@ -109,10 +107,10 @@ class View:
 
     # Over rows and documents
 
-    def student_sums(self, end: bool = False) -> Tensor:
-        """The student's log-likelihood of every row's answer (R,), with gradients; ``end``: and of its end."""
+    def student_sums(self) -> Tensor:
+        """The student's log-likelihood of every row's answer (R,), without its end, with gradients."""
         b = self.batch
-        chosen = (b.answer & (~b.end | end)).nonzero().squeeze(-1)
+        chosen = (b.answer & ~b.end).nonzero().squeeze(-1)
         logprob = token_logprobs(self.hidden[chosen], self.head, b.targets[chosen], self.chunk)
         return logprob.new_zeros(len(b.flat)).index_add(0, b.rows[chosen], logprob)
 
@@ -133,14 +131,14 @@ class View:
 
     def anchor(self, likeliest: Sequence[int]) -> Tensor:
         """The anchor, summed over documents: a mean of KL(new ‖ student), or of the cross-entropy, over the tokens of
-        the right answer (of ``likeliest`` where there is no label) and its end; pairs have none."""
+        the right answer (of ``likeliest`` where there is no label) and its end."""
         how, weight = self.options["anchor"], float(self.options["anchor_weight"])
         if how not in ("new", "ce", "none"):
             raise InputError(f"strategy {self.settings.strategy}: anchor {how!r} must be new, ce or none")
         b = self.batch
         share = torch.zeros(len(b.flat), device=b.rows.device)
         for item, rows, other in zip(b.items, b.groups, likeliest, strict=True):
-            if item.kind != "pair" and how != "none":
+            if how != "none":
                 share[rows.start + (item.gold if item.gold is not None else other)] = weight
         lengths = b.by_row(torch.ones_like(b.weight), b.answer)
         weights = (share / lengths.clamp(min=1))[b.rows] * b.answer

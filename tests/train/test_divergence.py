@@ -36,13 +36,7 @@ def mixture(facts: Facts) -> Weights:
     return Weights(old=0.3 * ones(facts), new=0.7 * ones(facts), mixture=True)
 
 
-def inhibited(facts: Facts) -> Weights:
-    return Weights(ce=0.4 * ones(facts), inhibit=0.6 * ones(facts), top=7, margin=0.2)
-
-
-RULES: dict[str, Rule] = {
-    "student wrong": student_wrong, "both and CE": both_and_ce, "mixture": mixture, "inhibited": inhibited,
-}  # fmt: skip
+RULES: dict[str, Rule] = {"student wrong": student_wrong, "both and CE": both_and_ce, "mixture": mixture}
 
 
 def problem(rule: Rule, *, old_vocabulary: int = V, bias: bool = True, **head: Any) -> Problem:
@@ -94,11 +88,6 @@ def by_position(p: Problem) -> Tensor:
             for k, share, student in ((old, weight(w.old), z[:width]), (new, weight(w.new), z)):
                 log_p = log_softmax(k / t)
                 total = total + base * share * (log_p.exp() * (log_p - log_softmax(student / t))).sum()
-        if w.inhibit is not None:
-            reference = (log_softmax(old) + log_softmax(new)[:width]) / 2
-            for k in sorted(range(width), key=lambda k: -float(reference[k]))[: w.top]:
-                beyond = (log_softmax(z)[k] - reference[k]).abs() - w.margin
-                total = total + base * weight(w.inhibit) * (beyond**2 if beyond > 0 else 0 * beyond)
         total = total - base * weight(w.ce) * log_softmax(z)[y]
     return total
 

@@ -7,12 +7,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
 
 from compatcheck.errors import InputError
-from compatcheck.records import Metric, TaskRun
-from compatcheck_train.examples import Examples, content_key, load_examples, with_preferences
+from compatcheck_train.examples import Examples, content_key, load_examples
 from tests.factories import write_rows
 
 
@@ -124,21 +122,3 @@ def test_the_key_is_blind_to_the_order_of_choices() -> None:
     assert content_key([("q", " a"), ("q", " b")]) == content_key([("q", "b"), ("q", "a ")])
     assert content_key([("q", " a")]) == content_key([("q ", " other target")])
     assert content_key([("q", " a"), ("q", " b")]) != content_key([("q", " a"), ("q", " c")])
-
-
-def test_preferences_are_the_documents_that_got_worse(text_examples: Examples) -> None:
-    ids = [e.doc_id for e in (*text_examples.train, *text_examples.validation)]
-
-    def run(scores: dict[str, float], text: str) -> TaskRun:
-        records = pd.DataFrame(
-            {"doc_id": ids, "prediction": [f"{text} {i}" for i in ids], "score:acc": [scores.get(i, 0.0) for i in ids]}
-        )
-        return TaskRun("words", "none", (Metric("acc", "discrete"),), records)
-
-    found = with_preferences(text_examples, run({ids[0]: 1.0, ids[1]: 1.0}, "old"), run({ids[1]: 1.0}, "new"))
-    first, second = found.train[0], found.train[1]
-    assert (first.chosen, first.rejected) == (f" old {ids[0]}", f" new {ids[0]}")
-    assert (second.chosen, second.rejected) == (text_examples.train[1].chosen, text_examples.train[1].rejected)
-    plain = Examples("words", "text", text_examples.train[1:2], text_examples.validation)
-    with pytest.raises(InputError, match="got worse on no training document"):
-        with_preferences(plain, run({}, "old"), run({}, "new"))

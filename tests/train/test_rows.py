@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -35,8 +36,8 @@ def test_tokens_equal_those_of_lm_evals_engine(pair: dict[str, str], choice_exam
 
 
 def test_kinds_of_rows(text_examples: Examples, tokenizer: Any) -> None:
-    pairs = make_items(tokenizer, text_examples.train[:2], "pairs", 64)
-    assert [(item.kind, len(item.rows)) for item in pairs] == [("pair", 2), ("answer", 1)]
+    (told,) = make_items(tokenizer, [replace(text_examples.train[0], chosen=" a cat")], "chosen", 64)
+    assert (told.kind, [row.text for row in told.rows]) == ("answer", [" a cat"])
     unlabelled = Example("u", (("the cat", " runs"), ("the cat", " eats")), None)
     (context,) = make_items(tokenizer, [unlabelled], "answer", 64)
     assert (context.kind, tokenizer.decode(context.rows[0].ids), context.rows[0].eos) == ("context", "the cat", False)

@@ -21,7 +21,7 @@ DOUBLE = torch.float64
 V, D, T = 11, 6, 2.0
 TOKEN_RULES = (
     "muscle", "old-correct", "old-only", "muscle-ce", "token-likelihood", "sequence-likelihood", "new-only",
-    "continue-ce", "ensemble", "pct", "elodi", "sequence-ensemble",
+    "continue-ce", "ensemble", "pct", "sequence-ensemble",
 )  # fmt: skip
 
 
@@ -39,7 +39,6 @@ def batch_of(rows: str, context_weight: float) -> Batch:
     items = {
         "answer": (item("answer", 0, (4, 3)), item("context", None, (5, 0)), item("answer", 0, (3, 2))),
         "choices": (item("choices", 1, (3, 2), (3, 4), (3, 3)), item("choices", None, (2, 2), (2, 3))),
-        "pairs": (item("pair", 0, (3, 2), (3, 4)), item("answer", 0, (2, 3))),
     }
     return collate(items["answer" if rows == "chosen" else rows], 0, context_weight)
 
@@ -123,13 +122,9 @@ def expected_token(world: World, i: int) -> Tensor:
     elif name == "ensemble":
         p = (torch.softmax(w.z["old"][i] / T, -1) + torch.softmax(w.z["new"][i] / T, -1)) / 2
         found = (p * (p.log() - torch.log_softmax(w.z["student"][i] / T, -1))).sum()
-    elif name == "pct":
-        found = (1 + 5 * bool(w.right("old")[i])) * old
     else:
-        assert name == "elodi"
-        reference = (torch.log_softmax(w.z["old"][i], -1) + torch.log_softmax(w.z["new"][i], -1)) / 2
-        top = sorted(range(V), key=lambda k: -float(reference[k]))[:10]
-        found = 0.1 * sum((torch.log_softmax(w.z["student"][i], -1)[k] - reference[k]) ** 2 for k in top)
+        assert name == "pct"
+        found = (1 + 5 * bool(w.right("old")[i])) * old
     return found if w.strategy.ce == 0 else (1 - w.strategy.ce) * found + w.strategy.ce * ce
 
 
@@ -142,7 +137,7 @@ def agree(world: World, wanted: Tensor) -> None:
 
 
 def test_the_registry_has_what_is_tested_here() -> None:
-    rest = {"choice-ensemble", "choice-ensemble-ce", "choice-ce", "regression-preference"}
+    rest = {"choice-ensemble", "choice-ce"}
     assert set(strategies.names()) == {*TOKEN_RULES, *rest}
 
 
@@ -161,12 +156,12 @@ def test_masks_take_both_values_here(name: str) -> None:
     assert 0 < parts.followed < parts.seen
 
 
-def sums(world: World, side: str, end: bool = False) -> list[list[Tensor]]:
+def sums(world: World, side: str) -> list[list[Tensor]]:
     """Log-likelihood of the answer of every row of every document."""
     b = world.batch
 
     def one(row: int) -> Tensor:
-        chosen = [i for i in range(len(b.rows)) if b.rows[i] == row and b.answer[i] and (end or not b.end[i])]
+        chosen = [i for i in range(len(b.rows)) if b.rows[i] == row and b.answer[i] and not b.end[i]]
         return sum((world.logprob(side)[i] for i in chosen), torch.zeros((), dtype=DOUBLE))
 
     return [[one(row) for row in rows] for rows in b.groups]
@@ -188,7 +183,7 @@ CHOICES: list[tuple[str, dict[str, Any]]] = [
     ("choice-ensemble", {}),
     ("choice-ensemble", {"old_share": 0.3, "choice_temperature": 2.0, "anchor": "ce", "anchor_weight": 0.5}),
     ("choice-ensemble", {"choice_norm": "chars", "anchor": "none"}),
-    ("choice-ensemble-ce", {}),
+    ("choice-ensemble", {"choice_ce": 0.3}),
     ("choice-ce", {"anchor": "ce"}),
 ]
 
@@ -205,7 +200,7 @@ def test_choice_strategies(name: str, options: dict[str, Any]) -> None:
         log_q = torch.log_softmax(scaled["student"], -1)
         old, new = torch.softmax(scaled["old"], -1).detach(), torch.softmax(scaled["new"], -1).detach()
         likeliest = None
-        if name.startswith("choice-ensemble"):
+        if name == "choice-ensemble":
             p = o["old_share"] * old + (1 - o["old_share"]) * new
         else:
             p, likeliest = None, int(log_q.argmax())
@@ -217,13 +212,6 @@ def test_choice_strategies(name: str, options: dict[str, Any]) -> None:
             row = each.gold if each.gold is not None else likeliest
             total = total + o["anchor_weight"] * anchor(world, d, row, o["anchor"])
     agree(world, total)
-
-
-def test_regression_preference() -> None:
-    world = World("regression-preference", beta=0.7)
-    mine, theirs = sums(world, "student", True), sums(world, "new", True)
-    margin = (mine[0][0] - theirs[0][0].detach()) - (mine[0][1] - theirs[0][1].detach())
-    agree(world, -torch.log(torch.sigmoid(0.7 * margin)) + anchor(world, 1, 0, "new"))
 
 
 def test_ce_weight_of_the_user_wins() -> None:

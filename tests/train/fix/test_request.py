@@ -142,7 +142,7 @@ def test_documents_of_the_proof_are_not_trained_on_whatever_its_split(fixtures: 
 def test_strategies_that_are_not_for_the_task(fixtures: Path, tmp_path: Path) -> None:
     for name, task, message in (
         ("choice-ensemble", "gsm8k", "strategy choice-ensemble is not for text tasks like gsm8k"),
-        ("regression-preference", "piqa", "strategy regression-preference is not for choice tasks like piqa"),
+        ("sequence-ensemble", "piqa", "strategy sequence-ensemble is not for choice tasks like piqa"),
     ):
         adapters = [str(fixtures / "adapters" / f"{task}-{version}") for version in ("v1", "v2")]
         given: dict[str, Any] = {"task": task, "strategy": name, "old": adapters[0], "new": adapters[1]}
