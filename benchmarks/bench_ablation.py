@@ -55,12 +55,12 @@ ROWS = {
     "choices-3": Row(times=3, way="choices", steps=360),
     "near-swap-3": Row(times=3, way="near swap", steps=360),
     "near-swap-3-long": Row(times=3, way="near swap", steps=1110),
-    "ensemble-ce": Row("choice-ensemble-ce", _BOTH),
-    "ensemble-ce-long": Row("choice-ensemble-ce", _BOTH, epochs=10, steps=1110),
+    "labels-kept": Row("choice-ensemble", _BOTH),
+    "labels-kept-long": Row("choice-ensemble", _BOTH, epochs=10, steps=1110),
     "sure": Row("sure"),
     "unlabelled-2000-360": Row(unlabelled=2000, steps=360),
     "unlabelled-2000": Row(unlabelled=2000),
-    "unlabelled-2000-ensemble-ce": Row("choice-ensemble-ce", _BOTH, unlabelled=2000),
+    "unlabelled-2000-labels-kept": Row("choice-ensemble", _BOTH, unlabelled=2000),
 }
 
 

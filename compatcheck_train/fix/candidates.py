@@ -65,7 +65,7 @@ class Candidate:
         return self.strategy == strategy and not self.first
 
 
-LEAST_STEPS, MOST_TIMES = 1_000, 4
+MOST_TIMES = 4
 """As often as that, compared with the epochs of the preset."""
 SHARES = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
 """Weights of compat in the blends with NEW that are tried."""
@@ -74,13 +74,11 @@ _CANDIDATES = {
     "choice": (
         Candidate("choice-ensemble", "choice-ensemble", short=True),
         Candidate("choice-ce", "choice-ce", lifted=True, labelled=True),
-        Candidate(
-            "choice-ce+choice-ensemble", "choice-ensemble", first="choice-ce", lifted=False, least_steps=LEAST_STEPS
-        ),
+        Candidate("choice-ce+choice-ensemble", "choice-ensemble", first="choice-ce", lifted=False),
         Candidate(
             "choice-ce+choice-ensemble, labels kept", "choice-ensemble",
             {"strategy_options": {"choice_ce": 1.0, "old_share": 0.65}}, "choice-ce", lifted=True,
-            least_steps=LEAST_STEPS,
+            least_steps=1_000,
         ),
         Candidate("muscle, answer", "muscle", _ANSWER, short=True),
     ),

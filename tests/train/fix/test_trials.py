@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from compatcheck.references import resolve
-from compatcheck_train.examples import load_examples
+from compatcheck_train.examples import Example, Examples, load_examples
 from compatcheck_train.fix import search
 from compatcheck_train.fix.candidates import Candidate, candidates_for
 from compatcheck_train.fix.judging import Scores
@@ -45,11 +45,22 @@ def test_over_choices_the_stage_before_says_whether_labels_stay_in_the_loss() ->
     probe, *others = candidates_for("choice", share=1.0)
     (without,) = [each for each in others if each.lifted is False]
     (with_labels,) = [each for each in others if each.lifted is True]
-    assert (without.name, with_labels.name) == ("choice-ce+choice-ensemble", "choice-ce+choice-ensemble-ce")
+    assert (without.name, with_labels.name) == ("choice-ce+choice-ensemble", "choice-ce+choice-ensemble, labels kept")
     shared = preset("quick")
     assert probe.labelled and probe.lifted is True
     for each in (without, with_labels):
         assert each.first_settings(shared) == probe.settings(shared), "it is that stage, trained once"
+
+
+@pytest.mark.parametrize(("documents", "epochs"), [(8, 12), (640, 12), (960, 8), (2000, 4), (3000, 3), (50_000, 3)])
+def test_few_inputs_are_gone_through_more_often(documents: int, epochs: int, fixtures: Path, tmp_path: Path) -> None:
+    document = Example("0", (("a", " b"), ("a", " c")), 0)
+    examples = Examples("piqa", "choice", (document,) * documents, ())
+    request = request_of(fixtures, tmp_path).with_(candidate=(), trial_share=None, set={})
+    told = {each.name: each.settings(request.settings).epochs for each in request.candidates(examples)}
+    assert told == {"choice-ce": 3, "choice-ce+choice-ensemble": 3, "choice-ce+choice-ensemble, labels kept": epochs}
+    asked = request.with_(set={"epochs": 2})
+    assert {each.settings(asked.settings).epochs for each in asked.candidates(examples)} == {2}
 
 
 def test_what_the_control_does_too_is_told_from_what_it_does_not() -> None:
