@@ -93,11 +93,10 @@ class View:
         facts: dict[str, Any] = {"answer": b.answer, "rows": b.rows}
         if "old-facts" in self.needs:
             if self.old_term is not None:
-                right, logprob = self.old_term.old_facts(b.index)
+                facts["old_right"], facts["old_logprob"] = self.old_term.old_facts(b.index)
             else:
                 assert self.old is not None
-                right, logprob = self.old.right, self.old.logprob
-            facts |= {"old_right": right, "old_logprob": logprob}
+                facts |= {"old_right": self.old.right, "old_logprob": self.old.logprob}
         if "totals" in self.needs:  # over a row's answer; over the whole row where it has none
             _, mine = token_facts(self.hidden.detach(), self.head, b.targets, self.chunk)
             counted = b.answer | (b.by_row(torch.ones_like(mine), b.answer)[b.rows] == 0)
