@@ -56,10 +56,10 @@ class Item:
 def make_items(tokenizer: Any, examples: Sequence[Example], rows: str, max_length: int) -> list[Item]:
     """Tokenize examples into items of the kind a strategy wants.
 
-    ``rows``: ``answer`` (context and right answer), ``chosen`` (context and chosen answer, where there is one),
-    ``choices`` (context with every choice) or ``pairs`` (chosen and rejected where there are, else as ``answer``);
-    without a label all choices, or the context alone. The beginning of a longer context than ``max_length`` is left
-    out, as lm-eval does; InputError for an answer that is longer."""
+    ``rows``: ``answer`` (context and right answer), ``chosen`` (context and chosen answer, where there is one, else as
+    ``answer``) or ``choices`` (context with every choice); without a label all choices, or the context alone. The
+    beginning of a longer context than ``max_length`` is left out, as lm-eval does; InputError for an answer that is
+    longer."""
     from compatcheck.engines.hf.encoding import encode_pairs
 
     eos = tokenizer.eos_token_id

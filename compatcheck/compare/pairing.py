@@ -261,9 +261,13 @@ class _Pairing:
         )
 
 
-_READ = r"nfc_normalize(trim({}.target, E' \t\r\n'))"
+_WHITE = "".join(chr(code) for code in range(0x3001) if chr(code).isspace())  # as str.strip has it
+_READ = f"nfc_normalize(trim({{}}.target, '{_WHITE}'))"
+_EXACT = 2**53
+"""Whole numbers from here on are not told apart as floats."""
 _SAME_VALUE = (
-    "coalesce(TRY_CAST(o.target AS DOUBLE) = TRY_CAST(n.target AS DOUBLE), "
+    "coalesce(TRY_CAST(o.target AS DOUBLE) = TRY_CAST(n.target AS DOUBLE) "
+    f"AND abs(TRY_CAST(o.target AS DOUBLE)) < {_EXACT}, "
     "lower(o.target) = lower(n.target) AND lower(o.target) IN ('true', 'false')"
     f" OR {_READ.format('o')} = {_READ.format('n')})"
 )

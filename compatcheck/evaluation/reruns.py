@@ -66,7 +66,7 @@ def _rerun_sides(request: Request, count: int, files: Sequence[str]) -> tuple[Si
             raise InputError(f"--noise-run {again.text}: is NEW, whose flips are no noise; name a second run of OLD")
         _refuse_stored(again, option)
     if len({frozenset(_places(again)) for again in recorded}) < len(recorded):
-        raise InputError(f"{option.strip() or 'recorded runs'}: one of them is named twice; name other runs of OLD")
+        raise InputError(f"{option.strip() or 'recorded runs'}: one of them is named twice; name another run")
     return side, recorded
 
 

@@ -25,9 +25,8 @@ def flat_columns(reader: Any, batch: pa.RecordBatch, numbers: Sequence[int]) -> 
     schema, layout = batch.schema, reader.layout
     target, prediction, asked = reader.target.name, reader.prediction.name, reader.input_field
     flat = all(_is_flat(field.name, field.type) for field in schema) and len(set(schema.names)) == len(schema)
-    if not flat or layout.rewrites or reader.targets is not None or reader.by_content or reader.faults:
-        return None
-    if reader.structured:
+    by_row = reader.structured or reader.by_content or reader.faults or reader.targets is not None
+    if not flat or layout.rewrites or by_row:
         return None
     if reader.id_field not in schema.names or any(
         "." in n and n not in schema.names for n in (target, prediction, asked)

@@ -54,8 +54,8 @@ class Candidate:
 
     def long_enough(self, every: Examples, shared: TrainSettings) -> Candidate:
         """With the epochs that its least number of steps takes."""
-        of_one = total_steps(self.examples(every), self.settings(shared)) / shared.epochs
-        epochs = min(max(shared.epochs, round(self.least_steps / of_one)), MOST_TIMES * shared.epochs)
+        of_an_epoch = total_steps(self.examples(every), self.settings(shared)) / shared.epochs
+        epochs = min(max(shared.epochs, round(self.least_steps / of_an_epoch)), MOST_TIMES * shared.epochs)
         return self if epochs == shared.epochs else replace(self, changes={**self.changes, "epochs": epochs})
 
     def examples(self, every: Examples) -> Examples:

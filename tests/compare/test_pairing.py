@@ -100,10 +100,20 @@ def test_hashes_of_different_things_contradict_nothing(make_run):
         pair(old, make_run([1], doc_hash=["input:2"]))
 
 
-@pytest.mark.parametrize(("one", "other"), [("é", "e\u0301"), ("a", " a\n"), ("5", "5.0"), ("true", "True")])
+@pytest.mark.parametrize(
+    ("one", "other"), [("é", "e\u0301"), ("a", " a\n"), ("a", "\u3000a\xa0"), ("5", "5.0"), ("true", "True")]
+)
 def test_targets_that_metrics_read_alike_are_the_same(make_run, one, other):
     pairing = compare(
         make_run([1, 0], target=[one, "b"]), make_run([1, 1], target=[other, "c"]), metric="exact_match"
+    ).pairing
+    assert (pairing.paired, pairing.target_changed) == (1, 1)
+
+
+def test_numbers_that_floats_do_not_tell_apart_are_two_targets(make_run):
+    one, other = str(2**53), str(2**53 + 1)
+    pairing = compare(
+        make_run([1, 0], target=["1", one]), make_run([1, 1], target=["1", other]), metric="exact_match"
     ).pairing
     assert (pairing.paired, pairing.target_changed) == (1, 1)
 

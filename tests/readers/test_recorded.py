@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 import compatcheck
@@ -16,6 +18,7 @@ from compatcheck.readers import Layout, is_recorded, load_recorded, score_record
 from compatcheck.readers.large import load_large
 from compatcheck.records import TaskRun
 from compatcheck.scratch import Scratch
+from compatcheck.table.reading import shortest
 from tests.factories import write_rows
 
 
@@ -137,17 +140,24 @@ def test_one_answer_in_words_changes_no_other_row_of_a_csv(form: str, stream: bo
     assert found.metrics["agreement"].count == 99
 
 
+@pytest.mark.parametrize("kind", ["float16", "float32"])
 @pytest.mark.parametrize("stream", [False, True], ids=["memory", "stream"])
-def test_floats_of_32_bits_are_the_numbers_that_other_formats_hold(stream: bool, tmp_path: Path) -> None:
+def test_narrow_floats_are_the_numbers_that_other_formats_hold(stream: bool, kind: str, tmp_path: Path) -> None:
     """Equal scores differed by 1e-8, so that all of them flipped, half of them negatively."""
     rows = pd.DataFrame({"id": range(90), "target": "x", "score": [n / 90 for n in range(90)], "part": 0.1})
     rows["score"] = rows["score"].round(3)
     rows.to_csv(tmp_path / "old.csv", index=False)
-    rows.astype({"score": "float32", "part": "float32"}).to_parquet(tmp_path / "new.parquet", index=False)
+    rows.astype({"score": kind, "part": kind}).to_parquet(tmp_path / "new.parquet", index=False)
     slices = {"metric": ["score"], "slice_by": "part"}
     found = compatcheck.diff(tmp_path / "old.csv", tmp_path / "new.parquet", stream=stream, **slices).only
     assert found.quadrants == {"positive_flip": 0, "negative_flip": 0, "unchanged": 90}
     assert [(part.value, part.n) for part in found.slices] == [("0.1", 90)]
+
+
+def test_a_narrow_float_that_is_null_stays_null() -> None:
+    for kind in (pa.float16(), pa.float32()):
+        column = pa.array([np.float16(0.5), None], pa.float16()).cast(kind)
+        assert shortest(pa.record_batch({"score": column})).to_pydict() == {"score": [0.5, None]}
 
 
 @pytest.mark.parametrize("score", ["1,234", "-12,345"])
