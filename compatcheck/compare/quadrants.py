@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
@@ -251,13 +252,18 @@ def _changes(
 
 
 def silent_rows(texts: pd.Series | None, scored: Flags, blank: Flags) -> Flags:
-    """Which scored answers are none: null, or white space where ``blank`` says that this is not right."""
+    """Which scored answers are none: null, or nothing to be seen where ``blank`` says that this is not right."""
     if texts is None:
         return np.zeros_like(scored)
     silent: Flags = scored & texts.isna().to_numpy(dtype=bool)
     rows = np.flatnonzero(blank & ~silent)
-    silent[rows] = [isinstance(text, str) and not text.strip() for text in texts.iloc[rows]]
+    silent[rows] = [isinstance(text, str) and all(map(_is_unseen, text)) for text in texts.iloc[rows]]
     return silent
+
+
+def _is_unseen(sign: str) -> bool:
+    """White space, and what is only there for others: zero-width spaces, a byte order mark."""
+    return sign.isspace() or unicodedata.category(sign) in ("Cc", "Cf")
 
 
 def _text(value: object) -> str | None:

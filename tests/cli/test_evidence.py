@@ -87,6 +87,15 @@ def test_an_empty_text_is_no_answer_unless_it_is_right(tmp_path: Path, blank: st
     assert (c.verdict, c.only.pairing.no_answer_both, c.only.pairing.no_answer_new) == ("pass", 0, 0)
 
 
+@STREAM
+@pytest.mark.parametrize("unseen", ["\u200b", "\ufeff "])
+def test_signs_that_nobody_sees_are_no_answer(tmp_path: Path, unseen: str, stream: bool) -> None:
+    mute = {"target": "a", "prediction": unseen}
+    old, new = sides(tmp_path, [RIGHT] * 380 + [mute] * 20, [RIGHT] * 370 + [mute] * 30)
+    c = compatcheck.diff(old, new, fail_on="nfr:9%", stream=stream)
+    assert (c.verdict, c.only.pairing.no_answer_both) == ("inconclusive", 20)
+
+
 def test_a_few_rows_may_be_missing(tmp_path: Path) -> None:
     old, new = sides(tmp_path, [RIGHT] * 400, [RIGHT] * 392)
     assert compatcheck.diff(old, new, fail_on="nfr:2%").verdict == "pass"

@@ -17,7 +17,7 @@ from compatcheck.errors import InputError
 from compatcheck.references import resolve
 from compatcheck.tasks import TaskOptions, load_tasks
 from compatcheck_train.fix.judging import best, ranked
-from compatcheck_train.fix.run import fix
+from compatcheck_train.fix.run import WITHOUT_FURTHER, fix
 from compatcheck_train.report import render_text, save
 from compatcheck_train.weights import read_lora
 from tests.train.fix.conftest import LIMIT, UNLABELLED, Made, contents, request_of
@@ -232,6 +232,7 @@ def test_a_candidate_whose_loss_is_no_number_is_left_out(fixtures: Path, tmp_pat
     assert [trial.candidate.name for trial in fixed.trials] == ["new-only"]
     (note,) = [note for note in fixed.notes if "left out" in note]
     assert note.startswith("choice-ce is left out: the training loss is")
+    assert WITHOUT_FURTHER in fixed.notes, "auto, and no --unlabelled"
     with pytest.raises(InputError, match="the training loss is"):
         fix(request.with_(candidate=("choice-ce",)), tmp_path / "none")
 
