@@ -69,9 +69,9 @@ def test_every_instance_has_a_row_with_all_answers_those_broken_most_first(open_
         "worse" if worse[0].answers[0].quadrant == "negative_flip" else "both correct"
     )
     boxes.nth(3).locator("summary").click()  # one unfolds all
-    assert page.locator("#detail .every details[open]").count() == 6
+    until(page, lambda: page.locator("#detail .every details[open]").count() == 6)
     page.get_by_role("button", name="Next instance").click()
-    assert page.locator("#detail .every details[open]").count() == 6
+    until(page, lambda: page.locator("#detail .every details[open]").count() == 6)
 
 
 def test_worse_in_one_candidate_search_slices_and_the_other_task(open_report: Open, five: Candidates) -> None:
