@@ -8,6 +8,7 @@ Read in the formats 2 and 3 of ``results.version``. See https://www.promptfoo.de
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -103,7 +104,11 @@ def _chosen(
     if len(providers) > 1:
         names = ", ".join(label for _, label in providers)
         raise InputError(f"{path}: results of several providers; name one as {path}#PROVIDER: {names}")
-    prompts = list(dict.fromkeys(columns[number][2] for number, _ in rows))
+    places: dict[str, float] = {}
+    for number, record in rows:  # results stand in the order in which they came, prompts in that of the settings
+        place, prompt = record.get("promptIdx", "a number", math.inf), columns[number][2]
+        places[prompt] = min(places.get(prompt, math.inf), place)
+    prompts = sorted(places, key=places.__getitem__)
     return list(rows), {name: place for place, name in enumerate(prompts, 1)} if len(prompts) > 1 else {}
 
 
@@ -148,20 +153,17 @@ def _identities(records: Sequence[Record]) -> list[str]:
     """The id of each test: a fingerprint of its variables, since its number is only its place in the file.
 
     Tests with the same variables are repeats of one (``--repeat``), unless they say or assert something else: then
-    they are numbered.
+    a fingerprint of that follows, as no order of them is the same in the next run.
     """
-    variants: dict[str, list[str]] = {}
-    found = []
+    variants: dict[str, set[str]] = {}
+    pairs = []
     for record in records:
         identity = fingerprint(record.get("vars", "an object", {}))
         case = record.record("testCase")
         kind = fingerprint([case.value.get("description"), case.value.get("assert")])
-        known = variants.setdefault(identity, [])
-        if kind not in known:
-            known.append(kind)
-        place = known.index(kind)
-        found.append(f"{identity}.{place + 1}" if place else identity)
-    return found
+        variants.setdefault(identity, set()).add(kind)
+        pairs.append((identity, kind))
+    return [f"{identity}.{kind[:8]}" if len(variants[identity]) > 1 else identity for identity, kind in pairs]
 
 
 def _target(record: Record, variables: Mapping[str, Any]) -> str | None:

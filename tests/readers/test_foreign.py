@@ -156,6 +156,30 @@ def test_promptfoo_two_prompts_of_one_provider(tmp_path: Path) -> None:
     assert values(long.records["prediction"]) == ["long0", "long1"]
 
 
+def _promptfoo(file: Path, rows: list[dict[str, Any]]) -> Path:
+    about = {"provider": {"id": "p"}, "response": {"output": "x"}, "namedScores": {}, "failureReason": 0}
+    found = [about | {"score": float(row["success"])} | row for row in rows]
+    return write(file, {"evalId": "e", "results": {"results": found}, "config": {}})
+
+
+def test_promptfoo_results_in_another_order(tmp_path: Path) -> None:
+    """promptfoo writes results in the order in which they come: neither prompts nor tests are known by it."""
+    prompts = [
+        {"testIdx": n, "promptIdx": i, "promptId": name, "vars": {"n": n}, "success": name == "a",
+         "prompt": {"raw": f"{name} {n}", "label": name}} for n in range(4) for i, name in enumerate("ab")
+    ]  # fmt: skip
+    judged = [
+        {"testIdx": 2 * n + i, "promptIdx": 0, "vars": {"n": n}, "success": kind == "is-json",
+         "prompt": {"raw": f"{n}", "label": "p"}, "testCase": {"assert": [{"type": kind}]}}
+        for n in range(4) for i, kind in enumerate(("is-json", "llm-rubric"))
+    ]  # fmt: skip
+    for rows in (prompts, judged):
+        old = _promptfoo(tmp_path / "old.json", rows)
+        new = _promptfoo(tmp_path / "new.json", [*rows[1::-1], *rows[2:]])
+        found = compatcheck.diff(old, new)["pass"]
+        assert found.quadrants == {"both_correct": 4, "positive_flip": 0, "negative_flip": 0, "both_wrong": 4}
+
+
 def test_helm_run_with_its_statistics(tmp_path: Path) -> None:
     folder = helm_run(tmp_path / "sums:subject=easy,model=own_m", HELM_STATES, HELM_STATS)
     (run,) = load(folder)
