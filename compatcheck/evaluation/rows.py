@@ -26,6 +26,7 @@ from compatcheck.similarity.direction import higher_is_better
 from compatcheck.similarity.exact import CASE, PUNCTUATION
 from compatcheck.table.choices import HASH_LENGTH, NO_MATCH, predicted_choices
 from compatcheck.table.repeats import as_mean, error_of_shares
+from compatcheck.table.values import text_of
 from compatcheck.tasks import LoadedTask
 
 _SLICE_TEXT_LIMIT = 80
@@ -146,11 +147,17 @@ def _text_row(task: Any, sample: Mapping[str, Any]) -> dict[str, Any]:
     came = _came_with(sample["resps"][0])
     silent = prediction == NO_MATCH or (came.get("finish_reason") == THINKING and not prediction.strip())
     return _common(task, sample) | {
-        "target": str(task.doc_to_target(sample["doc"])),
+        "target": _target_text(task.doc_to_target(sample["doc"])),
         "prediction": None if silent else prediction,
         "response": str(response) if str(response) != prediction else None,
         **came,
     }
+
+
+def _target_text(target: Any) -> str:
+    """What is right; several texts as recorded rows have them, so that each is accepted."""
+    texts = isinstance(target, list) and all(isinstance(one, str) for one in target)
+    return text_of(target) if texts and target else str(target)
 
 
 def _came_with(answers: Sequence[Any]) -> dict[str, Any]:

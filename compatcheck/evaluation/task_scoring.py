@@ -12,6 +12,7 @@ import pandas as pd
 from compatcheck import similarity
 from compatcheck.errors import InputError
 from compatcheck.records import NO_FILTER, Metric, TaskRun, score_column
+from compatcheck.similarity.exact import references
 from compatcheck.table.choices import NO_MATCH
 from compatcheck.tasks import resolve_task
 
@@ -58,12 +59,16 @@ def _scorer(task: str, config: Mapping[str, Any], entry: Mapping[str, Any]) -> S
         raise InputError(f"--task {task}: lm-eval knows no metric {name}")
     arguments = {key: value for key, value in entry.items() if key not in _NOT_ARGUMENTS}
 
+    def one(prediction: str, target: str) -> float:
+        result = function(references=[target], predictions=[prediction], **arguments)
+        return float(result[name] if isinstance(result, dict) else result)
+
     def score(predictions: Sequence[str | None], targets: Sequence[Any]) -> np.ndarray:
         values = np.zeros(len(predictions))
         for row, (prediction, target) in enumerate(zip(predictions, targets, strict=True)):
             if prediction is not None:
-                result = function(references=[str(target)], predictions=[prediction], **arguments)
-                values[row] = float(result[name] if isinstance(result, dict) else result)
+                scores = [one(prediction, each) for each in references(str(target))]
+                values[row] = scores[0] if len(scores) == 1 else float(any(scores))  # as lm-eval has it
         return values
 
     version = (config.get("metadata") or {}).get("version")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -152,7 +153,7 @@ class RowReader:
             prediction = None
         return {
             "input": _last_question(row),
-            "target": _target_text(row.get("target")),
+            "target": _accepted(_target_text(row.get("target")), row.get("doc")),
             "prediction": prediction,
             "response": response if response != prediction and self.layout.extract is None else None,
         }
@@ -293,6 +294,20 @@ def _gold(target: str | None, choices: Sequence[str]) -> str | None:
 
 def _target_text(target: Any) -> str | None:
     return None if target is None else text_of(target)
+
+
+def _accepted(target: str | None, doc: Any) -> str | None:
+    """Several right texts, which lm-eval writes as Python shows a list, as JSON; a document's own text as it is."""
+    if target is None or not (target.startswith("[") and target.endswith("]")):
+        return target
+    if isinstance(doc, dict) and target in (value for value in doc.values() if isinstance(value, str)):
+        return target
+    try:
+        listed = ast.literal_eval(target)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return target
+    texts = isinstance(listed, list) and listed and all(isinstance(one, str) for one in listed)
+    return text_of(listed) if texts else target
 
 
 def _whole_prompt(row: Row) -> str | None:

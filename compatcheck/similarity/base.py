@@ -56,7 +56,7 @@ class Scorer:
     judged: JudgeFunction | None = field(default=None, repr=False, compare=False)
     """Of a judge, which wants the inputs too: gives scores, and whether it agreed with itself."""
     lists: bool = True
-    """A target that is the JSON text of a list of texts stands for these, all of equal standing."""
+    """A target that is the JSON text of a list of texts stands for these, as a list in the file does."""
     itself: bool = False
     """The target's own text scores 1, whatever it is."""
     faults: Callable[[str, str], list[str]] | None = field(default=None, repr=False, compare=False)
@@ -82,8 +82,7 @@ class Scorer:
         scores = same.astype(np.float64)
         rows = [i for i in np.flatnonzero(~same).tolist() if isinstance(predictions[i], str)]
         texts = [str(predictions[i]) for i in rows]
-        lists = self.lists and self.kind == "discrete"  # a smooth score may well be of a text that is a list
-        right = [accepted(targets[i], True) if lists else targets[i] for i in rows]
+        right = [self._right(targets[i], text) if self.lists else targets[i] for i, text in zip(rows, texts, strict=True)]
         if self.judged is None:
             if rows:
                 try:
@@ -96,6 +95,13 @@ class Scorer:
             asked = [inputs[i] if inputs is not None else None for i in rows]
             scores[rows], agreed[rows] = self.judged(texts, right, asked)
         return scores, agreed
+
+    def _right(self, target: References, prediction: str) -> References:
+        """The texts that one is scored by; a smooth score takes the text of a list as one only for what is a list."""
+        listed = accepted(target, self.kind == "discrete")
+        if self.kind == "discrete" or isinstance(listed, str) or len(listed) < 2 or prediction[:1] != "[":
+            return listed
+        return [*listed, target if isinstance(target, str) else json.dumps(list(target), ensure_ascii=False)]
 
     def score(self, predictions: Sequence[str | None], targets: Sequence[References]) -> NDArray[np.float64]:
         """The scores of :meth:`grade` alone, shape (n,)."""

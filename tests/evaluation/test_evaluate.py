@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import compatcheck
+from compatcheck import similarity
 from compatcheck.cli.app import run
 from compatcheck.errors import InputError
 from compatcheck.evaluation.grouping import Job, group_by_base
@@ -54,6 +55,24 @@ def test_a_model_against_itself_never_flips(fixtures: Path) -> None:
         assert comparison.quadrants["negative_flip"] == comparison.quadrants["positive_flip"] == 0
         assert comparison.metrics["agreement"].value == 1.0
         assert "random:8" in comparison.signature
+
+
+def test_of_several_right_texts_the_best_counts(fixtures: Path, tmp_path: Path) -> None:
+    task = tmp_path / "listed.yaml"
+    task.write_text(
+        "task: listed\ndataset_path: json\noutput_type: generate_until\ntest_split: test\n"
+        "doc_to_text: '{{question}}'\ndoc_to_target: answers\ngeneration_kwargs: {until: [\"\\n\"], max_gen_toks: 8}\n"
+        "metric_list: [{metric: exact_match, aggregation: mean, higher_is_better: true}]\n"
+    )
+    rows = [{"question": f"Question {n}:", "answers": [f"one {n}", f"number {n} is two"]} for n in range(4)]
+    data = write_rows(tmp_path / "listed.jsonl", rows)
+    same = fixtures / "adapters" / "gsm8k-v2"
+    c = compatcheck.diff(same, same, task=str(task), data=data, metric="rouge1", allow_same=True)
+    right = [row["answers"] for row in rows]
+    instances = c.only.instances
+    assert instances["target"].tolist() == [json.dumps(each) for each in right]
+    expected = similarity.get("rouge1").score(instances["prediction_old"].tolist(), right)
+    assert instances["score_old"].tolist() == expected.tolist()
 
 
 def test_rows_without_labels_are_errors_and_let_nothing_pass(fixtures: Path, tmp_path: Path) -> None:

@@ -43,6 +43,7 @@ def assert_streams(stream: StoredRun, run: TaskRun, names: Sequence[str] | None 
     assert (dict(stream.settings), stream.duplicates, stream.notes) == (dict(run.settings), run.duplicates, run.notes)
     for name in stream.kinds:
         assert (name in stream.table.complete) <= (not run.records[name].isna().any()), name
+from tests.factories import write_rows
 
 
 @pytest.fixture
@@ -104,6 +105,12 @@ def test_texts_are_scored_as_a_task_does(tmp_path: Path) -> None:
     assert len(expected) == 2
     for stream, one in zip(streams.score_stored(plain, "gsm8k"), expected, strict=True):
         assert_streams(stream, one)
+
+
+def test_several_right_texts_are_scored_as_a_task_does(tmp_path: Path) -> None:
+    rows = [{"id": n, "target": ["#### 12", "#### 13"], "prediction": f"#### {n}"} for n in (11, 12, 13)]
+    (run,) = load_recorded(write_rows(tmp_path / "old.jsonl", rows), task="gsm8k")
+    assert score_with_task(run, "gsm8k")[0].records["score:exact_match"].tolist() == [0, 1, 1]
 
 
 def reference(path: Path, kind: str = "recorded") -> Reference:

@@ -154,6 +154,18 @@ def test_generated_texts_one_run_per_filter(file: Path) -> None:
     assert only.filter == "flexible"
 
 
+def test_several_right_texts_are_accepted(file: Path) -> None:
+    """lm-eval writes a list of targets as Python shows it."""
+    several = {"target": "['two dogs', \"the dog's pups\"]"}
+    rows = [text_row(n, said, said) | several for n, said in enumerate(("the dog's pups", "two dogs", "a cat"))]
+    for name, scores in (("exact_match", [1, 1, 0]), ("rouge1", [1, 1, 0]), ("contains", [1, 1, 0])):
+        run = one(file, *[{k: v for k, v in row.items() if k != "exact_match"} for row in rows], metrics=[name])
+        assert run.records["target"][0] == json.dumps(["two dogs", "the dog's pups"])
+        assert run.records[f"score:{name}"].tolist() == scores
+    itself = text_row(1, "x", "x") | several | {"doc": {"answer": several["target"]}}
+    assert one(file, itself).records["target"][0] == several["target"]
+
+
 def test_extract_reads_documents_of_which_only_another_filter_is_there(file: Path) -> None:
     rows = [text_row(i, "it is 1", "1", "strict" if i < 2 else "flexible") for i in range(3)]
     run = one(file, *rows, layout=Layout(extract=r"is (\d)"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -78,9 +79,14 @@ def test_numbers_beyond_floats_do_not_crash() -> None:
     assert similarity.get("exact_match", number_tolerance=1).score(["9" * 5000], ["1"]).tolist() == [0.0]
 
 
-def test_a_text_that_is_a_list_is_one_target_of_a_smooth_score() -> None:
-    target = '["Paris", "City of Light"]'
-    assert similarity.get("rouge1").score([target, "Paris"], [target] * 2).tolist() == [1, 0.4]
+@pytest.mark.parametrize("metric", ["rouge1", "bleu", "chrf"])
+def test_a_smooth_score_of_a_list_is_the_same_however_it_is_written(metric: str) -> None:
+    listed = ["Paris is the capital", "City of Light"]
+    said = ["Paris is the capital", "City of Light", "Rome", json.dumps(listed), '["Paris"]']
+    texts, lists = (similarity.get(metric).score(said, [one] * 5).tolist() for one in (json.dumps(listed), listed))
+    assert texts == lists
+    assert texts[:2] + texts[3:4] == pytest.approx([1, 1, 1])
+    assert similarity.get(metric).score(["a"], ['["a"]']).tolist() == similarity.get(metric).score(["a"], ["a"]).tolist()
 
 
 @pytest.mark.parametrize("metric", ["exact_match", "contains"])
