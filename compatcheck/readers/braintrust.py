@@ -36,5 +36,8 @@ _SHAPE = Shape(
 
 
 def read(path: Path, part: str | None, task: str | None, tasks: Sequence[str]) -> list[Recording]:
-    """One row per trace."""
-    return read_traces(path, task, _SHAPE)
+    """One row per trace. A score of 1 is the best, also of the Levenshtein of autoevals, which is a similarity."""
+    recordings = read_traces(path, task, _SHAPE)
+    for recording in recordings:
+        recording.higher = True
+    return recordings

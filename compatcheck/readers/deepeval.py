@@ -11,9 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from compatcheck.readers.chat import calls_text, tool_calls
-from compatcheck.readers.recording import Item, Record, Recording, count_scores, labels, numbered
+from compatcheck.readers.recording import Item, Record, Recording, count_scores, is_finite, labels, numbered
 from compatcheck.table.reading import Row, Source, read_json
 from compatcheck.text import text_hash
+
+
+_LOWER = {"Bias", "Hallucination", "Misuse", "Toxicity"}
+"""deepeval's own metrics of which less is better."""
 
 
 def read(path: Path, part: str | None, task: str | None, tasks: Sequence[str]) -> list[Recording]:
@@ -22,11 +26,26 @@ def read(path: Path, part: str | None, task: str | None, tasks: Sequence[str]) -
     recording = Recording(Source(path, "test case", iter(())), (), task or "deepeval")
     cases = numbered(top.need("testCases", "a list"), path, "testCases")
     items: list[Item] = [(number, _plain(record), record.value) for number, record in cases]
+    recording.higher_is_better = _directions(cases)
     count_scores(items, recording)
     recording.items = items
     if turns := top.get("conversationalTestCases", "a list", []):
         recording.notes.append(f"{len(turns):,} conversational test cases are left out")
     return [recording]
+
+
+def _directions(cases: Sequence[tuple[int, Record]]) -> dict[str, bool]:
+    """Which way each metric points: by the scores beyond their threshold that succeeded or not, else by its name."""
+    told: dict[str, set[bool]] = {}
+    for _, record in cases:
+        for one in record.get("metricsData", "a list", []):
+            found = one if isinstance(one, dict) else {}
+            score, threshold, success = (found.get(key) for key in ("score", "threshold", "success"))
+            known = told.setdefault(str(found.get("name")), set())
+            if is_finite(score) and is_finite(threshold) and isinstance(success, bool) and score != threshold:
+                known.add((score > threshold) is success)
+    sure = {name: known == {True} for name, known in told.items() if len(known) == 1}
+    return dict.fromkeys(_LOWER & told.keys(), False) | sure
 
 
 def _plain(record: Record) -> Row:

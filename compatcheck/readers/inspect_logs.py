@@ -14,7 +14,7 @@ import statistics
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ from compatcheck.table.values import LABEL_LENGTH
 
 _LETTERS = {"C": 1.0, "I": 0.0, "P": 0.5, "N": 0.0}
 _WORDS = {"true": 1.0, "yes": 1.0, "correct": 1.0, "false": 0.0, "no": 0.0, "incorrect": 0.0}
+_GRADES = ("correct", "incorrect")
 _ZSTANDARD = 93
 """Number of the compression in a zip file; Python's zipfile knows it from 3.14 on."""
 _BROKEN = (zipfile.BadZipFile, EOFError, zlib.error, OSError, struct.error, NotImplementedError, ValueError, KeyError)
@@ -66,6 +67,7 @@ def _recording(path: Path) -> Recording:
     recording.settings = {"version": version} if version else {}
     status = log.name("status")
     items = _items(path, log, recording)
+    recording.higher_is_better = _graded(raw for _, _, raw in items)
     reducer = _reducer(about, recording)
     recording.items = average_repeats(_settled(items), "epoch", "epochs", recording, reducer)
     expected = about.record("dataset").value.get("samples")
@@ -244,6 +246,17 @@ def _said(value: Any, record: Record, name: str, attachments: Mapping[str, Any])
         if isinstance(inner, str | list):
             texts.append(_said(inner, record, name, attachments) or "")
     return "\n".join(texts)
+
+
+def _graded(samples: Iterable[Row]) -> dict[str, bool]:
+    """The scores that are C, I, P or N somewhere: a higher one is better, whatever the scorer is called."""
+    found: dict[str, bool] = {}
+    for sample in samples:
+        for scorer, score in (sample.get("scores") or {}).items():
+            value = score.get("value")
+            each = {f".{key}": inner for key, inner in value.items()} if isinstance(value, dict) else {"": value}
+            found |= {f"{scorer}{key}": True for key, inner in each.items() if inner in _LETTERS or inner in _GRADES}
+    return found
 
 
 def _number(value: Any, score: Record, name: str) -> Any:

@@ -43,6 +43,7 @@ def _recording(path: Path, task: str | None) -> Recording:
     source = read_rows(path)
     recording = Recording(source, (), task or _benchmark(path))
     items = [(number, _plain(record), record.value) for number, record in records(source)]
+    recording.higher = bool(items) and "sample_id" not in items[0][2]  # rewards
     count_scores(items, recording)
     recording.items = average_repeats(items, "repeat", "repeats", recording)
     return recording

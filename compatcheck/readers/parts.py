@@ -188,7 +188,8 @@ def _recorded(
                 values += [ends["min"], ends["max"], *scores.filter(between).slice(0, 1).to_pylist()]
     found, worst = {}, {}
     for name in (name for name in part.rows.metrics if name in telling):
-        values, told = telling[name], part.recording.higher_is_better.get(name)
+        values, of = telling[name], part.recording
+        told = of.higher_is_better.get(name, True if of.higher else None)
         found[name] = recorded_metric(name, pd.Series(values, dtype=float), told, options)
         worst[name] = worst_score(found[name], min(values, default=float("nan")))
     return found, worst

@@ -41,7 +41,7 @@ def read(path: Path, part: str | None, task: str | None, tasks: Sequence[str]) -
     """The tests of one provider. ``part`` names it, its label, a prompt's label, or ``LABEL/PROMPT``."""
     rows, name = _rows(path)
     chosen, several = _chosen(path, rows, part)
-    recording = Recording(Source(path, "result", iter(())), (), task or name)
+    recording = Recording(Source(path, "result", iter(())), (), task or name, higher=True)  # 1 where an assertion holds
     identities = _identities([record for _, record in chosen])
     items = [
         (number, _plain(record, identity, several), record.value)

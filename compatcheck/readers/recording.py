@@ -41,6 +41,9 @@ class Recording:
     task: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     higher_is_better: Mapping[str, bool] = field(default_factory=dict)
+    """Which way scores point, by name, where the tool says it."""
+    higher: bool = False
+    """Whether a higher score is better whatever it is called, but for those of ``higher_is_better``."""
     notes: list[str] = field(default_factory=list)
     """Sentences on what was left out; may grow while the items are read."""
     duplicates: int = 0
