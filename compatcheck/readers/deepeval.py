@@ -15,7 +15,6 @@ from compatcheck.readers.recording import Item, Record, Recording, count_scores,
 from compatcheck.table.reading import Row, Source, read_json
 from compatcheck.text import text_hash
 
-
 _LOWER = {"Bias", "Hallucination", "Misuse", "Toxicity"}
 """deepeval's own metrics of which less is better."""
 

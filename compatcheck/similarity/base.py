@@ -82,7 +82,8 @@ class Scorer:
         scores = same.astype(np.float64)
         rows = [i for i in np.flatnonzero(~same).tolist() if isinstance(predictions[i], str)]
         texts = [str(predictions[i]) for i in rows]
-        right = [self._right(targets[i], text) if self.lists else targets[i] for i, text in zip(rows, texts, strict=True)]
+        pairs = zip(rows, texts, strict=True)
+        right = [self._right(targets[i], text) if self.lists else targets[i] for i, text in pairs]
         if self.judged is None:
             if rows:
                 try:

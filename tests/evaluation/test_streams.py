@@ -23,6 +23,7 @@ from compatcheck.scratch import Scratch
 from compatcheck.table import kept_table
 from compatcheck.table.kept import load_run, save_run
 from compatcheck.tasks.load import TaskOptions
+from tests.factories import write_rows
 
 
 def cells(frame: pd.DataFrame) -> list[list[Any]]:
@@ -43,7 +44,6 @@ def assert_streams(stream: StoredRun, run: TaskRun, names: Sequence[str] | None 
     assert (dict(stream.settings), stream.duplicates, stream.notes) == (dict(run.settings), run.duplicates, run.notes)
     for name in stream.kinds:
         assert (name in stream.table.complete) <= (not run.records[name].isna().any()), name
-from tests.factories import write_rows
 
 
 @pytest.fixture

@@ -86,7 +86,8 @@ def test_a_smooth_score_of_a_list_is_the_same_however_it_is_written(metric: str)
     texts, lists = (similarity.get(metric).score(said, [one] * 5).tolist() for one in (json.dumps(listed), listed))
     assert texts == lists
     assert texts[:2] + texts[3:4] == pytest.approx([1, 1, 1])
-    assert similarity.get(metric).score(["a"], ['["a"]']).tolist() == similarity.get(metric).score(["a"], ["a"]).tolist()
+    alone = [similarity.get(metric).score(["a"], [one]).tolist() for one in ("a", '["a"]')]
+    assert alone[0] == alone[1]
 
 
 @pytest.mark.parametrize("metric", ["exact_match", "contains"])
