@@ -38,11 +38,11 @@ def _directions(cases: Sequence[tuple[int, Record]]) -> dict[str, bool]:
     told: dict[str, set[bool]] = {}
     for _, record in cases:
         for one in record.get("metricsData", "a list", []):
-            found = one if isinstance(one, dict) else {}
-            score, threshold, success = (found.get(key) for key in ("score", "threshold", "success"))
-            known = told.setdefault(str(found.get("name")), set())
-            if is_finite(score) and is_finite(threshold) and isinstance(success, bool) and score != threshold:
-                known.add((score > threshold) is success)
+            found: Row = one if isinstance(one, dict) else {}
+            known, success = told.setdefault(str(found.get("name")), set()), found.get("success")
+            beyond = [found[key] for key in ("score", "threshold") if is_finite(found.get(key))]
+            if len(set(beyond)) == 2 and isinstance(success, bool):
+                known.add((beyond[0] > beyond[1]) is success)
     sure = {name: known == {True} for name, known in told.items() if len(known) == 1}
     return dict.fromkeys(_LOWER & told.keys(), False) | sure
 

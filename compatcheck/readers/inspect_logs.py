@@ -9,6 +9,7 @@ See https://inspect.aisi.org.uk/eval-logs.html.
 
 from __future__ import annotations
 
+import json
 import math
 import statistics
 import struct
@@ -31,7 +32,7 @@ from compatcheck.readers.recording import (
 )
 from compatcheck.table import files
 from compatcheck.table.reading import Row, Source, json_kind, parse_json, read_json
-from compatcheck.table.values import LABEL_LENGTH
+from compatcheck.table.values import LABEL_LENGTH, text_of
 
 _LETTERS = {"C": 1.0, "I": 0.0, "P": 0.5, "N": 0.0}
 _WORDS = {"true": 1.0, "yes": 1.0, "correct": 1.0, "false": 0.0, "no": 0.0, "incorrect": 0.0}
@@ -45,25 +46,35 @@ def read(path: Path, part: str | None, task: str | None, tasks: Sequence[str]) -
     """One log, or of every task in a folder the newest. ``part`` is a model, where a folder holds several."""
     if not path.is_dir():
         return [_recording(path)]
-    return [_recording(one) for one in _newest(path, part, tasks)]
+    newest = _newest(path, part)
+    need_tasks(path, list(newest), tasks, "log")
+    return [_recording(newest[name], name) for name in (tasks or sorted(newest))]
 
 
-def _newest(folder: Path, part: str | None, tasks: Sequence[str]) -> list[Path]:
+def _newest(folder: Path, part: str | None) -> dict[str, Path]:
+    """The newest log of each task of one model. One task with several arguments (``-T``) is several tasks."""
     files = sorted([*folder.rglob("*.eval"), *folder.rglob("[0-9]*_*_*.json")], key=lambda path: path.name)
-    models: dict[str, dict[str, Path]] = {}
+    models: dict[str, dict[str, dict[str, tuple[Path, Row]]]] = {}
     for path in files:
         header = Record(_header(path), str(path)).record("eval")
-        models.setdefault(header.name("model"), {})[header.name("task")] = path
-    newest = of_one_model(folder, models, part, "logs")
-    need_tasks(folder, list(newest), tasks, "log")
-    return [newest[task] for task in (tasks or sorted(newest))]
+        arguments = header.get("task_args", "an object", {})
+        tasks = models.setdefault(header.name("model"), {}).setdefault(header.name("task"), {})
+        tasks[json.dumps(arguments, sort_keys=True)] = path, arguments
+    newest: dict[str, Path] = {}
+    for task, logs in of_one_model(folder, models, part, "logs").items():
+        keys = sorted({key for _, arguments in logs.values() for key in arguments})
+        apart = [key for key in keys if len({json.dumps(one.get(key)) for _, one in logs.values()}) > 1]
+        for path, arguments in logs.values():
+            said = ",".join(f"{key}={text_of(arguments[key])}" for key in apart if key in arguments)
+            newest[f"{task}:{said}" if said else task] = path
+    return newest
 
 
-def _recording(path: Path) -> Recording:
+def _recording(path: Path, name: str | None = None) -> Recording:
     log = Record(_header(path), str(path))
     about = log.record("eval")
     version = about.value.get("task_version")
-    recording = Recording(Source(path, "sample", iter(())), (), about.name("task"))
+    recording = Recording(Source(path, "sample", iter(())), (), name or about.name("task"))
     recording.settings = {"version": version} if version else {}
     status = log.name("status")
     items = _items(path, log, recording)

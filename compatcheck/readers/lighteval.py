@@ -31,7 +31,7 @@ def read(path: Path, part: str | None, task: str | None, tasks: Sequence[str]) -
     if task is not None and len(found) == 1:
         return [_recording(*next(iter(found.values())), task)]
     need_tasks(path, list(found), tasks, "details")
-    return [_recording(*found[name], None) for name in (tasks or sorted(found))]
+    return [_recording(*found[name], name) for name in (tasks or sorted(found))]
 
 
 def _newest(folder: Path, part: str | None) -> dict[str, tuple[Path, str]]:
@@ -43,7 +43,9 @@ def _newest(folder: Path, part: str | None) -> dict[str, tuple[Path, str]]:
     for path, match in files:
         models.setdefault(_model(path, folder), []).append((match["time"], path, match["task"]))
     mine = of_one_model(folder, models, part, "details")
-    return {_split_name(name)[0]: (path, name) for _, path, name in sorted(mine)}
+    newest = {name: (path, name) for _, path, name in sorted(mine)}
+    alone = [_split_name(name)[0] for name in newest]
+    return {base if alone.count(base) == 1 else name: newest[name] for base, name in zip(alone, newest, strict=True)}
 
 
 def _model(path: Path, folder: Path) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from compatcheck.errors import InputError
 from compatcheck.readers.recording import (
     Record,
     Recording,
@@ -27,7 +28,12 @@ def read(path: Path, part: str | None, task: str | None, tasks: Sequence[str]) -
     """One row per problem, its repeats averaged; of a folder the benchmarks in it."""
     if path.is_file():
         return [_recording(path, task)]
-    files = {_benchmark(file): file for file in sorted(path.rglob("results.jsonl"))}
+    files: dict[str, Path] = {}
+    for file in sorted(path.rglob("results.jsonl")):
+        name = _benchmark(file)
+        if files.setdefault(name, file) != file:
+            both = " and ".join(str(one.parent.relative_to(path)) for one in (files[name], file))
+            raise InputError(f"{path}: several results of {name} ({both}); name the folder of one run")
     need_tasks(path, list(files), tasks, "results.jsonl")
     return [_recording(file, None) for name, file in files.items() if not tasks or name in tasks]
 
