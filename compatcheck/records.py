@@ -146,6 +146,8 @@ class TaskRun:
     """Rows of the source that were dropped because they repeat an earlier row exactly."""
     notes: tuple[str, ...] = ()
     """What was left out, for the user to read."""
+    typed: frozenset[str] = frozenset()
+    """Which of ``target`` and ``prediction`` were numbers or booleans in the file that was read, not texts."""
 
     @property
     def rows(self) -> int:
@@ -186,6 +188,7 @@ class StoredRun:
     settings: Mapping[str, Any] = field(default_factory=dict)
     duplicates: int = 0
     notes: tuple[str, ...] = ()
+    typed: frozenset[str] = frozenset()
 
     @property
     def rows(self) -> int:
@@ -206,7 +209,8 @@ class StoredRun:
         import pandas as pd
 
         empty = pd.DataFrame({name: [] for name in self.table.kinds})
-        return TaskRun(self.task, self.filter, self.metrics, empty, self.settings, self.duplicates, self.notes)
+        about = (self.settings, self.duplicates, self.notes, self.typed)
+        return TaskRun(self.task, self.filter, self.metrics, empty, *about)
 
 
 KL = "kl"

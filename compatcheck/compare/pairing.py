@@ -265,14 +265,16 @@ _WHITE = "".join(chr(code) for code in range(0x3001) if chr(code).isspace())  # 
 _READ = f"nfc_normalize(trim({{}}.target, '{_WHITE}'))"
 _EXACT = 2**53
 """Whole numbers from here on are not told apart as floats."""
+_IS_NUMBER = r"regexp_full_match({}.target, '\s*-?(0|[1-9]\d*)(\.\d+)?([eE][-+]?\d+)?\s*')"
 _SAME_VALUE = (
-    "coalesce(TRY_CAST(o.target AS DOUBLE) = TRY_CAST(n.target AS DOUBLE) "
-    f"AND abs(TRY_CAST(o.target AS DOUBLE)) < {_EXACT}, "
-    "lower(o.target) = lower(n.target) AND lower(o.target) IN ('true', 'false')"
+    f"(coalesce({_IS_NUMBER.format('o')} AND {_IS_NUMBER.format('n')} "
+    "AND TRY_CAST(o.target AS DOUBLE) = TRY_CAST(n.target AS DOUBLE) "
+    f"AND abs(TRY_CAST(o.target AS DOUBLE)) < {_EXACT}, false)"
+    " OR lower(o.target) = lower(n.target) AND lower(o.target) IN ('true', 'false')"
     f" OR {_READ.format('o')} = {_READ.format('n')})"
 )
-"""Two targets that are one value, written as a number and as a text (``5`` and ``5.0``), or one text as metrics read
-it: white space at its ends does not count, nor whether a letter is one sign or two."""
+"""Two targets that are one value, written as a number and as a text (``5`` and ``5.0``; ``05`` is none), or one text as
+metrics read it: white space at its ends does not count, nor whether a letter is one sign or two."""
 
 
 def _table(key: str) -> str:

@@ -25,6 +25,7 @@ from compatcheck.readers.large import load_large
 from compatcheck.records import Manifest, Run, StoredRun, TaskRun, figure_column
 from compatcheck.scratch import Scratch
 from compatcheck.similarity.exact import EXACT
+from compatcheck.table.alike import read_alike
 from compatcheck.table.kept_side import select
 from compatcheck.table.scoring import AS_RECORDED
 from compatcheck.tasks import LoadedTask
@@ -71,7 +72,7 @@ def collect_streams(
             say(f"about {streams.memory_needed(paths) / 1e9:.1f} GB of memory will be used: {reason}")
         return None
     scratch.require(sum(map(streams.table_bytes, paths)), "comparing these recorded outputs on disk")
-    runs = [read_side(side, request, scratch) for side in sides]
+    runs = read_sides(sides, request, scratch)
     old, new = (_with_tasks(run, [as_to_be_read(one, request) for one in run.tasks]) for run in runs)
     return old, new
 
@@ -89,7 +90,8 @@ def collect_one(request: Request, say: Say = lambda _: None, progress: Any = Non
 
 def runs_of(sides: Sequence[Side], request: Request, say: Say, progress: Any, log: Log | None = None) -> list[Run]:
     models = [side for side in sides if not side.recorded]
-    recorded = {side.name: read_side(side, request) for side in sides if side.recorded}
+    read = [side for side in sides if side.recorded]
+    recorded = dict(zip([side.name for side in read], read_sides(read, request), strict=True))
     evaluated: list[Evaluated] = []
     if models:
         jobs = jobs_of(models, request, say, progress)
@@ -153,6 +155,14 @@ def of_filter(runs: Sequence[Kind], request: Request) -> list[Kind]:
             hint = did_you_mean(str(wanted), there)
             raise InputError(f"--filter {wanted}: {task} has no answers of it{hint}; it has {', '.join(there)}")
     return [run for run in runs if wanted in (None, run.filter)]
+
+
+def read_sides(sides: Sequence[Side], request: Request, scratch: Scratch | None = None) -> list[Run]:
+    """The records of sides that were recorded, which are compared: a value is the same in all of them. Raises
+    InputError: as :func:`read_side`."""
+    runs = [read_side(side, request, scratch) for side in sides]
+    alike = read_alike([run.tasks for run in runs], request.metric_options)
+    return [replace(run, tasks=tuple(tasks)) for run, tasks in zip(runs, alike, strict=True)]
 
 
 def read_side(side: Side, request: Request, scratch: Scratch | None = None) -> Run:

@@ -32,7 +32,9 @@ class Drawing:
         self._request, self._pair = request, pair
         self._sides = (request.side("old"), request.side("new"))
         # How a score is read is settled by all of its rows, before any of them is drawn.
-        self._recorded = {side.name: _settled(side, request) for side in self._sides if side.recorded}
+        recorded = [side for side in self._sides if side.recorded]
+        runs = collect.read_sides(recorded, request)
+        self._recorded = {side.name: _settled(run, request) for side, run in zip(recorded, runs, strict=True)}
         self._steps: dict[tuple[str, str, str], list[TaskRun]] = {}
         self._columns: dict[str, str] = {}
         self._stepwise: Stepwise | None = None
@@ -136,8 +138,7 @@ def _check_alike(jobs: Sequence[Job]) -> None:
             )
 
 
-def _settled(side: Side, request: Request) -> Run:
-    run = collect.read_side(side, request)
+def _settled(run: Run, request: Request) -> Run:
     return replace(run, tasks=tuple(as_to_be_read(one, request) for one in run.tasks))
 
 

@@ -104,7 +104,7 @@ class _Runs:
             duplicates = len(repeats.get(key, ()))
             notes = (*self.part.notes, *(() if self.asked else self.part.score_notes))
             settings = said_of_rows(self.layout) | ({"limit": limit} if limit is not None else {})
-            found.append(StoredRun(*key, metrics, rows, settings, duplicates, notes))
+            found.append(StoredRun(*key, metrics, rows, settings, duplicates, notes, self.part.rows.typed))
         return found
 
     def _stored(

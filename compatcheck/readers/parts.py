@@ -110,7 +110,7 @@ def runs_of(
             records, found, (_, most) = average_records(records, found)
             own = settings | ({"repeats": most} if most > 1 else {})
         notes = (*part.notes, *(() if metrics else (*not_compared(task, part.left_out), *part.score_notes)))
-        runs.append(TaskRun(task, name, found, records, own, duplicates, notes))
+        runs.append(TaskRun(task, name, found, records, own, duplicates, notes, rows.typed))
     return runs
 
 

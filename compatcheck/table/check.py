@@ -11,7 +11,7 @@ from compatcheck.errors import InputError, one_line
 from compatcheck.similarity import RECORDED, STRUCTURED
 from compatcheck.table import thinking
 from compatcheck.table.figures import Figures
-from compatcheck.table.flat import flat_columns
+from compatcheck.table.flat import flat_columns, is_typed
 from compatcheck.table.layout import MISSING, Layout, field_names, listed, obvious, picker, proposed
 from compatcheck.table.reading import Row, Source
 from compatcheck.table.rows import Field, RowTable, missing_field
@@ -29,6 +29,7 @@ from compatcheck.table.values import (
     aligned,
     failure,
     first_index,
+    has_values,
     hashed,
     is_gap,
     plain_json,
@@ -78,6 +79,8 @@ class Columns:
         self.looked = False
         """Whether reasoning was looked for."""
         self.figures = Figures(source)
+        self.typed: set[str] = set()
+        """Which of target and prediction are numbers or booleans, not texts."""
         self.numbers = Untyped()
 
     def tables(self) -> Iterator[dict[str, pa.Array]]:
@@ -129,6 +132,7 @@ class Columns:
             target.note(values, numbers, rows, [False] * len(rows))
         else:
             values = self._given_targets(columns["doc_id"].to_pylist(), numbers, failed)
+        self._note_typed("target", values)
         if all(failed):  # none of these needs an answer, or a target
             prediction.seen = target.seen = True
         if self.nested:
@@ -169,9 +173,14 @@ class Columns:
     def _predictions(self, rows: list[Row]) -> tuple[list[Any], list[Row]]:
         """The answers as they are scored, and the rows, with what was kept apart of them."""
         found = picker(self.prediction.name)(rows)
+        self._note_typed("prediction", found)
         if self.nested:
             found = [plain_json(value) for value in found]
         return thinking.stripped(found, rows) if self.layout.reasoning == thinking.STRIP else (found, rows)
+
+    def _note_typed(self, role: str, values: Sequence[Any]) -> None:
+        if role not in self.typed and has_values(values):
+            self.typed.add(role)
 
     def _start(self, numbers: Sequence[int], rows: Sequence[Row]) -> None:
         """Settle which field is what, by the first rows."""
@@ -305,6 +314,9 @@ class Columns:
         scores = [name for name in names if name == "score" or name.startswith("score:")]
         self.metrics |= {name.removeprefix("score:"): None for name in sorted(scores)}
         self.names_score = self.names_score or RECORDED in scores
+        for role, name in (("target", self.target.name), ("prediction", self.prediction.name)):
+            if name in names and is_typed(batch.column(name)):
+                self.typed.add(role)
         self.used |= {*scores, *(name for name in names if name.startswith("prediction:"))}
 
     def _given_targets(self, names: list[str], numbers: Sequence[int], failed: Sequence[bool]) -> list[Any]:
@@ -329,9 +341,10 @@ class Columns:
             raise missing_field(self.source, *self.first, self.prediction.name, self.option)
         faulty = [f"{self.source.path}: `{name}` is no number and is not compared" for name in self.faults]
         notes = [*self.source.notes, *self.notes, *faulty, *self.figures.notes()]
+        typed = self.numbers.typed(bool(self.metrics)) if self.source.untyped else frozenset(self.typed)
         return RowTable(
             self.settled(table), self.source, tuple(self.metrics), self.prediction.seen, self.target.seen, self.first,
-            self.target.name, self.names_score, self.faults, tuple(dict.fromkeys(notes)),
+            self.target.name, self.names_score, self.faults, tuple(dict.fromkeys(notes)), typed,
         )  # fmt: skip
 
 

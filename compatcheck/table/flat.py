@@ -78,6 +78,12 @@ def flat_columns(reader: Any, batch: pa.RecordBatch, numbers: Sequence[int]) -> 
     return columns
 
 
+def is_typed(column: pa.Array) -> bool:
+    """Whether a flat column has numbers or booleans, not texts."""
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    return kind not in _TEXTS and column.null_count < len(column)
+
+
 def _is_flat(name: str, kind: pa.DataType) -> bool:
     if name == "loglikelihoods":
         return bool(pa.types.is_list(kind) and pa.types.is_floating(kind.value_type))

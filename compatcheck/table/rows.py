@@ -50,6 +50,8 @@ class RowTable:
     faults: Mapping[str, InputError] = field(default_factory=dict)
     """Of the scores that are no numbers what is wrong with them."""
     notes: tuple[str, ...] = ()
+    typed: frozenset[str] = frozenset()
+    """Which of ``target`` and ``prediction`` are numbers or booleans, not texts."""
 
     def missing(self, name: str, option: str) -> InputError:
         """The error of a field that no row has."""

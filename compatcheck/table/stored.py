@@ -177,9 +177,8 @@ def stored(parts: Iterable[TaskRun], scratch: Scratch) -> StoredRun:
         first = first or part
         rows.add(_as_table(part.records))
     assert first is not None, "a run without rows has one empty part"
-    return StoredRun(
-        first.task, first.filter, first.metrics, rows.finish(), first.settings, first.duplicates, first.notes
-    )
+    about = (first.settings, first.duplicates, first.notes, first.typed)
+    return StoredRun(first.task, first.filter, first.metrics, rows.finish(), *about)
 
 
 def mapped(run: StoredRun, change: Callable[[TaskRun], TaskRun], metrics: Sequence[Metric] | None = None) -> StoredRun:
@@ -190,7 +189,7 @@ def mapped(run: StoredRun, change: Callable[[TaskRun], TaskRun], metrics: Sequen
         for records in run.table.read(list(run.table.kinds)):
             made = change(TaskRun(run.task, run.filter, run.metrics, records, run.settings))
             yield TaskRun(made.task, made.filter, tuple(metrics or made.metrics), made.records, made.settings,
-                          empty.duplicates, (*empty.notes, *made.notes))  # fmt: skip
+                          empty.duplicates, (*empty.notes, *made.notes), run.typed)  # fmt: skip
 
     return stored(parts(), run.table.scratch)
 

@@ -22,9 +22,12 @@ class Untyped:
         """Columns that hold a text which is no number."""
         self._written: set[str] = set()
         """Of targets and predictions those that hold something which is not as a program writes a float."""
+        self._answers: dict[str, None] = {}
+        """Which of targets and predictions there are."""
 
     def watch(self, columns: Mapping[str, pa.Array]) -> None:
         """Take note of a chunk."""
+        self._answers |= {name: None for name in _ANSWERS if name in columns}
         for name, column in columns.items():
             if column.type != TEXT or name in self._texts or column.null_count == len(column):
                 continue
@@ -33,6 +36,12 @@ class Untyped:
                 self._written.add(name)
             elif name in _ANSWERS and name not in self._written and not all(map(_is_float, column.to_pylist())):
                 self._written.add(name)
+
+    def typed(self, scored: bool) -> frozenset[str]:
+        """Which of targets and predictions :meth:`settled` takes as numbers."""
+        names = sorted(self._answers, key=_ANSWERS.index)
+        read = not scored and names and names[0] not in self._texts
+        return frozenset(name for name in names if name not in self._texts) if read else frozenset()
 
     def settled(self, table: pa.Table, scored: bool) -> pa.Table:
         """The rows with columns of numbers as numbers.

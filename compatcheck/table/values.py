@@ -168,11 +168,20 @@ def number_in(value: Any) -> Decimal | None:
     if isinstance(value, str):
         text = value.strip()
         text = (plain_number(text) or "") if not re.fullmatch(NUMBER_PATTERN[1:-1], text) else text
-        return Decimal(text) if text else None
+        try:
+            return Decimal(text) if text else None
+        except ArithmeticError:  # an exponent beyond all bounds
+            return None
     if isinstance(value, bool) or not isinstance(value, _NUMBERS):
         return None
     number = Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
     return number if number.is_finite() else None
+
+
+def has_values(values: Sequence[Any]) -> bool:
+    """Whether a number or a boolean is among the values; NaN is none."""
+    kinds = set(map(type, values))
+    return bool(kinds & {bool, int, Decimal}) or (float in kinds and any(type(v) is float and v == v for v in values))
 
 
 def first_index(values: Sequence[Any], test: Callable[[Any], bool]) -> int:

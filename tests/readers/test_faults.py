@@ -45,6 +45,7 @@ def texts(run: TaskRun, name: str) -> list[Any]:
         (5, "5.0", "5", 1), (5, "five", "five", 0), (5.5, "5.50", "5.5", 1), (True, "True", "true", 1),
         (1, True, "1", 1), ("nan", float("nan"), None, 0), ("x", None, None, 0), ("x", 7.0, "7", 0),
         ([5, 6], "6.0", "6", 1), (["a", "5.0"], 5, "5.0", 1), ("5.0", "5", "5", 0), (1e3, 1000, "1000", 1),
+        (5, f"1e{10**20}", f"1e{10**20}", 0),
     ],
 )  # fmt: skip
 def test_values_of_two_types_are_compared_by_value(

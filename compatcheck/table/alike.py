@@ -1,0 +1,169 @@
+"""Numbers and booleans that one side's file holds as such and another's as texts: both sides are then read by value."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any, TypeVar
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from compatcheck import similarity
+from compatcheck.errors import InputError
+from compatcheck.records import Metric, StoredRun, TaskRun, score_column
+from compatcheck.similarity import RECORDED, STRUCTURED
+from compatcheck.table.scoring import Options, score_records
+from compatcheck.table.stored import mapped
+from compatcheck.table.values import number_in
+
+Kind = TypeVar("Kind", TaskRun, StoredRun)
+_VALUE = re.compile(r"(?P<number>-?(0|[1-9]\d*)(\.\d+)?([eE][-+]?\d{1,9})?)|(?i:true|false)", re.ASCII)
+_MAYBE_OTHERWISE = r"^\s*(-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?|(?i:true|false))\s*$"
+_AS_IT_IS = r"^(0|-?[1-9][0-9]*|true|false)$"
+_LOOKED_AT = 100_000
+"""Of the targets that may be spelled in another way on the other side at most so many are looked for there."""
+_LONGEST = 40
+"""Numbers with more zeros at either end are spelled with an exponent."""
+
+
+def value_text(text: str) -> str:
+    """The one spelling of a text that is a number as programs write them, or a boolean; any other text as it is.
+
+    ``5.0`` and ``5e0`` are ``5``, ``True`` is ``true``; ``05`` is neither. No digit is lost.
+    """
+    found = _VALUE.fullmatch(bare := text.strip())
+    if found is None:
+        return text
+    if found["number"] is None:
+        return bare.lower()
+    whole, _, exponent = bare.lower().partition("e")
+    digits, _, decimals = whole.lstrip("-").partition(".")
+    kept = (digits + decimals).lstrip("0").rstrip("0")
+    ends = len((digits + decimals).rstrip("0")) - len(digits) - int(exponent or 0)  # decimals that are left
+    if not kept:
+        return "0"
+    number = f"{'-' * whole.startswith('-')}{kept}"
+    return f"{Decimal(f'{number}e{-ends}'):f}" if abs(ends) <= _LONGEST else f"{number}e{-ends}"
+
+
+def read_alike(sides: Sequence[Sequence[Kind]], options: Options | None) -> list[list[Kind]]:
+    """The runs of each side, those of one task and filter read by value where the sides write values in other ways.
+
+    That is where targets or answers are numbers or booleans in one file and texts in another, or where a target is
+    spelled in another way. Answers are then right when they have the target's value, on all sides.
+    """
+    found = [list(runs) for runs in sides]
+    for key in dict.fromkeys((run.task, run.filter) for runs in sides for run in runs):
+        places = [(s, p) for s, runs in enumerate(found) for p, run in enumerate(runs) if (run.task, run.filter) == key]
+        same = [found[s][p] for s, p in places]
+        if len({run.typed for run in same}) > 1 or any(_respelled(a, b) for a in same for b in same if a is not b):
+            for s, p in places:
+                found[s][p] = _by_value(found[s][p], options)
+    return found
+
+
+def _respelled(one: Kind, other: Kind) -> bool:
+    """Whether a target of ``one`` has another spelling in ``other``."""
+    targets: dict[str, str] = {}
+    for ids, texts in _targets(one):
+        rows = np.flatnonzero(_otherwise(texts))
+        targets |= zip(ids.take(pa.array(rows)).to_pylist(), texts.take(pa.array(rows)).to_pylist(), strict=True)
+        if len(targets) >= _LOOKED_AT:
+            break
+    wanted = pa.array(targets, pa.large_string())
+    for ids, texts in _targets(other) if targets else ():
+        both = pc.and_(pc.is_in(ids, value_set=wanted), texts.is_valid())
+        for name, text in zip(ids.filter(both).to_pylist(), texts.filter(both).to_pylist(), strict=True):
+            if text != targets[name] and value_text(text) == value_text(targets[name]):
+                return True
+    return False
+
+
+def _targets(run: TaskRun | StoredRun) -> Iterator[tuple[pa.Array, pa.Array]]:
+    """Ids and targets."""
+    if not {"doc_id", "target"} <= {*run.names}:
+        return
+    if isinstance(run, TaskRun):
+        yield _texts(run.records["doc_id"]), _texts(run.records["target"])
+        return
+    for table in run.table.tables(["doc_id", "target"]):
+        ids, texts = (table[name].combine_chunks().cast(pa.large_string()) for name in ("doc_id", "target"))
+        yield ids, texts
+
+
+def _texts(column: pd.Series) -> pa.Array:
+    return pa.array(column, pa.large_string(), from_pandas=True)
+
+
+def _otherwise(texts: pa.Array) -> Any:
+    """Which texts :func:`value_text` may write in another way, shape (rows,)."""
+    if texts.null_count == len(texts):
+        return np.zeros(len(texts), dtype=bool)
+    maybe = pc.and_(
+        pc.match_substring_regex(texts, _MAYBE_OTHERWISE), pc.invert(pc.match_substring_regex(texts, _AS_IT_IS))
+    )
+    return pc.fill_null(maybe, False).to_numpy(zero_copy_only=False)
+
+
+def _by_value(run: Kind, options: Options | None) -> Kind:
+    """A run whose targets and answers are read by value, scored anew where that changes one."""
+    if any(metric.name in STRUCTURED for metric in run.metrics):
+        return run  # they read values themselves
+    names = [metric.name for metric in run.metrics if _computed_here(metric, options)]
+
+    def read(part: TaskRun) -> TaskRun:
+        return _part_by_value(part, names, options)
+
+    return read(run) if isinstance(run, TaskRun) else mapped(run, read, run.metrics)  # type: ignore[return-value]
+
+
+def _computed_here(metric: Metric, options: Options | None) -> bool:
+    if metric.name == RECORDED or metric.name not in similarity.names():
+        return False
+    try:
+        scorer = similarity.get(metric.name, **(options or {}).get(metric.name, {}))
+    except InputError:  # settings of a recorded score of this name
+        return False
+    return scorer.judged is None and scorer.signature == metric.signature
+
+
+def _part_by_value(run: TaskRun, names: Sequence[str], options: Options | None) -> TaskRun:
+    records, changed = run.records, np.zeros(run.rows, dtype=bool)
+    targets = _texts(records["target"]).to_pylist() if "target" in records else [None] * run.rows
+    found = {"target": [_read(text) for text in targets]}
+    if "prediction" in records:
+        found["prediction"] = list(map(_answer, _texts(records["prediction"]).to_pylist(), found["target"]))
+    for name, texts in found.items():
+        if name not in records:
+            continue
+        before = records[name].astype(object)
+        differs = before.notna().to_numpy() & (before.to_numpy() != np.array(texts, dtype=object))
+        if differs.any():
+            records, changed = records.assign(**{name: pd.Series(texts, records.index, object)}), changed | differs
+        if differs.any() and name == "prediction":
+            whole = records["response"].astype(object) if "response" in records else before.where(differs & False)
+            records = records.assign(response=whole.where(whole.notna() | ~differs, before))
+    if names and changed.any():
+        scores = [score_column(name) for name in names]
+        anew, _ = score_records(records[changed].drop(columns=scores), names, options=options)
+        records = records.copy()
+        records.loc[changed, scores] = anew[scores]
+    return replace(run, records=records)
+
+
+def _read(text: str | None) -> str | None:
+    return text if text is None else value_text(text)
+
+
+def _answer(text: str | None, target: str | None) -> str | None:
+    """An answer by its value; as its target is spelled where it is the same number (``1,234`` and ``1234``)."""
+    if text is None or text == target or (target or "").startswith("["):  # several targets
+        return text
+    if target is not None and (number := number_in(target)) is not None and number_in(text) == number:
+        return target
+    return value_text(text)
