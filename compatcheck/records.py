@@ -147,7 +147,8 @@ class TaskRun:
     notes: tuple[str, ...] = ()
     """What was left out, for the user to read."""
     typed: frozenset[str] = frozenset()
-    """Which of ``target`` and ``prediction`` were numbers or booleans in the file that was read, not texts."""
+    """Which of ``target`` and ``prediction`` were numbers or booleans in the file that was read, not texts; of CSV also
+    which were floats throughout. Sides that differ in it are read alike by :mod:`compatcheck.table.alike`."""
 
     @property
     def rows(self) -> int:

@@ -38,10 +38,12 @@ class Untyped:
                 self._written.add(name)
 
     def typed(self, scored: bool) -> frozenset[str]:
-        """Which of targets and predictions :meth:`settled` takes as numbers."""
+        """Which of targets and predictions :meth:`settled` takes as numbers, and which of them are floats."""
         names = sorted(self._answers, key=_ANSWERS.index)
-        read = not scored and names and names[0] not in self._texts
-        return frozenset(name for name in names if name not in self._texts) if read else frozenset()
+        if scored or not names or names[0] in self._texts:
+            return frozenset()
+        floats = [f"{name} as floats" for name in names if name not in self._written]
+        return frozenset([*floats, *(name for name in names if name not in self._texts)])
 
     def settled(self, table: pa.Table, scored: bool) -> pa.Table:
         """The rows with columns of numbers as numbers.

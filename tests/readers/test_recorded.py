@@ -128,6 +128,20 @@ def test_whole_numbers_that_pandas_made_floats_are_the_same_answers(
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["memory", "stream"])
+@pytest.mark.parametrize("form", ["{}", "{}.0", "{}.50"])
+@pytest.mark.parametrize("other", ["unknown", "7.50", "7"])
+def test_one_answer_written_otherwise_changes_no_other_row_of_a_csv(
+    form: str, other: str, stream: bool, tmp_path: Path
+) -> None:
+    """Whether a column is numbers is decided for each file: one side was read as floats, the other as texts."""
+    for name in ("old", "new"):
+        rows = [f"{n},{other if (name, n) == ('new', 3) else form.format(n)}" for n in range(100)]
+        (tmp_path / f"{name}.csv").write_text("\n".join(["id,prediction", *rows]) + "\n", encoding="utf-8")
+    found = compatcheck.diff(tmp_path / "old.csv", tmp_path / "new.csv", reference="old", stream=stream).only
+    assert found.metrics["changed"].count == 1
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["memory", "stream"])
 @pytest.mark.parametrize("form", ["{}.0", "{}.00", "{}"])
 def test_one_answer_in_words_changes_no_other_row_of_a_csv(form: str, stream: bool, tmp_path: Path) -> None:
     """Its side was read letter by letter, the other one by value: ``7.0`` was right in OLD and wrong in NEW."""
