@@ -7,18 +7,23 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-_SEPARATED = re.compile(r"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d+)?", re.ASCII)
-_NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?", re.ASCII)
+_SEPARATED = re.compile(r"[-−+]?\d{1,3}(?:,\d{3})+(?:\.\d+)?", re.ASCII)
+_NUMBER = re.compile(r"[-−+]?\d+(?:\.\d+)?", re.ASCII)
+_MINUS = re.compile(r"(?<!\w)−(?=[.,]?\d)")
 
 
 def plain_number(text: str) -> str | None:
     """Return a number's text without thousands separators, or None where the text is not a number.
 
-    Only well-formed groups count: ``"1,234"`` is a number, ``"12,34"`` is not.
+    Only well-formed groups count: ``"1,234"`` is a number, ``"12,34"`` is not. A typographic minus is a minus.
     """
-    if _NUMBER.fullmatch(text):
-        return text
-    return text.replace(",", "") if _SEPARATED.fullmatch(text) else None
+    found = _NUMBER.fullmatch(text) or _SEPARATED.fullmatch(text)
+    return found and plain_minus(text).replace(",", "")
+
+
+def plain_minus(text: str) -> str:
+    """A text with the minus of keyboards before numbers, where it has the typographic one (U+2212)."""
+    return _MINUS.sub("-", text) if "−" in text else text
 
 
 def composed(text: str) -> str:

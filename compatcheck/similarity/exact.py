@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from compatcheck.similarity.base import References, Scorer, accepted, scorer, several
 from compatcheck.similarity.numbers import EXACTLY, Tolerance, number_of, numbers_in, tolerance
-from compatcheck.text import composed, plain_number
+from compatcheck.text import composed, plain_minus, plain_number
 
 EXACT, CHANGED = "exact_match", "changed"
 CASE, PUNCTUATION, STRIP = "ignore_case", "ignore_punctuation", "strip"
@@ -36,12 +36,12 @@ _SEPARATED = re.compile(r"(?<![\w.,])\d{1,3}(?:,\d{3})+(?![\w,])", re.ASCII)
 
 
 def same_text(prediction: str, target: str) -> bool:
-    """Whether two texts are equal but for white space at the ends and, in numbers, thousands separators. One letter is
-    the same in one sign or two (``é``)."""
+    """Whether two texts are equal but for white space at the ends and, in numbers, thousands separators and the form of
+    the minus. One letter is the same in one sign or two (``é``)."""
     prediction, target = composed(prediction.strip()), composed(target.strip())
     if prediction == target:
         return True
-    if "," not in prediction and "," not in target:
+    if not any(sign in text for text in (prediction, target) for sign in ",−"):
         return False
     number = plain_number(prediction)
     return number is not None and number == plain_number(target)
@@ -96,7 +96,7 @@ def _holding(ignore_case: bool, ignore_punctuation: bool, near: Tolerance = EXAC
         wanted = number_of(target) if near else None
         if wanted is not None and not wanted[1]:
             return any(near.close(one, wanted[0]) for one in numbers_in(prediction))
-        whole, part = (plain(composed(text.strip())) for text in (prediction, target))
+        whole, part = (plain(plain_minus(composed(text.strip()))) for text in (prediction, target))
         if (number := plain_number(part)) is not None:
             part = number
             whole = _SEPARATED.sub(lambda found: found[0].replace(",", ""), whole) if "," in whole else whole
@@ -156,9 +156,10 @@ def exact_match(
     """1 where prediction and target are the same text, else 0.
 
     Case counts unless ``ignore_case``, punctuation unless ``ignore_punctuation`` (marks of a number always do). White
-    space at both ends does not count, nor do thousands separators where both are numbers: ``"1,234"`` matches
-    ``"1234"``; with ``strip=False`` both do. Numbers are compared as written, ``"18.0"`` does not match ``"18"``,
-    unless they may lie ``number_tolerance`` apart: a number, or a share of the right one such as ``"1%"``.
+    space at both ends does not count, nor where both are numbers do thousands separators (``"1,234"`` matches
+    ``"1234"``) and the form of the minus; with ``strip=False`` all do. Numbers are compared as written, ``"18.0"`` does
+    not match ``"18"``, unless they may lie ``number_tolerance`` apart: a number, or a share of the right one such as
+    ``"1%"``.
     """
     case, marks, near = bool(ignore_case), bool(ignore_punctuation), tolerance(name, number_tolerance)
     if strip is False and not (case or marks or near):

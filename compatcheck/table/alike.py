@@ -23,7 +23,7 @@ from compatcheck.table.values import number_in
 
 Kind = TypeVar("Kind", TaskRun, StoredRun)
 _VALUE = re.compile(r"(?P<number>-?(0|[1-9]\d*)(\.\d+)?([eE][-+]?\d{1,9})?)|(?i:true|false)", re.ASCII)
-_MAYBE_OTHERWISE = r"^\s*(-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?|(?i:true|false))\s*$"
+_MAYBE_OTHERWISE = r"^\s*([-−]?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?|(?i:true|false))\s*$"
 _AS_IT_IS = r"^(0|-?[1-9][0-9]*|true|false)$"
 _LOOKED_AT = 100_000
 """Of the targets that may be spelled in another way on the other side at most so many are looked for there."""
@@ -34,9 +34,10 @@ _LONGEST = 40
 def value_text(text: str) -> str:
     """The one spelling of a text that is a number as programs write them, or a boolean; any other text as it is.
 
-    ``5.0`` and ``5e0`` are ``5``, ``True`` is ``true``; ``05`` is neither. No digit is lost.
+    ``5.0`` and ``5e0`` are ``5``, ``True`` is ``true``, a typographic minus is a plain one; ``05`` is no number. No
+    digit is lost.
     """
-    found = _VALUE.fullmatch(bare := text.strip())
+    found = _VALUE.fullmatch(bare := text.strip().replace("−", "-"))
     if found is None:
         return text
     if found["number"] is None:
@@ -79,7 +80,7 @@ def _respelled(one: Kind, other: Kind) -> bool:
     for ids, texts in _targets(other) if targets else ():
         both = pc.and_(pc.is_in(ids, value_set=wanted), texts.is_valid())
         for name, text in zip(ids.filter(both).to_pylist(), texts.filter(both).to_pylist(), strict=True):
-            if text != targets[name] and value_text(text) == value_text(targets[name]):
+            if text.strip() != targets[name].strip() and value_text(text) == value_text(targets[name]):
                 return True
     return False
 

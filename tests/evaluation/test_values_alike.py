@@ -79,6 +79,13 @@ def test_a_boolean_is_the_text_of_it(
 
 
 @STREAM
+@pytest.mark.parametrize("other", [("csv", "−5", "−5"), ("jsonl", "−5", "-5.0")], ids=str)
+def test_a_typographic_minus_is_a_minus(other: tuple[str, Any, Any], stream: bool, tmp_path: Path) -> None:
+    found = diff(tmp_path, ("jsonl", -5.0, "-5"), other, stream=stream)
+    assert (found.quadrants["both_correct"], found.metrics["agreement"].count) == (20, 21)
+
+
+@STREAM
 @pytest.mark.parametrize("spelled", ["5.0", "5.00", "5e0"])
 def test_numbers_that_are_texts_in_both_files(spelled: str, stream: bool, tmp_path: Path) -> None:
     """Each side was scored by its own spelling: the same answer was wrong in OLD and right in NEW."""
@@ -112,7 +119,7 @@ def test_texts_that_are_no_numbers_stay_as_they_are(stream: bool, tmp_path: Path
     [
         ("5", "5"), ("5.0", "5"), ("-5.00", "-5"), ("5e0", "5"), ("1.50e3", "1500"), ("-0.0", "0"), ("0.10", "0.1"),
         ("1e-3", "0.001"), (" 5.0\n", "5"), ("9007199254740993.0", "9007199254740993"), ("1e99", "1e99"),
-        ("10e98", "1e99"), ("0.1e-98", "1e-99"), ("True", "true"), ("FALSE", "false"),
+        ("10e98", "1e99"), ("0.1e-98", "1e-99"), ("True", "true"), ("FALSE", "false"), ("−5.0", "-5"),
         *((text, text) for text in ("05", "+5", "5.", ".5", "1,234", "1e9999999999", "five", "", "nan", "٥", "yes")),
     ],
 )  # fmt: skip

@@ -27,6 +27,12 @@ from compatcheck.similarity import exact
         ("cafe\u0301", "caf\u00e9", 1.0),
         ("cafe", "caf\u00e9", 0.0),
         ("\u1112\u1161\u11ab", "\ud55c", 1.0),
+        ("−5", "-5", 1.0),
+        ("-1234.5", "−1,234.5", 1.0),
+        ("−5", "5", 0.0),
+        ("−x", "-x", 0.0),
+        ("3−5", "3-5", 0.0),
+        ("–5", "-5", 0.0),
     ],
 )
 def test_exact_match(prediction: str, target: str, score: float) -> None:
@@ -50,6 +56,8 @@ def test_any_of_several_references() -> None:
         ("STRASSE", "straße", {"ignore_case": True}, 1.0),
         ("well - done", "well done", {"ignore_punctuation": True}, 1.0),
         ("-5", "5", {"ignore_punctuation": True}, 0.0),
+        ("−5.", "-5", {"ignore_punctuation": True}, 1.0),
+        ("−5", "5", {"ignore_punctuation": True}, 0.0),
         ("1.5", "15", {"ignore_punctuation": True}, 0.0),
         ("10:30", "1030", {"ignore_punctuation": True}, 0.0),
         ("$1,234.", "1234", {"ignore_punctuation": True}, 1.0),
