@@ -26,7 +26,8 @@ from compatcheck.table.values import NUMBER, TEXT
 from compatcheck.tasks.description import of_config
 
 _NAME = re.compile(
-    r"samples_(?P<task>.+?)(?:_(?P<time>\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?))?\.jsonl(?:\.gz)?", re.IGNORECASE
+    r"samples_(?P<task>.+?)(?:_(?P<time>\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?))?\.jsonl(?:\.gz|\.xz|\.zst|\.bz2)?",
+    re.IGNORECASE,
 )
 _BYPASS = "bypass"
 """The metric that lm-eval's ``--predict_only`` puts in the place of a task's own."""
