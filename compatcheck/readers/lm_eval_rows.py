@@ -184,7 +184,7 @@ class RowReader:
         predicted = predicted_choices(values, choices, unconditional)
         plain: Row = {
             "input": _last_question(row),
-            "target": _gold(target, choices),
+            "target": target if _is_text(target, choices, row.get("doc")) else _gold(target, choices),
             "prediction": predicted.pop("acc"),
             "loglikelihoods": values.tolist(),
         }
@@ -290,6 +290,16 @@ def _gold(target: str | None, choices: Sequence[str]) -> str | None:
         if isinstance(indices, list) and all(isinstance(i, int) and 0 <= i < len(choices) for i in indices):
             return " | ".join(choices[i] for i in indices)
     return target
+
+
+def _is_text(target: str | None, choices: Sequence[str], doc: Any) -> bool:
+    """Whether a target such as ``1``, which lm-eval writes as it writes an index, is a choice's text.
+
+    The document says it, which is the same on both sides: it has the text, and the number nowhere.
+    """
+    values = list(doc.values()) if isinstance(doc, dict) else []
+    numbers = [text_of(one) for one in values if isinstance(one, int | float)]
+    return target in choices and target in [one for one in values if isinstance(one, str)] and target not in numbers
 
 
 def _target_text(target: Any) -> str | None:

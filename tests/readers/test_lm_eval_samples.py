@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import json
+import lzma
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +155,24 @@ def test_generated_texts_one_run_per_filter(file: Path) -> None:
     assert flexible.records["answer"].tolist() == ["#### 3", "#### 3"]
     (only,) = load_recorded(file, layout=Layout(filter="flexible"))
     assert only.filter == "flexible"
+
+
+def test_a_right_choice_that_is_named_by_its_text(file: Path) -> None:
+    """lm-eval writes an index and a text alike; the document tells, whatever was predicted."""
+    docs: list[dict[str, Any]] = [{"label": "1"}, {"label": 1}, {"label": 1, "level": "1"}, {}]
+    more = {"choices": ["1", "2", "3"], "metrics": ["acc"]}
+    rows = [choice_row(n, [-1.0, -2.0, -3.0], "1", doc=doc, **more) for n, doc in enumerate(docs)]
+    assert one(file, *rows).records["target"].tolist() == ["1", "2", "2", "2"]
+
+
+@pytest.mark.parametrize("packed", [gzip, lzma, bz2])
+def test_packed_samples_in_a_folder(packed: Any, tmp_path: Path) -> None:
+    ending = {"gzip": "gz", "lzma": "xz", "bz2": "bz2"}[packed.__name__]
+    write(tmp_path / f"samples_plain_{STAMP}.jsonl", text_row(0, "3", "3"))
+    (tmp_path / f"samples_other_{STAMP}.jsonl.{ending}").write_bytes(
+        packed.compress(json.dumps(text_row(0, "3", "3")).encode())
+    )
+    assert [run.task for run in load_recorded(tmp_path)] == ["other", "plain"]
 
 
 def test_several_right_texts_are_accepted(file: Path) -> None:
