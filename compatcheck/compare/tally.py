@@ -23,6 +23,7 @@ from compatcheck.compare.overview import Gains, Overview, WorstFlips, gains_of, 
 from compatcheck.compare.pairing import Pairs, Rows, take
 from compatcheck.compare.quadrants import Sorted, sort_pairs
 from compatcheck.compare.result import KIND_COLUMN, PREFERENCES, QUADRANTS, Comparison, Estimate, Slice
+from compatcheck.compare.scales import Scales
 from compatcheck.compare.settings import Settings, signature
 from compatcheck.compare.significance import mcnemar, sign_flip
 from compatcheck.compare.slices import build_slices
@@ -59,7 +60,7 @@ class Tally:
         self._gains: Gains | None = None
         self._kinds: list[str] = []
         self._worst = None if file is None else WorstFlips()
-        self._choices = Choices()
+        self._choices, self._scales = Choices(), Scales()
         self._clusters: tuple[Clusters, Rows] | None = None
 
     def add(self, part: Part, labels: frozenset[str] | None) -> None:
@@ -73,6 +74,8 @@ class Tally:
             counter.add(found, old, new, pairs)
         self._besides.add(old, new, pairs, scored)
         self._codes.append(found.codes[scored])
+        if how.correct_at is not None:
+            self._scales.add(found.old[scored], found.new[scored])
         self._scored.append(scored)
         self._unanswered.append(found.unanswered)
         if found.changes is not None:
@@ -112,7 +115,11 @@ class Tally:
     def comparison(
         self, old: TaskRun | StoredRun, new: TaskRun | StoredRun, pairs: Pairs, values: Mapping[str, pd.Series]
     ) -> Comparison:
-        """What all of it comes to; ``values`` are those of every slice field, pair by pair."""
+        """What all of it comes to; ``values`` are those of every slice field, pair by pair.
+
+        Raises InputError: ``--correct-at`` cannot be meant for the scores of both sides."""
+        if self.how.correct_at is not None and not self._of_changes:
+            self._scales.check(self.how.correct_at, self.metric, old.task)
         codes, found = np.concatenate(self._codes), self._found
         n, sizes = len(codes), np.bincount(codes, minlength=len(found.names))
         counts = {name: int(size) for name, size in zip(found.names, sizes, strict=True)}

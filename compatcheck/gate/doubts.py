@@ -234,8 +234,10 @@ def _in_words(reading: Reading) -> str:
 
 
 def remarks(comparisons: Sequence[Comparison]) -> tuple[str, ...]:
-    """What is said at the top of a report: of readings that would change many scores, and of answers all alike."""
-    notes = [
+    """What is said at the top of a report: of scores in another unit on one side, of readings that would change many
+    scores, and of answers all alike."""
+    notes = [f"{each.name}: {why}" for each in comparisons if (why := _other_scale(each)) is not None]
+    notes += [
         f"{each.name}: {one.changed_old:,} of OLD's and {one.changed_new:,} of NEW's {one.of:,} answers are wrong as "
         f"scored and right {_in_words(one)}; say which is meant: {_option(one)}, or =false"
         for each in comparisons

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import compatcheck
+from compatcheck.errors import InputError
 from tests.cli.test_evidence import RIGHT, STREAM, WRONG, sides
 
 
@@ -64,6 +65,25 @@ def test_a_side_in_percent_passes_nothing(tmp_path: Path, stream: bool) -> None:
     assert (c.advice.bump, c.advice.reason) == ("undecided", said)
     both = [row | {"score": 100 * row["score"]} for row in old]
     assert compatcheck.diff(*sides(tmp_path, both, new), fail_on="nfr:99%").verdict == "pass"
+
+
+@STREAM
+@pytest.mark.parametrize("percent", ["OLD", "NEW"])
+def test_a_side_in_percent_is_said_whatever_the_verdict(percent: str, tmp_path: Path, stream: bool) -> None:
+    share = [{"prediction": "a", "score": 0.75 + (i % 10) / 100} for i in range(100)]
+    hundred = [row | {"score": 100 * row["score"]} for row in share]
+    files = sides(tmp_path, *((hundred, share) if percent == "OLD" else (share, hundred)))
+    other = "NEW" if percent == "OLD" else "OLD"
+    said = f"{other}'s scores are 0.795 on average and {percent}'s 79.5: one side seems to be in percent"
+    for budget in ([], "nfr:1%"):
+        c = compatcheck.diff(*files, fail_on=budget, stream=stream)
+        assert [said in note for note in c.notes].count(True) == 1
+    with pytest.raises(InputError, match=f"--correct-at 0.8: {other}'s scores of 'score' are at most 0.84, and"):
+        compatcheck.diff(*files, correct_at=0.8, stream=stream)
+    with pytest.raises(InputError, match=r"did you mean --correct-at 80\?"):
+        compatcheck.diff(*sides(tmp_path, hundred, hundred[::-1]), correct_at=0.8, stream=stream)
+    assert compatcheck.diff(*sides(tmp_path, share, share[::-1]), correct_at=0.8, stream=stream).only.n == 100
+    assert compatcheck.diff(*sides(tmp_path, hundred, hundred[::-1]), correct_at=80, stream=stream).only.n == 100
 
 
 @STREAM
