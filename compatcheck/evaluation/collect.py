@@ -22,6 +22,7 @@ from compatcheck.evaluation.task_scoring import score_with_task
 from compatcheck.models import tokenizer
 from compatcheck.readers import load_recorded
 from compatcheck.readers.large import load_large
+from compatcheck.readers.parts import Ids
 from compatcheck.records import Manifest, Run, StoredRun, TaskRun, figure_column
 from compatcheck.scratch import Scratch
 from compatcheck.similarity.exact import EXACT
@@ -158,16 +159,20 @@ def of_filter(runs: Sequence[Kind], request: Request) -> list[Kind]:
 
 
 def read_sides(sides: Sequence[Side], request: Request, scratch: Scratch | None = None) -> list[Run]:
-    """The records of sides that were recorded, which are compared: a value is the same in all of them. Raises
-    InputError: as :func:`read_side`."""
-    runs = [read_side(side, request, scratch) for side in sides]
+    """The records of sides that were recorded, which are compared: a value is the same in all of them, and ``--limit``
+    takes the documents of the first of every other. Raises InputError: as :func:`read_side`."""
+    runs = [read_side(side, request, scratch) for side in sides[:1]]
+    limited = any(side.options.tasks.limit is not None for side in sides)
+    taken = {(one.task, one.filter): streams.ids_of(one) for run in runs if limited for one in run.tasks}
+    runs += [read_side(side, request, scratch, taken) for side in sides[1:]]
     alike = read_alike([run.tasks for run in runs], request.metric_options)
     return [replace(run, tasks=tuple(tasks)) for run, tasks in zip(runs, alike, strict=True)]
 
 
-def read_side(side: Side, request: Request, scratch: Scratch | None = None) -> Run:
-    """The records of a side that was recorded; with ``scratch`` they lie on disk and have the metrics asked for. Raises
-    InputError: a file that cannot be read, or an option that does not apply to it."""
+def read_side(side: Side, request: Request, scratch: Scratch | None = None, taken: Ids | None = None) -> Run:
+    """The records of a side that was recorded; with ``scratch`` they lie on disk and have the metrics asked for.
+    ``taken`` has the documents that ``--limit`` has taken of the side it is compared with. Raises InputError: a file
+    that cannot be read, or an option that does not apply to it."""
     runs: list[Any] = []
     notes: list[str] = []
     fingerprint, how, layout = _fingerprint(side), side.options.tasks, side.options.layout
@@ -195,6 +200,7 @@ def read_side(side: Side, request: Request, scratch: Scratch | None = None) -> R
             "task": wanted[0] if len(wanted) == 1 else None,
             "tasks": wanted,
             "limit": how.limit,
+            "ids": taken,
             "metric_options": request.metric_options,
         }
         read: list[Any] = (

@@ -110,6 +110,13 @@ def stored_kept(
     return opened.manifest, [stored(records(part), scratch) for part in parts], opened.notes
 
 
+def ids_of(run: TaskRun | StoredRun) -> list[str]:
+    """The documents of a run, in their order."""
+    if isinstance(run, TaskRun):
+        return [str(one) for one in run.records["doc_id"]]
+    return [one for table in run.table.tables(["doc_id"]) for one in table["doc_id"].to_pylist()]
+
+
 def with_metrics(run: StoredRun, metrics: Sequence[str], options: Mapping[str, Mapping[str, Any]]) -> StoredRun:
     """Keep the metrics asked for (none means all), computing those that the run lacks from prediction and target."""
     have = {metric.name: metric for metric in run.metrics}

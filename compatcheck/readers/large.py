@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -12,12 +13,14 @@ import pyarrow.compute as pc
 from compatcheck.errors import InputError
 from compatcheck.readers.parts import (
     DEFAULT_TASK,
+    Ids,
     Part,
     drop_repeats,
     plain_part,
     record_columns,
     said_of_rows,
     scored,
+    wanted_ids,
     wanted_metrics,
     with_targets_left,
 )
@@ -46,6 +49,7 @@ def load_large(
     task: str | None = None,
     tasks: Sequence[str] = (),
     limit: int | None = None,
+    ids: Ids | None = None,
     metric_options: Options | None = None,
 ) -> list[StoredRun]:
     """Read a file of rows as :func:`~compatcheck.readers.load_recorded` does, with its records on disk.
@@ -65,7 +69,7 @@ def load_large(
         raw.add(table)
     (part,) = with_targets_left([plain_part(reader.finish(pa.table({})), layout, task)], targets)
     found = _Runs(raw.finish(reader.unfit), reader, part, layout, metrics, metric_options)
-    return found.all(list(keys), path, tasks, limit)
+    return found.all(list(keys), path, tasks, limit, ids)
 
 
 def _with_keys(table: pa.Table, task: str) -> pa.Table:
@@ -88,7 +92,9 @@ class _Runs:
         self.asked, self.options = metrics, options
         self.wanted = wanted_metrics(part.rows, metrics, part.default_metrics)
 
-    def all(self, keys: list[tuple[str, str]], path: Path, tasks: Sequence[str], limit: int | None) -> list[StoredRun]:
+    def all(
+        self, keys: list[tuple[str, str]], path: Path, tasks: Sequence[str], limit: int | None, ids: Ids | None
+    ) -> list[StoredRun]:
         """The runs by task and filter, in the order in which these first appear, those of one task together."""
         repeats, order = self._repeats(), list(dict.fromkeys(task for task, _ in keys))
         keys.sort(key=lambda key: order.index(key[0]))
@@ -100,7 +106,9 @@ class _Runs:
         for key in keys:
             if (tasks and key[0] not in tasks) or self.layout.filter not in (None, key[1]):
                 continue
-            rows, metrics = self._stored(key, dropped, limit, whole)
+            only = wanted_ids(ids, *key)
+            left, only = (None, only) if limit is not None and self._has(key, only) else (limit, only[:0])
+            rows, metrics = self._stored(key, dropped, left, only, whole)
             duplicates = len(repeats.get(key, ()))
             notes = (*self.part.notes, *(() if self.asked else self.part.score_notes))
             settings = said_of_rows(self.layout) | ({"limit": limit} if limit is not None else {})
@@ -108,7 +116,7 @@ class _Runs:
         return found
 
     def _stored(
-        self, key: tuple[str, str], dropped: pa.Array, limit: int | None, whole: bool
+        self, key: tuple[str, str], dropped: pa.Array, limit: int | None, only: pa.Array, whole: bool
     ) -> tuple[Rows, tuple[Metric, ...]]:
         """The records of a task and filter; where they are all rows as these were read, with the scores beside them."""
         there = list(self.raw.types)
@@ -117,7 +125,8 @@ class _Runs:
         known = (*KEY, NUMBER, REFERENCES, *_TELLING)
         read = [name for name in there if not whole or name in known or name.startswith("score:")]
         rows, scores, metrics = Rows(self.raw.scratch), dict[str, pa.Array](), tuple[Metric, ...]()
-        parts = scored(self.part, self.wanted, self.options, lambda: self._tables(key, dropped, limit, read), _TELLING)
+        tables = partial(self._tables, key, dropped, limit, only, read)
+        parts = scored(self.part, self.wanted, self.options, tables, _TELLING)
         for table, records, metrics in parts:  # noqa: B007 - those of the last are those of all
             scores = {n: pa.array(records[n], from_pandas=True) for n in records.columns if n not in _TELLING}
             rows.add(pa.table(({} if whole else {name: table[name] for name in names}) | scores))
@@ -144,13 +153,21 @@ class _Runs:
                 found[key[0], key[1]] = gone[NUMBER].combine_chunks().cast(pa.int64())
         return found
 
+    def _has(self, key: tuple[str, str], ids: pa.Array) -> bool:
+        """Whether a row of a task and filter has one of the ids."""
+        nothing = pa.array([], pa.int64())
+        names = [*KEY, NUMBER, "doc_id"]
+        return len(ids) > 0 and any(map(len, self._tables(key, nothing, None, ids, names)))
+
     def _tables(
-        self, key: tuple[str, str], dropped: pa.Array, limit: int | None, names: Sequence[str]
+        self, key: tuple[str, str], dropped: pa.Array, limit: int | None, only: pa.Array, names: Sequence[str]
     ) -> Iterator[pa.Table]:
-        """The rows that count, in their order, with these columns."""
+        """The rows that count, in their order, with these columns; those of ``only``, where it has ids."""
         left = limit
         for table in self.raw.tables(names):
             chosen = pc.and_(pc.equal(table["task"], key[0]), pc.equal(table["filter"], key[1]))
+            if len(only):
+                chosen = pc.and_(chosen, pc.is_in(table["doc_id"], value_set=only))
             if len(dropped):
                 chosen = pc.and_(chosen, pc.invert(pc.is_in(table[NUMBER], value_set=dropped)))
             if not pc.all(chosen).as_py():

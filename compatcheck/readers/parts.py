@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -26,12 +26,14 @@ from compatcheck.table.rows import RowTable, extract_targets, missing_field
 from compatcheck.table.scoring import Options, check_metrics, recorded_metric, score_records, settle_scores, worst_score
 from compatcheck.table.targets import Targets
 from compatcheck.table.thinking import STRIP
-from compatcheck.table.values import NUMBER, REFERENCES, text_of
+from compatcheck.table.values import NUMBER, REFERENCES, TEXT, text_of
 from compatcheck.text import text_hash
 
 DEFAULT_TASK = "recorded"
 """Task name of rows that name none."""
 _CHUNK_ROWS = 5_000
+Ids = Mapping[tuple[str, str], Sequence[str]]
+"""By task and filter the documents that ``--limit`` has taken of the other side."""
 
 
 @dataclass
@@ -81,6 +83,7 @@ def runs_of(
     metrics: Sequence[str],
     limit: int | None,
     options: Options | None,
+    ids: Ids | None = None,
 ) -> list[TaskRun]:
     rows, of = part.rows, part.recording
     wanted = wanted_metrics(rows, metrics, part.default_metrics)
@@ -92,9 +95,11 @@ def runs_of(
         table, duplicates = (table, 0) if averaged else drop_repeats(table, rows.source)
         duplicates += of.duplicates if not runs else 0
         if limit is not None:
-            ids = table["doc_id"]  # of averaged rows all those of the first ids
-            first = pc.is_in(ids, value_set=pc.unique(ids).slice(0, limit)) if averaged else None
-            table = table.slice(0, limit) if first is None else table.filter(first)
+            known = pc.is_in(table["doc_id"], value_set=wanted_ids(ids, task, name))
+            if not pc.any(known).as_py():  # of averaged rows all those of the first ids
+                first = pc.unique(table["doc_id"]).slice(0, limit)
+                known = pc.is_in(table["doc_id"], value_set=first)
+            table = table.filter(known)
         kept = [m for m in rows.metrics if f"score:{m}" in table.column_names and m in wanted]
         _, records, found = next(scored(part, wanted, options, partial(iter, [table])))
         own = settings
@@ -112,6 +117,11 @@ def runs_of(
         notes = (*part.notes, *(() if metrics else (*not_compared(task, part.left_out), *part.score_notes)))
         runs.append(TaskRun(task, name, found, records, own, duplicates, notes, rows.typed))
     return runs
+
+
+def wanted_ids(ids: Ids | None, task: str, name: str) -> pa.Array:
+    """The ids that are kept of a task and filter, as far as they are known."""
+    return pa.array((ids or {}).get((task, name), ()), TEXT)
 
 
 def said_of_rows(layout: Layout) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 from compatcheck.errors import InputError, did_you_mean
 from compatcheck.readers import hf_datasets, lm_eval_samples
 from compatcheck.readers.detect import tool_of
-from compatcheck.readers.parts import Part, as_part, plain_part, runs_of, with_targets_left
+from compatcheck.readers.parts import Ids, Part, as_part, plain_part, runs_of, with_targets_left
 from compatcheck.readers.recording import Recording
 from compatcheck.records import TaskRun
 from compatcheck.references import LAYOUTS, tool_of_folder
@@ -36,6 +36,7 @@ def load_recorded(
     task: str | None = None,
     tasks: Sequence[str] = (),
     limit: int | None = None,
+    ids: Ids | None = None,
     metric_options: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> list[TaskRun]:
     """Read recorded outputs: a JSONL, JSON, CSV, Excel or Parquet file, or what lm-eval or another tool wrote.
@@ -49,6 +50,7 @@ def load_recorded(
         task: name of the task where the rows name none.
         tasks: keep only these of the tasks that the rows name; empty keeps all.
         limit: keep the first documents of every task and filter.
+        ids: with a limit those to keep instead, by task and filter, where one of them is there.
         metric_options: settings of metrics by name, as :func:`compatcheck.similarity.get` takes them.
 
     Raises:
@@ -59,7 +61,7 @@ def load_recorded(
         raise InputError(f"--limit {limit}: must be 1 or more")
     targets = targets_of(layout.targets, layout) if layout.targets is not None else None
     parts = with_targets_left(_parts(path, layout, side, targets, task, tasks, metrics), targets)
-    runs = [run for part in parts for run in runs_of(part, layout, metrics, limit, metric_options)]
+    runs = [run for part in parts for run in runs_of(part, layout, metrics, limit, metric_options, ids)]
     return [run for run in runs if not tasks or run.task in tasks] or no_such_task(path, runs, tasks)
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from markdown_it import MarkdownIt
 
+import compatcheck
 from compatcheck.cli.app import run
 from tests.factories import write_rows
 
@@ -45,6 +46,35 @@ def test_a_field_that_the_sides_disagree_on_is_said(tmp_path: Path, capsys: pyte
         said.append([note for note in json.loads(capsys.readouterr().out)["notes"] if "another" in note])
     note = "recorded: `topic` is another in NEW than in OLD in 50 of 100 rows; OLD's counts"
     assert said == [[note], [note], []]
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["memory", "stream"])
+@pytest.mark.parametrize("ids", ["same", "other"])
+def test_a_limit_takes_the_same_rows_of_files_in_other_orders(ids: str, stream: bool, tmp_path: Path) -> None:
+    """It took the first ones of each file, of which few had a partner."""
+    old = [{"id": i, "target": "a", "prediction": "a", "doc_hash": f"h{i}", "task": f"t{i % 2}"} for i in range(100)]
+    new = [row | {"prediction": "b", "id": f"n{row['id']}" if ids == "other" else row["id"]} for row in old]
+    new = new if ids == "other" else new[::-1]  # without an id in common the first rows are all there is to go by
+    files = [write_rows(tmp_path / "old.jsonl", old), write_rows(tmp_path / "new.jsonl", new)]
+    found = compatcheck.diff(*files, limit=10, stream=stream)
+    for each in found.comparisons:
+        pairing = each.pairing
+        assert (each.n, pairing.only_old, pairing.only_new, each.quadrants["negative_flip"]) == (10, 0, 0, 10)
+    assert found.comparisons[0].instances["doc_id"].tolist() == [str(i) for i in range(0, 20, 2)]
+
+
+def test_a_limit_takes_olds_rows_of_every_candidate(tmp_path: Path) -> None:
+    old, new = pair(tmp_path, 3, 50)
+    other = write(tmp_path / "other.jsonl", Path(new).read_text(encoding="utf-8").splitlines()[:47])
+    found = compatcheck.diff(old, [new, other], limit=5)
+    assert [each.only.n for each in found] == [5, 2]
+
+
+def test_a_limit_says_what_new_lacks_of_olds_rows(tmp_path: Path) -> None:
+    rows = [{"id": i, "target": "a", "prediction": "a"} for i in range(20)]
+    files = [write(tmp_path / "old.jsonl", rows), write(tmp_path / "new.jsonl", rows[:0:-1])]
+    pairing = compatcheck.diff(*files, limit=4).only.pairing
+    assert (pairing.paired, pairing.only_old, pairing.only_new, pairing.examples["only_old"]) == (3, 1, 0, ("0",))
 
 
 @pytest.mark.parametrize(
