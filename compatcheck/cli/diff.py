@@ -61,10 +61,10 @@ def command(
     if old is not None:
         if check:
             raise InputError("--check names a check of the settings file; leave out OLD and NEW")
-        return _run(Check("", old, news[0], loaded.options, tuple(news[1:])), given, command, alone=True)
+        return _run(Check("", old, news[0], loaded.options, tuple(news[1:])), given, command, alone=True)[0]
     chosen = loaded.choose(check or ())
     if len(chosen) == 1:
-        return _run(chosen[0], given, command, alone=True)
+        return _run(chosen[0], given, command, alone=True)[0]
     return _run_all(chosen, given, command)
 
 
@@ -72,7 +72,7 @@ def _run_all(checks: Sequence[Check], given: Mapping[str, Any], command: str) ->
     """A check that cannot be run does not keep the others from running; the exit code is then that of an error."""
     from compatcheck.report.text import safe_text
 
-    codes: dict[str, int] = {}
+    codes, said = dict[str, int](), dict[str, str]()
     for check in checks:
         quiet = bool(config.settle(check.options, given).get("quiet", False))
         if quiet:
@@ -81,23 +81,24 @@ def _run_all(checks: Sequence[Check], given: Mapping[str, Any], command: str) ->
             print()
             print_line(f"== {check.name}: {check.old} -> {', '.join([check.new, *check.further])}", sys.stdout)
         try:
-            codes[check.name] = _run(check, given, command, alone=False)
+            codes[check.name], said[check.name] = _run(check, given, command, alone=False)
         except Exception as error:
             if quiet:
                 print("could not be run", flush=True)
             print_failure(error, f"check {check.name}: ")
-            codes[check.name] = int(ExitCode.USAGE)
-    words = {2: "could not be run", 1: "failed", 3: "inconclusive", 0: "passed"}
+            codes[check.name], said[check.name] = int(ExitCode.USAGE), "error"
+    words = {"error": "could not be run", "fail": "failed", "inconclusive": "inconclusive", "none": "without a budget"}
     parts = []
-    for code, word in words.items():
-        mine = [name for name, each in codes.items() if each == code]
+    for verdict, word in {**words, "pass": "passed"}.items():
+        mine = [name for name, each in said.items() if each == verdict]
         if mine:
-            parts.append(f"{len(mine)} {word}" + (f" ({', '.join(mine)})" if code else ""))
+            parts.append(f"{len(mine)} {word}" + (f" ({', '.join(mine)})" if verdict != "pass" else ""))
     print_line(f"{len(codes)} checks: {', '.join(parts)}", sys.stdout)
-    return next(code for code in words if code in codes.values())
+    return next(code for code in (2, 1, 3, 0) if code in codes.values())
 
 
-def _run(check: Check, given: Mapping[str, Any], command: str, *, alone: bool) -> int:
+def _run(check: Check, given: Mapping[str, Any], command: str, *, alone: bool) -> tuple[int, str]:
+    """The exit code, and the verdict, which ``--exit-zero`` leaves as it is."""
     settled = config.settle(check.options, given)
     shown = options.build(options.Check, settled)
     formats = check_formats(shown.format, shown.junit_flips, several=bool(check.further))
@@ -118,4 +119,5 @@ def _run(check: Check, given: Mapping[str, Any], command: str, *, alone: bool) -
     else:
         seen = with_earlier_looks(replace(api.diff(check.old, check.new, **how), command=command), out)
     sys.stdout.flush()
-    return emit(seen, formats=formats, out=out, quiet=shown.quiet, exit_zero=shown.exit_zero, overwrite=shown.overwrite)
+    code = emit(seen, formats=formats, out=out, quiet=shown.quiet, exit_zero=shown.exit_zero, overwrite=shown.overwrite)
+    return code, str(seen.verdict)

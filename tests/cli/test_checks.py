@@ -39,7 +39,14 @@ def test_all_checks_one_verdict(project: Path, capsys: pytest.CaptureFixture[str
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("worse: ✗ FAIL")
     assert lines[1].startswith("better: · NO BUDGET")
-    assert lines[2] == "2 checks: 1 failed (worse), 1 passed"
+    assert lines[2] == "2 checks: 1 failed (worse), 1 without a budget (better)"
+
+
+def test_the_count_of_checks_is_by_their_verdicts(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """``--exit-zero`` changes the exit code; what failed has not passed."""
+    settings(project, TWO + 'fail_on = ["nfr:90%"]\n')
+    assert run(["diff", "--exit-zero"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "2 checks: 1 failed (worse), 1 passed"
 
 
 def test_one_check_by_name(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -52,7 +59,8 @@ def test_a_check_that_cannot_be_run_does_not_stop_the_others(project: Path, caps
     settings(project, TWO + '[checks.gone]\nold = "gone.jsonl"\nnew = "good.jsonl"\n')
     assert run(["diff"]) == 2
     said = capsys.readouterr()
-    assert said.out.splitlines()[-1] == "3 checks: 1 could not be run (gone), 1 failed (worse), 1 passed"
+    counts = "1 could not be run (gone), 1 failed (worse), 1 without a budget (better)"
+    assert said.out.splitlines()[-1] == f"3 checks: {counts}"
     assert "error: check gone: gone.jsonl" in said.err
 
 
