@@ -276,6 +276,7 @@ class Comparison:
     noise: NoiseFloor | None = None  # what flips between reruns of OLD; None where it was not measured
     # Of a smooth metric: the range its scores are taken to have; a bound on a mean allows for losses of that size.
     score_range: tuple[float, float] | None = None
+    lower_is_better: bool | None = field(default=None, metadata=WHERE_KNOWN)  # true where a smaller score is better
     near_ties: NearTies | None = None  # of a choice by log-likelihoods; None where they are not known
     clusters: ClusterCount | None = None  # what intervals and tests count by; None where every instance does by itself
     readings: tuple[Reading, ...] = ()  # that would change many scores, and that nobody has decided about
@@ -394,7 +395,6 @@ class Result:
     differences: Differences | None = None  # what OLD and NEW differ in besides the model
     absent: tuple[Absent, ...] = ()  # tasks and filters that one side lacks
     history: tuple[BlessedRun, ...] = ()  # where OLD is a baseline: what was blessed up to it, oldest first
-    # After how many instances the same budgets were found open before, where their number was fixed each time.
-    earlier_looks: tuple[int, ...] = ()
+    earlier_looks: tuple[int, ...] = ()  # after how many instances, fixed each time, the budgets were open before
     # Where all instances lie on disk; None where they are all at hand.
     stored: Stored | None = field(default=None, repr=False, compare=False, metadata=NOT_KEPT)

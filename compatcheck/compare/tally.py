@@ -153,6 +153,7 @@ class Tally:
             overview=overview,
             clusters=shown,
             score_range=None if numbers is None else score_range(numbers.old, numbers.new),
+            lower_is_better=None if self._of_changes or self.metric.higher_is_better else True,
             **self._choices.fields(),
             readings=self._readings.readings(n, self._changes, self._reread),
             reference="old" if self._of_changes else None,

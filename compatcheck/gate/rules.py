@@ -86,6 +86,12 @@ _EXPRESSION = re.compile(
 )
 
 
+def judged_as(key: str, comparison: Comparison) -> Name:
+    """How a figure of this comparison is judged: a new score is at most the budget where less is better."""
+    known = NAMES[key]
+    return known._replace(upper=True) if key == "score_new" and comparison.lower_is_better else known
+
+
 @dataclass(frozen=True)
 class Rule:
     """One budget, as the user wrote it (``text``) and as a number (proportion or the metric's own units)."""

@@ -18,7 +18,7 @@ from compatcheck.compare.result import Comparison, Gate
 from compatcheck.compare.sequential import FigureEvidence
 from compatcheck.compare.significance import holm
 from compatcheck.errors import InputError
-from compatcheck.gate.rules import CRITICAL, NAMES, Name, Rule, nothing_covered, writer
+from compatcheck.gate.rules import CRITICAL, Name, Rule, judged_as, nothing_covered, writer
 from compatcheck.gate.verdict import against, label_of
 from compatcheck.records import CONFIDENCE
 
@@ -123,7 +123,7 @@ class Budgets:
             if key is None or rule.is_count:
                 continue  # rows that show nothing are counted at the end
             evidence = FigureEvidence(key, rule.threshold, comparison.metric)
-            watched = Watched(rule, comparison.name, NAMES[key], label_of(rule, key), evidence)
+            watched = Watched(rule, comparison.name, judged_as(key, comparison), label_of(rule, key), evidence)
             for found in self._seen.get(comparison.name, []):
                 watched.take(found)
             self.watched.append(watched)

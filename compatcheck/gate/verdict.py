@@ -23,7 +23,18 @@ from compatcheck.compare.result import Absent, Comparison, Estimate, Gate, worst
 from compatcheck.compare.significance import holm, p_beyond
 from compatcheck.errors import ExitCode, InputError, did_you_mean
 from compatcheck.gate.doubts import MAX_MISSING, doubt
-from compatcheck.gate.rules import BESIDE, CRITICAL, NAMES, OF_ROWS, Name, Rule, nothing_covered, rows, writer
+from compatcheck.gate.rules import (
+    BESIDE,
+    CRITICAL,
+    NAMES,
+    OF_ROWS,
+    Name,
+    Rule,
+    judged_as,
+    nothing_covered,
+    rows,
+    writer,
+)
 from compatcheck.records import KL
 from compatcheck.text import estimated
 
@@ -242,7 +253,8 @@ def _evidence(rule: Rule, comparison: Comparison) -> Evidence | Gate:
         return _divergence(rule, comparison)
     if clusters is not None and clusters.count < LEAST:
         return open_(f"{clusters.count} clusters by '{clusters.field}': fewer than {LEAST} settle no budget")
-    known, (figure, n), label = (BESIDE if rule.is_beside else NAMES)[key], rule.figure(comparison), label_of(rule, key)
+    known = BESIDE[key] if rule.is_beside else judged_as(key, comparison)
+    (figure, n), label = rule.figure(comparison), label_of(rule, key)
     is_mean = key.startswith(("mean_", "score_", "similarity")) or (rule.is_beside and not known.rate)
     averaged = figure.count if is_mean else None
     if key == "mean_regression" and (averaged or 0) < MIN_AVERAGED:

@@ -109,6 +109,11 @@ def groups(comparison: Comparison) -> tuple[str, ...]:
     return SMOOTH_GROUPS if comparison.kind == "smooth" else QUADRANTS
 
 
+def ways(comparison: Comparison) -> tuple[str, str]:
+    """What an answer scores that is worse, and one that is better; of a loss the worse one is higher."""
+    return ("worse", "better") if comparison.lower_is_better else ("lower", "higher")
+
+
 def kind(comparison: Comparison) -> str:
     """Which groups it has: ``discrete``, ``smooth``, ``changes`` or ``preferences``."""
     if comparison.reference is None:

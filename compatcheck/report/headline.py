@@ -87,9 +87,10 @@ def _flips(comparison: Comparison, result: Result) -> str:
     worse, better = (comparison.quadrants.get(name, 0) for name in ("negative_flip", "positive_flip"))
     one, many = ("was right and is now wrong", "were right and are now wrong")
     if comparison.kind == "smooth":
-        one, many = "scores lower", "score lower"
+        one, many = (f"{word} {figures.ways(comparison)[0]}" for word in ("scores", "score"))
     allowed = next((f"; the budget allows {found} %" for found in map(_allowed, comparison.gates) if found), "")
-    more = "got better" if comparison.kind == "discrete" else "scores higher" if better == 1 else "score higher"
+    more = "scores" if better == 1 else "score"
+    more = "got better" if comparison.kind == "discrete" else f"{more} {figures.ways(comparison)[1]}"
     share, where = figures.share(worse, comparison.n), _in(comparison, result)
     where = where[:1].upper() + where[1:]
     what = one if worse == 1 else many

@@ -235,9 +235,11 @@ def _flow(comparison: Comparison, title: str) -> Panel:
 def _gains(comparison: Comparison) -> Panel:
     found = gains(comparison)
     assert found is not None
+    ways = figures.ways(comparison)
+    said = f"{found.worse:,} score {ways[0]}, {found.better:,} score {ways[1]}"
 
     def paint(axes: Axes) -> None:
-        _title(axes, "Gain per instance", f"{found.worse:,} score lower, {found.better:,} score higher")
+        _title(axes, "Gain per instance", said)
         draw_bars(axes, found, (0, INNER, 0.77, 2.27), COLORS)
         line(axes, ((0, 2.27), (INNER, 2.27)), _SOFT, 0.8)
         for part, ha in ((0.0, "left"), (0.25, "center"), (0.5, "center"), (0.75, "center"), (1.0, "right")):

@@ -202,6 +202,18 @@ def test_a_metric_where_lower_is_better_regresses_when_it_rises():
     assert gate("regression:0.05", smooth(old, old - 0.2, metric="loss", higher_is_better=False)).verdict == "pass"
 
 
+@pytest.mark.parametrize(("budget", "higher", "lower"), [(11, "pass", "fail"), (13, "fail", "pass")])
+def test_a_new_score_keeps_a_budget_on_its_good_side(budget, higher, lower):
+    scores = np.linspace(9.9, 10.1, 60)
+    for better, verdict in ((True, higher), (False, lower)):
+        found = gate(f"score_new:{budget}", smooth(scores, scores + 2, metric="x", higher_is_better=better))
+        assert found.verdict == verdict
+    assert (
+        "at least 11.9: more than the 11 allowed"
+        in gate("score_new:11", smooth(scores, scores + 2, metric="ppl", higher_is_better=False)).reason
+    )
+
+
 def test_short_names_of_the_paper():
     comparison = smooth([0.5] * 100, [0.7, 0.4] * 50)
     assert gate("m_r:0.2", comparison).verdict == "pass"
