@@ -27,6 +27,7 @@ from compatcheck.records import Manifest, Run, StoredRun, TaskRun, figure_column
 from compatcheck.scratch import Scratch
 from compatcheck.similarity.exact import EXACT
 from compatcheck.table.alike import read_alike
+from compatcheck.table.figures import unread
 from compatcheck.table.kept_side import select
 from compatcheck.table.scoring import AS_RECORDED
 from compatcheck.tasks import LoadedTask
@@ -214,6 +215,8 @@ def read_side(side: Side, request: Request, scratch: Scratch | None = None, take
             runs += score(run, run.task, how.trust_task) if own else [run]
     runs = of_filter(runs, request)
     for figure, rule in request.needed.items():
+        if (why := next(filter(None, (unread(run, figure) for run in runs)), None)) is not None:
+            raise InputError(f"{rule}: {side.text} has {why}")
         if not any(_says(figure, run.names) for run in runs):
             raise InputError(f"{rule}: {side.text} does not say the {figure} of its answers; a column `{figure}` would")
     return Run(manifest, tuple(runs), tuple(dict.fromkeys([*notes, *(note for run in runs for note in run.notes)])))

@@ -10,7 +10,7 @@ import pyarrow as pa
 from compatcheck.errors import InputError, one_line
 from compatcheck.similarity import RECORDED, STRUCTURED
 from compatcheck.table import thinking
-from compatcheck.table.figures import Figures
+from compatcheck.table.figures import Figures, in_one_unit
 from compatcheck.table.flat import flat_columns, is_typed
 from compatcheck.table.layout import MISSING, Layout, field_names, listed, obvious, picker, proposed
 from compatcheck.table.reading import Row, Source
@@ -103,6 +103,7 @@ class Columns:
         columns = None if isinstance(rows, list) else flat_columns(self, rows, numbers)
         if columns is None:
             columns = self._of_rows(numbers, rows if isinstance(rows, list) else _row_list(self.source, rows, numbers))
+        columns = in_one_unit(columns)
         if self.source.untyped:
             self.numbers.watch(columns)
         self.figures.watch(columns)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 import compatcheck
@@ -128,3 +129,33 @@ def test_milliseconds_beside_seconds_pass_nothing(tmp_path: Path) -> None:
     assert c.verdict == "inconclusive" and said in c.only.gates[0].reason
     faster = sides(tmp_path, [RIGHT | {"latency": 50}] * 100, [RIGHT | {"latency": 0.6}] * 100)
     assert compatcheck.diff(*faster, fail_on="latency:+10%").verdict == "pass"
+
+
+@STREAM
+@pytest.mark.parametrize(("name", "cell"), [("latency", "0.9s"), ("latency", "900 ms"), ("latency_ms", "0.90 sec")])
+@pytest.mark.parametrize("kind", ["jsonl", "csv"])
+def test_seconds_with_their_unit_are_read(name: str, cell: str, kind: str, tmp_path: Path, stream: bool) -> None:
+    """They counted as not measured, so that no budget on them could be judged."""
+    rows = [{"id": i, **RIGHT, name: 900 if name == "latency_ms" else 0.9} for i in range(30)]
+    files = [tmp_path / f"old.{kind}", tmp_path / f"new.{kind}"]
+    for file, made in zip(files, (rows, [row | {name: cell} for row in rows]), strict=True):
+        frame = pd.DataFrame(made)
+        frame.to_csv(file, index=False) if kind == "csv" else frame.to_json(file, orient="records", lines=True)
+    c = compatcheck.diff(*files, fail_on="latency:+10%", stream=stream)
+    assert c.verdict == "pass"
+    assert c.only.beside["latency"].new.value == pytest.approx(0.9)
+
+
+@STREAM
+def test_seconds_that_cannot_be_read_are_shown_with_how_to_write_them(tmp_path: Path, stream: bool) -> None:
+    files = sides(tmp_path, [RIGHT | {"latency": 0.9}] * 30, [RIGHT | {"latency": "1 min"}] * 30)
+    with pytest.raises(InputError) as error:
+        compatcheck.diff(*files, fail_on="latency:+10%", stream=stream)
+    assert str(error.value).endswith(
+        "new.jsonl has no `latency` that is a number: '1 min'; write seconds as 0.9, 0.9s or 900ms"
+    )
+    files = sides(tmp_path, [RIGHT | {"cost": "$1"}] * 30, [RIGHT | {"cost": 2}] * 30)
+    with pytest.raises(
+        InputError, match=r"old.jsonl has no `cost` that is a number: '\$1'; write it as a number alone"
+    ):
+        compatcheck.diff(*files, fail_on="cost:+10%", stream=stream)

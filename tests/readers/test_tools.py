@@ -362,7 +362,7 @@ def test_rows_without_a_score_are_errors_where_it_is_compared(tool: str, tmp_pat
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        ("latency", "0.5 s", "0.5 s"),
+        ("latency", "0,5 s", "0,5 s"),
         ("latency_ms", -3, "-3"),
         ("cost", "$1", "$1"),
         ("output_tokens", float("inf"), "inf"),
