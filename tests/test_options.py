@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import json
+import re
 import subprocess
 import sys
+from collections.abc import Iterable
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +72,47 @@ def test_an_option_is_added_in_one_place(tmp_path: Path) -> None:
     assert "compatcheck.toml: max_rows: 'x' must be a whole number" in found["problem"]
     assert found["python"] == ["max_rows: 'int | None' = None"] * 4
     assert (found["manifest"], found["pytest"]) == ({"max_rows": 5}, 0)
+
+
+def models_of_options() -> list[Any]:
+    return [each for each in vars(options).values() if is_dataclass(each) and each is not options.Option]
+
+
+def read_by(names: set[str], sources: Iterable[str]) -> set[str]:
+    """Those of the names that these sources read: as attributes of any object, or as texts that are whole names."""
+    found: set[str] = set()
+    for node in (node for source in sources for node in ast.walk(ast.parse(source))):
+        match node:
+            case ast.Attribute(attr=name, ctx=ast.Load()) | ast.Constant(value=str(name)):
+                found.add(name)
+            case ast.Call(func=ast.Name("getattr"), args=[_, ast.JoinedStr(parts), *_]):  # f"{side}_name"
+                pattern = "".join(re.escape(str(p.value)) if isinstance(p, ast.Constant) else ".+" for p in parts)
+                found |= {name for name in names if re.fullmatch(pattern, name)}
+    return names & found
+
+
+def test_every_option_is_read_somewhere() -> None:
+    """An option that nothing reads is accepted and does nothing."""
+    root = Path(options.__file__).parent
+    files = {*root.rglob("*.py"), *(root.parent / "compatcheck_train").rglob("*.py")} - {root / "options.py"}
+    names = {name for each in models_of_options() for name in options.options_of(each)}
+    assert len(names) > 80
+    assert names - read_by(names, (path.read_text(encoding="utf-8") for path in files)) == set()
+
+
+def test_an_option_that_nothing_reads_is_noticed() -> None:
+    """It is declared, described and handed on, and no one looks at it."""
+    source = """
+class Evaluate:
+    max_rows: int = option(3, "Read no more than max_rows rows.")
+
+def evaluate(max_rows, chosen, side):
+    chosen.max_rows = max_rows
+    name = getattr(chosen, f"{side}_name")
+    return Request(max_rows=max_rows, limit=chosen.limit, seed=getattr(chosen, "seed"), name=name)
+"""
+    names = {"max_rows", "limit", "seed", "old_name", "new_name"}
+    assert names - read_by(names, [source]) == {"max_rows"}
 
 
 @pytest.mark.parametrize("command", ["diff", "run", "noise", "bless", "export", "fix", "train-task", "plan", "show"])
