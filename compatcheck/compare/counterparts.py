@@ -60,8 +60,10 @@ def _why(old: Any, new: Any) -> str:
 
 
 def differences_of(old: Any, new: Any) -> Differences:
-    """What two runs, in memory or on disk, differ in besides the model."""
+    """What two runs, in memory or on disk, differ in besides the model, and whether that is the same."""
     found = differences((run.settings, other.settings) for run, other, _ in counterparts(old, new)[0])
+    one, other = old.manifest.fingerprint, new.manifest.fingerprint
+    found = replace(found, same=bool(one) and one == other)
     return found.with_precision(*(run.manifest.engine.get("precision") for run in (old, new)))
 
 

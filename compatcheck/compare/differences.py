@@ -51,6 +51,8 @@ class Differences:
 
     found: tuple[Difference, ...] = field(default=(), metadata={"name": "in"})
     unknown: tuple[str, ...] = ()
+    same: bool = False
+    """OLD and NEW are one model, or one file (``--allow-same``)."""
 
     @property
     def sentence(self) -> str:
@@ -59,6 +61,8 @@ class Differences:
         unsaid = f"; not known: {unknown}" if unknown else ""
         if names:
             return f"OLD and NEW differ in: {names}{unsaid}"
+        if self.same:
+            return f"OLD and NEW are the same{', as far as is known' if unsaid else ''}{unsaid}"
         if len(self.unknown) == len(_ESSENTIAL):
             return f"not recorded how OLD and NEW were made: {unknown} may differ"
         return f"OLD and NEW differ in the model alone{', as far as is known' if unsaid else ''}{unsaid}"

@@ -48,6 +48,18 @@ def test_a_field_that_the_sides_disagree_on_is_said(tmp_path: Path, capsys: pyte
     assert said == [[note], [note], []]
 
 
+def test_one_file_on_both_sides_is_said_to_be_that(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The head said that they differ, in the model alone."""
+    old, new = pair(tmp_path, 3, 50)
+    for other, same in ((old, True), (new, False)):
+        run(["diff", old, other, "--allow-same"])
+        said = " ".join(capsys.readouterr().out.split())
+        assert ("OLD and NEW are the same" in said, "not recorded how OLD and NEW were made" in said) == (
+            same,
+            not same,
+        )
+
+
 @pytest.mark.parametrize("stream", [False, True], ids=["memory", "stream"])
 @pytest.mark.parametrize("ids", ["same", "other"])
 def test_a_limit_takes_the_same_rows_of_files_in_other_orders(ids: str, stream: bool, tmp_path: Path) -> None:

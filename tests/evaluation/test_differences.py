@@ -80,8 +80,9 @@ def told(old: Path, new: Path) -> tuple[list[str], str, compatcheck.Diff]:
 def test_equal_settings_give_equal_signatures(keep: Kept) -> None:
     found, signature, c = told(keep(), keep(number=1))
     assert found == []
-    assert c.differences == Differences()
-    assert c.differences.sentence == "OLD and NEW differ in the model alone"
+    assert c.differences == Differences(same=True)
+    assert c.differences.sentence == "OLD and NEW are the same"
+    assert Differences().sentence == "OLD and NEW differ in the model alone"
     again = told(keep(number=1), keep())[1]
     assert signature == again
     assert signature == compatcheck.diff(keep(), keep(), allow_same=True).comparisons[0].signature
@@ -165,11 +166,8 @@ def test_a_run_of_the_version_before_says_what_is_not_known(keep: Kept, tmp_path
         task["columns"].pop("full_prompt")
     (older / "manifest.json").write_text(json.dumps(manifest))
     c = compatcheck.diff(keep(), older)
-    assert c.differences == Differences((), ("prompt", "decoding"))
-    assert (
-        c.differences.sentence
-        == "OLD and NEW differ in the model alone, as far as is known; not known: prompt, decoding"
-    )
+    assert c.differences == Differences((), ("prompt", "decoding"), same=True)
+    assert c.differences.sentence == "OLD and NEW are the same, as far as is known; not known: prompt, decoding"
     other = compatcheck.diff(keep(dtype="bfloat16"), older)
     assert other.differences is not None
     assert other.differences.sentence == "OLD and NEW differ in: dtype; not known: prompt, decoding"
