@@ -148,7 +148,7 @@ def load(folder: str | os.PathLike[str], candidate: str | None = None) -> Diff:
     """
     from compatcheck.report import load as load_result
 
-    result = load_result(Path(folder))
+    result = load_result(Path(folder), candidate)
     if isinstance(result, Result):
         if candidate is not None:
             raise InputError(f"--candidate {candidate}: {folder} holds one comparison, not several")
@@ -156,7 +156,7 @@ def load(folder: str | os.PathLike[str], candidate: str | None = None) -> Diff:
     if candidate is None:
         names = ", ".join(f"{number} {name}" for number, name in enumerate(result.names, 1))
         raise InputError(f"{folder}: holds several candidates; name one with --candidate: {names}")
-    return _as(Diff, result.results[result.place(candidate)])
+    return _as(Diff, result.results[0])
 
 
 def load_candidates(folder: str | os.PathLike[str]) -> Candidates:

@@ -13,6 +13,8 @@ import pytest
 
 import compatcheck
 from compatcheck.cli.app import run
+from compatcheck.compare import candidates
+from compatcheck.compare.serialise import result_from_dict
 from compatcheck.errors import InputError
 from compatcheck.results import load
 from tests.factories import write_rows
@@ -129,6 +131,21 @@ def test_kept_and_read_again(four: list[str], capsys: pytest.CaptureFixture[str]
     assert capsys.readouterr().out.replace("old", "OLD").split()[:2] == ["✗", "FAIL"]
     assert run(["report", "o", "-q", "--candidate", "1"]) == 0
     assert run(["report", "o", "-q", "--candidate", "worse.jsonl"]) == 1
+
+
+def test_of_one_candidate_nothing_else_is_read(
+    four: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The comparisons of all were made again, to show one."""
+    compatcheck.diff(four[0], four[1:], metric="exact_match").save("o")
+    every, made = compatcheck.load_candidates("o"), []
+    monkeypatch.setattr(
+        candidates, "result_from_dict", lambda data, rows: made.append(len(rows)) or result_from_dict(data, rows)
+    )
+    assert compatcheck.load("o", "2") == every[1]
+    assert made == [2 * N]
+    assert run(["report", "o", "--candidate", "9"]) == 2
+    assert "--candidate 9: there is none; there are 1 to 3: better.jsonl" in capsys.readouterr().err
 
 
 def test_an_instance_is_shown_with_every_answer(four: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,7 +6,7 @@ without what all of them share.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -85,13 +85,16 @@ class Candidates:
         Raises:
             InputError: there is none of it.
         """
-        if name in self.names:
-            return self.names.index(name)
-        if name.isdecimal() and 1 <= int(name) <= len(self.names):
-            return int(name) - 1
-        hint = did_you_mean(name, self.names)
-        raise InputError(f"--candidate {name}: there is none{hint}; there are 1 to {len(self.names)}: "
-                         f"{', '.join(self.names)}")  # fmt: skip
+        return _place(name, self.names)
+
+
+def _place(name: str, names: Sequence[str]) -> int:
+    if name in names:
+        return names.index(name)
+    if name.isdecimal() and 1 <= int(name) <= len(names):
+        return int(name) - 1
+    hint = did_you_mean(name, names)
+    raise InputError(f"--candidate {name}: there is none{hint}; there are 1 to {len(names)}: {', '.join(names)}")
 
 
 def _cell(name: str, one: Comparison) -> Cell:
@@ -124,31 +127,41 @@ def join_candidates(several: Candidates) -> pd.DataFrame:
     return table
 
 
-def candidates_from_dict(data: Mapping[str, Any], instances: pd.DataFrame) -> Candidates:
-    """What :func:`candidates_to_dict` and :func:`join_candidates` wrote.
+def chosen_names(data: Mapping[str, Any], candidate: str | None) -> list[str]:
+    """The candidates that are to be read of a report: all, or the one with this name or number.
 
     Raises:
-        InputError: another schema, a field that is missing or of the wrong kind, or a table without its columns.
+        InputError: there is none of it, or the report has no list of candidates with names of their own.
     """
     each = data.get("candidates")
     if not isinstance(each, list) or not each or not all(isinstance(one, dict) for one in each):
         raise InputError("the report lacks the list 'candidates': it was cut or edited")
-    if COLUMN not in instances:
-        raise InputError(f"the instance table has no column '{COLUMN}': it does not belong to this report")
-    shared = {key: data.get(key) for key in ("version", "command", "old")} | {"schema": SCHEMA}
     names = [one.get("name") for one in each]
     if not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
         raise InputError("the report's candidates have no names of their own: it was edited")
+    return names if candidate is None else [names[_place(candidate, names)]]
+
+
+def candidates_from_dict(data: Mapping[str, Any], instances: pd.DataFrame, chosen: Sequence[str]) -> Candidates:
+    """What :func:`candidates_to_dict` and :func:`join_candidates` wrote, of the candidates with these names.
+
+    Raises:
+        InputError: another schema, a field that is missing or of the wrong kind, or a table without its columns.
+    """
+    if COLUMN not in instances:
+        raise InputError(f"the instance table has no column '{COLUMN}': it does not belong to this report")
+    shared = {key: data.get(key) for key in ("version", "command", "old")} | {"schema": SCHEMA}
     whose = instances[COLUMN].astype(str)
     results = []
-    for one in each:
-        rows = instances[whose == one["name"]].drop(columns=COLUMN).reset_index(drop=True)
-        own = {key: value for key, value in one.items() if key != "name"}
-        results.append(result_from_dict(shared | {"history": []} | own, rows))
+    for one in data["candidates"]:
+        if one["name"] in chosen:
+            rows = instances[whose == one["name"]].drop(columns=COLUMN).reset_index(drop=True)
+            own = {key: value for key, value in one.items() if key != "name"}
+            results.append(result_from_dict(shared | {"history": []} | own, rows))
     verdict = data.get("verdict")
     if verdict not in ("pass", "fail", "inconclusive", "none"):
         raise InputError("the report's 'verdict' is none that there is: it was edited")
-    return Candidates(tuple(results), verdict, str(data.get("version")), str(data.get("command")), tuple(names))
+    return Candidates(tuple(results), verdict, str(data.get("version")), str(data.get("command")), tuple(chosen))
 
 
 @dataclass(frozen=True)

@@ -178,11 +178,12 @@ def _held(folder: Path, *, wait: bool = True) -> Iterator[bool]:
         yield held
 
 
-def load(folder: Path) -> Result | Candidates:
-    """Read a result that :func:`save` wrote, or several candidates.
-    Raises InputError: a missing file, another schema, or contents that are damaged or do not belong together.
+def load(folder: Path, candidate: str | None = None) -> Result | Candidates:
+    """Read a result that :func:`save` wrote, or several candidates; of these the one with a name or number alone.
+    Raises InputError: a missing file, another schema, contents that are damaged or do not belong together, or no such
+    candidate.
     """
-    from compatcheck.compare.candidates import SCHEMA_OF_SEVERAL, candidates_from_dict
+    from compatcheck.compare.candidates import SCHEMA_OF_SEVERAL, candidates_from_dict, chosen_names
     from compatcheck.compare.result import Stored
     from compatcheck.compare.serialise import result_from_dict
 
@@ -205,14 +206,25 @@ def load(folder: Path) -> Result | Candidates:
         path = folder / INSTANCES
         if not path.is_file():
             raise _missing(path)
-        instances = telling_instances(path) if streamed else _read_instances(path)
-    try:
-        if data.get("schema") == SCHEMA_OF_SEVERAL:
-            return candidates_from_dict(data, instances)
+        several, chosen = data.get("schema") == SCHEMA_OF_SEVERAL, list[str]()
+        if several:
+            with _named(folder / REPORT):
+                chosen = chosen_names(data, candidate)
+        instances = telling_instances(path) if streamed else _read_instances(path, chosen if candidate else ())
+    with _named(folder / REPORT):
+        if several:
+            return candidates_from_dict(data, instances, chosen)
         result = result_from_dict(data, instances)
         return replace(result, stored=Stored(path)) if streamed else result
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """What is wrong within is said of this file."""
+    try:
+        yield
     except InputError as error:
-        raise InputError(f"{folder / REPORT}: {error}") from error
+        raise InputError(f"{path}: {error}") from error
 
 
 def read_report(folder: Path) -> dict[str, Any]:
@@ -234,15 +246,21 @@ def _unreadable(path: Path, error: Exception) -> InputError:
     return InputError(f"{path}: cannot be read as Parquet ({one_line(error)}); {_AGAIN}")
 
 
-def _read_instances(path: Path) -> pd.DataFrame:
+def _read_instances(path: Path, candidates: Sequence[str] = ()) -> pd.DataFrame:
+    """All rows, or those of some candidates alone."""
     import pandas as pd
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    from compatcheck.compare.candidates import COLUMN
+
     try:
-        _check_columns(path, pq.read_schema(path))
-        pq.read_table(path).validate(full=True)  # texts of a damaged file may be no UTF-8, which pandas finds too late
-        return _plain(pd.read_parquet(path))
+        schema = pq.read_schema(path)
+        _check_columns(path, schema)
+        only = [(COLUMN, "in", [*candidates])] if candidates and COLUMN in schema.names else None
+        # texts of a damaged file may be no UTF-8, which pandas finds too late
+        pq.read_table(path, filters=only).validate(full=True)
+        return _plain(pd.read_parquet(path, filters=only))
     except (OSError, ValueError, TypeError, LookupError, pa.ArrowException) as error:
         raise _unreadable(path, error) from error
 
