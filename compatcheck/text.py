@@ -6,9 +6,13 @@ import hashlib
 import re
 import unicodedata
 from collections.abc import Sequence
+from decimal import Decimal
 
 _SEPARATED = re.compile(r"[-−+]?\d{1,3}(?:,\d{3})+(?:\.\d+)?", re.ASCII)
 _NUMBER = re.compile(r"[-−+]?\d+(?:\.\d+)?", re.ASCII)
+_VALUE = re.compile(r"(?P<number>-?(0|[1-9]\d*)(\.\d+)?([eE][-+]?\d{1,9})?)|(?i:true|false)", re.ASCII)
+_LONGEST = 40
+"""Numbers with more zeros at either end are spelled with an exponent."""
 _MINUS = re.compile(r"(?<!\w)−(?=[.,]?\d)")
 
 
@@ -24,6 +28,27 @@ def plain_number(text: str) -> str | None:
 def plain_minus(text: str) -> str:
     """A text with the minus of keyboards before numbers, where it has the typographic one (U+2212)."""
     return _MINUS.sub("-", text) if "−" in text else text
+
+
+def value_text(text: str) -> str:
+    """The one spelling of a text that is a number as programs write them, or a boolean; any other text as it is.
+
+    ``5.0`` and ``5e0`` are ``5``, ``True`` is ``true``, a typographic minus is a plain one; ``05`` is no number. No
+    digit is lost.
+    """
+    found = _VALUE.fullmatch(bare := text.strip().replace("−", "-"))
+    if found is None:
+        return text
+    if found["number"] is None:
+        return bare.lower()
+    whole, _, exponent = bare.lower().partition("e")
+    digits, _, decimals = whole.lstrip("-").partition(".")
+    kept = (digits + decimals).lstrip("0").rstrip("0")
+    ends = len((digits + decimals).rstrip("0")) - len(digits) - int(exponent or 0)  # decimals that are left
+    if not kept:
+        return "0"
+    number = f"{'-' * whole.startswith('-')}{kept}"
+    return f"{Decimal(f'{number}e{-ends}'):f}" if abs(ends) <= _LONGEST else f"{number}e{-ends}"
 
 
 def composed(text: str) -> str:

@@ -183,7 +183,7 @@ def read_side(side: Side, request: Request, scratch: Scratch | None = None, take
         wanted = named(request.tasks, how) if task is None else (task,)
         if reference.kind == "run":
             if scratch is None:
-                kept = select(reference.recorded, wanted, how)
+                kept = select(reference.recorded, wanted, how, taken)
                 about, found, said = kept.manifest, list(kept.tasks), kept.notes
             else:
                 about, found, said = streams.stored_kept(reference.recorded, wanted, scratch)

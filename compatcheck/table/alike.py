@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from decimal import Decimal
 from typing import Any, TypeVar
 
 import numpy as np
@@ -20,36 +18,13 @@ from compatcheck.similarity import RECORDED, STRUCTURED
 from compatcheck.table.scoring import Options, score_records
 from compatcheck.table.stored import mapped
 from compatcheck.table.values import number_in
+from compatcheck.text import value_text
 
 Kind = TypeVar("Kind", TaskRun, StoredRun)
-_VALUE = re.compile(r"(?P<number>-?(0|[1-9]\d*)(\.\d+)?([eE][-+]?\d{1,9})?)|(?i:true|false)", re.ASCII)
 _MAYBE_OTHERWISE = r"^\s*([-−]?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?|(?i:true|false))\s*$"
 _AS_IT_IS = r"^(0|-?[1-9][0-9]*|true|false)$"
 _LOOKED_AT = 100_000
 """Of the targets that may be spelled in another way on the other side at most so many are looked for there."""
-_LONGEST = 40
-"""Numbers with more zeros at either end are spelled with an exponent."""
-
-
-def value_text(text: str) -> str:
-    """The one spelling of a text that is a number as programs write them, or a boolean; any other text as it is.
-
-    ``5.0`` and ``5e0`` are ``5``, ``True`` is ``true``, a typographic minus is a plain one; ``05`` is no number. No
-    digit is lost.
-    """
-    found = _VALUE.fullmatch(bare := text.strip().replace("−", "-"))
-    if found is None:
-        return text
-    if found["number"] is None:
-        return bare.lower()
-    whole, _, exponent = bare.lower().partition("e")
-    digits, _, decimals = whole.lstrip("-").partition(".")
-    kept = (digits + decimals).lstrip("0").rstrip("0")
-    ends = len((digits + decimals).rstrip("0")) - len(digits) - int(exponent or 0)  # decimals that are left
-    if not kept:
-        return "0"
-    number = f"{'-' * whole.startswith('-')}{kept}"
-    return f"{Decimal(f'{number}e{-ends}'):f}" if abs(ends) <= _LONGEST else f"{number}e{-ends}"
 
 
 def read_alike(sides: Sequence[Sequence[Kind]], options: Options | None) -> list[list[Kind]]:

@@ -37,6 +37,7 @@ from compatcheck.table.values import (
     text_array,
     text_of,
 )
+from compatcheck.text import value_text
 
 NESTED = ("input", "response", "full_prompt")
 """Fields that may hold an object or a list, of which the text is kept."""
@@ -266,7 +267,8 @@ class Columns:
             columns[REFERENCES] = references
         if self.layout.extract is not None and "target_hash" not in columns:
             # What is taken out of two different targets may be the same: only the whole tells them apart.
-            columns["target_hash"] = hashed(columns["target"])
+            whole = [None if text is None else value_text(text) for text in columns["target"].to_pylist()]
+            columns["target_hash"] = hashed(pa.array(whole, TEXT))
 
     def _add_predictions(
         self, columns: dict[str, pa.Array], predictions: list[Any], targets: list[Any], numbers: Sequence[int]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,14 +18,22 @@ from compatcheck.tasks.prompt_set import ALL
 from compatcheck.tasks.resolve import bundled_names, resolve_task
 
 
-def select(folder: Path, tasks: Sequence[str], options: TaskOptions) -> KeptRun:
+def select(
+    folder: Path,
+    tasks: Sequence[str],
+    options: TaskOptions,
+    taken: Mapping[tuple[str, str], Sequence[str]] | None = None,
+) -> KeptRun:
     """Load what ``--task``, ``--limit`` and ``--sample`` mean of a kept run; no task means all of them.
+
+    ``taken`` has, by task and filter, the documents that ``--limit`` has taken of the side that it is compared with:
+    recorded answers are in any order.
 
     Raises:
         InputError: a task that was not kept, or documents that were not.
     """
     run = load_run(folder, kept_names(folder, tasks))
-    return replace(run, tasks=tuple(_narrowed(one, options, folder) for one in run.tasks))
+    return replace(run, tasks=tuple(_narrowed(one, options, folder, taken or {}) for one in run.tasks))
 
 
 def kept_names(folder: Path, tasks: Sequence[str]) -> list[str]:
@@ -60,12 +68,18 @@ def _leaves(task: str, there: Sequence[str], folder: Path) -> list[str]:
     return named
 
 
-def _narrowed(run: TaskRun, options: TaskOptions, folder: Path) -> TaskRun:
+def _narrowed(
+    run: TaskRun, options: TaskOptions, folder: Path, others: Mapping[tuple[str, str], Sequence[str]]
+) -> TaskRun:
     if options.limit is None and options.sample is None:
         return run
     known = isinstance(run.settings.get("documents"), int)  # of recorded outputs nobody knows what there was besides
     if not known and options.sample is not None:
         raise InputError(f"--sample does not apply to recorded outputs ({folder}); --limit takes the first N")
+    theirs = run.records["doc_id"].isin(others.get((run.task, run.filter), ()))
+    if not known and theirs.any():
+        settings = {**run.settings, "limit": options.limit}
+        return replace(run, records=run.records[theirs].reset_index(drop=True), settings=settings)
     places, size = _places(run)
     chosen = choose_documents(size, options)
     if chosen is None:

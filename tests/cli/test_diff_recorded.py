@@ -82,6 +82,14 @@ def test_a_limit_takes_olds_rows_of_every_candidate(tmp_path: Path) -> None:
     assert [each.only.n for each in found] == [5, 2]
 
 
+def test_a_limit_takes_olds_rows_of_a_kept_run(tmp_path: Path) -> None:
+    old, new = pair(tmp_path, 3, 50)
+    compatcheck.evaluate(new).save(tmp_path / "kept")
+    found = compatcheck.diff(old, tmp_path / "kept", limit=5)
+    assert (found.only.n, found.only.pairing.only_new, found.only.quadrants["negative_flip"]) == (5, 0, 3)
+    assert compatcheck.diff(tmp_path / "kept", old, limit=5).only.quadrants["positive_flip"] == 0
+
+
 def test_a_limit_says_what_new_lacks_of_olds_rows(tmp_path: Path) -> None:
     rows = [{"id": i, "target": "a", "prediction": "a"} for i in range(20)]
     files = [write(tmp_path / "old.jsonl", rows), write(tmp_path / "new.jsonl", rows[:0:-1])]

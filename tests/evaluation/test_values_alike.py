@@ -12,7 +12,7 @@ import pytest
 
 import compatcheck
 from compatcheck.errors import InputError
-from compatcheck.table.alike import value_text
+from compatcheck.text import value_text
 from tests.factories import write_rows
 
 STREAM = pytest.mark.parametrize("stream", [False, True], ids=["memory", "stream"])
@@ -125,6 +125,12 @@ def test_texts_that_are_no_numbers_stay_as_they_are(stream: bool, tmp_path: Path
 )  # fmt: skip
 def test_the_one_spelling_of_a_value(text: str, value: str) -> None:
     assert value_text(text) == value
+
+
+def test_a_number_is_the_text_of_it_where_answers_are_taken_out(tmp_path: Path) -> None:
+    """The hashes of the whole targets were another, so that the files were refused as other data."""
+    found = diff(tmp_path, ("jsonl", 5.0, "A: 5.0"), ("jsonl", "5.0", "A: 5"), extract="A: ([0-9.]+)|77")
+    assert (found.quadrants["both_correct"], found.pairing.paired) == (20, 21)
 
 
 def test_the_whole_answer_is_kept(tmp_path: Path) -> None:
