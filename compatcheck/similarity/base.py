@@ -82,8 +82,8 @@ class Scorer:
         scores = same.astype(np.float64)
         rows = [i for i in np.flatnonzero(~same).tolist() if isinstance(predictions[i], str)]
         texts = [str(predictions[i]) for i in rows]
-        pairs = zip(rows, texts, strict=True)
-        right = [self._right(targets[i], text) if self.lists else targets[i] for i, text in pairs]
+        lists = self.lists and (self.kind == "discrete" or _lists_are_meant(targets))
+        right = [self._right(targets[i], text) if lists else targets[i] for i, text in zip(rows, texts, strict=True)]
         if self.judged is None:
             if rows:
                 try:
@@ -168,6 +168,10 @@ def check_settings(name: str, options: Mapping[str, Any]) -> None:
             raise InputError(f"--metric-arg {name}.{option}={value}: must be {words}")
 
 
+_MEANT = 0.02
+"""The share of texts from which on lists among them are meant as such, where a score is smooth."""
+
+
 def accepted(target: References, itself: bool) -> References:
     """The texts that are right: those of a JSON list of texts, where ``itself`` also the text of the list."""
     if not (isinstance(target, str) and target.startswith('["') and target.endswith('"]')):
@@ -179,6 +183,12 @@ def accepted(target: References, itself: bool) -> References:
     if not all(isinstance(one, str) for one in listed):
         return target
     return [*listed, target] if itself else listed
+
+
+def _lists_are_meant(targets: Sequence[References]) -> bool:
+    """Whether texts of lists stand for several targets: one among many texts is an answer that happens to be a list."""
+    texts = [one for one in targets if isinstance(one, str)]
+    return sum(not isinstance(accepted(one, False), str) for one in texts) >= _MEANT * len(texts)
 
 
 def several(references: References) -> list[str]:

@@ -93,6 +93,11 @@ def test_a_smooth_score_of_a_list_is_the_same_however_it_is_written(metric: str)
     assert alone[0] == alone[1]
 
 
+def test_one_list_among_texts_is_an_answer_of_its_own_to_a_smooth_score() -> None:
+    targets = ['["Paris", "City of Light"]', *["Rome"] * 99]
+    assert similarity.get("rouge1").score(["Paris"] * 100, targets)[0] == pytest.approx(0.4)
+
+
 @pytest.mark.parametrize("metric", ["exact_match", "contains"])
 def test_a_list_as_json_text_is_several_accepted_targets(metric: str) -> None:
     target = '["Paris", "City of Light"]'
