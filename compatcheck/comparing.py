@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from compatcheck import options
 from compatcheck.compare import comparability
-from compatcheck.compare.counterparts import absent_notes, counterparts, differences_of, field_notes, sample_notes
+from compatcheck.compare.counterparts import (
+    absent_notes,
+    counterparts,
+    differences_of,
+    field_notes,
+    sample_notes,
+    unshared_notes,
+)
 from compatcheck.compare.result import Absent, Comparison, Gate, Side, Stored
 from compatcheck.errors import InputError
 from compatcheck.records import Manifest, Run
@@ -190,7 +197,7 @@ def _finished(
         comparisons=comparisons,
         verdict=verdict,
         version=__version__,
-        notes=tuple(dict.fromkeys((*old.notes, *new.notes, *compared.notes, *remarks))),
+        notes=tuple(dict.fromkeys((*old.notes, *new.notes, *compared.notes, *unshared_notes(old, new), *remarks))),
         advice=advise(comparisons, verdict, doubts),
         differences=differences_of(old, new),
         absent=absent,

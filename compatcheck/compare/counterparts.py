@@ -76,6 +76,20 @@ def absent_notes(absent: Sequence[Absent]) -> list[str]:
     ]
 
 
+def unshared_notes(old: Any, new: Any) -> list[str]:
+    """A sentence for every task and filter that one side scores by metrics which the other lacks."""
+    notes = []
+    for run, other, _ in counterparts(old, new)[0]:
+        for side, mine, theirs, lacking in (("old", run, other, "new"), ("new", other, run, "old")):
+            there = {metric.name for metric in theirs.metrics}
+            alone = ", ".join(metric.name for metric in mine.metrics if metric.name not in there)
+            if alone:
+                notes.append(
+                    f"{side}: {run.task} ({run.filter}) is scored by {alone} too, which {lacking} lacks: not compared"
+                )
+    return notes
+
+
 def shared_metrics(old: TaskRun | StoredRun, new: TaskRun | StoredRun) -> list[Metric]:
     """Metrics both sides have; discrete only where it is on both sides, settled where either is.
     Raises InputError: the sides say that one points in different directions."""

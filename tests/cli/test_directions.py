@@ -142,3 +142,13 @@ def test_a_run_that_an_earlier_version_kept_is_read_by_the_name(tmp_path: Path) 
     del metric["assumed"], metric["settled"]
     (kept / "manifest.json").write_text(json.dumps(manifest))
     assert compatcheck.diff(kept, new).only.quadrants["positive_flip"] == 40
+
+
+def test_a_metric_of_one_side_alone_is_told(tmp_path: Path) -> None:
+    rows = [{"id": n, "score:accuracy": 1.0, "score:recall": 1.0} for n in range(4)]
+    both = write_rows(tmp_path / "both.jsonl", rows)
+    one = write_rows(tmp_path / "one.jsonl", [{"id": n, "score:accuracy": 1.0} for n in range(4)])
+    for old, new, stream in ((both, one, False), (one, both, False), (both, one, True)):
+        said = compatcheck.diff(old, new, stream=stream).notes
+        sides = ("old", "new") if old == both else ("new", "old")
+        assert f"{sides[0]}: recorded (none) is scored by recall too, which {sides[1]} lacks: not compared" in said
