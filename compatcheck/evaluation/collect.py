@@ -198,7 +198,6 @@ def read_side(side: Side, request: Request, scratch: Scratch | None = None, take
             "layout": replace(layout, tool=reference.tool, part=reference.part),
             "side": side.name,
             "metrics": request.scored,
-            "task": wanted[0] if len(wanted) == 1 else None,
             "tasks": wanted,
             "limit": how.limit,
             "ids": taken,

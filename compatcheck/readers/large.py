@@ -24,7 +24,7 @@ from compatcheck.readers.parts import (
     wanted_metrics,
     with_targets_left,
 )
-from compatcheck.readers.recorded import no_such_task, targets_of
+from compatcheck.readers.recorded import no_such_task, targets_of, task_of
 from compatcheck.records import NO_FILTER, Metric, StoredRun, TaskRun, score_column
 from compatcheck.scratch import Scratch, database
 from compatcheck.table.check import Columns
@@ -46,7 +46,6 @@ def load_large(
     layout: Layout,
     side: str = "",
     metrics: Sequence[str] = (),
-    task: str | None = None,
     tasks: Sequence[str] = (),
     limit: int | None = None,
     ids: Ids | None = None,
@@ -61,6 +60,7 @@ def load_large(
         raise InputError(f"--limit {limit}: must be 1 or more")
     targets = targets_of(layout.targets, layout) if layout.targets is not None else None
     source = only_part(read_rows(path, layout.part), layout.part, layout.model_field)
+    task = task_of(tasks)
     reader, raw = Columns(source, layout, side, targets, metrics), Rows(scratch)
     keys: dict[tuple[str, str], None] = {}
     for columns in reader.tables():

@@ -33,7 +33,6 @@ def load_recorded(
     layout: Layout | None = None,
     side: str = "",
     metrics: Sequence[str] = (),
-    task: str | None = None,
     tasks: Sequence[str] = (),
     limit: int | None = None,
     ids: Ids | None = None,
@@ -47,8 +46,8 @@ def load_recorded(
         layout: which fields are what, and what to extract.
         side: ``old`` or ``new``, for the option names in messages.
         metrics: scores by name; empty means the recorded scores, or else exact match.
-        task: name of the task where the rows name none.
-        tasks: keep only these of the tasks that the rows name; empty keeps all.
+        tasks: keep only these of the tasks that the rows name; empty keeps all. One alone is that of rows that name
+            none.
         limit: keep the first documents of every task and filter.
         ids: with a limit those to keep instead, by task and filter, where one of them is there.
         metric_options: settings of metrics by name, as :func:`compatcheck.similarity.get` takes them.
@@ -60,7 +59,7 @@ def load_recorded(
     if limit is not None and limit < 1:
         raise InputError(f"--limit {limit}: must be 1 or more")
     targets = targets_of(layout.targets, layout) if layout.targets is not None else None
-    parts = with_targets_left(_parts(path, layout, side, targets, task, tasks, metrics), targets)
+    parts = with_targets_left(_parts(path, layout, side, targets, tasks, metrics), targets)
     runs = [run for part in parts for run in runs_of(part, layout, metrics, limit, metric_options, ids)]
     return [run for run in runs if not tasks or run.task in tasks] or no_such_task(path, runs, tasks)
 
@@ -74,11 +73,10 @@ def is_recorded(path: str | Path) -> bool:
 
 
 def _parts(
-    path: Path, layout: Layout, side: str, targets: Targets | None, task: str | None, tasks: Sequence[str],
-    metrics: Sequence[str],
-) -> list[Part]:  # fmt: skip
-    """What a file or folder holds; ``task`` names the task where the rows name none."""
-    tool = tool_of(path, layout)
+    path: Path, layout: Layout, side: str, targets: Targets | None, tasks: Sequence[str], metrics: Sequence[str]
+) -> list[Part]:
+    """What a file or folder holds."""
+    tool, task = tool_of(path, layout), task_of(tasks)
     if tool in READERS:
         recordings = _recordings(path, tool, layout, task, tasks)
         return [as_part(recording, layout, side, targets, metrics) for recording in recordings]
@@ -90,6 +88,11 @@ def _parts(
         source = only_part(read_rows(path, layout.part), layout.part, layout.model_field)
     rows = extract_targets(build_table(source, layout, side, targets, metrics), layout)
     return [plain_part(rows, layout, task)]
+
+
+def task_of(tasks: Sequence[str]) -> str | None:
+    """The task of rows that name none."""
+    return tasks[0] if len(tasks) == 1 else None
 
 
 def _recordings(path: Path, tool: str, layout: Layout, task: str | None, tasks: Sequence[str]) -> list[Recording]:

@@ -99,8 +99,8 @@ def test_texts_are_scored_as_a_task_does(tmp_path: Path) -> None:
     texts = ["6 + 6 = 12 #### 12", "#### 13", None, "no number", "so the answer is 12."]
     pq.write_table(pa.table({"id": list(range(5)), "target": ["#### 12"] * 5, "prediction": texts}), path)
     scratch = Scratch(tmp_path)
-    (plain,) = load_large(path, scratch, layout=Layout(), task="gsm8k")
-    (run,) = load_recorded(path, task="gsm8k")
+    (plain,) = load_large(path, scratch, layout=Layout(), tasks=["gsm8k"])
+    (run,) = load_recorded(path, tasks=["gsm8k"])
     expected = score_with_task(run, "gsm8k")
     assert len(expected) == 2
     for stream, one in zip(streams.score_stored(plain, "gsm8k"), expected, strict=True):
@@ -109,7 +109,7 @@ def test_texts_are_scored_as_a_task_does(tmp_path: Path) -> None:
 
 def test_several_right_texts_are_scored_as_a_task_does(tmp_path: Path) -> None:
     rows = [{"id": n, "target": ["#### 12", "#### 13"], "prediction": f"#### {n}"} for n in (11, 12, 13)]
-    (run,) = load_recorded(write_rows(tmp_path / "old.jsonl", rows), task="gsm8k")
+    (run,) = load_recorded(write_rows(tmp_path / "old.jsonl", rows), tasks=["gsm8k"])
     assert score_with_task(run, "gsm8k")[0].records["score:exact_match"].tolist() == [0, 1, 1]
 
 

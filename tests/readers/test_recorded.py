@@ -201,9 +201,9 @@ def test_split_by_task_and_filter(tmp_path: Path) -> None:
         row | {"id": 1, "task": "t1"},
         row | {"id": 2, "filter": "strict"},
     ]
-    runs = load(tmp_path, rows, task="given")
-    found = [(run.task, run.filter, len(run.records)) for run in runs]
-    assert found == [("t2", "strict", 1), ("t2", "flexible", 1), ("t1", "none", 1), ("given", "strict", 1)]
+    found = [(run.task, run.filter, len(run.records)) for run in load(tmp_path, rows)]
+    assert found == [("t2", "strict", 1), ("t2", "flexible", 1), ("t1", "none", 1), ("recorded", "strict", 1)]
+    assert [(run.task, run.filter) for run in load(tmp_path, rows, tasks=["given"])] == [("given", "strict")]
     only = load(tmp_path, rows, layout=Layout(filter="strict"))
     assert [(run.task, run.filter) for run in only] == [("t2", "strict"), ("recorded", "strict")]
     assert [run.task for run in load(tmp_path, rows, tasks=["t1"])] == ["t1"]
