@@ -206,7 +206,7 @@ def test_split_by_task_and_filter(tmp_path: Path) -> None:
     assert [(run.task, run.filter) for run in load(tmp_path, rows, tasks=["given"])] == [("given", "strict")]
     only = load(tmp_path, rows, layout=Layout(filter="strict"))
     assert [(run.task, run.filter) for run in only] == [("t2", "strict"), ("recorded", "strict")]
-    assert [run.task for run in load(tmp_path, rows, tasks=["t1"])] == ["t1"]
+    assert [run.task for run in load(tmp_path, rows[:3], tasks=["t1"])] == ["t1"]
 
 
 def test_limit_keeps_the_first_of_each(tmp_path: Path) -> None:
