@@ -100,7 +100,7 @@ def stored_kept(
     opened, parts = kept.open_run(folder, kept_names(folder, tasks))
 
     def records(part: kept.Part) -> Iterator[TaskRun]:
-        about = (part.settings, part.duplicates, part.notes)
+        about = (part.settings, part.duplicates, part.notes, part.typed)
         for number in part.groups:
             frame = kept_table.read_records(folder / kept.RECORDS, [number], part.kinds, part.layout)
             yield TaskRun(part.task, part.filter, part.metrics, frame, *about)

@@ -134,6 +134,7 @@ class Part:
     layout: Layout
     groups: range
     """Row groups of the file that hold its records."""
+    typed: frozenset[str] = frozenset()
 
 
 def load_run(folder: str | Path, tasks: Sequence[str] = ()) -> KeptRun:
@@ -155,6 +156,7 @@ def load_run(folder: str | Path, tasks: Sequence[str] = ()) -> KeptRun:
             part.settings,
             part.duplicates,
             part.notes,
+            part.typed,
         )
         for part in parts
     )
@@ -197,6 +199,7 @@ def open_run(folder: Path, tasks: Sequence[str] = ()) -> tuple[KeptRun, list[Par
             part["columns"],
             layout,
             where,
+            frozenset(part.get("typed", ())),
         )
         for part, where in zip(all_parts, groups, strict=True)
         if not tasks or part["task"] in tasks
@@ -259,6 +262,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             raise InputError(f"{path}: {place} is no object; make the run again")
         _check(path, task, _TASK_FIELDS, f"{place}.")
         _check_texts(path, f"{place}.notes", task["notes"])
+        _check(path, task, {"typed": _LIST} if "typed" in task else {}, f"{place}.")
+        _check_texts(path, f"{place}.typed", task.get("typed", ()))
         for name, kind in task["columns"].items():
             if not isinstance(kind, str) or kind not in KINDS:
                 raise InputError(f"{path}: {place}.columns.{name} is {kind!r}; known: {', '.join(KINDS)}")
@@ -328,6 +333,7 @@ def _manifest(run: Run, layout: Layout, records: dict[str, Any], made: Made, log
                 "settings": dict(one.settings),
                 "notes": list(one.notes),
                 "columns": dict(kinds),
+                **({"typed": sorted(one.typed)} if one.typed else {}),
             }
             for one, kinds in zip(run.tasks, layout.kinds, strict=True)
         ],

@@ -106,6 +106,17 @@ def test_targets_that_differ_stay_different(one: Any, other: Any, stream: bool, 
 
 
 @STREAM
+def test_a_kept_run_says_whether_its_values_were_typed(stream: bool, tmp_path: Path) -> None:
+    """Against a kept run of numbers, or a baseline, all texts of the same numbers flipped."""
+    paths = [write(tmp_path / f"{name}.jsonl", [("5.00", said)] * 20) for name, said in (("old", 5.0), ("new", "5.0"))]
+    kept = compatcheck.evaluate(paths[0]).save(tmp_path / "kept")
+    assert compatcheck.diff(kept, paths[1], stream=stream).only.quadrants["both_correct"] == 20
+    texts = [write(tmp_path / f"{n}.jsonl", [("1.10", "1.1"), ("9", n)]) for n in (7, 8)]
+    kept = compatcheck.evaluate(texts[0]).save(tmp_path / "mixed")
+    assert compatcheck.diff(kept, texts[1], stream=stream).only.quadrants["both_wrong"] == 2
+
+
+@STREAM
 def test_texts_that_are_no_numbers_stay_as_they_are(stream: bool, tmp_path: Path) -> None:
     """Where both files have texts, ``5.0`` is no ``5``: numbers are compared as they are written."""
     found = diff(tmp_path, ("jsonl", "5", "5.0"), ("jsonl", "5", "5"), stream=stream)
