@@ -115,7 +115,7 @@ def _compared(request: Request, chosen: options.Diff, place: Scratch, say: Say, 
     from compatcheck.evaluation.collect import collect_streams
     from compatcheck.evaluation.divergence import collect
     from compatcheck.evaluation.request import refuse_same
-    from compatcheck.evaluation.reruns import collect_reruns
+    from compatcheck.evaluation.reruns import with_reruns
     from compatcheck.evaluation.settling import check_directions
 
     grade = grade_of(request.against, request.metric_options)
@@ -131,8 +131,8 @@ def _compared(request: Request, chosen: options.Diff, place: Scratch, say: Say, 
         refuse_same(request, *runs, differ=bool(found.found), known=not found.unknown)
     if streams is not None:
         return diff_of_streams(*streams, place, say, chosen, grade)
-    reruns = collect_reruns(request, chosen.noise_floor, chosen.noise_run, say, progress)
-    return diff_of_runs(runs[0], runs[1], chosen, reruns=reruns, decided=decided, grade=grade)
+    (old, new), reruns = with_reruns(runs, request, chosen.noise_floor, chosen.noise_run, say, progress)
+    return diff_of_runs(old, new, chosen, reruns=reruns, decided=decided, grade=grade)
 
 
 @takes(options.Run)
@@ -175,7 +175,7 @@ def noise(
         InputError: one recorded run alone, several references of which one is a model, or as for ``diff``.
     """
     from compatcheck.evaluation.collect import collect_one
-    from compatcheck.evaluation.reruns import collect_reruns
+    from compatcheck.evaluation.reruns import collect_reruns, with_reruns
     from compatcheck.evaluation.settling import check_directions
     from compatcheck.evaluation.side_settings import request_of
     from compatcheck.noise import measured, other_models
@@ -194,7 +194,8 @@ def noise(
         again = collect_reruns(request, chosen.repeats, (), say, progress)
     runs = [collect_one(request, say, progress), *again]
     if len(names) > 1:
-        runs += collect_reruns(request, 0, names[1:], say, progress)
+        runs, again = with_reruns(runs, request, 0, names[1:], say, progress)
+        runs += again
     check_directions(request.metric_options, [one for run in runs for one in run.tasks])
     notes = dict.fromkeys([*other_models(runs[0], runs[1:]), *(note for run in runs for note in run.notes)])
     return NoiseReport(tuple(names), measured(runs, chosen.epsilon, chosen.correct_at), tuple(notes))

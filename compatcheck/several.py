@@ -34,7 +34,7 @@ def diff_candidates(
     from compatcheck.evaluation.collect import runs_of
     from compatcheck.evaluation.judging import judged
     from compatcheck.evaluation.request import refuse_same
-    from compatcheck.evaluation.reruns import collect_reruns
+    from compatcheck.evaluation.reruns import with_reruns
     from compatcheck.evaluation.settling import check_directions
 
     names = [os.fspath(each) for each in news]
@@ -49,7 +49,8 @@ def diff_candidates(
         for own, run in () if chosen.allow_same else zip(requests, runs, strict=True):
             found = differences_of(before, run)
             refuse_same(own, before, run, differ=bool(found.found), known=not found.unknown)
-        reruns = collect_reruns(request, chosen.noise_floor, chosen.noise_run, say, progress)
+        every = [before, *runs]
+        (before, *runs), reruns = with_reruns(every, request, chosen.noise_floor, chosen.noise_run, say, progress)
         each = diffs_of_runs(before, runs, chosen, reruns, grade_of(request.against, request.metric_options))
     each = [replace(one, history=blessed_before(first.old, one.comparisons)) for one in each]
     return Candidates(tuple(each), gate.worst(one.verdict for one in each), __version__, names=tuple(names))

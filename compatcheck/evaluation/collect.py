@@ -26,7 +26,7 @@ from compatcheck.readers.parts import Ids
 from compatcheck.records import Manifest, Run, StoredRun, TaskRun, figure_column
 from compatcheck.scratch import Scratch
 from compatcheck.similarity.exact import EXACT
-from compatcheck.table.alike import read_alike
+from compatcheck.table.alike import runs_alike
 from compatcheck.table.figures import unread
 from compatcheck.table.kept_side import select
 from compatcheck.table.scoring import AS_RECORDED
@@ -166,8 +166,7 @@ def read_sides(sides: Sequence[Side], request: Request, scratch: Scratch | None 
     limited = any(side.options.tasks.limit is not None for side in sides)
     taken = {(one.task, one.filter): streams.ids_of(one) for run in runs if limited for one in run.tasks}
     runs += [read_side(side, request, scratch, taken) for side in sides[1:]]
-    alike = read_alike([run.tasks for run in runs], request.metric_options)
-    return [replace(run, tasks=tuple(tasks)) for run, tasks in zip(runs, alike, strict=True)]
+    return runs_alike(runs, request.metric_options)
 
 
 def read_side(side: Side, request: Request, scratch: Scratch | None = None, taken: Ids | None = None) -> Run:

@@ -13,6 +13,7 @@ from compatcheck.evaluation.grouping import Say
 from compatcheck.evaluation.judging import judged
 from compatcheck.evaluation.request import Request, Side
 from compatcheck.records import Run
+from compatcheck.table.alike import runs_alike
 from compatcheck.table.kept import read_manifest
 
 
@@ -38,6 +39,16 @@ def collect_reruns(
         replace(run, manifest=replace(run.manifest, settings={**run.manifest.settings, "rerun": True})) for run in found
     ]
     return found + kept
+
+
+def with_reruns(
+    runs: Sequence[Run], request: Request, count: int, files: Sequence[str], say: Say = lambda _: None,
+    progress: Any = None,
+) -> tuple[list[Run], list[Run]]:  # fmt: skip
+    """The runs, and those of :func:`collect_reruns`: read alike, so that no spelling of a value is taken for noise."""
+    reruns = collect_reruns(request, count, files, say, progress)
+    alike = runs_alike([*runs, *reruns], request.metric_options) if files else [*runs, *reruns]
+    return alike[: len(runs)], alike[len(runs) :]
 
 
 def check_reruns(request: Request, count: int, files: Sequence[str] = ()) -> None:

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from compatcheck import similarity
 from compatcheck.errors import InputError
-from compatcheck.records import Metric, StoredRun, TaskRun, score_column
+from compatcheck.records import Metric, Run, StoredRun, TaskRun, score_column
 from compatcheck.similarity import RECORDED, STRUCTURED
 from compatcheck.table.scoring import Options, score_records
 from compatcheck.table.stored import mapped
@@ -25,6 +25,12 @@ _MAYBE_OTHERWISE = r"^\s*([-−]?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?|(?i:true|fa
 _AS_IT_IS = r"^(0|-?[1-9][0-9]*|true|false)$"
 _LOOKED_AT = 100_000
 """Of the targets that may be spelled in another way on the other side at most so many are looked for there."""
+
+
+def runs_alike(runs: Sequence[Run], options: Options | None) -> list[Run]:
+    """Runs that are compared with each other, read by value as :func:`read_alike` does."""
+    alike = read_alike([run.tasks for run in runs], options)
+    return [replace(run, tasks=tuple(tasks)) for run, tasks in zip(runs, alike, strict=True)]
 
 
 def read_alike(sides: Sequence[Sequence[Kind]], options: Options | None) -> list[list[Kind]]:
@@ -90,7 +96,7 @@ def _by_value(run: Kind, options: Options | None) -> Kind:
     """A run whose targets and answers are read by value, scored anew where that changes one."""
     if any(metric.name in STRUCTURED for metric in run.metrics):
         return run  # they read values themselves
-    names = [metric.name for metric in run.metrics if _computed_here(metric, options)]
+    names = [one.name for one in run.metrics if score_column(one.name) in run.names and _computed_here(one, options)]
 
     def read(part: TaskRun) -> TaskRun:
         return _part_by_value(part, names, options)

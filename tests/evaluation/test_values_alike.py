@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 import compatcheck
+from compatcheck.api import noise
 from compatcheck.errors import InputError
 from compatcheck.text import value_text
 from tests.factories import write_rows
@@ -114,6 +115,20 @@ def test_a_kept_run_says_whether_its_values_were_typed(stream: bool, tmp_path: P
     texts = [write(tmp_path / f"{n}.jsonl", [("1.10", "1.1"), ("9", n)]) for n in (7, 8)]
     kept = compatcheck.evaluate(texts[0]).save(tmp_path / "mixed")
     assert compatcheck.diff(kept, texts[1], stream=stream).only.quadrants["both_wrong"] == 2
+
+
+def test_reruns_are_read_as_their_model_is(tmp_path: Path) -> None:
+    """OLD was read by value as NEW's file has numbers, and its reruns as texts: all of it was noise."""
+    said = {"old": "5.0", "again": "5.0", "new": 5.0}
+    paths = {name: write(tmp_path / f"{name}.jsonl", [("5.00", one)] * 20) for name, one in said.items()}
+    other = write(tmp_path / "other.jsonl", [("5.00", "7")] * 20)
+    write(paths["again"], [("5.00", "5.0")] * 19 + [("5.00", "6")])
+    found = compatcheck.diff(paths["old"], paths["new"], noise_run=[paths["again"]]).only
+    assert found.noise.metrics["nfr"].count == 1
+    several = compatcheck.diff(paths["old"], [paths["new"], other], noise_run=[paths["again"]])
+    assert [one.comparisons[0].noise.metrics["nfr"].count for one in several.results] == [1, 1]
+    (measured,) = noise([paths["old"], paths["new"]]).measured
+    assert measured.floor.metrics["flips"].count == 0
 
 
 @STREAM
