@@ -111,7 +111,10 @@ def _answered(record: Record) -> Row:
         raise record.fail(f"no response (fields: {', '.join(map(str, record.value))[:300]})")
     if isinstance(body, Mapping) and body.keys() & {"data", "results"} and not body.keys() & _SAID:
         raise record.fail("embeddings and moderations are no answers; completions and responses are compared")
-    return answer(body)
+    said = answer(body)
+    broken = first_of(body, ("choices.0.error",)) if isinstance(body, Mapping) else None
+    broken = broken or (ending if (ending := said.get("finish_reason")) in ("error", "abort") else None)
+    return {"error": broken if isinstance(broken, str) else json.dumps(broken)} if broken else said
 
 
 def _batch_input(path: Path, items: Sequence[Record], recording: Recording) -> dict[str, Any]:

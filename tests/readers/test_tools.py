@@ -96,6 +96,16 @@ def test_chat_log_keeps_tool_calls_and_what_an_answer_took() -> None:
     assert failed["error"]["q1"] == "the server said no"
 
 
+@pytest.mark.parametrize("broken", [{"finish_reason": "abort"}, {"finish_reason": "error", "error": {"code": 502}}])
+def test_chat_log_half_an_answer_is_an_error(broken: dict[str, Any], tmp_path: Path) -> None:
+    lines = (DATA / "chat_log" / "old.batch_output.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    rows[0]["response"]["body"]["choices"][0] |= broken
+    path = write_rows(tmp_path / "out.jsonl", rows)
+    found = load(path, targets=DATA / "chat_log" / "targets.jsonl").records.set_index("doc_id")["error"]
+    assert [row["custom_id"] for row in rows if not pd.isna(found[row["custom_id"]])] == [rows[0]["custom_id"]]
+
+
 def test_chat_log_pairs_by_what_was_asked(tmp_path: Path) -> None:
     files = []
     for side in ("old", "new"):

@@ -17,6 +17,8 @@ from compatcheck.text import clean_surrogates
 
 _REASONING = ("reasoning_content", "reasoning", "thinking")
 """Fields of a message in which servers keep what the model thought."""
+_FAILED = frozenset({"error", "abort"})
+"""Why an answer ended (``finish_reason``) where the server failed amid it: what there is of it is no answer."""
 _TOKENS = {
     "prompt_tokens": ("prompt_tokens", "input_tokens"),
     "output_tokens": ("completion_tokens", "output_tokens"),
@@ -33,9 +35,9 @@ def text_of(answer: Any, chat: bool, stops: tuple[str, ...], seconds: float | No
 
     first = None
     if isinstance(answer, Events):
-        first = answer.first(lambda chunk: any(_parts(_choice(chunk) or {})))
+        first = answer.first(lambda chunk: any(_parts(_piece(chunk))))
         answer = _assembled(answer, chat)
-    choice = first_choice(answer)
+    choice = _ended_well(answer, first_choice(answer))
     text, reasoning, calls = choice.get("text"), _text(choice.get("reasoning")), None
     if chat:
         message = choice.get("message")
@@ -63,18 +65,40 @@ def text_of(answer: Any, chat: bool, stops: tuple[str, ...], seconds: float | No
 
 
 def first_choice(answer: Any) -> dict[str, Any]:
-    """The first of ``choices``. Raises RequestFailed: there is none."""
-    choice = _choice(answer)
-    if choice is None:
-        error = answer.get("error") if isinstance(answer, dict) else None
-        said = f": {' '.join(str(error).split())[:160]}" if error else ""
-        raise malformed(f"the answer holds no choices{said}")
+    """The first of ``choices``, by the numbers that they say of themselves. Raises RequestFailed: there is none."""
+    choices = answer.get("choices") if isinstance(answer, dict) else None
+    given = [one for one in choices if isinstance(one, dict)] if isinstance(choices, list) else []
+    if not given:
+        raise malformed(f"the answer holds no choices{_said(answer)}")
+    return min(given, key=_later)
+
+
+def _later(choice: Mapping[str, Any]) -> bool:
+    return bool(choice.get("index"))
+
+
+def _piece(chunk: Any) -> dict[str, Any]:
+    """What a piece of a stream brings of the first choice."""
+    choices = chunk.get("choices") if isinstance(chunk, dict) else None
+    given = choices if isinstance(choices, list) else []
+    return next((one for one in given if isinstance(one, dict) and not _later(one)), {})
+
+
+def _ended_well(answer: Mapping[str, Any], choice: dict[str, Any]) -> dict[str, Any]:
+    """The choice, where it is a whole answer. Raises RequestFailed: the server says, under HTTP 200, that it failed."""
+    reason = choice.get("finish_reason")
+    about = reason if isinstance(reason, dict) else {"type": reason}  # SGLang's is an object in some versions
+    kind = about.get("type")
+    if kind in _FAILED or choice.get("error") or answer.get("error"):
+        why = _said(choice) or _said(answer) or _said({"error": about.get("message")})
+        raise malformed(f"the server failed amid the answer ({kind or 'error'}){why}")
     return choice
 
 
-def _choice(answer: Any) -> dict[str, Any] | None:
-    choices = answer.get("choices") if isinstance(answer, dict) else None
-    return choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else None
+def _said(answer: Any) -> str:
+    """What an answer says of an error, to be put behind what is said of it here."""
+    error = answer.get("error") if isinstance(answer, dict) else None
+    return f": {' '.join(str(error).split())[:160]}" if error else ""
 
 
 def _text(value: Any) -> str | None:
@@ -161,7 +185,8 @@ def _assembled(events: Events, chat: bool) -> dict[str, Any]:
             first_choice({"error": chunk.get("error") if isinstance(chunk, dict) else chunk})
         if isinstance(chunk.get("usage"), dict):
             whole["usage"] = chunk["usage"]
-        choice = _choice(chunk) or {}
+        choice = _piece(chunk)
+        whole |= {"error": choice["error"]} if choice.get("error") else {}
         reason = choice.get("finish_reason") or reason
         delta = choice.get("delta") if chat else choice
         for name, value in delta.items() if isinstance(delta, dict) else ():

@@ -156,6 +156,8 @@ def test_events_are_read_whatever_pieces_they_come_in() -> None:
         ("",),
         ('data: {"choices": [{"delta": {"content": "a"}}]}', ""),
         ('data: {"choices": [{"delta": null}]}', "", 'data: {"choices": "x"}', ""),
+        ('data: {"choices": [{"delta": {"content": "half"}, "finish_reason": "error"}]}', ""),
+        ('data: {"choices": [{"delta": {"content": "half"}, "error": {"code": 502}}]}', "", "data: [DONE]", ""),
     ],
 )
 def test_a_stream_without_an_answer_is_refused(lines: tuple[str, ...]) -> None:
@@ -205,3 +207,12 @@ def test_streamed_calls_are_told_apart_by_their_ids_whatever_place_they_name(pla
     lines = [line for each in chunks for line in (f"data: {json.dumps({'choices': [each]})}", "")]
     found = text_of(_events(*lines), True, ()).about.tool_calls
     assert found == [{"name": "f", "arguments": {"n": 1}}, {"name": "g", "arguments": {"n": 2}}]
+
+
+def test_pieces_of_other_choices_are_no_part_of_the_first() -> None:
+    said = [
+        f'data: {{"choices": [{{"index": {n}, "delta": {{"content": "{text}"}}, "finish_reason": {reason}}}]}}'
+        for n, text, reason in ((1, "no", "null"), (0, "yes", '"stop"'), (1, "pe", '"length"'))
+    ]
+    found = text_of(_events(*(line for each in said for line in (each, ""))), True, ())
+    assert (str(found), found.about.finish_reason) == ("yes", "stop")

@@ -64,6 +64,12 @@ def test_the_text_is_cut_at_the_first_stop_string() -> None:
     assert text_of(chat(None), True, ()) == ""
 
 
+def test_the_first_of_several_choices_is_the_one_that_says_so() -> None:
+    """Servers that make several at once may list them as they were done."""
+    choices = [completion(text)["choices"][0] | {"index": index} for index, text in ((1, "second"), (0, "first"))]
+    assert text_of({"choices": choices}, False, ()) == "first"
+
+
 @pytest.mark.parametrize(
     ("answer", "in_chat", "why"),
     [
@@ -73,6 +79,10 @@ def test_the_text_is_cut_at_the_first_stop_string() -> None:
         ({"choices": [{"text": 5}]}, False, "no text"),
         ({"choices": [{}]}, True, "no message"),
         (chat({"a": 1}), True, "no text"),
+        (chat("half") | {"error": {"message": "gone"}}, True, "failed amid the answer .*gone"),
+        ({"choices": [{"text": "half", "finish_reason": "abort"}]}, False, "failed amid the answer \\(abort\\)"),
+        ({"choices": [chat("half")["choices"][0] | {"finish_reason": "error", "error": {"code": 502}}]}, True, "502"),
+        ({"choices": [{"text": "half", "finish_reason": {"type": "abort", "message": "full"}}]}, False, "full"),
     ],
 )
 def test_answers_without_a_text(answer: Any, in_chat: bool, why: str) -> None:
