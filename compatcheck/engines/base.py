@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from lm_eval.api.model import LM
@@ -65,6 +65,21 @@ def check_adapter(name: str | None, loaded: Iterable[str]) -> None:
     """Raises InputError where no adapter of that name is loaded; None is the base."""
     if name is not None and name not in (known := list(loaded)):
         raise InputError(f"no adapter named {name!r} is loaded; loaded: {', '.join(map(repr, known)) or 'none'}")
+
+
+def cut_prompts(requests: Sequence[Any], beyond: Iterable[bool], reads: int) -> list[str]:
+    """A sentence for every task of which prompts lose their beginning. ``beyond`` says for each request whether it
+    does, because it is longer than the ``reads`` tokens that the model reads in all."""
+    whole: dict[str, set[Any]] = {}
+    cut: dict[str, set[Any]] = {}
+    for request, lost in zip(requests, beyond, strict=True):
+        for documents in (whole, cut) if lost else (whole,):
+            documents.setdefault(str(request.task_name), set()).add(request.doc_id)
+    return [
+        f"{task}: {len(documents):,} of {len(whole[task]):,} prompts lost their beginning: with what is to follow they "
+        f"are longer than the {reads:,} tokens that the model reads."
+        for task, documents in cut.items()
+    ]
 
 
 def batch_size(given: int | str) -> int | None:

@@ -150,6 +150,8 @@ def test_long_prompts_lose_their_left_end(engine: Any, lm_eval_hf: Callable[...,
         (sentence(random.Random(n), 300), {"until": ["\n\n"], "max_gen_toks": 20}) for n in range(3)
     ] + _given(count=2))  # fmt: skip
     assert engine.generate_until(requests) == lm_eval_hf("llama").generate_until(requests, disable_tqdm=True)
+    said = "task: 3 of 5 prompts lost their beginning: with what is to follow they are longer than the 192 tokens"
+    assert any(note.startswith(said) for note in engine.notes)
 
 
 def test_a_wish_that_leaves_no_room_for_the_prompt_is_an_error(engine: Any) -> None:

@@ -63,6 +63,8 @@ def test_scores_equal_those_of_lm_eval(
     expected = lm_eval_hf(kind).loglikelihood(requests, disable_tqdm=True)
     engine = open_hf(kind)
     _assert_equal(engine.loglikelihood(requests), expected)
+    lost = [note for note in engine.notes if "lost their beginning" in note]
+    assert [note.partition(" prompts ")[0] for note in lost] == (["task: 1 of 6"] if pairs is HARD else [])
     own_path = [note for note in engine.notes if "own path" in note]
     assert all("longer than 40 tokens" in note for note in own_path) if kind == "mistral" else not own_path
 

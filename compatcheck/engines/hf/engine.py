@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from lm_eval.models.utils import postprocess_generated_text
+from lm_eval.models.utils import normalize_gen_kwargs, postprocess_generated_text
 from transformers import LogitsProcessor, LogitsProcessorList
 
 from compatcheck.engines.answers import LENGTH, NOT_FINITE, STOP, Generated
+from compatcheck.engines.base import cut_prompts
 from compatcheck.engines.hf import memory
 from compatcheck.engines.hf.decoding import Decoder
 from compatcheck.engines.hf.encoding import encode_all, encode_pairs
@@ -92,6 +93,7 @@ class HFEngine(HFModel):
             return super().loglikelihood(requests, disable_tqdm=True)
         strings = [request.args for request in requests]
         encoded = [(args, *pair) for args, pair in zip(strings, encode_pairs(self, strings), strict=True)]
+        self._note_cut(requests, [len(before) + len(rest) > self.max_length + 1 for _, before, rest in encoded])
         with self._staged("scoring choices", requests):
             return self._loglikelihood_tokens(encoded)
 
@@ -155,6 +157,10 @@ class HFEngine(HFModel):
         texts: list[str] = [""] * len(requests)
         prompts = encode_all(self, [request.args[0] for request in requests]) if self.backend == "causal" else None
         self._check_rows(prompts or [])
+        most = [normalize_gen_kwargs(request.args[1], self.max_gen_toks)["max_gen_toks"] for request in requests]
+        sizes = [len(prompt) for prompt in prompts or ()]
+        if sizes:
+            self._note_cut(requests, [n + new > self.max_length for n, new in zip(sizes, most, strict=True)])
         runner = self._fast(next((p for p in prompts or [] if p), []), "Generation")
         plain: list[int] = []
         jobs: list[tuple[int, tuple[int, ...], GenerationArguments]] = []
@@ -245,6 +251,10 @@ class HFEngine(HFModel):
         return hidden_states(self, texts, self._fast(texts[0].tokens, "Reading texts"))
 
     # lm-eval's own path
+
+    def _note_cut(self, requests: Sequence[Instance], beyond: Sequence[bool]) -> None:
+        for sentence in cut_prompts(requests, beyond, self.max_length):
+            self._note(sentence)
 
     def _note_long(self, limit: int | None) -> None:
         self._note(f"Texts longer than {limit} tokens took lm-eval's own path: the model's positions are special.")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from compatcheck.engines.answers import NOT_FINITE, Generated
-from compatcheck.engines.base import Engine, batch_size, check_adapter, whole
+from compatcheck.engines.base import Engine, batch_size, check_adapter, cut_prompts, whole
 from compatcheck.engines.processes import Child, says_nothing
 from compatcheck.engines.progress import Progress, Stage
 from compatcheck.engines.vllm import plan
@@ -229,15 +229,20 @@ class VLLMEngine(Engine):
             return []
         self.wait()
         found: list[Any] = [None] * len(requests)
+        cut, reads = set[int](), 0
         with Stage(self.progress, label, requests) as stage:
             parts = {child: range(n, len(requests), len(self._children)) for n, child in enumerate(self._children)}
             for child, numbers in parts.items():
                 self._tell(child, method, [_arguments(requests[n]) for n in numbers])
             for child, numbers in parts.items():
                 while "done" in (message := self._heard(child)):
+                    cut |= {numbers[position] for position in message.get("cut", ())}
+                    reads = message.get("reads", reads)
                     for position, answer in message["done"]:
                         self._take(method, requests, found, numbers[position], answer)
                         stage.answered([found[numbers[position]]])
+        for sentence in cut_prompts(requests, [number in cut for number in range(len(requests))], reads):
+            self.note(sentence)
         return found
 
     def _take(self, method: str, requests: list[Any], found: list[Any], number: int, answer: Any) -> None:

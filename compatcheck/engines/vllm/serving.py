@@ -59,12 +59,19 @@ class Serving(VLLM):
             return self._generate(given)
         if method == "loglikelihood":
             pairs = encode_pairs(self, [(context, continuation) for context, continuation in given])
+            self._cut([len(before) + len(rest) > self.max_length - 1 for before, rest in pairs])
             self._score(pairs, lambda number, score: self._done.append([number, list(score)]))
             return None
         if method == "loglikelihood_rolling":
             return self._rolling([args[0] for args in given])
         arguments, options = given  # the chat template
         return getattr(self, method)(*arguments, **options)
+
+    def _cut(self, beyond: Sequence[bool]) -> None:
+        """Tell which requests are longer than the model reads, and how much that is."""
+        if any(beyond):
+            cut = [number for number, lost in enumerate(beyond) if lost]
+            self._say({"done": [], "cut": cut, "reads": self.max_length})
 
     # Log-likelihoods
 
@@ -117,6 +124,7 @@ class Serving(VLLM):
         eos = None if end is None else self.tokenizer.decode(end) or self.tokenizer.eos_token
         jobs: list[tuple[list[int], SamplingParams]] = []
         untils: list[list[str]] = []
+        beyond: list[bool] = []
         for number, (tokens, (_, arguments, *draw)) in enumerate(zip(encoded, given, strict=True)):
             settings, until, most = self.modify_gen_kwargs(arguments, eos=eos, default_max_gen_toks=self.max_gen_toks)
             # lm-eval leaves the temperature out where the task does; vLLM would take 1, transformers decodes greedily.
@@ -125,6 +133,7 @@ class Serving(VLLM):
                 raise InputError(
                     f"max_gen_toks {most} leaves no room for a prompt: the model reads {self.max_length} tokens in all"
                 )
+            beyond.append(len(tokens) + most > self.max_length)
             prompt, most = maybe_truncate(
                 tokens or [require_start(self)], max_gen_toks=most, max_model_len=self.max_length,
                 side=self.truncation_side, verbose=False,
@@ -135,6 +144,7 @@ class Serving(VLLM):
             seed = self._seed + (draw[0] if draw else number)
             jobs.append((prompt, self._sampling(settings, stops, most, seed)))
             untils.append(until)
+        self._cut(beyond)
         order = sorted(range(len(jobs)), key=lambda n: (-len(jobs[n][0]), given[n][0]))
 
         def finished(position: int, output: Any) -> None:
