@@ -229,7 +229,7 @@ def test_the_newest_file_of_every_task(tmp_path: Path) -> None:
 
 
 def test_a_renamed_file_is_known_by_its_rows(tmp_path: Path) -> None:
-    run = one(tmp_path / "mine.jsonl", text_row(0, "it is 3", "3"), task="gsm8k")
+    run = one(tmp_path / "mine.jsonl", text_row(0, "it is 3", "3"), tasks=["gsm8k"])
     assert run.task == "gsm8k"
     assert run.records["score:exact_match"].tolist() == [1.0]
 
