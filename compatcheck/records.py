@@ -148,7 +148,8 @@ class TaskRun:
     """What was left out, for the user to read."""
     typed: frozenset[str] = frozenset()
     """Which of ``target`` and ``prediction`` were numbers or booleans in the file that was read, not texts; of CSV also
-    which were floats throughout. Sides that differ in it are read alike by :mod:`compatcheck.table.alike`."""
+    which were floats throughout; and :data:`LISTS`. Sides that differ in it are read alike by
+    :mod:`compatcheck.table.alike`."""
 
     @property
     def rows(self) -> int:
@@ -214,6 +215,8 @@ class StoredRun:
         return TaskRun(self.task, self.filter, self.metrics, empty, *about)
 
 
+LISTS = "target as lists"
+"""In ``typed`` of a run: a target that is the JSON text of a list stands for the texts in it."""
 KL = "kl"
 """What ``--metric`` calls the divergence of next-token distributions; it is a figure beside those of the task."""
 

@@ -16,6 +16,7 @@ from compatcheck.errors import InputError
 from compatcheck.records import (
     ANSWER_COLUMNS,
     ANSWER_NUMBERS,
+    LISTS,
     Metric,
     TaskRun,
     not_compared,
@@ -93,7 +94,9 @@ def _task_run(
             for metric, each in zip(metrics, shares, strict=True)
         )
     notes = not_compared(loaded.name, [name for name in given if name not in names])
-    return TaskRun(loaded.name, filter_name, metrics, records, settings, notes=notes)
+    listed = own is None and isinstance(task.doc_to_target(samples[0]["doc"]), list)
+    typed = frozenset({LISTS} if listed else ())
+    return TaskRun(loaded.name, filter_name, metrics, records, settings, notes=notes, typed=typed)
 
 
 def _metric(name: str, task: Any, scores: pd.Series, version: Any) -> Metric:

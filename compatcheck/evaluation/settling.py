@@ -12,9 +12,10 @@ import pandas as pd
 from compatcheck import similarity
 from compatcheck.errors import InputError, did_you_mean
 from compatcheck.evaluation.against import metrics_of
-from compatcheck.records import Metric, OldAsReference, StoredRun, TaskRun, score_column
+from compatcheck.records import LISTS, Metric, OldAsReference, StoredRun, TaskRun, score_column
 from compatcheck.similarity import RECORDED
 from compatcheck.similarity.exact import EXACT, OPTIONS, references
+from compatcheck.table.lists import references_of
 from compatcheck.table.scoring import (
     DIRECTION,
     LOG_LIKELIHOOD,
@@ -152,9 +153,8 @@ def _with_metrics(run: TaskRun, request: Request, asked: Sequence[str]) -> TaskR
     have = {metric.name: metric for metric in run.metrics}
     check_metric_names(asked, list(dict.fromkeys([*have, *similarity.names()])))
     missing = [name for name in asked if name not in have]
-    accepted = None
-    if "rows" in run.settings:  # prompts, of which a target may be a list
-        accepted = [None if pd.isna(text) else references(str(text)) for text in run.records["target"]]
+    typed = {*run.typed, *([LISTS] if "rows" in run.settings else [])}  # of prompts a target may be a list
+    accepted = references_of(run.records, typed, missing)
     records, added = score_records(run.records, missing, references=accepted, options=request.metric_options)
     have |= {metric.name: metric for metric in added}
     return replace(run, metrics=tuple(have[name] for name in dict.fromkeys(asked)), records=records)

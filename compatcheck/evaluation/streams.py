@@ -20,6 +20,7 @@ from compatcheck.scratch import Scratch
 from compatcheck.table import kept, kept_table
 from compatcheck.table.kept_side import kept_names
 from compatcheck.table.layout import Layout
+from compatcheck.table.lists import references_of
 from compatcheck.table.reading import file_kind, row_bytes
 from compatcheck.table.scoring import score_records
 from compatcheck.table.stored import mapped, stored
@@ -124,7 +125,8 @@ def with_metrics(run: StoredRun, metrics: Sequence[str], options: Mapping[str, M
     if missing:
 
         def scored(part: TaskRun) -> TaskRun:
-            records, added = score_records(part.records, missing, options=options)
+            right = references_of(part.records, run.typed, missing)
+            records, added = score_records(part.records, missing, references=right, options=options)
             return replace(part, records=records, metrics=(*part.metrics, *added))
 
         run = mapped(run, scored)

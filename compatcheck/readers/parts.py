@@ -20,6 +20,7 @@ from compatcheck.records import NO_FILTER, TEXT_COLUMNS, Metric, TaskRun, not_co
 from compatcheck.similarity import RECORDED
 from compatcheck.table.check import build_table
 from compatcheck.table.layout import MISSING, Layout, dig
+from compatcheck.table.lists import references_of
 from compatcheck.table.reading import MODEL_FIELDS, Chunk, Source
 from compatcheck.table.repeats import as_mean, average_records, error_of_shares
 from compatcheck.table.rows import RowTable, extract_targets, missing_field
@@ -175,7 +176,9 @@ def scored(
         names = record_columns(table.column_names, [*recorded])
         frame = frame_of(table.select([n for n in names if not only or n in only or n.startswith("score:")]))
         records = settle_scores(frame, worst, where, part.recording.partial)
-        references = table[REFERENCES].to_pylist() if REFERENCES in table.column_names else None
+        references = references_of(records, part.rows.typed, wanted)
+        if REFERENCES in table.column_names:
+            references = table[REFERENCES].to_pylist()
         records, metrics = score_records(records, wanted, references=references, options=options, where=where)
         yield table, records, tuple(recorded.get(metric.name, metric) for metric in metrics)
 

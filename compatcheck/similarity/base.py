@@ -56,7 +56,7 @@ class Scorer:
     judged: JudgeFunction | None = field(default=None, repr=False, compare=False)
     """Of a judge, which wants the inputs too: gives scores, and whether it agreed with itself."""
     lists: bool = True
-    """A target that is the JSON text of a list of texts stands for these, as a list in the file does."""
+    """A list of texts in the file stands for these, and to a discrete score the JSON text of one."""
     itself: bool = False
     """The target's own text scores 1, whatever it is."""
     faults: Callable[[str, str], list[str]] | None = field(default=None, repr=False, compare=False)
@@ -82,8 +82,7 @@ class Scorer:
         scores = same.astype(np.float64)
         rows = [i for i in np.flatnonzero(~same).tolist() if isinstance(predictions[i], str)]
         texts = [str(predictions[i]) for i in rows]
-        lists = self.lists and (self.kind == "discrete" or _lists_are_meant(targets))
-        right = [self._right(targets[i], text) if lists else targets[i] for i, text in zip(rows, texts, strict=True)]
+        right = [self._right(targets[i], text) for i, text in zip(rows, texts, strict=True)]
         if self.judged is None:
             if rows:
                 try:
@@ -98,11 +97,13 @@ class Scorer:
         return scores, agreed
 
     def _right(self, target: References, prediction: str) -> References:
-        """The texts that one is scored by; a smooth score takes the text of a list as one only for what is a list."""
-        listed = accepted(target, self.kind == "discrete")
-        if self.kind == "discrete" or isinstance(listed, str) or len(listed) < 2 or prediction[:1] != "[":
-            return listed
-        return [*listed, target if isinstance(target, str) else json.dumps(list(target), ensure_ascii=False)]
+        """The texts that one is scored by. What is a list is scored by the text of a list, too; and by a smooth score
+        a text is one, whatever it is: the file says whether its targets are lists."""
+        if not self.lists or isinstance(target, str):
+            return accepted(target, True) if self.lists and self.kind == "discrete" else target
+        if len(target) < 2 or prediction[:1] != "[":
+            return target
+        return [*target, json.dumps(list(target), ensure_ascii=False)]
 
     def score(self, predictions: Sequence[str | None], targets: Sequence[References]) -> NDArray[np.float64]:
         """The scores of :meth:`grade` alone, shape (n,)."""
@@ -168,10 +169,6 @@ def check_settings(name: str, options: Mapping[str, Any]) -> None:
             raise InputError(f"--metric-arg {name}.{option}={value}: must be {words}")
 
 
-_MEANT = 0.02
-"""The share of texts from which on lists among them are meant as such, where a score is smooth."""
-
-
 def accepted(target: References, itself: bool) -> References:
     """The texts that are right: those of a JSON list of texts, where ``itself`` also the text of the list."""
     if not (isinstance(target, str) and target.startswith('["') and target.endswith('"]')):
@@ -183,12 +180,6 @@ def accepted(target: References, itself: bool) -> References:
     if not all(isinstance(one, str) for one in listed):
         return target
     return [*listed, target] if itself else listed
-
-
-def _lists_are_meant(targets: Sequence[References]) -> bool:
-    """Whether texts of lists stand for several targets: one among many texts is an answer that happens to be a list."""
-    texts = [one for one in targets if isinstance(one, str)]
-    return sum(not isinstance(accepted(one, False), str) for one in texts) >= _MEANT * len(texts)
 
 
 def several(references: References) -> list[str]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -13,8 +14,9 @@ import pyarrow.compute as pc
 
 from compatcheck import similarity
 from compatcheck.errors import InputError
-from compatcheck.records import Metric, Run, StoredRun, TaskRun, score_column
+from compatcheck.records import LISTS, Metric, Run, StoredRun, TaskRun, score_column
 from compatcheck.similarity import RECORDED, STRUCTURED
+from compatcheck.table.lists import is_list_text, references_of
 from compatcheck.table.scoring import Options, score_records
 from compatcheck.table.stored import mapped
 from compatcheck.table.values import number_in
@@ -43,7 +45,10 @@ def read_alike(sides: Sequence[Sequence[Kind]], options: Options | None) -> list
     for key in dict.fromkeys((run.task, run.filter) for runs in sides for run in runs):
         places = [(s, p) for s, runs in enumerate(found) for p, run in enumerate(runs) if (run.task, run.filter) == key]
         same = [found[s][p] for s, p in places]
-        if len({run.typed for run in same}) > 1 or any(_respelled(a, b) for a in same for b in same if a is not b):
+        for s, p in places if len({LISTS in run.typed for run in same}) > 1 else ():
+            found[s][p] = _with_lists(found[s][p], options)
+        typed = {run.typed - {LISTS} for run in same}
+        if len(typed) > 1 or any(_respelled(a, b) for a in same for b in same if a is not b):
             for s, p in places:
                 found[s][p] = _by_value(found[s][p], options)
     return found
@@ -96,12 +101,29 @@ def _by_value(run: Kind, options: Options | None) -> Kind:
     """A run whose targets and answers are read by value, scored anew where that changes one."""
     if any(metric.name in STRUCTURED for metric in run.metrics):
         return run  # they read values themselves
-    names = [one.name for one in run.metrics if score_column(one.name) in run.names and _computed_here(one, options)]
+    return _changed(run, partial(_part_by_value, names=_names(run, options), options=options, typed=run.typed))
+
+
+def _with_lists(run: Kind, options: Options | None) -> Kind:
+    """A run whose targets are lists as they are in another file, scored anew where one is."""
+    if LISTS in run.typed:
+        return run
+    names, typed = _names(run, options), run.typed | {LISTS}
 
     def read(part: TaskRun) -> TaskRun:
-        return _part_by_value(part, names, options)
+        lists = np.array(is_list_text(_texts(part.records["target"])) if "target" in part.records else [], dtype=bool)
+        return replace(part, records=_scored_anew(part.records, lists, names, options, typed))
 
-    return read(run) if isinstance(run, TaskRun) else mapped(run, read, run.metrics)  # type: ignore[return-value]
+    return replace(_changed(run, read), typed=typed)
+
+
+def _changed(run: Kind, change: Callable[[TaskRun], TaskRun]) -> Kind:
+    return change(run) if isinstance(run, TaskRun) else mapped(run, change, run.metrics)  # type: ignore[return-value]
+
+
+def _names(run: TaskRun | StoredRun, options: Options | None) -> list[str]:
+    """The metrics whose scores are computed here."""
+    return [one.name for one in run.metrics if score_column(one.name) in run.names and _computed_here(one, options)]
 
 
 def _computed_here(metric: Metric, options: Options | None) -> bool:
@@ -114,7 +136,7 @@ def _computed_here(metric: Metric, options: Options | None) -> bool:
     return scorer.judged is None and scorer.signature == metric.signature
 
 
-def _part_by_value(run: TaskRun, names: Sequence[str], options: Options | None) -> TaskRun:
+def _part_by_value(run: TaskRun, names: Sequence[str], options: Options | None, typed: Collection[str]) -> TaskRun:
     records, changed = run.records, np.zeros(run.rows, dtype=bool)
     targets = _texts(records["target"]).to_pylist() if "target" in records else [None] * run.rows
     found = {"target": [_read(text) for text in targets]}
@@ -130,12 +152,21 @@ def _part_by_value(run: TaskRun, names: Sequence[str], options: Options | None) 
         if differs.any() and name == "prediction":
             whole = records["response"].astype(object) if "response" in records else before.where(differs & False)
             records = records.assign(response=whole.where(whole.notna() | ~differs, before))
-    if names and changed.any():
-        scores = [score_column(name) for name in names]
-        anew, _ = score_records(records[changed].drop(columns=scores), names, options=options)
-        records = records.copy()
-        records.loc[changed, scores] = anew[scores]
-    return replace(run, records=records)
+    return replace(run, records=_scored_anew(records, changed, names, options, typed))
+
+
+def _scored_anew(
+    records: pd.DataFrame, rows: Any, names: Sequence[str], options: Options | None, typed: Collection[str]
+) -> pd.DataFrame:
+    """The records, some of their rows (a mask) scored again by these metrics."""
+    if not names or not rows.any():
+        return records
+    scores = [score_column(name) for name in names]
+    some = records[rows].drop(columns=scores)
+    anew, _ = score_records(some, names, references=references_of(some, typed, names), options=options)
+    records = records.copy()
+    records.loc[rows, scores] = anew[scores]
+    return records
 
 
 def _read(text: str | None) -> str | None:

@@ -13,6 +13,7 @@ from compatcheck.table import thinking
 from compatcheck.table.figures import Figures, in_one_unit
 from compatcheck.table.flat import flat_columns, is_typed
 from compatcheck.table.layout import MISSING, Layout, field_names, listed, obvious, picker, proposed
+from compatcheck.table.lists import Lists
 from compatcheck.table.reading import Row, Source
 from compatcheck.table.rows import Field, RowTable, missing_field
 from compatcheck.table.targets import Targets, in_one_layout
@@ -82,7 +83,7 @@ class Columns:
         self.figures = Figures(source)
         self.typed: set[str] = set()
         """Which of target and prediction are numbers or booleans, not texts."""
-        self.numbers = Untyped()
+        self.numbers, self.lists = Untyped(), Lists()
 
     def tables(self) -> Iterator[dict[str, pa.Array]]:
         """The columns of all chunks. Raises InputError for the first row that is not as it should be."""
@@ -105,6 +106,7 @@ class Columns:
         if columns is None:
             columns = self._of_rows(numbers, rows if isinstance(rows, list) else _row_list(self.source, rows, numbers))
         columns = in_one_unit(columns)
+        self.lists.watch({} if self.structured else columns)
         if self.source.untyped:
             self.numbers.watch(columns)
         self.figures.watch(columns)
@@ -347,7 +349,7 @@ class Columns:
         typed = self.numbers.typed(bool(self.metrics)) if self.source.untyped else frozenset(self.typed)
         return RowTable(
             self.settled(table), self.source, tuple(self.metrics), self.prediction.seen, self.target.seen, self.first,
-            self.target.name, self.names_score, self.faults, tuple(dict.fromkeys(notes)), typed,
+            self.target.name, self.names_score, self.faults, tuple(dict.fromkeys(notes)), typed | self.lists.typed(),
         )  # fmt: skip
 
 
