@@ -7,6 +7,7 @@ import importlib.metadata
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from compatcheck.engines.base import Engine
@@ -174,7 +175,7 @@ class EndpointEngine(Engine):
             try:
                 text = await client.ask_timed(
                     wire.CHAT if chat else wire.COMPLETIONS,
-                    lambda answer, seconds: received.text_of(answer, chat, decoding.stops, seconds),
+                    partial(self._read, chat, decoding.stops),
                     body,
                 )
             except RequestFailed as failure:
@@ -189,6 +190,16 @@ class EndpointEngine(Engine):
                 self._chat.setdefault(model, False)
             return text
         raise RequestFailed("the server refuses every form of the request")
+
+    def _read(self, chat: bool, stops: tuple[str, ...], answer: Any, seconds: float) -> str:
+        """The text of an answer; that the server names another model with it is noted."""
+        text, name = received.text_of(answer, chat, stops, seconds), received.model_of(answer)
+        if name not in (None, self._active.model):
+            self.note(
+                f"{self._active.text}: the server says of answers that {name} gave them; see that it is the model "
+                "meant, as a server may have one model for every name, or another one to fall back on."
+            )
+        return text
 
     def _seeds(self, requests: Sequence[Instance], decodings: Sequence[wire.Decoding]) -> list[int]:
         """The seed, and where a text is sampled several times another one for each: ``request.draw`` where the store

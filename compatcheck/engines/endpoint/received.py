@@ -64,6 +64,13 @@ def text_of(answer: Any, chat: bool, stops: tuple[str, ...], seconds: float | No
     )
 
 
+def model_of(answer: Any) -> str | None:
+    """The model that an answer is said to be of; None where the server does not say."""
+    said = [chunk for _, chunk in answer] if isinstance(answer, Events) else [answer]
+    names = (chunk.get("model") for chunk in said if isinstance(chunk, dict))
+    return next((clean_surrogates(name) for name in names if isinstance(name, str) and name), None)
+
+
 def first_choice(answer: Any) -> dict[str, Any]:
     """The first of ``choices``, by the numbers that they say of themselves. Raises RequestFailed: there is none."""
     choices = answer.get("choices") if isinstance(answer, dict) else None

@@ -28,6 +28,8 @@ class Reply:
     status: int = 200
     error: Any = None
     headers: dict[str, str] = field(default_factory=dict)
+    model: str | None = None
+    """Which model it says that answered."""
 
     def message(self) -> dict[str, Any]:
         made = [
@@ -36,6 +38,9 @@ class Reply:
         ]
         further = {self.reasoning_field: self.reasoning, "tool_calls": made, "refusal": self.refusal}
         return {"role": "assistant", "content": self.text, **{k: v for k, v in further.items() if v}}
+
+    def named(self) -> dict[str, Any]:
+        return {} if self.model is None else {"model": self.model}
 
     def usage(self) -> dict[str, Any]:
         if self.tokens is None:
@@ -76,7 +81,8 @@ class Scripted(Handler):
         time.sleep(reply.pause)
         said = {"message": reply.message()} if chat else {"text": reply.text}
         return self.send(
-            200, {"choices": [{"index": 0, **said, "finish_reason": reply.finish_reason}], **reply.usage()}
+            200,
+            {"choices": [{"index": 0, **said, "finish_reason": reply.finish_reason}], **reply.usage(), **reply.named()},
         )
 
     def stream(self, reply: Reply, chat: bool, counted: bool) -> None:
@@ -87,7 +93,8 @@ class Scripted(Handler):
         self.close_connection = True
         for delta in self.deltas(reply) if chat else ({"text": piece} for piece in _pieces(reply.text or "")):
             time.sleep(reply.pause)
-            self.event({"choices": [{"index": 0, **({"delta": delta} if chat else delta), "finish_reason": None}]})
+            choice = {"index": 0, **({"delta": delta} if chat else delta), "finish_reason": None}
+            self.event({"choices": [choice], **reply.named()})
         if reply.finish_reason is not None:
             ended = {"delta": {}} if chat else {"text": ""}
             self.event({"choices": [{"index": 0, **ended, "finish_reason": reply.finish_reason}]})

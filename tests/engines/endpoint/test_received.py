@@ -216,3 +216,16 @@ def test_pieces_of_other_choices_are_no_part_of_the_first() -> None:
     ]
     found = text_of(_events(*(line for each in said for line in (each, ""))), True, ())
     assert (str(found), found.about.finish_reason) == ("yes", "stop")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_server_that_answers_with_another_model_is_noted(stream: bool) -> None:
+    class Falls(Server):
+        @staticmethod
+        def script(model: str, asked: str, body: dict[str, Any], before: int) -> Reply:
+            return Reply("yes", model="small" if asked == "hard" else model)
+
+    with serving(Falls) as server:
+        _, engine = _ask(server.url, ["easy", "hard", "hard too"], engine_args={"api": "chat", "stream": stream})
+    said = [note for note in engine.notes if "the server says of answers that" in note]
+    assert len(said) == 1 and "that small gave them" in said[0]
