@@ -22,10 +22,11 @@ _SHORTEST_QUOTED, _SHORTEST_SECRET = 4, 16
 def api_key(url: str, name: str | None = None) -> str | None:
     """The key for an address, from the environment; None where there is none for its host.
 
-    That of ``name`` where it is given; else ``COMPATCHECK_API_KEY_<HOST>`` (capitals, ``_`` for what is no letter or
-    digit), with or without the port. ``COMPATCHECK_API_KEY`` is for loopback alone, ``OPENAI_API_KEY`` for loopback,
-    api.openai.com and the host of ``OPENAI_BASE_URL``. Raises InputError: ``name`` is not set, a key that no header can
-    hold, or one that would go over plain http to another machine whose host :data:`PLAIN_HOSTS` does not name."""
+    That of ``name`` where it is given; else ``COMPATCHECK_API_KEY_<HOST>`` (capitals, ``__`` for a hyphen, ``_`` for
+    a dot or colon), with or without the port. ``COMPATCHECK_API_KEY`` is for loopback alone, ``OPENAI_API_KEY`` for
+    loopback, api.openai.com and the host of ``OPENAI_BASE_URL``. Raises InputError: ``name`` is not set, a key that no
+    header can hold, or one that would go over plain http to another machine whose host :data:`PLAIN_HOSTS` does not
+    name."""
     parts = urlsplit(url)
     host = parts.hostname or ""
     names = [name] if name else [key_variable(one) for one in (parts.netloc, host)]
@@ -51,8 +52,10 @@ def api_key(url: str, name: str | None = None) -> str | None:
 
 
 def key_variable(host: str) -> str:
-    """Name of the environment variable with the key of a host."""
-    return f"{KEY}_{re.sub(r'[^A-Za-z0-9]', '_', host).upper()}"
+    """Name of the environment variable with the key of a host: ``a-b.com`` has another than ``a.b.com``, which may be
+    somebody else's."""
+    told_apart = host.replace("_", "___").replace("-", "__")
+    return f"{KEY}_{re.sub(r'[^A-Za-z0-9]', '_', told_apart).upper()}"
 
 
 def _openai_hosts() -> set[str]:

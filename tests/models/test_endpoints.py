@@ -74,7 +74,10 @@ def test_a_key_goes_to_its_host_alone(no_keys: None, monkeypatch: pytest.MonkeyP
     for name in ("COMPATCHECK_API_KEY_API_EXAMPLE_COM", "COMPATCHECK_API_KEY_API_EXAMPLE_COM_8443"):
         monkeypatch.setenv(name, name.lower())
         assert api_key(url) == name.lower()
-    assert api_key("https://other.example.com/v1") is None
+    for other in ("https://other.example.com/v1", "https://api-example.com:8443/v1", "https://api_example.com/v1"):
+        assert api_key(other) is None
+    monkeypatch.setenv("COMPATCHECK_API_KEY_API__EXAMPLE_COM", "of the hyphen")
+    assert (api_key("https://api-example.com/v1"), api_key(url)) == ("of the hyphen", name.lower())
     monkeypatch.setenv("ITS_KEY", "two\nlines")
     with pytest.raises(InputError, match="ITS_KEY: the key holds characters") as told:
         api_key("https://other.example.com/v1", "ITS_KEY")
