@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from compatcheck.compare.intervals import Floats
 from compatcheck.compare.margins import Known, NearTies, TieCount, known_margins, of_choices
@@ -46,8 +47,7 @@ class Choices:
             counts += [(flips & part).sum() for part in (near, known.all(axis=0) & ~near, ~known.all(axis=0) & ~near)]
         if found.names == QUADRANTS:
             one, other = (
-                run.records["loglikelihoods"].to_numpy(dtype=object)[rows][found.scored]
-                for run, rows in ((old, pairs.old), (new, pairs.new))
+                _likelihoods(run.records, rows[found.scored]) for run, rows in ((old, pairs.old), (new, pairs.new))
             )
             worse = found.are("negative_flip")[found.scored]
             self._margins.append(known_margins(one, other, found.are("both_correct")[found.scored] | worse, worse))
@@ -72,9 +72,15 @@ def margins(records: pd.DataFrame, rows: Rows) -> Floats | None:
     if "loglikelihoods" not in records:
         return None
     found = np.full(len(rows), np.nan)
-    for place, values in enumerate(records["loglikelihoods"].to_numpy(dtype=object)[rows]):
-        if values is not None and not isinstance(values, float):
+    for place, values in enumerate(_likelihoods(records, rows)):
+        if values is not None:
             known = sorted(float(value) for value in values if value is not None and np.isfinite(value))
             if len(known) > 1:
                 found[place] = known[-1] - known[-2]
     return found
+
+
+def _likelihoods(records: pd.DataFrame, rows: Rows) -> NDArray[np.object_]:
+    """A list or array of floats each; None where they are not known."""
+    column = records["loglikelihoods"].iloc[rows]
+    return column.astype(object).where(column.notna(), None).to_numpy()

@@ -57,6 +57,8 @@ class TaskSteps:
 
     def __init__(self, engine: LM, loaded: LoadedTask, apply_chat_template: bool, fewshot_as_multiturn: bool) -> None:
         self._engine, self._loaded = engine, loaded
+        self.beside: Sequence[TaskRun] = ()
+        """Of a side before this one, which may hold the same texts."""
         self._settings = (engine, loaded, apply_chat_template, fewshot_as_multiturn)
         self._steps: list[tuple[TaskRun, ...]] = []
         self._answered: list[Mapping[str, Any]] = []  # of one document, by which a step without any is read
@@ -77,6 +79,7 @@ class TaskSteps:
         self._unlabelled |= {document: fault for document, fault in faults.items() if fault is not None}
         failed = self._unlabelled | bridge.failed_documents(self._engine, self._loaded, places)
         runs = self._read(results["samples"][self._loaded.name], failed)
+        runs = tuple(_sharing(run, self.beside, self.documents) for run in runs)
         self.documents += len(places)
         if runs:
             self._steps.append(runs)
@@ -194,6 +197,7 @@ def evaluate_jobs(
                 job, stored = planned.job, " (answers stored)" if planned.missing == 0 else ""
                 say(f"{job.side}: {job.task.name}, {job.task.size} instances{stored}")
                 steps = JobSteps(planned, plan.engine)
+                steps.beside = next((one.runs for one in done if one.job.task is job.task), ())
                 place = f"{asked.index(planned) + 1} of {len(asked)}, " if planned in asked and len(asked) > 1 else ""
                 flips = _flips(job, done, known, plan.progress.share)
                 plan.progress.begin(f"{place}{job.side}: {job.task.name}", job.task.size, flips)
@@ -273,6 +277,18 @@ class Stepwise:
         """Free the memory of every engine that was opened."""
         for plan in self._plans:
             plan.engine.close()
+
+
+def _sharing(run: TaskRun, beside: Sequence[TaskRun], start: int) -> TaskRun:
+    """The run with those columns of text that another run has from row ``start`` on, so that memory holds them once."""
+    other = next((one.records for one in beside if one.filter == run.filter), None)
+    if other is None:
+        return run
+    for name in run.records.columns.intersection(other.columns):
+        mine, theirs = run.records[name].array, other[name].array[start : start + run.rows]
+        if mine.dtype == "str" and theirs.dtype == "str" and len(mine) == len(theirs) and mine.equals(theirs):
+            run.records[name] = theirs
+    return run
 
 
 def merged(steps: Sequence[TaskRun], order: Callable[[Any], Any] | None = None) -> TaskRun:

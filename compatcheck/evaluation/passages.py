@@ -75,7 +75,7 @@ def _passage(task: Any, doc_id: str, requests: Sequence[Any], answer: dict[str, 
         right = _right(task, requests[0].doc, choices)
         if right is None:
             known = answer.get("loglikelihoods")
-            right = int(np.argmax(known)) if isinstance(known, list) and known else 0
+            right = int(np.argmax(known)) if isinstance(known, list | np.ndarray) and len(known) else 0
         request = requests[right]
     else:
         request = requests[0]

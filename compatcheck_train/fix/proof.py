@@ -182,7 +182,8 @@ def bound_of(old: Run, new: Run, loaded: LoadedTask, metric: str) -> Changes | N
     if metric not in ("acc", "acc_norm") or task.OUTPUT_TYPE != "multiple_choice" or task.multiple_input:
         return None
     tables = [
-        dict(zip(t["doc_id"], t["loglikelihoods"], strict=True)) for t in (r.tasks[0].records for r in (old, new))
+        dict(zip(t["doc_id"], t["loglikelihoods"].to_numpy(dtype=object, na_value=None), strict=True))
+        for t in (run.tasks[0].records for run in (old, new))
     ]
     right: list[tuple[bool, ...]] = []
     for number, doc in enumerate(task.eval_docs):

@@ -55,6 +55,17 @@ def test_in_steps_as_all_at_once(fixtures: Path, name: str) -> None:
             pd.testing.assert_frame_equal(run.records[columns], other.records[columns])
 
 
+def test_texts_of_both_sides_are_in_memory_once(fixtures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bridge, "CHUNK", 5)
+    done = evaluate_jobs(jobs(fixtures, load(fixtures, "piqa"), EngineOptions(engine="hf")))
+    old, new = (one.runs[0].records for one in done)
+    for name in ("doc_id", "input", "doc_hash", "target"):
+        mine, theirs = (side[name].array.__arrow_array__().chunks for side in (old, new))
+        assert len(mine) == 3
+        assert [each.buffers()[-1].address for each in mine] == [each.buffers()[-1].address for each in theirs], name
+    assert old["prediction"].tolist() != new["prediction"].tolist()
+
+
 @pytest.mark.parametrize("name", ["gsm8k", "piqa"])
 def test_a_task_in_parts_as_in_one(fixtures: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Prompts with few-shot examples too, which are drawn from document to document."""
