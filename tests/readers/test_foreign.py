@@ -118,7 +118,7 @@ def test_promptfoo_providers(tmp_path: Path) -> None:
     lines, packed = DATA / "promptfoo" / "sums.jsonl.gz", tmp_path / "sums.jsonl.xz"
     packed.write_bytes(lzma.compress(gzip.decompress(lines.read_bytes())))
     for each in (lines, packed):
-        (run,) = load(f"{each}#old", task="sums")
+        (run,) = load(f"{each}#old", tasks=["sums"])
         pd.testing.assert_frame_equal(run.records, old.records)
 
 
