@@ -14,7 +14,6 @@ from compatcheck.compare.counterparts import (
     differences_of,
     field_notes,
     sample_notes,
-    unshared_notes,
 )
 from compatcheck.compare.result import Absent, Comparison, Gate, Side, Stored
 from compatcheck.errors import InputError
@@ -197,7 +196,7 @@ def _finished(
         comparisons=comparisons,
         verdict=verdict,
         version=__version__,
-        notes=tuple(dict.fromkeys((*old.notes, *new.notes, *compared.notes, *unshared_notes(old, new), *remarks))),
+        notes=tuple(dict.fromkeys((*old.notes, *new.notes, *compared.notes, *remarks))),
         advice=advise(comparisons, verdict, doubts),
         differences=differences_of(old, new),
         absent=absent,

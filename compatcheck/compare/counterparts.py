@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -44,7 +44,17 @@ def counterparts(old: Any, new: Any) -> tuple[Counterparts, tuple[Absent, ...]]:
             f"{_why(old, new)}record both for the same task, give a task that each has alone one name with --task, or "
             "name a --metric"
         )
-    return pairs, absent
+    return pairs, absent + tuple(_unshared(pairs))
+
+
+def _unshared(pairs: Counterparts) -> Iterator[Absent]:
+    """The metrics of tasks and filters of both sides that one of them lacks."""
+    for run, other, metrics in pairs:
+        shared = {metric.name for metric in metrics}
+        for side, mine in (("old", run), ("new", other)):
+            for metric in mine.metrics:
+                if metric.name not in shared:
+                    yield Absent(side, run.task, run.filter, mine.rows, metric.name, metric.kind)
 
 
 def _why(old: Any, new: Any) -> str:
@@ -68,26 +78,21 @@ def differences_of(old: Any, new: Any) -> Differences:
 
 
 def absent_notes(absent: Sequence[Absent]) -> list[str]:
-    """A sentence for every task and filter that was not compared."""
+    """A sentence for every task and filter that was not compared, or not by all the metrics of one side."""
+    metrics: dict[tuple[str, str, str], list[str]] = {}
+    for one in absent:
+        if one.metric is not None:
+            metrics.setdefault((one.side, one.task, one.filter), []).append(one.metric)
     return [
         f"{one.side}: {one.task} ({one.filter}) has no counterpart on the other side: its {one.rows:,} rows are not "
         "compared"
         for one in absent
+        if one.metric is None
+    ] + [
+        f"{side}: {task} ({name}) is scored by {', '.join(alone)} too, which {'new' if side == 'old' else 'old'} "
+        "lacks: not compared"
+        for (side, task, name), alone in metrics.items()
     ]
-
-
-def unshared_notes(old: Any, new: Any) -> list[str]:
-    """A sentence for every task and filter that one side scores by metrics which the other lacks."""
-    notes = []
-    for run, other, _ in counterparts(old, new)[0]:
-        for side, mine, theirs, lacking in (("old", run, other, "new"), ("new", other, run, "old")):
-            there = {metric.name for metric in theirs.metrics}
-            alone = ", ".join(metric.name for metric in mine.metrics if metric.name not in there)
-            if alone:
-                notes.append(
-                    f"{side}: {run.task} ({run.filter}) is scored by {alone} too, which {lacking} lacks: not compared"
-                )
-    return notes
 
 
 def shared_metrics(old: TaskRun | StoredRun, new: TaskRun | StoredRun) -> list[Metric]:

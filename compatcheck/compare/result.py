@@ -131,12 +131,14 @@ class Reading:
 
 @dataclass(frozen=True)
 class Absent:
-    """A task and filter that one side lacks; ``side`` (``old`` or ``new``) is the one that has it."""
+    """A task and filter that one side lacks, or a ``metric`` of one that both have; ``side`` is the one that has it."""
 
     side: Annotated[str, ("old", "new")]
     task: str
     filter: str
     rows: int
+    metric: str | None = field(default=None, metadata=WHERE_KNOWN)
+    kind: str | None = field(default=None, metadata=WHERE_KNOWN)  # of the metric: discrete or smooth
 
 
 @dataclass(frozen=True)
@@ -270,12 +272,10 @@ class Comparison:
     slices: tuple[Slice, ...] = field(default=(), metadata=NEEDED)
     gates: tuple[Gate, ...] = field(default=(), metadata=NEEDED)
     confidence: float = CONFIDENCE  # level of all intervals and one-sided bounds
-    # Where the comparison was too large to hold all of its instances: what a report shows of them all. ``instances``
-    # then are those that :class:`~compatcheck.compare.overview.WorstFlips` chose.
+    # Where it was too large to hold: what a report shows of all; ``instances`` are those that ``WorstFlips`` chose.
     overview: Overview | None = field(default=None, metadata=WHERE_KNOWN)
     noise: NoiseFloor | None = None  # what flips between reruns of OLD; None where it was not measured
-    # Of a smooth metric: the range its scores are taken to have; a bound on a mean allows for losses of that size.
-    score_range: tuple[float, float] | None = None
+    score_range: tuple[float, float] | None = None  # that smooth scores are taken to have; so large a loss may be
     lower_is_better: bool | None = field(default=None, metadata=WHERE_KNOWN)  # true where a smaller score is better
     near_ties: NearTies | None = None  # of a choice by log-likelihoods; None where they are not known
     clusters: ClusterCount | None = None  # what intervals and tests count by; None where every instance does by itself
@@ -393,7 +393,7 @@ class Result:
     command: str = ""  # the command line that made it, for repeating it; may be empty
     advice: Advice | None = None  # this and ``differences``: None in a report that was kept before there were any
     differences: Differences | None = None  # what OLD and NEW differ in besides the model
-    absent: tuple[Absent, ...] = ()  # tasks and filters that one side lacks
+    absent: tuple[Absent, ...] = ()  # tasks, filters and metrics that one side lacks
     history: tuple[BlessedRun, ...] = ()  # where OLD is a baseline: what was blessed up to it, oldest first
     earlier_looks: tuple[int, ...] = ()  # after how many instances, fixed each time, the budgets were open before
     # Where all instances lie on disk; None where they are all at hand.

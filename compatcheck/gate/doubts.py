@@ -107,6 +107,13 @@ def _uncovered(rule: Rule, comparison: Comparison, max_missing: float, absent: S
         of = part.n + parts["not scored"]
         if sum(parts.values()) > max_missing * of:
             return f"of {'='.join((part.field, part.value))} {_too_many(sum(parts.values()), of, max_missing, parts)}"
+    alone = dict.fromkeys(one.metric for one in absent if max_missing < 1 and rule.would_cover(one))
+    if alone:
+        return (
+            f"OLD is scored by {', '.join(map(str, alone))} too, which NEW lacks: not compared; score NEW by it, or "
+            f"say which the budget is on, such as {comparison.metric}.{rule.name}"
+        )
+    absent = [one for one in absent if one.metric is None]
     lacking = sum(one.rows for one in absent)
     if lacking and lacking > max_missing * (lacking + p.larger):
         names = (f"{one.task} ({one.filter}): {one.rows:,} rows only in {one.side.upper()}" for one in absent[:3])

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from compatcheck.compare.beside import NO_PAIR
-from compatcheck.compare.result import Comparison, Estimate, Slice
+from compatcheck.compare.result import Absent, Comparison, Estimate, Slice
 from compatcheck.errors import InputError, did_you_mean
 from compatcheck.records import KL
 from compatcheck.text import significant
@@ -78,6 +78,9 @@ SAME = {
     "m_r": ("mean_regression",),
 }
 """Other names, and the figures they stand for: the first that a comparison has."""
+_SMOOTH = {"mean_regression", "mean_gain", "mean_difference", "score_new"}
+_EITHER = {"nfr", "pfr", "agreement"}
+"""Figures of smooth metrics alone, and of both kinds; all others are of discrete ones."""
 OF_CHANGES = ("changed", "agreement", "similarity", "noticed", "preferred_old", "preferred_new")
 """What can be judged where OLD's answers are the reference, besides counts of rows."""
 _OPTIONS = {CRITICAL: "--fail-on", ADVISORY: "--advisory"}
@@ -108,6 +111,15 @@ class Rule:
         """Whether the rule speaks of this comparison."""
         scopes = ("", comparison.task, comparison.filter, f"{comparison.task}/{comparison.filter}")
         return self.scope in scopes and self.metric in ("", comparison.metric) and self.key(comparison) is not None
+
+    def would_cover(self, absent: Absent) -> bool:
+        """Whether the rule would speak of a metric of OLD that NEW lacks."""
+        if absent.metric is None or absent.side != "old" or self.is_count or self.is_beside or self.name == KL:
+            return False
+        names = set(SAME.get(self.name, (self.name,)))
+        known = names & (_SMOOTH | _EITHER) if absent.kind == "smooth" else names - _SMOOTH
+        scopes = ("", absent.task, absent.filter, f"{absent.task}/{absent.filter}")
+        return self.scope in scopes and self.metric in ("", absent.metric) and bool(known)
 
     def key(self, comparison: Comparison) -> str | None:
         """The name of the figure of this comparison that the rule bounds, or None."""

@@ -216,7 +216,7 @@ def _of_absent(rules: Sequence[Rule], absent: Sequence[Absent]) -> list[Gate]:
         for rule in rules
         if rule.name == "missing" and rule.budget < 1
         for one in absent
-        if rule.scope in ("", one.task, one.filter, f"{one.task}/{one.filter}")
+        if one.metric is None and rule.scope in ("", one.task, one.filter, f"{one.task}/{one.filter}")
     ]
 
 

@@ -86,8 +86,9 @@ def missing_rows(result: Result) -> list[str]:
     found = [(name, _gaps(pairing)) for name, pairing in parts]
     off = [f"{name}: {said}" if len(parts) > 1 else said for name, said in found if said]
     more = [f"and {len(off) - _SHOWN} more tasks"] if len(off) > _SHOWN else []
-    lacking = [f"{one.task} ({one.filter}) only in {one.side}: {one.rows:,} rows" for one in result.absent[:_SHOWN]]
-    beyond = [f"and {len(result.absent) - _SHOWN} more of one side"] if len(result.absent) > _SHOWN else []
+    absent = [one for one in result.absent if one.metric is None]
+    lacking = [f"{one.task} ({one.filter}) only in {one.side}: {one.rows:,} rows" for one in absent[:_SHOWN]]
+    beyond = [f"and {len(absent) - _SHOWN} more of one side"] if len(absent) > _SHOWN else []
     return [*off[:_SHOWN], *more, *lacking, *beyond]
 
 

@@ -152,3 +152,34 @@ def test_a_metric_of_one_side_alone_is_told(tmp_path: Path) -> None:
         said = compatcheck.diff(old, new, stream=stream).notes
         sides = ("old", "new") if old == both else ("new", "old")
         assert f"{sides[0]}: recorded (none) is scored by recall too, which {sides[1]} lacks: not compared" in said
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["memory", "stream"])
+def test_no_budget_passes_on_a_metric_that_new_lacks(stream: bool, tmp_path: Path) -> None:
+    rows = [{"id": n, "score:accuracy": 1.0, "score:recall": 1.0, "score:length": 3.5} for n in range(300)]
+    both = write_rows(tmp_path / "both.jsonl", rows)
+    one = write_rows(tmp_path / "one.jsonl", [{"id": n, "score:accuracy": 1.0} for n in range(300)])
+
+    def verdict(old: Path, new: Path, rule: str, **more: Any) -> str:
+        return compatcheck.diff(old, new, fail_on=[rule], stream=stream, **more).verdict
+
+    found = compatcheck.diff(both, one, fail_on=["nfr:2%"], stream=stream)
+    assert found.verdict == "inconclusive"
+    assert "OLD is scored by length, recall too, which NEW lacks" in found.only.gates[0].reason
+    for rule in ("recorded/nfr:2%", "accuracy:-2%", "btc:95%"):
+        assert verdict(both, one, rule) == "inconclusive"
+    for rule in ("accuracy.nfr:2%", "missing:1%"):
+        assert verdict(both, one, rule) == "pass"
+    assert verdict(both, one, "nfr:2%", metric="accuracy") == verdict(both, one, "nfr:2%", max_missing="100%") == "pass"
+    assert verdict(one, both, "nfr:2%") == "pass"  # nothing of OLD was left out
+    worse = write_rows(tmp_path / "worse.jsonl", [{"id": n, "score:accuracy": n % 2} for n in range(300)])
+    assert verdict(both, worse, "nfr:2%") == "fail"
+
+
+def test_a_metric_of_another_kind_than_the_budget_keeps_nothing_from_passing(tmp_path: Path) -> None:
+    rows = [{"id": n, "score:accuracy": 1.0, "score:length": 3.5} for n in range(300)]
+    both = write_rows(tmp_path / "both.jsonl", rows)
+    one = write_rows(tmp_path / "one.jsonl", [{"id": n, "score:accuracy": 1.0} for n in range(300)])
+    assert compatcheck.diff(both, one, fail_on=["accuracy:-2%"]).verdict == "pass"
+    kept = compatcheck.diff(both, one, fail_on=["nfr:2%"]).save(tmp_path / "kept")
+    assert compatcheck.load(kept).absent == compatcheck.diff(both, one).absent
