@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,10 +62,16 @@ class Examples:
 
 
 def content_key(pairs: Sequence[Pair]) -> str:
-    """Hash of a document's context, and of its choices (in any order) where it has several."""
-    contexts = sorted({context.strip() for context, _ in pairs})
-    choices = sorted(continuation.strip() for _, continuation in pairs) if len(pairs) > 1 else []
+    """Hash of a document's context, and of its choices (in any order) where it has several; a document that is spaced
+    otherwise is the same."""
+    contexts = sorted({_spaced(context) for context, _ in pairs})
+    choices = sorted(_spaced(continuation) for _, continuation in pairs) if len(pairs) > 1 else []
     return hashlib.sha256(json.dumps([contexts, choices]).encode()).hexdigest()
+
+
+def _spaced(text: str) -> str:
+    """With single spaces, none around a line, and letters in one sign each."""
+    return "\n".join(" ".join(line.split()) for line in unicodedata.normalize("NFC", text).strip().split("\n"))
 
 
 @dataclass(frozen=True)

@@ -121,4 +121,5 @@ def test_what_cannot_be_trained_on_is_refused(piqa: Path, tmp_path: Path) -> Non
 def test_the_key_is_blind_to_the_order_of_choices() -> None:
     assert content_key([("q", " a"), ("q", " b")]) == content_key([("q", "b"), ("q", "a ")])
     assert content_key([("q", " a")]) == content_key([("q ", " other target")])
+    assert content_key([("Question: é \nAnswer:", " a")]) == content_key([("Question:   e\u0301\r\nAnswer:", " b")])
     assert content_key([("q", " a"), ("q", " b")]) != content_key([("q", " a"), ("q", " c")])
