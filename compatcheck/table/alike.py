@@ -25,8 +25,6 @@ from compatcheck.text import value_text
 Kind = TypeVar("Kind", TaskRun, StoredRun)
 _MAYBE_OTHERWISE = r"^\s*([-−]?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?|(?i:true|false))\s*$"
 _AS_IT_IS = r"^(0|-?[1-9][0-9]*|true|false)$"
-_LOOKED_AT = 100_000
-"""Of the targets that may be spelled in another way on the other side at most so many are looked for there."""
 
 
 def runs_alike(runs: Sequence[Run], options: Options | None) -> list[Run]:
@@ -56,17 +54,15 @@ def read_alike(sides: Sequence[Sequence[Kind]], options: Options | None) -> list
 
 def _respelled(one: Kind, other: Kind) -> bool:
     """Whether a target of ``one`` has another spelling in ``other``."""
-    targets: dict[str, str] = {}
-    for ids, texts in _targets(one):
-        rows = np.flatnonzero(_otherwise(texts))
-        targets |= zip(ids.take(pa.array(rows)).to_pylist(), texts.take(pa.array(rows)).to_pylist(), strict=True)
-        if len(targets) >= _LOOKED_AT:
-            break
-    wanted = pa.array(targets, pa.large_string())
-    for ids, texts in _targets(other) if targets else ():
-        both = pc.and_(pc.is_in(ids, value_set=wanted), texts.is_valid())
-        for name, text in zip(ids.filter(both).to_pylist(), texts.filter(both).to_pylist(), strict=True):
-            if text.strip() != targets[name].strip() and value_text(text) == value_text(targets[name]):
+    parts = [(ids.filter(maybe), texts.filter(maybe)) for ids, texts in _targets(one) if (maybe := _otherwise(texts))]
+    if not parts:
+        return False
+    known, spelled = (pa.concat_arrays(each) for each in zip(*parts, strict=True))
+    for ids, texts in _targets(other):
+        mine = spelled.take(pc.index_in(ids, value_set=known))
+        differs = pc.fill_null(pc.not_equal(mine, texts), False)
+        for text, its in zip(mine.filter(differs).to_pylist(), texts.filter(differs).to_pylist(), strict=True):
+            if text.strip() != its.strip() and value_text(text) == value_text(its):
                 return True
     return False
 
@@ -87,14 +83,14 @@ def _texts(column: pd.Series) -> pa.Array:
     return pa.array(column, pa.large_string(), from_pandas=True)
 
 
-def _otherwise(texts: pa.Array) -> Any:
-    """Which texts :func:`value_text` may write in another way, shape (rows,)."""
+def _otherwise(texts: pa.Array) -> pa.Array | None:
+    """Which texts :func:`value_text` may write in another way; None where no one is."""
     if texts.null_count == len(texts):
-        return np.zeros(len(texts), dtype=bool)
+        return None
     maybe = pc.and_(
         pc.match_substring_regex(texts, _MAYBE_OTHERWISE), pc.invert(pc.match_substring_regex(texts, _AS_IT_IS))
     )
-    return pc.fill_null(maybe, False).to_numpy(zero_copy_only=False)
+    return maybe if pc.any(maybe).as_py() else None
 
 
 def _by_value(run: Kind, options: Options | None) -> Kind:
