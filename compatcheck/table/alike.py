@@ -16,10 +16,11 @@ from compatcheck import similarity
 from compatcheck.errors import InputError
 from compatcheck.records import LISTS, Metric, Run, StoredRun, TaskRun, score_column
 from compatcheck.similarity import RECORDED, STRUCTURED
+from compatcheck.similarity.exact import references
 from compatcheck.table.lists import is_list_text, references_of
 from compatcheck.table.scoring import Options, score_records
 from compatcheck.table.stored import mapped
-from compatcheck.table.values import number_in
+from compatcheck.table.values import number_in, text_of
 from compatcheck.text import value_text
 
 Kind = TypeVar("Kind", TaskRun, StoredRun)
@@ -166,13 +167,18 @@ def _scored_anew(
 
 
 def _read(text: str | None) -> str | None:
-    return text if text is None else value_text(text)
+    """A text by its value, or the texts of a list by theirs."""
+    if text is None:
+        return None
+    each = references(text)
+    return value_text(text) if each == [text] else text_of([value_text(one) for one in each])
 
 
 def _answer(text: str | None, target: str | None) -> str | None:
-    """An answer by its value; as its target is spelled where it is the same number (``1,234`` and ``1234``)."""
-    if text is None or text == target or (target or "").startswith("["):  # several targets
+    """An answer by its value; as a target is spelled where it is the same number (``1,234`` and ``1234``)."""
+    if text is None or text == target:
         return text
-    if target is not None and (number := number_in(target)) is not None and number_in(text) == number:
-        return target
-    return value_text(text)
+    if target is not None and (number := number_in(text)) is not None:
+        same = (one for one in references(target) if number_in(one) == number)
+        return next(same, None) or _read(text)
+    return _read(text)

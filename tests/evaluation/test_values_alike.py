@@ -132,6 +132,19 @@ def test_reruns_are_read_as_their_model_is(tmp_path: Path) -> None:
 
 
 @STREAM
+@pytest.mark.parametrize("metric", ["exact_match", "rouge1"])
+def test_numbers_in_lists_of_targets_are_the_texts_of_them(metric: str, stream: bool, tmp_path: Path) -> None:
+    """An answer was right by the list of numbers, wrong by that of their texts; and the lists were other targets."""
+    old, new = ("jsonl", [5, 6], 5.0), ("jsonl", ["5.0", "6"], "5.00")
+    for one, other in ((old, new), (new, old)):
+        found = diff(tmp_path, one, other, stream=stream, metric=metric)
+        assert (found.pairing.target_changed, found.metrics["agreement"].count) == (0, 21)
+        assert found.quadrants["negative_flip"] == found.quadrants["positive_flip"] == 0
+        right = "both_correct" if metric == "exact_match" else "unchanged"
+        assert found.quadrants[right] == (20 if metric == "exact_match" else 21)
+
+
+@STREAM
 def test_texts_that_are_no_numbers_stay_as_they_are(stream: bool, tmp_path: Path) -> None:
     """Where both files have texts, ``5.0`` is no ``5``: numbers are compared as they are written."""
     found = diff(tmp_path, ("jsonl", "5", "5.0"), ("jsonl", "5", "5"), stream=stream)
