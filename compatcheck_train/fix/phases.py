@@ -174,6 +174,7 @@ def to_come(
             own = trained[0].settings(settings).changed(strategy=request.control, strategy_options={}, ce_weight=None)
             steps, labelled = sum(each.units for each in one), trained[0].labelled
             phases.append(Phase(control(seed), CONTROL, steps, settings=own, labelled=labelled))
+            phases += [Phase(AVERAGE, ANSWER, choosing)] * bool(tries and trained[0].lifted and not seed)
     models = request.chosen.seeds * (1 + bool(request.control))
     if request.chosen.seeds > 1:
         phases.append(Phase(PICK, ANSWER, models * choosing))
@@ -204,7 +205,8 @@ def of_candidate(
 
 
 TASK, START = "task adapter", "OLD and NEW"
-PROBE, PICK, PROOF = "what labels alone give", "which training", "proof"
+PROBE, AVERAGE = "what labels alone give", "average with the control"
+PICK, PROOF = "which training", "proof"
 _ANSWERS, _OF_NEW = "answers", "answers of NEW"
 """A need of strategies, and what is kept: OLD's answers, and NEW's where no stage before makes another model of it."""
 

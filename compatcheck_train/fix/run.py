@@ -82,6 +82,8 @@ class Fixed:
     """Numbers of training, validation, unlabelled and test documents."""
     picked: Picked | None
     """Where there were several trainings: which of them is delivered."""
+    averaged: bool
+    """Whether the compatibility adapter is averaged half and half with the control's."""
 
 
 def fix(request: FixRequest, out: str | Path, say: Say = lambda _: None, progress: Any = None) -> Fixed:
@@ -119,7 +121,7 @@ def fix(request: FixRequest, out: str | Path, say: Say = lambda _: None, progres
         repeats[0].control, bound, tuple(dict.fromkeys((*notes, *final.trained.trained.notes, *proof.notes))),
         round(time.perf_counter() - started, 1), estimated,
         dict(zip(("train", "validation", "unlabelled", "test"), numbers, strict=True)),
-        picked if len(repeats) > 1 else None,
+        picked if len(repeats) > 1 else None, repeats[0].averaged,
     )  # fmt: skip
 
 

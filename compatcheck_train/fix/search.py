@@ -17,7 +17,7 @@ from compatcheck_train.examples import Examples
 from compatcheck_train.fix import phases
 from compatcheck_train.fix.answers import JointAnswers
 from compatcheck_train.fix.candidates import SHARES, Candidate, total_steps
-from compatcheck_train.fix.judging import Scores, best, ranked
+from compatcheck_train.fix.judging import KEPT, Scores, best, ranked
 from compatcheck_train.fix.request import AUTO, FixRequest
 from compatcheck_train.fix.verdict import COMPAT, CONTROL
 from compatcheck_train.loss import strategies
@@ -272,12 +272,14 @@ def settle(work: Work, finals: list[Trial]) -> tuple[Trial, Frontier | None]:
 
 @dataclass(frozen=True)
 class Repeat:
-    """A training with a seed of its own: ``folder`` is its adapter, blended; ``control`` was trained on as long."""
+    """A training with a seed of its own: ``folder`` is its adapter, blended; ``control`` was trained on as long.
+    ``averaged``: the adapter is averaged half and half with the control's."""
 
     seed: int
     folder: Path
     staged: Staged
     control: Trained | None
+    averaged: bool = False
 
 
 def with_control(work: Work, candidate: Candidate, repeat: Repeat, to: Path) -> Repeat:
@@ -294,11 +296,38 @@ def with_control(work: Work, candidate: Candidate, repeat: Repeat, to: Path) -> 
     return replace(repeat, control=work.train(work.old, work.new, candidate.examples(work.examples), plain, to))
 
 
+def average(repeat: Repeat, to: Path) -> Repeat:
+    """Its adapter averaged half and half with its control's: both are on NEW's base."""
+    assert repeat.control is not None
+    other = repeat.control.folder
+    return replace(repeat, folder=first(lambda: blend(repeat.folder, other, 0.5, to)), averaged=True)
+
+
+def averaged_where_better(work: Work, repeat: Repeat, chosen: Scores) -> Repeat:
+    """Averaged with its control where that scores better than ``chosen``, the adapter by itself, and has no more flips
+    but for half a standard error, on the documents to choose on. A note says so."""
+    other = average(repeat, work.folder / "average")
+    work.progress.begin(phases.AVERAGE)
+    found = work.scores({"average": other.folder})["average"]
+    error = math.sqrt(sum(each.nfr * (1 - each.nfr) / each.n for each in (found, chosen)))
+    if found.score <= chosen.score or found.nfr > chosen.nfr + KEPT * error:
+        return repeat
+    work.note(
+        f"The adapter is averaged half and half with the control's, whose steps it then has too: on {found.n:,} "
+        f"validation documents it has NFR {found.nfr:.2%} and score {abs(found.score):.4g}, by itself {chosen.nfr:.2%} "
+        f"and {abs(chosen.score):.4g}."
+    )
+    return other
+
+
 def repeats_of(work: Work, final: Trial, frontier: Frontier | None) -> list[Repeat]:
-    """What was chosen, and the same with further seeds and the same weight of the blend, each beside its control."""
+    """What was chosen, and the same with further seeds and the same weight of the blend, each beside its control, with
+    which it is averaged where labels are what NEW lacks and that is better."""
     candidate, seed = final.candidate, work.request.settings.seed
     folder = final.trained.folder if frontier is None else frontier.chosen.folder
     made = [with_control(work, candidate, Repeat(seed, folder, final.trained, None), work.folder / "control")]
+    if frontier is not None and candidate.lifted and made[0].control is not None:
+        made[0] = averaged_where_better(work, made[0], frontier.chosen.scores)
     for another in range(seed + 1, seed + work.request.chosen.seeds):
         place = work.folder / f"seed-{another}"
         work.say(f"training with {candidate.name} again, seed {another}")
@@ -309,7 +338,8 @@ def repeats_of(work: Work, final: Trial, frontier: Frontier | None) -> list[Repe
         if frontier is not None:
             work.progress.begin(phases.blends(1, number))
             folder = blends_of(work, folder, place / "blend", frontier.chosen.share).chosen.folder
-        made.append(with_control(work, candidate, Repeat(another, folder, staged, None), place / "control"))
+        again = with_control(work, candidate, Repeat(another, folder, staged, None), place / "control")
+        made.append(average(again, place / "average") if made[0].averaged else again)
     return made
 
 

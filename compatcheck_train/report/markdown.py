@@ -13,6 +13,7 @@ from compatcheck_train.report.text import (
     explanation,
     fall_of,
     headline,
+    method,
     over_seeds,
     percent,
     points,
@@ -29,10 +30,9 @@ _NO_SHARES = ("relative_nfr", "mean_gain", "mean_regression", "score_new")
 
 def render_markdown(report: Mapping[str, Any]) -> str:
     control, bound = report["delivered"] == "control", report["bound"]
-    strategy = report["control"]["strategy"] if control else report["strategy"]
     lines = [f"# {headline(report)}", "", f"**{sentence(report)}**", "", escape(" ".join(explanation(report))), ""]
     lines += [f"- {name}: {escape(report[name])}" for name in ("old", "new", "adapter")]
-    lines.append(f"- method: {escape(strategy)}, {report['control' if control else 'training']['steps']:,} steps")
+    lines.append(f"- method: {escape(method(report))}, {report['control' if control else 'training']['steps']:,} steps")
     lines += _figures(report, "")
     if bound:
         lines += ["", f"Bound, both models averaged at inference: NFR {percent(bound['nfr_relative'])}, score "
@@ -108,14 +108,13 @@ def render_card(report: Mapping[str, Any], base: str, repository: str | None = N
     )
     more = f" and {unlabelled:,} inputs without labels" if unlabelled and not control else ""
     family = "" if control else " The method family is MUSCLE (Echterhoff et al., EMNLP Findings 2024)."
-    strategy = escape(trained["strategy"] if control else report["strategy"])
     lines = [
         "---", front.strip(), "---", "", "# Compatibility adapter", "",
         f"An adapter for {escape(base)} on the task {escape(report['task'])}. It starts as {escape(report['new'])} and "
         f"{what}", "", f"Verdict: **{headline(report)}**. {escape(' '.join(explanation(report)))}", "", "## Method", "",
-        f"Strategy `{strategy}`, {trained['steps']:,} optimiser steps on {report['documents']['train']:,} documents of "
-        f"the task's training split{more}{_chosen_on(report)}. The test split was not trained on (checked by "
-        f"content).{family}",
+        f"Strategy `{escape(method(report))}`, {trained['steps']:,} optimiser steps on "
+        f"{report['documents']['train']:,} documents of the task's training split{more}"
+        f"{_chosen_on(report)}. The test split was not trained on (checked by content).{family}",
         *_figures(report, "Figures: ", signed=True), "", "## Limits", "",
         "- The figures hold for this task and these documents; on others the adapter was not measured.",
         *([] if control else ["- The old model was a teacher: its biases and mistakes may carry over."]),

@@ -39,6 +39,13 @@ def sentence(report: Mapping[str, Any]) -> str:
     return f"{worse}, of {proof['n']:,} test documents: {joined}."
 
 
+def method(report: Mapping[str, Any]) -> str:
+    """What the delivered adapter was trained with."""
+    if report["delivered"] == "control":
+        return str(report["control"]["strategy"])
+    return report["strategy"] + ", averaged half and half with the control" * report["averaged"]
+
+
 def explanation(report: Mapping[str, Any]) -> list[str]:
     """The reason in sentences, what is in the adapter's folder where it is the control's, and what one seed leaves."""
     said = [f"{report['reason'][:1].upper()}{report['reason'][1:]}."]
@@ -88,11 +95,10 @@ def render_text(report: Mapping[str, Any]) -> str:
     """The report of :func:`fix_to_dict` for 80 columns."""
     control, frontier, bound = report["delivered"] == "control", report["frontier"], report["bound"]
     training = report["control" if control else "training"]
-    method = safe_text(training["strategy"] if control else report["strategy"])
     lines = [headline(report), sentence(report), "", *(safe_text(each) for each in explanation(report)), ""]
     lines += [f"{name:<8} {safe_text(report[name])}" for name in ("old", "new", "adapter")]
     lines.append(
-        f"method   {method}, {training['steps']:,} steps, {training['parameters']:,} parameters, "
+        f"method   {safe_text(method(report))}, {training['steps']:,} steps, {training['parameters']:,} parameters, "
         f"{report['seconds']:,.0f} s in all"
     )
     if report["seeds"]:

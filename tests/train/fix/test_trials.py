@@ -5,16 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
+import torch
 
 from compatcheck.references import resolve
 from compatcheck_train.examples import Example, Examples, load_examples
 from compatcheck_train.fix import search
 from compatcheck_train.fix.candidates import Candidate, candidates_for
 from compatcheck_train.fix.judging import Scores
-from compatcheck_train.fix.search import Trial, Work, run_trials
+from compatcheck_train.fix.phases import Phases
+from compatcheck_train.fix.run import fix
+from compatcheck_train.fix.search import Repeat, Staged, Trial, Work, average, averaged_where_better, run_trials
+from compatcheck_train.report import render_text, save
 from compatcheck_train.settings import preset
+from compatcheck_train.training.run import Trained
+from compatcheck_train.weights import read_lora
 from tests.train.fix.conftest import request_of
 
 Run = Callable[[float], tuple[list[Trial], list[str], Path]]
@@ -67,6 +75,55 @@ def test_what_the_control_does_too_is_told_from_what_it_does_not() -> None:
     told = {c.name for c in candidates_for("text", share=1.0) if c.is_only("continue-ce")}
     assert told == {"continue-ce, answer"}
     assert not Candidate.of("continue-ce+continue-ce").is_only("continue-ce")
+
+
+@pytest.mark.parametrize(
+    ("score", "nfr", "taken"),
+    [(0.80, 0.04, True), (0.80, 0.045, True), (0.80, 0.06, False), (0.79, 0.03, False), (0.70, 0.03, False)],
+)
+def test_the_average_with_the_control_is_taken_where_it_scores_better_at_no_more_flips(
+    fixtures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, score: float, nfr: float, taken: bool
+) -> None:
+    """Of 400 documents half a standard error of the difference between two rates of 4 % is 0.7 points."""
+    trained = Trained(tmp_path / "control", "continue-ce", 1, 1, (), (), 0.0, 0, 0)
+    one = Repeat(0, tmp_path / "compat", Staged(trained), trained)
+    notes: list[str] = []
+    monkeypatch.setattr(search, "blend", lambda compat, control, share, to: to if share == 0.5 else compat)
+    work = SimpleNamespace(folder=tmp_path, progress=Phases(), note=notes.append)
+    work.scores = lambda folders: {name: Scores(name, 400, nfr, 0.1, score, 0.08, 0.7, 0.02) for name in folders}
+    found = averaged_where_better(cast(Any, work), one, Scores("1", 400, 0.04, 0.1, 0.79, 0.08, 0.7, 0.02))
+    assert found.averaged is taken and bool(notes) is taken
+    assert found.folder == tmp_path / ("average" if taken else "compat")
+
+
+def update(folder: Path) -> torch.Tensor:
+    """Of one module."""
+    lora = read_lora(folder)
+    name = "model.layers.1.self_attn.q_proj"
+    a, b = lora.pairs[name]
+    return lora.scales[name] * b @ a
+
+
+@pytest.mark.slow
+def test_every_seed_is_averaged_with_its_control(
+    fixtures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "CLEARLY", float("-inf"))
+    monkeypatch.setattr(search, "averaged_where_better", lambda work, one, _: average(one, work.folder / "average"))
+    request = request_of(
+        fixtures, tmp_path, candidate=(), trial_share=1.0, train_limit=40, limit=20, seeds=2, blend=0.5, force=True,
+        settings={"max_steps": 2},
+    )  # fmt: skip
+    fixed = fix(request, tmp_path / "out")
+    assert fixed.averaged and fixed.final.candidate.lifted
+    work = tmp_path / "out" / "work"
+    for place in (work, work / "seed-1"):
+        parts = [update(folder) for folder in (place / "blend" / "0.5", place / "control" / "adapter")]
+        assert not torch.allclose(parts[0], parts[1])
+        assert torch.allclose(update(place / "average"), (parts[0] + parts[1]) / 2, atol=1e-6)
+    report = save(fixed, tmp_path / "out", "")
+    assert report["averaged"] is True
+    assert ("averaged half and half with the control" in render_text(report)) is (report["delivered"] == "compat")
 
 
 @pytest.fixture
