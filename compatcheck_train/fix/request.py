@@ -99,6 +99,21 @@ class FixRequest:
     def with_(self, **changes: Any) -> FixRequest:
         return replace(self, chosen=replace(self.chosen, **changes))
 
+    def idle(self, new: Reference) -> str | None:
+        """A sentence on options that were given and bear on nothing beside the others; None where there are none."""
+        chosen, plain = self.chosen, Fix()
+        exact = self.blend in (None, 1.0) or (new.adapter is None and not chosen.train_task)
+        found = ["--blend-method"] if exact and chosen.blend_method != plain.blend_method else []
+        if chosen.strategy != AUTO:
+            given = {
+                "--candidate": bool(chosen.candidate), "--trial-share": chosen.trial_share is not None,
+                "--finalists": chosen.finalists != plain.finalists,
+            }  # fmt: skip
+            found += [name for name, said in given.items() if said]
+        return (
+            f"Without effect, as nothing is tried or blended that they are for: {', '.join(found)}." if found else None
+        )
+
     @property
     def named(self) -> list[str]:
         asked = [text for text in (self.chosen.strategy, *self.chosen.candidate) if text != AUTO]

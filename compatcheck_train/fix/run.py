@@ -149,6 +149,8 @@ def _prepared(
         overlap="drop" if chosen.drop_overlap else "error", tested=judge.split, trust_task=judge.trust_task,
     )  # fmt: skip
     check_strategies(request, examples)
+    if idle := request.idle(new):
+        note(idle)
     documents, tested = judge.validation(examples, request.most), judge.test(request.most, request.chooses)
     for text in dict.fromkeys(examples.notes):
         note(text)

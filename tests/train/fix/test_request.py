@@ -72,6 +72,23 @@ def test_what_is_misspelled_or_out_of_range(request_: FixRequest, changes: dict[
 
 
 @pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, ""),
+        ({"strategy": "muscle", "candidate": (), "trial_share": None}, ""),
+        ({"strategy": "muscle"}, "--candidate, --trial-share"),
+        ({"strategy": "muscle", "candidate": (), "finalists": 3}, "--trial-share, --finalists"),
+        ({"blend_method": "ties"}, ""),
+        ({"blend_method": "ties", "blend": "none"}, "--blend-method"),
+        ({"blend_method": "ties", "blend": 1.0}, "--blend-method"),
+    ],
+)
+def test_options_without_effect_are_named(request_: FixRequest, changes: dict[str, Any], said: str) -> None:
+    found = request_.with_(**changes).idle(resolve(request_.new))
+    assert (found or "").partition("for: ")[2].removesuffix(".") == said
+
+
+@pytest.mark.parametrize(
     ("changes", "chooses"),
     [
         ({}, True),
