@@ -177,6 +177,14 @@ def test_what_the_loop_does_not_do_transformers_does(
     assert [note for note in engine.notes if why in note]
 
 
+def test_what_takes_one_text_at_a_time_gets_one(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    requests = prompts([("the bird sings", {"until": ["\n\n"], "max_gen_toks": 8})] * 2)
+    plain = engine.generate_until(requests)
+    monkeypatch.setattr(engine.base.generation_config, "prompt_lookup_num_tokens", 3)
+    monkeypatch.setattr(engine, "_read", {})
+    assert engine.generate_until(requests) == plain
+
+
 def test_sampling_is_seeded(model_folder: Callable[[str], Path]) -> None:
     texts = []
     for seed in (1, 1, 2):

@@ -195,13 +195,16 @@ class HFEngine(HFModel):
         return texts
 
     def _own_texts(self, requests: list[Instance]) -> list[str]:
-        """transformers' own generation; a batch in which logits are not finite is made again one by one."""
+        """transformers' own generation; one by one where logits of a batch are not finite, or it takes no batch."""
         try:
             return super().generate_until(requests, disable_tqdm=True)
         except NotFinite:
             if len(requests) == 1:
                 self._fail(requests[0])
                 return [""]
+        except ValueError as error:  # ways to generate that take one text at a time, such as prompt lookup
+            if len(requests) == 1 or "batch_size" not in str(error):
+                raise
         return [text for request in requests for text in self._own_texts([request])]
 
     def _model_generate(self, context: Any, max_length: int, stop: list[str], **arguments: Any) -> Any:
