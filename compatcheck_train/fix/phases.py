@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from compatcheck.engines.progress import Progress, SilentProgress, span
 from compatcheck_train.examples import Examples
-from compatcheck_train.fix.candidates import SHARES, Candidate, total_steps
+from compatcheck_train.fix.candidates import AVERAGES, SHARES, Candidate, total_steps
 from compatcheck_train.fix.request import AUTO, FixRequest
 from compatcheck_train.loss import strategies
 from compatcheck_train.settings import TrainSettings
@@ -174,7 +174,9 @@ def to_come(
             own = trained[0].settings(settings).changed(strategy=request.control, strategy_options={}, ce_weight=None)
             steps, labelled = sum(each.units for each in one), trained[0].labelled
             phases.append(Phase(control(seed), CONTROL, steps, settings=own, labelled=labelled))
-            phases += [Phase(AVERAGE, ANSWER, choosing)] * bool(tries and trained[0].lifted and not seed)
+            phases += [Phase(AVERAGE, ANSWER, len(AVERAGES) * choosing)] * bool(
+                tries and trained[0].lifted and not seed
+            )
     models = request.chosen.seeds * (1 + bool(request.control))
     if request.chosen.seeds > 1:
         phases.append(Phase(PICK, ANSWER, models * choosing))

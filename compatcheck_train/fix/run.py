@@ -82,8 +82,8 @@ class Fixed:
     """Numbers of training, validation, unlabelled and test documents."""
     picked: Picked | None
     """Where there were several trainings: which of them is delivered."""
-    averaged: bool
-    """Whether the compatibility adapter is averaged half and half with the control's."""
+    averaged: float
+    """The compatibility adapter's weight where it is averaged with the control's, else 0."""
 
 
 def fix(request: FixRequest, out: str | Path, say: Say = lambda _: None, progress: Any = None) -> Fixed:

@@ -16,7 +16,7 @@ from compatcheck.tasks import LoadedTask
 from compatcheck_train.examples import Examples
 from compatcheck_train.fix import phases
 from compatcheck_train.fix.answers import JointAnswers
-from compatcheck_train.fix.candidates import SHARES, Candidate, total_steps
+from compatcheck_train.fix.candidates import AVERAGES, SHARES, Candidate, total_steps
 from compatcheck_train.fix.judging import KEPT, Scores, best, ranked
 from compatcheck_train.fix.request import AUTO, FixRequest
 from compatcheck_train.fix.verdict import COMPAT, CONTROL
@@ -273,13 +273,13 @@ def settle(work: Work, finals: list[Trial]) -> tuple[Trial, Frontier | None]:
 @dataclass(frozen=True)
 class Repeat:
     """A training with a seed of its own: ``folder`` is its adapter, blended; ``control`` was trained on as long.
-    ``averaged``: the adapter is averaged half and half with the control's."""
+    ``averaged``: the adapter's weight where it is averaged with the control's, else 0."""
 
     seed: int
     folder: Path
     staged: Staged
     control: Trained | None
-    averaged: bool = False
+    averaged: float = 0.0
 
 
 def with_control(work: Work, candidate: Candidate, repeat: Repeat, to: Path) -> Repeat:
@@ -296,28 +296,35 @@ def with_control(work: Work, candidate: Candidate, repeat: Repeat, to: Path) -> 
     return replace(repeat, control=work.train(work.old, work.new, candidate.examples(work.examples), plain, to))
 
 
-def average(repeat: Repeat, to: Path) -> Repeat:
-    """Its adapter averaged half and half with its control's: both are on NEW's base."""
+def average(repeat: Repeat, share: float, to: Path) -> Repeat:
+    """Its adapter with weight ``share`` averaged with its control's: both are on NEW's base."""
     assert repeat.control is not None
     other = repeat.control.folder
-    return replace(repeat, folder=first(lambda: blend(repeat.folder, other, 0.5, to)), averaged=True)
+    return replace(repeat, folder=first(lambda: blend(repeat.folder, other, share, to)), averaged=share)
 
 
 def averaged_where_better(work: Work, repeat: Repeat, chosen: Scores) -> Repeat:
     """Averaged with its control where that scores better than ``chosen``, the adapter by itself, and has no more flips
-    but for half a standard error, on the documents to choose on. A note says so."""
-    other = average(repeat, work.folder / "average")
+    but for half a standard error, on the documents to choose on; of several weights the one that scores best. A note
+    says so."""
+    others = {f"{share:g}": average(repeat, share, work.folder / "average" / f"{share:g}") for share in AVERAGES}
     work.progress.begin(phases.AVERAGE)
-    found = work.scores({"average": other.folder})["average"]
-    error = math.sqrt(sum(each.nfr * (1 - each.nfr) / each.n for each in (found, chosen)))
-    if found.score <= chosen.score or found.nfr > chosen.nfr + KEPT * error:
+    scores = work.scores({name: other.folder for name, other in others.items()})
+
+    def error(found: Scores) -> float:
+        return math.sqrt(sum(each.nfr * (1 - each.nfr) / each.n for each in (found, chosen)))
+
+    kept = [name for name, found in scores.items() if found.nfr <= chosen.nfr + KEPT * error(found)]
+    name = max(kept, key=lambda name: scores[name].score, default="")
+    if not name or scores[name].score <= chosen.score:
         return repeat
+    found = scores[name]
     work.note(
-        f"The adapter is averaged half and half with the control's, whose steps it then has too: on {found.n:,} "
-        f"validation documents it has NFR {found.nfr:.2%} and score {abs(found.score):.4g}, by itself {chosen.nfr:.2%} "
-        f"and {abs(chosen.score):.4g}."
+        f"The adapter is averaged with the control's, whose steps it then has too; its own weight is {name}. On "
+        f"{found.n:,} validation documents that has NFR {found.nfr:.2%} and score {abs(found.score):.4g}, the adapter "
+        f"by itself {chosen.nfr:.2%} and {abs(chosen.score):.4g}."
     )
-    return other
+    return others[name]
 
 
 def repeats_of(work: Work, final: Trial, frontier: Frontier | None) -> list[Repeat]:
@@ -339,7 +346,7 @@ def repeats_of(work: Work, final: Trial, frontier: Frontier | None) -> list[Repe
             work.progress.begin(phases.blends(1, number))
             folder = blends_of(work, folder, place / "blend", frontier.chosen.share).chosen.folder
         again = with_control(work, candidate, Repeat(another, folder, staged, None), place / "control")
-        made.append(average(again, place / "average") if made[0].averaged else again)
+        made.append(average(again, made[0].averaged, place / "average") if made[0].averaged else again)
     return made
 
 

@@ -75,7 +75,7 @@ def fix_to_dict(fixed: Fixed, command: str = "") -> dict[str, Any]:
             "points": [{"share": point.share, **plain(point.scores)} for point in frontier.points],
         },
         "training": plain(fixed.final.trained.trained), "first_stage": plain(fixed.final.trained.first),
-        "control": plain(fixed.control), "averaged": fixed.averaged,
+        "control": plain(fixed.control), "averaged": fixed.averaged or None,
         "seconds": fixed.seconds, "estimated_seconds": fixed.estimated_seconds, "notes": list(fixed.notes),
         "seeds": _seeds(fixed),
     }  # fmt: skip

@@ -43,7 +43,8 @@ def method(report: Mapping[str, Any]) -> str:
     """What the delivered adapter was trained with."""
     if report["delivered"] == "control":
         return str(report["control"]["strategy"])
-    return report["strategy"] + ", averaged half and half with the control" * report["averaged"]
+    share = report["averaged"]
+    return report["strategy"] + (f", averaged with the control, weight {share:g}" if share else "")
 
 
 def explanation(report: Mapping[str, Any]) -> list[str]:

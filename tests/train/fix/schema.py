@@ -40,8 +40,6 @@ def fits(value: Any, kind: str) -> bool:
         return isinstance(value, str)
     if kind == "list of text":
         return isinstance(value, list) and all(isinstance(each, str) for each in value)
-    if kind == "boolean":
-        return isinstance(value, bool)
     if kind == "integer":
         return isinstance(value, int) and not isinstance(value, bool)
     if kind == "number":

@@ -49,7 +49,7 @@ def smooth(report: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
     return report | {
         "proof": [proof], "bound": None, "trials": [], "frontier": None, "control": None, "notes": [], "seeds": None,
-        "averaged": False,
+        "averaged": None,
         "delivered": "compat", "against_control": "",
     }  # fmt: skip
 

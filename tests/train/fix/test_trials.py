@@ -88,12 +88,15 @@ def test_the_average_with_the_control_is_taken_where_it_scores_better_at_no_more
     trained = Trained(tmp_path / "control", "continue-ce", 1, 1, (), (), 0.0, 0, 0)
     one = Repeat(0, tmp_path / "compat", Staged(trained), trained)
     notes: list[str] = []
-    monkeypatch.setattr(search, "blend", lambda compat, control, share, to: to if share == 0.5 else compat)
+    monkeypatch.setattr(search, "blend", lambda compat, control, share, to: to)
     work = SimpleNamespace(folder=tmp_path, progress=Phases(), note=notes.append)
-    work.scores = lambda folders: {name: Scores(name, 400, nfr, 0.1, score, 0.08, 0.7, 0.02) for name in folders}
-    found = averaged_where_better(cast(Any, work), one, Scores("1", 400, 0.04, 0.1, 0.79, 0.08, 0.7, 0.02))
-    assert found.averaged is taken and bool(notes) is taken
-    assert found.folder == tmp_path / ("average" if taken else "compat")
+    found = {"0.5": (0.03, 0.785), "0.25": (nfr, score)}
+    work.scores = lambda _: {
+        name: Scores(name, 400, flips, 0.1, s, 0.08, 0.7, 0.02) for name, (flips, s) in found.items()
+    }
+    made = averaged_where_better(cast(Any, work), one, Scores("1", 400, 0.04, 0.1, 0.79, 0.08, 0.7, 0.02))
+    assert made.averaged == (0.25 if taken else 0) and bool(notes) is taken
+    assert made.folder == tmp_path / ("average/0.25" if taken else "compat")
 
 
 def update(folder: Path) -> torch.Tensor:
@@ -109,21 +112,23 @@ def test_every_seed_is_averaged_with_its_control(
     fixtures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(search, "CLEARLY", float("-inf"))
-    monkeypatch.setattr(search, "averaged_where_better", lambda work, one, _: average(one, work.folder / "average"))
+    monkeypatch.setattr(
+        search, "averaged_where_better", lambda work, one, _: average(one, 0.25, work.folder / "average")
+    )
     request = request_of(
         fixtures, tmp_path, candidate=(), trial_share=1.0, train_limit=40, limit=20, seeds=2, blend=0.5, force=True,
         settings={"max_steps": 2},
     )  # fmt: skip
     fixed = fix(request, tmp_path / "out")
-    assert fixed.averaged and fixed.final.candidate.lifted
+    assert fixed.averaged == 0.25 and fixed.final.candidate.lifted
     work = tmp_path / "out" / "work"
     for place in (work, work / "seed-1"):
         parts = [update(folder) for folder in (place / "blend" / "0.5", place / "control" / "adapter")]
         assert not torch.allclose(parts[0], parts[1])
-        assert torch.allclose(update(place / "average"), (parts[0] + parts[1]) / 2, atol=1e-6)
+        assert torch.allclose(update(place / "average"), (parts[0] + 3 * parts[1]) / 4, atol=1e-6)
     report = save(fixed, tmp_path / "out", "")
-    assert report["averaged"] is True
-    assert ("averaged half and half with the control" in render_text(report)) is (report["delivered"] == "compat")
+    assert report["averaged"] == 0.25
+    assert ("averaged with the control, weight 0.25" in render_text(report)) is (report["delivered"] == "compat")
 
 
 @pytest.fixture
