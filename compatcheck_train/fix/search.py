@@ -290,9 +290,10 @@ def with_control(work: Work, candidate: Candidate, repeat: Repeat, to: Path) -> 
     work.say(f"training the control, {request.control}, at equal steps")
     work.progress.begin(phases.control(repeat.seed - request.settings.seed))
     own = candidate.settings(request.settings.changed(seed=repeat.seed))
-    plain = own.changed(strategy=request.control, strategy_options={}, ce_weight=None, max_steps=staged.steps)
-    if staged.first is not None:  # epochs enough for the steps of both stages
-        plain = plain.changed(epochs=own.epochs * math.ceil(staged.steps / staged.trained.steps))
+    plain = own.changed(strategy=request.control, strategy_options={}, ce_weight=None, max_steps=None)
+    # epochs enough for the steps of all stages, also where inputs without labels are nothing to it
+    of_an_epoch = total_steps(replace(work.examples, unlabelled=()), plain.changed(epochs=1))
+    plain = plain.changed(epochs=max(own.epochs, math.ceil(staged.steps / of_an_epoch)), max_steps=staged.steps)
     return replace(repeat, control=work.train(work.old, work.new, candidate.examples(work.examples), plain, to))
 
 

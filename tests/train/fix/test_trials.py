@@ -19,9 +19,11 @@ from compatcheck_train.fix.judging import Scores
 from compatcheck_train.fix.phases import Phases
 from compatcheck_train.fix.run import fix
 from compatcheck_train.fix.search import Repeat, Staged, Trial, Work, average, averaged_where_better, run_trials
+from compatcheck_train.loss import strategies
 from compatcheck_train.report import render_text, save
 from compatcheck_train.settings import preset
-from compatcheck_train.training.run import Trained
+from compatcheck_train.training.models import load_tokenizer
+from compatcheck_train.training.run import Trained, plan_of
 from compatcheck_train.weights import read_lora
 from tests.train.fix.conftest import request_of
 
@@ -97,6 +99,27 @@ def test_the_average_with_the_control_is_taken_where_it_scores_better_at_no_more
     made = averaged_where_better(cast(Any, work), one, Scores("1", 400, 0.04, 0.1, 0.79, 0.08, 0.7, 0.02))
     assert made.averaged == (0.25 if taken else 0) and bool(notes) is taken
     assert made.folder == tmp_path / ("average/0.25" if taken else "compat")
+
+
+def test_the_control_has_as_many_steps_where_inputs_without_labels_are_nothing_to_it(
+    fixtures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It had those of as many epochs: 300 beside 675 on the fixtures' samsum, where labels alone are its rows."""
+    found = load_examples("samsum", data=fixtures / "data", limit=30)
+    spare = replace(found.train[0], gold=None, pairs=((found.train[0].pairs[0][0], ""),))
+    examples = replace(found, train=found.train[1:17], unlabelled=(spare,) * 40)
+    request = request_of(fixtures, tmp_path, task="samsum", settings={"max_steps": None, "batch_size": 8})
+    new = resolve(str(fixtures / "adapters" / "samsum-v2"))
+    work = Work(request, new, new, new, examples, cast(Any, None), {}, tmp_path)
+    candidate = Candidate("two", "muscle", {"tokens": "answer"}, first="continue-ce")
+    trained = Trained(tmp_path, "muscle", 21, 1, (), (), 0.0, 0, 0)
+    one = Repeat(0, tmp_path, Staged(trained, replace(trained, steps=6)), None)
+    monkeypatch.setattr(search, "train", lambda old, start, given, own, to, **_: (given, own))
+    given, own = cast(Any, search.with_control(work, candidate, one, tmp_path).control)
+    tokenizer = load_tokenizer(new, own)
+    per_epoch = plan_of(tokenizer, given, strategies.get(own.strategy), own).training
+    assert (per_epoch, own.max_steps) == (2, 27)
+    assert own.epochs * per_epoch >= 27
 
 
 def update(folder: Path) -> torch.Tensor:
