@@ -112,7 +112,7 @@ def render_card(report: Mapping[str, Any], base: str, repository: str | None = N
         "---", front.strip(), "---", "", "# Compatibility adapter", "",
         f"An adapter for {escape(base)} on the task {escape(report['task'])}. It starts as {escape(report['new'])} and "
         f"{what}", "", f"Verdict: **{headline(report)}**. {escape(' '.join(explanation(report)))}", "", "## Method", "",
-        f"Strategy `{escape(method(report))}`, {trained['steps']:,} optimiser steps on "
+        f"Strategy {escape(method(report))}, {trained['steps']:,} optimiser steps on "
         f"{report['documents']['train']:,} documents of the task's training split{more}"
         f"{_chosen_on(report)}. The test split was not trained on (checked by content).{family}",
         *_figures(report, "Figures: ", signed=True), "", "## Limits", "",
