@@ -88,10 +88,11 @@ def _otherwise(texts: pa.Array) -> pa.Array | None:
     """Which texts :func:`value_text` may write in another way; None where no one is."""
     if texts.null_count == len(texts):
         return None
+    each = pc.unique(texts)
     maybe = pc.and_(
-        pc.match_substring_regex(texts, _MAYBE_OTHERWISE), pc.invert(pc.match_substring_regex(texts, _AS_IT_IS))
+        pc.match_substring_regex(each, _MAYBE_OTHERWISE), pc.invert(pc.match_substring_regex(each, _AS_IT_IS))
     )
-    return maybe if pc.any(maybe).as_py() else None
+    return pc.is_in(texts, value_set=each.filter(maybe)) if pc.any(maybe).as_py() else None
 
 
 def _by_value(run: Kind, options: Options | None) -> Kind:
