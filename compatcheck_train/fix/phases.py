@@ -174,9 +174,7 @@ def to_come(
             own = trained[0].settings(settings).changed(strategy=request.control, strategy_options={}, ce_weight=None)
             steps, labelled = sum(each.units for each in one), trained[0].labelled
             phases.append(Phase(control(seed), CONTROL, steps, settings=own, labelled=labelled))
-            phases += [Phase(AVERAGE, ANSWER, len(AVERAGES) * choosing)] * bool(
-                tries and trained[0].lifted and not seed
-            )
+            phases += [Phase(AVERAGE, ANSWER, len(AVERAGES) * choosing)] * (request.averages and not seed)
     models = request.chosen.seeds * (1 + bool(request.control))
     if request.chosen.seeds > 1:
         phases.append(Phase(PICK, ANSWER, models * choosing))

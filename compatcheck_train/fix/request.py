@@ -81,6 +81,11 @@ class FixRequest:
         return "" if self.chosen.control == "none" else self.chosen.control
 
     @property
+    def averages(self) -> bool:
+        """Whether averages with the control are tried, as blends with NEW are."""
+        return self.chosen.strategy == AUTO and self.blend == AUTO and bool(self.control)
+
+    @property
     def chooses(self) -> bool:
         """Whether documents decide what is delivered, among candidates, blends or seeds: those prove nothing then."""
         return self.chosen.strategy == AUTO or self.blend == AUTO or self.chosen.seeds > 1

@@ -305,9 +305,9 @@ def average(repeat: Repeat, share: float, to: Path) -> Repeat:
 
 
 def averaged_where_better(work: Work, repeat: Repeat, chosen: Scores) -> Repeat:
-    """Averaged with its control where that scores better than ``chosen``, the adapter by itself, and has no more flips
-    but for half a standard error, on the documents to choose on; of several weights the one that scores best. A note
-    says so."""
+    """Averaged with its control where that scores better than ``chosen``, the adapter by itself, by a standard error,
+    and has no more flips but for half of one, on the documents to choose on; of several weights the one that scores
+    best. A note says so."""
     others = {f"{share:g}": average(repeat, share, work.folder / "average" / f"{share:g}") for share in AVERAGES}
     work.progress.begin(phases.AVERAGE)
     scores = work.scores({name: other.folder for name, other in others.items()})
@@ -317,7 +317,7 @@ def averaged_where_better(work: Work, repeat: Repeat, chosen: Scores) -> Repeat:
 
     kept = [name for name, found in scores.items() if found.nfr <= chosen.nfr + KEPT * error(found)]
     name = max(kept, key=lambda name: scores[name].score, default="")
-    if not name or scores[name].score <= chosen.score:
+    if not name or scores[name].score < chosen.score + chosen.score_error:
         return repeat
     found = scores[name]
     work.note(
@@ -330,11 +330,11 @@ def averaged_where_better(work: Work, repeat: Repeat, chosen: Scores) -> Repeat:
 
 def repeats_of(work: Work, final: Trial, frontier: Frontier | None) -> list[Repeat]:
     """What was chosen, and the same with further seeds and the same weight of the blend, each beside its control, with
-    which it is averaged where labels are what NEW lacks and that is better."""
+    which it is averaged where that is better."""
     candidate, seed = final.candidate, work.request.settings.seed
     folder = final.trained.folder if frontier is None else frontier.chosen.folder
     made = [with_control(work, candidate, Repeat(seed, folder, final.trained, None), work.folder / "control")]
-    if frontier is not None and candidate.lifted and made[0].control is not None:
+    if frontier is not None and work.request.averages:
         made[0] = averaged_where_better(work, made[0], frontier.chosen.scores)
     for another in range(seed + 1, seed + work.request.chosen.seeds):
         place = work.folder / f"seed-{another}"

@@ -52,6 +52,7 @@ def test_the_steps_of_a_fix(made: Made) -> None:
         "compat",
         "compat-2",
         "control",
+        "average",
         "blend",
         "blend-2",
         "seed-1",
@@ -59,7 +60,7 @@ def test_the_steps_of_a_fix(made: Made) -> None:
     }
     again = {re.sub("-[0-9a-f]{8}$", "", path.name) for path in (made.out / "work" / "seed-1").iterdir()}
     blended = {"blend"} if fixed.frontier.chosen.share != 1 else set()
-    assert again == {"compat", "first-choice-ce", "control"} | blended
+    assert again == {"compat", "first-choice-ce", "control"} | blended | ({"average"} if fixed.averaged else set())
     leftovers = [path for path in made.out.rglob("*") if path.name.startswith(".") or path.name == "checkpoints"]
     assert leftovers == []
 
