@@ -17,7 +17,7 @@ from compatcheck_train.examples import Examples
 from compatcheck_train.fix import phases
 from compatcheck_train.fix.answers import JointAnswers
 from compatcheck_train.fix.candidates import AVERAGES, SHARES, Candidate, total_steps
-from compatcheck_train.fix.judging import KEPT, Scores, best, ranked
+from compatcheck_train.fix.judging import Scores, best, ranked
 from compatcheck_train.fix.request import AUTO, FixRequest
 from compatcheck_train.fix.verdict import COMPAT, CONTROL
 from compatcheck_train.loss import strategies
@@ -306,8 +306,8 @@ def average(repeat: Repeat, share: float, to: Path) -> Repeat:
 
 def averaged_where_better(work: Work, repeat: Repeat, chosen: Scores) -> Repeat:
     """Averaged with its control where that scores better than ``chosen``, the adapter by itself, by a standard error,
-    and has no more flips but for half of one, on the documents to choose on; of several weights the one that scores
-    best. A note says so."""
+    and has no more flips but for one, on the documents to choose on; of several weights the one that scores best. A
+    note says so."""
     others = {f"{share:g}": average(repeat, share, work.folder / "average" / f"{share:g}") for share in AVERAGES}
     work.progress.begin(phases.AVERAGE)
     scores = work.scores({name: other.folder for name, other in others.items()})
@@ -315,7 +315,7 @@ def averaged_where_better(work: Work, repeat: Repeat, chosen: Scores) -> Repeat:
     def error(found: Scores) -> float:
         return math.sqrt(sum(each.nfr * (1 - each.nfr) / each.n for each in (found, chosen)))
 
-    kept = [name for name, found in scores.items() if found.nfr <= chosen.nfr + KEPT * error(found)]
+    kept = [name for name, found in scores.items() if found.nfr <= chosen.nfr + error(found)]
     name = max(kept, key=lambda name: scores[name].score, default="")
     if not name or scores[name].score < chosen.score + chosen.score_error:
         return repeat

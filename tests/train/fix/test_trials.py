@@ -81,12 +81,12 @@ def test_what_the_control_does_too_is_told_from_what_it_does_not() -> None:
 
 @pytest.mark.parametrize(
     ("score", "nfr", "taken"),
-    [(0.82, 0.04, True), (0.82, 0.045, True), (0.82, 0.06, False), (0.80, 0.03, False), (0.70, 0.03, False)],
+    [(0.82, 0.04, True), (0.82, 0.05, True), (0.82, 0.06, False), (0.80, 0.03, False), (0.70, 0.03, False)],
 )
 def test_the_average_with_the_control_is_taken_where_it_scores_better_at_no_more_flips(
     fixtures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, score: float, nfr: float, taken: bool
 ) -> None:
-    """Of 400 documents half a standard error of the difference between two rates of 4 % is 0.7 points."""
+    """Of 400 documents a standard error of the difference between two rates of 4 % is 1.4 points."""
     trained = Trained(tmp_path / "control", "continue-ce", 1, 1, (), (), 0.0, 0, 0)
     one = Repeat(0, tmp_path / "compat", Staged(trained), trained)
     notes: list[str] = []
