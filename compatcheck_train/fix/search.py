@@ -291,7 +291,7 @@ def with_control(work: Work, candidate: Candidate, repeat: Repeat, to: Path) -> 
     work.progress.begin(phases.control(repeat.seed - request.settings.seed))
     own = candidate.settings(request.settings.changed(seed=repeat.seed))
     plain = own.changed(strategy=request.control, strategy_options={}, ce_weight=None, max_steps=None)
-    # epochs enough for the steps of all stages, also where inputs without labels are nothing to it
+    # epochs enough for the steps of all stages, also where the control trains on labelled documents alone
     of_an_epoch = total_steps(replace(work.examples, unlabelled=()), plain.changed(epochs=1))
     plain = plain.changed(epochs=max(own.epochs, math.ceil(staged.steps / of_an_epoch)), max_steps=staged.steps)
     return replace(repeat, control=work.train(work.old, work.new, candidate.examples(work.examples), plain, to))
@@ -321,8 +321,8 @@ def averaged_where_better(work: Work, repeat: Repeat, chosen: Scores) -> Repeat:
         return repeat
     found = scores[name]
     work.note(
-        f"The adapter is averaged with the control's, whose steps it then has too; its own weight is {name}. On "
-        f"{found.n:,} validation documents that has NFR {found.nfr:.2%} and score {abs(found.score):.4g}, the adapter "
+        f"The adapter is averaged with the control's, so it has the steps of both; its own weight is {name}. On "
+        f"{found.n:,} validation documents the average has NFR {found.nfr:.2%} and score {abs(found.score):.4g}, the adapter "
         f"by itself {chosen.nfr:.2%} and {abs(chosen.score):.4g}."
     )
     return others[name]

@@ -101,7 +101,7 @@ def test_the_average_with_the_control_is_taken_where_it_scores_better_at_no_more
     assert made.folder == tmp_path / ("average/0.25" if taken else "compat")
 
 
-def test_the_control_has_as_many_steps_where_inputs_without_labels_are_nothing_to_it(
+def test_the_control_has_as_many_steps_where_it_trains_on_labelled_documents_alone(
     fixtures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It had those of as many epochs: 300 beside 675 on the fixtures' samsum, where labels alone are its rows."""
