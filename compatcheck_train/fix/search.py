@@ -322,8 +322,8 @@ def averaged_where_better(work: Work, repeat: Repeat, chosen: Scores) -> Repeat:
     found = scores[name]
     work.note(
         f"The adapter is averaged with the control's, so it has the steps of both; its own weight is {name}. On "
-        f"{found.n:,} validation documents the average has NFR {found.nfr:.2%} and score {abs(found.score):.4g}, the adapter "
-        f"by itself {chosen.nfr:.2%} and {abs(chosen.score):.4g}."
+        f"{found.n:,} validation documents the average has NFR {found.nfr:.2%} and score {abs(found.score):.4g}, "
+        f"the adapter by itself {chosen.nfr:.2%} and {abs(chosen.score):.4g}."
     )
     return others[name]
 
