@@ -12,7 +12,7 @@ import json
 import math
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -90,10 +90,10 @@ def read_lora(folder: Path) -> LoraFile:
 
 
 def _scale(config: Mapping[str, Any], module: str, rank: int) -> float:
-    """By PEFT's rule a pattern is the end of a module's name, at a dot."""
-    patterns = (config.get("alpha_pattern") or {}).items()
-    own = (value for key, value in patterns if module == key or module.endswith(f".{key}"))
-    alpha = next(own, config.get("lora_alpha", rank))
+    from peft.utils.other import get_pattern_key
+
+    own = config.get("alpha_pattern") or {}
+    alpha = own.get(get_pattern_key(own, module), config.get("lora_alpha", rank))
     return float(alpha) / (math.sqrt(rank) if config.get("use_rslora") else rank)
 
 
@@ -110,8 +110,8 @@ def write_lora(
     folder: Path, config: Mapping[str, Any], pairs: Mapping[str, tuple[Tensor, Tensor]], base: str,
     others: Mapping[str, Tensor] | None = None,
 ) -> None:  # fmt: skip
-    """Write an adapter whose update is plainly ``B @ A``: rank and alpha are equal, for every module its own.
-    InputError where the folder cannot be written, or holds something else."""
+    """Write an adapter whose update is plainly ``B @ A``: rank and alpha are equal, for every module its own. Which
+    modules it is on is the configuration's. InputError where the folder cannot be written, or holds something else."""
     from safetensors.torch import save_file
 
     if folder.exists() and any(folder.iterdir()) and not (folder / CONFIG).is_file():
@@ -122,7 +122,6 @@ def write_lora(
     written = {
         **config, "r": usual, "lora_alpha": usual, "use_rslora": False, "rank_pattern": own, "alpha_pattern": own,
         "lora_dropout": 0.0, "inference_mode": True, "base_model_name_or_path": base,
-        "target_modules": sorted({module.rpartition(".")[2] for module in pairs}),
     }  # fmt: skip
     tensors = {
         f"{_PREFIX}{module}.lora_{factor}.weight": tensor.contiguous()
@@ -140,6 +139,12 @@ def write_lora(
         raise InputError(f"{folder}: cannot be written ({error.strerror or error})") from None
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+def _on(modules: Iterable[str]) -> dict[str, Any]:
+    """What a configuration says of these modules alone, in a base of more layers too."""
+    whole = dict.fromkeys(("exclude_modules", "layers_to_transform", "layers_pattern"))
+    return {**whole, "target_modules": sorted(modules)}
 
 
 def _summed(parts: Sequence[tuple[LoraFile, float]]) -> dict[str, tuple[Tensor, Tensor]]:
@@ -166,17 +171,12 @@ def _summed(parts: Sequence[tuple[LoraFile, float]]) -> dict[str, tuple[Tensor, 
 def blend(compat: Path, new: Path | None, share: float, out: Path) -> Path:
     """Write the adapter whose update is ``share``·compat + (1 − ``share``)·new; returns its folder.
 
-    ``new`` is None where NEW is a full model, whose update is nothing. InputError where the adapters do not belong
-    together, or cannot be read or written."""
+    ``new`` is None where NEW is a full model, whose update is nothing. Both are on one base, whatever they call it; the
+    name that ``compat`` has for it is written. InputError where shapes differ, or they cannot be read or written."""
     first = read_lora(compat)
     parts = [(first, share)] + ([(read_lora(new), 1 - share)] if new is not None else [])
     names = sorted({name for lora, _ in parts for name in lora.others})
     for second, _ in parts[1:]:
-        if first.base != second.base:
-            raise InputError(
-                f"{first.folder} is on base '{first.config.get('base_model_name_or_path')}' and {second.folder} on "
-                f"'{second.config.get('base_model_name_or_path')}': only adapters of one base can be blended"
-            )
         for module in first.pairs.keys() & second.pairs.keys():
             (a, b), (c, d) = first.pairs[module], second.pairs[module]
             if (a.shape[1], b.shape[0]) != (c.shape[1], d.shape[0]):
@@ -187,7 +187,9 @@ def blend(compat: Path, new: Path | None, share: float, out: Path) -> Path:
     for name in names:  # mixed as they are
         mixed = share * first.others[name].float() + (1 - share) * parts[1][0].others[name].float()
         others[name] = mixed.to(first.others[name].dtype)
-    write_lora(out, first.config, _summed(parts), first.base, others)
+    summed = _summed(parts)
+    more = {} if summed.keys() == first.pairs.keys() else _on(summed)
+    write_lora(out, {**first.config, **more}, summed, first.base, others)
     return out
 
 
@@ -221,29 +223,41 @@ def merge(base: Path, compat: Path, new: Path, share: float, method: str, out: P
     return out
 
 
-def transfer(
-    old: Path, base: Path, out: Path, new: Path | None = None, share: float = 1.0
-) -> tuple[list[str], list[str]]:
-    """Fine-tuning transfer (Lin et al. 2025): write an adapter for ``base`` with ``share`` of the old adapter's update
-    where shapes match, on top of ``new``'s where there is one; returns the modules that fit, and those that do not.
-    InputError where none fits."""
-    source, target = read_lora(old), read_lora(new) if new is not None else None
+def fitting(old: LoraFile, base: Path) -> dict[str, tuple[Tensor, Tensor]]:
+    """The old adapter's modules whose shapes a base has. InputError where none fits."""
     shapes: dict[str, tuple[int, ...]] = {}
     for path in sorted(base.glob("*.safetensors")):
         shapes |= {name: tuple(shape) for name, shape in tensor_shapes(path).items()}
     moved = {
         module: (a, b)
-        for module, (a, b) in source.pairs.items()
+        for module, (a, b) in old.pairs.items()
         if shapes.get(f"{module}.weight") == (b.shape[0], a.shape[1])
     }
     if not moved:
-        first, (a, b) = next(iter(source.pairs.items()))
+        first, (a, b) = next(iter(old.pairs.items()))
         there = " × ".join(map(str, shapes.get(f"{first}.weight") or ("missing",)))
         raise InputError(
-            f"{old}: none of its {len(source.pairs)} modules fits {base} (its {first} is {b.shape[0]} × {a.shape[1]}, "
-            f"the base's is {there}); --init transfer needs equal shapes"
+            f"{old.folder}: none of its {len(old.pairs)} modules fits {base} (its {first} is {b.shape[0]} × "
+            f"{a.shape[1]}, the base's is {there}); --init transfer needs equal shapes"
         )
+    return moved
+
+
+def transfer(
+    old: Path, base: Path, out: Path, new: Path | None = None, share: float = 1.0
+) -> tuple[list[str], list[str]]:
+    """Fine-tuning transfer (Lin et al. 2025): write an adapter for ``base`` with ``share`` of the old adapter's update
+    where shapes match, on top of ``new``'s where there is one; returns the modules that fit, and those that do not or
+    are saved whole. InputError where none fits."""
+    source, target = read_lora(old), read_lora(new) if new is not None else None
+    moved = fitting(source, base)
     parts = [(replace(source, pairs=moved), share)] + ([(target, 1.0)] if target is not None else [])
-    config, name = (source.config, str(base.resolve())) if target is None else (target.config, target.base)
-    write_lora(out, config, _summed(parts), name, target.others if target is not None else None)
-    return list(moved), [module for module in source.pairs if module not in moved]
+    summed = _summed(parts)
+    if target is not None:
+        more = {} if summed.keys() == target.pairs.keys() else _on(summed)
+        write_lora(out, {**target.config, **more}, summed, target.base, target.others)
+    else:
+        kept = ("peft_type", "task_type", "alora_invocation_tokens")
+        config = {name: source.config[name] for name in kept if name in source.config}
+        write_lora(out, {**config, **_on(summed)}, summed, str(base.resolve()))
+    return list(moved), [*(module for module in source.pairs if module not in moved), *source.others]

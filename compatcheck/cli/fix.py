@@ -75,6 +75,7 @@ def train_task(
     examples = load_examples(
         chosen.task, data=chosen.data, split=chosen.train_split, limit=chosen.train_limit,
         num_fewshot=chosen.num_fewshot or 0, seed=chosen.seed, overlap="drop" if chosen.drop_overlap else "error",
+        trust_task=chosen.trust_task,
     )  # fmt: skip
     for note in examples.notes:
         say(note)

@@ -190,12 +190,13 @@ def bound_of(old: Run, new: Run, loaded: LoadedTask, metric: str) -> Changes | N
         pair = [table.get(str(number)) for table in tables]
         if any(values is None for values in pair):
             continue
-        choices, gold = task.doc_to_choice(doc), task.doc_to_target(doc)
-        gold = choices.index(gold) if isinstance(gold, str) else gold
+        choices, target = task.doc_to_choice(doc), task.doc_to_target(doc)
+        several = target if isinstance(target, list) else [target]
+        gold = {choices.index(each) if isinstance(each, str) else each for each in several}
         lengths = np.array([len(c) if metric == "acc_norm" else 1 for c in choices], dtype=np.float64)
         scores = [np.asarray(values, dtype=np.float64) / lengths for values in pair]
         mean: NDArray[np.float64] = np.mean([softmax(each) for each in scores], axis=0)
-        right.append(tuple(int(np.argmax(values)) == gold for values in (*scores, mean)))
+        right.append(tuple(int(np.argmax(values)) in gold for values in (*scores, mean)))
     was, now, averaged = np.array(right, dtype=bool).reshape(-1, 3).T
     lost, lost_after = was & ~now, was & ~averaged
     relative, score = relative_rate_change(lost, lost_after), rate_change(now, averaged)

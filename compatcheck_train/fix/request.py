@@ -20,7 +20,7 @@ from compatcheck_train.loss import strategies
 from compatcheck_train.settings import TRIAL_SHARES, TrainSettings, settings_of
 from compatcheck_train.teachers.cache import free_bytes
 from compatcheck_train.training.run import check_trackers
-from compatcheck_train.weights import METHODS, why_not_blended
+from compatcheck_train.weights import METHODS, fitting, read_lora, why_not_blended
 
 AUTO = "auto"
 MUCH_WORSE = 0.6
@@ -161,8 +161,8 @@ def check(request: FixRequest) -> tuple[Reference, Reference]:
         raise InputError(f"--blend {chosen.blend:g}: {why}; say --blend none")
     if chosen.init not in ("new", "transfer"):
         raise InputError(f"--init {chosen.init}: must be new or transfer")
-    if chosen.init == "transfer" and old.adapter is None:
-        raise InputError("--init transfer: OLD is a full model; only an adapter's update can be transferred")
+    if chosen.init == "transfer":
+        _check_transfer(old, new)
     if not 0 <= request.margin < 1:
         raise InputError(f"--margin {chosen.margin:g}: must be 0 points or more, and below 100")
     if not 0 < request.trial_share <= 1:
@@ -171,6 +171,16 @@ def check(request: FixRequest) -> tuple[Reference, Reference]:
         raise InputError(f"--train-task: NEW {request.new} has an adapter already; name the base alone")
     check_trackers(request.settings.report_to)
     return old, new
+
+
+def _check_transfer(old: Reference, new: Reference) -> None:
+    if old.adapter is None:
+        raise InputError("--init transfer: OLD is a full model; only an adapter's update can be transferred")
+    for adapter in (old.adapter, new.adapter):
+        if adapter is not None and (why := why_not_blended(adapter)):
+            raise InputError(f"--init transfer: {why}")
+    assert new.base is not None
+    fitting(read_lora(old.adapter), new.base)
 
 
 def check_strategies(request: FixRequest, examples: Examples) -> None:

@@ -212,7 +212,7 @@ def _with_start(work: Work) -> Work:
     to = work.folder / "transfer"
     moved, left = first(lambda: transfer(source, base, to, work.new.adapter))
     work.note(f"--init transfer: {len(moved)} modules moved, {len(left)} left as they are in NEW.")
-    return replace(work, start=resolve(str(to)))
+    return replace(work, start=replace(work.new, text=str(to), kind="adapter", adapter=to))
 
 
 def _prove(work: Work, tested: LoadedTask, picked: Picked, repeats: list[Repeat]) -> tuple[Proof, Changes | None]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from compatcheck.cli.app import run
+from tests.engines.adapters import save_task
+from tests.factories import write_rows
 
 pytestmark = pytest.mark.slow
 
@@ -24,3 +27,19 @@ def test_a_task_adapter_from_the_command_line(
     assert "has an adapter already" in capsys.readouterr().err
     assert run([*arguments, "--set", "epoch=3"]) == 2
     assert "no such training setting" in capsys.readouterr().err
+
+
+def test_a_task_with_code_of_its_own(fixtures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Is trained on where it is trusted, as in every other command."""
+    task, rows = save_task(tmp_path / "task")
+    config = task.read_text().replace('"Question: {{question}} Answer:"', "!function own.text")
+    task.write_text(config.replace("test_split: test", "training_split: train\ntest_split: test"))
+    (task.parent / "own.py").write_text("def text(doc):\n    return doc['question']\n")
+    folder = tmp_path / "data" / "choice"
+    write_rows(folder / "train.jsonl", [json.loads(line) for line in rows.read_text().splitlines()])
+    write_rows(folder / "test.jsonl", [{"question": "another", "choices": ["a", "b"], "label": 0}])
+    arguments = ["train-task", str(fixtures / "models" / "base-v1"), "--task", str(task), "--data", str(folder.parent)]
+    arguments += ["--preset", "quick", "--set", "max_steps=1", "-q", "--out", str(tmp_path / "out")]
+    assert run(arguments) == 2
+    assert "--trust-task" in capsys.readouterr().err
+    assert run([*arguments, "--trust-task"]) == 0

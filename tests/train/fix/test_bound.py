@@ -49,6 +49,20 @@ def test_both_models_averaged(metric: str, loaded: LoadedTask) -> None:
     assert found["score"].value == pytest.approx(both[here].mean() - now[here].mean())
 
 
+def test_several_right_choices(loaded: LoadedTask, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A choice is right where it is one of them, as lm-eval counts."""
+    old, new = (
+        np.tile([[-1.0, -9.0, -9.0], [-9.0, -1.0, -3.0]], (COUNT // 2, 1)),
+        np.tile([-9.0, -2.0, -1.0], (COUNT, 1)),
+    )
+    monkeypatch.setattr(loaded.task, "doc_to_choice", lambda doc: ["a", "b", "c"])
+    monkeypatch.setattr(loaded.task, "doc_to_target", lambda doc: [0, 1])
+    found = bound_of(run_of(old), run_of(new), loaded, "acc")
+    assert found is not None
+    assert (found["nfr_relative"].count, found["nfr_relative"].of) == (-COUNT, COUNT)
+    assert found["score"].value == 1.0
+
+
 def test_there_is_none_for_other_metrics_and_tasks(loaded: LoadedTask, fixtures: Path) -> None:
     run = run_of(np.zeros((COUNT, 2)))
     assert bound_of(run, run, loaded, "exact_match") is None

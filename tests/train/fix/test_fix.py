@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from compatcheck_train.fix.judging import best, ranked
 from compatcheck_train.fix.run import WITHOUT_FURTHER, fix
 from compatcheck_train.report import render_text, save
 from compatcheck_train.weights import read_lora
+from tests.engines.adapters import edit
 from tests.train.fix.conftest import LIMIT, UNLABELLED, Made, contents, request_of
 
 pytestmark = pytest.mark.slow
@@ -180,11 +182,14 @@ def test_called_again_it_returns_what_it_has(made: Made, fixtures: Path, monkeyp
 
 
 def test_a_fix_with_the_steps_left_out(fixtures: Path, tmp_path: Path) -> None:
-    """A strategy by name, no blend, no control; an adapter on NEW's own base as OLD, whose update is the start."""
+    """A strategy by name, no blend, no control; an adapter on NEW's own base as OLD, whose update is the start. NEW's
+    adapter names another base."""
+    shutil.copytree(fixtures / "adapters" / "piqa-v2", tmp_path / "named")
+    edit(tmp_path / "named" / "adapter_config.json", base_model_name_or_path="someone/their-base")
     request = request_of(
-        fixtures, tmp_path, old=str(fixtures / "adapters" / "hellaswag-v2"), strategy="choice-ensemble",
-        candidate=(), blend="none", control="none", init="transfer", metric="acc_norm", train_limit=40, limit=20,
-        force=True, settings={"max_steps": 2},
+        fixtures, tmp_path, new=f"{fixtures / 'models' / 'base-v2'}+{tmp_path / 'named'}",
+        old=str(fixtures / "adapters" / "hellaswag-v2"), strategy="choice-ensemble", candidate=(), blend="none",
+        control="none", init="transfer", metric="acc_norm", train_limit=40, limit=20, force=True, settings={"max_steps": 2},
     )  # fmt: skip
     fixed = fix(request, tmp_path / "out")
     assert (fixed.trials, fixed.frontier, fixed.control) == ([], None, None)
@@ -192,7 +197,7 @@ def test_a_fix_with_the_steps_left_out(fixtures: Path, tmp_path: Path) -> None:
     assert [each.metric for each in fixed.proof.metrics] == ["acc_norm", "acc"], "the one asked for comes first"
     assert set(fixed.proof.metrics[0].comparisons) == {"new", "compat"}
     assert any("modules moved, 0 left" in note for note in fixed.notes)
-    config = json.loads((tmp_path / "out" / "work" / "transfer" / "adapter_config.json").read_text())
+    config = json.loads((tmp_path / "out" / "adapter" / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == str((fixtures / "models" / "base-v2").resolve())
     with pytest.raises(InputError, match=r"holds a fix with other limit \(it can grow, not shrink"):
         fix(request.with_(limit=10), tmp_path / "out")

@@ -22,6 +22,7 @@ from compatcheck_train.fix.request import FixRequest, check, check_disk, check_o
 from compatcheck_train.fix.run import fix
 from compatcheck_train.folders import partial_of
 from compatcheck_train.training.processes import TAKING_OVER
+from tests.engines.adapters import KINDS, save_adapter
 from tests.train.fix.conftest import request_of
 
 
@@ -47,6 +48,19 @@ def test_what_cannot_be_old_or_new(request_: FixRequest, fixtures: Path, tmp_pat
     with pytest.raises(InputError, match="OLD is a full model; only an adapter's update can be transferred"):
         check(replace(request_.with_(init="transfer"), old=base_v1))
     assert [each.base for each in check(request_)] == [Path(base_v1), Path(base_v2)]
+
+
+def test_updates_that_cannot_be_transferred(request_: FixRequest, fixtures: Path, tmp_path: Path) -> None:
+    """Are refused before anything is paid for, and before the folder is taken."""
+    transfer, base = request_.with_(init="transfer"), fixtures / "models" / "base-v2"
+    with pytest.raises(InputError, match=r"none of its 28 modules fits .*; --init transfer needs equal shapes"):
+        fix(transfer, tmp_path / "out")
+    dora, ia3 = (save_adapter(base, tmp_path / kind, moved=0.1, **KINDS[kind]) for kind in ("dora", "ia3"))
+    with pytest.raises(InputError, match=r"--init transfer: .*dora: use_dora is set; only plain LoRA"):
+        fix(replace(transfer, old=str(fixtures / "adapters" / "hellaswag-v2"), new=str(dora)), tmp_path / "out")
+    with pytest.raises(InputError, match=r"--init transfer: .*ia3: its kind is IA3; only plain LoRA"):
+        fix(replace(transfer, old=str(ia3)), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

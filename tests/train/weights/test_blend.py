@@ -12,6 +12,7 @@ import torch
 
 from compatcheck.errors import InputError
 from compatcheck_train.weights import METHODS, blend, merge, read_lora, transfer, write_lora
+from tests.engines.adapters import KINDS, edit, save_adapter, save_base, save_task, scored
 
 
 def updates(folder: Path) -> dict[str, torch.Tensor]:
@@ -19,13 +20,17 @@ def updates(folder: Path) -> dict[str, torch.Tensor]:
     return {module: lora.scales[module] * (b @ a) for module, (a, b) in lora.pairs.items()}
 
 
-def logits(base: Path, adapter: Path) -> torch.Tensor:
+def loaded(base: Path, adapter: Path) -> Any:
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
     model: Any = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    return PeftModel.from_pretrained(model, str(adapter)).eval()
+
+
+def logits(base: Path, adapter: Path) -> torch.Tensor:
     with torch.no_grad():
-        out: torch.Tensor = PeftModel.from_pretrained(model, str(adapter)).eval()(torch.arange(1, 30)[None]).logits
+        out: torch.Tensor = loaded(base, adapter)(torch.arange(1, 30)[None]).logits
     return out
 
 
@@ -82,9 +87,40 @@ def test_full_model_as_new_scales_the_update(pair: tuple[Path, Path, Path], tmp_
         torch.testing.assert_close(mixed[module], 0.5 * a[module])
 
 
+@pytest.mark.parametrize("kind", ["rslora", "bias-all", "saves-both", "tokens", "by-pattern", "in-one-layer"])
+def test_a_blend_is_the_mean_of_both_models_weights(kind: str, tmp_path: Path) -> None:
+    """PEFT merges both adapters into their base; the mean of the two models answers as the blend does."""
+    odd: dict[str, dict[str, Any]] = {
+        "by-pattern": {"alpha_pattern": {r".*layers\.0\..*q_proj": 16, "^model.layers.1.self_attn.q_proj": 2}},
+        "in-one-layer": {"target_modules": ["model.layers.0.self_attn.q_proj", "model.layers.1.mlp.down_proj"]},
+    }
+    base, given = save_base(tmp_path / "base"), odd.get(kind) or KINDS[kind]
+    one, other = (save_adapter(base, tmp_path / f"{seed}", seed=seed, moved=0.5, **given) for seed in (1, 2))
+    mean, second = (loaded(base, adapter).merge_and_unload() for adapter in (one, other))
+    weights = second.state_dict()
+    mean.load_state_dict({name: 0.4 * value + 0.6 * weights[name] for name, value in mean.state_dict().items()})
+    out = blend(one, other, 0.4, tmp_path / "blend")
+    scored([out], save_task(tmp_path / "task"))  # our own loading accounts for every weight
+    blended = loaded(base, out)
+    with torch.no_grad():
+        expected, found = (model(torch.arange(5, 60)[None]).logits for model in (mean, blended))
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_a_base_may_be_named_otherwise_in_the_two(pair: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    """As NEW's is where the user names BASE+ADAPTER; that of the first stands in the blend."""
+    base, compat, new = pair
+    named = tmp_path / "named"
+    shutil.copytree(new, named)
+    edit(named / "adapter_config.json", base_model_name_or_path="someone/their-base")
+    out = blend(compat, named, 0.4, tmp_path / "blend")
+    assert read_lora(out).base == str(base.resolve())
+    torch.testing.assert_close(logits(base, out), logits(base, blend(compat, new, 0.4, tmp_path / "same")))
+
+
 def test_adapters_that_do_not_belong_together(pair: tuple[Path, Path, Path], fixtures: Path, tmp_path: Path) -> None:
     _, compat, new = pair
-    with pytest.raises(InputError, match="only adapters of one base"):
+    with pytest.raises(InputError, match="has other shapes in the two"):
         blend(compat, fixtures / "adapters" / "piqa-v1", 0.5, tmp_path / "x")
     with pytest.raises(InputError, match=r"did you mean 'ties'"):
         merge(tmp_path, compat, new, 0.5, "tise", tmp_path / "x")
@@ -111,6 +147,20 @@ def test_transfer_moves_what_fits(fixtures: Path, tmp_path: Path) -> None:
         torch.testing.assert_close(mixed[module], 0.5 * a[module] + b[module], atol=2e-6, rtol=1e-4)
     transfer(other, base, tmp_path / "alone")
     torch.testing.assert_close(logits(base, tmp_path / "alone"), logits(base, other), atol=2e-4, rtol=1e-4)
+
+
+def test_transfer_leaves_what_is_saved_whole(tmp_path: Path) -> None:
+    """Of OLD's adapter the updates go over, to a full model and to an adapter on other modules."""
+    base, other = save_base(tmp_path / "base"), save_base(tmp_path / "other", seed=5)
+    old = save_adapter(base, tmp_path / "old", moved=0.5, modules_to_save=["lm_head"])
+    new = save_adapter(
+        other, tmp_path / "new", seed=2, moved=0.5, target_modules=["k_proj"], exclude_modules=["q_proj"]
+    )
+    for on, to in ((None, tmp_path / "alone"), (new, tmp_path / "both")):
+        moved, left = transfer(old, other, to, on)
+        assert (len(moved), left) == (4, ["base_model.model.lm_head.weight"])
+        scored([to], save_task(tmp_path / "task"))
+        assert updates(to).keys() == {*moved, *(updates(on) if on else ())}
 
 
 def test_transfer_to_a_base_of_another_shape_is_refused(fixtures: Path, tmp_path: Path) -> None:
