@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compatcheck.errors import InputError, did_you_mean
-from compatcheck.models import ACTIVATED, CONFIG, WEIGHTS, kind_of
+from compatcheck.models import ACTIVATED, CONFIG, WEIGHTS, kind_of, tokenizer
 from compatcheck.models.files import tensor_shapes
 from compatcheck.paths import user_path
 from compatcheck.references import read_json
@@ -108,10 +108,11 @@ def why_not_blended(folder: Path) -> str:
 
 def write_lora(
     folder: Path, config: Mapping[str, Any], pairs: Mapping[str, tuple[Tensor, Tensor]], base: str,
-    others: Mapping[str, Tensor] | None = None,
+    others: Mapping[str, Tensor] | None = None, like: Path | None = None,
 ) -> None:  # fmt: skip
     """Write an adapter whose update is plainly ``B @ A``: rank and alpha are equal, for every module its own. Which
-    modules it is on is the configuration's. InputError where the folder cannot be written, or holds something else."""
+    modules it is on is the configuration's; the tokenizer is that beside ``like``, if any. InputError where the folder
+    cannot be written, or holds something else."""
     from safetensors.torch import save_file
 
     if folder.exists() and any(folder.iterdir()) and not (folder / CONFIG).is_file():
@@ -134,6 +135,8 @@ def write_lora(
         beside.mkdir(parents=True)
         save_file(dict(sorted(tensors.items())), beside / WEIGHTS, metadata={"format": "pt"})
         (beside / CONFIG).write_text(json.dumps(written, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        if like is not None:
+            tokenizer.copy(like, beside)
         put(beside, folder)
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error.strerror or error})") from None
@@ -189,7 +192,7 @@ def blend(compat: Path, new: Path | None, share: float, out: Path) -> Path:
         others[name] = mixed.to(first.others[name].dtype)
     summed = _summed(parts)
     more = {} if summed.keys() == first.pairs.keys() else _on(summed)
-    write_lora(out, {**first.config, **more}, summed, first.base, others)
+    write_lora(out, {**first.config, **more}, summed, first.base, others, compat)
     return out
 
 
@@ -219,7 +222,7 @@ def merge(base: Path, compat: Path, new: Path, share: float, method: str, out: P
         wrapped.save_pretrained(folder, selected_adapters=["blend"], safe_serialization=True)
         made = read_lora(Path(folder, "blend"))
     own = read_lora(compat)
-    write_lora(out, own.config, _summed([(made, 1.0)]), own.base, made.others)
+    write_lora(out, own.config, _summed([(made, 1.0)]), own.base, made.others, compat)
     return out
 
 
@@ -255,7 +258,7 @@ def transfer(
     summed = _summed(parts)
     if target is not None:
         more = {} if summed.keys() == target.pairs.keys() else _on(summed)
-        write_lora(out, {**target.config, **more}, summed, target.base, target.others)
+        write_lora(out, {**target.config, **more}, summed, target.base, target.others, new)
     else:
         kept = ("peft_type", "task_type", "alora_invocation_tokens")
         config = {name: source.config[name] for name in kept if name in source.config}

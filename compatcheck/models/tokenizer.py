@@ -66,6 +66,13 @@ def folder_for(base: Path, adapter: Path | None) -> Path:
     return _with_template(base, adapter)
 
 
+def copy(source: Path, target: Path) -> None:
+    """Copy what a folder holds of a tokenizer to another one."""
+    for name in FILES:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, target / name)
+
+
 def chat_template(folder: Path) -> Any:
     """The chat template in a folder, a text or several by name; None where there is none."""
     file = folder / TEMPLATE

@@ -114,9 +114,11 @@ class JointAnswers:
         options = self.engine
         name, _ = choose(options.engine, None, options.device)
         adapters = {} if reference.adapter is None else {"adapter": reference.adapter}
+        own = {} if reference.tokenizer is None else {"tokenizer": str(reference.tokenizer)}
         engine: Any = open_engine(
             name, reference.base, adapters, batch_size=options.batch_size, dtype=options.dtype, device=options.device,
-            engine_args=options.engine_args, trust_remote_code=options.trust_remote_code, progress=self.progress,
+            engine_args={**own, **options.engine_args}, trust_remote_code=options.trust_remote_code,
+            progress=self.progress,
         )  # fmt: skip
         try:
             engine.activate(next(iter(adapters), None))

@@ -20,7 +20,7 @@ from compatcheck.engines.hf.head import check_head, decoder_of, head_of, reach_t
 from compatcheck.engines.hf.loading import load_causal
 from compatcheck.engines.hf.proof import TOLERANCE, depends_on_batch, difference, probe
 from compatcheck.errors import InputError, one_line
-from compatcheck.models import ACTIVATED, CONFIG, WEIGHTS, kind_of, read_config
+from compatcheck.models import ACTIVATED, CONFIG, WEIGHTS, kind_of, read_config, tokenizer
 from compatcheck.paths import user_path
 from compatcheck.references import Reference
 from compatcheck_train.folders import partial_of, put
@@ -260,8 +260,8 @@ def _without_dropout(model: Any) -> None:
 
 
 def save_adapter(student: Student, folder: Path) -> None:
-    """The trained adapter as a standard PEFT folder: safetensors, and a base that every program finds: a hub id, or an
-    absolute path."""
+    """The trained adapter as a standard PEFT folder: safetensors, a base that every program finds (a hub id, or an
+    absolute path), and NEW's own tokenizer where it has one."""
     from safetensors.torch import load_file, save_file
 
     temporary, reference = partial_of(folder), student.reference
@@ -292,5 +292,7 @@ def save_adapter(student: Student, folder: Path) -> None:
         written["target_modules"] = sorted(written["target_modules"])
     (made / CONFIG).write_text(json.dumps(written, indent=2, sort_keys=True) + "\n")
     (made / "README.md").unlink(missing_ok=True)
+    if reference.adapter is not None and reference.tokenizer is not None:
+        tokenizer.copy(reference.adapter, made)
     put(made, folder)
     shutil.rmtree(temporary, ignore_errors=True)

@@ -145,6 +145,16 @@ def save_adapter(
     return folder
 
 
+def with_own_tokenizer(base: Path, adapter: Path) -> None:
+    """Put a tokenizer beside an adapter that reads other tokens than its base's: all letters as small ones."""
+    from tokenizers import normalizers
+    from transformers import AutoTokenizer
+
+    own = AutoTokenizer.from_pretrained(base)
+    own.backend_tokenizer.normalizer = normalizers.Lowercase()
+    own.save_pretrained(adapter)
+
+
 def edit(path: Path, **changes: Any) -> None:
     """Change keys of a JSON object in a file."""
     path.write_text(json.dumps(json.loads(path.read_text()) | changes), encoding="utf-8")

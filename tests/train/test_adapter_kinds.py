@@ -3,6 +3,7 @@ and PEFT load it alone, and what is saved is what was trained; or the kind is re
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,11 +15,12 @@ import torch
 from compatcheck.engines.hf.head import decoder_of, head_of
 from compatcheck.engines.hf.proof import alone, difference, probe
 from compatcheck.errors import InputError
+from compatcheck.models.tokenizer import differences
 from compatcheck.references import resolve
 from compatcheck_train import preset
 from compatcheck_train.training.models import COMPAT, NEW, Student, load_old, load_student, save_adapter
-from compatcheck_train.weights import blend, why_not_blended
-from tests.engines.adapters import KINDS, save_base
+from compatcheck_train.weights import blend, transfer, why_not_blended
+from tests.engines.adapters import KINDS, save_base, with_own_tokenizer
 from tests.engines.adapters import save_adapter as made_by_peft
 
 SETTINGS = preset("quick", device="cpu")
@@ -142,3 +144,24 @@ def test_what_cannot_be_trained_is_refused_with_the_way_out(kind: str, made: Cal
     for load in (load_student, load_old):
         with pytest.raises(InputError, match=f"{REFUSED[kind]}.*train-task"):
             load(resolve(str(adapter)), SETTINGS, "cpu")
+
+
+def test_news_own_tokenizer_goes_along(made: Callable[..., Any], tmp_path: Path) -> None:
+    """With what is trained, blended or transferred, which would be read by the base's tokenizer without it."""
+    base, folder = made("lora", False)
+    new = shutil.copytree(folder, tmp_path / "new")
+    with_own_tokenizer(base, new)
+    reference = resolve(f"{base}+{new}")
+    assert reference.tokenizer == new
+    save_adapter(load_student(reference, SETTINGS, "cpu"), tmp_path / "trained")
+    transfer(folder, base, tmp_path / "moved", new)
+    blend(tmp_path / "trained", new, 0.5, tmp_path / "blend")
+    for made_of_it in ("trained", "moved", "blend"):
+        found = resolve(str(tmp_path / made_of_it))
+        assert found.tokenizer is not None, made_of_it
+        assert differences(new, found.tokenizer) == []
+    save_adapter(load_student(resolve(str(folder)), SETTINGS, "cpu"), tmp_path / "plain")
+    assert {path.name for path in (tmp_path / "plain").iterdir()} == {
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    }

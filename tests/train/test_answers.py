@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from compatcheck_train.examples import Examples, load_examples
 from compatcheck_train.fix.answers import JointAnswers
 from compatcheck_train.settings import TrainSettings
 from compatcheck_train.training.run import train
+from tests.engines.adapters import with_own_tokenizer
 
 CPU = EngineOptions("hf", device="cpu")
 
@@ -45,7 +47,7 @@ def plain(reference: Reference, contexts: list[str]) -> tuple[list[str], Any]:
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(reference.base)
+    tokenizer = AutoTokenizer.from_pretrained(reference.tokenizer or reference.base)
     model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(reference.base), str(reference.adapter))
     model.eval()
 
@@ -70,10 +72,15 @@ def plain(reference: Reference, contexts: list[str]) -> tuple[list[str], Any]:
     return [answer(context) for context in contexts], loglikelihood
 
 
+@pytest.mark.parametrize("own_tokenizer", [False, True])
 def test_the_answer_that_both_find_likelier_is_chosen(
-    update: tuple[Examples, LoadedTask, Reference, Reference], tmp_path: Path
+    update: tuple[Examples, LoadedTask, Reference, Reference], tmp_path: Path, own_tokenizer: bool
 ) -> None:
     few, loaded, old, new = update
+    if own_tokenizer:  # beside NEW's adapter
+        assert new.base is not None and new.adapter is not None
+        with_own_tokenizer(new.base, shutil.copytree(new.adapter, tmp_path / "own"))
+        new = resolve(f"{new.base}+{tmp_path / 'own'}")
     documents = [*few.train, *few.validation, *few.unlabelled]
     contexts = [example.pairs[0][0] for example in documents]
     (of_old, by_old), (of_new, by_new) = plain(old, contexts), plain(new, contexts)

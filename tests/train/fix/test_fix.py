@@ -189,7 +189,8 @@ def test_a_fix_with_the_steps_left_out(fixtures: Path, tmp_path: Path) -> None:
     request = request_of(
         fixtures, tmp_path, new=f"{fixtures / 'models' / 'base-v2'}+{tmp_path / 'named'}",
         old=str(fixtures / "adapters" / "hellaswag-v2"), strategy="choice-ensemble", candidate=(), blend="none",
-        control="none", init="transfer", metric="acc_norm", train_limit=40, limit=20, force=True, settings={"max_steps": 2},
+        control="none", init="transfer", metric="acc_norm", train_limit=40, limit=20, force=True,
+        settings={"max_steps": 2},
     )  # fmt: skip
     fixed = fix(request, tmp_path / "out")
     assert (fixed.trials, fixed.frontier, fixed.control) == ([], None, None)
