@@ -51,6 +51,8 @@ class Examples:
     unlabelled: tuple[Example, ...] = ()
     split: str = "train"
     notes: tuple[str, ...] = ()
+    known: frozenset[str] = frozenset()
+    """Keys of every document of the split, of those beyond a limit too."""
 
     @property
     def fingerprint(self) -> str:
@@ -124,12 +126,21 @@ def load_examples(task: str, **given: Any) -> Examples:
     test = test_keys(task, wanted.folder, name, wanted.tested, wanted.trust_task)
     made = _apart(made, test, wanted.overlap, where, notes)
     spare = _apart(spare, test, wanted.overlap, str(wanted.unlabelled), notes)
+    known = frozenset(example.key for example in made)
     random.Random(wanted.seed).shuffle(made)
     made = made[: wanted.limit]
     cut = round(len(made) * (1 - VALIDATION_SHARE))
     if not 0 < cut < len(made):
         raise InputError(f"{where}: {len(made)} documents cannot be parted into training and validation")
-    return Examples(task, kind, tuple(made[:cut]), tuple(made[cut:]), tuple(spare), name, tuple(notes))
+    labelled, further = {example.key for example in made}, dict[str, Example]()
+    for example in spare:
+        if example.key not in labelled:
+            further.setdefault(example.key, example)
+    if len(further) < len(spare):
+        left = len(spare) - len(further)
+        notes.append(f"{wanted.unlabelled}: inputs left out that repeat others or labelled documents: {left}.")
+    parts = (tuple(made[:cut]), tuple(made[cut:]), tuple(further.values()))
+    return Examples(task, kind, *parts, name, tuple(notes), known)
 
 
 def _training_task(task: str, wanted: Wanted) -> LoadedTask:
@@ -196,7 +207,9 @@ def test_keys(
     """Content key -> document id of the split that is evaluated: ``tested``, or the task's own."""
     (loaded,) = load_tasks([task], TaskOptions(data=data, split=tested, num_fewshot=0, trust_task=trust_task))
     if loaded.settings["split"] == trained:
-        raise InputError(f"task {task}: split '{trained}' is the one that is evaluated; it cannot be trained on")
+        raise InputError(
+            f"task {task}: split '{trained}' is the one that is evaluated; it cannot be trained or chosen on"
+        )
     return {document_key(loaded, doc): str(number) for number, doc in enumerate(loaded.task.eval_docs)}
 
 
@@ -219,7 +232,7 @@ def _apart(made: list[Example], test: dict[str, str], overlap: str, where: str, 
 def _unlabelled(loaded: LoadedTask, path: Path) -> Iterator[Example]:
     if not path.is_file():
         raise InputError(f"--unlabelled {path}: no such file")
-    choice = loaded.task.OUTPUT_TYPE == "multiple_choice"
+    choice, line = loaded.task.OUTPUT_TYPE == "multiple_choice", 0
     for line, row in read_rows(path):
         if isinstance(row.get("input"), str):
             choices = row.get("choices")
@@ -237,6 +250,8 @@ def _unlabelled(loaded: LoadedTask, path: Path) -> Iterator[Example]:
                     f"({type(error).__name__}: {error})"
                 ) from None
         yield Example(f"unlabelled:{line}", pairs, None)
+    if not line:
+        raise InputError(f"--unlabelled {path}: no rows in it")
 
 
 def _pairs_without_label(loaded: LoadedTask, row: dict[str, Any]) -> tuple[Pair, ...]:

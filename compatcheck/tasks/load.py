@@ -240,7 +240,7 @@ def _build(config: dict[str, Any], source: TaskConfigSource, where: str | None) 
     except SyntaxError as error:  # lm-eval reads the list that a template wrote
         raise InputError(f"{source.path}: doc_to_choice gives no list for the first row ({one_line(error)})") from None
     except (ValueError, jinja2.TemplateError) as error:
-        raise InputError(f"{source.path}: {one_line(error)}") from None
+        raise InputError(f"{source.path}: {one_line(error)} (first row of {where})") from None
     except (LookupError, AttributeError, TypeError) as error:
         why = f"{type(error).__name__}: {one_line(error)}"
         raise InputError(

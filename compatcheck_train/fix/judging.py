@@ -59,6 +59,8 @@ class Judge:
         if self.dev == HELD_OUT:
             return self.on_training_documents(examples, [int(each.doc_id) for each in examples.validation[:most]])
         file = Path(self.dev)
+        if not file.is_file() and (file.suffix or len(file.parts) > 1):
+            raise InputError(f"--dev {self.dev}: no such file")
         data, split = (file, None) if file.is_file() else (self.data, self.dev)
         loaded = self._load(data, split)
         if most is not None and loaded.size > most:
@@ -113,17 +115,24 @@ class Judge:
         return replace(loaded, indices=sorted(taken & first_ones)), replace(loaded, indices=rest)
 
     def known_to_new(self, documents: LoadedTask, examples: Examples) -> str | None:
-        """A warning where documents to choose on are rows of the training split, which NEW may have been trained on."""
-        seen = {example.key for example in (*examples.train, *examples.validation)}
+        """A warning where documents to choose on are rows of the training split, which NEW may have been trained on, or
+        inputs that candidates are trained on."""
         docs = documents.task.eval_docs
-        count = sum(document_key(documents, docs[number]) in seen for number in documents.numbers)
-        if not count:
-            return None
-        return (
-            f"Candidates are chosen on {documents.size:,} documents of which {count:,} are training rows. NEW looks "
-            "better on rows that it was trained on than it is, so what would help may be passed over; without --dev "
-            "they are chosen on a part of the evaluation split."
-        )
+        keys = [document_key(documents, docs[number]) for number in documents.numbers]
+        inputs = frozenset(example.key for example in examples.unlabelled)
+        for known, what, why in (
+            (
+                examples.known, "training rows",
+                "NEW looks better on rows that it was trained on than it is, so what would help may be passed over",
+            ),
+            (inputs, "inputs of --unlabelled", "Candidates look better on what they are trained on than they are"),
+        ):  # fmt: skip
+            if count := sum(key in known for key in keys):
+                return (
+                    f"Candidates are chosen on {documents.size:,} documents of which {count:,} are {what}. {why}; "
+                    "without --dev they are chosen on a part of the evaluation split."
+                )
+        return None
 
     def run(
         self, loaded: LoadedTask, models: Mapping[str, Reference], say: Say = lambda _: None, progress: Any = None

@@ -154,6 +154,13 @@ def test_choices_that_are_no_list(tmp_path: Path) -> None:
         load(str(file), data=tmp_path / "data")
 
 
+def test_rows_of_other_columns_are_named(tmp_path: Path) -> None:
+    """Not the task's YAML alone, which is as it should be."""
+    path = write_rows(tmp_path / "own.jsonl", [{"question": "a", "answer": "b"}])
+    with pytest.raises(InputError, match=rf"piqa\.yaml: .* \(first row of .*{path.name}\)"):
+        load("piqa", data=path)
+
+
 def test_truncated_gzip(tmp_path: Path) -> None:
     path = write_rows(tmp_path / "piqa" / "validation.jsonl.gz", PIQA * 100)
     path.write_bytes(path.read_bytes()[:-20])

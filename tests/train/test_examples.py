@@ -123,3 +123,18 @@ def test_the_key_is_blind_to_the_order_of_choices() -> None:
     assert content_key([("q", " a")]) == content_key([("q ", " other target")])
     assert content_key([("Question: é \nAnswer:", " a")]) == content_key([("Question:   e\u0301\r\nAnswer:", " b")])
     assert content_key([("q", " a"), ("q", " b")]) != content_key([("q", " a"), ("q", " c")])
+
+
+def test_further_inputs_that_bring_nothing(fixtures: Path, tmp_path: Path) -> None:
+    """Those that repeat each other or a labelled document are left out and counted; a file without any is an error."""
+    own, empty = tmp_path / "own.jsonl", tmp_path / "empty.jsonl"
+    new, other = ({"goal": f"Paint a door {n}", "sol1": "Use a brush.", "sol2": "Use a fork."} for n in (1, 2))
+    whole = load_examples("piqa", data=fixtures / "data")
+    known = rows_of(fixtures, "piqa", "train")[int(whole.validation[0].doc_id)]
+    write_rows(own, [new, {**new, "sol1": new["sol2"], "sol2": new["sol1"]}, known, other])
+    found = load_examples("piqa", data=fixtures / "data", unlabelled=own)
+    assert [example.doc_id for example in found.unlabelled] == ["unlabelled:1", "unlabelled:4"]
+    assert f"{own}: inputs left out that repeat others or labelled documents: 2." in found.notes
+    empty.write_text("\n")
+    with pytest.raises(InputError, match=rf"--unlabelled {empty}: no rows in it"):
+        load_examples("piqa", data=fixtures / "data", unlabelled=empty)

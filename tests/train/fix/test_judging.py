@@ -153,6 +153,31 @@ def test_rows_that_new_was_trained_on_are_warned_of(examples: Examples, fixtures
     mixed = Judge("piqa", data=fixtures / "data", dev=str(own))
     warning = mixed.known_to_new(mixed.validation(examples), examples)
     assert warning is not None and "on 6 documents of which 1 are training rows" in warning
+    few = load_examples("piqa", data=fixtures / "data", limit=5)
+    warning = mixed.known_to_new(mixed.validation(few), few)
+    assert warning is not None and "of which 1 are training rows" in warning, "NEW's own training had no --train-limit"
+
+
+def test_documents_to_choose_on_that_are_trained_on_without_their_label(fixtures: Path, tmp_path: Path) -> None:
+    own, further = tmp_path / "own.jsonl", tmp_path / "further.jsonl"
+    own.write_text("".join(rows(fixtures, "dev", 5)))
+    further.write_text("".join(rows(fixtures, "dev", 2)))
+    examples = load_examples("piqa", data=fixtures / "data", unlabelled=further)
+    judge = Judge("piqa", data=fixtures / "data", dev=str(own))
+    warning = judge.known_to_new(judge.validation(examples), examples)
+    assert warning is not None and "on 5 documents of which 2 are inputs of --unlabelled" in warning
+
+
+@pytest.mark.parametrize(
+    ("dev", "message"),
+    [
+        ("nowhere.jsonl", "--dev nowhere.jsonl: no such file"),
+        ("validation", "split 'validation' is the one that is evaluated; it cannot be trained or chosen on"),
+    ],
+)
+def test_documents_to_choose_on_that_are_not_there(dev: str, message: str, examples: Examples, fixtures: Path) -> None:
+    with pytest.raises(InputError, match=message):
+        Judge("piqa", data=fixtures / "data", dev=dev).validation(examples)
 
 
 def test_the_held_out_part_of_the_training_split(examples: Examples, fixtures: Path) -> None:

@@ -149,7 +149,7 @@ def test_no_training_data(fixtures: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("split", ["train", "nowhere"])
 def test_the_split_of_the_proof(split: str, fixtures: Path, tmp_path: Path) -> None:
     """It is neither trained on nor missing, which is known before training."""
-    match = {"train": "it cannot be trained on", "nowhere": "nowhere"}[split]
+    match = {"train": "it cannot be trained or chosen on", "nowhere": "nowhere"}[split]
     with pytest.raises(InputError, match=match):
         fix(request_of(fixtures, tmp_path, split=split), tmp_path / "out")
     assert not (tmp_path / "out").exists()
