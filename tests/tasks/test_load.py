@@ -156,7 +156,7 @@ def test_choices_that_are_no_list(tmp_path: Path) -> None:
 
 def test_rows_of_other_columns_are_named(tmp_path: Path) -> None:
     """Not the task's YAML alone, which is as it should be."""
-    path = write_rows(tmp_path / "own.jsonl", [{"question": "a", "answer": "b"}])
+    path = write_rows(tmp_path / "own.jsonl", [{"goal": "a", "answer": "b"}])
     with pytest.raises(InputError, match=rf"piqa\.yaml: .* \(first row of .*{path.name}\)"):
         load("piqa", data=path)
 
