@@ -51,10 +51,11 @@ class LoraFile:
 
     @property
     def base(self) -> str:
-        """The base it names, so that it is found from any other folder: a hub id, or an absolute path."""
+        """The base it names, so that it is found from any other folder: a hub id, or the absolute path of a folder or
+        GGUF file."""
         name = str(self.config.get("base_model_name_or_path") or "")
         for candidate in (self.folder / name, user_path(name)):
-            if name and candidate.is_dir():
+            if name and candidate.exists():
                 return str(candidate.resolve())
         return name
 

@@ -131,6 +131,9 @@ def _prepared(
     """Everything is checked, the documents are there, the time is estimated, OLD and NEW are judged, and the folder is
     taken: what all stages work with, the task of the proof, both models' scores, and the seconds of the whole."""
     old, new = check(request)
+    if request.blend == AUTO and new.adapter is not None and (why := why_not_blended(new.adapter)):
+        note(f"No blends with NEW are tried: {why}.")
+        request = request.with_(blend="none")
     open_accelerator(request.settings, out)
     claim = claim_of(out)
     request = request.within(claim)
@@ -173,9 +176,6 @@ def _prepared(
         note(f"Warning: {warning}.")
     first(lambda: claim.take(identity))
     first(lambda: costs.write(out / ESTIMATE))
-    if request.blend == AUTO and new.adapter is not None and (why := why_not_blended(new.adapter)):
-        note(f"No blends with NEW are tried: {why}.")
-        request = request.with_(blend="none")
     work = Work(request, old, new, new, examples, documents, known, out / "work", say, note, progress, tested.size)
     return _with_start(work), tested, scores, costs.whole
 

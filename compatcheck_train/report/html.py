@@ -28,7 +28,8 @@ def render_html(report: Mapping[str, Any]) -> str:
     css = resources.files("compatcheck.report").joinpath("assets", "report.css").read_text(encoding="utf-8")
     return environment.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
         r=report, mark=text.headline(report), sentence=text.sentence(report), css=Markup(css),
-        explanation=" ".join(text.explanation(report)), method=text.method(report), over_seeds=text.over_seeds(report),
+        explanation=" ".join(text.explanation(report)), method=text.method(report), steps=text.steps(report),
+        over_seeds=text.over_seeds(report),
         share=text.share, fall=text.fall_of, points=text.points, percent=text.percent, changes_of=text.changes_of,
         flow=lambda proof: Markup(flow_svg(proof)), frontier=Markup(frontier_svg(report)),
         curves=Markup(curves_svg(trainings)),

@@ -19,6 +19,7 @@ from compatcheck_train.report.text import (
     points,
     sentence,
     share,
+    steps,
 )
 
 _NAMES = {
@@ -29,10 +30,10 @@ _NO_SHARES = ("relative_nfr", "mean_gain", "mean_regression", "score_new")
 
 
 def render_markdown(report: Mapping[str, Any]) -> str:
-    control, bound = report["delivered"] == "control", report["bound"]
+    bound = report["bound"]
     lines = [f"# {headline(report)}", "", f"**{sentence(report)}**", "", escape(" ".join(explanation(report))), ""]
     lines += [f"- {name}: {escape(report[name])}" for name in ("old", "new", "adapter")]
-    lines.append(f"- method: {escape(method(report))}, {report['control' if control else 'training']['steps']:,} steps")
+    lines.append(f"- method: {escape(method(report))}, {steps(report):,} steps")
     lines += _figures(report, "")
     if bound:
         lines += ["", f"Bound, both models averaged at inference: NFR {percent(bound['nfr_relative'])}, score "
@@ -99,7 +100,6 @@ def render_card(report: Mapping[str, Any], base: str, repository: str | None = N
     tags = ["lora", "compatibility", *([] if control else ["muscle"]), "compatcheck"]
     known = {"base_model": repository} if repository else {}
     front = yaml.safe_dump({**known, "library_name": "peft", "tags": tags}, sort_keys=True)
-    trained = report["control"] if control else report["training"]
     what = (
         "was trained on without any old model, which proved at least as good as following one."
         if control
@@ -112,7 +112,7 @@ def render_card(report: Mapping[str, Any], base: str, repository: str | None = N
         "---", front.strip(), "---", "", "# Compatibility adapter", "",
         f"An adapter for {escape(base)} on the task {escape(report['task'])}. It starts as {escape(report['new'])} and "
         f"{what}", "", f"Verdict: **{headline(report)}**. {escape(' '.join(explanation(report)))}", "", "## Method", "",
-        f"Strategy {escape(method(report))}, {trained['steps']:,} optimiser steps on "
+        f"Strategy {escape(method(report))}, {steps(report):,} optimiser steps on "
         f"{report['documents']['train']:,} documents of the task's training split{more}"
         f"{_chosen_on(report)}. The test split was not trained on (checked by content).{family}",
         *_figures(report, "Figures: ", signed=True), "", "## Limits", "",

@@ -47,6 +47,12 @@ def method(report: Mapping[str, Any]) -> str:
     return report["strategy"] + (f", averaged with the control, weight {share:g}" if share else "")
 
 
+def steps(report: Mapping[str, Any]) -> int:
+    """The optimiser steps of what is delivered, those of the stage before it too."""
+    parts = ("control",) if report["delivered"] == "control" else ("training", "first_stage")
+    return sum(report[part]["steps"] for part in parts if report[part])
+
+
 def explanation(report: Mapping[str, Any]) -> list[str]:
     """The reason in sentences, what is in the adapter's folder where it is the control's, and what one seed leaves."""
     said = [f"{report['reason'][:1].upper()}{report['reason'][1:]}."]
@@ -99,7 +105,7 @@ def render_text(report: Mapping[str, Any]) -> str:
     lines = [headline(report), sentence(report), "", *(safe_text(each) for each in explanation(report)), ""]
     lines += [f"{name:<8} {safe_text(report[name])}" for name in ("old", "new", "adapter")]
     lines.append(
-        f"method   {safe_text(method(report))}, {training['steps']:,} steps, {training['parameters']:,} parameters, "
+        f"method   {safe_text(method(report))}, {steps(report):,} steps, {training['parameters']:,} parameters, "
         f"{report['seconds']:,.0f} s in all"
     )
     if report["seeds"]:

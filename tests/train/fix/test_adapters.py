@@ -29,7 +29,7 @@ def test_a_fix_of_another_kind(kind: str, fixtures: Path, tmp_path: Path) -> Non
     new = save_adapter(base, tmp_path / "new", moved=0.05, **KINDS[kind])
     request = request_of(
         fixtures, tmp_path, new=str(new), strategy="choice-ce+choice-ensemble", candidate=(), train_limit=30, limit=20,
-        most=20, force=True, settings={"max_steps": 2, "learning_rate": 1e-2},
+        most=20, dev=None, force=True, settings={"max_steps": 2, "learning_rate": 1e-2},
     )  # fmt: skip
     plain = kind == "saves-head"
     if not plain:
@@ -38,7 +38,7 @@ def test_a_fix_of_another_kind(kind: str, fixtures: Path, tmp_path: Path) -> Non
     fixed = fix(request, tmp_path / "out")
     assert (fixed.frontier is None) is not plain
     assert any("No blends with NEW are tried" in note for note in fixed.notes) is not plain
-    assert fixed.proof.metrics[0].n == 20
+    assert fixed.proof.metrics[0].n == (15 if plain else 20), "where nothing is chosen every document proves"
     config, before = (json.loads((f / "adapter_config.json").read_text()) for f in (fixed.adapter, new))
     for name in ("peft_type", "init_lora_weights", "modules_to_save"):
         assert config.get(name) == before.get(name)

@@ -102,6 +102,17 @@ def test_the_terminal(report: dict[str, Any]) -> None:
     assert "\x1b" not in render_text(report | {"new": HOSTILE, "notes": [HOSTILE]})
 
 
+def test_the_steps_of_both_stages_are_told(report: dict[str, Any]) -> None:
+    one, before, control = (report[name]["steps"] for name in ("training", "first_stage", "control"))
+    assert one + before == control
+    for delivered in ("compat", "control"):
+        shown = report | {"delivered": delivered}
+        assert f", {control} steps, " in render_text(shown)
+        assert f", {control} steps\n" in render_markdown(shown)
+        assert f", {control} optimiser steps on " in render_card(shown, "base")
+        assert f"), {control} steps, " in render_html(shown)
+
+
 @pytest.mark.parametrize(
     ("verdict", "against", "delivered", "said"),
     [
