@@ -19,13 +19,19 @@ def fix(
     *,
     say: Callable[[str], None] = lambda _: None,
     progress: Any = None,
+    command: str = "",
     **given: Any,
 ) -> Any:
-    """Train a compatibility adapter on NEW's base, prove it, and leave everything in the folder ``out``.
+    """Train a compatibility adapter on NEW's base, prove it, and leave everything in the folder ``out``, the report
+    too, which names ``command``.
 
     The names are those of the command line (``compatcheck fix --help``), except that ``strategy_args``, ``engine_args``
     and ``set`` are mappings. InputError for something given that cannot be used."""
     from compatcheck_train.fix.request import FixRequest
     from compatcheck_train.fix.run import fix as run
+    from compatcheck_train.report import save
+    from compatcheck_train.training.processes import first
 
-    return run(FixRequest(os.fspath(old), os.fspath(new), build(options.Fix, given)), Path(out), say, progress)
+    fixed = run(FixRequest(os.fspath(old), os.fspath(new), build(options.Fix, given)), Path(out), say, progress)
+    first(lambda: save(fixed, Path(out), command))
+    return fixed

@@ -38,12 +38,13 @@ def fix(
     chosen = {**settings(quiet=bool(rank)).fix, **given}
     _check_task(chosen)
     from compatcheck_train.api import fix as train
-    from compatcheck_train.report import render_text, save
+    from compatcheck_train.report import fix_to_dict, render_text
 
-    fixed = train(old, new, out, **chosen, say=speaker(quiet), progress=progress(quiet))
+    command = command_line(context)
+    fixed = train(old, new, out, **chosen, say=speaker(quiet), progress=progress(quiet), command=command)
     if rank:
-        return ExitCode.OK  # and reports
-    report = save(fixed, out, command_line(context))
+        return ExitCode.OK
+    report = fix_to_dict(fixed, command)
     text = render_text(report)
     print_untrusted(" ".join(text.splitlines()[:2]) if quiet else text)
     if not quiet:

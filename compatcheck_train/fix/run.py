@@ -240,9 +240,11 @@ def _name(key: str | tuple[str, int]) -> str:
 
 
 def _publish(source: Path, target: Path) -> None:
-    """Copy the adapter to its place, whole or not at all."""
+    """Copy the adapter to its place, whole or not at all; a report on the one before is removed."""
     shutil.rmtree(partial_of(target), ignore_errors=True)
     shutil.copytree(source, partial_of(target))
+    for report in target.parent.glob("fix_report.*"):
+        report.unlink()
     put(partial_of(target), target)
 
 

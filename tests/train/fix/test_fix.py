@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import shutil
@@ -17,6 +18,7 @@ import compatcheck
 from compatcheck.errors import InputError
 from compatcheck.references import resolve
 from compatcheck.tasks import TaskOptions, load_tasks
+from compatcheck_train import api
 from compatcheck_train.fix.judging import best, ranked
 from compatcheck_train.fix.run import WITHOUT_FURTHER, fix
 from compatcheck_train.report import render_text, save
@@ -178,7 +180,19 @@ def test_called_again_it_returns_what_it_has(made: Made, fixtures: Path, monkeyp
     assert after.pop("adapter_model.safetensors") == before["adapter_model.safetensors"]
     assert [each.judgement for each in again.proof.metrics] == [each.judgement for each in made.fixed.proof.metrics]
     assert again.scores == made.fixed.scores
-    (made.out / "adapter" / "README.md").write_bytes(before["README.md"])  # the other tests read it
+    assert not list(made.out.glob("fix_report.*")), "none is there that may be about another adapter"
+    save(made.fixed, made.out, "compatcheck fix …")  # the other tests read it
+    assert contents(made.out / "adapter") == before
+
+
+def test_python_gets_the_report_too(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the command line: data, Markdown, HTML, and the card of the adapter."""
+    adapter = shutil.copytree(made.fixed.adapter, tmp_path / "adapter", ignore=shutil.ignore_patterns("README.md"))
+    monkeypatch.setattr("compatcheck_train.fix.run.fix", lambda *_: dataclasses.replace(made.fixed, adapter=adapter))
+    api.fix("old", "new", tmp_path, task="piqa")
+    assert {path.name for path in tmp_path.glob("fix_report.*")} == {f"fix_report.{e}" for e in ("json", "md", "html")}
+    assert json.loads((tmp_path / "fix_report.json").read_text())["verdict"] == made.report["verdict"]
+    assert (adapter / "README.md").is_file()
 
 
 def test_a_fix_with_the_steps_left_out(fixtures: Path, tmp_path: Path) -> None:
