@@ -292,7 +292,7 @@ class Fix(Training, Choosing):
     train_task: bool = option(False, "NEW is a base: train its task adapter first.")
     seeds: int = option(1, "Trainings behind the proof.", PROOF, metavar="K", least=1)
     margin: float = option(1.0, "By so much the score may be below NEW's.", PROOF, metavar="POINTS")
-    control: str = option("continue-ce", "Control at equal steps, or none.", PROOF, metavar="NAME")
+    control: str = option("auto", "Control at equal steps: labels alone, a strategy, or none.", PROOF, metavar="NAME")
     force: bool = option(False, "Go on with a poor old model.", PROOF)
 
 

@@ -30,10 +30,14 @@ class Candidate:
     lifted: bool | None = None
     """True: tried only where labels alone lift the score clearly, so that labels are what NEW lacks; False: only where
     they do not."""
-    labelled: bool = False
-    """Trained on the labelled documents alone: the stage before others, as a candidate of its own."""
+    probe: bool = False
+    """The stage before others, on the labelled documents alone: judged, and no candidate, as the control goes on from
+    it."""
     least_steps: int = 0
-    """About so many in full, where inputs are few: they are gone through more often, up to :data:`MOST_TIMES`."""
+    """About so many on the labelled documents, where they are few: they are gone through more often, up to
+    :data:`MOST_TIMES`. A stage after them then goes over all inputs for as many steps as they take by themselves."""
+    first_epochs: int | None = None
+    """Of the stage before; None: the shared ones."""
 
     @classmethod
     def of(cls, text: str) -> Candidate:
@@ -49,43 +53,55 @@ class Candidate:
 
     def first_settings(self, shared: TrainSettings) -> TrainSettings:
         """Those of the stage before; options of the strategy itself are not its own."""
-        own = {**self.changes, "strategy_options": {}, "ce_weight": None, "epochs": shared.epochs}
-        return shared.changed(strategy=self.first, **own)
+        own: dict[str, Any] = {
+            "strategy_options": {}, "ce_weight": None, "epochs": self.first_epochs or shared.epochs,
+        }  # fmt: skip
+        return shared.changed(strategy=self.first, **{**self.changes, **own})
 
     def long_enough(self, every: Examples, shared: TrainSettings) -> Candidate:
         """With the epochs that its least number of steps takes."""
-        of_an_epoch = total_steps(self.examples(every), self.settings(shared)) / shared.epochs
+        if not self.least_steps:
+            return self
+        of_an_epoch = total_steps(labelled(every), shared) / shared.epochs
         epochs = min(max(shared.epochs, round(self.least_steps / of_an_epoch)), MOST_TIMES * shared.epochs)
-        return self if epochs == shared.epochs else replace(self, changes={**self.changes, "epochs": epochs})
+        if self.probe:
+            return replace(self, changes={**self.changes, "epochs": epochs})
+        after = max(1, round(shared.epochs * len(every.train) / (len(every.train) + len(every.unlabelled))))
+        return replace(self, first_epochs=epochs, changes={**self.changes, "epochs": after})
 
     def examples(self, every: Examples) -> Examples:
-        return replace(every, unlabelled=()) if self.labelled else every
+        return labelled(every) if self.probe else every
 
     def is_only(self, strategy: str) -> bool:
         return self.strategy == strategy and not self.first
 
 
+LEAST_STEPS = 1_000
 MOST_TIMES = 4
 """As often as that, compared with the epochs of the preset."""
 SHARES = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
 """Weights of compat in the blends with NEW that are tried."""
 AVERAGES = (0.5, 0.25)
 """Weights of compat in the averages with the control that are tried."""
+CONTROLS = {"choice": "choice-ce", "text": "continue-ce"}
+"""Training on labels alone, by the task's kind."""
 _ANSWER = {"tokens": "answer"}
 _CANDIDATES = {
     "choice": (
         Candidate("choice-ensemble", "choice-ensemble", short=True),
-        Candidate("choice-ce", "choice-ce", lifted=True, labelled=True),
-        Candidate("choice-ce+choice-ensemble", "choice-ensemble", first="choice-ce", lifted=False),
+        Candidate("choice-ce", "choice-ce", probe=True, least_steps=LEAST_STEPS),
+        Candidate(
+            "choice-ce+choice-ensemble", "choice-ensemble", first="choice-ce", lifted=False, least_steps=LEAST_STEPS,
+        ),
         Candidate(
             "choice-ce+choice-ensemble, labels kept", "choice-ensemble",
-            {"strategy_options": {"choice_ce": 1.0, "old_share": 0.65}}, "choice-ce", lifted=True,
-            least_steps=1_000,
+            {"strategy_options": {"choice_ce": 1.0, "old_share": 0.65, "anchor": "ce"}}, "choice-ce", lifted=True,
+            least_steps=LEAST_STEPS,
         ),
         Candidate("muscle, answer", "muscle", _ANSWER, short=True),
     ),
     "text": (
-        Candidate("continue-ce, answer", "continue-ce", _ANSWER, lifted=True, labelled=True),
+        Candidate("continue-ce, answer", "continue-ce", _ANSWER, probe=True),
         Candidate("sequence-ensemble, answer", "sequence-ensemble", _ANSWER, lifted=False),
         Candidate(
             "continue-ce+sequence-ensemble, answer", "sequence-ensemble", _ANSWER, "continue-ce", lifted=False,
@@ -107,6 +123,10 @@ def candidates_for(kind: str, names: Sequence[str] = (), share: float = TRIAL_SH
     if names:
         return tuple(map(Candidate.of, names))
     return tuple(candidate for candidate in _CANDIDATES[kind] if share < 1 or not candidate.short)
+
+
+def labelled(every: Examples) -> Examples:
+    return replace(every, unlabelled=())
 
 
 def total_steps(examples: Examples, settings: TrainSettings) -> int:

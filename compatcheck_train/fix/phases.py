@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from compatcheck.engines.progress import Progress, SilentProgress, span
 from compatcheck_train.examples import Examples
-from compatcheck_train.fix.candidates import AVERAGES, SHARES, Candidate, total_steps
+from compatcheck_train.fix.candidates import AVERAGES, SHARES, Candidate, labelled, total_steps
 from compatcheck_train.fix.request import AUTO, FixRequest
 from compatcheck_train.loss import strategies
 from compatcheck_train.settings import TrainSettings
@@ -145,12 +145,12 @@ def to_come(
     if request.chosen.strategy == AUTO:
         share = request.trial_share
         every = request.candidates(examples)
-        for probe in (each for each in every if each.labelled):
+        for probe in (each for each in every if each.probe):
             if lifted is None:
                 phases += of_candidate(PROBE, probe, examples, settings, share, seen)
                 phases.append(Phase(judged(PROBE), ANSWER, choosing))
             seen.add(repr(probe.settings(settings).deciding()))
-        tried = [each for each in every if each.lifted in (None, bool(lifted))]
+        tried = [each for each in every if each.lifted in (None, bool(lifted)) and not each.probe]
         for number, each in enumerate(tried, 1):
             phases += of_candidate(trial(number, tried, each), each, examples, settings, share, seen)
         phases.append(Phase(judged("trials"), ANSWER, len(tried) * choosing))
@@ -169,13 +169,18 @@ def to_come(
         if seed:
             phases += of_candidate(again(seed), trained[0], examples, settings, 1.0, set())
             phases += [Phase(blends(1, seed), ANSWER, choosing)] * bool(tries)
-        if request.control:
+        if request.has_control:
             one = [each for each in of_candidate("", trained[0], examples, settings, 1.0, set()) if each.settings]
-            own = trained[0].settings(settings).changed(strategy=request.control, strategy_options={}, ce_weight=None)
-            steps, labelled = sum(each.units for each in one), trained[0].labelled
-            phases.append(Phase(control(seed), CONTROL, steps, settings=own, labelled=labelled))
+            own = (
+                trained[0]
+                .settings(settings)
+                .changed(strategy=request.control(examples.kind), strategy_options={}, ce_weight=None)
+            )
+            shared = request.goes_on(trained[0], examples.kind)
+            steps = sum(each.units for each in (one[-1:] if shared else one))
+            phases.append(Phase(control(seed), CONTROL, steps, settings=own, labelled=True))
             phases += [Phase(AVERAGE, ANSWER, len(AVERAGES) * choosing)] * (request.averages and not seed)
-    models = request.chosen.seeds * (1 + bool(request.control))
+    models = request.chosen.seeds * (1 + request.has_control)
     if request.chosen.seeds > 1:
         phases.append(Phase(PICK, ANSWER, models * choosing))
     return [*phases, Phase(PROOF, ANSWER, (2 + models) * tested, tested)]
@@ -185,7 +190,6 @@ def of_candidate(
     name: str, candidate: Candidate, examples: Examples, settings: TrainSettings, share: float, seen: set[str]
 ) -> Iterator[Phase]:
     """The phases of one training; ``seen`` has the stages, and the answers of OLD, that others had before it."""
-    labelled = replace(examples, unlabelled=())
 
     def steps(own: TrainSettings, every: Examples) -> float:
         return max(1, round(share * total_steps(every, own)))
@@ -193,15 +197,15 @@ def of_candidate(
     if candidate.first and (stage := repr(candidate.first_settings(settings).deciding())) not in seen:
         seen.add(stage)
         own = candidate.first_settings(settings)
-        yield Phase(stage_before(name), TRAIN, steps(own, labelled), settings=own, labelled=True)
+        yield Phase(stage_before(name), TRAIN, steps(own, labelled(examples)), settings=own, labelled=True)
     if _ANSWERS in strategies.get(candidate.strategy).needs and (candidate.first or _OF_NEW not in seen):
         documents = len(examples.train) + len(examples.validation) + len(examples.unlabelled)
         yield Phase(both_answer(name), READ, documents * (1 if _ANSWERS in seen else 2))
         seen |= {_ANSWERS} if candidate.first else {_ANSWERS, _OF_NEW}
     own = candidate.settings(settings)
-    if not (candidate.labelled and repr(own.deciding()) in seen):
+    if not (candidate.probe and repr(own.deciding()) in seen):
         units = steps(own, candidate.examples(examples))
-        yield Phase(name, TRAIN, units, settings=own, labelled=candidate.labelled)
+        yield Phase(name, TRAIN, units, settings=own, labelled=candidate.probe)
 
 
 TASK, START = "task adapter", "OLD and NEW"

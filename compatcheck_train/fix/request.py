@@ -13,7 +13,7 @@ from compatcheck.evaluation.grouping import EngineOptions
 from compatcheck.options import Fix, part_of
 from compatcheck.references import Reference, resolve
 from compatcheck_train.examples import Examples
-from compatcheck_train.fix.candidates import Candidate, candidates_for
+from compatcheck_train.fix.candidates import CONTROLS, Candidate, candidates_for
 from compatcheck_train.fix.judging import CHOOSING_SHARE, Judge, Scores
 from compatcheck_train.folders import Claim
 from compatcheck_train.loss import strategies
@@ -77,13 +77,21 @@ class FixRequest:
         return None if self.chosen.blend == "none" else self.chosen.blend
 
     @property
-    def control(self) -> str:
-        return "" if self.chosen.control == "none" else self.chosen.control
+    def has_control(self) -> bool:
+        return self.chosen.control != "none"
+
+    def control(self, kind: str) -> str:
+        """The control's strategy for ``choice`` or ``text`` tasks."""
+        return CONTROLS[kind] if self.chosen.control == AUTO else self.chosen.control
+
+    def goes_on(self, candidate: Candidate, kind: str) -> bool:
+        """Whether the control goes on from the candidate's stage before, as that is what it does too."""
+        return candidate.first == self.control(kind) and self.chosen.init == "new"
 
     @property
     def averages(self) -> bool:
         """Whether averages with the control are tried, as blends with NEW are."""
-        return self.chosen.strategy == AUTO and self.blend == AUTO and bool(self.control)
+        return self.chosen.strategy == AUTO and self.blend == AUTO and self.has_control
 
     @property
     def chooses(self) -> bool:
@@ -123,7 +131,8 @@ class FixRequest:
     def named(self) -> list[str]:
         asked = [text for text in (self.chosen.strategy, *self.chosen.candidate) if text != AUTO]
         names = [name for text in asked for name in (Candidate.of(text).first, Candidate.of(text).strategy)]
-        return [name for name in (*names, self.control) if name]
+        own = {AUTO, "none"}
+        return [name for name in (*names, *({self.chosen.control} - own)) if name]
 
     def identity(self, old: Reference, new: Reference) -> dict[str, Any]:
         """What decides the result: a folder that was made for something else is not resumed."""

@@ -102,8 +102,9 @@ def fix(request: FixRequest, out: str | Path, say: Say = lambda _: None, progres
     request, documents = work.request, work.documents
     trials, finals = search(work)
     final, frontier = settle(work, finals)
-    if final.candidate.is_only(request.control):
-        note(f"The adapter was trained as the control was, with {request.control}: they differ by the blend alone.")
+    control = request.control(work.examples.kind)
+    if final.candidate.is_only(control):
+        note(f"The adapter was trained as the control was, with {control}: they differ by the blend alone.")
     repeats = repeats_of(work, final, frontier)
     picked = pick(work, repeats)
     scores["compat"] = picked.scores[repeats.index(picked.compat)]

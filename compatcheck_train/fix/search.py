@@ -16,7 +16,7 @@ from compatcheck.tasks import LoadedTask
 from compatcheck_train.examples import Examples
 from compatcheck_train.fix import phases
 from compatcheck_train.fix.answers import JointAnswers
-from compatcheck_train.fix.candidates import AVERAGES, SHARES, Candidate, total_steps
+from compatcheck_train.fix.candidates import AVERAGES, SHARES, Candidate, labelled, total_steps
 from compatcheck_train.fix.judging import Scores, best, ranked
 from compatcheck_train.fix.request import AUTO, FixRequest
 from compatcheck_train.fix.verdict import COMPAT, CONTROL
@@ -98,9 +98,8 @@ def train_candidate(
     settings: TrainSettings | None = None,
     name: str = "",
 ) -> Staged:
-    """Train a candidate for a share of its steps, with ``settings`` for the request's. ``to`` gets the training; beside
-    it lies the stage before it, which candidates share where its settings are the same. ``name`` is that of the phase.
-    """
+    """Train a candidate for a share of its steps, with ``settings`` for the request's. ``to`` gets the training; the
+    stage before it lies where candidates share it, if its settings are the same. ``name`` is that of the phase."""
 
     def place_of_stage(own: TrainSettings) -> Path:
         digest = hashlib.sha256(json.dumps(own.deciding(), sort_keys=True).encode()).hexdigest()[:8]
@@ -112,11 +111,10 @@ def train_candidate(
     settings = work.request.settings if settings is None else settings
     before, start, examples = None, work.start, work.examples
     if candidate.first:
-        labelled = replace(examples, unlabelled=())
-        own = for_share(candidate.first_settings(settings), labelled)
+        own = for_share(candidate.first_settings(settings), labelled(examples))
         work.say(f"a stage before it with {candidate.first}, {own.max_steps} steps")
         work.progress.begin(phases.stage_before(name))
-        before = work.train(work.old, start, labelled, own, place_of_stage(own))
+        before = work.train(work.old, start, labelled(examples), own, place_of_stage(own))
         start = resolve(str(before.folder))
     strategy, own = strategies.get(candidate.strategy), candidate.settings(settings)
     if "answers" in strategy.needs:
@@ -129,7 +127,7 @@ def train_candidate(
     examples = candidate.examples(examples)
     own = for_share(own, examples)
     work.progress.begin(name)
-    return Staged(work.train(work.old, start, examples, own, place_of_stage(own) if candidate.labelled else to), before)
+    return Staged(work.train(work.old, start, examples, own, place_of_stage(own) if candidate.probe else to), before)
 
 
 def run_trials(work: Work, candidates: Sequence[Candidate]) -> list[Trial]:
@@ -139,7 +137,7 @@ def run_trials(work: Work, candidates: Sequence[Candidate]) -> list[Trial]:
     score so clearly that other candidates are tried (``Candidate.lifted``). Diverged where every candidate did."""
     quiet = replace(work, say=lambda _: None)
     share, folder = work.request.trial_share, work.folder / "trials"
-    probe = next((candidate for candidate in candidates if candidate.labelled), None)
+    probe = next((candidate for candidate in candidates if candidate.probe), None)
     if probe is not None:
         work.say(f"what labels alone give: {probe.name}")
         lifted = False
@@ -149,7 +147,7 @@ def run_trials(work: Work, candidates: Sequence[Candidate]) -> list[Trial]:
             lifted = _lifted(work.scores({probe.name: made.folder})[probe.name], work.note)
         except Diverged as error:
             work.note(f"{probe.name} is left out: {error}.")
-        candidates = [candidate for candidate in candidates if candidate.lifted in (None, lifted)]
+        candidates = [each for each in candidates if each.lifted in (None, lifted) and not each.probe]
         work.progress.plan(phases.to_come(work.request, work.examples, work.documents.size, work.tested, lifted))
 
     def one(number: int, candidate: Candidate) -> Staged:
@@ -283,18 +281,24 @@ class Repeat:
 
 
 def with_control(work: Work, candidate: Candidate, repeat: Repeat, to: Path) -> Repeat:
-    """Beside it NEW's adapter trained on with the control's strategy, for the steps of all stages of the candidate."""
-    request, staged = work.request, repeat.staged
-    if not request.control:
+    """Beside it NEW's adapter trained on with the control's strategy on the labelled documents alone, for the steps of
+    all stages of the candidate; the stage before is shared where it is what the control does."""
+    request, staged, examples = work.request, repeat.staged, labelled(work.examples)
+    if not request.has_control:
         return repeat
-    work.say(f"training the control, {request.control}, at equal steps")
+    control, before, start = request.control(examples.kind), None, work.new
+    if request.goes_on(candidate, examples.kind) and staged.first is not None:
+        before, start = staged.first, resolve(str(staged.first.folder))
+    work.say(f"training the control, {control}, at equal steps")
     work.progress.begin(phases.control(repeat.seed - request.settings.seed))
     own = candidate.settings(request.settings.changed(seed=repeat.seed))
-    plain = own.changed(strategy=request.control, strategy_options={}, ce_weight=None, max_steps=None)
-    # epochs enough for the steps of all stages, also where the control trains on labelled documents alone
-    of_an_epoch = total_steps(replace(work.examples, unlabelled=()), plain.changed(epochs=1))
-    plain = plain.changed(epochs=max(own.epochs, math.ceil(staged.steps / of_an_epoch)), max_steps=staged.steps)
-    return replace(repeat, control=work.train(work.old, work.new, candidate.examples(work.examples), plain, to))
+    own = own.changed(strategy=control, strategy_options={}, ce_weight=None, max_steps=None)
+    steps = staged.trained.steps if before is not None else staged.steps
+    epochs = math.ceil(steps / total_steps(examples, own.changed(epochs=1)))
+    made = work.train(work.old, start, examples, own.changed(epochs=epochs, max_steps=steps), to)
+    if before is not None:
+        made = replace(made, steps=made.steps + before.steps, seconds=made.seconds + before.seconds)
+    return replace(repeat, control=made)
 
 
 def average(repeat: Repeat, share: float, to: Path) -> Repeat:

@@ -157,12 +157,12 @@ _OPTIONS: dict[str, float | int | str] = {
 }  # fmt: skip
 
 
-def _choice_strategy(name: str, idea: str, formula: str, source: str, **options: float) -> Callable[[Loss], Loss]:
-    """Register one with both teachers, or a control without OLD."""
+def _choice_strategy(name: str, idea: str, formula: str, source: str, **options: float | str) -> Callable[[Loss], Loss]:
+    """Register one with both teachers, or a control without any."""
     needs: tuple[str, ...] = ("old-sums", "new-sums", "new-states")
     cost = "teachers give one number per choice, and the new one its states for the anchor"
     if source == "control":
-        needs, cost = ("new-states",), "the new model's states for the anchor"
+        needs, cost = (), "no teacher"
     return strategy(
         name, needs=needs, idea=idea, formula=formula, source=source, cost=f"every choice is read; {cost}",
         options={**_OPTIONS, **options}, rows="choices", per="document", kinds=("choice",),
@@ -208,8 +208,8 @@ def choice_ensemble(view: View) -> Parts:
 
 
 _choice_strategy(
-    "choice-ce", "cross-entropy over the choices, anchored: the control of the strategies over choices",
-    "c·CE(q_C) + a·anchor", "control", choice_ce=1.0,
+    "choice-ce", "cross-entropy over the choices and on the right one's tokens: the control over choices",
+    "c·CE(q_C) + a·anchor", "control", choice_ce=1.0, anchor="ce",
 )(lambda view: _follow(view, None))  # fmt: skip
 
 

@@ -134,6 +134,8 @@ class View:
         how, weight = self.options["anchor"], float(self.options["anchor_weight"])
         if how not in ("new", "ce", "none"):
             raise InputError(f"strategy {self.settings.strategy}: anchor {how!r} must be new, ce or none")
+        if how == "new" and self.new is None:
+            raise InputError(f"strategy {self.settings.strategy} has no teacher: its anchor must be ce or none")
         b = self.batch
         share = torch.zeros(len(b.flat), device=b.rows.device)
         for item, rows, other in zip(b.items, b.groups, likeliest, strict=True):

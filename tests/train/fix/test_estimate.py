@@ -23,7 +23,7 @@ COSTS = Costs(
     Answering(5, 0.1),
     Answering(6, 0.2),
     0.0,
-    {"choice-ensemble 1": SPEED, "continue-ce 1": replace(SPEED, old=0, read_old=0)},
+    {"choice-ensemble 1": SPEED, "choice-ce 1 labelled": replace(SPEED, old=0, read_old=0)},
     {},
 )
 
@@ -75,7 +75,7 @@ def test_it_is_kept_and_reported(made: Made) -> None:
     kept = Costs.read(made.out / "work" / "estimate.json")
     assert kept.whole == made.report["estimated_seconds"] > 0
     assert all(value >= 0 for speed in kept.speeds.values() for value in vars(speed).values())
-    assert {"choice-ce 1 labelled", "choice-ensemble 1", "muscle 1", "continue-ce 1"} == set(kept.speeds)
+    assert {"choice-ce 1 labelled", "choice-ensemble 1", "muscle 1"} == set(kept.speeds)
 
 
 def test_documents_of_all_lengths_are_measured() -> None:

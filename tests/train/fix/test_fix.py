@@ -42,7 +42,7 @@ def test_the_steps_of_a_fix(made: Made) -> None:
     assert fixed.final.trained.first is not None and fixed.final.trained.first.steps == 6
     assert fixed.control is not None and fixed.control.steps == 12
     assert fixed.frontier is not None and fixed.picked is not None
-    assert fixed.control.strategy == "continue-ce"
+    assert fixed.control.strategy == "choice-ce"
     assert fixed.documents == {"train": 200, "validation": 50, "unlabelled": UNLABELLED, "test": LIMIT}
     order = [each.name for each in ranked([trial.scores for trial in fixed.trials])]
     assert [trial.candidate.name for trial in fixed.trials] == order == [each.candidate.name for each in fixed.finals]

@@ -43,11 +43,9 @@ def test_labels_lift_where_the_score_rises_by_more_than_three_standard_errors(ga
 def test_either_way_something_is_tried_for_either_length_of_trials() -> None:
     for share in (0.2, 1.0):
         every = candidates_for("text", share=share)
-        (probe,) = [candidate for candidate in every if candidate.labelled]
-        assert probe.lifted is True
+        (probe,) = [candidate for candidate in every if candidate.probe]
         for lifted in (True, False):
-            tried = [candidate for candidate in every if candidate.lifted in (None, lifted)]
-            assert len(tried) >= 2
+            tried = [each for each in every if each.lifted in (None, lifted) and each is not probe]
             assert any("sequence-ensemble" in candidate.name for candidate in tried)
 
 
@@ -57,25 +55,34 @@ def test_over_choices_the_stage_before_says_whether_labels_stay_in_the_loss() ->
     (with_labels,) = [each for each in others if each.lifted is True]
     assert (without.name, with_labels.name) == ("choice-ce+choice-ensemble", "choice-ce+choice-ensemble, labels kept")
     shared = preset("quick")
-    assert probe.labelled and probe.lifted is True
+    assert probe.probe
     for each in (without, with_labels):
         assert each.first_settings(shared) == probe.settings(shared), "it is that stage, trained once"
 
 
-@pytest.mark.parametrize(("documents", "epochs"), [(8, 12), (640, 12), (960, 8), (2000, 4), (3000, 3), (50_000, 3)])
-def test_few_inputs_are_gone_through_more_often(documents: int, epochs: int, fixtures: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("labelled", "epochs"), [(8, 12), (640, 12), (960, 8), (2000, 4), (3000, 3), (50_000, 3)])
+@pytest.mark.parametrize(("more", "after"), [(0, 3), (0.5, 2), (2, 1), (9, 1)])
+def test_few_labelled_documents_are_gone_through_more_often(
+    labelled: int, epochs: int, more: float, after: int, fixtures: Path, tmp_path: Path
+) -> None:
+    """The stage after them has about as many steps over all inputs as three epochs of the labelled ones."""
     document = Example("0", (("a", " b"), ("a", " c")), 0)
-    examples = Examples("piqa", "choice", (document,) * documents, ())
+    spare = (replace(document, gold=None),) * round(more * labelled)
+    examples = Examples("piqa", "choice", (document,) * labelled, (), spare)
     request = request_of(fixtures, tmp_path).with_(candidate=(), trial_share=None, set={})
-    told = {each.name: each.settings(request.settings).epochs for each in request.candidates(examples)}
-    assert told == {"choice-ce": 3, "choice-ce+choice-ensemble": 3, "choice-ce+choice-ensemble, labels kept": epochs}
+    probe, *others = request.candidates(examples)
+    assert probe.settings(request.settings).epochs == epochs
+    for each in others:
+        assert each.first_settings(request.settings) == probe.settings(request.settings), "trained once"
+        assert each.settings(request.settings).epochs == after
     asked = request.with_(set={"epochs": 2})
-    assert {each.settings(asked.settings).epochs for each in asked.candidates(examples)} == {2}
+    for each in asked.candidates(examples):
+        assert each.settings(asked.settings).epochs == 2
+        assert each.probe or each.first_settings(asked.settings).epochs == 2
 
 
 def test_what_the_control_does_too_is_told_from_what_it_does_not() -> None:
-    told = {c.name for c in candidates_for("text", share=1.0) if c.is_only("continue-ce")}
-    assert told == {"continue-ce, answer"}
+    assert Candidate.of("continue-ce").is_only("continue-ce")
     assert not Candidate.of("continue-ce+continue-ce").is_only("continue-ce")
 
 
@@ -101,25 +108,45 @@ def test_the_average_with_the_control_is_taken_where_it_scores_better_at_no_more
     assert made.folder == tmp_path / ("average/0.25" if taken else "compat")
 
 
-def test_the_control_has_as_many_steps_where_it_trains_on_labelled_documents_alone(
-    fixtures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It had those of as many epochs: 300 beside 675 on the fixtures' samsum, where labels alone are its rows."""
+@pytest.mark.parametrize(
+    ("first", "changes", "start", "steps"),
+    [
+        ("continue-ce", {}, "first", 21),
+        ("continue-ce", {"control": "new-only"}, "new", 27),
+        ("continue-ce", {"init": "transfer"}, "new", 27),
+        ("muscle-ce", {}, "new", 27),
+    ],
+)
+def test_the_control_has_as_many_steps_on_labels_alone(
+    fixtures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: str, changes: dict[str, str], start: str,
+    steps: int,
+) -> None:  # fmt: skip
+    """It had those of as many epochs: 300 beside 675 on the fixtures' samsum, where labels alone are its rows. It goes
+    on from the stage before where that trained on labels as it does, and knows nothing of OLD."""
     found = load_examples("samsum", data=fixtures / "data", limit=30)
     spare = replace(found.train[0], gold=None, pairs=((found.train[0].pairs[0][0], ""),))
     examples = replace(found, train=found.train[1:17], unlabelled=(spare,) * 40)
-    request = request_of(fixtures, tmp_path, task="samsum", settings={"max_steps": None, "batch_size": 8})
+    request = request_of(fixtures, tmp_path, task="samsum", settings={"max_steps": None, "batch_size": 8}, **changes)
     new = resolve(str(fixtures / "adapters" / "samsum-v2"))
+    before = Trained(fixtures / "adapters" / "samsum-v3", first, 6, 1, (), (), 0.0, 0, 0)
     work = Work(request, new, new, new, examples, cast(Any, None), {}, tmp_path)
-    candidate = Candidate("two", "muscle", {"tokens": "answer"}, first="continue-ce")
-    trained = Trained(tmp_path, "muscle", 21, 1, (), (), 0.0, 0, 0)
-    one = Repeat(0, tmp_path, Staged(trained, replace(trained, steps=6)), None)
-    monkeypatch.setattr(search, "train", lambda old, start, given, own, to, **_: (given, own))
-    given, own = cast(Any, search.with_control(work, candidate, one, tmp_path).control)
+    candidate = Candidate("two", "muscle", {"tokens": "answer"}, first=first)
+    one = Repeat(0, tmp_path, Staged(replace(before, strategy="muscle", steps=21), before), None)
+    asked: list[Any] = []
+
+    def train(old: Any, start: Any, given: Examples, own: Any, to: Path, **_: Any) -> Trained:
+        asked.append((start, given, own))
+        return replace(before, folder=to, steps=own.max_steps)
+
+    monkeypatch.setattr(search, "train", train)
+    control = search.with_control(work, candidate, one, tmp_path).control
+    ((began, given, own),) = asked
     tokenizer = load_tokenizer(new, own)
     per_epoch = plan_of(tokenizer, given, strategies.get(own.strategy), own).training
-    assert (per_epoch, own.max_steps) == (2, 27)
-    assert own.epochs * per_epoch >= 27
+    assert control is not None and control.steps == 27 and not given.unlabelled
+    assert (per_epoch, own.max_steps) == (2, steps)
+    assert own.epochs * per_epoch >= steps and own.tokens == "answer"
+    assert began.fingerprint() == (new if start == "new" else resolve(str(before.folder))).fingerprint()
 
 
 def update(folder: Path) -> torch.Tensor:
@@ -172,7 +199,7 @@ def tried(fixtures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ru
     examples = replace(found, train=found.train[1:], unlabelled=(spare,))
     old, new = (resolve(str(fixtures / "adapters" / f"samsum-{version}")) for version in ("v1", "v2"))
     candidates = (
-        Candidate("labels", "continue-ce", {"tokens": "answer"}, lifted=True, labelled=True),
+        Candidate("labels", "continue-ce", {"tokens": "answer"}, probe=True),
         Candidate("two", "muscle-ce", {"tokens": "answer"}, first="continue-ce", lifted=True),
         Candidate("other", "muscle-ce", {"tokens": "answer"}, lifted=False),
         Candidate("always", "muscle", {"tokens": "answer"}),
@@ -193,13 +220,13 @@ def tried(fixtures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ru
 
 def test_candidates_are_those_of_the_case_and_the_stage_is_trained_once(tried: Run) -> None:
     made, notes, place = tried(float("-inf"))
-    assert {trial.candidate.name for trial in made} == {"labels", "two", "always"}
+    assert {trial.candidate.name for trial in made} == {"two", "always"}
     assert len(notes) == 1 and "Labels alone lift" in notes[0]
-    assert len(list(place.glob("trials/first-*"))) == 1, "the stage is the candidate of labels alone"
+    assert len(list(place.glob("trials/first-*"))) == 1, "what labels alone give is the stage before"
     by_name = {trial.candidate.name: trial.trained for trial in made}
     first = by_name["two"].first
-    assert first is not None and first.folder == by_name["labels"].folder
-    assert (by_name["labels"].steps, by_name["two"].steps) == (2, 4)
+    assert first is not None and first.folder.parent.parent == place / "trials"
+    assert (first.steps, by_name["two"].steps) == (2, 4)
 
     made, notes, _ = tried(float("inf"))
     assert {trial.candidate.name for trial in made} == {"other", "always"}
