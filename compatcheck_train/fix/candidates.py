@@ -34,8 +34,8 @@ class Candidate:
     """The stage before others, on the labelled documents alone: judged, and no candidate, as the control goes on from
     it."""
     least_steps: int = 0
-    """About so many on the labelled documents, where they are few: they are gone through more often, up to
-    :data:`MOST_TIMES`. A stage after them then goes over all inputs for as many steps as they take by themselves."""
+    """About so many of the stage before, where labelled documents are few: they are gone through more often, up to
+    :data:`MOST_TIMES`. The stage after it then goes over all inputs for as many steps as they took without that."""
     first_epochs: int | None = None
     """Of the stage before; None: the shared ones."""
 
@@ -64,8 +64,6 @@ class Candidate:
             return self
         of_an_epoch = total_steps(labelled(every), shared) / shared.epochs
         epochs = min(max(shared.epochs, round(self.least_steps / of_an_epoch)), MOST_TIMES * shared.epochs)
-        if self.probe:
-            return replace(self, changes={**self.changes, "epochs": epochs})
         after = max(1, round(shared.epochs * len(every.train) / (len(every.train) + len(every.unlabelled))))
         return replace(self, first_epochs=epochs, changes={**self.changes, "epochs": after})
 
@@ -76,7 +74,6 @@ class Candidate:
         return self.strategy == strategy and not self.first
 
 
-LEAST_STEPS = 1_000
 MOST_TIMES = 4
 """As often as that, compared with the epochs of the preset."""
 SHARES = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
@@ -89,14 +86,10 @@ _ANSWER = {"tokens": "answer"}
 _CANDIDATES = {
     "choice": (
         Candidate("choice-ensemble", "choice-ensemble", short=True),
-        Candidate("choice-ce", "choice-ce", probe=True, least_steps=LEAST_STEPS),
-        Candidate(
-            "choice-ce+choice-ensemble", "choice-ensemble", first="choice-ce", lifted=False, least_steps=LEAST_STEPS,
-        ),
         Candidate(
             "choice-ce+choice-ensemble, labels kept", "choice-ensemble",
-            {"strategy_options": {"choice_ce": 1.0, "old_share": 0.65, "anchor": "ce"}}, "choice-ce", lifted=True,
-            least_steps=LEAST_STEPS,
+            {"strategy_options": {"choice_ce": 1.0, "old_share": 0.65, "anchor": "ce"}}, "choice-ce",
+            least_steps=1_000,
         ),
         Candidate("muscle, answer", "muscle", _ANSWER, short=True),
     ),
