@@ -35,11 +35,13 @@ NEAR = 10
 
 @dataclass(frozen=True)
 class Row:
-    """``unlabelled`` inputs of the task, ``times`` as many recombined ones, ``epochs`` or ``steps`` of the stage."""
+    """``unlabelled`` inputs of the task, ``times`` as many recombined ones, ``epochs`` or ``steps`` of the stage, and
+    the epochs of the stage ``first``."""
 
     strategy: str = "choice-ensemble"
     options: dict[str, float] = field(default_factory=dict)
     first: str = "choice-ce"
+    first_epochs: int = 3
     unlabelled: int = 0
     times: int = 0
     way: str = "choices"
@@ -61,6 +63,12 @@ ROWS = {
     "unlabelled-2000-360": Row(unlabelled=2000, steps=360),
     "unlabelled-2000": Row(unlabelled=2000),
     "unlabelled-2000-labels-kept": Row("choice-ensemble", _BOTH, unlabelled=2000),
+    "choice-ce-3": Row("choice-ce", first=""),
+    "choice-ce-9": Row("choice-ce", first="", epochs=10, steps=1110),
+    "continue-ce-9": Row("continue-ce", first="", epochs=10, steps=1110),
+    "auto": Row("choice-ensemble", {**_BOTH, "anchor": "ce"}, first_epochs=8, unlabelled=2000, epochs=1),
+    "auto-labels-not-kept": Row(first_epochs=8, unlabelled=2000, epochs=1),
+    "auto-short-first": Row("choice-ensemble", {**_BOTH, "anchor": "ce"}, unlabelled=2000),
 }
 
 
@@ -149,7 +157,10 @@ class Bench:
         examples = self.examples(seed, one)
         if one.first:
             bare = replace(examples, unlabelled=())
-            before, steps, seconds = self.trained(f"first-{one.first}", self.new, bare, seed, strategy=one.first)
+            before, steps, seconds = self.trained(
+                f"first-{one.first}-{one.first_epochs}", self.new, bare, seed, strategy=one.first,
+                epochs=one.first_epochs,
+            )  # fmt: skip
             start = str(before)
         folder, more, cost = self.trained(
             name, start, examples, seed, strategy=one.strategy, strategy_options=one.options, epochs=one.epochs,
