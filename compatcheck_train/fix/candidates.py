@@ -27,15 +27,10 @@ class Candidate:
     first: str = ""
     short: bool = False
     """Tried only where trials are short: in full it costs more than it has been seen to give."""
-    lifted: bool | None = None
-    """True: tried only where labels alone lift the score clearly, so that labels are what NEW lacks; False: only where
-    they do not."""
-    probe: bool = False
-    """The stage before others, on the labelled documents alone: judged, and no candidate, as the control goes on from
-    it."""
     least_steps: int = 0
     """About so many of the stage before, where labelled documents are few: they are gone through more often, up to
-    :data:`MOST_TIMES`. The stage after it then goes over all inputs for as many steps as they took without that."""
+    :data:`MOST_TIMES`. The stage after it then goes over all inputs for as many steps as they took without that, or a
+    third of these."""
     first_epochs: int | None = None
     """Of the stage before; None: the shared ones."""
 
@@ -62,13 +57,11 @@ class Candidate:
         """With the epochs that its least number of steps takes."""
         if not self.least_steps:
             return self
-        of_an_epoch = total_steps(labelled(every), shared) / shared.epochs
+        of_an_epoch = total_steps(labelled(every), shared.changed(epochs=1))
         epochs = min(max(shared.epochs, round(self.least_steps / of_an_epoch)), MOST_TIMES * shared.epochs)
-        after = max(1, round(shared.epochs * len(every.train) / (len(every.train) + len(every.unlabelled))))
-        return replace(self, first_epochs=epochs, changes={**self.changes, "epochs": after})
-
-    def examples(self, every: Examples) -> Examples:
-        return labelled(every) if self.probe else every
+        after = max(shared.epochs * of_an_epoch, self.least_steps / 3)
+        after = round(after / total_steps(every, shared.changed(epochs=1)))
+        return replace(self, first_epochs=epochs, changes={**self.changes, "epochs": min(max(1, after), shared.epochs)})
 
     def is_only(self, strategy: str) -> bool:
         return self.strategy == strategy and not self.first
@@ -94,17 +87,12 @@ _CANDIDATES = {
         Candidate("muscle, answer", "muscle", _ANSWER, short=True),
     ),
     "text": (
-        Candidate("continue-ce, answer", "continue-ce", _ANSWER, probe=True),
-        Candidate("sequence-ensemble, answer", "sequence-ensemble", _ANSWER, lifted=False),
+        Candidate("sequence-ensemble, answer", "sequence-ensemble", _ANSWER, short=True),
         Candidate(
-            "continue-ce+sequence-ensemble, answer", "sequence-ensemble", _ANSWER, "continue-ce", lifted=False,
-        ),
-        Candidate(
-            "continue-ce+sequence-ensemble, answer, labels kept", "sequence-ensemble",
-            {**_ANSWER, "strategy_options": {"keep_labels": 1}}, "continue-ce", lifted=True,
+            "continue-ce+sequence-ensemble, answer", "sequence-ensemble", _ANSWER, "continue-ce", least_steps=1_000,
         ),
         Candidate("muscle, answer", "muscle", _ANSWER, short=True),
-        Candidate("muscle-ce, answer", "muscle-ce", _ANSWER, short=True, lifted=False),
+        Candidate("muscle-ce, answer", "muscle-ce", _ANSWER, short=True),
         Candidate("ensemble, answer", "ensemble", _ANSWER, short=True),
     ),
 }  # fmt: skip

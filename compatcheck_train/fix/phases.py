@@ -127,35 +127,20 @@ class Phases:
 
 
 def whole(request: FixRequest, examples: Examples, choosing: int, tested: int) -> list[Phase]:
-    """All phases, as :func:`to_come` has those from the first training on."""
-    before = [Phase(START, ANSWER, 2 * choosing, choosing)]
+    """All phases, with ``choosing`` and ``tested`` documents to choose on and for the proof."""
+    settings, seen, phases = request.settings, set[str](), [Phase(START, ANSWER, 2 * choosing, choosing)]
     if request.chosen.train_task:
-        own = request.settings.changed(strategy="continue-ce", strategy_options={}, ce_weight=None)
-        before.insert(0, Phase(TASK, TRAIN, total_steps(examples, own), settings=own))
-    return before + to_come(request, examples, choosing, tested)
-
-
-def to_come(
-    request: FixRequest, examples: Examples, choosing: int, tested: int, lifted: bool | None = None
-) -> list[Phase]:
-    """The phases from the first training on, with ``choosing`` and ``tested`` documents to choose on and for the proof.
-    ``lifted`` is whether labels alone lift the score; None: it is not known yet."""
-    settings, seen, phases = request.settings, set[str](), list[Phase]()
+        own = settings.changed(strategy="continue-ce", strategy_options={}, ce_weight=None)
+        phases.insert(0, Phase(TASK, TRAIN, total_steps(examples, own), settings=own))
     finalists, top = [Candidate.of(request.chosen.strategy)], 1
     if request.chosen.strategy == AUTO:
         share = request.trial_share
-        every = request.candidates(examples)
-        for probe in (each for each in every if each.probe):
-            if lifted is None:
-                phases += of_candidate(PROBE, probe, examples, settings, share, seen)
-                phases.append(Phase(judged(PROBE), ANSWER, choosing))
-            seen.add(repr(probe.settings(settings).deciding()))
-        tried = [each for each in every if each.lifted in (None, bool(lifted)) and not each.probe]
+        tried = request.candidates(examples)
         for number, each in enumerate(tried, 1):
             phases += of_candidate(trial(number, tried, each), each, examples, settings, share, seen)
         phases.append(Phase(judged("trials"), ANSWER, len(tried) * choosing))
         top = min(request.chosen.finalists, len(tried))
-        finalists = tried[:top]  # for the steps: which they are is not known yet
+        finalists = list(tried[:top])  # for the steps: which they are is not known yet
     trained, seen = [*finalists], seen & {_ANSWERS, _OF_NEW}
     if request.chosen.strategy != AUTO or request.trial_share < 1:
         for number, each in enumerate(trained, 1):
@@ -171,13 +156,9 @@ def to_come(
             phases += [Phase(blends(1, seed), ANSWER, choosing)] * bool(tries)
         if request.has_control:
             one = [each for each in of_candidate("", trained[0], examples, settings, 1.0, set()) if each.settings]
-            own = (
-                trained[0]
-                .settings(settings)
-                .changed(strategy=request.control(examples.kind), strategy_options={}, ce_weight=None)
-            )
-            shared = request.goes_on(trained[0], examples.kind)
-            steps = sum(each.units for each in (one[-1:] if shared else one))
+            own = trained[0].settings(settings)
+            own = own.changed(strategy=request.control(examples.kind), strategy_options={}, ce_weight=None)
+            steps = sum(each.units for each in one[-request.goes_on(trained[0], examples.kind) :])
             phases.append(Phase(control(seed), CONTROL, steps, settings=own, labelled=True))
             phases += [Phase(AVERAGE, ANSWER, len(AVERAGES) * choosing)] * (request.averages and not seed)
     models = request.chosen.seeds * (1 + request.has_control)
@@ -203,14 +184,11 @@ def of_candidate(
         yield Phase(both_answer(name), READ, documents * (1 if _ANSWERS in seen else 2))
         seen |= {_ANSWERS} if candidate.first else {_ANSWERS, _OF_NEW}
     own = candidate.settings(settings)
-    if not (candidate.probe and repr(own.deciding()) in seen):
-        units = steps(own, candidate.examples(examples))
-        yield Phase(name, TRAIN, units, settings=own, labelled=candidate.probe)
+    yield Phase(name, TRAIN, steps(own, examples), settings=own)
 
 
 TASK, START = "task adapter", "OLD and NEW"
-PROBE, AVERAGE = "what labels alone give", "average with the control"
-PICK, PROOF = "which training", "proof"
+AVERAGE, PICK, PROOF = "average with the control", "which training", "proof"
 _ANSWERS, _OF_NEW = "answers", "answers of NEW"
 """A need of strategies, and what is kept: OLD's answers, and NEW's where no stage before makes another model of it."""
 

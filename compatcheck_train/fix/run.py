@@ -31,7 +31,6 @@ from compatcheck_train.fix.request import (
 )
 from compatcheck_train.fix.room import check_memory
 from compatcheck_train.fix.search import (
-    CLEARLY,
     Frontier,
     Picked,
     Repeat,
@@ -50,6 +49,8 @@ from compatcheck_train.weights import transfer, why_not_blended
 
 Say = Callable[[str], None]
 ESTIMATE = Path("work", "estimate.json")
+CLEARLY = 3.0
+"""Standard errors by which NEW's score on the validation documents must be above that of the proof to be said."""
 WITHOUT_FURTHER = (
     "No further inputs were given. Real inputs of the task, without answers (--unlabelled FILE), are what has helped "
     "most where training rows are few."
@@ -177,7 +178,7 @@ def _prepared(
         note(f"Warning: {warning}.")
     first(lambda: claim.take(identity))
     first(lambda: costs.write(out / ESTIMATE))
-    work = Work(request, old, new, new, examples, documents, known, out / "work", say, note, progress, tested.size)
+    work = Work(request, old, new, new, examples, documents, known, out / "work", say, note, progress)
     return _with_start(work), tested, scores, costs.whole
 
 
@@ -193,8 +194,7 @@ def _foreseen(
     if (out / ESTIMATE).is_file():
         costs = Costs.read(out / ESTIMATE)
     else:
-        other = phases.to_come(request, examples, choosing, tested, lifted=True)
-        costs = estimate.measure(request.judge, models, examples, [*ahead, *other], parts)
+        costs = estimate.measure(request.judge, models, examples, ahead, parts)
     progress.timed = partial(costs.timed, examples)
     progress.plan(ahead)
     if not costs.whole:

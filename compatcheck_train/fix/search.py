@@ -28,8 +28,6 @@ from compatcheck_train.training.run import Trained, train
 from compatcheck_train.weights import blend, merge
 
 Say = Callable[[str], None]
-CLEARLY = 3.0
-"""Standard errors by which labels alone must lift NEW's score for labels to count as what NEW lacks."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +46,6 @@ class Work:
     say: Say = lambda _: None
     note: Say = lambda _: None
     progress: phases.Phases = field(default_factory=phases.Phases)
-    tested: int = 0
-    """Documents of the proof."""
 
     def scores(self, folders: Mapping[str, Path]) -> dict[str, Scores]:
         judge = self.request.judge
@@ -124,31 +120,18 @@ def train_candidate(
             work.documents, work.old, work.folder / "answers", work.request.judge.engine, work.say, work.progress
         )
         examples = answers.examples(examples, start, options["old_share"], bool(options["keep_labels"]))
-    examples = candidate.examples(examples)
     own = for_share(own, examples)
     work.progress.begin(name)
-    return Staged(work.train(work.old, start, examples, own, place_of_stage(own) if candidate.probe else to), before)
+    return Staged(work.train(work.old, start, examples, own, to), before)
 
 
 def run_trials(work: Work, candidates: Sequence[Candidate]) -> list[Trial]:
     """Train every candidate for a share of the steps and judge all of them at once; returns them from the best on.
 
-    A note tells of a candidate that is left out because its loss became no number, and where labels alone lift the
-    score so clearly that other candidates are tried (``Candidate.lifted``). Diverged where every candidate did."""
+    A note tells of a candidate that is left out because its loss became no number; Diverged where every candidate's
+    did."""
     quiet = replace(work, say=lambda _: None)
     share, folder = work.request.trial_share, work.folder / "trials"
-    probe = next((candidate for candidate in candidates if candidate.probe), None)
-    if probe is not None:
-        work.say(f"what labels alone give: {probe.name}")
-        lifted = False
-        try:
-            made = train_candidate(quiet, probe, folder / "probe", share, name=phases.PROBE)
-            work.progress.begin(phases.judged(phases.PROBE))
-            lifted = _lifted(work.scores({probe.name: made.folder})[probe.name], work.note)
-        except Diverged as error:
-            work.note(f"{probe.name} is left out: {error}.")
-        candidates = [each for each in candidates if each.lifted in (None, lifted) and not each.probe]
-        work.progress.plan(phases.to_come(work.request, work.examples, work.documents.size, work.tested, lifted))
 
     def one(number: int, candidate: Candidate) -> Staged:
         work.say(f"trial {number} of {len(candidates)}: {candidate.name}")
@@ -159,18 +142,6 @@ def run_trials(work: Work, candidates: Sequence[Candidate]) -> list[Trial]:
     trials = _judged(work, candidates, one, "trials")
     order = ranked([trial.scores for trial in trials])
     return sorted(trials, key=lambda trial: order.index(trial.scores))
-
-
-def _lifted(scores: Scores, note: Say) -> bool:
-    """Whether labels alone lift the score clearly; then a note says so."""
-    gain, error = scores.score - scores.score_of_new, scores.score_error
-    if gain <= CLEARLY * error:
-        return False
-    note(
-        f"Labels alone lift NEW's score on the validation documents by {gain:.4g} ({error:.2g} is its standard error): "
-        "they are what NEW lacks, so candidates that train with them throughout are tried instead of the others."
-    )
-    return True
 
 
 def _judged(
@@ -206,7 +177,7 @@ def search(work: Work) -> tuple[list[Trial], list[Trial]]:
         finalists = [trial.candidate for trial in top]
 
     def one(number: int, candidate: Candidate) -> Staged:
-        steps = total_steps(candidate.examples(work.examples), candidate.settings(request.settings))
+        steps = total_steps(work.examples, candidate.settings(request.settings))
         work.say(f"training with {candidate.name}, {steps} steps")
         place = work.folder / ("compat" if number == 1 else f"compat-{number}")
         return train_candidate(work, candidate, place, name=phases.training(number))

@@ -30,7 +30,6 @@ class TrainingState:
     step: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
     best_epoch: int = 0
-    best_loss: float | None = None
     finished: bool = False
     seconds: float = 0.0
     sums: dict[str, float] = field(default_factory=dict)

@@ -146,7 +146,8 @@ class Loop:
         self.accelerator.wait_for_everyone()
         if self.state.best_epoch and self.output.best.is_file():
             load_weights(self.output.best, self.parameters)
-        if self.state.best_loss is not None and self.state.best_loss >= self.state.history[0]["validation_loss"]:
+        start, *epochs = self.state.history
+        if epochs and min(each["validation_loss"] for each in epochs) >= start["validation_loss"]:
             self.note("The validation loss never fell below NEW's own.")
         return self.state
 
@@ -169,7 +170,7 @@ class Loop:
         self.state.sums = {}
         self._validate(epoch + 1, means)
         if patience is not None and epoch + 1 - max(1, self.state.best_epoch) >= patience:
-            self.note(f"Stopped after epoch {epoch + 1}: no better validation loss for {patience} epochs.")
+            self.note(f"Stopped after epoch {epoch + 1}: none was better in validation for {patience} epochs.")
             self.state.finished = True
         self._save(started)
 
@@ -227,7 +228,8 @@ class Loop:
         return found
 
     def _validate(self, epoch: int, means: dict[str, float]) -> None:
-        """The loss over the validation examples; keeps the weights where it is the best of all epochs."""
+        """The loss over the validation examples; keeps the weights where the epoch is the best so far: by that loss
+        or, over choices, by how many are right, as the loss of sure answers rises while more of them are."""
         every = range(self.plan.training, len(self.plan.items))
         total, counts = torch.zeros((), dtype=torch.float64), torch.zeros(3, dtype=torch.long)
         with torch.no_grad():
@@ -238,15 +240,23 @@ class Loop:
                 if place < len(every):
                     total += loss.detach().double().cpu()
                     counts += numbers
-        summed, _, followed, seen = self._summed(total, counts)
+        summed, right, followed, seen = self._summed(total, counts)
         value = summed / sum(self.plan.size(index, self.per) for index in every)
-        entry = {"epoch": epoch, "validation_loss": value, "validation_followed": followed / max(1.0, seen), **means}
+        parts = {"right": right / max(1.0, seen), "followed": followed / max(1.0, seen)}
+        entry = {"epoch": epoch, "validation_loss": value, **{f"validation_{k}": v for k, v in parts.items()}, **means}
         self.output.log(self.state.step, entry)
         self.state.history.append({"step": self.state.step, **entry})
-        if epoch and math.isfinite(value) and (self.state.best_loss is None or value < self.state.best_loss):
-            self.state.best_loss, self.state.best_epoch = value, epoch
+        if epoch and math.isfinite(value) and epoch == self._best():
+            self.state.best_epoch = epoch
             if self.accelerator.is_main_process:
                 save_tensors(self.output.best, self.parameters)
+
+    def _best(self) -> int:
+        """The best epoch so far but for the start; of several that have as many choices right the last."""
+        epochs = [each for each in self.state.history[1:] if math.isfinite(each["validation_loss"])]
+        if self.per == "document":
+            return int(max(epochs, key=lambda each: (each["validation_right"], each["epoch"]))["epoch"])
+        return int(min(epochs, key=lambda each: each["validation_loss"])["epoch"])
 
     def _save(self, started: float) -> None:
         self.state.seconds = time.monotonic() - started

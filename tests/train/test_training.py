@@ -281,7 +281,7 @@ def test_patience_and_max_steps(pair: dict[str, str], text_examples: Examples, t
     own = settings(strategy="continue-ce", learning_rate=0.5, epochs=9, patience=1, schedule="constant")
     trained = train(None, pair["new"], text_examples, own, tmp_path / "out", say=said.append)
     assert trained.steps < 27
-    assert any("no better validation loss for 1 epochs" in line for line in said)
+    assert any("none was better in validation for 1 epochs" in line for line in said)
     short = train(None, pair["new"], text_examples, settings(strategy="continue-ce", max_steps=4), tmp_path / "short")
     assert [entry["step"] for entry in short.history] == [0, 3, 4]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +17,7 @@ from compatcheck_train.fix.candidates import Candidate, candidates_for
 from compatcheck_train.fix.judging import Scores
 from compatcheck_train.fix.phases import Phases
 from compatcheck_train.fix.run import fix
-from compatcheck_train.fix.search import Repeat, Staged, Trial, Work, average, averaged_where_better, run_trials
+from compatcheck_train.fix.search import Repeat, Staged, Work, average, averaged_where_better, run_trials
 from compatcheck_train.loss import strategies
 from compatcheck_train.report import render_text, save
 from compatcheck_train.training.models import load_tokenizer
@@ -26,36 +25,27 @@ from compatcheck_train.training.run import Trained, plan_of
 from compatcheck_train.weights import read_lora
 from tests.train.fix.conftest import request_of
 
-Run = Callable[[float], tuple[list[Trial], list[str], Path]]
+
+def test_something_is_tried_for_either_length_of_trials() -> None:
+    for kind, name in (("text", "sequence-ensemble"), ("choice", "choice-ensemble")):
+        short, whole = (candidates_for(kind, share=share) for share in (0.2, 1.0))
+        assert len(short) > len(whole) == 1 and whole[0] in short
+        assert name in whole[0].name
 
 
-@pytest.mark.parametrize(("gain", "lifted"), [(0.1, True), (0.061, True), (0.059, False), (0.0, False), (-0.2, False)])
-def test_labels_lift_where_the_score_rises_by_more_than_three_standard_errors(gain: float, lifted: bool) -> None:
-    said: list[str] = []
-    scores = Scores("labels", 300, 0.02, 0.1, 0.5 + gain, 0.06, 0.5, 0.02)
-    assert search._lifted(scores, said.append) is lifted
-    assert bool(said) is lifted
-    if lifted:
-        assert f"by {gain:.4g} (0.02 is its standard error)" in said[0]
-
-
-def test_either_way_something_is_tried_for_either_length_of_trials() -> None:
-    for share in (0.2, 1.0):
-        every = candidates_for("text", share=share)
-        (probe,) = [candidate for candidate in every if candidate.probe]
-        for lifted in (True, False):
-            tried = [each for each in every if each.lifted in (None, lifted) and each is not probe]
-            assert any("sequence-ensemble" in candidate.name for candidate in tried)
-
-
-@pytest.mark.parametrize(("labelled", "epochs"), [(8, 12), (640, 12), (960, 8), (2000, 4), (3000, 3), (50_000, 3)])
-@pytest.mark.parametrize(("more", "after"), [(0, 3), (0.5, 2), (2, 1), (9, 1)])
+@pytest.mark.parametrize(
+    ("labelled", "more", "epochs", "after"),
+    [
+        (8, 0, 12, 3), (640, 0, 12, 3), (960, 0, 8, 3), (960, 2000, 8, 1), (100, 1000, 12, 2), (3000, 0, 3, 3),
+        (3000, 3000, 3, 2), (50_000, 0, 3, 3), (50_000, 100_000, 3, 1),
+    ],
+)  # fmt: skip
 def test_few_labelled_documents_are_gone_through_more_often(
-    labelled: int, epochs: int, more: float, after: int, fixtures: Path, tmp_path: Path
+    labelled: int, more: int, epochs: int, after: int, fixtures: Path, tmp_path: Path
 ) -> None:
-    """The stage after them has about as many steps over all inputs as three epochs of the labelled ones."""
+    """The stage after them has about as many steps over all inputs as three epochs of them, or a third of 1,000."""
     document = Example("0", (("a", " b"), ("a", " c")), 0)
-    spare = (replace(document, gold=None),) * round(more * labelled)
+    spare = (replace(document, gold=None),) * more
     examples = Examples("piqa", "choice", (document,) * labelled, (), spare)
     request = request_of(fixtures, tmp_path).with_(candidate=(), trial_share=None, set={})
     (one,) = request.candidates(examples)
@@ -169,49 +159,26 @@ def test_every_seed_is_averaged_with_its_control(
     assert ("averaged with the control, weight 0.25" in render_text(report)) is (report["delivered"] == "compat")
 
 
-@pytest.fixture
-def tried(fixtures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """(errors that the rise must have) -> the trials, and what was noted: two steps each, on a few documents."""
+def test_the_stage_before_is_trained_once(fixtures: Path, tmp_path: Path) -> None:
     data = fixtures / "data"
     request = request_of(
         fixtures, tmp_path, task="samsum", num_fewshot=0, limit=None, trial_share=1.0, store=False,
         settings={"max_steps": 2},
     )  # fmt: skip
-    judge = request.judge
-    found = load_examples("samsum", data=data, limit=30)
+    judge, found = request.judge, load_examples("samsum", data=data, limit=30)
     spare = replace(found.train[0], gold=None, pairs=((found.train[0].pairs[0][0], ""),))
     examples = replace(found, train=found.train[1:], unlabelled=(spare,))
     old, new = (resolve(str(fixtures / "adapters" / f"samsum-{version}")) for version in ("v1", "v2"))
-    candidates = (
-        Candidate("labels", "continue-ce", {"tokens": "answer"}, probe=True),
-        Candidate("two", "muscle-ce", {"tokens": "answer"}, first="continue-ce", lifted=True),
-        Candidate("other", "muscle-ce", {"tokens": "answer"}, lifted=False),
-        Candidate("always", "muscle", {"tokens": "answer"}),
-    )
+    candidates = [
+        Candidate(name, strategy, {"tokens": "answer"}, first=first)
+        for name, strategy, first in (("one", "muscle", ""), ("two", "muscle-ce", "continue-ce"))
+    ] + [Candidate("also two", "muscle", {"tokens": "answer"}, first="continue-ce")]
     documents = judge.validation(examples, 6)
     known = judge.run(documents, {"old": old, "new": new})
-
-    def run(errors: float) -> tuple[list[Trial], list[str], Path]:
-        monkeypatch.setattr(search, "CLEARLY", errors)
-        notes: list[str] = []
-        place = tmp_path / f"trials{errors}"
-        work = Work(request, old, new, new, examples, documents, known, place, note=notes.append)
-        made = run_trials(work, candidates)
-        return made, notes, place
-
-    return run
-
-
-def test_candidates_are_those_of_the_case_and_the_stage_is_trained_once(tried: Run) -> None:
-    made, notes, place = tried(float("-inf"))
-    assert {trial.candidate.name for trial in made} == {"two", "always"}
-    assert len(notes) == 1 and "Labels alone lift" in notes[0]
-    assert len(list(place.glob("trials/first-*"))) == 1, "what labels alone give is the stage before"
+    made = run_trials(Work(request, old, new, new, examples, documents, known, tmp_path), candidates)
     by_name = {trial.candidate.name: trial.trained for trial in made}
+    assert set(by_name) == {"one", "two", "also two"}
+    assert len(list(tmp_path.glob("trials/first-*"))) == 1
     first = by_name["two"].first
-    assert first is not None and first.folder.parent.parent == place / "trials"
-    assert (first.steps, by_name["two"].steps) == (2, 4)
-
-    made, notes, _ = tried(float("inf"))
-    assert {trial.candidate.name for trial in made} == {"other", "always"}
-    assert notes == []
+    assert first is not None and first == by_name["also two"].first
+    assert (first.steps, by_name["two"].steps, by_name["one"].steps) == (2, 4, 2)
