@@ -221,7 +221,8 @@ def blends_of(work: Work, compat: Path, to: Path, share: float | None = None) ->
     folders = first(lambda: {share: blended(share) for share in shares})
     scores = work.scores({f"{share:g}": folder for share, folder in folders.items()})
     tried = [Blend(share, folders[share], scores[f"{share:g}"]) for share in shares]
-    winner = best([each.scores for each in tried])
+    nearest = sorted(tried, key=lambda each: abs(each.share - 1))  # of equals that which is most as it was trained
+    winner = best([each.scores for each in nearest])
     return Frontier(next(each for each in tried if each.scores is winner), tried)
 
 

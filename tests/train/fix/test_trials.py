@@ -83,6 +83,18 @@ def test_the_average_with_the_control_is_taken_where_it_scores_better_at_no_more
     assert made.folder == tmp_path / ("average/0.25" if taken else "compat")
 
 
+def test_of_blends_that_score_alike_the_one_that_is_most_as_it_was_trained_is_taken(
+    fixtures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was the smallest weight, by which the training hardly counts."""
+    monkeypatch.setattr(search, "blend", lambda compat, new, share, to: to)
+    request = request_of(fixtures, tmp_path).with_(blend="auto")
+    work = SimpleNamespace(request=request, new=SimpleNamespace(adapter=tmp_path), say=lambda _: None)
+    work.scores = lambda folders: {name: Scores(name, 400, 0.03, 0.1, 0.8, 0.08, 0.8, 0.02) for name in folders}
+    found = search.blends_of(cast(Any, work), tmp_path / "compat", tmp_path / "blend")
+    assert found.chosen.share == 1 and [each.share for each in found.points] == [0.25, 0.5, 0.75, 1, 1.25, 1.5]
+
+
 @pytest.mark.parametrize(
     ("first", "changes", "start", "steps"),
     [
