@@ -1,13 +1,15 @@
 """What ``compatcheck fix`` does to the negative flips of the fixtures' updates, over several seeds.
 
-    python -m benchmarks.bench_fix [--task piqa]… [--seeds 0,1,2] [--new v2] [--test N] [--out DIR] [-- FIX OPTIONS]
+    python -m benchmarks.bench_fix [--task piqa]… [--seeds 0,1,2] [--new v2] [--test N] [--fresh N] [--out DIR]
+                                   [-- FIX OPTIONS]
     python -m benchmarks.bench_fix strategies --task piqa [--seeds 0] [--out DIR]
 
 The first form runs whole ``compatcheck fix --preset quick`` processes, timed (outputs of OLD and NEW are stored by the
 first and read by further seeds), the second every strategy for the task's kind at equal epochs, without trials or
 blends. Both are judged on the task's test split, or with ``--test`` on a larger one of so many documents: the fixture's
-own and further ones from the same generator, disjoint from every other split. Changes are against NEW; over seeds they
-are means, with intervals from resampling documents (each with all its seeds); how seeds differ is listed beside. Writes
+own and further ones from the same generator, disjoint from every other split. With ``--fresh`` what fixes deliver is
+judged on so many other documents, of which no other table is made. Changes are against NEW; over seeds they are
+means, with intervals from resampling documents (each with all its seeds); how seeds differ is listed beside. Writes
 JSON into --out and prints Markdown.
 """
 
@@ -32,6 +34,8 @@ ROOT = Path(__file__).resolve().parent.parent
 FIXTURES = ROOT / "fixtures"
 RESULTS = Path(__file__).parent / "results" / "fix"
 TASKS = ("samsum", "gsm8k", "hellaswag", "piqa")
+LARGEST = 3_000
+"""Documents of the largest test split of any table."""
 
 
 @dataclass(frozen=True)
@@ -50,26 +54,36 @@ class Change:
     """The fall of every seed."""
 
 
-def data_folder(task: str, most: int | None, out: Path) -> Path:
-    """The fixtures' data, or a copy of a task's with the evaluated split grown to ``most`` documents."""
+def data_folder(task: str, most: int | None, out: Path, fresh: int = 0) -> Path:
+    """The fixtures' data, or a copy of a task's with the evaluated split grown to ``most`` documents; with ``fresh`` so
+    many others in its place."""
     from fixtures import data
 
-    if most is None:
+    if most is None and not fresh:
         return FIXTURES / "data"
-    splits = data.splits(task)
-    name = data.EVALUATED[task]
-    folder = out / "data" / task
-    if not folder.is_dir():
-        seen = {data.content(task, row) for rows in splits.values() for row in rows}
-        rows, rng = list(splits[name]), random.Random(f"{data.SEED}:{task}:larger {name}")
-        while len(rows) < most:
-            row = data.TASKS[task].row(rng)
-            if (key := data.content(task, row)) not in seen:
-                seen.add(key)
-                rows.append(data._finish(task, name, len(rows), row))
-        shutil.copytree(FIXTURES / "data" / task, folder)
-        (folder / f"{name}.jsonl.gz").write_bytes(data.encode(rows))
-    return out / "data"
+    splits, name = data.splits(task), data.EVALUATED[task]
+    data_of = out / ("fresh" if fresh else "data")
+    if not (data_of / task).is_dir():
+        rows = _grown(task, list(splits[name]), max(most or 0, LARGEST if fresh else 0), f"larger {name}")
+        if fresh:
+            rows = _grown(task, rows, len(rows) + fresh, f"fresh {name}")[-fresh:]
+        shutil.copytree(FIXTURES / "data" / task, data_of / task)
+        (data_of / task / f"{name}.jsonl.gz").write_bytes(data.encode(rows))
+    return data_of
+
+
+def _grown(task: str, rows: list[Any], most: int, what: str) -> list[Any]:
+    """With further rows of the generator, disjoint from all splits and each other."""
+    from fixtures import data
+
+    rng = random.Random(f"{data.SEED}:{task}:{what}")
+    seen = {data.content(task, row) for part in (*data.splits(task).values(), rows) for row in part}
+    while len(rows) < most:
+        row = data.TASKS[task].row(rng)
+        if (key := data.content(task, row)) not in seen:
+            seen.add(key)
+            rows.append(data._finish(task, data.EVALUATED[task], len(rows), row))
+    return rows
 
 
 class Scores:
@@ -152,6 +166,8 @@ def fixes(task: str, seeds: Sequence[int], given: argparse.Namespace, more: Sequ
         folders.append(out)
         reports.append(json.loads((out / "fix_report.json").read_text()))
         print(f"{task}, seed {seed}: {seconds[-1]:.0f} s, {log.read_text().splitlines()[-1]}", flush=True)
+    if given.fresh:
+        data = data_folder(task, given.test, given.out, given.fresh)
     scores = Scores(task, data, given.new, given.out / f"store-{task}")
     ours = scores.of([str(folder / "adapter") for folder in folders])
     controls = scores.of([str(folder / "work" / "control" / "adapter") for folder in folders])
@@ -228,6 +244,7 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--new", choices=["v2", "v3"], default="v2")
     parser.add_argument("--test", type=int, help="documents of the test split")
+    parser.add_argument("--fresh", type=int, default=0, metavar="N", help="documents to judge on in its place")
     parser.add_argument("--out", type=Path, default=RESULTS)
     given = parser.parse_args(own)
     os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
