@@ -282,8 +282,8 @@ def average(repeat: Repeat, share: float, to: Path) -> Repeat:
 
 def averaged_where_better(work: Work, repeat: Repeat, chosen: Scores) -> Repeat:
     """Averaged with its control where that scores better than ``chosen``, the adapter by itself, by a standard error,
-    and has no more flips but for one, on the documents to choose on; of several weights the one that scores best. A
-    note says so."""
+    and has no more flips but for one, on the documents to choose on; of several weights the one with the fewest flips,
+    of equals that which scores better. A note says so."""
     others = {f"{share:g}": average(repeat, share, work.folder / "average" / f"{share:g}") for share in AVERAGES}
     work.progress.begin(phases.AVERAGE)
     scores = work.scores({name: other.folder for name, other in others.items()})
@@ -291,10 +291,11 @@ def averaged_where_better(work: Work, repeat: Repeat, chosen: Scores) -> Repeat:
     def error(found: Scores) -> float:
         return math.sqrt(sum(each.nfr * (1 - each.nfr) / each.n for each in (found, chosen)))
 
-    kept = [name for name, found in scores.items() if found.nfr <= chosen.nfr + error(found)]
-    name = max(kept, key=lambda name: scores[name].score, default="")
-    if not name or scores[name].score < chosen.score + chosen.score_error:
+    better = {name: found for name, found in scores.items() if found.score >= chosen.score + chosen.score_error}
+    kept = [name for name, found in better.items() if found.nfr <= chosen.nfr + error(found)]
+    if not kept:
         return repeat
+    name = min(kept, key=lambda name: (scores[name].nfr, -scores[name].score))
     found = scores[name]
     work.note(
         f"The adapter is averaged with the control's, so it has the steps of both; its own weight is {name}. On "

@@ -61,26 +61,34 @@ def test_what_the_control_does_too_is_told_from_what_it_does_not() -> None:
     assert not Candidate.of("continue-ce+continue-ce").is_only("continue-ce")
 
 
+POOR, GOOD = (0.03, 0.785), (0.04, 0.815)
+
+
 @pytest.mark.parametrize(
-    ("score", "nfr", "taken"),
-    [(0.82, 0.04, True), (0.82, 0.05, True), (0.82, 0.06, False), (0.80, 0.03, False), (0.70, 0.03, False)],
-)
+    ("half", "quarter", "taken"),
+    [
+        (POOR, (0.04, 0.82), 0.25), (POOR, (0.05, 0.82), 0.25), (POOR, (0.06, 0.82), 0), (POOR, (0.03, 0.80), 0),
+        (POOR, (0.03, 0.70), 0), (GOOD, (0.035, 0.81), 0.25), (GOOD, (0.045, 0.84), 0.5), (GOOD, (0.04, 0.82), 0.25),
+        (GOOD, (0.04, 0.81), 0.5), (GOOD, (0.03, 0.80), 0.5),
+    ],
+)  # fmt: skip
 def test_the_average_with_the_control_is_taken_where_it_scores_better_at_no_more_flips(
-    fixtures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, score: float, nfr: float, taken: bool
-) -> None:
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, half: tuple[float, float], quarter: tuple[float, float],
+    taken: float,
+) -> None:  # fmt: skip
     """Of 400 documents a standard error of the difference between two rates of 4 % is 1.4 points."""
     trained = Trained(tmp_path / "control", "continue-ce", 1, 1, (), (), 0.0, 0, 0)
     one = Repeat(0, tmp_path / "compat", Staged(trained), trained)
     notes: list[str] = []
     monkeypatch.setattr(search, "blend", lambda compat, control, share, to: to)
     work = SimpleNamespace(folder=tmp_path, progress=Phases(), note=notes.append)
-    found = {"0.5": (0.03, 0.785), "0.25": (nfr, score)}
     work.scores = lambda _: {
-        name: Scores(name, 400, flips, 0.1, s, 0.08, 0.7, 0.02) for name, (flips, s) in found.items()
+        name: Scores(name, 400, flips, 0.1, s, 0.08, 0.7, 0.02)
+        for name, (flips, s) in {"0.5": half, "0.25": quarter}.items()
     }
     made = averaged_where_better(cast(Any, work), one, Scores("1", 400, 0.04, 0.1, 0.79, 0.08, 0.7, 0.02))
-    assert made.averaged == (0.25 if taken else 0) and bool(notes) is taken
-    assert made.folder == tmp_path / ("average/0.25" if taken else "compat")
+    assert made.averaged == taken and bool(notes) is bool(taken)
+    assert made.folder == tmp_path / (f"average/{taken:g}" if taken else "compat")
 
 
 def test_of_blends_that_score_alike_the_one_that_is_most_as_it_was_trained_is_taken(
