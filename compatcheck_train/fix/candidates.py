@@ -71,7 +71,7 @@ MOST_TIMES = 4
 """As often as that, compared with the epochs of the preset."""
 SHARES = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
 """Weights of compat in the blends with NEW that are tried."""
-AVERAGES = (0.5, 0.25)
+AVERAGES = (0.75, 0.5, 0.25)
 """Weights of compat in the averages with the control that are tried."""
 CONTROLS = {"choice": "choice-ce", "text": "continue-ce"}
 """Training on labels alone, by the task's kind."""

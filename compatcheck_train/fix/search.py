@@ -274,16 +274,16 @@ def with_control(work: Work, candidate: Candidate, repeat: Repeat, to: Path) -> 
 
 
 def average(repeat: Repeat, share: float, to: Path) -> Repeat:
-    """Its adapter with weight ``share`` averaged with its control's: both are on NEW's base."""
+    """Its adapter as it was trained, with weight ``share``, averaged with its control's: both are on NEW's base."""
     assert repeat.control is not None
-    other = repeat.control.folder
-    return replace(repeat, folder=first(lambda: blend(repeat.folder, other, share, to)), averaged=share)
+    trained, other = repeat.staged.folder, repeat.control.folder
+    return replace(repeat, folder=first(lambda: blend(trained, other, share, to)), averaged=share)
 
 
 def averaged_where_better(work: Work, repeat: Repeat, chosen: Scores) -> Repeat:
-    """Averaged with its control where that scores better than ``chosen``, the adapter by itself, by a standard error,
-    and has no more flips but for one, on the documents to choose on; of several weights the one with the fewest flips,
-    of equals that which scores better. A note says so."""
+    """Averaged with its control, in place of the blend with NEW that scores as ``chosen``, where that scores better by
+    a standard error and has no more flips but for one, on the documents to choose on; of several weights the one with
+    the fewest flips, of equals that which scores better. A note says so."""
     others = {f"{share:g}": average(repeat, share, work.folder / "average" / f"{share:g}") for share in AVERAGES}
     work.progress.begin(phases.AVERAGE)
     scores = work.scores({name: other.folder for name, other in others.items()})
@@ -298,9 +298,9 @@ def averaged_where_better(work: Work, repeat: Repeat, chosen: Scores) -> Repeat:
     name = min(kept, key=lambda name: (scores[name].nfr, -scores[name].score))
     found = scores[name]
     work.note(
-        f"The adapter is averaged with the control's, so it has the steps of both; its own weight is {name}. On "
-        f"{found.n:,} validation documents the average has NFR {found.nfr:.2%} and score {abs(found.score):.4g}, "
-        f"the adapter by itself {chosen.nfr:.2%} and {abs(chosen.score):.4g}."
+        "The adapter is averaged with the control's in place of a blend with NEW, so it has the steps of both; its "
+        f"own weight is {name}. On {found.n:,} validation documents the average has NFR {found.nfr:.2%} and score "
+        f"{abs(found.score):.4g}, the best blend with NEW {chosen.nfr:.2%} and {abs(chosen.score):.4g}."
     )
     return others[name]
 

@@ -166,12 +166,11 @@ def test_every_seed_is_averaged_with_its_control(
     fixed = fix(request, tmp_path / "out")
     assert fixed.averaged == 0.25
     work = tmp_path / "out" / "work"
-    assert fixed.frontier is not None
-    share = fixed.frontier.chosen.share
-    again = work / "seed-1" / ("compat" if share == 1 else f"blend/{share:g}")
-    chosen = {work: fixed.frontier.chosen.folder, work / "seed-1": again / "adapter" if share == 1 else again}
-    for place in (work, work / "seed-1"):
-        parts = [update(folder) for folder in (chosen[place], place / "control" / "adapter")]
+    for place, trained in (
+        (work, fixed.final.trained.folder),
+        (work / "seed-1", work / "seed-1" / "compat" / "adapter"),
+    ):
+        parts = [update(folder) for folder in (trained, place / "control" / "adapter")]
         assert not torch.allclose(parts[0], parts[1])
         assert torch.allclose(update(place / "average"), (parts[0] + 3 * parts[1]) / 4, atol=1e-6)
     report = save(fixed, tmp_path / "out", "")
