@@ -19,19 +19,19 @@ compatcheck train-task meta-llama/Meta-Llama-3-8B --task piqa --preset paper --s
 compatcheck train-task meta-llama/Meta-Llama-3-8B --task gsm8k --preset paper --set bf16=true --out adapters/llama-3/gsm8k
 compatcheck train-task meta-llama/Meta-Llama-3-8B --task samsum --preset paper --set bf16=true --out adapters/llama-3/samsum
 
-compatcheck fix adapters/llama-1/hellaswag/adapter adapters/llama-2/hellaswag/adapter --task hellaswag --strategy muscle --blend none --preset paper --set bf16=true --out fixed/llama-1-to-llama-2/hellaswag
-compatcheck fix adapters/llama-1/piqa/adapter adapters/llama-2/piqa/adapter --task piqa --strategy muscle --blend none --preset paper --set bf16=true --out fixed/llama-1-to-llama-2/piqa
-compatcheck fix adapters/llama-1/gsm8k/adapter adapters/llama-2/gsm8k/adapter --task gsm8k --strategy muscle --blend none --preset paper --set bf16=true --out fixed/llama-1-to-llama-2/gsm8k
-compatcheck fix adapters/llama-1/samsum/adapter adapters/llama-2/samsum/adapter --task samsum --strategy muscle --blend none --preset paper --set bf16=true --out fixed/llama-1-to-llama-2/samsum
+compatcheck fix adapters/llama-1/hellaswag/adapter adapters/llama-2/hellaswag/adapter --task hellaswag --strategy muscle --control continue-ce --blend none --preset paper --set bf16=true --out fixed/llama-1-to-llama-2/hellaswag
+compatcheck fix adapters/llama-1/piqa/adapter adapters/llama-2/piqa/adapter --task piqa --strategy muscle --control continue-ce --blend none --preset paper --set bf16=true --out fixed/llama-1-to-llama-2/piqa
+compatcheck fix adapters/llama-1/gsm8k/adapter adapters/llama-2/gsm8k/adapter --task gsm8k --strategy muscle --control continue-ce --blend none --preset paper --set bf16=true --out fixed/llama-1-to-llama-2/gsm8k
+compatcheck fix adapters/llama-1/samsum/adapter adapters/llama-2/samsum/adapter --task samsum --strategy muscle --control continue-ce --blend none --preset paper --set bf16=true --out fixed/llama-1-to-llama-2/samsum
 
 # llama-2 and llama-3 tokenize differently: the old model is followed through aligned chunks (docs/alignment.md).
-compatcheck fix adapters/llama-2/hellaswag/adapter adapters/llama-3/hellaswag/adapter --task hellaswag --strategy muscle --blend none --preset paper --set bf16=true --out fixed/llama-2-to-llama-3/hellaswag
-compatcheck fix adapters/llama-2/piqa/adapter adapters/llama-3/piqa/adapter --task piqa --strategy muscle --blend none --preset paper --set bf16=true --out fixed/llama-2-to-llama-3/piqa
-compatcheck fix adapters/llama-2/gsm8k/adapter adapters/llama-3/gsm8k/adapter --task gsm8k --strategy muscle --blend none --preset paper --set bf16=true --out fixed/llama-2-to-llama-3/gsm8k
-compatcheck fix adapters/llama-2/samsum/adapter adapters/llama-3/samsum/adapter --task samsum --strategy muscle --blend none --preset paper --set bf16=true --out fixed/llama-2-to-llama-3/samsum
+compatcheck fix adapters/llama-2/hellaswag/adapter adapters/llama-3/hellaswag/adapter --task hellaswag --strategy muscle --control continue-ce --blend none --preset paper --set bf16=true --out fixed/llama-2-to-llama-3/hellaswag
+compatcheck fix adapters/llama-2/piqa/adapter adapters/llama-3/piqa/adapter --task piqa --strategy muscle --control continue-ce --blend none --preset paper --set bf16=true --out fixed/llama-2-to-llama-3/piqa
+compatcheck fix adapters/llama-2/gsm8k/adapter adapters/llama-3/gsm8k/adapter --task gsm8k --strategy muscle --control continue-ce --blend none --preset paper --set bf16=true --out fixed/llama-2-to-llama-3/gsm8k
+compatcheck fix adapters/llama-2/samsum/adapter adapters/llama-3/samsum/adapter --task samsum --strategy muscle --control continue-ce --blend none --preset paper --set bf16=true --out fixed/llama-2-to-llama-3/samsum
 
 # llama-1 and llama-3 tokenize differently: the old model is followed through aligned chunks (docs/alignment.md).
-compatcheck fix adapters/llama-1/hellaswag/adapter adapters/llama-3/hellaswag/adapter --task hellaswag --strategy muscle --blend none --preset paper --set bf16=true --out fixed/llama-1-to-llama-3/hellaswag
-compatcheck fix adapters/llama-1/piqa/adapter adapters/llama-3/piqa/adapter --task piqa --strategy muscle --blend none --preset paper --set bf16=true --out fixed/llama-1-to-llama-3/piqa
-compatcheck fix adapters/llama-1/gsm8k/adapter adapters/llama-3/gsm8k/adapter --task gsm8k --strategy muscle --blend none --preset paper --set bf16=true --out fixed/llama-1-to-llama-3/gsm8k
-compatcheck fix adapters/llama-1/samsum/adapter adapters/llama-3/samsum/adapter --task samsum --strategy muscle --blend none --preset paper --set bf16=true --out fixed/llama-1-to-llama-3/samsum
+compatcheck fix adapters/llama-1/hellaswag/adapter adapters/llama-3/hellaswag/adapter --task hellaswag --strategy muscle --control continue-ce --blend none --preset paper --set bf16=true --out fixed/llama-1-to-llama-3/hellaswag
+compatcheck fix adapters/llama-1/piqa/adapter adapters/llama-3/piqa/adapter --task piqa --strategy muscle --control continue-ce --blend none --preset paper --set bf16=true --out fixed/llama-1-to-llama-3/piqa
+compatcheck fix adapters/llama-1/gsm8k/adapter adapters/llama-3/gsm8k/adapter --task gsm8k --strategy muscle --control continue-ce --blend none --preset paper --set bf16=true --out fixed/llama-1-to-llama-3/gsm8k
+compatcheck fix adapters/llama-1/samsum/adapter adapters/llama-3/samsum/adapter --task samsum --strategy muscle --control continue-ce --blend none --preset paper --set bf16=true --out fixed/llama-1-to-llama-3/samsum

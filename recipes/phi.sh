@@ -19,17 +19,17 @@ compatcheck train-task microsoft/phi-2 --task piqa --preset paper --set bf16=tru
 compatcheck train-task microsoft/phi-2 --task gsm8k --preset paper --set bf16=true --out adapters/phi-2/gsm8k
 compatcheck train-task microsoft/phi-2 --task samsum --preset paper --set bf16=true --out adapters/phi-2/samsum
 
-compatcheck fix adapters/phi-1/hellaswag/adapter adapters/phi-1.5/hellaswag/adapter --task hellaswag --strategy muscle --blend none --preset paper --set bf16=true --force --out fixed/phi-1-to-phi-1.5/hellaswag
-compatcheck fix adapters/phi-1/piqa/adapter adapters/phi-1.5/piqa/adapter --task piqa --strategy muscle --blend none --preset paper --set bf16=true --out fixed/phi-1-to-phi-1.5/piqa
-compatcheck fix adapters/phi-1/gsm8k/adapter adapters/phi-1.5/gsm8k/adapter --task gsm8k --strategy muscle --blend none --preset paper --set bf16=true --force --out fixed/phi-1-to-phi-1.5/gsm8k
-compatcheck fix adapters/phi-1/samsum/adapter adapters/phi-1.5/samsum/adapter --task samsum --strategy muscle --blend none --preset paper --set bf16=true --out fixed/phi-1-to-phi-1.5/samsum
+compatcheck fix adapters/phi-1/hellaswag/adapter adapters/phi-1.5/hellaswag/adapter --task hellaswag --strategy muscle --control continue-ce --blend none --preset paper --set bf16=true --force --out fixed/phi-1-to-phi-1.5/hellaswag
+compatcheck fix adapters/phi-1/piqa/adapter adapters/phi-1.5/piqa/adapter --task piqa --strategy muscle --control continue-ce --blend none --preset paper --set bf16=true --out fixed/phi-1-to-phi-1.5/piqa
+compatcheck fix adapters/phi-1/gsm8k/adapter adapters/phi-1.5/gsm8k/adapter --task gsm8k --strategy muscle --control continue-ce --blend none --preset paper --set bf16=true --force --out fixed/phi-1-to-phi-1.5/gsm8k
+compatcheck fix adapters/phi-1/samsum/adapter adapters/phi-1.5/samsum/adapter --task samsum --strategy muscle --control continue-ce --blend none --preset paper --set bf16=true --out fixed/phi-1-to-phi-1.5/samsum
 
-compatcheck fix adapters/phi-1.5/hellaswag/adapter adapters/phi-2/hellaswag/adapter --task hellaswag --strategy muscle --blend none --preset paper --set bf16=true --out fixed/phi-1.5-to-phi-2/hellaswag
-compatcheck fix adapters/phi-1.5/piqa/adapter adapters/phi-2/piqa/adapter --task piqa --strategy muscle --blend none --preset paper --set bf16=true --out fixed/phi-1.5-to-phi-2/piqa
-compatcheck fix adapters/phi-1.5/gsm8k/adapter adapters/phi-2/gsm8k/adapter --task gsm8k --strategy muscle --blend none --preset paper --set bf16=true --out fixed/phi-1.5-to-phi-2/gsm8k
-compatcheck fix adapters/phi-1.5/samsum/adapter adapters/phi-2/samsum/adapter --task samsum --strategy muscle --blend none --preset paper --set bf16=true --out fixed/phi-1.5-to-phi-2/samsum
+compatcheck fix adapters/phi-1.5/hellaswag/adapter adapters/phi-2/hellaswag/adapter --task hellaswag --strategy muscle --control continue-ce --blend none --preset paper --set bf16=true --out fixed/phi-1.5-to-phi-2/hellaswag
+compatcheck fix adapters/phi-1.5/piqa/adapter adapters/phi-2/piqa/adapter --task piqa --strategy muscle --control continue-ce --blend none --preset paper --set bf16=true --out fixed/phi-1.5-to-phi-2/piqa
+compatcheck fix adapters/phi-1.5/gsm8k/adapter adapters/phi-2/gsm8k/adapter --task gsm8k --strategy muscle --control continue-ce --blend none --preset paper --set bf16=true --out fixed/phi-1.5-to-phi-2/gsm8k
+compatcheck fix adapters/phi-1.5/samsum/adapter adapters/phi-2/samsum/adapter --task samsum --strategy muscle --control continue-ce --blend none --preset paper --set bf16=true --out fixed/phi-1.5-to-phi-2/samsum
 
-compatcheck fix adapters/phi-1/hellaswag/adapter adapters/phi-2/hellaswag/adapter --task hellaswag --strategy muscle --blend none --preset paper --set bf16=true --force --out fixed/phi-1-to-phi-2/hellaswag
-compatcheck fix adapters/phi-1/piqa/adapter adapters/phi-2/piqa/adapter --task piqa --strategy muscle --blend none --preset paper --set bf16=true --out fixed/phi-1-to-phi-2/piqa
-compatcheck fix adapters/phi-1/gsm8k/adapter adapters/phi-2/gsm8k/adapter --task gsm8k --strategy muscle --blend none --preset paper --set bf16=true --force --out fixed/phi-1-to-phi-2/gsm8k
-compatcheck fix adapters/phi-1/samsum/adapter adapters/phi-2/samsum/adapter --task samsum --strategy muscle --blend none --preset paper --set bf16=true --out fixed/phi-1-to-phi-2/samsum
+compatcheck fix adapters/phi-1/hellaswag/adapter adapters/phi-2/hellaswag/adapter --task hellaswag --strategy muscle --control continue-ce --blend none --preset paper --set bf16=true --force --out fixed/phi-1-to-phi-2/hellaswag
+compatcheck fix adapters/phi-1/piqa/adapter adapters/phi-2/piqa/adapter --task piqa --strategy muscle --control continue-ce --blend none --preset paper --set bf16=true --out fixed/phi-1-to-phi-2/piqa
+compatcheck fix adapters/phi-1/gsm8k/adapter adapters/phi-2/gsm8k/adapter --task gsm8k --strategy muscle --control continue-ce --blend none --preset paper --set bf16=true --force --out fixed/phi-1-to-phi-2/gsm8k
+compatcheck fix adapters/phi-1/samsum/adapter adapters/phi-2/samsum/adapter --task samsum --strategy muscle --control continue-ce --blend none --preset paper --set bf16=true --out fixed/phi-1-to-phi-2/samsum

@@ -14,7 +14,7 @@ compatcheck train-task lmsys/vicuna-7b-v1.5 --task piqa --preset paper --set bf1
 compatcheck train-task lmsys/vicuna-7b-v1.5 --task gsm8k --preset paper --set bf16=true --out adapters/vicuna-1.5/gsm8k
 compatcheck train-task lmsys/vicuna-7b-v1.5 --task samsum --preset paper --set bf16=true --out adapters/vicuna-1.5/samsum
 
-compatcheck fix adapters/vicuna-1.3/hellaswag/adapter adapters/vicuna-1.5/hellaswag/adapter --task hellaswag --strategy muscle --blend none --preset paper --set bf16=true --out fixed/vicuna-1.3-to-vicuna-1.5/hellaswag
-compatcheck fix adapters/vicuna-1.3/piqa/adapter adapters/vicuna-1.5/piqa/adapter --task piqa --strategy muscle --blend none --preset paper --set bf16=true --out fixed/vicuna-1.3-to-vicuna-1.5/piqa
-compatcheck fix adapters/vicuna-1.3/gsm8k/adapter adapters/vicuna-1.5/gsm8k/adapter --task gsm8k --strategy muscle --blend none --preset paper --set bf16=true --out fixed/vicuna-1.3-to-vicuna-1.5/gsm8k
-compatcheck fix adapters/vicuna-1.3/samsum/adapter adapters/vicuna-1.5/samsum/adapter --task samsum --strategy muscle --blend none --preset paper --set bf16=true --out fixed/vicuna-1.3-to-vicuna-1.5/samsum
+compatcheck fix adapters/vicuna-1.3/hellaswag/adapter adapters/vicuna-1.5/hellaswag/adapter --task hellaswag --strategy muscle --control continue-ce --blend none --preset paper --set bf16=true --out fixed/vicuna-1.3-to-vicuna-1.5/hellaswag
+compatcheck fix adapters/vicuna-1.3/piqa/adapter adapters/vicuna-1.5/piqa/adapter --task piqa --strategy muscle --control continue-ce --blend none --preset paper --set bf16=true --out fixed/vicuna-1.3-to-vicuna-1.5/piqa
+compatcheck fix adapters/vicuna-1.3/gsm8k/adapter adapters/vicuna-1.5/gsm8k/adapter --task gsm8k --strategy muscle --control continue-ce --blend none --preset paper --set bf16=true --out fixed/vicuna-1.3-to-vicuna-1.5/gsm8k
+compatcheck fix adapters/vicuna-1.3/samsum/adapter adapters/vicuna-1.5/samsum/adapter --task samsum --strategy muscle --control continue-ce --blend none --preset paper --set bf16=true --out fixed/vicuna-1.3-to-vicuna-1.5/samsum

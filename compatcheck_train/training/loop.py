@@ -228,8 +228,8 @@ class Loop:
         return found
 
     def _validate(self, epoch: int, means: dict[str, float]) -> None:
-        """The loss over the validation examples; keeps the weights where the epoch is the best so far: by that loss
-        or, over choices, by how many are right, as the loss of sure answers rises while more of them are."""
+        """The loss over the validation examples; keeps the weights where it is the best of all epochs. Over choices the
+        last epoch's are kept, unless patience is asked for: the loss of sure answers rises while more are right."""
         every = range(self.plan.training, len(self.plan.items))
         total, counts = torch.zeros((), dtype=torch.float64), torch.zeros(3, dtype=torch.long)
         with torch.no_grad():
@@ -246,16 +246,15 @@ class Loop:
         entry = {"epoch": epoch, "validation_loss": value, **{f"validation_{k}": v for k, v in parts.items()}, **means}
         self.output.log(self.state.step, entry)
         self.state.history.append({"step": self.state.step, **entry})
-        if epoch and math.isfinite(value) and epoch == self._best():
+        last = self.per == "document" and self.settings.patience is None
+        if epoch and math.isfinite(value) and (last or epoch == self._best()):
             self.state.best_epoch = epoch
             if self.accelerator.is_main_process:
                 save_tensors(self.output.best, self.parameters)
 
     def _best(self) -> int:
-        """The best epoch so far but for the start; of several that have as many choices right the last."""
+        """The epoch with the lowest validation loss so far, but for the start."""
         epochs = [each for each in self.state.history[1:] if math.isfinite(each["validation_loss"])]
-        if self.per == "document":
-            return int(max(epochs, key=lambda each: (each["validation_right"], each["epoch"]))["epoch"])
         return int(min(epochs, key=lambda each: each["validation_loss"])["epoch"])
 
     def _save(self, started: float) -> None:

@@ -69,7 +69,7 @@ def test_the_steps_of_a_fix(made: Made) -> None:
     assert leftovers == []
 
 
-def test_the_published_adapter_is_the_chosen_blend(made: Made, fixtures: Path) -> None:
+def test_the_published_adapter_is_the_chosen_blend_or_average(made: Made, fixtures: Path) -> None:
     frontier = made.fixed.frontier
     assert frontier is not None
     assert [point.share for point in frontier.points] == [0.25, 0.5, 0.75, 1.0, 1.25, 1.5]
@@ -82,13 +82,14 @@ def test_the_published_adapter_is_the_chosen_blend(made: Made, fixtures: Path) -
     assert made.fixed.proof.judgement.delivered == "compat"
     assert published.keys() == chosen.keys()
     assert all(torch.equal(value, chosen[name]) for name, value in published.items())
-    compat, new, mixed = (
-        read_lora(folder)
-        for folder in (picked.compat.staged.folder, fixtures / "adapters" / "piqa-v2", made.out / "adapter")
-    )
-    share = frontier.chosen.share
+    control = picked.compat.control
+    assert control is not None
+    averaged = made.fixed.averaged
+    other = control.folder if averaged else fixtures / "adapters" / "piqa-v2"
+    compat, beside, mixed = map(read_lora, (picked.compat.staged.folder, other, made.out / "adapter"))
+    share = averaged or frontier.chosen.share
     for module, (a, b) in mixed.pairs.items():
-        parts = [each.scales[module] * (each.pairs[module][1] @ each.pairs[module][0]) for each in (compat, new)]
+        parts = [each.scales[module] * (each.pairs[module][1] @ each.pairs[module][0]) for each in (compat, beside)]
         torch.testing.assert_close(b @ a, share * parts[0] + (1 - share) * parts[1], atol=2e-6, rtol=1e-4)
     reference = resolve(str(made.out / "adapter"))
     assert reference.base == (fixtures / "models" / "base-v2").resolve()
@@ -147,7 +148,7 @@ def test_every_training_is_in_the_proof(made: Made) -> None:
 def test_the_controls_adapter_is_delivered_where_it_is_as_good(fixtures: Path, tmp_path: Path) -> None:
     """The strategy is the control's own, so both are the same to the bit, and following OLD added nothing."""
     request = request_of(
-        fixtures, tmp_path, strategy="continue-ce", candidate=(), blend="none", train_limit=40, limit=20, force=True,
+        fixtures, tmp_path, strategy="choice-ce", candidate=(), blend="none", train_limit=40, limit=20, force=True,
         settings={"max_steps": 2}, dev=None,
     )  # fmt: skip
     fixed = fix(request, tmp_path / "out")
