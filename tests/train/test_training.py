@@ -286,6 +286,24 @@ def test_patience_and_max_steps(pair: dict[str, str], text_examples: Examples, t
     assert [entry["step"] for entry in short.history] == [0, 3, 4]
 
 
+def test_over_choices_the_last_epoch_is_kept(
+    pair: dict[str, str], choice_examples: Examples, text_examples: Examples, tmp_path: Path
+) -> None:
+    """Elsewhere, and with patience, the one with the lowest validation loss. Here the loss rises from the first on."""
+    own = settings(learning_rate=0.3, epochs=4, schedule="constant")
+    lowest = {}
+    for name, examples, changes in (
+        ("choices", choice_examples, {"strategy": "choice-ce"}),
+        ("patient", choice_examples, {"strategy": "choice-ce", "patience": 9}),
+        ("texts", text_examples, {"strategy": "continue-ce"}),
+    ):
+        done = train(None, pair["new"], examples, own.changed(**changes), tmp_path / name)
+        losses = [entry["validation_loss"] for entry in done.history[1:]]
+        lowest[name] = (done.best_epoch, 1 + losses.index(min(losses)))
+    assert lowest["choices"][0] == 4 > lowest["choices"][1]
+    assert all(kept == low < 4 for kept, low in (lowest["patient"], lowest["texts"]))
+
+
 def test_learning_rate() -> None:
     own = settings(learning_rate=1.0, warmup_steps=500, warmup_share=0.1)
     rates = [learning_rate(own, step, 40) for step in (0, 1, 3, 4, 22, 39)]
