@@ -1,13 +1,14 @@
 """``compatcheck fix`` between two real language models on real rows, and the table of docs/muscle.md.
 
-    python -m benchmarks.real_fix [quantised|update] [--kind 3-bit] [--task piqa|samsum] [--train 100] [--test 200]
-                                  [--epochs 1] [--strategy old-only] [--seed 0] [--data DIR] [--out DIR]
-                                  [-- FIX OPTIONS]
+    python -m benchmarks.real_fix [quantised|update] [--kind 3-bit] [--task piqa|samsum|gsm8k] [--train 100]
+                                  [--test 200] [--epochs 1] [--strategy old-only] [--task-rows 0] [--seed 0]
+                                  [--data DIR] [--out DIR] [-- FIX OPTIONS]
 
 ``quantised``: SmolLM2-135M-Instruct as its package has it is OLD, a build of it with fewer bits NEW. ``update``: OLD is
 SmolLM2 and NEW Gemma 3 270M, which tokenizes differently. A LoRA adapter on NEW is trained on --train rows of the
-training split (a fifth of them for validation) and proven on the first --test rows of the evaluation split. The same
-command goes on where it was stopped. Writes JSON into --out and prints Markdown.
+training split (a fifth of them for validation) and proven on the first --test rows of the evaluation split. With
+--task-rows both bases get a task adapter on so many rows first (``train-task``), and the fix goes on from NEW's. The
+same command goes on where it was stopped. Writes JSON into --out and prints Markdown.
 """
 
 from __future__ import annotations
@@ -41,16 +42,33 @@ def models(pair: str, kind: str, out: Path) -> tuple[Path, Path]:
     return old, new
 
 
+def of_task(given: argparse.Namespace) -> list[str]:
+    """Options that ``train-task`` and ``fix`` share."""
+    return [
+        "--task", given.task, "--data", str(given.data), "--num-fewshot", "0", "--drop-overlap", "--preset", "quick",
+        "--set", "batch_size=4", "--seed", str(given.seed),
+    ]  # fmt: skip
+
+
+def for_task(base: Path, given: argparse.Namespace) -> str:
+    """The base with an adapter that was trained for the task, for one epoch; as it is without --task-rows."""
+    if not given.task_rows:
+        return str(base)
+    folder = given.out / f"task-{base.stem}-{given.task}-{given.task_rows}-{given.seed}"
+    command = [sys.executable, "-m", "compatcheck", "train-task", str(base), *of_task(given), "--set", "epochs=1"]
+    subprocess.run([*command, "--train-limit", str(given.task_rows), "--out", str(folder)], check=True)
+    return f"{base}+{folder / 'adapter'}"
+
+
 def fixed(given: argparse.Namespace, more: Sequence[str]) -> dict[str, Any]:
     """One whole process; its report, and the seconds of this call."""
-    old, new = models(given.pair, given.kind, given.out)
+    old, new = (for_task(base, given) for base in models(given.pair, given.kind, given.out))
     folder = given.out / named(given)
     command = [
-        sys.executable, "-m", "compatcheck", "fix", str(old), str(new), "--task", given.task, "--data", str(given.data),
-        "--num-fewshot", "0", "--engine", "hf", "--limit", str(given.test), "--train-limit", str(given.train),
-        "--drop-overlap", "--strategy", given.strategy, "--preset", "quick", "--set", f"epochs={given.epochs}",
-        "--set", "batch_size=4", "--blend", "none", "--seed", str(given.seed), "--store", str(given.out / "store"),
-        "--force", "--out", str(folder), *more,
+        sys.executable, "-m", "compatcheck", "fix", old, new, *of_task(given), "--engine", "hf",
+        "--limit", str(given.test), "--train-limit", str(given.train), "--strategy", given.strategy,
+        "--set", f"epochs={given.epochs}", "--blend", "none", "--store", str(given.out / "store"), "--force",
+        "--out", str(folder), *more,
     ]  # fmt: skip
     started = time.perf_counter()
     done = subprocess.run(command, check=False)
@@ -62,7 +80,8 @@ def fixed(given: argparse.Namespace, more: Sequence[str]) -> dict[str, Any]:
 
 def named(given: argparse.Namespace) -> str:
     pair = given.pair if given.pair == "update" else given.kind
-    return f"{given.task}-{pair}-{given.strategy}-{given.train}-{given.test}-{given.epochs}-{given.seed}"
+    first = f"-after-{given.task_rows}" if given.task_rows else ""
+    return f"{given.task}-{pair}-{given.strategy}-{given.train}-{given.test}-{given.epochs}-{given.seed}{first}"
 
 
 def shown(estimate: Mapping[str, Any], sign: str = "+", unit: str = "", digits: int = 1) -> str:
@@ -114,11 +133,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pair", nargs="?", choices=["quantised", "update"], default="quantised")
     parser.add_argument("--kind", choices=KINDS, default="3-bit")
-    parser.add_argument("--task", choices=["piqa", "samsum"], default="piqa")
+    parser.add_argument("--task", choices=["piqa", "samsum", "gsm8k"], default="piqa")
     parser.add_argument("--train", type=int, default=100)
     parser.add_argument("--test", type=int, default=200)
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--strategy", default="old-only")
+    parser.add_argument("--task-rows", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--out", type=Path, default=RESULTS)
