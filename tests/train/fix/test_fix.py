@@ -90,7 +90,8 @@ def test_the_published_adapter_is_the_chosen_blend_or_average(made: Made, fixtur
     share = averaged or frontier.chosen.share
     for module, (a, b) in mixed.pairs.items():
         parts = [each.scales[module] * (each.pairs[module][1] @ each.pairs[module][0]) for each in (compat, beside)]
-        torch.testing.assert_close(b @ a, share * parts[0] + (1 - share) * parts[1], atol=2e-6, rtol=1e-4)
+        found = mixed.scales[module] * (b @ a)
+        torch.testing.assert_close(found, share * parts[0] + (1 - share) * parts[1], atol=2e-6, rtol=1e-4)
     reference = resolve(str(made.out / "adapter"))
     assert reference.base == (fixtures / "models" / "base-v2").resolve()
 
