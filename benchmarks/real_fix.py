@@ -101,7 +101,7 @@ def table(report: Mapping[str, Any]) -> str:
     ]
     sides = [("NEW", "new", None), (f"`{report['strategy']}`", "compat", proof["changes"])]
     if proof["control_changes"]:
-        sides.append(("control, `continue-ce`", "control", proof["control_changes"]))
+        sides.append((f"control, `{report['control']['strategy']}`", "control", proof["control_changes"]))
     level = "accuracy" if proof["kind"] == "discrete" else "score"
     for name, side, changes in sides:
         metrics = proof["sides"][side]["metrics"]

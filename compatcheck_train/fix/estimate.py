@@ -18,6 +18,7 @@ from compatcheck.scratch import Scratch
 from compatcheck.tasks import LoadedTask
 from compatcheck_train.examples import Examples
 from compatcheck_train.fix.answers import JointAnswers
+from compatcheck_train.fix.candidates import labelled
 from compatcheck_train.fix.judging import Judge
 from compatcheck_train.fix.phases import ANSWER, CONTROL, READ, TRAIN, Phase
 from compatcheck_train.folders import object_in, write_json
@@ -167,4 +168,4 @@ def _key(phase: Phase) -> str:
 
 
 def _of_phase(examples: Examples, phase: Phase) -> Examples:
-    return replace(examples, unlabelled=()) if phase.labelled else examples
+    return labelled(examples) if phase.labelled else examples

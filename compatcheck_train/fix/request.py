@@ -88,6 +88,11 @@ class FixRequest:
         """Whether the control goes on from the candidate's stage before, as that is what it does too."""
         return candidate.first == self.control(kind) and self.chosen.init == "new"
 
+    def is_control(self, candidate: Candidate, examples: Examples) -> bool:
+        """Whether a candidate is trained just as its control is."""
+        own = self.chosen.init == "new" and not self.settings.strategy_options and not examples.unlabelled
+        return own and candidate.is_only(self.control(examples.kind))
+
     @property
     def averages(self) -> bool:
         """Whether averages with the control are tried, as blends with NEW are."""

@@ -103,9 +103,9 @@ def fix(request: FixRequest, out: str | Path, say: Say = lambda _: None, progres
     request, documents = work.request, work.documents
     trials, finals = search(work)
     final, frontier = settle(work, finals)
-    control = request.control(work.examples.kind)
-    if final.candidate.is_only(control):
-        note(f"The adapter was trained as the control was, with {control}: they differ by the blend alone.")
+    if request.is_control(final.candidate, work.examples):
+        how = final.candidate.strategy
+        note(f"The adapter was trained as the control was, with {how}: they differ by the blend alone.")
     repeats = repeats_of(work, final, frontier)
     picked = pick(work, repeats)
     scores["compat"] = picked.scores[repeats.index(picked.compat)]

@@ -320,7 +320,7 @@ def repeats_of(work: Work, final: Trial, frontier: Frontier | None) -> list[Repe
         number = another - seed
         staged = train_candidate(work, candidate, place / "compat", settings=own, name=phases.again(number))
         folder = staged.folder
-        if frontier is not None:
+        if frontier is not None and not made[0].averaged:  # an average stands in its place
             work.progress.begin(phases.blends(1, number))
             folder = blends_of(work, folder, place / "blend", frontier.chosen.share).chosen.folder
         again = with_control(work, candidate, Repeat(another, folder, staged, None), place / "control")

@@ -60,6 +60,11 @@ class Strategy:
                 raise InputError(f"strategy {self.name}, option {name}: {value!r} must be a {kind}")
         return {**self.options, **given}
 
+    def needs_with(self, options: Mapping[str, Any]) -> frozenset[str]:
+        """What it needs with these options: no states of NEW where the anchor is another."""
+        anchored = {**self.options, **options}.get("anchor", "new") == "new"
+        return self.needs if anchored else self.needs - {"new-states"}
+
     def check_kind(self, kind: str, task: str) -> None:
         """Refuse (InputError) a task that the strategy is not for."""
         if kind not in self.kinds:
@@ -160,7 +165,7 @@ _OPTIONS: dict[str, float | int | str] = {
 def _choice_strategy(name: str, idea: str, formula: str, source: str, **options: float | str) -> Callable[[Loss], Loss]:
     """Register one with both teachers, or a control without any."""
     needs: tuple[str, ...] = ("old-sums", "new-sums", "new-states")
-    cost = "teachers give one number per choice, and the new one its states for the anchor"
+    cost = "teachers give one number per choice, and the new one its states for `anchor=new`"
     if source == "control":
         needs, cost = (), "no teacher"
     return strategy(

@@ -48,9 +48,11 @@ def method(report: Mapping[str, Any]) -> str:
 
 
 def steps(report: Mapping[str, Any]) -> int:
-    """The optimiser steps of what is delivered, those of the stage before it too."""
+    """The optimiser steps of what is delivered, those of the stage before it too, and where it is averaged with the
+    control those that the control has by itself."""
     parts = ("control",) if report["delivered"] == "control" else ("training", "first_stage")
-    return sum(report[part]["steps"] for part in parts if report[part])
+    found: int = sum(report[part]["steps"] for part in parts if report[part])
+    return found + (report["control"]["history"][-1]["step"] if report["averaged"] and len(parts) > 1 else 0)
 
 
 def explanation(report: Mapping[str, Any]) -> list[str]:
@@ -122,7 +124,8 @@ def render_text(report: Mapping[str, Any]) -> str:
             named = [(row["name"] == report["strategy"], safe_text(row["name"]), row) for row in rows]
             lines += ["", f"{title}, on validation documents", *_table("", [*named, (False, "NEW", new)])]
     if frontier:
-        blends = [(row["share"] == frontier["chosen"], f"{row['share']:g}", row) for row in frontier["points"]]
+        taken = None if report["averaged"] else frontier["chosen"]
+        blends = [(row["share"] == taken, f"{row['share']:g}", row) for row in frontier["points"]]
         lines += ["", f"blend with NEW ({frontier['method']}), on validation documents"]
         lines += _table("weight of compat", blends)
     if report["notes"]:

@@ -25,7 +25,7 @@ Parameters = dict[str, torch.nn.Parameter]
 
 @dataclass
 class TrainingState:
-    """How far a training has come. ``history`` has one entry per finished epoch; epoch 0 is NEW itself."""
+    """How far a training has come. ``history`` has one entry per finished epoch; epoch 0 is the start."""
 
     step: int = 0
     history: list[dict[str, float]] = field(default_factory=list)

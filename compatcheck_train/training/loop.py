@@ -123,8 +123,8 @@ class Loop:
         self.state = TrainingState()
 
     def run(self) -> TrainingState:
-        """Train to the end, from the last checkpoint if there is one; the best epoch's weights are in place then.
-        Raises :class:`Diverged` where the loss or its gradient is no number."""
+        """Train to the end, from the last checkpoint if there is one; the weights of the epoch that is kept are in
+        place then. Raises :class:`Diverged` where the loss or its gradient is no number."""
         resumed = self.output.resume(self.parameters, self.plain)
         if resumed is not None:
             self.state = resumed
@@ -148,7 +148,7 @@ class Loop:
             load_weights(self.output.best, self.parameters)
         start, *epochs = self.state.history
         if epochs and min(each["validation_loss"] for each in epochs) >= start["validation_loss"]:
-            self.note("The validation loss never fell below NEW's own.")
+            self.note("The validation loss never fell below that of the start.")
         return self.state
 
     def _epoch(self, started: float) -> None:

@@ -36,7 +36,7 @@ _DISK_SHARE = 0.8
 @dataclass(frozen=True)
 class Trained:
     """A finished training. ``folder`` is the PEFT adapter; ``history`` has for each epoch its ``step``, ``loss`` (mean
-    over its steps), ``validation_loss`` and ``followed`` (share that followed the old model); epoch 0 is NEW itself.
+    over its steps), ``validation_loss`` and ``followed`` (share that followed the old model); epoch 0 is the start.
     ``seconds`` are those of the loop, over all runs where it was resumed; ``parameters`` the number of those trained,
     ``tokens`` the trained positions of an epoch."""
 
@@ -230,7 +230,7 @@ class Setup:
         return trainee
 
     def _wants(self, side: str) -> Wants:
-        needs = self.strategy.needs
+        needs = self.strategy.needs_with(self.settings.strategy_options)
         facts = bool(needs & {f"{side}-facts", f"{side}-sums"})
         return frozenset(["states"] * (f"{side}-states" in needs) + ["facts"] * facts)
 

@@ -233,6 +233,13 @@ def test_unknown_names_and_options_are_refused() -> None:
         world.strategy.loss(world.view)
 
 
+def test_the_new_models_states_are_asked_for_where_they_anchor() -> None:
+    one = strategies.get("choice-ensemble")
+    assert "new-states" in one.needs_with({}) == one.needs_with({"anchor": "new", "old_share": 0.3}) == one.needs
+    assert one.needs_with({"anchor": "ce"}) == one.needs_with({"anchor": "none"}) == one.needs - {"new-states"}
+    assert all(strategies.get(name).needs_with({}) == strategies.get(name).needs for name in strategies.names())
+
+
 def test_the_table_names_every_strategy_once() -> None:
     lines = strategies.table().splitlines()
     assert [line.split("`")[1] for line in lines[2:]] == strategies.names()

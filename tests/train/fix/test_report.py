@@ -93,7 +93,11 @@ def test_the_terminal(report: dict[str, Any]) -> None:
         assert f"{proof['name']}  ({proof['n']:,} test documents)" in lines
     for side in ("old", "new", "compat", "control"):
         assert any(line.startswith(f"  {side} ") for line in lines)
-    assert sum(line.startswith("* ") for line in lines) == 3, "the chosen trial, finalist and blend"
+    for averaged, marked in ((None, 3), (0.5, 2)):
+        lines = render_text(report | {"averaged": averaged}).splitlines()
+        assert sum(line.startswith("* ") for line in lines) == marked, "the chosen trial, finalist and blend, if any"
+        rows = render_html(report | {"averaged": averaged}).split("Weight of compat")[1].split("</table>")[0]
+        assert rows.count('class="chosen"') == marked - 2
     assert "-0 %" not in text.replace("(95 %: -0", "")
     assert fall_of({"fall": 0.0}) == "+0 %" and fall_of({"fall": 0.5}) == "-50 %" and fall_of({"fall": None}) == "–"
     without = render_text(smooth(report))
@@ -105,12 +109,18 @@ def test_the_terminal(report: dict[str, Any]) -> None:
 def test_the_steps_of_both_stages_are_told(report: dict[str, Any]) -> None:
     one, before, control = (report[name]["steps"] for name in ("training", "first_stage", "control"))
     assert one + before == control
-    for delivered in ("compat", "control"):
-        shown = report | {"delivered": delivered}
-        assert f", {control} steps, " in render_text(shown)
-        assert f", {control} steps\n" in render_markdown(shown)
-        assert f", {control} optimiser steps on " in render_card(shown, "base")
-        assert f"), {control} steps, " in render_html(shown)
+    own = report["control"]["history"][-1]["step"]
+    assert own == control - before, "it goes on from there"
+    for delivered, averaged, count in (
+        ("compat", None, control),
+        ("compat", 0.5, control + own),
+        ("control", 0.5, control),
+    ):
+        shown = report | {"delivered": delivered, "averaged": averaged}
+        assert f", {count} steps, " in render_text(shown)
+        assert f", {count} steps\n" in render_markdown(shown)
+        assert f", {count} optimiser steps on " in render_card(shown, "base")
+        assert f"), {count} steps, " in render_html(shown)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Which candidates are tried where labels alone lift NEW's score, and where they do not."""
+"""What is tried and for how long, the control beside it, blends with NEW and averages with the control."""
 
 from __future__ import annotations
 
@@ -61,6 +61,18 @@ def test_what_the_control_does_too_is_told_from_what_it_does_not() -> None:
     assert not Candidate.of("continue-ce+continue-ce").is_only("continue-ce")
 
 
+def test_a_training_that_is_the_controls_is_told_from_one_that_has_more(fixtures: Path, tmp_path: Path) -> None:
+    """The control has no inputs without labels, no options, and starts as NEW."""
+    document = Example("0", (("a", " b"), ("a", " c")), 0)
+    examples, one = Examples("piqa", "choice", (document,), ()), Candidate.of("choice-ce")
+    request = request_of(fixtures, tmp_path)
+    assert request.is_control(one, examples)
+    assert not request.is_control(one, replace(examples, unlabelled=(replace(document, gold=None),)))
+    assert not request.is_control(Candidate.of("continue-ce"), examples)
+    for changes in ({"init": "transfer"}, {"strategy_args": {"anchor": "none"}}, {"control": "none"}):
+        assert not request_of(fixtures, tmp_path, **changes).is_control(one, examples)
+
+
 POOR, GOOD = (0.03, 0.785), (0.04, 0.815)
 
 
@@ -82,13 +94,44 @@ def test_the_average_with_the_control_is_taken_where_it_scores_better_at_no_more
     notes: list[str] = []
     monkeypatch.setattr(search, "blend", lambda compat, control, share, to: to)
     work = SimpleNamespace(folder=tmp_path, progress=Phases(), note=notes.append)
-    work.scores = lambda _: {
-        name: Scores(name, 400, flips, 0.1, s, 0.08, 0.7, 0.02)
-        for name, (flips, s) in {"0.5": half, "0.25": quarter}.items()
-    }
-    made = averaged_where_better(cast(Any, work), one, Scores("1", 400, 0.04, 0.1, 0.79, 0.08, 0.7, 0.02))
-    assert made.averaged == taken and bool(notes) is bool(taken)
-    assert made.folder == tmp_path / (f"average/{taken:g}" if taken else "compat")
+    blend = Scores("1", 400, 0.04, 0.1, 0.79, 0.08, 0.7, 0.02)
+    for three, expected in ((POOR, taken), ((0.02, 0.82), 0.75)):
+        found = {"0.75": three, "0.5": half, "0.25": quarter}
+        work.scores = lambda folders, found=found: {
+            name: Scores(name, 400, found[name][0], 0.1, found[name][1], 0.08, 0.7, 0.02) for name in folders
+        }
+        notes.clear()
+        made = averaged_where_better(cast(Any, work), one, blend)
+        assert made.averaged == expected and bool(notes) is bool(expected)
+        assert made.folder == tmp_path / (f"average/{expected:g}" if expected else "compat")
+
+
+@pytest.mark.parametrize("averaged", [0.0, 0.5])
+def test_further_seeds_are_blended_or_averaged_as_the_first_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, averaged: float
+) -> None:
+    trained = Trained(tmp_path / "trained", "muscle", 1, 1, (), (), 0.0, 0, 0)
+    scores = Scores("1", 400, 0.04, 0.1, 0.79, 0.08, 0.7, 0.02)
+    shown = search.Blend(0.75, tmp_path / "blend", scores)
+    blended: list[Any] = []
+
+    def blends_of(*given: Any) -> search.Frontier:
+        blended.append(given[-1])
+        return search.Frontier(replace(shown, folder=given[-2]), [])
+
+    monkeypatch.setattr(search, "blends_of", blends_of)
+    monkeypatch.setattr(search, "train_candidate", lambda *_, **__: Staged(trained))
+    monkeypatch.setattr(search, "with_control", lambda work, candidate, one, to: replace(one, control=trained))
+    monkeypatch.setattr(search, "averaged_where_better", lambda work, one, _: replace(one, averaged=averaged))
+    monkeypatch.setattr(search, "blend", lambda compat, control, share, to: to)
+    settings = SimpleNamespace(seed=0, changed=lambda **_: None)
+    request = SimpleNamespace(settings=settings, averages=True, chosen=SimpleNamespace(seeds=2))
+    work = SimpleNamespace(request=request, folder=tmp_path, progress=Phases(), say=lambda _: None)
+    final = search.Trial(Candidate.of("muscle"), Staged(trained), scores)
+    made = search.repeats_of(cast(Any, work), final, search.Frontier(shown, []))
+    assert [each.averaged for each in made] == [averaged, averaged]
+    assert blended == ([] if averaged else [0.75]), "no blend is made that an average stands in for"
+    assert made[1].folder == tmp_path / "seed-1" / ("average" if averaged else "blend")
 
 
 def test_of_blends_that_score_alike_the_one_that_is_most_as_it_was_trained_is_taken(
