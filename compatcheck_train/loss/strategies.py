@@ -153,9 +153,9 @@ _TWO_ROWS = "two teacher rows per token"
 
 
 # Multiple choice: on the distribution over the choices. s_k is the log-likelihood of choice k's answer, as lm-eval sums
-# it; q = softmax(s / τ). "Anchored": the tokens of the right answer (without a label: of the likeliest one), its
-# end-of-sequence included, keep a term to the new model or a cross-entropy, so that answers stay well-formed. Losses
-# are means over documents.
+# it; q = softmax(s / τ). "Anchored": the tokens of the right answer (without a label: of the teachers' likeliest one),
+# its end-of-sequence included, keep a term to the new model or a cross-entropy, so that answers stay well-formed.
+# Losses are means over documents.
 
 _OPTIONS: dict[str, float | int | str] = {
     "choice_temperature": 1.0, "choice_norm": "none", "choice_ce": 0.0, "anchor": "new", "anchor_weight": 1.0,
@@ -199,7 +199,7 @@ def _follow(view: View, targets: list[Tensor] | None, followed: int = 0) -> Part
             right += int(log_q.argmax()) == gold
             if ce:
                 loss = loss - ce * log_q[gold]
-    likeliest = [int(part.argmax()) for part in (choices if targets is None else targets)]
+    likeliest = [int(part.argmax()) for part in targets] if targets is not None else [None] * len(choices)
     return Parts(loss + view.anchor(likeliest), right, followed, len(choices))
 
 

@@ -128,9 +128,9 @@ class View:
         sizes = [max(1, len(text if how == "chars" else text.encode())) for text in texts]
         return sums / torch.tensor(sizes, dtype=sums.dtype, device=sums.device)
 
-    def anchor(self, likeliest: Sequence[int]) -> Tensor:
+    def anchor(self, likeliest: Sequence[int | None]) -> Tensor:
         """The anchor, summed over documents: a mean of KL(new ‖ student), or of the cross-entropy, over the tokens of
-        the right answer (of ``likeliest`` where there is no label) and its end."""
+        the right answer (of ``likeliest`` where there is no label; None: none) and its end."""
         how, weight = self.options["anchor"], float(self.options["anchor_weight"])
         if how not in ("new", "ce", "none"):
             raise InputError(f"strategy {self.settings.strategy}: anchor {how!r} must be new, ce or none")
@@ -139,8 +139,9 @@ class View:
         b = self.batch
         share = torch.zeros(len(b.flat), device=b.rows.device)
         for item, rows, other in zip(b.items, b.groups, likeliest, strict=True):
-            if how != "none":
-                share[rows.start + (item.gold if item.gold is not None else other)] = weight
+            row = item.gold if item.gold is not None else other
+            if how != "none" and row is not None:
+                share[rows.start + row] = weight
         lengths = b.by_row(torch.ones_like(b.weight), b.answer)
         weights = (share / lengths.clamp(min=1))[b.rows] * b.answer
         chosen = weights.nonzero().squeeze(-1)

@@ -203,13 +203,13 @@ def test_choice_strategies(name: str, options: dict[str, Any]) -> None:
         if name == "choice-ensemble":
             p = o["old_share"] * old + (1 - o["old_share"]) * new
         else:
-            p, likeliest = None, int(log_q.argmax())
+            p = None
         if p is not None:
             total, likeliest = total + kl(p, log_q), int(p.argmax())
         if each.gold is not None:
             total = total - o["choice_ce"] * log_q[each.gold]
-        if o["anchor"] != "none":
-            row = each.gold if each.gold is not None else likeliest
+        row = each.gold if each.gold is not None else likeliest  # a control without teachers has no guess of its own
+        if o["anchor"] != "none" and row is not None:
             total = total + o["anchor_weight"] * anchor(world, d, row, o["anchor"])
     agree(world, total)
 
