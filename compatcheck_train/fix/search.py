@@ -264,7 +264,7 @@ def with_control(work: Work, candidate: Candidate, repeat: Repeat, to: Path) -> 
     work.say(f"training the control, {control}, at equal steps")
     work.progress.begin(phases.control(repeat.seed - request.settings.seed))
     own = candidate.settings(request.settings.changed(seed=repeat.seed))
-    own = own.changed(strategy=control, strategy_options={}, ce_weight=None, max_steps=None)
+    own = own.changed(strategy=control, strategy_options={}, ce_weight=None, max_steps=None, patience=None)
     steps = staged.trained.steps if before is not None else staged.steps
     epochs = math.ceil(steps / total_steps(examples, own.changed(epochs=1)))
     made = work.train(work.old, start, examples, own.changed(epochs=epochs, max_steps=steps), to)

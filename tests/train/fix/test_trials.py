@@ -164,7 +164,9 @@ def test_the_control_has_as_many_steps_on_labels_alone(
     found = load_examples("samsum", data=fixtures / "data", limit=30)
     spare = replace(found.train[0], gold=None, pairs=((found.train[0].pairs[0][0], ""),))
     examples = replace(found, train=found.train[1:17], unlabelled=(spare,) * 40)
-    request = request_of(fixtures, tmp_path, task="samsum", settings={"max_steps": None, "batch_size": 8}, **changes)
+    request = request_of(
+        fixtures, tmp_path, task="samsum", settings={"max_steps": None, "batch_size": 8, "patience": 1}, **changes
+    )
     new = resolve(str(fixtures / "adapters" / "samsum-v2"))
     before = Trained(fixtures / "adapters" / "samsum-v3", first, 6, 1, (), (), 0.0, 0, 0)
     work = Work(request, new, new, new, examples, cast(Any, None), {}, tmp_path)
@@ -183,7 +185,7 @@ def test_the_control_has_as_many_steps_on_labels_alone(
     per_epoch = plan_of(tokenizer, given, strategies.get(own.strategy), own).training
     assert control is not None and control.steps == 27 and not given.unlabelled
     assert (per_epoch, own.max_steps) == (2, steps)
-    assert own.epochs * per_epoch >= steps and own.tokens == "answer"
+    assert own.epochs * per_epoch >= steps and own.tokens == "answer" and own.patience is None
     assert began.fingerprint() == (new if start == "new" else resolve(str(before.folder))).fingerprint()
 
 
