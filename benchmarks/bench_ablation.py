@@ -39,7 +39,7 @@ class Row:
     the epochs of the stage ``first``."""
 
     strategy: str = "choice-ensemble"
-    options: dict[str, float] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
     first: str = "choice-ce"
     first_epochs: int = 3
     unlabelled: int = 0
@@ -63,9 +63,9 @@ ROWS = {
     "unlabelled-2000-360": Row(unlabelled=2000, steps=360),
     "unlabelled-2000": Row(unlabelled=2000),
     "unlabelled-2000-labels-kept": Row("choice-ensemble", _BOTH, unlabelled=2000),
-    "choice-ce-3": Row("choice-ce", first=""),
-    "choice-ce-9": Row("choice-ce", first="", epochs=10, steps=1110),
-    "continue-ce-9": Row("continue-ce", first="", epochs=10, steps=1110),
+    "choice-ce-360": Row("choice-ce", first=""),
+    "choice-ce-1110": Row("choice-ce", first="", epochs=10, steps=1110),
+    "continue-ce-1110": Row("continue-ce", first="", epochs=10, steps=1110),
     "auto": Row("choice-ensemble", {**_BOTH, "anchor": "ce"}, first_epochs=8, unlabelled=2000, epochs=1),
     "auto-labels-not-kept": Row(first_epochs=8, unlabelled=2000, epochs=1),
     "auto-short-first": Row("choice-ensemble", {**_BOTH, "anchor": "ce"}, unlabelled=2000),
