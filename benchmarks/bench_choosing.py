@@ -60,7 +60,8 @@ def _first(source: Path, most: int, target: Path) -> Path:
 
 def answered(update: str, seed: int, given: argparse.Namespace) -> dict[str, Any]:
     """Scores of OLD, NEW and every blend on held-out training rows and on further documents."""
-    from compatcheck.options import Fix, build
+    from compatcheck.option_models import build
+    from compatcheck.options import Fix
     from compatcheck.references import resolve
     from compatcheck_train.examples import load_examples
     from compatcheck_train.fix.candidates import SHARES as WEIGHTS

@@ -11,11 +11,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from compatcheck import baselines, options
+from compatcheck import baselines, option_models, options
 from compatcheck.compare.counterparts import differences_of
 from compatcheck.comparing import compare_runs, diff_of_runs, diff_of_streams, rules_of
 from compatcheck.errors import InputError
-from compatcheck.options import build, part_of, takes
+from compatcheck.option_models import build, part_of, takes
 from compatcheck.records import Blessed, Run
 from compatcheck.results import (
     Blessing,
@@ -159,7 +159,7 @@ def evaluate(
     run = collect_one(request, say, progress, log)
     check_directions(request.metric_options, run.tasks)
     seconds = round(time.perf_counter() - clock, 2)
-    made = Made(command, began.isoformat(timespec="seconds"), seconds, options.written(chosen))
+    made = Made(command, began.isoformat(timespec="seconds"), seconds, option_models.written(chosen))
     return Evaluation(run.manifest, run.tasks, run.notes, made, __version__, log)
 
 
@@ -228,7 +228,7 @@ def bless(
     gate.parse_share("--max-missing", chosen.max_missing)
     run = reference
     if not isinstance(run, Evaluation):
-        further = {key: value for key, value in given.items() if key in options.options_of(options.Run)}
+        further = {key: value for key, value in given.items() if key in option_models.options_of(options.Run)}
         run = evaluate(run, command=command, say=say, progress=progress, **further)
     result = None
     if baselines.history(name, root):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from compatcheck import options
+from compatcheck import option_models, options
 from compatcheck.compare import comparability
 from compatcheck.compare.counterparts import (
     absent_notes,
@@ -141,7 +141,9 @@ def diff_of_streams(
         raise InputError("with its records on disk the noise floor of a comparison cannot be measured; add --no-stream")
     pairs, absent = counterparts(old, new)
     also = slice_fields(rules_of(chosen))
-    settings = options.part_of(chosen, Settings, also_slice_by=also, reread=reread, grade=grade, beside=read(chosen))
+    settings = option_models.part_of(
+        chosen, Settings, also_slice_by=also, reread=reread, grade=grade, beside=read(chosen)
+    )
     with scratch.writing():
         comparisons, file = compare_stored(pairs, settings, scratch, say)
     comparisons = [with_parts(one, (chosen.metric_args or {}).get(one.metric, {})) for one in comparisons]

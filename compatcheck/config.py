@@ -16,8 +16,9 @@ from typing import Any
 
 from compatcheck import sides
 from compatcheck.errors import InputError, did_you_mean
+from compatcheck.option_models import about, options_of, read
 from compatcheck.options import Check as CheckOptions
-from compatcheck.options import Fix, about, options_of, read
+from compatcheck.options import Fix
 from compatcheck.paths import from_here, user_path
 
 FILE = "compatcheck.toml"

@@ -2,26 +2,17 @@
 
 From these models come the commands' options, the keys of compatcheck.toml, the keyword arguments in Python, those of
 the pytest plugin, and what a kept run says of how it was made. An option is a field; its annotation is one of
-:data:`compatcheck.option_kinds.KINDS`. Plain dataclasses: pydantic adds 80 ms to the 170 ms of ``compatcheck --help``.
+:data:`compatcheck.option_kinds.KINDS`.
 """
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import Field as ModelField
-from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, TypeVar, cast, dataclass_transform
-
-from compatcheck.errors import InputError, did_you_mean
 
 from compatcheck.option_kinds import (  # isort: skip
-    KINDS, Decoding, Instruction, Kind, Pairs, Reference, References, Settings, Share, Size, Store, Tables,
-    Tasks, Texts, Weight,
+    Decoding, Instruction, Pairs, Reference, References, Settings, Share, Size, Store, Tables, Tasks, Texts, Weight,
 )  # fmt: skip
-from compatcheck.text import clean_surrogates
+from compatcheck.option_models import option, panel
 
 WHAT, ENGINE, COMPARE, ROWS = "What", "Engine", "Comparison and gate", "Recorded outputs"
 METHOD, TRAINING, PROOF = "Method", "Training", "Proof"
@@ -35,49 +26,6 @@ BUDGETS = "nfr:2%, accuracy:-0.5%, rouge1.regression:0.03, task/nfr:3%, field=va
 DEAD_BAND = "0; of averaged samples 2.5 standard errors"
 PART = "a quarter of the evaluation split, the proof is on the rest"
 FORMATS = ("terminal", "json", "markdown", "html", "junit", "github", "sarif", "png", "svg")
-
-T = TypeVar("T")
-Function = TypeVar("Function", bound=Callable[..., Any])
-
-
-@dataclass(frozen=True)
-class Option:
-    """What is said of an option beside its name, type and default."""
-
-    help: str
-    panel: str | None = None
-    metavar: str = ""
-    flag: str = ""
-    """On the command line, where that is not the name: ``--engine-arg``; with ``-q`` behind it a short one too."""
-    least: float | None = None
-    choices: Sequence[str] = ()
-    environment: bool = False
-    """Read from ``COMPATCHECK_NAME`` and, in pytest, from ``--compatcheck-name``."""
-    power: bool = False
-    """Lets others' code run: not taken from a settings file that was merely found."""
-    suggest: Sequence[str] = ()
-    """What shell completion proposes, where other values are possible too."""
-    shown: str = ""
-    """The default in words, where the value does not say it."""
-
-
-def option(default: Any, help: str, panel: str | None = None, **further: Any) -> Any:
-    """A field of a model; ``further`` as in :class:`Option`."""
-    return field(default=default, metadata={"option": Option(help, panel, **further)})
-
-
-@dataclass_transform(frozen_default=True, kw_only_default=True)
-def panel(name: str | None) -> Callable[[type[T]], type[T]]:
-    """Make a model of a class; its options stand in this panel of the help, where they name no other."""
-
-    def make(cls: type[T]) -> type[T]:
-        for each in vars(cls).values():
-            if isinstance(each, ModelField):
-                said = each.metadata["option"]
-                each.metadata = MappingProxyType({"option": replace(said, panel=said.panel or name)})
-        return dataclass(frozen=True, kw_only=True, eq=False, repr=False)(cls)  # half the time of import
-
-    return make
 
 
 @panel(WHAT)
@@ -107,15 +55,21 @@ class Engine(Shared):
 
 
 @panel(ROWS)
-class Fields:
-    """How recorded rows are read."""
+class Rows:
+    """How rows are read, recorded ones and prompts."""
 
     id_field: str | None = option(None, "Field of the id, dotted where nested: meta.id.", metavar="FIELD")
     target_field: str | None = option(None, "Field of the target.", metavar="FIELD")
-    prediction_field: str | None = option(None, "Field of the prediction, on both sides.", metavar="FIELD")
     input_field: str | None = option(None, "Field of the input.", metavar="FIELD")
-    model_field: str | None = option(None, "Field of the model that FILE#VALUE names, of several.", metavar="FIELD")
     extract: str | None = option(None, "Answer = group 1 of the last match, on both sides.", metavar="REGEX")
+
+
+@panel(ROWS)
+class Fields(Rows):
+    """How recorded rows are read."""
+
+    prediction_field: str | None = option(None, "Field of the prediction, on both sides.", metavar="FIELD")
+    model_field: str | None = option(None, "Field of the model that FILE#VALUE names, of several.", metavar="FIELD")
     targets: Path | None = option(None, "Take the targets from this file, by id.", metavar="FILE")
 
 
@@ -137,13 +91,35 @@ class Export(Fields, Chosen):
 
 
 @panel(WHAT)
-class Evaluate(Engine, Fields, Chosen):
-    """Of everything that evaluates references."""
+class Prompts:
+    """The user's own prompts."""
 
     prompts: Path | None = option(None, "Own prompts: JSONL, CSV or Parquet with `prompt`, `target` …", metavar="FILE")
-    turns: str = option("last", "Of a conversation the last answer is compared, or all.", choices=TURNS)
     system: Instruction | None = option(None, "System message, in place of the prompts' own.")
     gen: Decoding | None = option(None, "Decoding: temperature=0.7, max_tokens=256, stop=TEXT, X=none; repeatable.")
+
+
+@panel(COMPARE)
+class Correct:
+    """When an answer is right."""
+
+    correct_at: float | None = option(None, "A score of at least X counts as correct.")
+
+
+@panel(COMPARE)
+class AgainstOld:
+    """What stands in for targets."""
+
+    reference: str | None = option(
+        None, "old: without targets, hold NEW's answers against OLD's: what changed.", choices=("old",)
+    )
+
+
+@panel(WHAT)
+class Evaluate(Engine, Fields, Chosen, Prompts):
+    """Of everything that evaluates references."""
+
+    turns: str = option("last", "Of a conversation the last answer is compared, or all.", choices=TURNS)
     split: str | None = option(None, "Split to evaluate.", metavar="NAME")
     api_key_env: str | None = option(None, "Variable that holds the servers' key.", ENGINE, metavar="NAME", power=True)
     sample: int | None = option(None, "N documents drawn at random with --seed.")
@@ -170,11 +146,10 @@ class Run(Evaluate):
 
 
 @panel(COMPARE)
-class Judged(Evaluate):
+class Judged(Evaluate, Correct):
     """Of everything that compares."""
 
     epsilon: float | None = option(None, "A gain within ±X counts as unchanged.", least=0, shown=DEAD_BAND)
-    correct_at: float | None = option(None, "A score of at least X counts as correct.")
 
 
 @panel(None)
@@ -193,12 +168,9 @@ class Bless(Evaluate):
 
 
 @panel(COMPARE)
-class Diff(Judged):
+class Diff(Judged, AgainstOld):
     """Of :func:`compatcheck.diff`."""
 
-    reference: str | None = option(
-        None, "old: without targets, hold NEW's answers against OLD's: what changed.", choices=("old",)
-    )
     slice_by: Texts = option((), "Break down by a field; auto: lengths and OLD's confidence.", metavar="FIELD")
     cluster_by: str | None = option(None, "Instances of one value count as a group, not singly.", metavar="FIELD")
     noise_floor: int = option(0, "Run OLD K times again: what flips without change.", metavar="K", least=0)
@@ -255,7 +227,7 @@ class TrainTask(Shared):
 
 
 @panel(METHOD)
-class Choosing(TrainTask, Engine):
+class Choosing(AgainstOld, Correct, Rows, Prompts, TrainTask, Engine):
     """Of ``compatcheck fix``: the documents, and what is tried."""
 
     split: str | None = option(None, "Split of the proof.", WHAT, metavar="NAME")
@@ -294,104 +266,3 @@ class Fix(Training, Choosing):
     margin: float = option(1.0, "By so much the score may be below NEW's.", PROOF, metavar="POINTS")
     control: str = option("auto", "Control at equal steps: labels alone, a strategy, or none.", PROOF, metavar="NAME")
     force: bool = option(False, "Go on with a poor old model.", PROOF)
-
-
-def options_of(model: type) -> dict[str, ModelField[Any]]:
-    """The options of a model by name."""
-    return {each.name: each for each in fields(model)}
-
-
-def about(one: ModelField[Any]) -> Option:
-    """What is said of an option."""
-    return cast(Option, one.metadata["option"])
-
-
-def kind_of(one: ModelField[Any]) -> Kind:
-    """The kind that an option's annotation names."""
-    return KINDS[str(one.type).removesuffix(" | None")]
-
-
-def flag_of(one: ModelField[Any]) -> str:
-    """The option on the command line, as messages name it."""
-    return about(one).flag.partition(" ")[0] or f"--{one.name.rstrip('_').replace('_', '-')}"
-
-
-def read(one: ModelField[Any], value: Any) -> Any:
-    """The value of an option, as its model holds it.
-    Raises ValueError: none that it can have; the message says what it must be.
-    """
-    said, kind = about(one), kind_of(one)
-    try:
-        found = kind.read(value)
-    except (ValueError, TypeError, OverflowError):
-        raise ValueError(f"must be {kind.words}") from None
-    if said.least is not None and found < said.least:
-        raise ValueError(f"must be {'at least 1' if said.least else '0 or more'}")
-    for each in found if isinstance(found, tuple) else (found,):
-        if said.choices and each not in said.choices:
-            hint = did_you_mean(str(each), said.choices)
-            raise ValueError(f"is an unknown {one.name}{hint}; known: {', '.join(said.choices)}")
-    if not one.type.startswith("Reference") and any(
-        clean_surrogates(text) != text for text in _texts(found)
-    ):  # a file's name may be any bytes
-        raise ValueError("is no text that UTF-8 can hold")
-    return found
-
-
-def _texts(value: Any) -> Iterator[str]:
-    """The texts in a value, those of tables and lists among them."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping | tuple | list):
-        for each in (*value, *value.values()) if isinstance(value, Mapping) else value:
-            yield from _texts(each)
-
-
-def build(model: type[T], given: Mapping[str, Any]) -> T:
-    """A model with these options; None stands for the default.
-    Raises InputError: an option that does not exist, or a value that it cannot have.
-    """
-    known = options_of(cast(type, model))
-    values = {}
-    for name, value in given.items():
-        if name not in known:
-            raise InputError(f"{name}: no such option{did_you_mean(name, known)}; there are {', '.join(known)}")
-        if value is not None:
-            try:
-                values[name] = read(known[name], value)
-            except ValueError as error:
-                shown = ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
-                raise InputError(f"{flag_of(known[name])} {shown}: {error}") from None
-    return model(**values)
-
-
-def part_of(chosen: Any, kind: Callable[..., T], **further: Any) -> T:
-    """Another dataclass, of those of its fields that ``chosen`` has too, and ``further``."""
-    mine = {each.name: getattr(chosen, each.name) for each in fields(cast(Any, kind)) if hasattr(chosen, each.name)}
-    return kind(**{name: value for name, value in mine.items() if value is not None} | further)
-
-
-def written(chosen: Any) -> dict[str, Any]:
-    """The options that differ from their defaults, as JSON can hold them."""
-    values = {each.name: getattr(chosen, each.name) for each in fields(chosen)}
-    changed = {name: value for name, value in values.items() if value != options_of(type(chosen))[name].default}
-    return {
-        name: str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
-        for name, value in changed.items()
-    }
-
-
-def takes(model: type) -> Callable[[Function], Function]:
-    """Show the options of a model as keyword arguments of a function that ends in ``**given``."""
-
-    def sign(function: Function) -> Function:
-        own = [p for p in inspect.signature(function).parameters.values() if p.kind is not p.VAR_KEYWORD]
-        shown = [
-            inspect.Parameter(each.name, inspect.Parameter.KEYWORD_ONLY, default=each.default, annotation=each.type)
-            for each in fields(model)
-        ]
-        first = [p for p in own if p.kind is not p.KEYWORD_ONLY]
-        function.__signature__ = inspect.Signature([*first, *shown, *own[len(first) :]])  # type: ignore[attr-defined]
-        return function
-
-    return sign

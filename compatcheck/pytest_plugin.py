@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from compatcheck import config, options
+from compatcheck import config, option_models, options
 from compatcheck.errors import ExitCode, InputError, internal_error, traceback_wanted
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _DONE = pytest.StashKey[list[tuple[str, "Diff"]]]()
 _BEFORE = pytest.StashKey[int]()
 """How many comparisons there were before a test."""
 _SHOWN_FLIPS = 5
-_SHOWN = options.options_of(options.Check).keys() - options.options_of(options.Diff).keys()
+_SHOWN = option_models.options_of(options.Check).keys() - option_models.options_of(options.Diff).keys()
 _NOT_COMPARED = ("compatcheck", "not compared")
 """Stands among the properties of a test's report, which travel between the processes of pytest-xdist."""
 
@@ -35,7 +35,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("compatcheck", "model upgrades, instance by instance")
     for key in config.FROM_ENVIRONMENT:
         flag = f"--compatcheck-{key.replace('_', '-')}"
-        help = options.about(options.options_of(options.Check)[key]).help.replace("%", "%%")
+        help = option_models.about(option_models.options_of(options.Check)[key]).help.replace("%", "%%")
         group.addoption(flag, dest=f"compatcheck_{key}", default=None, metavar=key.upper(), help=help)
 
 
@@ -114,7 +114,7 @@ def compat_diff(request: pytest.FixtureRequest) -> CompatDiff:
     given = _given(request.config)
     settings = config.load()
 
-    @options.takes(options.Diff)
+    @option_models.takes(options.Diff)
     def compare(
         old: str | Path | None = None,
         new: str | Path | Sequence[str | Path] | None = None,

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from compatcheck.errors import InputError, did_you_mean
-from compatcheck.options import Check, Diff, Evaluate, flag_of, kind_of, options_of, read
+from compatcheck.option_models import flag_of, kind_of, options_of, read
+from compatcheck.options import Check, Diff, Evaluate
 from compatcheck.paths import user_path
 
 SIDES = {"old": "old_set", "new": "new_set"}

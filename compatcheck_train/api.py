@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from compatcheck import options
-from compatcheck.options import build, takes
+from compatcheck.option_models import build, takes
 
 
 @takes(options.Fix)

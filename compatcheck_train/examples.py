@@ -10,13 +10,16 @@ import json
 import random
 import unicodedata
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from compatcheck.conversation import plain
 from compatcheck.errors import InputError
 from compatcheck.tasks import LoadedTask, TaskOptions, load_tasks, resolve_task
 from compatcheck.tasks.local_data import find_split, read_rows
+from compatcheck.tasks.prompt_set import Prompt
+from compatcheck.tasks.prompts import PromptTask
 
 Pair = tuple[str, str]
 VALIDATION_SHARE = 0.2
@@ -26,23 +29,26 @@ VALIDATION_SHARE = 0.2
 class Example:
     """One document. ``pairs`` are (context, continuation) of every choice, or of the target alone; ``gold`` is the
     index of the right one, None without a label; ``chosen`` is an answer that is trained on in place of the target;
-    ``zero_shot`` is the key of the content where the context has examples in front of it."""
+    ``content`` is the key of the content where the context has more in it: few-shot examples, a chat template;
+    ``of_old`` is the context as OLD reads it, where its chat template is another."""
 
     doc_id: str
     pairs: tuple[Pair, ...]
     gold: int | None
     chosen: str | None = None
-    zero_shot: str | None = None
+    content: str | None = None
+    of_old: str | None = None
 
     @property
     def key(self) -> str:
         """Hash of the content: the context, and the choices in any order."""
-        return self.zero_shot or content_key(self.pairs)
+        return self.content or content_key(self.pairs)
 
 
 @dataclass(frozen=True)
 class Examples:
-    """What is trained on. ``kind`` is ``choice`` or ``text``; ``fingerprint`` depends on every text and its order."""
+    """What is trained on. ``kind`` is ``choice`` or ``text``; ``fingerprint`` depends on every text and its order.
+    ``delimiters`` stand between context and answer for OLD and for NEW."""
 
     task: str
     kind: str
@@ -53,12 +59,13 @@ class Examples:
     notes: tuple[str, ...] = ()
     known: frozenset[str] = frozenset()
     """Keys of every document of the split, of those beyond a limit too."""
+    delimiters: tuple[str, str] = ("", "")
 
     @property
     def fingerprint(self) -> str:
         digest = hashlib.sha256(self.task.encode())
         for part in (self.train, self.validation, self.unlabelled):
-            rows = [[e.doc_id, e.pairs, e.gold, e.chosen] for e in part]
+            rows = [[e.doc_id, e.pairs, e.gold, e.chosen, *filter(None, [e.of_old])] for e in part]
             digest.update(json.dumps(rows).encode())
         return f"sha256:{digest.hexdigest()[:16]}"
 
@@ -112,18 +119,27 @@ def load_examples(task: str, **given: Any) -> Examples:
         raise InputError(f"overlap {wanted.overlap!r}: must be error or drop")
     loaded = _training_task(task, wanted)
     num_fewshot, name = wanted.num_fewshot, loaded.settings["split"]
-    where = f"{task}, split '{name}'"
-    documents = [_example(loaded, str(number), doc, num_fewshot) for number, doc in enumerate(loaded.task.eval_docs)]
-    kind = "choice" if loaded.task.OUTPUT_TYPE == "multiple_choice" else "text"
+    made = [_example(loaded, str(number), doc, num_fewshot) for number, doc in enumerate(loaded.task.eval_docs)]
+    bad = next((example.doc_id for example in made if example.gold is None), None)
+    if bad is not None:
+        raise InputError(f"{task}, split '{name}', document {bad}: no right answer; give such rows as unlabelled")
     spare = list(_unlabelled(loaded, Path(wanted.unlabelled))) if wanted.unlabelled is not None else []
-    notes: list[str] = []
+    test = test_keys(task, wanted.folder, name, wanted.tested, wanted.trust_task)
+    kind = "choice" if loaded.task.OUTPUT_TYPE == "multiple_choice" else "text"
+    delimiter = str(loaded.task.config.target_delimiter)
+    start = Examples(task, kind, (), (), split=name, delimiters=(delimiter, delimiter))
+    return assembled(start, made, spare, test, wanted, f"{task}, split '{name}'")
+
+
+def assembled(
+    start: Examples, documents: list[Example], spare: list[Example], test: dict[str, str], wanted: Wanted, where: str
+) -> Examples:
+    """``start`` with labelled documents, parted at random, and ``spare`` ones without labels: none twice, and none of
+    those by whose keys ``test`` names them. ``where`` the documents are from is for messages."""
+    notes = list(start.notes)
     made = list({(example.pairs, example.gold): example for example in reversed(documents)}.values())[::-1]
     if len(made) < len(documents):
         notes.append(f"Training documents left out that repeat others exactly: {len(documents) - len(made)}.")
-    bad = next((example.doc_id for example in made if example.gold is None), None)
-    if bad is not None:
-        raise InputError(f"{where}, document {bad}: no right answer; give such rows as unlabelled")
-    test = test_keys(task, wanted.folder, name, wanted.tested, wanted.trust_task)
     made = _apart(made, test, wanted.overlap, where, notes)
     spare = _apart(spare, test, wanted.overlap, str(wanted.unlabelled), notes)
     known = frozenset(example.key for example in made)
@@ -139,8 +155,10 @@ def load_examples(task: str, **given: Any) -> Examples:
     if len(further) < len(spare):
         left = len(spare) - len(further)
         notes.append(f"{wanted.unlabelled}: inputs left out that repeat others or labelled documents: {left}.")
-    parts = (tuple(made[:cut]), tuple(made[cut:]), tuple(further.values()))
-    return Examples(task, kind, *parts, name, tuple(notes), known)
+    return replace(
+        start, train=tuple(made[:cut]), validation=tuple(made[cut:]), unlabelled=tuple(further.values()),
+        notes=tuple(notes), known=known,
+    )  # fmt: skip
 
 
 def _training_task(task: str, wanted: Wanted) -> LoadedTask:
@@ -168,8 +186,8 @@ def _training_task(task: str, wanted: Wanted) -> LoadedTask:
 def _example(loaded: LoadedTask, doc_id: str, doc: Any, num_fewshot: int) -> Example:
     try:
         pairs = _pairs(loaded, doc, num_fewshot)
-        zero_shot = content_key(_pairs(loaded, doc, 0)) if num_fewshot else None
-        return Example(doc_id, pairs, _gold(loaded.task, doc, len(pairs)), zero_shot=zero_shot)
+        content = content_key(_pairs(loaded, doc, 0)) if num_fewshot else None
+        return Example(doc_id, pairs, _gold(loaded.task, doc, len(pairs)), content=content)
     except (KeyError, TypeError, ValueError) as error:
         where = f"task {loaded.name}, document {doc_id}"
         raise InputError(f"{where}: no training example can be made of it ({type(error).__name__}: {error})") from None
@@ -210,11 +228,24 @@ def test_keys(
         raise InputError(
             f"task {task}: split '{trained}' is the one that is evaluated; it cannot be trained or chosen on"
         )
-    return {document_key(loaded, doc): str(number) for number, doc in enumerate(loaded.task.eval_docs)}
+    return keys_of(loaded)
+
+
+def keys_of(loaded: LoadedTask) -> dict[str, str]:
+    """Content key -> document id, of all documents."""
+    return {document_key(loaded, doc): loaded.name_of(number) for number, doc in enumerate(loaded.task.eval_docs)}
 
 
 def document_key(loaded: LoadedTask, doc: Any) -> str:
-    return content_key(_pairs(loaded, doc, 0))
+    """The content key of a document, or of a prompt."""
+    task: Any = loaded.task
+    return prompt_key(task.prompt(doc)) if isinstance(task, PromptTask) else content_key(_pairs(loaded, doc, 0))
+
+
+def prompt_key(prompt: Prompt) -> str:
+    """The content key of what a prompt asks."""
+    tools = json.dumps(prompt.tools, sort_keys=True, default=str) if prompt.tools else ""
+    return content_key([(plain(prompt.turns) + tools, "")])
 
 
 def _apart(made: list[Example], test: dict[str, str], overlap: str, where: str, notes: list[str]) -> list[Example]:

@@ -10,7 +10,8 @@ import pytest
 
 from compatcheck import api, config
 from compatcheck.errors import InputError
-from compatcheck.options import Check, options_of
+from compatcheck.option_models import options_of
+from compatcheck.options import Check
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ import compatcheck
 from compatcheck import config, sides
 from compatcheck.cli.app import run
 from compatcheck.errors import InputError
-from compatcheck.options import Diff, build
+from compatcheck.option_models import build
+from compatcheck.options import Diff
 
 
 def test_a_value_is_read_as_that_of_its_option() -> None:

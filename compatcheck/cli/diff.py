@@ -11,7 +11,7 @@ from typing import Any
 import typer
 from typer import Argument, Option
 
-from compatcheck import config, options
+from compatcheck import config, option_models, options
 from compatcheck.cli.options import command_line, progress, speaker, with_options
 from compatcheck.cli.output import check_formats, check_writable, emit, print_failure, print_line, settings
 from compatcheck.config import Check
@@ -100,7 +100,7 @@ def _run_all(checks: Sequence[Check], given: Mapping[str, Any], command: str) ->
 def _run(check: Check, given: Mapping[str, Any], command: str, *, alone: bool) -> tuple[int, str]:
     """The exit code, and the verdict, which ``--exit-zero`` leaves as it is."""
     settled = config.settle(check.options, given)
-    shown = options.build(options.Check, settled)
+    shown = option_models.build(options.Check, settled)
     formats = check_formats(shown.format, shown.junit_flips, several=bool(check.further))
     out = shown.out
     if not alone:

@@ -10,7 +10,7 @@ from typing import Any
 import typer
 from typer import Argument, Option
 
-from compatcheck import options
+from compatcheck import option_models, options
 from compatcheck.cli.options import Quiet, command_line, progress, speaker, with_options
 from compatcheck.cli.output import check_writable, print_untrusted, settings
 from compatcheck.errors import ExitCode, InputError
@@ -36,7 +36,8 @@ def fix(
     rank = int(os.environ.get("RANK", "0"))
     quiet = quiet or bool(rank)  # of several processes the first one speaks
     chosen = {**settings(quiet=bool(rank)).fix, **given}
-    _check_task(chosen)
+    if not chosen.get("prompts"):
+        _check_task(chosen, " or give prompts of your own with --prompts")
     from compatcheck_train.api import fix as train
     from compatcheck_train.report import fix_to_dict, render_text
 
@@ -71,7 +72,7 @@ def train_task(
     from compatcheck_train.settings import settings_of
     from compatcheck_train.training.run import train_task_adapter
 
-    chosen = options.build(options.TrainTask, given)
+    chosen = option_models.build(options.TrainTask, given)
     say = speaker(quiet)
     examples = load_examples(
         chosen.task, data=chosen.data, split=chosen.train_split, limit=chosen.train_limit,
@@ -88,6 +89,6 @@ def train_task(
         print(f"{trained.steps} steps; kept after epoch {trained.best_epoch}, {loss}")
 
 
-def _check_task(given: dict[str, Any]) -> None:
+def _check_task(given: dict[str, Any], otherwise: str = "") -> None:
     if not given.get("task"):
-        raise InputError("--task is missing: name the task to train on (see `compatcheck tasks`)")
+        raise InputError(f"--task is missing: name the task to train on (see `compatcheck tasks`){otherwise}")

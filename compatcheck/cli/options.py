@@ -10,9 +10,9 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from compatcheck import options, sides
+from compatcheck import option_models, options, sides
 from compatcheck.errors import InputError, did_you_mean
-from compatcheck.options import about, flag_of, kind_of
+from compatcheck.option_models import about, flag_of, kind_of
 
 _PANELS = (
     None,
@@ -32,7 +32,7 @@ TextOrJson = Annotated[str, typer.Option(metavar="NAME", help="terminal or json.
 
 def with_options(model: type) -> Callable[[Function], Function]:
     """Give a command the options of a model; those that the user wrote reach it as the argument ``given``."""
-    known = options.options_of(model)
+    known = option_models.options_of(model)
 
     def wrap(function: Function) -> Function:
         own = inspect.signature(function, eval_str=True).parameters

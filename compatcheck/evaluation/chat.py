@@ -76,6 +76,22 @@ class Chat:
         return str(_file(name) or name)
 
 
+def rendered(
+    tokenizer: Any, history: list[dict[str, Any]], add_generation_prompt: bool = True, tools: list[Any] | None = None
+) -> str:
+    """The prompt that a tokenizer's template makes of a conversation, without its model."""
+    import jinja2
+
+    options: dict[str, Any] = {"tokenize": False, "add_generation_prompt": add_generation_prompt}
+    options |= {"tools": tools} if tools else {}
+    options["continue_final_message"] = not add_generation_prompt
+    try:
+        return str(tokenizer.apply_chat_template(history, **options))
+    except jinja2.exceptions.TemplateError:  # as lm-eval does it: the template knows no system role
+        without = [message for message in history if message["role"] != "system"]
+        return str(tokenizer.apply_chat_template(without, **options))
+
+
 def takes_template(said: bool | None, loaded: LoadedTask, engine: Any) -> bool:
     """Whether prompts go through the model's chat template: as the user says, else those of conversations, where the
     model has one."""

@@ -8,7 +8,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from compatcheck import options, sides
+from compatcheck import option_models, options, sides
 from compatcheck.errors import InputError
 from compatcheck.evaluation.against import refuse_alone
 from compatcheck.evaluation.grouping import EngineOptions
@@ -39,9 +39,9 @@ def request_of(
             own, repeats = sides.of_side(chosen, side), chosen.repeats
             field = getattr(chosen, f"{side}_prediction_field") or own.prediction_field
         log_folder = None if scratch is None else Path(scratch)
-        engine = options.part_of(own, EngineOptions, seed=seed_of(own.gen, own.seed), log_folder=log_folder)
-        layout = options.part_of(own, Layout, prediction_field=field, repeats=repeats)
-        both.append(SideOptions(options.part_of(own, TaskOptions), engine, layout, own.api_key_env))
+        engine = option_models.part_of(own, EngineOptions, seed=seed_of(own.gen, own.seed), log_folder=log_folder)
+        layout = option_models.part_of(own, Layout, prediction_field=field, repeats=repeats)
+        both.append(SideOptions(option_models.part_of(own, TaskOptions), engine, layout, own.api_key_env))
     directions = with_direction(chosen.metric_args, chosen.lower_is_better)
     return Request(
         os.fspath(old), os.fspath(new), chosen.task, chosen.filter, chosen.metric, directions, *told_apart(*both),

@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,21 @@ from compatcheck.errors import InputError
 from compatcheck.evaluation.grouping import EngineOptions
 from compatcheck.references import Reference
 from compatcheck.tasks import LoadedTask
+from compatcheck.tasks.generation import for_local
 from compatcheck_train.examples import Examples
 from compatcheck_train.folders import write_json
 from compatcheck_train.training.processes import first
 
 Ask = Callable[[str, Sequence[tuple[Any, ...]]], list[Any]]
 """A method of an engine and the arguments of every request -> the answers."""
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """The contexts of all documents as a model reads them, and what stands between a context and its answer."""
+
+    contexts: Sequence[str]
+    delimiter: str
 
 
 class JointAnswers:
@@ -37,7 +46,7 @@ class JointAnswers:
         task: Any = loaded.task
         if task.OUTPUT_TYPE != "generate_until":
             raise InputError(f"{loaded.name}: {task.OUTPUT_TYPE} tasks have no answers to choose from")
-        self.decoding, self.delimiter = dict(task.config.generation_kwargs), str(task.config.target_delimiter)
+        self.decoding = for_local(task.config.generation_kwargs)
         self.old, self.folder, self.engine, self.say, self.progress = old, folder, engine, say, progress
 
     def examples(
@@ -49,13 +58,17 @@ class JointAnswers:
         A document that neither model says anything on keeps its own answer, if it has one. ``keep_labels``: labelled
         documents keep their label as the answer where there are unlabelled ones to learn both models' answers from."""
         parts = ("unlabelled",) if keep_labels and examples.unlabelled else ("train", "validation", "unlabelled")
-        contexts = [example.pairs[0][0] for part in parts for example in getattr(examples, part)]
-        path = self.folder / f"answers-{_key(self.old.fingerprint(), new.fingerprint(), old_share, contexts)}.json"
+        every = [example for part in parts for example in getattr(examples, part)]
+        contexts = [example.pairs[0][0] for example in every]
+        of_old = [example.pairs[0][0] if example.of_old is None else example.of_old for example in every]
+        given = contexts if of_old == contexts else [of_old, contexts]
+        path = self.folder / f"answers-{_key(self.old.fingerprint(), new.fingerprint(), old_share, given)}.json"
+        old_asked, new_asked = map(_Asked, (of_old, contexts), examples.delimiters)
 
         def make() -> list[str]:
             if not path.is_file():
                 self.say(f"both models answer {len(contexts)} documents, and each reads the other's answers")
-                found = self._joint(contexts, new, old_share)
+                found = self._joint(old_asked, new_asked, new, old_share)
                 self.folder.mkdir(parents=True, exist_ok=True)
                 write_json(path, {"answers": found})
             answers: list[str] = json.loads(path.read_text(encoding="utf-8"))["answers"]
@@ -66,43 +79,45 @@ class JointAnswers:
         for part in parts:
             texts = [(example, next(answers)) for example in getattr(examples, part)]
             changed[part] = tuple(
-                replace(example, chosen=f"{self.delimiter}{text}" if text else None) for example, text in texts
+                replace(example, chosen=f"{new_asked.delimiter}{text}" if text else None) for example, text in texts
             )
         return replace(examples, **changed)
 
-    def _joint(self, contexts: Sequence[str], new: Reference, old_share: float) -> list[str]:
-        """The answer to every context; empty where both models say nothing."""
-        asked = [(context, dict(self.decoding)) for context in contexts]
+    def _joint(self, of_old: _Asked, of_new: _Asked, new: Reference, old_share: float) -> list[str]:
+        """The answer to every document; empty where both models say nothing."""
 
-        def generate(ask: Ask) -> list[str]:
-            return [text.strip() for text in ask("generate_until", asked)]
+        def generate(ask: Ask, asked: _Asked) -> list[str]:
+            return [
+                text.strip() for text in ask("generate_until", [(one, dict(self.decoding)) for one in asked.contexts])
+            ]
 
-        def read(ask: Ask, answers: Sequence[str]) -> list[float]:
+        def read(ask: Ask, asked: _Asked, answers: Sequence[str]) -> list[float]:
             """Log-likelihood per character."""
             said = [number for number, answer in enumerate(answers) if answer]
-            found = ask("loglikelihood", [(contexts[n], f"{self.delimiter}{answers[n]}") for n in said])
-            scores = dict(zip(said, found, strict=True))
+            pairs = [(asked.contexts[number], f"{asked.delimiter}{answers[number]}") for number in said]
+            scores = dict(zip(said, ask("loglikelihood", pairs), strict=True))
             return [scores[n][0] / len(answers[n]) if n in scores else float("-inf") for n in range(len(answers))]
 
-        path = self.folder / f"old-{_key(self.old.fingerprint(), contexts, self.decoding, self.delimiter)}.json"
+        key = _key(self.old.fingerprint(), of_old.contexts, self.decoding, of_old.delimiter)
+        path = self.folder / f"old-{key}.json"
         if not path.is_file():
             with self._engine(self.old) as ask:
-                answers = generate(ask)
-                kept = {"answers": answers, "logprobs": read(ask, answers)}
+                answers = generate(ask, of_old)
+                kept = {"answers": answers, "logprobs": read(ask, of_old, answers)}
             self.folder.mkdir(parents=True, exist_ok=True)
             write_json(path, kept)
         kept = json.loads(path.read_text(encoding="utf-8"))
-        of_old: list[str] = kept["answers"]
+        old_answers: list[str] = kept["answers"]
         with self._engine(new) as ask:
-            of_new = generate(ask)
-            by_new = [read(ask, answers) for answers in (of_old, of_new)]
+            new_answers = generate(ask, of_new)
+            by_new = [read(ask, of_new, answers) for answers in (old_answers, new_answers)]
         with self._engine(self.old) as ask:
-            by_old = [kept["logprobs"], read(ask, of_new)]
+            by_old = [kept["logprobs"], read(ask, of_old, new_answers)]
         mine, theirs = (
             [old_share * a + (1 - old_share) * b for a, b in zip(old, new, strict=True)]
             for old, new in zip(by_old, by_new, strict=True)
         )
-        return [a if x > y else b for a, b, x, y in zip(of_old, of_new, mine, theirs, strict=True)]
+        return [a if x > y else b for a, b, x, y in zip(old_answers, new_answers, mine, theirs, strict=True)]
 
     @contextmanager
     def _engine(self, reference: Reference) -> Iterator[Ask]:

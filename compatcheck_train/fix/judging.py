@@ -17,7 +17,8 @@ from compatcheck.evaluation.store import open_store
 from compatcheck.records import Manifest, Run, TaskRun
 from compatcheck.references import Reference
 from compatcheck.tasks import LoadedTask, TaskOptions, load_tasks
-from compatcheck_train.examples import Examples, document_key, test_keys
+from compatcheck_train.examples import Examples, document_key, keys_of, test_keys
+from compatcheck_train.fix.prompts import Prompted
 from compatcheck_train.training.processes import first
 
 Say = Callable[[str], None]
@@ -29,7 +30,8 @@ CHOOSING_SHARE = 0.25
 
 @dataclass(frozen=True)
 class Judge:
-    """How models are evaluated while an adapter is made: engine, store, and which metric counts.
+    """How models are evaluated while an adapter is made: engine, store, and which metric counts. ``task`` is its name,
+    or what the prompts are called.
 
     ``split`` is that of the proof, None: the one that is evaluated by default; ``limit`` its documents at most. ``dev``
     names the documents that candidates and blends are judged on: a split, a JSONL file or :data:`HELD_OUT`; None: a
@@ -50,6 +52,10 @@ class Judge:
     seed: int = 1234
     trust_task: bool = False
     """The task's YAML may run code of its own."""
+    prompts: Prompted | None = None
+    """The user's own prompts in place of a task."""
+    correct_at: float | None = None
+    """A score of at least that is right."""
 
     def validation(self, examples: Examples, most: int | None = None) -> LoadedTask:
         """The task on the documents that candidates are judged on, at most so many of them, drawn at random; InputError
@@ -57,15 +63,18 @@ class Judge:
         if self.dev is None:
             return self._parted(most)[0]
         if self.dev == HELD_OUT:
-            return self.on_training_documents(examples, [int(each.doc_id) for each in examples.validation[:most]])
+            return self.on_training_documents(examples, [each.doc_id for each in examples.validation[:most]])
         file = Path(self.dev)
-        if not file.is_file() and (file.suffix or len(file.parts) > 1):
+        if not file.is_file() and (file.suffix or len(file.parts) > 1 or self.prompts is not None):
             raise InputError(f"--dev {self.dev}: no such file")
         data, split = (file, None) if file.is_file() else (self.data, self.dev)
         loaded = self._load(data, split)
         if most is not None and loaded.size > most:
             loaded = replace(loaded, indices=sorted(random.Random(self.seed).sample(range(loaded.size), most)))
-        test = test_keys(self.task, self._folder, str(split), self.split, self.trust_task)
+        if self.prompts is not None:
+            test = keys_of(self.prompts.evaluated())
+        else:
+            test = test_keys(self.task, self._folder, str(split), self.split, self.trust_task)
         keys = (document_key(loaded, doc) for doc in loaded.task.eval_docs)
         shared = next((key for key in keys if key in test), None)
         if shared is not None:
@@ -75,8 +84,11 @@ class Judge:
             )
         return loaded
 
-    def on_training_documents(self, examples: Examples, documents: Sequence[int]) -> LoadedTask:
-        return replace(self._load(self.data, examples.split), indices=sorted(documents))
+    def on_training_documents(self, examples: Examples, ids: Sequence[str]) -> LoadedTask:
+        """The task on these documents of its training split."""
+        if self.prompts is not None:
+            return self.prompts.trained(frozenset(ids))
+        return replace(self._load(self.data, examples.split), indices=sorted(map(int, ids)))
 
     def test(self, most: int | None = None, chooses: bool = True) -> LoadedTask:
         """The task on the documents of the proof: its split, less what is chosen on (at most so many of them) where
@@ -89,6 +101,8 @@ class Judge:
         return self.data if self.data is None or self.data.is_dir() else None
 
     def _load(self, data: Path | None, split: str | None, limit: int | None = None) -> LoadedTask:
+        if self.prompts is not None:
+            return self.prompts.evaluated(limit) if data is None else self.prompts.of(data)
         options = TaskOptions(data, split, limit, None, self.num_fewshot, self.seed, self.trust_task)
         (loaded,) = load_tasks([self.task], options)
         return loaded
@@ -149,7 +163,8 @@ class Judge:
         for each in done:
             of, seconds = each.job.reference, {"seconds": each.seconds}
             about = Manifest(of.text, of.fingerprint(), of.kind, each.engine, seconds)
-            runs[each.job.side] = Run(about, each.runs, tuple(dict.fromkeys((*each.job.task.notes, *each.notes))))
+            found = each.runs if self.prompts is None else tuple(map(self.prompts.scored, each.runs))
+            runs[each.job.side] = Run(about, found, tuple(dict.fromkeys((*each.job.task.notes, *each.notes))))
         return runs
 
     def stored(self, loaded: LoadedTask, models: Mapping[str, Reference]) -> list[str]:
@@ -177,13 +192,16 @@ class Judge:
             return next(t for t in run.tasks if (t.task, t.filter) == (before.task, before.filter))
 
         def values(run: Run) -> Any:
-            return same(run).records.set_index("doc_id")[f"score:{metric}"]
+            scores = same(run).records.set_index("doc_id")[f"score:{metric}"]
+            at = self.correct_at
+            return scores if at is None else (sign * scores >= sign * at).where(scores.notna()).astype(float)
 
         def figures(run: Run) -> tuple[int, float, float, float]:
-            found = compare(before, same(run), metric=metric, seed=self.seed, resamples=100)
+            how = {"correct_at": self.correct_at, "seed": self.seed, "resamples": 100}
+            found = compare(before, same(run), metric=metric, **how)
             names = ("nfr", "pfr", "accuracy_new" if found.kind == "discrete" else "score_new")
             nfr, pfr, score = (float(found.metrics[name].value or 0.0) for name in names)
-            return found.n, nfr, pfr, sign * score
+            return found.n, nfr, pfr, score if found.kind == "discrete" else sign * score
 
         _, nfr_of_new, _, score_of_new = figures(new)
         scores = {}

@@ -73,14 +73,16 @@ class Proof:
         return self.metrics[0].judgement
 
 
-def prove(old: Run, sides: Mapping[Any, Run], seed: int = 0, margin: float = MARGIN) -> Proof:
+def prove(
+    old: Run, sides: Mapping[Any, Run], seed: int = 0, margin: float = MARGIN, correct_at: float | None = None
+) -> Proof:
     """Compare old → every side on the documents that all of them have: ``new``, ``compat`` and, where there is one,
     ``control``; where there were several trainings, all of them too, by side and seed (:data:`Side`): the former are
     those of them that may be delivered then. InputError where the runs share no task, filter and metric."""
     found: dict[Side, dict[tuple[str, str, str], Comparison]] = {}
     notes: list[str] = []
     for side, run in sides.items():
-        comparisons, said = compare_runs(old, run, epsilon=0.0, seed=seed)
+        comparisons, said = compare_runs(old, run, epsilon=0.0, correct_at=correct_at, seed=seed)
         found[side] = {(each.task, each.filter, each.metric): each for each in comparisons}
         notes += said
     keys = [key for key in found[NEW] if all(key in each for each in found.values())]

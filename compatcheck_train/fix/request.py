@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -10,11 +10,14 @@ from typing import Any
 
 from compatcheck.errors import InputError, did_you_mean
 from compatcheck.evaluation.grouping import EngineOptions
-from compatcheck.options import Fix, part_of
+from compatcheck.option_models import part_of
+from compatcheck.options import Fix
 from compatcheck.references import Reference, resolve
+from compatcheck.tasks import TaskOptions
 from compatcheck_train.examples import Examples
 from compatcheck_train.fix.candidates import CONTROLS, Candidate, candidates_for
-from compatcheck_train.fix.judging import CHOOSING_SHARE, Judge, Scores
+from compatcheck_train.fix.judging import CHOOSING_SHARE, HELD_OUT, Judge, Scores
+from compatcheck_train.fix.prompts import Answer, Prompted, check_prompts
 from compatcheck_train.folders import Claim
 from compatcheck_train.loss import strategies
 from compatcheck_train.settings import TRIAL_SHARES, TrainSettings, settings_of
@@ -31,6 +34,8 @@ _DECIDING = (
     "blend_method", "control", "init", "train_task", "unlabelled", "train_split", "train_limit", "drop_overlap",
 )  # fmt: skip
 
+_OF_TASKS: Mapping[str, Any] = {"data": None, "split": None, "limit": None, "num_fewshot": None, "seed": Judge.seed}
+"""What prompts are read without: fix draws its parts itself."""
 _WHY = dict.fromkeys(
     ("train_limit", "train_split", "unlabelled", "drop_overlap"), "other training documents make another adapter"
 ) | {"limit": "it can grow, not shrink: what was chosen on would be proven on"}
@@ -47,6 +52,8 @@ class FixRequest:
     """Documents to choose on at most."""
     began_with: int | None = None
     """The --limit that the folder began with, where it goes on with a larger one."""
+    answers: Mapping[str, Answer] | None = None
+    """OLD's answers to the prompts, in place of targets, once they are there."""
 
     @cached_property
     def settings(self) -> TrainSettings:
@@ -55,8 +62,18 @@ class FixRequest:
 
     @cached_property
     def judge(self) -> Judge:
-        engine = part_of(self.chosen, EngineOptions, seed=0)
-        return part_of(self.chosen, Judge, engine=engine, seed=Judge.seed, drawn_from=self.began_with)
+        chosen, further = self.chosen, dict[str, Any]()
+        if chosen.prompts is not None:
+            told = Prompted(part_of(chosen, TaskOptions, **_OF_TASKS), chosen.data, chosen.metric, self.answers)
+            further = {"prompts": told, "task": told.name, "data": None}
+        engine = part_of(chosen, EngineOptions, seed=0)
+        return part_of(chosen, Judge, engine=engine, seed=Judge.seed, drawn_from=self.began_with, **further)
+
+    @property
+    def files(self) -> tuple[Path | None, ...]:
+        """Files of prompts beside those that are trained on and evaluated."""
+        dev = self.chosen.dev
+        return self.chosen.unlabelled, None if dev in (None, HELD_OUT) else Path(str(dev))
 
     @property
     def trial_share(self) -> float:
@@ -67,6 +84,8 @@ class FixRequest:
     def candidates(self, examples: Examples) -> tuple[Candidate, ...]:
         """What ``auto`` tries, long enough where trials are whole trainings and nobody asked for a length."""
         found = candidates_for(examples.kind, self.chosen.candidate, self.trial_share)
+        if any(example.of_old is not None for example in examples.train):
+            found = tuple(each for each in found if not strategies.get(each.strategy).needs_old)
         if self.trial_share < 1 or {"epochs", "max_steps"} & {*(self.chosen.set or ())}:
             return found
         return tuple(each.long_enough(examples, self.settings) for each in found)
@@ -144,6 +163,9 @@ class FixRequest:
         values = {name: getattr(self.chosen, name) for name in _DECIDING}
         if self.began_with is not None:
             values["limit"] = self.began_with
+        if self.judge.prompts is not None:
+            values |= {name: getattr(self.chosen, name) for name in ("system", "gen", "extract", "reference")}
+            values |= {"prompts": self.judge.prompts.fingerprint(self.files), "correct_at": self.chosen.correct_at}
         return {
             "old": old.fingerprint(), "new": new.fingerprint(), "trial_share": self.trial_share, "most": self.most,
             **{name: str(value) if isinstance(value, Path) else value for name, value in values.items()},
@@ -156,6 +178,7 @@ def check(request: FixRequest) -> tuple[Reference, Reference]:
     """Resolve OLD and NEW, and refuse (InputError) recorded outputs or an endpoint in place of a model, unknown names,
     and numbers out of range."""
     chosen = request.chosen
+    check_prompts(chosen)
     found = []
     for side, text in (("OLD", request.old), ("NEW", request.new)):
         reference = resolve(text, chosen.trust_remote_code)
@@ -199,8 +222,14 @@ def _check_transfer(old: Reference, new: Reference) -> None:
 
 def check_strategies(request: FixRequest, examples: Examples) -> None:
     """Refuse (InputError) what does not fit the task's kind, and options that a strategy does not have."""
+    apart = any(example.of_old is not None for example in (*examples.train, *examples.unlabelled))
     for name in request.named:
         strategies.get(name).check_kind(examples.kind, examples.task)
+        if apart and strategies.get(name).needs_old:
+            raise InputError(
+                f"strategy {name}: follows OLD token by token, and OLD reads the prompts through another chat template "
+                "than NEW; take sequence-ensemble, which learns from whole answers"
+            )
     if request.chosen.strategy != AUTO:
         strategies.get(Candidate.of(request.chosen.strategy).strategy).settled(request.settings.strategy_options)
 

@@ -13,12 +13,13 @@ from typing import Any
 
 from compatcheck.references import Reference, resolve
 from compatcheck.tasks import LoadedTask
-from compatcheck_train.examples import Examples, load_examples
+from compatcheck_train.examples import Examples, Wanted, load_examples
 from compatcheck_train.fix import estimate, phases
 from compatcheck_train.fix.change import Changes
 from compatcheck_train.fix.estimate import Costs
 from compatcheck_train.fix.judging import Scores
 from compatcheck_train.fix.phases import Phases
+from compatcheck_train.fix.prompts import Reader, answers_of, prompt_examples
 from compatcheck_train.fix.proof import Proof, bound_of, prove
 from compatcheck_train.fix.request import (
     AUTO,
@@ -142,17 +143,15 @@ def _prepared(
     identity = request.identity(old, new)
     first(lambda: claim.check(identity))
     check_disk(out, (old, new))
+    if request.chosen.reference is not None:
+        request = _with_answers(request, old, say, progress)
     chosen, judge = request.chosen, request.judge
     if request.began_with is not None:
         note(
             f"The folder began with --limit {request.began_with}: the adapter is the one that was trained and chosen "
             "then. The intervals of a second proof on more documents are those of a first one."
         )
-    examples = load_examples(
-        judge.task, data=judge.data, split=chosen.train_split, limit=chosen.train_limit, unlabelled=chosen.unlabelled,
-        num_fewshot=judge.num_fewshot or 0, seed=request.settings.seed,
-        overlap="drop" if chosen.drop_overlap else "error", tested=judge.split, trust_task=judge.trust_task,
-    )  # fmt: skip
+    examples = _examples(request, old, new)
     check_strategies(request, examples)
     if idle := request.idle(new):
         note(idle)
@@ -180,6 +179,33 @@ def _prepared(
     first(lambda: costs.write(out / ESTIMATE))
     work = Work(request, old, new, new, examples, documents, known, out / "work", say, note, progress)
     return _with_start(work), tested, scores, costs.whole
+
+
+def _with_answers(request: FixRequest, old: Reference, say: Say, progress: Phases) -> FixRequest:
+    """With OLD's answers in place of targets."""
+    judge = request.judge
+    assert judge.prompts is not None
+    asked = judge.prompts.asked(request.files)
+    say(f"OLD answers {asked.size:,} prompts, which gives their targets")
+    run = replace(judge, prompts=None).run(asked, {"old": old}, say, progress)["old"]
+    return replace(request, answers=answers_of(run.tasks[0]))
+
+
+def _examples(request: FixRequest, old: Reference, new: Reference) -> Examples:
+    chosen, judge, settings = request.chosen, request.judge, request.settings
+    given: dict[str, Any] = {
+        "limit": chosen.train_limit, "unlabelled": chosen.unlabelled, "seed": settings.seed,
+        "overlap": "drop" if chosen.drop_overlap else "error",
+    }  # fmt: skip
+    if judge.prompts is not None:
+        from compatcheck_train.training.models import load_tokenizer
+
+        sides = (Reader(old, settings, load_tokenizer), Reader(new, settings, load_tokenizer))
+        return prompt_examples(judge.prompts, sides, Wanted(**given), chosen.extract)
+    return load_examples(
+        judge.task, data=judge.data, split=chosen.train_split, num_fewshot=judge.num_fewshot or 0, tested=judge.split,
+        trust_task=judge.trust_task, **given,
+    )  # fmt: skip
 
 
 def _foreseen(
@@ -230,7 +256,7 @@ def _prove(work: Work, tested: LoadedTask, picked: Picked, repeats: list[Repeat]
     if picked.control is not None:
         sides["control"] = runs["control", picked.control.seed]
     trained = {key: run for key, run in runs.items() if isinstance(key, tuple) and several}
-    proof = prove(runs["old"], {**sides, **trained}, judge.seed, work.request.margin)
+    proof = prove(runs["old"], {**sides, **trained}, judge.seed, work.request.margin, judge.correct_at)
     if judge.metric:
         proof = replace(proof, metrics=tuple(sorted(proof.metrics, key=lambda m: m.metric != judge.metric)))
     return proof, bound_of(runs["old"], runs["new"], tested, proof.metrics[0].metric)

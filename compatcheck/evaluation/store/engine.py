@@ -16,6 +16,7 @@ from lm_eval.api.model import LM, CacheHook
 
 from compatcheck.engines.answers import MOST_NOT_FINITE, NOT_FINITE, STOP, THINKING, about, is_finite, without_reasoning
 from compatcheck.errors import InputError
+from compatcheck.evaluation.chat import rendered
 from compatcheck.evaluation.running import JobProgress
 from compatcheck.evaluation.store.identity import WITHOUT_BEARING
 from compatcheck.evaluation.store.keys import Draws, answer_key, asks_to_sample, is_sampled, request_digest, well_formed
@@ -149,20 +150,11 @@ class StoredEngine(LM):
         if not tools and (self._engine.opened or self._tokenizer_folder is None):
             engine = self._engine.use(self._adapter)
             return engine.apply_chat_template(chat_history, add_generation_prompt=add_generation_prompt)
-        import jinja2
-
         if self._tokenizer is None:
             from transformers import AutoTokenizer
 
             self._tokenizer = AutoTokenizer.from_pretrained(str(self._tokenizer_folder))
-        options: dict[str, Any] = {"tokenize": False, "add_generation_prompt": add_generation_prompt}
-        options |= {"tools": tools} if tools else {}
-        options["continue_final_message"] = not add_generation_prompt
-        try:
-            return str(self._tokenizer.apply_chat_template(chat_history, **options))
-        except jinja2.exceptions.TemplateError:  # as lm-eval does it: the template knows no system role
-            without = [message for message in chat_history if message["role"] != "system"]
-            return str(self._tokenizer.apply_chat_template(without, **options))
+        return rendered(self._tokenizer, chat_history, add_generation_prompt=add_generation_prompt, tools=tools)
 
     def chat_template(self, chat_template: bool | str = False) -> str | None:
         template: str | None = self._engine.use(self._adapter).chat_template(chat_template)

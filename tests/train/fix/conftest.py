@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from compatcheck.engines.progress import SilentProgress
-from compatcheck.options import Fix, build
+from compatcheck.option_models import build
+from compatcheck.options import Fix
 from compatcheck_train.fix import estimate
 from compatcheck_train.fix.estimate import Answering, Costs
 from compatcheck_train.fix.request import FixRequest

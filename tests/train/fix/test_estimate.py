@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from compatcheck.options import Fix, build
+from compatcheck.option_models import build
+from compatcheck.options import Fix
 from compatcheck.references import resolve
 from compatcheck_train.examples import Example, Examples
 from compatcheck_train.fix import estimate

@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file
 
 from compatcheck.cli.app import run
 from compatcheck.errors import InputError
-from compatcheck.options import Fix, build
+from compatcheck.option_models import build
+from compatcheck.options import Fix
 from compatcheck.references import resolve
 from compatcheck_train.fix import request as guards
 from compatcheck_train.fix.judging import Scores
