@@ -267,7 +267,13 @@ def with_control(work: Work, candidate: Candidate, repeat: Repeat, to: Path) -> 
     own = own.changed(strategy=control, strategy_options={}, ce_weight=None, max_steps=None, patience=None)
     steps = staged.trained.steps if before is not None else staged.steps
     epochs = math.ceil(steps / total_steps(examples, own.changed(epochs=1)))
-    made = work.train(work.old, start, examples, own.changed(epochs=epochs, max_steps=steps), to)
+    try:
+        made = work.train(work.old, start, examples, own.changed(epochs=epochs, max_steps=steps), to)
+    except Diverged as error:
+        if request.chosen.seeds > 1:  # seeds are compared with their controls
+            raise
+        work.note(f"There is no control to compare with: {error}.")
+        return repeat
     if before is not None:
         made = replace(made, steps=made.steps + before.steps, seconds=made.seconds + before.seconds)
     return replace(repeat, control=made)
@@ -311,7 +317,7 @@ def repeats_of(work: Work, final: Trial, frontier: Frontier | None) -> list[Repe
     candidate, seed = final.candidate, work.request.settings.seed
     folder = final.trained.folder if frontier is None else frontier.chosen.folder
     made = [with_control(work, candidate, Repeat(seed, folder, final.trained, None), work.folder / "control")]
-    if frontier is not None and work.request.averages:
+    if frontier is not None and work.request.averages and made[0].control is not None:
         made[0] = averaged_where_better(work, made[0], frontier.chosen.scores)
     for another in range(seed + 1, seed + work.request.chosen.seeds):
         place = work.folder / f"seed-{another}"

@@ -261,6 +261,21 @@ def test_a_candidate_whose_loss_is_no_number_is_left_out(fixtures: Path, tmp_pat
         fix(request.with_(candidate=("choice-ce",)), tmp_path / "none")
 
 
+@pytest.mark.parametrize("strategy", ["new-only", "auto"])
+def test_a_control_whose_loss_is_no_number_leaves_the_fix_without_one(
+    fixtures: Path, tmp_path: Path, strategy: str
+) -> None:
+    request = request_of(
+        fixtures, tmp_path, strategy=strategy, candidate=("new-only",) if strategy == "auto" else (), trial_share=1.0,
+        blend="none" if strategy != "auto" else "auto", train_limit=40, limit=20, force=True,
+        settings={"max_steps": 3, "learning_rate": 1e30, "warmup_steps": 0},
+    )  # fmt: skip
+    fixed = fix(request, tmp_path / "out")
+    assert fixed.control is None and fixed.proof.judgement.against_control == ""
+    assert any(note.startswith("There is no control to compare with: the training loss is") for note in fixed.notes)
+    assert "no control" in render_text(save(fixed, tmp_path / "out"))
+
+
 def test_a_base_gets_its_task_adapter_first(fixtures: Path, tmp_path: Path) -> None:
     request = request_of(
         fixtures, tmp_path, new=str(fixtures / "models" / "base-v2"), train_task=True, strategy="muscle", blend=0.5,
