@@ -28,9 +28,9 @@ class Candidate:
     short: bool = False
     """Tried only where trials are short: in full it costs more than it has been seen to give."""
     least_steps: int = 0
-    """About so many of the stage before, where labelled documents are few: they are gone through more often, up to
-    :data:`MOST_TIMES`. The stage after it then goes over all inputs for as many steps as they took without that, or a
-    third of these."""
+    """About so many on the labelled documents (of the stage before, where there is one), where they are few: they are
+    gone through more often, up to :data:`MOST_TIMES`. The stage after that then goes over all inputs for as many steps
+    as they took without that, or a third of these."""
     first_epochs: int | None = None
     """Of the stage before; None: the shared ones."""
 
@@ -59,6 +59,8 @@ class Candidate:
             return self
         of_an_epoch = total_steps(labelled(every), shared.changed(epochs=1))
         epochs = min(max(shared.epochs, round(self.least_steps / of_an_epoch)), MOST_TIMES * shared.epochs)
+        if not self.first:
+            return replace(self, changes={**self.changes, "epochs": epochs})
         after = max(shared.epochs * of_an_epoch, self.least_steps / 3)
         after = round(after / total_steps(every, shared.changed(epochs=1)))
         return replace(self, first_epochs=epochs, changes={**self.changes, "epochs": min(max(1, after), shared.epochs)})
@@ -75,6 +77,8 @@ AVERAGES = (0.75, 0.5, 0.25)
 """Weights of compat in the averages with the control that are tried."""
 CONTROLS = {"choice": "choice-ce", "text": "continue-ce"}
 """Training on labels alone, by the task's kind."""
+LIKE_OLD = "like OLD"
+"""In place of the task's kind, where OLD's answers are the labels."""
 _ANSWER = {"tokens": "answer"}
 _CANDIDATES = {
     "choice": (
@@ -95,12 +99,13 @@ _CANDIDATES = {
         Candidate("muscle-ce, answer", "muscle-ce", _ANSWER, short=True),
         Candidate("ensemble, answer", "ensemble", _ANSWER, short=True),
     ),
+    LIKE_OLD: (Candidate("continue-ce, answer", "continue-ce", _ANSWER, least_steps=1_000),),
 }  # fmt: skip
 
 
 def candidates_for(kind: str, names: Sequence[str] = (), share: float = TRIAL_SHARES["paper"]) -> tuple[Candidate, ...]:
-    """What auto tries for ``choice`` or ``text`` tasks, where ``share`` of its steps is what a trial gets: fewer where
-    that is all of them. ``names`` are tried instead, with the settings as given."""
+    """What auto tries for ``choice`` or ``text`` tasks, or :data:`LIKE_OLD`, where ``share`` of its steps is what a
+    trial gets: fewer where that is all of them. ``names`` are tried instead, with the settings as given."""
     if names:
         return tuple(map(Candidate.of, names))
     return tuple(candidate for candidate in _CANDIDATES[kind] if share < 1 or not candidate.short)

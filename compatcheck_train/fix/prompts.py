@@ -124,6 +124,10 @@ def check_prompts(chosen: Any) -> None:
         return
     if chosen.task:
         raise InputError("--task and --prompts: an adapter is trained on one of them")
+    if chosen.reference is not None and chosen.control not in ("auto", "none"):
+        raise InputError(
+            f"--control {chosen.control}: with --reference old labels are OLD's answers, so there is none without OLD"
+        )
     for name in ("split", "train_split", "num_fewshot"):
         if getattr(chosen, name):
             raise InputError(f"--{name.replace('_', '-')}: is for --task; prompts have none")

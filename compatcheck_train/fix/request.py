@@ -15,7 +15,7 @@ from compatcheck.options import Fix
 from compatcheck.references import Reference, resolve
 from compatcheck.tasks import TaskOptions
 from compatcheck_train.examples import Examples
-from compatcheck_train.fix.candidates import CONTROLS, Candidate, candidates_for
+from compatcheck_train.fix.candidates import CONTROLS, LIKE_OLD, Candidate, candidates_for
 from compatcheck_train.fix.judging import CHOOSING_SHARE, HELD_OUT, Judge, Scores
 from compatcheck_train.fix.prompts import Answer, Prompted, check_prompts
 from compatcheck_train.folders import Claim
@@ -83,7 +83,8 @@ class FixRequest:
 
     def candidates(self, examples: Examples) -> tuple[Candidate, ...]:
         """What ``auto`` tries, long enough where trials are whole trainings and nobody asked for a length."""
-        found = candidates_for(examples.kind, self.chosen.candidate, self.trial_share)
+        kind = examples.kind if self.chosen.reference is None else LIKE_OLD
+        found = candidates_for(kind, self.chosen.candidate, self.trial_share)
         if any(example.of_old is not None for example in examples.train):
             found = tuple(each for each in found if not strategies.get(each.strategy).needs_old)
         if self.trial_share < 1 or {"epochs", "max_steps"} & {*(self.chosen.set or ())}:
@@ -97,7 +98,7 @@ class FixRequest:
 
     @property
     def has_control(self) -> bool:
-        return self.chosen.control != "none"
+        return self.chosen.control != "none" and self.chosen.reference is None
 
     def control(self, kind: str) -> str:
         """The control's strategy for ``choice`` or ``text`` tasks."""

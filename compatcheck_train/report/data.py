@@ -56,7 +56,8 @@ def fix_to_dict(fixed: Fixed, command: str = "") -> dict[str, Any]:
     return {
         "schema": SCHEMA, "version": __version__, "command": command, **plain(judgement),
         "exit_code": int(judgement.exit_code), "margin": request.margin,
-        "task": request.judge.task, "old": request.old, "new": request.new, "adapter": str(fixed.adapter),
+        "task": request.judge.task, "reference": request.chosen.reference,
+        "old": request.old, "new": request.new, "adapter": str(fixed.adapter),
         "strategy": fixed.final.candidate.name, "chosen_by": "trials" if fixed.trials else "asked for",
         "settings": plain(fixed.final.candidate.settings(request.settings)), "documents": fixed.documents,
         "proof": [_metric(each) for each in fixed.proof.metrics], "bound": plain(fixed.bound),

@@ -97,24 +97,27 @@ def render_card(report: Mapping[str, Any], base: str, repository: str | None = N
     """README.md of the adapter's folder, with the front matter that model hubs read: they take a ``repository`` of
     theirs as the base and nothing else."""
     control, unlabelled = report["delivered"] == "control", report["documents"]["unlabelled"]
-    tags = ["lora", "compatibility", *([] if control else ["muscle"]), "compatcheck"]
+    own = control or report["reference"]
+    tags = ["lora", "compatibility", *([] if own else ["muscle"]), "compatcheck"]
     known = {"base_model": repository} if repository else {}
     front = yaml.safe_dump({**known, "library_name": "peft", "tags": tags}, sort_keys=True)
     what = (
         "was trained on without any old model, which proved at least as good as following one."
         if control
+        else f"was trained on answers of {escape(report['old'])}, to give back what the update changed."
+        if report["reference"]
         else f"was trained to keep its gains over {escape(report['old'])} while giving back answers that were right "
         "before the update (negative flips)."
     )
     more = f" and {unlabelled:,} inputs without labels" if unlabelled and not control else ""
-    family = "" if control else " The method family is MUSCLE (Echterhoff et al., EMNLP Findings 2024)."
+    family = "" if own else " The method family is MUSCLE (Echterhoff et al., EMNLP Findings 2024)."
     lines = [
         "---", front.strip(), "---", "", "# Compatibility adapter", "",
         f"An adapter for {escape(base)} on the task {escape(report['task'])}. It starts as {escape(report['new'])} and "
         f"{what}", "", f"Verdict: **{headline(report)}**. {escape(' '.join(explanation(report)))}", "", "## Method", "",
         f"Strategy {escape(method(report))}, {steps(report):,} optimiser steps on "
-        f"{report['documents']['train']:,} documents of the task's training split{more}"
-        f"{_chosen_on(report)}. The test split was not trained on (checked by content).{family}",
+        f"{report['documents']['train']:,} training documents{more}"
+        f"{_chosen_on(report)}. The test documents were not trained on (checked by content).{family}",
         *_figures(report, "Figures: ", signed=True), "", "## Limits", "",
         "- The figures hold for this task and these documents; on others the adapter was not measured.",
         *([] if control else ["- The old model was a teacher: its biases and mistakes may carry over."]),

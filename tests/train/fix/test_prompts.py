@@ -20,6 +20,7 @@ from compatcheck_train.fix.phases import Phases
 from compatcheck_train.fix.prompts import Reader
 from compatcheck_train.fix.request import FixRequest, check, check_strategies
 from compatcheck_train.fix.run import _examples, _with_answers, fix
+from compatcheck_train.report import render_text, save
 from compatcheck_train.training.models import load_tokenizer
 from tests import tiny
 from tests.factories import write_rows
@@ -163,6 +164,29 @@ def test_old_answers_stand_in_for_targets(models: dict[str, Path], tmp_path: Pat
     assert len(found.unlabelled) == len(prompted.parts[0].prompts) - len(counted)
     scores = request.judge.run(request.judge.test(chooses=False), {"old": old})["old"].tasks[0].records
     assert set(scores["score:contains"]) == {1.0}
+
+
+def test_a_fix_with_old_answers_has_no_control(models: dict[str, Path], tmp_path: Path) -> None:
+    rows = [{"id": row["id"], "prompt": row["prompt"]} for row in rows_of(40)]
+    file = write_rows(tmp_path / "mine.jsonl", rows)
+    request = request_of(
+        models, tmp_path, prompts=file, reference="old", metric="chrf", correct_at=0.3, blend="none",
+        set={"max_steps": 8, "cache_folder": tmp_path / "cache"},
+    )  # fmt: skip
+    (candidate,) = request_of(models, tmp_path, prompts=file, reference="old", set={}).candidates(
+        examples_of(_with_answers(request, check(request)[0], lambda _: None, Phases()))
+    )
+    assert (candidate.strategy, candidate.first, candidate.changes["epochs"]) == ("continue-ce", "", 12)
+    fixed = fix(request, tmp_path / "out")
+    report = save(fixed, tmp_path / "out")
+    assert (fixed.control, report["reference"], report["strategy"]) == (None, "old", "continue-ce, answer")
+    assert report["proof"][0]["sides"]["new"]["metrics"]["accuracy_old"]["value"] == 1.0
+    assert render_text(report).splitlines()[1].startswith("Answers that are no longer OLD's, of 15 test documents: ")
+    card = (tmp_path / "out" / "adapter" / "README.md").read_text()
+    assert "was trained on answers of <code>old</code>, to give back what the update changed" in card
+    assert "MUSCLE" not in card
+    with pytest.raises(InputError, match=r"--control continue-ce: with --reference old labels are OLD's answers"):
+        check(request.with_(control="continue-ce"))
 
 
 def test_correct_at_makes_a_score_right_or_wrong(models: dict[str, Path], tmp_path: Path) -> None:

@@ -203,7 +203,7 @@ def test_the_model_card(report: dict[str, Any], made: Made, fixtures: Path) -> N
     assert front["library_name"] == "peft"
     on_a_hub = render_card(report, "org/base", "org/base")
     assert yaml.safe_load(on_a_hub.split("---")[1])["base_model"] == "org/base"
-    assert "200 documents of the task's training split" in text
+    assert "200 training documents" in text
     assert f"and {UNLABELLED} inputs without labels" in text
     assert "biases and mistakes may carry over" in text
     for proof in report["proof"]:
