@@ -91,7 +91,7 @@ def answered(update: str, seed: int, given: argparse.Namespace) -> dict[str, Any
             folder = made if weight == 1 else blend(made, start.adapter, weight, place / f"blend-{weight:g}")
             models[f"{candidate.name} × {weight:g}"] = resolve(str(folder))
     found: dict[str, Any] = {}
-    held_out = judge.on_training_documents(examples, [int(each.doc_id) for each in examples.validation])
+    held_out = judge.on_training_documents(examples, examples.validation)
     for where, documents in (("held out", held_out), ("test", judge.test())):
         runs = judge.run(documents, models)
         found[where] = {}

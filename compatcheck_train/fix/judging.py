@@ -17,7 +17,7 @@ from compatcheck.evaluation.store import open_store
 from compatcheck.records import Manifest, Run, TaskRun
 from compatcheck.references import Reference
 from compatcheck.tasks import LoadedTask, TaskOptions, load_tasks
-from compatcheck_train.examples import Examples, document_key, keys_of, test_keys
+from compatcheck_train.examples import Example, Examples, document_key, keys_of, test_keys
 from compatcheck_train.fix.prompts import Prompted
 from compatcheck_train.training.processes import first
 
@@ -63,7 +63,7 @@ class Judge:
         if self.dev is None:
             return self._parted(most)[0]
         if self.dev == HELD_OUT:
-            return self.on_training_documents(examples, [each.doc_id for each in examples.validation[:most]])
+            return self.on_training_documents(examples, examples.validation[:most])
         file = Path(self.dev)
         if not file.is_file() and (file.suffix or len(file.parts) > 1 or self.prompts is not None):
             raise InputError(f"--dev {self.dev}: no such file")
@@ -84,11 +84,11 @@ class Judge:
             )
         return loaded
 
-    def on_training_documents(self, examples: Examples, ids: Sequence[str]) -> LoadedTask:
+    def on_training_documents(self, examples: Examples, chosen: Sequence[Example]) -> LoadedTask:
         """The task on these documents of its training split."""
         if self.prompts is not None:
-            return self.prompts.trained(frozenset(ids))
-        return replace(self._load(self.data, examples.split), indices=sorted(map(int, ids)))
+            return self.prompts.trained({each.key for each in chosen})
+        return replace(self._load(self.data, examples.split), indices=sorted(int(each.doc_id) for each in chosen))
 
     def test(self, most: int | None = None, chooses: bool = True) -> LoadedTask:
         """The task on the documents of the proof: its split, less what is chosen on (at most so many of them) where

@@ -78,10 +78,10 @@ class Prompted:
         loaded = self._task(self.parts[1])
         return loaded if limit is None else replace(loaded, indices=list(range(min(limit, loaded.size))))
 
-    def trained(self, ids: Collection[str]) -> LoadedTask:
-        """Those of these ids among the prompts that are trained on."""
+    def trained(self, keys: Collection[str]) -> LoadedTask:
+        """Those with these keys among the prompts that are trained on."""
         part = self.parts[0]
-        return self._task(replace(part, prompts=[each for each in part.prompts if each.id in ids]))
+        return self._task(replace(part, prompts=[each for each in part.prompts if prompt_key(each) in keys]))
 
     def of(self, file: Path) -> LoadedTask:
         """The prompts of another file."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from compatcheck.errors import ExitCode, InputError
 from compatcheck.option_models import build
 from compatcheck.options import Fix
 from compatcheck.references import resolve
+from compatcheck_train.examples import prompt_key
 from compatcheck_train.fix.phases import Phases
 from compatcheck_train.fix.prompts import Reader
 from compatcheck_train.fix.request import FixRequest, check, check_strategies
@@ -77,6 +79,12 @@ def test_half_of_the_prompts_are_trained_on_and_no_content_is_in_both_halves(
     ids = [{each.name_of(number) for number in each.numbers} for each in (choosing, tested)]
     held = {each.id for each in prompted.parts[1].prompts}
     assert not ids[0] & ids[1] and ids[0] | ids[1] == held
+    examples = examples_of(request)
+    chosen = replace(request.judge, dev="held-out").validation(examples)
+    wanted = {each.key for each in examples.validation}
+    assert {chosen.name_of(number) for number in chosen.numbers} == {
+        each.id for each in prompted.parts[0].prompts if prompt_key(each) in wanted
+    }
     other_seed = request_of(models, tmp_path, prompts=tmp_path / "mine.jsonl", seed=7).judge.prompts
     assert other_seed is not None and other_seed.parts == prompted.parts
 
