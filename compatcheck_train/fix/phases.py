@@ -82,6 +82,8 @@ class Phases:
     @property
     def left(self) -> float | None:
         """Seconds that the rest takes; None where they are not known."""
+        if not self._number and not self.ahead:  # nothing is planned yet
+            return None
         share = min(1.0, self._units / self._phase.units) if self._phase.units else 0.0
         known = self._took | ({self._phase.kind: self._pace(share)} if share >= _ENOUGH else {})
         rest = 0.0

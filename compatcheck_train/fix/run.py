@@ -104,7 +104,7 @@ def fix(request: FixRequest, out: str | Path, say: Say = lambda _: None, progres
     request, documents = work.request, work.documents
     trials, finals = search(work)
     final, frontier = settle(work, finals)
-    if request.is_control(final.candidate, work.examples):
+    if request.has_control and request.is_control(final.candidate, work.examples):
         how = final.candidate.strategy
         note(f"The adapter was trained as the control was, with {how}: they differ by the blend alone.")
     repeats = repeats_of(work, final, frontier)

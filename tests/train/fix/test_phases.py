@@ -73,6 +73,7 @@ def test_what_was_expected_is_corrected_by_what_work_of_the_kind_took() -> None:
 
 
 def test_nothing_is_said_of_a_rest_that_is_not_known() -> None:
+    assert Phases(Shown(Clock()), Clock()).left is None, "before anything is planned"
     phases = Phases()
     phases.plan([replace(PLAN[0], seconds=None)])
     assert phases.left is None

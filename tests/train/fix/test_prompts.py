@@ -187,6 +187,7 @@ def test_a_fix_with_old_answers_has_no_control(models: dict[str, Path], tmp_path
     assert (candidate.strategy, candidate.first, candidate.changes["epochs"]) == ("continue-ce", "", 12)
     fixed = fix(request, tmp_path / "out")
     report = save(fixed, tmp_path / "out")
+    assert not any("as the control was" in note for note in fixed.notes)
     assert (fixed.control, report["reference"], report["strategy"]) == (None, "old", "continue-ce, answer")
     assert report["proof"][0]["sides"]["new"]["metrics"]["accuracy_old"]["value"] == 1.0
     assert render_text(report).splitlines()[1].startswith("Answers that are no longer OLD's, of 15 test documents: ")
