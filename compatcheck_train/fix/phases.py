@@ -134,17 +134,14 @@ def whole(request: FixRequest, examples: Examples, choosing: int, tested: int) -
     if request.chosen.train_task:
         own = settings.changed(strategy="continue-ce", strategy_options={}, ce_weight=None)
         phases.insert(0, Phase(TASK, TRAIN, total_steps(examples, own), settings=own))
-    finalists, top = [Candidate.of(request.chosen.strategy)], 1
-    if request.chosen.strategy == AUTO:
-        share = request.trial_share
-        tried = request.candidates(examples)
+    tried, top = request.candidates(examples), 1
+    if request.tries:
         for number, each in enumerate(tried, 1):
-            phases += of_candidate(trial(number, tried, each), each, examples, settings, share, seen)
+            phases += of_candidate(trial(number, tried, each), each, examples, settings, request.trial_share, seen)
         phases.append(Phase(judged("trials"), ANSWER, len(tried) * choosing))
         top = min(request.chosen.finalists, len(tried))
-        finalists = list(tried[:top])  # for the steps: which they are is not known yet
-    trained, seen = [*finalists], seen & {_ANSWERS, _OF_NEW}
-    if request.chosen.strategy != AUTO or request.trial_share < 1:
+    trained, seen = tried[:top], seen & {_ANSWERS, _OF_NEW}  # for the steps: which they are is not known yet
+    if not request.tries or request.trial_share < 1:
         for number, each in enumerate(trained, 1):
             phases += of_candidate(training(number), each, examples, settings, 1.0, seen)
         phases.append(Phase(judged("trainings"), ANSWER, top * choosing))

@@ -81,8 +81,17 @@ class FixRequest:
         share = self.chosen.trial_share
         return TRIAL_SHARES[self.chosen.preset] if share is None else share
 
+    @property
+    def tries(self) -> bool:
+        """Whether several candidates are tried."""
+        several = self.trial_share < 1 and self.chosen.reference is None
+        return self.chosen.strategy == AUTO and (len(self.chosen.candidate) > 1 if self.chosen.candidate else several)
+
     def candidates(self, examples: Examples) -> tuple[Candidate, ...]:
-        """What ``auto`` tries, long enough where trials are whole trainings and nobody asked for a length."""
+        """What is trained, or tried first: the strategy that was asked for, or those of ``auto``, long enough where
+        trials are whole trainings and nobody asked for a length."""
+        if self.chosen.strategy != AUTO:
+            return (Candidate.of(self.chosen.strategy),)
         kind = examples.kind if self.chosen.reference is None else LIKE_OLD
         found = candidates_for(kind, self.chosen.candidate, self.trial_share)
         if any(example.of_old is not None for example in examples.train):
@@ -121,7 +130,7 @@ class FixRequest:
     @property
     def chooses(self) -> bool:
         """Whether documents decide what is delivered, among candidates, blends or seeds: those prove nothing then."""
-        return self.chosen.strategy == AUTO or self.blend == AUTO or self.chosen.seeds > 1
+        return self.tries or self.blend == AUTO or self.chosen.seeds > 1
 
     @property
     def margin(self) -> float:

@@ -165,11 +165,9 @@ def _judged(
 
 def search(work: Work) -> tuple[list[Trial], list[Trial]]:
     """The trials where there are any, from the best on, and what was trained in full."""
-    request, trials = work.request, []
-    if request.chosen.strategy != AUTO:
-        finalists = [Candidate.of(request.chosen.strategy)]
-    else:
-        trials = run_trials(work, request.candidates(work.examples))
+    request, trials, finalists = work.request, list[Trial](), list(work.request.candidates(work.examples))
+    if request.tries:
+        trials = run_trials(work, finalists)
         top = trials[: request.chosen.finalists]
         work.say(f"auto goes on with {' and '.join(trial.candidate.name for trial in top)}")
         if request.trial_share == 1:

@@ -16,6 +16,7 @@ from compatcheck.errors import InputError
 from compatcheck.references import read_json
 from compatcheck_train.fix.judging import Scores
 from compatcheck_train.fix.proof import MetricProof
+from compatcheck_train.fix.request import AUTO
 from compatcheck_train.fix.run import Fixed
 from compatcheck_train.folders import write
 from compatcheck_train.report.html import render_html
@@ -58,7 +59,7 @@ def fix_to_dict(fixed: Fixed, command: str = "") -> dict[str, Any]:
         "exit_code": int(judgement.exit_code), "margin": request.margin,
         "task": request.judge.task, "reference": request.chosen.reference,
         "old": request.old, "new": request.new, "adapter": str(fixed.adapter),
-        "strategy": fixed.final.candidate.name, "chosen_by": "trials" if fixed.trials else "asked for",
+        "strategy": fixed.final.candidate.name, "chosen_by": _chosen_by(fixed),
         "settings": plain(fixed.final.candidate.settings(request.settings)), "documents": fixed.documents,
         "proof": [_metric(each) for each in fixed.proof.metrics], "bound": plain(fixed.bound),
         "standings": plain(list(fixed.scores.values())),
@@ -80,6 +81,10 @@ def fix_to_dict(fixed: Fixed, command: str = "") -> dict[str, Any]:
         "seconds": fixed.seconds, "estimated_seconds": fixed.estimated_seconds, "notes": list(fixed.notes),
         "seeds": _seeds(fixed),
     }  # fmt: skip
+
+
+def _chosen_by(fixed: Fixed) -> str:
+    return "trials" if fixed.trials else "auto" if fixed.request.chosen.strategy == AUTO else "asked for"
 
 
 def _seeds(fixed: Fixed) -> dict[str, Any] | None:

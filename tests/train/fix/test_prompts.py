@@ -190,7 +190,10 @@ def test_a_fix_with_old_answers_has_no_control(models: dict[str, Path], tmp_path
     assert not any("as the control was" in note for note in fixed.notes)
     assert (fixed.control, report["reference"], report["strategy"]) == (None, "old", "continue-ce, answer")
     assert report["proof"][0]["sides"]["new"]["metrics"]["accuracy_old"]["value"] == 1.0
-    assert render_text(report).splitlines()[1].startswith("Answers that are no longer OLD's, of 15 test documents: ")
+    assert render_text(report).splitlines()[1].startswith("Answers that are no longer OLD's, of 20 test documents: ")
+    assert (report["chosen_by"], report["trials"]) == ("auto", []), (
+        "one candidate: nothing is chosen, every prompt proves"
+    )
     card = (tmp_path / "out" / "adapter" / "README.md").read_text()
     assert "was trained on answers of <code>old</code>, to give back what the update changed" in card
     assert "MUSCLE" not in card
