@@ -1,11 +1,12 @@
 """What brings a trained adapter closer to the bound (both models averaged at inference), one change at a time.
 
-    python -m benchmarks.bench_ablation --task piqa [--seeds 0,1] [--rows NAME,…] [--test 3000] [--out DIR]
+    python -m benchmarks.bench_ablation --task piqa [--old v1] [--new v2] [--seeds 0,1] [--rows NAME,…] [--test 3000]
+                                        [--out DIR]
 
-Every row is a training on the fixtures' update v1 → v2: `choice-ce` on the labelled documents, then what the row says,
-at the steps it says, without blends. Judged on a larger test split that nothing is trained or chosen on. Processor
-seconds are those of the trainings and of making the teachers' outputs. A training that is finished is not repeated, so
-seeds and rows can be added. Writes JSON into --out and prints Markdown.
+Every row is a training on the fixtures' update v1 → v2: `choice-ce` (over texts `continue-ce`) on the labelled
+documents, then what the row says, at the steps it says, without blends with NEW. Judged on a larger test split that
+nothing is trained or chosen on. Processor seconds are those of the trainings and of making the teachers' outputs. A
+training that is finished is not repeated, so seeds and rows can be added. Writes JSON into --out and prints Markdown.
 """
 
 from __future__ import annotations
@@ -15,20 +16,21 @@ import json
 import os
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.ablation_ideas import OnPolicy, SampledAnswers, better_of
 from benchmarks.bench_fix import FIXTURES, RESULTS, Scores, data_folder, row
+from compatcheck.references import resolve
 from compatcheck_train import preset
 from compatcheck_train.examples import Example, Examples, load_examples, test_keys
-from compatcheck_train.loss.rules import Parts
-from compatcheck_train.loss.strategies import _choice_strategy, _follow, _scaled
-from compatcheck_train.loss.view import View
+from compatcheck_train.fix.answers import JointAnswers
 from compatcheck_train.training.run import train
+from compatcheck_train.weights import blend, transfer
 
 NEAR = 10
 
@@ -36,7 +38,9 @@ NEAR = 10
 @dataclass(frozen=True)
 class Row:
     """``unlabelled`` inputs of the task, ``times`` as many recombined ones, ``epochs`` or ``steps`` of the stage, and
-    the epochs of the stage ``first``."""
+    the epochs of the stage ``first``, after which nothing comes without a ``strategy``; ``samples`` of each model's
+    answers besides the greedy ones. ``parts``: no training, but an average of two rows, or of one and OLD's update on
+    NEW's base, which has ``weight``."""
 
     strategy: str = "choice-ensemble"
     options: dict[str, Any] = field(default_factory=dict)
@@ -47,9 +51,16 @@ class Row:
     way: str = "choices"
     epochs: int = 3
     steps: int | None = None
+    tokens: str = "all"
+    samples: int = 0
+    parts: tuple[str, ...] = ()
+    weight: float = 0.0
 
 
 _BOTH = {"choice_ce": 1.0, "old_share": 0.65}
+_KEPT = {"choice_ce": 1.0, "anchor": "ce"}
+_TODAY: dict[str, Any] = {"first_epochs": 8, "unlabelled": 2000, "epochs": 1}
+_TEXT: dict[str, Any] = {"first": "continue-ce", "first_epochs": 10, "tokens": "answer"}
 ROWS = {
     "base": Row(),
     "base-long": Row(epochs=10, steps=1110),
@@ -69,21 +80,25 @@ ROWS = {
     "auto": Row("choice-ensemble", {**_BOTH, "anchor": "ce"}, first_epochs=8, unlabelled=2000, epochs=1),
     "auto-labels-not-kept": Row(first_epochs=8, unlabelled=2000, epochs=1),
     "auto-short-first": Row("choice-ensemble", {**_BOTH, "anchor": "ce"}, unlabelled=2000),
+    "first": Row("", first_epochs=8),
+    "control": Row("choice-ce", first_epochs=8, epochs=4, steps=370),
+    "auto-control-0.5": Row(parts=("auto", "control"), weight=0.5),
+    "geometric-0.05": Row("geometric", {**_KEPT, "budget": 0.05}, **_TODAY),
+    "geometric-0.2": Row("geometric", {**_KEPT, "budget": 0.2}, **_TODAY),
+    "calibrated": Row("calibrated", _KEPT, **_TODAY),
 }
-
-
-# A strategy that is tried here alone
-
-
-@_choice_strategy("sure", "both teachers, weighted by how sure each is of the document", "", "tried here")
-def sure(view: View) -> Parts:
-    assert view.old is not None and view.new is not None
-    targets = []
-    for old, new in zip(*(_scaled(view, side.sums()) for side in (view.old, view.new)), strict=True):
-        p, q = old.softmax(-1), new.softmax(-1)
-        by_old, by_new = (float(each.max()) - 1 / len(each) + 1e-3 for each in (p, q))
-        targets.append((by_old * p + by_new * q) / (by_old + by_new))
-    return _follow(view, targets, len(targets))
+OLD_ON_NEW = {
+    f"{name}-old-{weight}": Row(parts=(name, "old"), weight=weight)
+    for name in ("auto", "control")
+    for weight in (0.1, 0.25)
+}
+TEXT_ROWS = {
+    "first": Row("", **_TEXT),
+    "auto": Row("sequence-ensemble", unlabelled=1000, epochs=1, **_TEXT),
+    "control": Row("continue-ce", epochs=3, steps=225, **_TEXT),
+    "sampled-4": Row("sequence-ensemble", unlabelled=1000, epochs=1, samples=4, **_TEXT),
+    "on-policy": Row("on-policy", steps=225, **_TEXT),
+}
 
 
 # Documents made of others
@@ -106,7 +121,7 @@ def nearest(examples: Sequence[Example]) -> list[list[int]]:
 def recombined(examples: Sequence[Example], times: int, way: str, known: set[str], seed: int) -> list[Example]:
     """``times`` as many documents: the context of one with the choices, or one choice, of another."""
     rng, near = random.Random(f"recombined/{seed}"), nearest(examples) if way.startswith("near") else None
-    seen, made = {each.key for each in examples} | known, []
+    seen, made = {each.key for each in examples} | known, list[Example]()
     for _ in range(20 * times):
         for n, each in enumerate(examples):
             other = examples[rng.choice(near[n]) if near is not None else rng.randrange(len(examples))]
@@ -127,10 +142,13 @@ class Bench:
     """Trainings of one task, and what they do on the test split."""
 
     def __init__(self, task: str, given: argparse.Namespace) -> None:
-        self.task, self.out = task, given.out
+        self.task, update = task, f"{given.old}-{given.new}"
+        self.out = given.out if update == "v1-v2" else given.out / update
         self.data = data_folder(task, given.test, given.out)
-        self.scores = Scores(task, self.data, "v2", given.out / f"store-{task}")
-        self.old, self.new = (f"{FIXTURES}/adapters/{task}-{version}" for version in ("v1", "v2"))
+        self.scores = Scores(task, self.data, given.new, given.out / f"store-{task}")
+        self.old, self.new = (f"{FIXTURES}/adapters/{task}-{version}" for version in (given.old, given.new))
+        if given.old != "v1":
+            (self.scores.old,) = self.scores.of([self.old])
         self.known = set(test_keys(task, self.data, "train"))
 
     def examples(self, seed: int, one: Row) -> Examples:
@@ -142,36 +160,69 @@ class Bench:
         made = recombined([*found.train, *found.unlabelled], one.times, one.way, self.known, seed)
         return replace(found, unlabelled=(*found.unlabelled, *made))
 
-    def trained(self, name: str, new: str, examples: Examples, seed: int, **own: Any) -> tuple[Path, int, float]:
+    def answers(self, name: str, one: Row, seed: int) -> JointAnswers:
+        kind = SampledAnswers if one.samples else JointAnswers
+        place = self.out / f"{self.task}-{seed}" / (f"answers-{name}" if one.samples else "answers")
+        found = kind(self.scores.loaded, resolve(self.old), place, self.scores.judge.engine)
+        if isinstance(found, SampledAnswers):
+            found.times, found.seed = one.samples, seed
+        return found
+
+    def trained(self, name: str, one: Row, new: str, seed: int, **own: Any) -> tuple[Path, int, float]:
         """The adapter, its steps and the processor seconds it took."""
         place, started = self.out / f"{self.task}-{seed}" / name, time.process_time()
-        settings = preset("quick", seed=seed, cache_folder=self.out / "cache", **own)
-        done = train(self.old, new, examples, settings, place)
+        settings = preset("quick", seed=seed, cache_folder=self.out / "cache", tokens=one.tokens, **own)
+        examples = self.examples(seed, one)
+        folder, steps = place / "adapter", settings.max_steps or 0
+        if settings.strategy == "sequence-ensemble":
+            examples = self.answers(name, one, seed).examples(examples, resolve(new))
+        if settings.strategy != "on-policy":
+            done = train(self.old, new, examples, settings, place)
+            folder, steps = done.folder, done.steps
+        elif not folder.is_dir():
+            by_old = better_of(self.answers(name, one, seed), resolve(new), examples.train)
+            loop = OnPolicy(resolve(self.old), resolve(new), settings)
+            losses = loop.train([each.pairs[0][0] for each in examples.train], by_old, steps, folder)
+            print(f"OLD teaches {np.mean(by_old):.1%}; loss {np.mean(losses[:25]):.4f} to {np.mean(losses[-25:]):.4f}")
         cost = place / "cost.json"
         if not cost.is_file():
             cost.write_text(json.dumps(time.process_time() - started))
-        return done.folder, done.steps, float(json.loads(cost.read_text()))
+        return folder, steps, float(json.loads(cost.read_text()))
 
-    def made(self, name: str, one: Row, seed: int) -> tuple[Path, int, float]:
-        start, steps, seconds = self.new, 0, 0.0
-        examples = self.examples(seed, one)
+    def made(self, name: str, rows: Mapping[str, Row], seed: int) -> tuple[Path, int, float]:
+        one, start, steps, seconds = rows[name], self.new, 0, 0.0
+        if one.parts:
+            return self.averaged(name, rows, seed)
         if one.first:
-            bare = replace(examples, unlabelled=())
             before, steps, seconds = self.trained(
-                f"first-{one.first}-{one.first_epochs}", self.new, bare, seed, strategy=one.first,
+                f"first-{one.first}-{one.first_epochs}", Row(tokens=one.tokens), self.new, seed, strategy=one.first,
                 epochs=one.first_epochs,
             )  # fmt: skip
             start = str(before)
+            if not one.strategy:
+                return before, steps, seconds
         folder, more, cost = self.trained(
-            name, start, examples, seed, strategy=one.strategy, strategy_options=one.options, epochs=one.epochs,
+            name, one, start, seed, strategy=one.strategy, strategy_options=one.options, epochs=one.epochs,
             max_steps=one.steps,
         )  # fmt: skip
         return folder, steps + more, seconds + cost
 
+    def averaged(self, name: str, rows: Mapping[str, Row], seed: int) -> tuple[Path, int, float]:
+        one, place = rows[name], self.out / f"{self.task}-{seed}"
+        mine, steps, seconds = self.made(one.parts[0], rows, seed)
+        if one.parts[1] != "old":
+            return blend(mine, self.made(one.parts[1], rows, seed)[0], 1 - one.weight, place / name), steps, seconds
+        base = resolve(self.new).base
+        assert base is not None
+        transfer(Path(self.old), base, place / "old")
+        return blend(mine, place / "old", 1 - one.weight, place / name), steps, seconds
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--task", choices=["piqa", "hellaswag"], default="piqa")
+    parser.add_argument("--task", choices=["piqa", "hellaswag", "samsum"], default="piqa")
+    parser.add_argument("--old", choices=["v1", "v2"], default="v1")
+    parser.add_argument("--new", choices=["v2", "v3"], default="v2")
     parser.add_argument("--seeds", default="0,1")
     parser.add_argument("--rows", default="", help="their names, parted by commas")
     parser.add_argument("--test", type=int, default=3000)
@@ -180,11 +231,13 @@ def main() -> None:
     os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
     given.out = given.out.absolute()
     given.out.mkdir(parents=True, exist_ok=True)
-    bench, file = Bench(given.task, given), given.out / f"{given.task}-{given.seeds}.json"
+    bench = Bench(given.task, given)
+    bench.out.mkdir(exist_ok=True)
+    file = bench.out / f"{given.task}-{given.seeds}.json"
     found = json.loads(file.read_text()) if file.is_file() else {}
-    for name in given.rows.split(",") if given.rows else ROWS:
-        one = ROWS[name]
-        parts = [bench.made(name, one, int(seed)) for seed in given.seeds.split(",")]
+    rows = TEXT_ROWS if given.task == "samsum" else {**ROWS, **OLD_ON_NEW}
+    for name in given.rows.split(",") if given.rows else (TEXT_ROWS if rows is TEXT_ROWS else ROWS):
+        parts = [bench.made(name, rows, int(seed)) for seed in given.seeds.split(",")]
         found[name] = asdict(bench.scores.change(bench.scores.of([str(folder) for folder, *_ in parts])))
         found[name] |= {"n": len(bench.scores.old), "steps": parts[0][1], "seconds": [cost for *_, cost in parts]}
         file.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
