@@ -82,10 +82,13 @@ ROWS = {
     "auto-short-first": Row("choice-ensemble", {**_BOTH, "anchor": "ce"}, unlabelled=2000),
     "first": Row("", first_epochs=8),
     "control": Row("choice-ce", first_epochs=8, epochs=4, steps=370),
-    "auto-control-0.5": Row(parts=("auto", "control"), weight=0.5),
     "geometric-0.05": Row("geometric", {**_KEPT, "budget": 0.05}, **_TODAY),
     "geometric-0.2": Row("geometric", {**_KEPT, "budget": 0.2}, **_TODAY),
     "calibrated": Row("calibrated", _KEPT, **_TODAY),
+}
+ROWS |= {
+    f"{name}-control-0.5": Row(parts=(name, "control"), weight=0.5)
+    for name in ("auto", "geometric-0.05", "geometric-0.2", "calibrated")
 }
 OLD_ON_NEW = {
     f"{name}-old-{weight}": Row(parts=(name, "old"), weight=weight)
@@ -225,6 +228,7 @@ def main() -> None:
     parser.add_argument("--new", choices=["v2", "v3"], default="v2")
     parser.add_argument("--seeds", default="0,1")
     parser.add_argument("--rows", default="", help="their names, parted by commas")
+    parser.add_argument("--against", default="", help="a row; of every one the NFR less that row's is said too")
     parser.add_argument("--test", type=int, default=3000)
     parser.add_argument("--out", type=Path, default=RESULTS.with_name("ablation"))
     given = parser.parse_args()
@@ -236,12 +240,22 @@ def main() -> None:
     file = bench.out / f"{given.task}-{given.seeds}.json"
     found = json.loads(file.read_text()) if file.is_file() else {}
     rows = TEXT_ROWS if given.task == "samsum" else {**ROWS, **OLD_ON_NEW}
+    seeds = [int(seed) for seed in given.seeds.split(",")]
+
+    def judged(parts: Sequence[tuple[Path, int, float]]) -> list[Any]:
+        return bench.scores.of([str(folder) for folder, *_ in parts])
+
+    against = judged([bench.made(given.against, rows, seed) for seed in seeds]) if given.against else None
     for name in given.rows.split(",") if given.rows else (TEXT_ROWS if rows is TEXT_ROWS else ROWS):
-        parts = [bench.made(name, rows, int(seed)) for seed in given.seeds.split(",")]
-        found[name] = asdict(bench.scores.change(bench.scores.of([str(folder) for folder, *_ in parts])))
+        parts = [bench.made(name, rows, seed) for seed in seeds]
+        sides, less = judged(parts), ""
+        found[name] = asdict(bench.scores.change(sides))
         found[name] |= {"n": len(bench.scores.old), "steps": parts[0][1], "seconds": [cost for *_, cost in parts]}
+        if against is not None:
+            found[name]["less"] = bench.scores.apart(sides, against)
+            less = " {:+.2f} ({:+.2f} to {:+.2f}) |".format(*(100 * each for each in found[name]["less"]))
         file.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-        print(f"{row(name, found[name])} {parts[0][1]} | {np.mean(found[name]['seconds']):.0f} s |", flush=True)
+        print(f"{row(name, found[name])} {parts[0][1]} | {np.mean(found[name]['seconds']):.0f} s |{less}", flush=True)
 
 
 if __name__ == "__main__":
