@@ -17,7 +17,7 @@ from compatcheck.evaluation.chat import Chat, has_template, rendered
 from compatcheck.evaluation.prompted import check_targets, prompt_task
 from compatcheck.evaluation.request import Request
 from compatcheck.evaluation.settling import read_as_asked
-from compatcheck.readers.prompts import prompts_name, read_prompts
+from compatcheck.readers.prompts import prompts_name, read_prompts, system_text
 from compatcheck.records import TaskRun
 from compatcheck.references import Reference
 from compatcheck.similarity import RECORDED
@@ -25,6 +25,7 @@ from compatcheck.similarity.exact import CHANGED, EXACT
 from compatcheck.table.layout import Layout
 from compatcheck.tasks import LoadedTask, TaskOptions
 from compatcheck.tasks.conversing import given
+from compatcheck.tasks.generation import read_generation
 from compatcheck.tasks.prompt_set import Prompt, PromptSet
 from compatcheck.text import text_hash
 from compatcheck_train.examples import Example, Examples, Wanted, assembled, prompt_key
@@ -32,6 +33,8 @@ from compatcheck_train.settings import TrainSettings
 
 TRAIN_SHARE = 0.5
 """Share of the prompts that is trained on, where no other file of them is named."""
+LEAST = 3
+"""So many prompts with a target make a part to train on and one to validate."""
 _SEED = 1234
 """Draws that share: another seed of the training does not change what is proven on."""
 
@@ -69,6 +72,11 @@ class Prompted:
         keys = sorted({prompt_key(each) for each in whole.prompts})
         random.Random(_SEED).shuffle(keys)
         taken = set(keys[: round(TRAIN_SHARE * len(keys))])
+        if len(taken) < LEAST:
+            raise InputError(
+                f"--prompts {self.options.prompts}: too few (different ones: {len(keys)}): half of them are trained on, the "
+                "others prove; --data names another file to train on"
+            )
         sides = ([each for each in whole.prompts if (prompt_key(each) in taken) is own] for own in (True, False))
         trained, evaluated = (replace(whole, prompts=each) for each in sides)
         return trained, evaluated
@@ -135,6 +143,9 @@ def check_prompts(chosen: Any) -> None:
         path = getattr(chosen, name)
         if path is not None and not path.is_file():
             raise InputError(f"--{name} {path}: must be a file of prompts, as --prompts is")
+    read_generation(chosen.gen)
+    system_text(chosen.system)
+    Layout(extract=chosen.extract)
     known = [name for name in similarity.names() if name not in (RECORDED, JUDGE, CHANGED)]
     if chosen.metric and chosen.metric not in known:
         hint = did_you_mean(chosen.metric, known)
@@ -176,8 +187,9 @@ class Reader:
 
 def prompt_examples(prompted: Prompted, sides: tuple[Reader, Reader], wanted: Wanted, extract: str | None) -> Examples:
     """The prompts to train on as examples, read as OLD and NEW (``sides``) read them. Those without a target, and
-    ``wanted.unlabelled``, are inputs without a label. InputError for fewer than two targets to train on."""
+    ``wanted.unlabelled``, are inputs without a label. InputError for too few targets to train on."""
     old, new = sides
+    prompted.evaluated()  # before anything is said of those to train on
     whole = replace(prompted.options, extract=None)  # an answer is trained on as it was written
     test = {prompt_key(each): each.id for each in prompted.parts[1].prompts}
     ids = {each.id for each in prompted.parts[0].prompts}
@@ -204,10 +216,15 @@ def prompt_examples(prompted: Prompted, sides: tuple[Reader, Reader], wanted: Wa
 
     told = [(prompt, label_of(prompt, own)) for own, part in ((True, rows), (False, further)) for prompt in part]
     labelled = [example(prompt, label) for prompt, label in told if label is not None]
-    if len(labelled) < 2 and extract is not None and any(prompt.target for prompt in rows):
+    if len(labelled) < LEAST and extract is not None and any(prompt.target for prompt in rows):
         raise InputError(
             f"{file}: --extract finds nothing in the targets, so a model that learns to write them would be wrong; "
             "give targets as the model shall write them, or --reference old"
+        )
+    if len(labelled) < LEAST:
+        raise InputError(
+            f"{file}: {len(labelled)} of the prompts to train on have a `target`; at least {LEAST} are needed, and "
+            "some hundreds teach more (--data FILE names others, --reference old takes OLD's answers)"
         )
     spare = [example(prompt, None) for prompt, label in told if label is None]
     start = Examples(prompted.name, "text", (), (), split=str(file), delimiters=(old.delimiter, new.delimiter))

@@ -189,6 +189,8 @@ def check(request: FixRequest) -> tuple[Reference, Reference]:
     and numbers out of range."""
     chosen = request.chosen
     check_prompts(chosen)
+    if chosen.prompts is not None and not (request.files[1] is None or request.files[1].is_file()):
+        raise InputError(f"--dev {chosen.dev}: no such file; with --prompts it is one of prompts, or {HELD_OUT}")
     found = []
     for side, text in (("OLD", request.old), ("NEW", request.new)):
         reference = resolve(text, chosen.trust_remote_code)

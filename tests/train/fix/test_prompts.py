@@ -226,6 +226,9 @@ def test_correct_at_makes_a_score_right_or_wrong(models: dict[str, Path], tmp_pa
         ({"metric": "acc"}, "--metric acc: cannot score answers here"),
         ({"metric": "judge"}, "--metric judge: cannot score answers here"),
         ({"unlabelled": Path("gone.jsonl")}, "--unlabelled gone.jsonl: must be a file of prompts"),
+        ({"dev": "test"}, "--dev test: no such file; with --prompts it is one of prompts, or held-out"),
+        ({"system": "@gone.txt"}, "--system @gone.txt: no such file"),
+        ({"extract": "("}, "--extract"),
         ({"prompts": None, "task": "piqa", "reference": "old"}, "--reference: is for --prompts"),
         ({"prompts": None, "task": "piqa", "extract": "x"}, "--extract: is for --prompts"),
     ],
@@ -236,6 +239,17 @@ def test_what_does_not_go_together(
     file = write_rows(tmp_path / "mine.jsonl", rows_of(20))
     with pytest.raises(InputError, match=message):
         check(request_of(models, tmp_path, **{"prompts": file, "gen": None} | given))
+
+
+def test_too_few_prompts(models: dict[str, Path], tmp_path: Path) -> None:
+    """Are refused before OLD is asked."""
+    few = request_of(models, tmp_path, prompts=write_rows(tmp_path / "few.jsonl", rows_of(4)), reference="old")
+    with pytest.raises(InputError, match=r"--prompts .*few.jsonl: too few \(different ones: 4\): half of them are"):
+        _with_answers(few, check(few)[0], lambda _: pytest.fail("asked"), Phases())
+    bare = [{"id": str(n), "prompt": f"red {n}"} for n in range(8)]
+    given = {"prompts": write_rows(tmp_path / "a.jsonl", rows_of(8)), "data": write_rows(tmp_path / "b.jsonl", bare)}
+    with pytest.raises(InputError, match=r"b.jsonl: 0 of the prompts to train on have a `target`; at least 3 are"):
+        examples_of(request_of(models, tmp_path, **given))
 
 
 def test_targets_that_extract_does_not_read_are_not_trained_on(models: dict[str, Path], tmp_path: Path) -> None:
