@@ -74,7 +74,7 @@ class Prompted:
         taken = set(keys[: round(TRAIN_SHARE * len(keys))])
         if len(taken) < LEAST:
             raise InputError(
-                f"--prompts {self.options.prompts}: too few (different ones: {len(keys)}): half of them are trained on, the "
+                f"--prompts {self.options.prompts}: too few (different ones: {len(keys)}): half are trained on, the "
                 "others prove; --data names another file to train on"
             )
         sides = ([each for each in whole.prompts if (prompt_key(each) in taken) is own] for own in (True, False))

@@ -244,7 +244,7 @@ def test_what_does_not_go_together(
 def test_too_few_prompts(models: dict[str, Path], tmp_path: Path) -> None:
     """Are refused before OLD is asked."""
     few = request_of(models, tmp_path, prompts=write_rows(tmp_path / "few.jsonl", rows_of(4)), reference="old")
-    with pytest.raises(InputError, match=r"--prompts .*few.jsonl: too few \(different ones: 4\): half of them are"):
+    with pytest.raises(InputError, match=r"--prompts .*few.jsonl: too few \(different ones: 4\): half are"):
         _with_answers(few, check(few)[0], lambda _: pytest.fail("asked"), Phases())
     bare = [{"id": str(n), "prompt": f"red {n}"} for n in range(8)]
     given = {"prompts": write_rows(tmp_path / "a.jsonl", rows_of(8)), "data": write_rows(tmp_path / "b.jsonl", bare)}
