@@ -16,6 +16,8 @@ GROUPS = {
     "both_wrong": "both wrong", "unchanged": "unchanged",
 }  # fmt: skip
 """What a group is called."""
+LIKE_OLD = {**GROUPS, "both_correct": "like OLD's", "negative_flip": "changed"}
+"""The same where OLD's answers are the targets."""
 
 
 def render_html(report: Mapping[str, Any]) -> str:
@@ -23,6 +25,7 @@ def render_html(report: Mapping[str, Any]) -> str:
     from markupsafe import Markup
 
     trainings = [("compat", report["training"])] + ([("control", report["control"])] if report["control"] else [])
+    names = LIKE_OLD if report["reference"] else GROUPS
     environment = Environment(autoescape=True, undefined=StrictUndefined)
     # the style sheet of the report on a comparison: both are one design
     css = resources.files("compatcheck.report").joinpath("assets", "report.css").read_text(encoding="utf-8")
@@ -31,16 +34,16 @@ def render_html(report: Mapping[str, Any]) -> str:
         explanation=" ".join(text.explanation(report)), method=text.method(report), steps=text.steps(report),
         over_seeds=text.over_seeds(report),
         share=text.share, fall=text.fall_of, points=text.points, percent=text.percent, changes_of=text.changes_of,
-        flow=lambda proof: Markup(flow_svg(proof)), frontier=Markup(frontier_svg(report)),
+        flow=lambda proof: Markup(flow_svg(proof, names)), frontier=Markup(frontier_svg(report)),
         curves=Markup(curves_svg(trainings)),
     )  # fmt: skip
 
 
-def flow_svg(proof: Mapping[str, Any]) -> str:
+def flow_svg(proof: Mapping[str, Any], names: Mapping[str, str] = GROUPS) -> str:
     """Bands from the groups of old → new (left) to those of old → compat (right), as wide as they are frequent."""
     counts = {(each["new"], each["compat"]): each["count"] for each in proof["flow"]}
     order = list(proof["sides"]["new"]["quadrants"])
-    return charts.flow(order, counts, GROUPS, "Flow of the documents from old → new to old → compat")
+    return charts.flow(order, counts, names, "Flow of the documents from old → new to old → compat")
 
 
 def curves_svg(trainings: Sequence[tuple[str, Mapping[str, Any]]]) -> str:

@@ -23,7 +23,8 @@ def headline(report: Mapping[str, Any]) -> str:
     if report["delivered"] == "control":
         than = "" if report["verdict"] == "inconclusive" else " than NEW"
         return f"{verdict}{than}: PLAIN FURTHER TRAINING, at least as good; following OLD is not shown to add anything"
-    return f"{verdict} {_BESIDE_CONTROL[report['against_control']]}" if report["verdict"] == "better" else verdict
+    beside = "than NEW at answering as OLD did" if report["reference"] else _BESIDE_CONTROL[report["against_control"]]
+    return f"{verdict} {beside}" if report["verdict"] == "better" else verdict
 
 
 _TRAINED = {"new": "with NEW", "compat": "after training that follows OLD", "control": "after plain further training"}

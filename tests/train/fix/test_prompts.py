@@ -23,6 +23,7 @@ from compatcheck_train.fix.prompts import Reader
 from compatcheck_train.fix.request import FixRequest, check, check_strategies
 from compatcheck_train.fix.run import _examples, _with_answers, fix
 from compatcheck_train.report import render_text, save
+from compatcheck_train.report.text import headline
 from compatcheck_train.training.models import load_tokenizer
 from tests import tiny
 from tests.factories import write_rows
@@ -194,6 +195,9 @@ def test_a_fix_with_old_answers_has_no_control(models: dict[str, Path], tmp_path
     assert (report["chosen_by"], report["trials"]) == ("auto", []), (
         "one candidate: nothing is chosen, every prompt proves"
     )
+    assert headline(report | {"verdict": "better"}) == "✓ PROVEN BETTER than NEW at answering as OLD did"
+    page = (tmp_path / "out" / "fix_report.html").read_text()
+    assert ">changed 20<" in page and "got worse" not in page
     card = (tmp_path / "out" / "adapter" / "README.md").read_text()
     assert "was trained on answers of <code>old</code>, to give back what the update changed" in card
     assert "MUSCLE" not in card

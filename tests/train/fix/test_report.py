@@ -141,7 +141,7 @@ def test_the_steps_of_both_stages_are_told(report: dict[str, Any]) -> None:
     ],
 )
 def test_the_headline_says_where_the_control_stands(verdict: str, against: str, delivered: str, said: str) -> None:
-    found = headline({"verdict": verdict, "against_control": against, "delivered": delivered})
+    found = headline({"verdict": verdict, "against_control": against, "delivered": delivered, "reference": None})
     assert found.startswith(f"{MARKS[verdict]} {said}".rstrip())
 
 
