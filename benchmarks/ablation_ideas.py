@@ -14,7 +14,7 @@ from torch import Tensor
 from compatcheck.references import Reference
 from compatcheck.similarity.rouge import rouge
 from compatcheck_train.examples import Example
-from compatcheck_train.fix.answers import Ask, JointAnswers
+from compatcheck_train.fix.answers import Ask, Asked, JointAnswers
 from compatcheck_train.loss.rules import Parts
 from compatcheck_train.loss.strategies import _choice_strategy, _follow, _scaled, _teachers
 from compatcheck_train.loss.view import View
@@ -110,36 +110,37 @@ class SampledAnswers(JointAnswers):
 
     times, seed = 4, 0
 
-    def _joint(self, contexts: Sequence[str], new: Reference, old_share: float) -> list[str]:
+    def _joint(self, of_old: Asked, of_new: Asked, new: Reference, old_share: float) -> list[str]:
         given = [{**self.decoding}] + [
             {**self.decoding, "do_sample": True, "temperature": 1.0, "top_k": 0} for _ in range(self.times)
         ]
         torch.manual_seed(self.seed)
         made: list[list[str]] = []
 
-        def write(ask: Ask) -> None:
-            made.extend([text.strip() for text in ask("generate_until", [(c, own) for c in contexts])] for own in given)
+        def write(ask: Ask, asked: Asked) -> None:
+            told = [ask("generate_until", [(context, own) for context in asked.contexts]) for own in given]
+            made.extend([text.strip() for text in texts] for texts in told)
 
-        def read(ask: Ask) -> dict[tuple[int, str], float]:
+        def read(ask: Ask, asked: Asked) -> dict[tuple[int, str], float]:
             pairs = sorted({(n, text) for answers in made for n, text in enumerate(answers) if text})
-            found = ask("loglikelihood", [(contexts[n], f"{self.delimiter}{text}") for n, text in pairs])
+            found = ask("loglikelihood", [(asked.contexts[n], f"{asked.delimiter}{text}") for n, text in pairs])
             return {pair: value[0] / len(pair[1]) for pair, value in zip(pairs, found, strict=True)}
 
         with self._engine(self.old) as ask:
-            write(ask)
+            write(ask, of_old)
         with self._engine(new) as ask:
-            write(ask)
-            by_new = read(ask)
+            write(ask, of_new)
+            by_new = read(ask, of_new)
         with self._engine(self.old) as ask:
-            by_old = read(ask)
+            by_old = read(ask, of_old)
         best: dict[int, tuple[float, str]] = {}
         for (n, text), value in by_new.items():
             best[n] = max(
                 best.get(n, (float("-inf"), "")), (old_share * by_old[n, text] + (1 - old_share) * value, text)
             )
         greedy = len({*by_new} & {(n, text) for row in (made[0], made[len(given)]) for n, text in enumerate(row)})
-        print(f"{len(by_new)} answers to {len(contexts)} documents, {greedy} of them greedy", flush=True)
-        return [best.get(n, (0.0, ""))[1] for n in range(len(contexts))]
+        print(f"{len(by_new)} answers to {len(of_new.contexts)} documents, {greedy} of them greedy", flush=True)
+        return [best.get(n, (0.0, ""))[1] for n in range(len(of_new.contexts))]
 
 
 def better_of(joint: JointAnswers, new: Reference, examples: Sequence[Example]) -> list[bool]:

@@ -62,6 +62,11 @@ class Examples:
     delimiters: tuple[str, str] = ("", "")
 
     @property
+    def read_apart(self) -> bool:
+        """Whether OLD reads some of the contexts otherwise than NEW."""
+        return any(e.of_old is not None for part in (self.train, self.validation, self.unlabelled) for e in part)
+
+    @property
     def fingerprint(self) -> str:
         digest = hashlib.sha256(self.task.encode())
         for part in (self.train, self.validation, self.unlabelled):

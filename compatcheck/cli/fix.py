@@ -37,7 +37,7 @@ def fix(
     quiet = quiet or bool(rank)  # of several processes the first one speaks
     chosen = {**settings(quiet=bool(rank)).fix, **given}
     if not chosen.get("prompts"):
-        _check_task(chosen, " or give prompts of your own with --prompts")
+        _check_task(chosen, ", or give prompts of your own with --prompts")
     from compatcheck_train.api import fix as train
     from compatcheck_train.report import fix_to_dict, render_text
 

@@ -28,7 +28,7 @@ Ask = Callable[[str, Sequence[tuple[Any, ...]]], list[Any]]
 
 
 @dataclass(frozen=True)
-class _Asked:
+class Asked:
     """The contexts of all documents as a model reads them, and what stands between a context and its answer."""
 
     contexts: Sequence[str]
@@ -63,7 +63,7 @@ class JointAnswers:
         of_old = [example.pairs[0][0] if example.of_old is None else example.of_old for example in every]
         given = contexts if of_old == contexts else [of_old, contexts]
         path = self.folder / f"answers-{_key(self.old.fingerprint(), new.fingerprint(), old_share, given)}.json"
-        old_asked, new_asked = map(_Asked, (of_old, contexts), examples.delimiters)
+        old_asked, new_asked = map(Asked, (of_old, contexts), examples.delimiters)
 
         def make() -> list[str]:
             if not path.is_file():
@@ -83,15 +83,15 @@ class JointAnswers:
             )
         return replace(examples, **changed)
 
-    def _joint(self, of_old: _Asked, of_new: _Asked, new: Reference, old_share: float) -> list[str]:
+    def _joint(self, of_old: Asked, of_new: Asked, new: Reference, old_share: float) -> list[str]:
         """The answer to every document; empty where both models say nothing."""
 
-        def generate(ask: Ask, asked: _Asked) -> list[str]:
+        def generate(ask: Ask, asked: Asked) -> list[str]:
             return [
                 text.strip() for text in ask("generate_until", [(one, dict(self.decoding)) for one in asked.contexts])
             ]
 
-        def read(ask: Ask, asked: _Asked, answers: Sequence[str]) -> list[float]:
+        def read(ask: Ask, asked: Asked, answers: Sequence[str]) -> list[float]:
             """Log-likelihood per character."""
             said = [number for number, answer in enumerate(answers) if answer]
             pairs = [(asked.contexts[number], f"{asked.delimiter}{answers[number]}") for number in said]

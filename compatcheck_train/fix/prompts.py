@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -29,7 +29,6 @@ from compatcheck.tasks.generation import read_generation
 from compatcheck.tasks.prompt_set import Prompt, PromptSet
 from compatcheck.text import text_hash
 from compatcheck_train.examples import Example, Examples, Wanted, assembled, prompt_key
-from compatcheck_train.settings import TrainSettings
 
 TRAIN_SHARE = 0.5
 """Share of the prompts that is trained on, where no other file of them is named."""
@@ -107,6 +106,7 @@ class Prompted:
         return loaded
 
     def scored(self, run: TaskRun) -> TaskRun:
+        """A run over some of them, with the metric that counts."""
         return read_as_asked(run, Request("", "", metrics=(self.metric or EXACT,)))
 
     def fingerprint(self, further: Sequence[Path | None]) -> str:
@@ -170,10 +170,10 @@ class Reader:
 
     served = False
 
-    def __init__(self, reference: Reference, settings: TrainSettings, load: Callable[..., Any]) -> None:
+    def __init__(self, reference: Reference, tokenizer: Any) -> None:
         folder = reference.tokenizer or reference.base
         assert folder is not None
-        self.tokenizer_name, self._tokenizer = str(folder), load(reference, settings)
+        self.tokenizer_name, self._tokenizer = str(folder), tokenizer
         self._chat = Chat(self) if has_template(folder) else None
         self.delimiter = "" if self._chat else " "
 

@@ -94,7 +94,7 @@ class FixRequest:
             return (Candidate.of(self.chosen.strategy),)
         kind = examples.kind if self.chosen.reference is None else LIKE_OLD
         found = candidates_for(kind, self.chosen.candidate, self.trial_share)
-        if any(example.of_old is not None for example in examples.train):
+        if examples.read_apart:
             found = tuple(each for each in found if not strategies.get(each.strategy).needs_old)
         if self.trial_share < 1 or {"epochs", "max_steps"} & {*(self.chosen.set or ())}:
             return found
@@ -119,7 +119,12 @@ class FixRequest:
 
     def is_control(self, candidate: Candidate, examples: Examples) -> bool:
         """Whether a candidate is trained just as its control is."""
-        own = self.chosen.init == "new" and not self.settings.strategy_options and not examples.unlabelled
+        own = (
+            self.has_control
+            and self.chosen.init == "new"
+            and not self.settings.strategy_options
+            and not examples.unlabelled
+        )
         return own and candidate.is_only(self.control(examples.kind))
 
     @property
@@ -152,11 +157,10 @@ class FixRequest:
         exact = self.blend in (None, 1.0) or (new.adapter is None and not chosen.train_task)
         found = ["--blend-method"] if exact and chosen.blend_method != plain.blend_method else []
         if chosen.strategy != AUTO:
-            given = {
-                "--candidate": bool(chosen.candidate), "--trial-share": chosen.trial_share is not None,
-                "--finalists": chosen.finalists != plain.finalists,
-            }  # fmt: skip
+            given = {"--candidate": bool(chosen.candidate), "--trial-share": chosen.trial_share is not None}
             found += [name for name, said in given.items() if said]
+        if not self.tries and chosen.finalists != plain.finalists:
+            found.append("--finalists")
         return (
             f"Without effect, as nothing is tried or blended that they are for: {', '.join(found)}." if found else None
         )
@@ -234,10 +238,9 @@ def _check_transfer(old: Reference, new: Reference) -> None:
 
 def check_strategies(request: FixRequest, examples: Examples) -> None:
     """Refuse (InputError) what does not fit the task's kind, and options that a strategy does not have."""
-    apart = any(example.of_old is not None for example in (*examples.train, *examples.unlabelled))
     for name in request.named:
         strategies.get(name).check_kind(examples.kind, examples.task)
-        if apart and strategies.get(name).needs_old:
+        if examples.read_apart and strategies.get(name).needs_old:
             raise InputError(
                 f"strategy {name}: follows OLD token by token, and OLD reads the prompts through another chat template "
                 "than NEW; take sequence-ensemble, which learns from whole answers"

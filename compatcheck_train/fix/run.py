@@ -104,7 +104,7 @@ def fix(request: FixRequest, out: str | Path, say: Say = lambda _: None, progres
     request, documents = work.request, work.documents
     trials, finals = search(work)
     final, frontier = settle(work, finals)
-    if request.has_control and request.is_control(final.candidate, work.examples):
+    if request.is_control(final.candidate, work.examples):
         how = final.candidate.strategy
         note(f"The adapter was trained as the control was, with {how}: they differ by the blend alone.")
     repeats = repeats_of(work, final, frontier)
@@ -144,7 +144,7 @@ def _prepared(
     first(lambda: claim.check(identity))
     check_disk(out, (old, new))
     if request.chosen.reference is not None:
-        request = _with_answers(request, old, say, progress)
+        request = _with_answers(request, old, say, note, progress)
     chosen, judge = request.chosen, request.judge
     if request.began_with is not None:
         note(
@@ -181,14 +181,17 @@ def _prepared(
     return _with_start(work), tested, scores, costs.whole
 
 
-def _with_answers(request: FixRequest, old: Reference, say: Say, progress: Phases) -> FixRequest:
-    """With OLD's answers in place of targets."""
+def _with_answers(request: FixRequest, old: Reference, say: Say, note: Say, progress: Phases) -> FixRequest:
+    """With OLD's answers in place of targets; a note tells of prompts that have none."""
     judge = request.judge
     assert judge.prompts is not None
     asked = judge.prompts.asked(request.files)
     say(f"OLD answers {asked.size:,} prompts, which gives their targets")
     run = replace(judge, prompts=None).run(asked, {"old": old}, say, progress)["old"]
-    return replace(request, answers=answers_of(run.tasks[0]))
+    answers = answers_of(run.tasks[0])
+    if lost := asked.size - sum(each.scored is not None for each in answers.values()):
+        note(f"OLD gave no answer that counts to {lost:,} of {asked.size:,} prompts: they are inputs alone.")
+    return replace(request, answers=answers)
 
 
 def _examples(request: FixRequest, old: Reference, new: Reference) -> Examples:
@@ -200,8 +203,8 @@ def _examples(request: FixRequest, old: Reference, new: Reference) -> Examples:
     if judge.prompts is not None:
         from compatcheck_train.training.models import load_tokenizer
 
-        sides = (Reader(old, settings, load_tokenizer), Reader(new, settings, load_tokenizer))
-        return prompt_examples(judge.prompts, sides, Wanted(**given), chosen.extract)
+        readers = (Reader(old, load_tokenizer(old, settings)), Reader(new, load_tokenizer(new, settings)))
+        return prompt_examples(judge.prompts, readers, Wanted(**given), chosen.extract)
     return load_examples(
         judge.task, data=judge.data, split=chosen.train_split, num_fewshot=judge.num_fewshot or 0, tested=judge.split,
         trust_task=judge.trust_task, **given,

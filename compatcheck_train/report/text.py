@@ -35,8 +35,8 @@ def sentence(report: Mapping[str, Any]) -> str:
     proof = report["proof"][0]
     found = {side: each["quadrants"]["negative_flip"] for side, each in proof["sides"].items()}
     parts = [f"{count:,} {_TRAINED.get(side, side)}" for side, count in found.items()]
-    worse = "Right with OLD and wrong now" if proof["kind"] == "discrete" else "With a lower score than OLD's"
-    worse = "Answers that are no longer OLD's" if report["reference"] else worse
+    by_target = "Right with OLD and wrong now" if proof["kind"] == "discrete" else "With a lower score than OLD's"
+    worse = "Answers that are no longer OLD's" if report["reference"] else by_target
     joined = f"{', '.join(parts[:-1])} and {parts[-1]}" if len(parts) > 1 else parts[0]
     return f"{worse}, of {proof['n']:,} test documents: {joined}."
 

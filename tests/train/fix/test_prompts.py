@@ -114,7 +114,8 @@ def test_every_model_reads_a_prompt_as_it_is_evaluated(models: dict[str, Path], 
         kept = compatcheck.evaluate(models[name], prompts=file, engine="hf", gen={"max_tokens": 2})
         record = kept.tasks[0].records.iloc[0]
         given = record["full_prompt"] if isinstance(record["full_prompt"], str) else record["input"]
-        reader = Reader(resolve(str(models[name])), settings, load_tokenizer)
+        reference = resolve(str(models[name]))
+        reader = Reader(reference, load_tokenizer(reference, settings))
         prompted = request_of(models, tmp_path, prompts=file, data=file).judge.prompts
         assert prompted is not None
         assert reader.context(prompted.parts[1].prompts[0]) == given
@@ -162,7 +163,8 @@ def test_old_answers_stand_in_for_targets(models: dict[str, Path], tmp_path: Pat
     with pytest.raises(InputError, match=r"mine.jsonl: no prompt has a `target`.*--reference old"):
         request.judge.test(chooses=False)
     old, _ = check(request)
-    request = _with_answers(request, old, lambda _: None, Phases())
+    noted: list[str] = []
+    request = _with_answers(request, old, lambda _: None, noted.append, Phases())
     found = examples_of(request)
     labels = {each.pairs[0][0]: each.pairs[0][1] for each in (*found.train, *found.validation)}
     prompted = request.judge.prompts
@@ -171,6 +173,8 @@ def test_old_answers_stand_in_for_targets(models: dict[str, Path], tmp_path: Pat
     texts = {f"<user>{each.turns[0]['content']}<a>": wrote[each.id].strip() for each in counted}
     assert labels == texts | {"<user>red red red<a>": wrote["more"].strip()}
     assert len(found.unlabelled) == len(prompted.parts[0].prompts) - len(counted)
+    lost = sum(not re.search(r"\w", text) for text in wrote.values())
+    assert noted == [f"OLD gave no answer that counts to {lost} of 25 prompts: they are inputs alone."] and lost
     scores = request.judge.run(request.judge.test(chooses=False), {"old": old})["old"].tasks[0].records
     assert set(scores["score:contains"]) == {1.0}
 
@@ -183,7 +187,7 @@ def test_a_fix_with_old_answers_has_no_control(models: dict[str, Path], tmp_path
         set={"max_steps": 8, "cache_folder": tmp_path / "cache"},
     )  # fmt: skip
     (candidate,) = request_of(models, tmp_path, prompts=file, reference="old", set={}).candidates(
-        examples_of(_with_answers(request, check(request)[0], lambda _: None, Phases()))
+        examples_of(_with_answers(request, check(request)[0], lambda _: None, lambda _: None, Phases()))
     )
     assert (candidate.strategy, candidate.first, candidate.changes["epochs"]) == ("continue-ce", "", 12)
     fixed = fix(request, tmp_path / "out")
@@ -249,7 +253,7 @@ def test_too_few_prompts(models: dict[str, Path], tmp_path: Path) -> None:
     """Are refused before OLD is asked."""
     few = request_of(models, tmp_path, prompts=write_rows(tmp_path / "few.jsonl", rows_of(4)), reference="old")
     with pytest.raises(InputError, match=r"--prompts .*few.jsonl: too few \(different ones: 4\): half are"):
-        _with_answers(few, check(few)[0], lambda _: pytest.fail("asked"), Phases())
+        _with_answers(few, check(few)[0], lambda _: pytest.fail("asked"), lambda _: None, Phases())
     bare = [{"id": str(n), "prompt": f"red {n}"} for n in range(8)]
     given = {"prompts": write_rows(tmp_path / "a.jsonl", rows_of(8)), "data": write_rows(tmp_path / "b.jsonl", bare)}
     with pytest.raises(InputError, match=r"b.jsonl: 0 of the prompts to train on have a `target`; at least 3 are"):

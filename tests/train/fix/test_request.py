@@ -254,3 +254,10 @@ def test_a_folder_of_something_else(content: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"its fix\.json is not one of compatcheck"):
         claim_of(tmp_path / "other").take({})
     assert (tmp_path / "other" / "fix.json").read_text() == content
+
+
+def test_options_that_bear_on_nothing_are_named(request_: FixRequest) -> None:
+    _, new = check(request_)
+    assert request_.with_(finalists=3).idle(new) is None
+    for given in ({"strategy": "muscle"}, {"candidate": (), "trial_share": None}, {"candidate": ("muscle",)}):
+        assert "--finalists" in str(request_.with_(finalists=3, **given).idle(new))
